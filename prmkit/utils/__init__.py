@@ -1,0 +1,1 @@
+"""What every other room stands on: lazy imports, scikit-learn's private pieces, the estimator checks."""
