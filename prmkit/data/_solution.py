@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,7 +150,7 @@ def as_steps(X: Any) -> list[Step]:
     return steps
 
 
-def iter_solutions(steps: Iterable[Step]) -> Iterator[tuple[Solution, list[int], list[int]]]:
+def iter_solutions(steps: Sequence[Step]) -> Iterator[tuple[Solution, list[int], list[int]]]:
     """Yield ``(solution, rows, indices)`` once per distinct solution, equal ones merged.
 
     ``rows`` are positions in ``steps`` and ``indices`` the step numbers found there: what lets a
