@@ -1,0 +1,333 @@
+"""The front door: a classifier of steps that fits, predicts and scores whole solutions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
+
+from prmkit.data._labels import resolve_label_order
+from prmkit.data._solution import Solution, as_steps, flatten, problem_groups
+from prmkit.features import PRMFeaturizer, StepSequences
+from prmkit.metrics import ScoredSolution
+from prmkit.models import StepBlend
+from prmkit.utils._sklearn import HasMethods, StrOptions, fit_context, fit_weighted, set_random_states
+
+
+class PRMClassifier(ClassifierMixin, BaseEstimator):
+    """Predict of each step of a solution whether it is negative, neutral or positive.
+
+    Parameters
+    ----------
+    featurizer : {"embeddings", "precomputed"} or transformer, default="embeddings"
+        ``"embeddings"``: a :class:`~prmkit.PRMFeaturizer` with the context that the head can use.
+        ``"precomputed"``: X is numeric, of shape (n_steps, n_features). Else any transformer over steps.
+    head : classifier or None, default=None
+        Any scikit-learn classifier, or a torch head of :mod:`prmkit.models`. None: for steps
+        :class:`~prmkit.models.StepBlend`, for precomputed features logistic regression.
+    label_order : sequence or None, default=None
+        Labels from worst to best. Needed for rewards and risks unless the labels are -1/0/+1,
+        "negative"/"neutral"/"positive", "-"/"+", False/True, 0/1 or 0/1/2.
+    random_state : int, RandomState or None, default=None
+        Passed to every part of featurizer and head whose own is None.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Columns of ``predict_proba``, sorted.
+    label_order_ : tuple or None
+        The classes from worst to best, where that is known.
+    featurizer_, head_ : the fitted parts; ``featurizer_`` is None where the head reads X itself.
+    n_features_in_ : int
+        Only for precomputed features.
+
+    See Also
+    --------
+    prmkit.StratifiedProblemKFold : splits for cross-validation; a plain ``cv=5`` puts steps of one
+        problem on both sides and flatters every model.
+    prmkit.metrics.step_report : quality beside its trivial baselines.
+
+    Notes
+    -----
+    The score of a step depends on its problem, the steps before it and itself: never on later steps or on
+    how many there are.
+
+    Examples
+    --------
+    >>> from prmkit.data import make_arithmetic_solutions
+    >>> data = make_arithmetic_solutions(30, 2, random_state=0)
+    >>> clf = PRMClassifier(random_state=0).fit(data.X, data.y)
+    >>> clf.predict_proba(data.X[:2]).shape
+    (2, 3)
+    >>> scored = clf.score_solutions(data.solutions[:1])[0]
+    >>> bool(0 < scored.p_no_error < 1)
+    True
+    """
+
+    _parameter_constraints = {
+        "featurizer": [StrOptions({"embeddings", "tokens", "precomputed"}), HasMethods(["fit", "transform"])],
+        "head": [HasMethods(["fit", "predict_proba"]), None],
+        "label_order": ["array-like", None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(self, featurizer="embeddings", head=None, *, label_order=None, random_state=None):
+        self.featurizer = featurizer
+        self.head = head
+        self.label_order = label_order
+        self.random_state = random_state
+
+    @fit_context
+    def fit(self, X, y, sample_weight=None, groups=None):
+        """Learn from labelled steps.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step or str; with ``featurizer="precomputed"`` array-like (n_steps, n_features)
+        y : array-like of shape (n_steps,)
+            One label per step. Unlabelled steps are not rows; they stay context of later ones.
+        sample_weight : array-like of shape (n_steps,), optional
+        groups : array-like of shape (n_steps,), optional
+            Only with precomputed features and a torch head: the solution of each row.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not a flat list of steps, or y does not label each of them with a class.
+        """
+        if self._precomputed:
+            X, y = validate_data(self, X, y)
+        else:
+            X, y = self._check_steps(X, y, groups)
+        check_classification_targets(y)
+        self.classes_ = np.unique(y)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has one class only ({self.classes_[0]!r}): at least 2 classes are needed")
+        self.label_order_ = resolve_label_order(self.classes_, self.label_order)
+        self.head_ = self._make_head()
+        self.featurizer_ = self._make_featurizer(self.head_)
+        for part in (self.featurizer_, self.head_):
+            if part is not None:
+                set_random_states(part, self.random_state)
+        if self.featurizer_ is not None:
+            self.featurizer_.fit(X, y)
+        self._fit_head(X, y, sample_weight, groups)
+        return self
+
+    def predict_proba(self, X, groups=None) -> np.ndarray:
+        """Probability of each class, for each step.
+
+        Parameters
+        ----------
+        X : as in ``fit``
+        groups : array-like of shape (n_steps,), optional
+            As in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_steps, n_classes)
+            Columns in the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False) if self._precomputed else self._check_steps(X, None, groups)[0]
+        if self.featurizer_ is None and groups is None:
+            return self.head_.predict_proba(X)
+        if getattr(self.head_, "reads_sequences", False):
+            return self.head_.predict_proba_sequences(self._sequences(X, groups))
+        return self.head_.predict_proba(X if self.featurizer_ is None else self.featurizer_.transform(X))
+
+    def predict(self, X, groups=None) -> np.ndarray:
+        """Most probable class of each step, of shape (n_steps,)."""
+        proba = self.predict_proba(X, groups)
+        return self.classes_[proba.argmax(axis=1)]
+
+    def decision_function(self, X, groups=None) -> np.ndarray:
+        """Log-odds of the second class, of shape (n_steps,); with more classes log-probabilities."""
+        log_proba = np.log(np.clip(self.predict_proba(X, groups), np.finfo(float).tiny, None))
+        return log_proba[:, 1] - log_proba[:, 0] if len(self.classes_) == 2 else log_proba
+
+    def score_solutions(self, solutions: Iterable[Solution]) -> list[ScoredSolution]:
+        """Score every step of each solution, and the solutions as reasoning paths.
+
+        Parameters
+        ----------
+        solutions : list of Solution
+
+        Returns
+        -------
+        list of ScoredSolution
+            Per step ``proba``, ``rewards``, ``risks``, ``entropy``, ``margin``; per path ``aggregates``,
+            ``p_no_error`` and ``first_error_distribution``.
+
+        Raises
+        ------
+        ValueError
+            If it is not known which label is the worst (see ``label_order``), or a solution has no steps.
+        """
+        return score_solutions(self, solutions)
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted model to a folder: JSON and safetensors (scikit-learn parts by skops), no pickle.
+
+        Raises
+        ------
+        ImportError
+            If a part is scikit-learn's and skops is not installed.
+        """
+        from prmkit.models._saving import save_classifier
+
+        save_classifier(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> PRMClassifier:
+        """Read a saved model. Runs no code from the folder.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If there is no model, or it is incomplete, damaged, or holds types that prmkit does not save.
+        """
+        from prmkit.models._saving import load_classifier
+
+        return load_classifier(cls, path)
+
+    @property
+    def _precomputed(self) -> bool:
+        return isinstance(self.featurizer, str) and self.featurizer == "precomputed"
+
+    def _check_steps(self, X: Any, y: Any, groups: Any) -> tuple[list, np.ndarray | None]:
+        if groups is not None:
+            raise ValueError("groups is for featurizer='precomputed': a Step already knows its solution")
+        steps = as_steps(X)
+        return steps, None if y is None else check_labels(y, len(steps))
+
+    def _make_head(self) -> Any:
+        if self.head is not None:
+            return clone(self.head)
+        if self._precomputed:
+            return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        if isinstance(self.featurizer, str):
+            return StepBlend()
+        if isinstance(self.featurizer, PRMFeaturizer):
+            return StepBlend(clone(self.featurizer))
+        return make_pipeline(StandardScaler(with_mean=False), LogisticRegression(max_iter=1000))
+
+    def _make_featurizer(self, head: Any) -> Any:
+        if self.featurizer == "tokens" or getattr(self.featurizer, "kind", None) == "tokens":
+            raise ValueError("featurizer='tokens' needs a head that reads tokens; use featurizer='embeddings'")
+        if self._precomputed or isinstance(head, StepBlend):
+            return None
+        if self.featurizer == "embeddings":
+            return PRMFeaturizer(context="none" if getattr(head, "reads_sequences", False) else "prefix")
+        return clone(self.featurizer)
+
+    def _fit_head(self, X: Any, y: np.ndarray, sample_weight: Any, groups: Any) -> None:
+        head = self.head_
+        if getattr(head, "reads_sequences", False):
+            head.fit_sequences(self._sequences(X, groups), y, sample_weight)
+            return
+        rows = X if self.featurizer_ is None else self.featurizer_.transform(X)
+        if hasattr(head, "fit_sequences"):  # a torch head on rows: its validation part is cut by problem
+            groups = groups if self.featurizer_ is None else problem_groups(X)
+            head.fit(rows, y, sample_weight, groups=groups)
+        elif groups is not None:
+            raise ValueError(f"groups has no meaning for {type(head).__name__}: it scores each row by itself")
+        else:
+            fit_weighted(head, rows, y, sample_weight)
+
+    def _sequences(self, X: Any, groups: Any) -> StepSequences:
+        if self.featurizer_ is None:
+            return StepSequences.from_rows(X, groups)
+        return StepSequences.from_steps(self.featurizer_, X)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = self._precomputed
+        tags.input_tags.string = not self._precomputed
+        return tags
+
+
+def score_solutions(classifier: Any, solutions: Iterable[Solution]) -> list[ScoredSolution]:
+    """Score solutions with any fitted classifier over steps (see ``PRMClassifier.score_solutions``).
+
+    Parameters
+    ----------
+    classifier : fitted estimator with ``predict_proba`` over steps and ``classes_``
+        Such as a ``Pipeline`` or a ``CalibratedClassifierCV``.
+    solutions : list of Solution
+
+    Returns
+    -------
+    list of ScoredSolution
+
+    Raises
+    ------
+    ValueError
+        If it is not known which label is the worst, or a solution has no steps.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from prmkit.data import make_arithmetic_solutions
+    >>> from prmkit.features import StepStatistics
+    >>> data = make_arithmetic_solutions(20, 2, random_state=0)
+    >>> pipe = make_pipeline(StepStatistics(), LogisticRegression(max_iter=5000)).fit(data.X, data.y)
+    >>> score_solutions(pipe, data.solutions[:1])[0].rewards.shape == (data.solutions[0].n_steps,)
+    True
+    """
+    check_is_fitted(classifier)
+    solutions = list(solutions)
+    steps = flatten(solutions)
+    for i, solution in enumerate(solutions):
+        if not solution.steps:
+            raise ValueError(f"solutions[{i}] has no steps: there is nothing to score; leave it out")
+    order = getattr(classifier, "label_order_", None) or resolve_label_order(classifier.classes_)
+    if order is None:
+        raise ValueError(
+            f"the classes {classifier.classes_.tolist()} have no known order from worst to best: "
+            "pass label_order=[worst, …, best] to PRMClassifier"
+        )
+    if not solutions:
+        return []
+    ends = np.cumsum([solution.n_steps for solution in solutions])
+    parts = np.split(classifier.predict_proba(steps), ends[:-1])
+    classes = tuple(classifier.classes_.tolist())
+    return [
+        ScoredSolution(solution=solution, proba=proba, classes=classes, label_order=tuple(order))
+        for solution, proba in zip(solutions, parts, strict=True)
+    ]
+
+
+def check_labels(y: Any, n_steps: int) -> np.ndarray:
+    """Return y as a 1-D array of labels, one per step.
+
+    Raises
+    ------
+    ValueError
+        For nested, missing, continuous or too few labels.
+    """
+    if any(isinstance(label, (list, tuple, np.ndarray)) for label in y):
+        raise ValueError("y is nested, expected one label per step, flat: np.concatenate(y), with X = flatten(solutions)")
+    for i, label in enumerate(y):
+        if label is None or label != label:  # NaN differs from itself
+            raise ValueError(f"y[{i}] is {label}: an unlabelled step is no row; leave it out of X and y")
+    y = check_array(np.asarray(y), ensure_2d=False, dtype=None)
+    if y.ndim != 1:
+        raise ValueError(f"y has shape {y.shape}, expected one label per step: ({n_steps},)")
+    if len(y) != n_steps:
+        raise ValueError(f"y has {len(y)} labels and X {n_steps} steps: expected one label per step, as flatten(solutions) orders them")
+    check_consistent_length(y)
+    return y

@@ -1,0 +1,225 @@
+"""Ratings, label names and first errors say the same in three ways: one place that converts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+NAMES = ("negative", "neutral", "positive")
+RATINGS = (-1, 0, 1)
+# Worst first, and claimed only together with the worst: {0, 1} is wrong/right, not neutral/positive.
+# The last entry also reads 0/1 and False/True, which are equal to Python.
+_KNOWN_ORDERS: tuple[tuple[Any, ...], ...] = (RATINGS, NAMES, ("-", "+"), (0, 1, 2))
+
+
+def ratings_to_names(ratings: Iterable[int]) -> np.ndarray:
+    """Spell ratings out: -1 is "negative", 0 "neutral", +1 "positive".
+
+    Parameters
+    ----------
+    ratings : 1-D array-like of int, shape (n_steps,)
+
+    Returns
+    -------
+    ndarray of str, shape (n_steps,)
+
+    Raises
+    ------
+    ValueError
+        If a rating is missing (None, NaN) or another value, naming its position.
+
+    Examples
+    --------
+    >>> ratings_to_names([1, -1, 0]).tolist()
+    ['positive', 'negative', 'neutral']
+    """
+    values = _as_list(ratings, "ratings")
+    for i, value in enumerate(values):
+        _check_rating(value, i)
+        if _is_missing(value):
+            raise ValueError(
+                f"ratings[{i}] is {value}: an unlabelled step has no name. "
+                "Leave its row out of X and y; it stays context of the later steps."
+            )
+    return np.array([NAMES[int(value) + 1] for value in values], dtype="<U8")
+
+
+def names_to_ratings(names: Iterable[str]) -> np.ndarray:
+    """Turn "negative", "neutral", "positive" into -1, 0, +1.
+
+    Parameters
+    ----------
+    names : 1-D array-like of str, shape (n_steps,)
+        Compared exactly, after stripping white space.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_steps,)
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, naming its position and the known ones.
+
+    Examples
+    --------
+    >>> names_to_ratings(["positive", "negative", "neutral"]).tolist()
+    [1, -1, 0]
+    """
+    values = _as_list(names, "names")
+    rating_of = dict(zip(NAMES, RATINGS, strict=True))
+    for i, value in enumerate(values):
+        if not isinstance(value, str) or value.strip() not in rating_of:
+            raise ValueError(f"names[{i}] is {value!r}, expected one of {', '.join(map(repr, NAMES))}")
+    return np.array([rating_of[value.strip()] for value in values], dtype=np.int64)
+
+
+def first_error_to_ratings(first_error: int | None, n_steps: int) -> tuple[int | None, ...]:
+    """Return the ratings that a first error stands for.
+
+    The steps before it are +1 (which here means "not wrong": a format of first errors does not tell
+    neutral steps apart), that step is -1, and nobody judged the later ones: None.
+
+    Parameters
+    ----------
+    first_error : int or None
+        0-based; -1 when no step is wrong (all +1); None when unknown (all None).
+    n_steps : int
+
+    Returns
+    -------
+    tuple of (int or None), length n_steps
+
+    Raises
+    ------
+    ValueError
+        If ``first_error`` is no step of the solution. It is never clipped: the row is broken.
+
+    Examples
+    --------
+    >>> first_error_to_ratings(1, 4)
+    (1, -1, None, None)
+    >>> first_error_to_ratings(-1, 2)
+    (1, 1)
+    """
+    if first_error is None:
+        return (None,) * n_steps
+    if isinstance(first_error, bool) or not isinstance(first_error, (int, np.integer)):
+        raise ValueError(f"first_error is {first_error!r}, expected an int from -1 (none) to n_steps - 1")
+    if not -1 <= first_error < n_steps:
+        raise ValueError(
+            f"first_error is {first_error} in a solution of {n_steps} steps, expected -1 (no error) or "
+            f"0 to {n_steps - 1}. Does the source count from 1? Then pass first_error - 1."
+        )
+    if first_error == -1:
+        return (1,) * n_steps
+    return (1,) * int(first_error) + (-1,) + (None,) * (n_steps - int(first_error) - 1)
+
+
+def ratings_to_first_error(ratings: Iterable[int | None]) -> int | None:
+    """Return the 0-based index of the first rating -1.
+
+    As PRM800K is read, an unlabelled step *before* the first -1 does not make the first error
+    unknown; unlabelled steps matter only where no step is rated -1.
+
+    Parameters
+    ----------
+    ratings : sequence of {-1, 0, 1, None}, length n_steps
+        NaN counts as None.
+
+    Returns
+    -------
+    int or None
+        -1 when every step is rated and none is wrong; None when a step is unlabelled and none is wrong.
+
+    Examples
+    --------
+    >>> ratings_to_first_error([1, None, -1, None]), ratings_to_first_error([1, 0, 1])
+    (2, -1)
+    >>> ratings_to_first_error([1, None]) is None
+    True
+    """
+    values = _as_list(ratings, "ratings")
+    for i, value in enumerate(values):
+        _check_rating(value, i)
+    if -1 in values:
+        return values.index(-1)
+    return None if any(_is_missing(value) for value in values) else -1
+
+
+def resolve_label_order(
+    classes: Iterable[Any], label_order: Sequence[Any] | None = None
+) -> tuple[Any, ...] | None:
+    """Return the classes from worst to best, or None where nothing tells which is worst.
+
+    Recognised: -1/0/+1, "negative"/"neutral"/"positive", "-"/"+", False/True, 0/1 (wrong/right) and
+    0/1/2, or two or more labels of one of these, the worst among them: {-1, 1} is known, and
+    {"neutral", "positive"} is not, since it lacks the negative class that a risk is about.
+
+    Parameters
+    ----------
+    classes : 1-D array-like, shape (n_classes,)
+    label_order : sequence, optional
+        The labels from worst to best; labels that are not among the classes are left out.
+
+    Returns
+    -------
+    tuple of Python scalars, length n_classes, or None
+
+    Raises
+    ------
+    ValueError
+        If ``label_order`` names a label twice or lacks a class.
+
+    Examples
+    --------
+    >>> resolve_label_order(["negative", "positive"])
+    ('negative', 'positive')
+    >>> resolve_label_order(["bad", "good"]) is None
+    True
+    >>> resolve_label_order(["bad", "good"], label_order=["bad", "fair", "good"])
+    ('bad', 'good')
+    """
+    found = _as_list(classes, "classes")
+    if label_order is not None:
+        return _follow(_as_list(label_order, "label_order"), found)
+    for order in _KNOWN_ORDERS:
+        if len(found) > 1 and order[0] in found and all(label in order for label in found):
+            return tuple(sorted(found, key=order.index))
+    return None
+
+
+def _follow(order: list[Any], classes: list[Any]) -> tuple[Any, ...]:
+    if len(set(order)) < len(order):
+        raise ValueError(f"label_order={order} names a label twice")
+    missing = [label for label in classes if label not in order]
+    if missing:
+        raise ValueError(
+            f"label_order={order} lacks {missing}, expected every label of y from worst to best: "
+            f"some order of {classes}"
+        )
+    return tuple(sorted(classes, key=order.index))
+
+
+def _as_list(values: Any, name: str) -> list[Any]:
+    """Return plain Python scalars, so that numpy's and pandas' compare and hash like them."""
+    if isinstance(values, str):
+        raise ValueError(f"{name} is one string ({values!r:.40}), expected a list: [{values!r:.40}]")
+    array = values if hasattr(values, "shape") else np.asarray(list(values), dtype=object)
+    if len(array.shape) != 1:
+        raise ValueError(f"{name} has shape {array.shape}, expected one value per entry, shape (n,)")
+    # An object array keeps numpy scalars inside; .item() unpacks them.
+    return [value.item() if isinstance(value, np.generic) else value for value in array.tolist()]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def _check_rating(value: Any, i: int) -> None:
+    # True == 1 and False == 0 to Python, but False would then read "neutral": refuse to guess.
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (_is_missing(value) or (is_number and value in RATINGS)):
+        raise ValueError(f"ratings[{i}] is {value!r}, expected -1, 0, +1 or, for an unlabelled step, None")

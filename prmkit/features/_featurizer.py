@@ -1,0 +1,257 @@
+"""Steps to numbers, by a sentence encoder or a tokenizer, as a scikit-learn transformer."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from prmkit.data._solution import Solution, as_steps, iter_solutions
+from prmkit.features._cache import EmbeddingCache, encode_cached
+from prmkit.features._context import CONTEXTS, context_parts, context_rows
+from prmkit.features._encoder import TextEncoder
+from prmkit.features._tokens import TokenRecord, token_records
+from prmkit.utils._sklearn import Interval, StrOptions, fit_context
+
+_ENCODER_PARAMS = ("model", "batch_size", "device", "dtype", "max_length", "show_progress")
+
+
+class PRMFeaturizer(TransformerMixin, BaseEstimator):
+    """Turn steps into sentence-embedding features, or solutions into marked tokens.
+
+    Parameters
+    ----------
+    kind : {"embeddings", "tokens"}, default="embeddings"
+    model : str or path, default="all-MiniLM-L6-v2"
+        A sentence-transformers model (for tokens: any tokenizer), by local folder or hub name.
+        The default is read from the package of the ``offline`` extra where that is installed.
+    context : {"none", "problem", "prefix"}, default="none"
+        What a row of embeddings holds. ``"none"``: the step. ``"problem"``: step, problem.
+        ``"prefix"``: step, problem, mean of the steps before, the previous step, and the products of the
+        step with each of the three. An absent problem or prefix is a row of zeros.
+    batch_size : int, default=64
+        Texts of ordinary length per batch; long texts make smaller batches, by token count.
+    device : str or None, default=None
+        Where to encode; None takes a GPU if there is one. Weights return to the CPU afterwards.
+    dtype : {"float32", "bfloat16", "float16"} or None, default=None
+        Precision of the encoder. None: bfloat16 where the hardware computes in it, else float32.
+        Features are float32 always; in bfloat16 they agree with float32 to a cosine of 0.9999.
+    cache : bool, default=True
+        Keep embeddings on disk, keyed by text and model; shared by folds, processes and runs.
+    cache_dir : str or path or None, default=None
+        Folder of the cache. None: ``$PRMKIT_CACHE_DIR``, else the user's cache folder.
+    max_length : int or None, default=None
+        Tokens read of one text (for tokens: of a solution). None: the model's own limit. Longer texts
+        are cut, counted and warned about; with ``kind="tokens"`` they raise.
+    step_separator : str or None, default=None
+        Only for ``kind="tokens"``: closes each step, its last token is the step's position. None: a line
+        break, or the tokenizer's own separator where it drops white space, as BERT's does.
+    show_progress : bool, default=True
+        A progress bar on a terminal when encoding takes more than a moment.
+    store_weights_in_pickle : bool, default=False
+        Whether pickling keeps loaded weights; without, they are loaded again when needed.
+
+    See Also
+    --------
+    prmkit.features.StepStatistics : what can be counted in a step without a model.
+    prmkit.features.StepWords : words and characters of a step.
+
+    Notes
+    -----
+    ``fit`` learns nothing and loads nothing. The row of a step depends on its problem, the steps
+    before it and itself alone. Every distinct text is encoded once per call, and once ever with the cache.
+
+    Examples
+    --------
+    >>> from prmkit import Solution, flatten
+    >>> X = flatten([Solution("What is 2 + 3 * 4?", ["3 * 4 = 12.", "2 + 12 = 14."])])
+    >>> PRMFeaturizer(context="problem").fit_transform(X).shape
+    (2, 768)
+    >>> PRMFeaturizer()("3 * 4 = 12.").shape
+    torch.Size([384])
+    """
+
+    _parameter_constraints = {
+        "kind": [StrOptions({"embeddings", "tokens"})],
+        "model": [str, Path],
+        "context": [StrOptions(set(CONTEXTS))],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str, None],
+        "dtype": [StrOptions({"float32", "bfloat16", "float16"}), None],
+        "cache": ["boolean"],
+        "cache_dir": [str, Path, None],
+        "max_length": [Interval(Integral, 1, None, closed="left"), None],
+        "step_separator": [str, None],
+        "show_progress": ["boolean"],
+        "store_weights_in_pickle": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        kind="embeddings",
+        model="all-MiniLM-L6-v2",
+        *,
+        context="none",
+        batch_size=64,
+        device=None,
+        dtype=None,
+        cache=True,
+        cache_dir=None,
+        max_length=None,
+        step_separator=None,
+        show_progress=True,
+        store_weights_in_pickle=False,
+    ):
+        self.kind = kind
+        self.model = model
+        self.context = context
+        self.batch_size = batch_size
+        self.device = device
+        self.dtype = dtype
+        self.cache = cache
+        self.cache_dir = cache_dir
+        self.max_length = max_length
+        self.step_separator = step_separator
+        self.show_progress = show_progress
+        self.store_weights_in_pickle = store_weights_in_pickle
+
+    @fit_context
+    def fit(self, X, y=None):
+        """Check the parameters and X; nothing is learnt.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step or str
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        as_steps(X)
+        return self
+
+    def transform(self, X) -> np.ndarray | list[TokenRecord]:
+        """Turn steps into features.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step or str
+
+        Returns
+        -------
+        ndarray of shape (n_steps, n_features), float32
+            For ``kind="tokens"``: a list of :class:`TokenRecord`, one per distinct solution.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not a flat list of steps, or (tokens) a solution is longer than ``max_length``.
+        OSError
+            If the model is neither installed nor reachable.
+        """
+        steps = as_steps(X)
+        if self.kind == "tokens":
+            tokenizer = self._tokenizer()
+            limit = self.max_length or tokenizer.model_max_length
+            return token_records(tokenizer, steps, self.step_separator, limit)
+        solutions = list(iter_solutions(steps))
+        place: dict[str, int] = {}
+        for solution, _, indices in solutions:
+            for text in self._texts(solution, indices):
+                place.setdefault(text, len(place))
+        vectors = self._encode(list(place))
+        nothing = np.zeros(vectors.shape[1], dtype=np.float32)
+        out = np.empty((len(steps), len(context_parts(self.context)) * vectors.shape[1]), dtype=np.float32)
+        for solution, rows, indices in solutions:
+            if self.context == "none":
+                out[rows] = vectors[[place[solution.steps[t]] for t in indices]]
+                continue
+            problem = vectors[place[solution.problem]] if solution.problem else nothing
+            own = vectors[[place[text] for text in solution.steps[: max(indices) + 1]]]
+            out[rows] = context_rows(problem, own, self.context)[indices]
+        return out
+
+    def __call__(self, texts: str | list[str]) -> Any:
+        """Encode plain texts, without context, as torch tensors.
+
+        Parameters
+        ----------
+        texts : str or list of str
+
+        Returns
+        -------
+        Tensor of shape (dim,) for a text, (n_texts, dim) for a list
+            For ``kind="tokens"``: a mapping with ``input_ids``, ``attention_mask`` and ``token_type_ids``,
+            each of shape (n_texts, n_tokens).
+        """
+        import torch
+
+        single = isinstance(texts, str)
+        batch = [texts] if single else list(texts)
+        if self.kind == "tokens":
+            tokenizer = self._tokenizer()
+            return tokenizer(
+                batch,
+                padding=True,
+                truncation=True,
+                max_length=self.max_length or tokenizer.model_max_length,
+                return_token_type_ids=True,
+                return_tensors="pt",
+            )
+        vectors = torch.from_numpy(self._encode(batch))
+        return vectors[0] if single else vectors
+
+    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+        """Names such as ``step_0``, ``problem_0``, ``step_x_problem_0``; only for embeddings."""
+        if self.kind == "tokens":
+            raise ValueError("tokens have no feature names: kind='tokens' gives one record per solution")
+        width = self._loaded_encoder().dimension
+        return np.array(
+            [f"{part}_{i}" for part in context_parts(self.context) for i in range(width)], dtype=object
+        )
+
+    def _texts(self, solution: Solution, indices: list[int]) -> list[str]:
+        """The texts that rows ``indices`` of a solution are made of."""
+        if self.context == "none":
+            return [solution.steps[t] for t in indices]
+        problem = [solution.problem] if solution.problem else []
+        return [*problem, *solution.steps[: max(indices) + 1]]
+
+    def _encode(self, texts: list[str]) -> np.ndarray:
+        encoder = self._loaded_encoder()
+        if not self.cache:
+            return encoder.encode(texts)
+        return encode_cached(encoder, texts, EmbeddingCache(self.cache_dir))
+
+    def _loaded_encoder(self) -> TextEncoder:
+        """The encoder for the current parameters; ``set_params`` makes the next call build a new one."""
+        wanted = {name: getattr(self, name) for name in _ENCODER_PARAMS}
+        if getattr(self, "_encoder_params", None) != wanted:
+            self._encoder = TextEncoder(**wanted)
+            self._encoder_params = wanted
+        return self._encoder
+
+    def _tokenizer(self) -> Any:
+        return self._loaded_encoder().tokenizer
+
+    def __getstate__(self):
+        state = super().__getstate__().copy()
+        if not self.store_weights_in_pickle:
+            state.pop("_encoder", None)
+            state.pop("_encoder_params", None)
+        return state
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False  # raw objects, as for CountVectorizer
+        tags.input_tags.string = True
+        tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = []
+        return tags

@@ -1,0 +1,98 @@
+"""How far stated probabilities lie from observed frequencies; scikit-learn has no such number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+_ROUNDING = 1e-6  # float32 softmax rows may leave [0, 1] by this much, no further
+
+
+def expected_calibration_error(y_true: Any, prob: Any, n_bins: int = 15, strategy: str = "uniform") -> float:
+    """Return the expected calibration error of the probability of a binary event.
+
+    The sum over non-empty bins of ``n_k / n * |mean probability - share of events|``.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_steps,)
+        True (or 1) where the event happened, False (or 0) elsewhere; for the risk of a step: ``y == -1``.
+    prob : array-like of shape (n_steps,)
+        Probability of the event, in [0, 1].
+    n_bins : int, default 15
+    strategy : {"uniform", "quantile"}
+        ``"uniform"``: bin k is ((k - 1) / n_bins, k / n_bins], and 0 lies in the first.
+        ``"quantile"``: bins of equal mass after a stable sort by probability; the first ``n % n_bins``
+        bins hold one step more, and ties may fall into different bins.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 is perfect. It depends on the bins: report them with it.
+
+    Raises
+    ------
+    ValueError
+        For another length, no rows, labels that are not 0/1, probabilities outside [0, 1] or NaN, or
+        an unknown strategy.
+
+    Examples
+    --------
+    >>> expected_calibration_error([0, 0, 1, 1], [0.25, 0.25, 0.75, 0.75], n_bins=5)
+    0.25
+    """
+    event, prob = check_event(y_true, prob)
+    if isinstance(n_bins, bool) or n_bins != int(n_bins) or n_bins < 1:
+        raise ValueError(f"n_bins is {n_bins!r}, expected an integer of at least 1")
+    bins = bin_numbers(prob, int(n_bins), strategy)
+    gaps = np.bincount(bins, weights=prob - event, minlength=int(n_bins))
+    return float(np.abs(gaps).sum() / len(prob))
+
+
+def bin_numbers(prob: np.ndarray, n_bins: int, strategy: str = "uniform") -> np.ndarray:
+    """Return the 0-based bin of each probability, as :func:`expected_calibration_error` defines it."""
+    if strategy == "uniform":
+        # Comparing with k / n_bins itself: ceil(prob * n_bins) would put 0.07 of 100 bins into the eighth.
+        return np.searchsorted(np.arange(1, n_bins) / n_bins, prob, side="left")
+    if strategy == "quantile":
+        quotient, rest = divmod(len(prob), n_bins)
+        sizes = np.full(n_bins, quotient)
+        sizes[:rest] += 1
+        bins = np.empty(len(prob), dtype=np.int64)
+        bins[np.argsort(prob, kind="stable")] = np.repeat(np.arange(n_bins), sizes)
+        return bins
+    raise ValueError(f'strategy is {strategy!r}, expected "uniform" or "quantile"')
+
+
+def check_event(y_true: Any, prob: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Check a binary event and its probability; return both as float64 arrays of equal length."""
+    event = np.asarray(y_true)
+    prob = check_probabilities(prob, "prob")
+    if event.ndim != 1 or prob.ndim != 1:
+        raise ValueError(f"y_true has shape {event.shape} and prob {prob.shape}, expected two 1-D arrays")
+    if len(event) != len(prob):
+        raise ValueError(
+            f"y_true has {len(event)} rows and prob {len(prob)}, expected one probability per label"
+        )
+    if not len(event):
+        raise ValueError("y_true is empty: at least 1 step is required")
+    values = set(np.unique(event).tolist()) if event.dtype.kind in "biuf" else {str(event[0])}
+    if not values <= {0, 1}:
+        found = ", ".join(map(repr, sorted(values)[:5]))
+        raise ValueError(
+            f'y_true holds {found}, expected a binary event (0/1): pass y == "negative", or y == -1'
+        )
+    return event.astype(np.float64), prob
+
+
+def check_probabilities(values: Any, name: str) -> np.ndarray:
+    """Return ``values`` as float64 in [0, 1], rounding errors clipped; raise for NaN and anything else."""
+    array = np.asarray(values, dtype=np.float64)
+    bad = ~((array >= -_ROUNDING) & (array <= 1 + _ROUNDING))  # true for NaN as well
+    if bad.any():
+        raise ValueError(
+            f"{name} holds {array[bad].flat[0]} ({int(bad.sum())} such value(s)), "
+            "expected probabilities in [0, 1] without NaN"
+        )
+    return np.clip(array, 0.0, 1.0)

@@ -1,0 +1,223 @@
+"""From the probabilities of single steps to numbers for a whole reasoning path.
+
+A path of T steps is a 1-D array; several paths are a list of such arrays, of any lengths. Nothing here loops
+over steps in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import entr
+
+from prmkit.metrics._calibration import check_probabilities
+
+_EPS = 1e-15  # the floor under a probability before its logarithm
+AGGREGATION_RULES = (
+    "min", "max", "first", "last", "mean", "product", "sum_log", "geometric_mean", "length_normalized",
+)  # fmt: skip
+_NEEDS_PROBABILITIES = AGGREGATION_RULES[5:]
+
+
+def aggregate(values: Sequence[Any], how: str, *, probabilities: bool = True) -> np.ndarray:
+    """Return one score per path from the scores of its steps.
+
+    Which rule is best depends on the model and on where its labels come from: choose it on validation
+    problems.
+
+    Parameters
+    ----------
+    values : sequence of array-like of shape (n_steps,)
+        One 1-D array per path: the rewards of its steps, higher is better.
+    how : str
+        ``"min"``, ``"max"``, ``"first"``, ``"last"``, ``"mean"``, ``"product"``;
+        ``"sum_log"``, the sum of ``log(max(p, 1e-15))``: orders paths like the product, without underflow;
+        ``"geometric_mean"``, the n_steps-th root of the product;
+        ``"length_normalized"``, ``sum_log / n_steps``: the logarithm of the geometric mean, with the
+        floor of ``sum_log``.
+    probabilities : bool, default True
+        False for scores on another scale, where only min, max, first, last and mean have a meaning.
+
+    Returns
+    -------
+    ndarray of shape (n_paths,), float64
+
+    Raises
+    ------
+    ValueError
+        For an unknown rule, a path without steps, NaN, values outside [0, 1] (with ``probabilities``),
+        or a rule that needs probabilities (without).
+
+    Examples
+    --------
+    >>> aggregate([[0.9, 0.5], [0.8, 0.8, 0.8]], "product").round(3)
+    array([0.45 , 0.512])
+    >>> aggregate([[0.9, 0.5], [0.8, 0.8, 0.8]], "min")
+    array([0.5, 0.8])
+    """
+    if how not in AGGREGATION_RULES:
+        raise ValueError(f"how is {how!r}, expected one of {', '.join(AGGREGATION_RULES)}")
+    if not probabilities and how in _NEEDS_PROBABILITIES:
+        allowed = ", ".join(AGGREGATION_RULES[:5])
+        raise ValueError(f"{how!r} needs probabilities; for other scores use one of {allowed}")
+    flat, lengths = _concatenate(values, probabilities)
+    if not len(lengths):
+        return np.empty(0)
+    ends = np.cumsum(lengths)
+    return _reduce(flat, ends - lengths, ends, lengths, how)
+
+
+def _reduce(
+    flat: np.ndarray, starts: np.ndarray, ends: np.ndarray, lengths: np.ndarray, how: str
+) -> np.ndarray:
+    if how == "first":
+        return flat[starts]
+    if how == "last":
+        return flat[ends - 1]
+    if how == "mean":
+        return np.add.reduceat(flat, starts) / lengths
+    if how == "geometric_mean":
+        with np.errstate(divide="ignore"):  # log 0 = -inf, and exp(-inf) = 0 is the right answer
+            return np.exp(np.add.reduceat(np.log(flat), starts) / lengths)
+    if how in ("sum_log", "length_normalized"):
+        sums = np.add.reduceat(np.log(np.maximum(flat, _EPS)), starts)
+        return sums if how == "sum_log" else sums / lengths
+    # The product as such, not exp(sum log): rounding never lifts it above the smallest factor.
+    ufunc = {"min": np.minimum, "max": np.maximum, "product": np.multiply}[how]
+    return ufunc.reduceat(flat, starts)
+
+
+def p_no_error(risks: Any) -> Any:
+    """Return the probability that no step of a path is wrong: the product of ``1 - risk``.
+
+    Parameters
+    ----------
+    risks : array-like of shape (n_steps,), or a sequence of such
+        P(step is wrong | it and the steps before it), in [0, 1].
+
+    Returns
+    -------
+    float, or ndarray of shape (n_paths,) for a sequence of paths
+
+    Raises
+    ------
+    ValueError
+        For a path without steps, NaN, or values outside [0, 1].
+
+    Examples
+    --------
+    >>> round(p_no_error([0.1, 0.5]), 3)
+    0.45
+    >>> p_no_error([[0.1, 0.5], [0.2]]).round(3)
+    array([0.45, 0.8 ])
+    """
+    if _is_one_path(risks):
+        return float(p_no_error([risks])[0])
+    flat, lengths = _concatenate(risks, True)
+    if not len(lengths):
+        return np.empty(0)
+    with np.errstate(divide="ignore"):
+        return np.exp(np.add.reduceat(np.log1p(-flat), np.cumsum(lengths) - lengths))
+
+
+def first_error_distribution(risks: Any) -> Any:
+    """Return the probability of each step to be the first wrong one, and of there being none.
+
+    Read as hazards h, the risks give ``f[t] = h[t] * prod(1 - h[:t])`` and ``f[n_steps] = prod(1 - h)``.
+    That is a distribution for any risks, and means what it says where a risk depends on the prefix alone.
+
+    Parameters
+    ----------
+    risks : array-like of shape (n_steps,), or a sequence of such
+
+    Returns
+    -------
+    ndarray of shape (n_steps + 1,), or a list of such for a sequence of paths
+        The last entry is P(no error); the entries sum to 1.
+
+    Raises
+    ------
+    ValueError
+        For a path without steps, NaN, or values outside [0, 1].
+
+    Examples
+    --------
+    >>> first_error_distribution([0.1, 0.5]).round(3)
+    array([0.1 , 0.45, 0.45])
+    """
+    if _is_one_path(risks):
+        return first_error_distribution([risks])[0]
+    flat, lengths = _concatenate(risks, True)
+    with np.errstate(divide="ignore"):
+        logs = np.log1p(-flat)
+    distributions = []
+    for path, path_logs in zip(*(np.split(a, np.cumsum(lengths)[:-1]) for a in (flat, logs)), strict=True):
+        survival = np.exp(np.concatenate([[0.0], np.cumsum(path_logs)]))
+        distributions.append(survival * np.append(path, 1.0))
+    return distributions[: len(lengths)]
+
+
+def entropy(proba: Any) -> np.ndarray:
+    """Return the entropy of each row of class probabilities, in nats; higher is more uncertain.
+
+    Parameters
+    ----------
+    proba : array-like of shape (n_steps, n_classes)
+
+    Returns
+    -------
+    ndarray of shape (n_steps,)
+        Between 0 (certain) and ``log(n_classes)``.
+
+    Examples
+    --------
+    >>> entropy([[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]]).round(3)
+    array([0.   , 1.099])
+    """
+    return entr(check_probabilities(proba, "proba")).sum(axis=-1)
+
+
+def margin(risks: Any) -> np.ndarray:
+    """Return how far each step's risk is from a toss-up, ``|risk - 1/2|``; **lower** is more uncertain.
+
+    Parameters
+    ----------
+    risks : array-like of shape (n_steps,)
+        P(step is wrong), in [0, 1].
+
+    Returns
+    -------
+    ndarray of shape (n_steps,)
+        Between 0 (toss-up between wrong and right) and 0.5 (certain, of either).
+
+    Examples
+    --------
+    >>> margin([0.5, 0.9, 0.0])
+    array([0. , 0.4, 0.5])
+    """
+    return np.abs(check_probabilities(risks, "risks") - 0.5)
+
+
+def _is_one_path(values: Any) -> bool:
+    if isinstance(values, np.ndarray) and values.dtype != object:
+        return values.ndim == 1
+    return len(values) > 0 and np.ndim(values[0]) == 0
+
+
+def _concatenate(paths: Sequence[Any], probabilities: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return all steps end to end and the number of steps of each path, both checked."""
+    arrays = [np.asarray(path, dtype=np.float64) for path in paths]
+    for i, array in enumerate(arrays):
+        if array.ndim != 1:
+            hint = " For one path pass [values]." if array.ndim == 0 else ""
+            raise ValueError(f"path {i} has shape {array.shape}, expected a 1-D array of step scores.{hint}")
+        if not array.size:
+            raise ValueError(f"path {i} has no steps: nothing to score; leave out solutions without steps")
+    flat = np.concatenate(arrays) if arrays else np.empty(0)
+    if probabilities:
+        flat = check_probabilities(flat, "a path")
+    elif np.isnan(flat).any():
+        raise ValueError("a path holds NaN, expected numbers")
+    return flat, np.array([len(array) for array in arrays], dtype=np.int64)

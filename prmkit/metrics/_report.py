@@ -1,0 +1,255 @@
+"""The table to print for every step classifier: its metrics beside two baselines that need no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from prmkit.metrics._bootstrap import Interval, bootstrap_counts, problem_numbers
+from prmkit.metrics._report_rows import baselines, check_rows, decide
+from prmkit.metrics._step_metrics import HEADLINES, N_BINS, WeightedStepMetrics
+
+_SHOWN_NAMES = {
+    "macro_f1": "macro-F1",
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC of negative",
+    "average_precision": "average precision of negative",
+    "brier": "Brier (sum over classes)",
+    "log_loss": "log-loss",
+    "ece": f"ECE of P(negative), {N_BINS} bins",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class StepReport:
+    """Metrics of step probabilities beside the baselines; made by :func:`step_report`.
+
+    Parameters
+    ----------
+    n_steps : int
+    n_problems : int or None
+        None: no groups were given, so there are no intervals.
+    classes : tuple
+        From worst to best; the first is "the negative class".
+    class_shares : dict of class to float
+    metrics : dict of str to dict of str to Interval
+        ``metrics["model"]["macro_f1"]``; beside the model stand majority and, where positions are known,
+        position. Per class: ``"precision[-1]"``, ``"recall[-1]"``, ``"f1[-1]"``.
+    differences : dict of str to dict of str to Interval
+        ``differences["position"]["auroc"]`` is model minus position baseline, resampled in pairs.
+    support : dict of class to int
+    threshold : float or None
+        A step was called negative if its risk was above it; None: the likeliest class was taken.
+    threshold_source : str or None
+        The data that chose it.
+    baseline_source : str
+        Where the baselines learned their shares.
+    n_resamples : int
+    confidence_level : float
+    """
+
+    n_steps: int
+    n_problems: int | None
+    classes: tuple[Any, ...]
+    class_shares: Mapping[Any, float]
+    metrics: Mapping[str, Mapping[str, Interval]]
+    differences: Mapping[str, Mapping[str, Interval]]
+    support: Mapping[Any, int]
+    threshold: float | None
+    threshold_source: str | None
+    baseline_source: str
+    n_resamples: int
+    confidence_level: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain Python values, ready for JSON; labels that are keys become strings."""
+        result = asdict(self)
+        result["classes"] = list(self.classes)
+        for name in ("class_shares", "support"):
+            result[name] = {str(label): value for label, value in result[name].items()}
+        if self.threshold is not None and not np.isfinite(self.threshold):
+            result["threshold"] = str(self.threshold)  # JSON has no infinity
+        return result
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame: one row per metric, columns (model, value), (model, low), …"""
+        import pandas as pd
+
+        columns = {
+            (system, part): [getattr(interval, part) for interval in metrics.values()]
+            for system, metrics in self.metrics.items()
+            for part in ("value", "low", "high", "n_undefined")
+        }
+        return pd.DataFrame(columns, index=pd.Index(self.metrics["model"], name="metric"))
+
+    def __str__(self) -> str:
+        rows = [["", *self.metrics], *self._table()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+        ]
+        n_headlines = len(HEADLINES) + 1
+        table = [*lines[:n_headlines], "", *lines[n_headlines:]]
+        return "\n".join(line.rstrip() for line in [*self._head(), "", *table, "", *self._notes()])
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name} {self.metrics['model'][name]}" for name in ("macro_f1", "auroc"))
+        return f"<StepReport: {self.n_steps} steps, {shown}>"
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{escape(row[0])}</th>"
+            + "".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in row[1:])
+            + "</tr>"
+            for row in self._table()
+        )
+        head = "".join(f"<th style='text-align:left'>{escape(system)}</th>" for system in ("", *self.metrics))
+        text = ["<br>".join(map(escape, lines)) for lines in (self._head(), self._notes())]
+        return f"<div><p>{text[0]}</p><table><tr>{head}</tr>{cells}</table><p>{text[1]}</p></div>"
+
+    def _table(self) -> list[list[str]]:
+        return [
+            [_SHOWN_NAMES.get(name, name.replace("[", " [")), *(str(m[name]) for m in self.metrics.values())]
+            for name in self.metrics["model"]
+        ]
+
+    def _head(self) -> list[str]:
+        of_problems = f" of {self.n_problems:,} problems" if self.n_problems is not None else ""
+        shares = ", ".join(
+            f"{label} {share:.1%} ({self.support[label]:,})" for label, share in self.class_shares.items()
+        )
+        return [f"{self.n_steps:,} steps{of_problems}", f"classes, worst first: {shares}"]
+
+    def _notes(self) -> list[str]:
+        if self.threshold is None:
+            notes = ["decision: the likeliest class"]
+        else:
+            source = self.threshold_source or "data that was not named"
+            notes = [
+                f"decision: {self.classes[0]} if its probability is above {self.threshold:.4g} (chosen on "
+                f"{source}), else the likeliest other class; the baselines take their likeliest class"
+            ]
+        notes.append(f"baselines: {self.baseline_source}")
+        if absent := [label for label, n in self.support.items() if not n]:
+            notes.append(f"means over classes leave out {absent}: no step has that label")
+        if self.n_problems is None:
+            notes.append("no intervals: pass groups or steps, so that problems can be resampled")
+        elif self.n_resamples:
+            notes.append(
+                f"[ ]: {self.confidence_level:.0%} interval from {self.n_resamples:,} resamples of problems"
+            )
+        return notes
+
+
+def step_report(
+    y_true: Any,
+    proba: Any,
+    *,
+    classes: Sequence[Any] | None = None,
+    label_order: Sequence[Any] | None = None,
+    steps: Any = None,
+    groups: Any = None,
+    positions: Any = None,
+    reference: tuple[Any, Any] | None = None,
+    threshold: float | None = None,
+    threshold_source: str | None = None,
+    n_resamples: int = 1000,
+    confidence_level: float = 0.95,
+    random_state: int | np.random.Generator | None = 0,
+) -> StepReport:
+    """Report step metrics with problem-level intervals beside the majority and the position baseline.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_steps,)
+        Labels of the labelled steps.
+    proba : array-like of shape (n_steps, n_classes)
+        As ``predict_proba`` returns it.
+    classes : sequence, length n_classes, optional
+        The labels of the columns (``classifier.classes_``); None: the sorted labels in ``y_true``.
+    label_order : sequence, optional
+        The labels from worst to best; not needed for -1/0/+1, "negative"/"neutral"/"positive" and the like.
+    steps : 1-D array-like of Step, optional
+        The rows' steps: they give groups and positions.
+    groups : array-like of shape (n_steps,), optional
+        The problem of each row. Without groups and steps there are no intervals.
+    positions : array-like of int, shape (n_steps,), optional
+        The 0-based index of each step. Without positions and steps there is no position baseline.
+    reference : (steps or positions, labels), optional
+        Training rows for the baselines. None: the majority baseline takes the shares of these rows, and the
+        position baseline is fitted on these rows, out of fold by problem.
+    threshold : float, optional
+        Call a step negative if its risk is above it, see :func:`choose_threshold`; None: take the
+        likeliest class.
+    threshold_source : str, optional
+        The data that chose the threshold; it is printed.
+    n_resamples : int, default 1000
+    confidence_level : float, default 0.95
+    random_state : int, Generator or None, default 0
+
+    Returns
+    -------
+    StepReport
+        Undefined numbers are None: the AUROC of one class, the precision of a class never predicted.
+
+    Raises
+    ------
+    ValueError
+        For other lengths, labels outside the classes, unlabelled rows, rows that are no probabilities, or
+        labels of which nothing tells the worst.
+
+    Examples
+    --------
+    >>> y = ["negative", "positive", "positive", "negative", "positive", "positive"]
+    >>> risk = np.array([0.9, 0.2, 0.4, 0.3, 0.1, 0.3])
+    >>> report = step_report(y, np.column_stack([risk, 1 - risk]), groups=[0, 0, 0, 1, 1, 2])
+    >>> round(report.metrics["model"]["auroc"].value, 3), report.metrics["majority"]["auroc"].value
+    (0.812, 0.5)
+    """
+    rows = check_rows(y_true, proba, classes, label_order, steps, groups, positions)
+    decisions = decide(rows.proba, rows.column_order, threshold)
+    baseline_proba, baseline_source = baselines(rows, reference, random_state)
+    systems = {"model": (rows.proba, decisions)} | {
+        name: (p, decide(p, rows.column_order, None)) for name, p in baseline_proba.items()
+    }
+    problems, n_problems = (
+        (np.zeros(len(rows.y), dtype=np.int64), 1) if rows.groups is None else problem_numbers(rows.groups)
+    )
+    computed = {
+        name: WeightedStepMetrics(rows.y, p, decided, problems, rows.classes)
+        for name, (p, decided) in systems.items()
+    }
+    result = bootstrap_counts(
+        lambda counts: {
+            f"{name}/{metric}": value
+            for name, metrics in computed.items()
+            for metric, value in metrics(counts).items()
+        },
+        n_problems,
+        n_resamples,
+        random_state,
+        confidence_level,
+    )
+    names = [key.removeprefix("model/") for key in result.estimates if key.startswith("model/")]
+    support = np.bincount(rows.y, minlength=len(rows.classes))
+    return StepReport(
+        n_steps=len(rows.y),
+        n_problems=None if rows.groups is None else n_problems,
+        classes=rows.classes,
+        class_shares={label: float(n / len(rows.y)) for label, n in zip(rows.classes, support, strict=True)},
+        metrics={system: {name: result.interval(f"{system}/{name}") for name in names} for system in systems},
+        differences={
+            system: {name: result.difference(f"model/{name}", f"{system}/{name}") for name in HEADLINES}
+            for system in baseline_proba
+        },
+        support={label: int(n) for label, n in zip(rows.classes, support, strict=True)},
+        threshold=None if threshold is None else float(threshold),
+        threshold_source=threshold_source,
+        baseline_source=baseline_source,
+        n_resamples=n_resamples,
+        confidence_level=confidence_level,
+    )

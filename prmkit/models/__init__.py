@@ -1,0 +1,12 @@
+"""Numbers to probabilities: torch heads with one training loop, and the default model."""
+
+from prmkit.utils._lazy import lazy_names
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "prmkit.models._blend": ("StepBlend",),
+        "prmkit.models._mlp": ("StepMLP",),
+        "prmkit.models._transformer": ("StepTransformer",),
+    },
+)

@@ -1,0 +1,87 @@
+"""Every estimator of prmkit, and with which parameters the common checks try it.
+
+Rooms above ``utils`` are named by path and imported when asked for, so nothing here points upward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Registered:
+    """An estimator and how it is checked.
+
+    Parameters
+    ----------
+    path : str
+        Module and class.
+    numeric : mapping or None
+        Parameters under which scikit-learn's checks run on numeric input; None where it reads only steps.
+    steps : tuple of mapping
+        Parameter sets under which it reads steps, each checked for the guarantees; empty where it reads numbers.
+    expected_failures : mapping of str to str
+        scikit-learn's checks that cannot pass, each with the reason.
+    """
+
+    path: str
+    numeric: Mapping[str, Any] | None = None
+    steps: tuple[Mapping[str, Any], ...] = ()
+    expected_failures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The class name."""
+        return self.path.rpartition(".")[2]
+
+    def make(self, params: Mapping[str, Any]) -> Any:
+        """Build the estimator; a parameter that is itself a ``(path, params)`` pair is built first."""
+        return _build(self.path, params)
+
+
+def _build(path: str, params: Mapping[str, Any]) -> Any:
+    module, _, name = path.rpartition(".")
+    made = {key: _build(*value) if isinstance(value, tuple) else value for key, value in params.items()}
+    return getattr(import_module(module), name)(**made)
+
+
+# Weights compare equal to repeated rows only when every row is in every batch, in float64.
+_EXACT_TRAINING = {
+    "early_stopping": False,
+    "batch_size": None,
+    "dtype": "float64",
+    "dropout": 0.0,
+    "learning_rate": 1e-2,
+    "random_state": 0,
+}
+_SMALL_TRANSFORMER = {"hidden_size": 16, "n_layers": 1, "n_heads": 2}
+_QUICK = {"max_epochs": 2, "random_state": 0}
+
+REGISTRY: tuple[Registered, ...] = (
+    Registered(
+        "prmkit.classifier.PRMClassifier",
+        numeric={"featurizer": "precomputed"},
+        steps=(
+            {"random_state": 0},
+            {"featurizer": ("prmkit.features.PRMFeaturizer", {"dtype": "float32"}), "random_state": 0},
+            {"head": ("prmkit.models.StepTransformer", {**_SMALL_TRANSFORMER, **_QUICK})},
+            {"head": ("prmkit.models.StepMLP", {"hidden_size": 16, **_QUICK})},
+            {"head": ("sklearn.linear_model.LogisticRegression", {"max_iter": 2000})},
+            {"featurizer": ("prmkit.features.StepStatistics", {})},
+        ),
+    ),
+    Registered("prmkit.models.StepBlend", steps=({"random_state": 0},)),
+    Registered("prmkit.models.StepMLP", numeric={"hidden_size": 16, "max_epochs": 60, **_EXACT_TRAINING}),
+    Registered(
+        "prmkit.models.StepTransformer", numeric={**_SMALL_TRANSFORMER, "max_epochs": 30, **_EXACT_TRAINING}
+    ),
+    Registered(
+        "prmkit.features.PRMFeaturizer",
+        steps=({"context": "none"}, {"context": "problem"}, {"context": "prefix", "dtype": "float32"}),
+    ),
+    Registered("prmkit.features.StepStatistics", steps=({},)),
+    Registered("prmkit.features.StepWords", steps=({},)),
+)

@@ -1,0 +1,56 @@
+"""scikit-learn's private pieces that prmkit uses, in one file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import _fit_context
+from sklearn.pipeline import Pipeline
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import has_fit_parameter
+
+__all__ = ["HasMethods", "Interval", "StrOptions", "fit_context", "fit_weighted", "set_random_states"]
+
+fit_context = _fit_context(prefer_skip_nested_validation=False)
+"""Decorator of ``fit``: checks ``_parameter_constraints`` first."""
+
+
+def fit_weighted(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Any:
+    """Fit, handing the weights to the estimator, or to each step of a pipeline that takes them.
+
+    Raises
+    ------
+    ValueError
+        If there are weights and the estimator (the last step of a pipeline) takes none.
+    """
+    if sample_weight is None:
+        return estimator.fit(X, y)
+    if not isinstance(estimator, Pipeline):
+        last = estimator
+        weights = {"sample_weight": sample_weight}
+    else:
+        last = estimator.steps[-1][1]
+        weights = {
+            f"{name}__sample_weight": sample_weight
+            for name, step in estimator.steps
+            if has_fit_parameter(step, "sample_weight")
+        }
+    if not has_fit_parameter(last, "sample_weight"):
+        raise ValueError(f"{type(last).__name__} takes no sample_weight: leave it out or choose another head")
+    return estimator.fit(X, y, **weights)
+
+
+def set_random_states(estimator: Any, random_state: Any) -> None:
+    """Give every unset ``random_state`` parameter, nested ones included, an integer drawn from this one."""
+    from sklearn.utils import check_random_state
+
+    if random_state is None:
+        return
+    rng = check_random_state(random_state)
+    params = estimator.get_params(deep=True)
+    unset = {
+        key: int(rng.randint(2**31 - 1))
+        for key in sorted(params)
+        if (key == "random_state" or key.endswith("__random_state")) and params[key] is None
+    }
+    estimator.set_params(**unset)

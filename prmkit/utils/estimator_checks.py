@@ -1,0 +1,199 @@
+"""The guarantees of prmkit as checks that any estimator over steps can be put to.
+
+scikit-learn's ``check_estimator`` covers numeric input. These cover what only steps can show: that a
+score does not look ahead, that batching and order are invisible, and that a solution costs one pass.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from sklearn.base import clone
+
+from prmkit.data._solution import Solution, Step, as_steps, flatten
+from prmkit.utils._registry import REGISTRY
+
+__all__ = [
+    "check_no_lookahead",
+    "check_one_pass_per_solution",
+    "check_step_order_invariance",
+    "check_step_subset_invariance",
+    "registered_estimators",
+]
+
+TOLERANCE = 1e-5
+"""Largest difference allowed in a feature or probability computed in float32."""
+
+HALF_TOLERANCE = 2e-2
+"""The same where a text encoder computes in bfloat16, whose last bits depend on the shape of the batch."""
+
+
+def registered_estimators() -> list[tuple[str, type]]:
+    """Return name and class of every estimator of prmkit."""
+    return [(entry.name, type(entry.make(entry.numeric or entry.steps[0]))) for entry in REGISTRY]
+
+
+def check_no_lookahead(estimator: Any, X: Sequence[Step], y: Sequence[Any], *, atol: float | None = None) -> None:
+    """Cutting a solution after a step, or changing what follows it, leaves the step's score unchanged.
+
+    Parameters
+    ----------
+    estimator : unfitted classifier or transformer over steps
+    X : list of Step
+        With solutions of more than one step, or there is nothing to look ahead to.
+    y : list of labels
+    atol : float, optional
+        Allowed difference. None: ``TOLERANCE``, or ``HALF_TOLERANCE`` for encoders in bfloat16.
+
+    Raises
+    ------
+    AssertionError
+        Naming the first step whose score changed.
+    """
+    X = as_steps(X)
+    answer = _fitted(estimator, X, y)
+    whole = answer(X)
+    cut = [_cut(step, ()) for step in X]
+    changed = [_cut(step, ("But wait, that was wrong: the answer is 7.", "# Answer\n\n7")) for step in X]
+    for what, other in (("its solution is cut after it", cut), ("other steps follow it", changed)):
+        _compare(whole, answer(other), X, f"changes when {what}: it looks ahead", _allowed(estimator, atol))
+
+
+def check_step_subset_invariance(
+    estimator: Any, X: Sequence[Step], y: Sequence[Any], *, atol: float | None = None
+) -> None:
+    """A step alone, and a part of the steps, score as they do among all: batches and padding are invisible.
+
+    Parameters and errors as in :func:`check_no_lookahead`.
+    """
+    X = as_steps(X)
+    answer = _fitted(estimator, X, y)
+    whole = answer(X)
+    allowed = _allowed(estimator, atol)
+    alone = np.vstack([answer([step]) for step in X[:20]])
+    _compare(whole[:20], alone, X[:20], "differs when it is scored alone", allowed)
+    _compare(whole[::3], answer(X[::3]), X[::3], "differs when a third of the steps is scored", allowed)
+
+
+def check_step_order_invariance(
+    estimator: Any, X: Sequence[Step], y: Sequence[Any], *, atol: float | None = None
+) -> None:
+    """Shuffled steps get the scores they had, and a step given twice gets the same score twice.
+
+    Parameters and errors as in :func:`check_no_lookahead`.
+    """
+    X = as_steps(X)
+    answer = _fitted(estimator, X, y)
+    whole = answer(X)
+    order = np.random.default_rng(0).permutation(len(X))
+    shuffled = [X[i] for i in order]
+    allowed = _allowed(estimator, atol)
+    _compare(whole[order], answer(shuffled), shuffled, "differs when the steps are shuffled", allowed)
+    twice = answer([X[0], *X, X[0]])
+    _compare(twice[:1], twice[-1:], X[:1], "differs when the step is given twice", allowed)
+
+
+def check_one_pass_per_solution(estimator: Any, X: Sequence[Step], y: Sequence[Any]) -> None:
+    """The work of a solution grows with its steps, not with their square, and nothing is computed twice.
+
+    Work is what goes through linear layers of torch and through prmkit's text encoder, counted, not timed.
+
+    Parameters
+    ----------
+    estimator, X, y
+        As in :func:`check_no_lookahead`.
+
+    Raises
+    ------
+    AssertionError
+        With the work counted.
+    """
+    X = as_steps(X)
+    answer = _fitted(estimator, X, y)
+    texts = list(dict.fromkeys(step.text for step in X))[:8] or ["a"]
+    long = [f"{texts[t % len(texts)]} ({t})" for t in range(32)]
+    half, full = (flatten([Solution("How many?", long[:n])]) for n in (16, 32))
+    work_half, work_full = _work(answer, half), _work(answer, full)
+    assert work_full <= 3 * work_half, (
+        f"{_name(estimator)} spends {work_full} on a solution of 32 steps and {work_half} on its first 16: one pass "
+        "costs about twice as much, a pass per step four times"
+    )
+    work_twice = _work(answer, [*full, *full, *flatten([Solution("How many?", long)])])
+    assert work_twice <= 1.1 * work_full, (
+        f"{_name(estimator)} spends {work_twice} on a solution given three times and {work_full} on it given once"
+    )
+
+
+def _fitted(estimator: Any, X: list[Step], y: Sequence[Any]) -> Callable[[list[Step]], np.ndarray]:
+    fitted = clone(estimator).fit(X, y)
+    method = fitted.predict_proba if hasattr(fitted, "predict_proba") else fitted.transform
+
+    def answer(steps: list[Step]) -> np.ndarray:
+        out = method(steps)
+        return out.toarray() if hasattr(out, "toarray") else np.asarray(out)
+
+    return answer
+
+
+def _cut(step: Step, later: tuple[str, ...]) -> Step:
+    return Step(Solution(step.problem, (*step.prefix, step.text, *later)), step.index)
+
+
+def _compare(expected: np.ndarray, found: np.ndarray, X: list[Step], what: str, atol: float) -> None:
+    difference = np.abs(np.asarray(expected, dtype=float) - found).reshape(len(X), -1).max(axis=1)
+    worst = int(difference.argmax())
+    assert difference[worst] <= atol, (
+        f"the score of step {X[worst].index} ({X[worst].text!r:.60}) {what} "
+        f"(by {difference[worst]:.2g}, allowed {atol:g})"
+    )
+
+
+def _allowed(estimator: Any, atol: float | None) -> float:
+    if atol is not None:
+        return atol
+    given = estimator.get_params(deep=True)
+    precisions = {value for key, value in given.items() if key.rpartition("__")[2] == "dtype"}
+    return HALF_TOLERANCE if precisions & {"bfloat16", "float16", None} or not precisions else TOLERANCE
+
+
+def _name(estimator: Any) -> str:
+    return type(estimator).__name__
+
+
+def _work(answer: Callable[[list[Step]], np.ndarray], steps: list[Step]) -> int:
+    """Positions through linear layers plus characters through the text encoder, with an empty cache."""
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, PRMKIT_CACHE_DIR=folder):
+        with _counted() as count:
+            answer(steps)
+    return count["positions"] + count["characters"]
+
+
+@contextmanager
+def _counted() -> Iterator[dict[str, int]]:
+    import torch
+
+    from prmkit.features._encoder import TextEncoder
+
+    count = {"positions": 0, "characters": 0}
+    encode = TextEncoder.encode
+
+    def counting_encode(self: Any, texts: Sequence[str]) -> np.ndarray:
+        count["characters"] += sum(map(len, texts))
+        return encode(self, texts)
+
+    def before_forward(module: torch.nn.Module, args: tuple) -> None:
+        if isinstance(module, torch.nn.Linear) and args:
+            count["positions"] += args[0].numel() // max(1, args[0].shape[-1])
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(before_forward)
+    try:
+        with mock.patch.object(TextEncoder, "encode", counting_encode):
+            yield count
+    finally:
+        hook.remove()
