@@ -76,10 +76,15 @@ def make_arithmetic_solutions(
 
     Examples
     --------
-    >>> X, y = make_arithmetic_solutions(n_problems=20, random_state=0)
-    >>> len(X) == len(y), sorted(set(y.tolist()))
-    (True, [-1, 0, 1])
-    >>> print(X[0].problem)
+    >>> X, y = make_arithmetic_solutions(1, 1, error_rate=1.0, random_state=32)
+    >>> X[0].problem
+    'David buys 6 stickers at 4 dollars each and pays with 100 dollars. How much change does David get?'
+    >>> for step, rating in zip(X, y):
+    ...     print(f"{rating:+d}  {step.text}")
+    +1  The cost of the stickers is the number of stickers times the price of one sticker.
+    +1  The cost of the stickers is 6 * 4 = 24 dollars.
+    -1  Next, the money left over: 100 - 24 = 67 dollars.
+    +1  The money left over is 67 dollars.
     """
     for name, count in (("n_problems", n_problems), ("solutions_per_problem", solutions_per_problem)):
         if count < 1:
@@ -184,7 +189,7 @@ def _draw_kinds(move: _Move, rng: random.Random) -> list[str]:
     if move.stage == "plan":
         return ["operation"]
     others = rng.sample(["operation", "number"], 2)
-    return ["result", *others] if rng.random() < 0.6 else [*others, "result"]
+    return ["result", *others] if rng.random() < 0.75 else [*others, "result"]
 
 
 def _changes(kind: str, key: str, problem: DrawnProblem) -> list[dict[str, Any]]:

@@ -96,7 +96,7 @@ def load_prm800k(
         merged ratings, also from those that ``neutral="drop"`` or ``include_human=False`` keep out
         of ``y``. ``rows`` has the columns ``source`` ("model" or "human"), ``chosen`` (whether
         the solution continues with the step), ``count`` (equal labellings merged), ``flagged``,
-        ``labeler``, ``generation`` and ``phase`` (of the first labelling).
+        ``labeler``, ``generation`` and ``phase`` (of the first labelling, or the first that chose it).
 
     Raises
     ------

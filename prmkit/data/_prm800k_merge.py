@@ -43,12 +43,19 @@ class MergedRows:
             self._votes.extend((0, 0, 0))
             for name, value in meta.items():
                 self.columns.setdefault(name, []).append(value)
-        elif meta["chosen"] and not self.columns["chosen"][row]:
+        else:
+            self._merge(row, step, meta)
+        self._votes[3 * row + rating + 1] += 1
+
+    def _merge(self, row: int, step: Step, meta: Mapping[str, Any]) -> None:
+        by_model = "model" in (meta["source"], self.columns["source"][row])
+        if meta["chosen"] and not self.columns["chosen"][row]:
             # A candidate given twice, one of them chosen: the row then lives in the long solution.
             self.steps[row] = self._shared(step)
             for name, value in meta.items():
                 self.columns[name][row] = value
-        self._votes[3 * row + rating + 1] += 1
+        # A text that a labeller wrote and a model too is no human step to leave out.
+        self.columns["source"][row] = "model" if by_model else "human"
 
     def settle(
         self, *, neutral: str, conflicts: str, include_human: bool, counts: Counter[str]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -283,7 +283,7 @@ _REQUIRED = object()
 
 
 def _field(mapping: Any, key: str, where: str, default: Any = _REQUIRED) -> Any:
-    if not isinstance(mapping, Mapping):
+    if not isinstance(mapping, dict):
         raise _wrong_type(where, mapping, "an object")
     if key not in mapping and default is _REQUIRED:
         raise MalformedRecordError(

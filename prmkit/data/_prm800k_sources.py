@@ -77,8 +77,8 @@ def find_sources(path_or_split: Any, phase: int | None, split: str | None) -> li
         return [Source(name, None, None, split or "train")]
     raise FileNotFoundError(
         f"{name} does not exist (looked for {path.absolute()}). Expected a PRM800K file (.jsonl or "
-        ".jsonl.gz), the folder with phase1_train.jsonl and the others, or the name 'owner/name' of a Hugging "
-        "Face data set"
+        ".jsonl.gz), the folder with phase1_train.jsonl and the others, or the name 'owner/name' of a "
+        "Hugging Face data set"
     )
 
 

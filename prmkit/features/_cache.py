@@ -2,50 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from prmkit.features._encoder import distinct_texts, warn_truncated
+from prmkit.features._batching import distinct_texts
+from prmkit.features._cache_file import (
+    CachedVectors,
+    connect,
+    count_vectors,
+    delete_vectors,
+    read_vectors,
+    write_vectors,
+)
+from prmkit.features._encoder import warn_truncated
 
 _T = TypeVar("_T")
-
 _FILE = "embeddings-v1.sqlite3"  # another layout gets another name, so versions never misread each other
 _DEFAULT_MAX_BYTES = 2 * 1024**3
-_PAGE_BYTES = 16384
-_KEYS_PER_QUERY = 900  # older SQLite takes 999 parameters
-_BUSY_SECONDS = 30.0
-_ROW_OVERHEAD = 96  # key twice (row and index), checksum, cell headers; an estimate
-_KEEP_FRACTION = 0.9  # an eviction makes some room, so that not every write has to evict
 _ROWS_PER_WRITE = 1024
 _SECONDS_PER_WRITE = 5.0
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS namespaces (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, dimension INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS vectors (
-    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, namespace INTEGER NOT NULL,
-    truncated INTEGER NOT NULL, checksum INTEGER NOT NULL, vector BLOB NOT NULL
-);
-"""
-
-
-class CachedVectors(NamedTuple):
-    """What a cache knows about some texts; rows that are not ``found`` are undefined."""
-
-    vectors: np.ndarray  # (n_texts, dimension) float32; dimension 0 when nothing was found
-    found: np.ndarray  # (n_texts,) bool
-    truncated: np.ndarray  # (n_texts,) bool: the text was cut when it was encoded
 
 
 class Encoder(Protocol):
@@ -125,21 +108,16 @@ class EmbeddingCache:
         CachedVectors
             ``(vectors, found, truncated)``. A damaged vector counts as not found.
         """
-        keys = _keys(namespace, texts)
-
-        def read(connection: sqlite3.Connection) -> CachedVectors | None:
-            return _read(connection, namespace, keys)
-
-        known = self._attempt(read) if self.path.is_file() else None
+        known = self._attempt(lambda connection: read_vectors(connection, namespace, texts))
         if known is not None:
             return known
-        nothing = np.zeros(len(keys), dtype=bool)
-        return CachedVectors(np.empty((len(keys), 0), dtype=np.float32), nothing, nothing.copy())
+        nothing = np.zeros(len(texts), dtype=bool)
+        return CachedVectors(np.empty((len(texts), 0), dtype=np.float32), nothing, nothing.copy())
 
     def put_many(
         self, namespace: str, texts: Sequence[str], vectors: np.ndarray, truncated: np.ndarray | None = None
     ) -> None:
-        """Store vectors; a text that is already there is left as it is, one that is not finite is refused.
+        """Store vectors, replacing older ones; those that are not finite are left out.
 
         Parameters
         ----------
@@ -154,36 +132,22 @@ class EmbeddingCache:
         ValueError
             If the lengths differ.
         """
-        vectors = np.ascontiguousarray(vectors, dtype="<f4")
-        flags = np.zeros(len(texts), dtype=bool) if truncated is None else np.asarray(truncated, dtype=bool)
-        if vectors.ndim != 2 or len(vectors) != len(texts) or len(flags) != len(texts):
+        vectors = np.asarray(vectors, dtype=np.float32)
+        cut = np.zeros(len(texts), dtype=bool) if truncated is None else np.asarray(truncated, dtype=bool)
+        if vectors.ndim != 2 or len(vectors) != len(texts) or len(cut) != len(texts):
             raise ValueError(
-                f"vectors has shape {vectors.shape} and truncated {flags.shape} for {len(texts)} texts, "
+                f"vectors has shape {vectors.shape} and truncated {cut.shape} for {len(texts)} texts, "
                 "expected one row and one flag per text"
             )
-        # What does not fit beside an eviction's remainder would only push itself out.
-        most = int(self.max_bytes * _KEEP_FRACTION) // (vectors.shape[1] * 4 + _ROW_OVERHEAD)
-        rows = [
-            (key, int(flag), zlib.crc32(blob), blob)
-            for key, flag, vector in zip(_keys(namespace, texts), flags, vectors, strict=True)
-            if np.isfinite(vector).all()
-            for blob in (vector.tobytes(),)
-        ][:most]
-        if rows:
-            self._attempt(lambda connection: self._write(connection, namespace, vectors.shape[1], rows))
-
-    def info(self) -> dict[str, Any]:
-        """Return ``path``, ``entries``, ``bytes``, ``max_bytes`` and, per namespace, its entries."""
-
-        def count(connection: sqlite3.Connection) -> dict[str, int]:
-            return dict(
-                connection.execute(
-                    "SELECT name, COUNT(vectors.id) FROM namespaces "
-                    "LEFT JOIN vectors ON vectors.namespace = namespaces.id GROUP BY name ORDER BY name"
-                )
+        if len(texts):
+            self._attempt(
+                lambda connection: write_vectors(connection, namespace, texts, vectors, cut, self.max_bytes),
+                create=True,
             )
 
-        namespaces = (self._attempt(count) if self.path.is_file() else None) or {}
+    def info(self) -> dict[str, Any]:
+        """Return ``path``, ``entries``, ``bytes``, ``max_bytes``, and the entries of each namespace."""
+        namespaces = self._attempt(count_vectors) or {}
         return {
             "path": str(self.path),
             "entries": sum(namespaces.values()),
@@ -194,24 +158,20 @@ class EmbeddingCache:
 
     def clear(self) -> int:
         """Forget everything; return the number of entries that went."""
+        return self._attempt(delete_vectors) or 0
 
-        def delete(connection: sqlite3.Connection) -> int:
-            with _transaction(connection):
-                connection.execute("DELETE FROM namespaces")
-                return connection.execute("DELETE FROM vectors").rowcount
-
-        return (self._attempt(delete) if self.path.is_file() else None) or 0
-
-    def _attempt(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
-        """Do the work on a connection of its own; None, and one warning, where that is impossible.
+    def _attempt(self, work: Callable[[sqlite3.Connection], _T], create: bool = False) -> _T | None:
+        """Do the work on a connection of its own; None where there is no file, or (with a warning) no way.
 
         A connection per call costs less than a millisecond and is what makes the object safe to
         fork and to pickle.
         """
         for repaired in (False, True):
             identity = _identity(self.path)
+            if identity is None and not create:
+                return None
             try:
-                with closing(self._connect()) as connection:
+                with closing(connect(self.path)) as connection:
                     return work(connection)
             except (OSError, sqlite3.DatabaseError) as error:
                 # Only the bare class means "not a database" or "malformed"; locked, read-only, full or
@@ -227,50 +187,6 @@ class EmbeddingCache:
                 )
                 return None
         return None
-
-    def _connect(self) -> sqlite3.Connection:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
-        try:
-            # The rollback journal (not a write-ahead log) also works on network and read-only folders.
-            connection.execute("PRAGMA synchronous = NORMAL")
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'vectors'").fetchone():
-                connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-                connection.execute("PRAGMA auto_vacuum = FULL")  # the file shrinks with its content
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _write(
-        self, connection: sqlite3.Connection, namespace: str, dimension: int, rows: list[tuple]
-    ) -> None:
-        with _transaction(connection):
-            self._make_room(connection, len(rows) * (dimension * 4 + _ROW_OVERHEAD))
-            connection.execute(
-                "INSERT OR IGNORE INTO namespaces (name, dimension) VALUES (?, ?)", (namespace, dimension)
-            )
-            number = connection.execute("SELECT id FROM namespaces WHERE name = ?", (namespace,)).fetchone()[
-                0
-            ]
-            connection.executemany(
-                "INSERT OR IGNORE INTO vectors (key, namespace, truncated, checksum, vector) "
-                f"VALUES (?, {number}, ?, ?, ?)",
-                rows,
-            )
-
-    def _make_room(self, connection: sqlite3.Connection, incoming: int) -> None:
-        pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
-        used = pages * _pragma(connection, "page_size")
-        if used + incoming <= self.max_bytes:
-            return
-        entries = connection.execute("SELECT COUNT(*) FROM vectors").fetchone()[0]
-        excess = used + incoming - self.max_bytes * _KEEP_FRACTION
-        n_oldest = min(entries, int(entries * excess / used) + 1)
-        connection.execute(
-            "DELETE FROM vectors WHERE id IN (SELECT id FROM vectors ORDER BY id LIMIT ?)", (n_oldest,)
-        )
 
     def _discard(self, identity: tuple[int, int] | None) -> bool:
         """Delete the file, unless another process has already put a new one in its place."""
@@ -307,7 +223,8 @@ def encode_cached(encoder: Encoder, texts: Sequence[str], cache: EmbeddingCache 
     """
     distinct, inverse = distinct_texts(texts)
     if cache is None:
-        known = CachedVectors(np.empty((len(distinct), 0)), *np.zeros((2, len(distinct)), dtype=bool))
+        nothing = np.zeros((2, len(distinct)), dtype=bool)
+        known = CachedVectors(np.empty((len(distinct), 0)), *nothing)
     else:
         known = cache.get_many(encoder.fingerprint, distinct)
     if known.found.all() and len(distinct):
@@ -347,56 +264,6 @@ def _stored(
             n_pending, since = 0, time.monotonic()
     if pending:
         yield flush()
-
-
-def _read(connection: sqlite3.Connection, namespace: str, keys: list[bytes]) -> CachedVectors | None:
-    row = connection.execute("SELECT dimension FROM namespaces WHERE name = ?", (namespace,)).fetchone()
-    if row is None:
-        return None
-    dimension = int(row[0])
-    rows = {key: i for i, key in enumerate(keys)}
-    vectors = np.empty((len(keys), dimension), dtype=np.float32)
-    found, truncated = np.zeros((2, len(keys)), dtype=bool)
-    wanted = list(rows)
-    for start in range(0, len(wanted), _KEYS_PER_QUERY):
-        part = wanted[start : start + _KEYS_PER_QUERY]
-        marks = ",".join("?" * len(part))
-        query = f"SELECT key, truncated, checksum, vector FROM vectors WHERE key IN ({marks})"
-        for key, cut, checksum, blob in connection.execute(query, part):
-            if len(blob) == dimension * 4 and zlib.crc32(blob) == checksum:
-                i = rows[key]
-                vectors[i] = np.frombuffer(blob, dtype="<f4")
-                found[i], truncated[i] = True, cut
-    if len(rows) < len(keys):  # a text asked for twice
-        source = [rows[key] for key in keys]
-        vectors, found, truncated = vectors[source], found[source], truncated[source]
-    return CachedVectors(vectors, found, truncated)
-
-
-def _keys(namespace: str, texts: Sequence[str]) -> list[bytes]:
-    """128 bits per text; lone surrogates, which some data sets hold, are texts too."""
-    seed = hashlib.blake2b(namespace.encode(), digest_size=16)
-    keys = []
-    for text in texts:
-        digest = seed.copy()
-        digest.update(b"\0" + text.encode("utf-8", "surrogatepass"))
-        keys.append(digest.digest())
-    return keys
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")  # waits its turn here, not half-way
-    try:
-        yield
-    except BaseException:
-        connection.rollback()
-        raise
-    connection.commit()
-
-
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
-    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

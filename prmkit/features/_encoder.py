@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prmkit.features._batching import distinct_texts, token_batches
+from prmkit.features._hardware import best_device, has_bfloat16, no_more_threads_than_cores
 from prmkit.features._model_path import file_sha256, resolve_model
 
 if TYPE_CHECKING:
-    import torch
     from sentence_transformers import SentenceTransformer
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -26,7 +29,8 @@ _NOT_WEIGHTS = ("data_config.json",)  # part of some published folders, says not
 class TextEncoder:
     """A sentence-transformers model as a function from texts to float32 rows.
 
-    Nothing is loaded before it is needed. The weights rest on the CPU and are not pickled.
+    Nothing is loaded before it is needed. The weights rest on the CPU. Parameters are not to be
+    changed later: what they decided is kept.
 
     Parameters
     ----------
@@ -44,6 +48,9 @@ class TextEncoder:
     max_length : int, optional
         Tokens kept of a text, special tokens included; by default the model's own limit.
     show_progress : bool, default=False
+        A bar on a terminal, when encoding takes more than a moment.
+    store_weights_in_pickle : bool, default=False
+        Whether pickling keeps loaded weights; without, they are loaded again when needed.
 
     Attributes
     ----------
@@ -70,6 +77,7 @@ class TextEncoder:
         dtype: str | None = None,
         max_length: int | None = None,
         show_progress: bool = False,
+        store_weights_in_pickle: bool = False,
     ) -> None:
         self.model = model
         self.batch_size = batch_size
@@ -77,6 +85,7 @@ class TextEncoder:
         self.dtype = dtype
         self.max_length = max_length
         self.show_progress = show_progress
+        self.store_weights_in_pickle = store_weights_in_pickle
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Encode texts, each distinct one once.
@@ -122,44 +131,52 @@ class TextEncoder:
 
         if not len(texts):
             return
-        device, network = self._device(), self._network()
+        device, network = self._device(), self._network
         n_tokens, truncated = self._count_tokens(texts)
         budget = self.batch_size * _TOKENS_PER_TEXT["cpu" if device == "cpu" else "gpu"]
+        bar = tqdm(
+            total=len(texts),
+            unit="text",
+            desc="encode",
+            delay=1.0,
+            disable=None if self.show_progress else True,  # None: shown on a terminal alone
+        )
         try:
-            with (
-                tqdm(total=len(texts), unit="text", desc="encode", disable=not self.show_progress) as bar,
-                _no_more_threads_than_cores(),
-            ):
+            with bar, no_more_threads_than_cores():
                 for indices in token_batches(n_tokens, budget):
+                    batch = [texts[i] for i in indices]
                     with self._precision(device):
                         vectors = network.encode(
-                            [texts[i] for i in indices],
-                            batch_size=len(indices),
-                            device=device,
-                            show_progress_bar=False,
+                            batch, batch_size=len(batch), device=device, show_progress_bar=False
                         )
+                    bar.update(len(batch))
                     yield indices, np.asarray(vectors, dtype=np.float32), truncated[indices]
-                    bar.update(len(indices))
         finally:
             network.to("cpu")
 
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        network = self._network()
+        network = self._network
         # Renamed in later versions of the library.
         get = getattr(network, "get_embedding_dimension", None) or network.get_sentence_embedding_dimension
-        return int(get())
+        return int(get() or 0)
 
     @property
     def token_limit(self) -> int | None:
         """Tokens kept of a text, None where the model knows no limit."""
-        return self._network().max_seq_length
+        limit = self._network.max_seq_length
+        return None if limit is None or math.isinf(limit) else int(limit)
 
     @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self._network.tokenizer
+
+    @cached_property
     def fingerprint(self) -> str:
         """Names what decides the vectors: weights, configuration, precision and length, not the path."""
-        folder, dtype = self._folder(), self._dtype()
+        folder, dtype = self._folder, self._dtype()
         files = sorted(
             path
             for pattern in ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -170,26 +187,16 @@ class TextEncoder:
         digest = hashlib.blake2b(json.dumps(content).encode(), digest_size=12).hexdigest()
         return f"{digest}-{dtype}-{self.max_length or 'full'}"
 
+    @cached_property
     def _folder(self) -> Path:
-        state = self.__dict__
-        if state.get("_resolved", (None,))[0] != str(self.model):
-            state["_resolved"] = (str(self.model), resolve_model(self.model))
-        return state["_resolved"][1]
+        return resolve_model(self.model)
 
+    @cached_property
     def _network(self) -> SentenceTransformer:
-        wanted = (str(self.model), self.max_length)
-        if self.__dict__.get("_loaded", (None,))[0] != wanted:
-            self._loaded = (wanted, _load(self._folder(), self.max_length))
-        return self._loaded[1]
+        return _load(self._folder, self.max_length)
 
     def _device(self) -> str:
-        import torch
-
-        if self.device is not None:
-            return str(torch.device(self.device))
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
+        return best_device() if self.device is None else self.device
 
     def _dtype(self) -> str:
         if self.dtype is not None:
@@ -197,7 +204,7 @@ class TextEncoder:
                 expected = "None, 'float32', 'bfloat16' or 'float16'"
                 raise ValueError(f"dtype is {self.dtype!r}, expected {expected}")
             return self.dtype
-        return "bfloat16" if _has_bfloat16(self._device()) else "float32"
+        return "bfloat16" if has_bfloat16(self._device()) else "float32"
 
     def _precision(self, device: str) -> contextlib.AbstractContextManager[Any]:
         import torch
@@ -209,61 +216,27 @@ class TextEncoder:
 
     def _count_tokens(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Tokens per text after truncation, and which texts were cut."""
-        tokenizer, limit = self._network().tokenizer, self.token_limit
-        if limit is None or not hasattr(
-            tokenizer, "model_max_length"
-        ):  # a bag of words: no limit, no padding
-            return np.array([len(text) for text in texts]), np.zeros(len(texts), dtype=bool)
+        tokenizer, limit = self.tokenizer, self.token_limit
+        if limit is None or not hasattr(tokenizer, "model_max_length"):
+            return np.ones(len(texts), dtype=int), np.zeros(
+                len(texts), dtype=bool
+            )  # a bag of words: no padding
         cut = tokenizer(list(texts), truncation=True, max_length=limit, verbose=False)["input_ids"]
         n_tokens = np.array([len(ids) for ids in cut])
         truncated = n_tokens >= limit
         full = np.flatnonzero(truncated)
         if len(full):  # those that fill the limit exactly are not cut
-            whole = tokenizer([texts[i] for i in full], truncation=False, verbose=False)["input_ids"]
+            whole = tokenizer([texts[i] for i in full.tolist()], truncation=False, verbose=False)["input_ids"]
             truncated[full] = [len(ids) > limit for ids in whole]
         return n_tokens, truncated
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_loaded", "_resolved")}
+        if self.store_weights_in_pickle:
+            return self.__dict__.copy()
+        return {key: value for key, value in self.__dict__.items() if key not in ("_network", "_folder")}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.model)!r})"
-
-
-def distinct_texts(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Return the distinct texts in order of appearance, and the position of each text among them.
-
-    Examples
-    --------
-    >>> distinct_texts(["b", "a", "b"])
-    (['b', 'a'], array([0, 1, 0]))
-    """
-    positions: dict[str, int] = {}
-    inverse = np.empty(len(texts), dtype=np.intp)
-    for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"texts[{i}] is {type(text).__name__} ({text!r:.60}), expected str")
-        inverse[i] = positions.setdefault(text, len(positions))
-    return list(positions), inverse
-
-
-def token_batches(n_tokens: np.ndarray, budget: int) -> Iterator[np.ndarray]:
-    """Yield indices of texts, longest first, so that no batch holds more than ``budget`` padded tokens.
-
-    A text longer than the budget is a batch of its own. Equal lengths keep their order.
-
-    Examples
-    --------
-    >>> [batch.tolist() for batch in token_batches(np.array([2, 9, 3, 3]), budget=6)]
-    [[1], [2, 3], [0]]
-    """
-    order = np.argsort(-np.asarray(n_tokens), kind="stable")
-    start = 0
-    while start < len(order):
-        longest = max(1, int(n_tokens[order[start]]))
-        stop = start + max(1, budget // longest)
-        yield order[start:stop]
-        start = stop
 
 
 def warn_truncated(n_truncated: int, limit: int | None) -> None:
@@ -271,7 +244,7 @@ def warn_truncated(n_truncated: int, limit: int | None) -> None:
     if n_truncated:
         warnings.warn(
             f"{n_truncated} distinct text(s) are longer than {limit} tokens and were cut there: what follows "
-            f"does not count. Split long steps, or raise max_length (now {limit}) up to what the model takes.",
+            f"is lost. Split long steps, or pass max_length above {limit}, up to what the model takes.",
             stacklevel=3,
         )
 
@@ -288,43 +261,14 @@ def _load(folder: Path, max_length: int | None) -> SentenceTransformer:
     )
     network = network.float().eval()
     if max_length is not None:
-        positions = getattr(getattr(network[0], "auto_model", None), "config", None)
-        most = getattr(positions, "max_position_embeddings", None)
-        if not 3 <= max_length <= (most or max_length):
+        config = getattr(getattr(network[0], "auto_model", None), "config", None)
+        most = min(
+            getattr(config, "max_position_embeddings", None) or max_length,
+            getattr(network.tokenizer, "model_max_length", max_length),
+        )
+        if not 3 <= max_length <= most:
             raise ValueError(
-                f"max_length is {max_length}, expected 3 to {most}: the positions this model knows"
+                f"max_length is {max_length}, expected 3 to {most}: the positions this model has"
             )
         network.max_seq_length = max_length
     return network
-
-
-def _has_bfloat16(device: str) -> bool:
-    """Whether the hardware multiplies bfloat16 at full speed; emulation is slower than float32."""
-    import torch
-
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    if device != "cpu":
-        return False
-    # Private, but the only way to ask; absent in other versions or builds, which then use float32.
-    probes = (
-        getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
-    return any(probe is not None and probe() for probe in probes)
-
-
-@contextlib.contextmanager
-def _no_more_threads_than_cores() -> Iterator[None]:
-    import joblib
-    import torch
-
-    before = torch.get_num_threads()
-    cores = joblib.cpu_count()  # knows about affinity and container quotas
-    if before <= cores:
-        yield
-        return
-    torch.set_num_threads(cores)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

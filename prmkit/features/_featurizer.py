@@ -13,10 +13,11 @@ from prmkit.data._solution import Solution, as_steps, iter_solutions
 from prmkit.features._cache import EmbeddingCache, encode_cached
 from prmkit.features._context import CONTEXTS, context_parts, context_rows
 from prmkit.features._encoder import TextEncoder
+from prmkit.features._model_path import resolve_model
 from prmkit.features._tokens import TokenRecord, token_records
 from prmkit.utils._sklearn import Interval, StrOptions, fit_context
 
-_ENCODER_PARAMS = ("model", "batch_size", "device", "dtype", "max_length", "show_progress")
+_ENCODER_PARAMS = ("model", "batch_size", "device", "dtype", "max_length", "show_progress", "store_weights_in_pickle")
 
 
 class PRMFeaturizer(TransformerMixin, BaseEstimator):
@@ -222,10 +223,7 @@ class PRMFeaturizer(TransformerMixin, BaseEstimator):
         return [*problem, *solution.steps[: max(indices) + 1]]
 
     def _encode(self, texts: list[str]) -> np.ndarray:
-        encoder = self._loaded_encoder()
-        if not self.cache:
-            return encoder.encode(texts)
-        return encode_cached(encoder, texts, EmbeddingCache(self.cache_dir))
+        return encode_cached(self._loaded_encoder(), texts, EmbeddingCache(self.cache_dir) if self.cache else None)
 
     def _loaded_encoder(self) -> TextEncoder:
         """The encoder for the current parameters; ``set_params`` makes the next call build a new one."""
@@ -236,7 +234,10 @@ class PRMFeaturizer(TransformerMixin, BaseEstimator):
         return self._encoder
 
     def _tokenizer(self) -> Any:
-        return self._loaded_encoder().tokenizer
+        from transformers import AutoTokenizer
+
+        folder = Path(self.model)  # a tokenizer alone needs no weights beside it
+        return AutoTokenizer.from_pretrained(folder if folder.is_dir() else resolve_model(self.model))
 
     def __getstate__(self):
         state = super().__getstate__().copy()

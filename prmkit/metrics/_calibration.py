@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 _ROUNDING = 1e-6  # float32 softmax rows may leave [0, 1] by this much, no further
+_NOT_ONE = 1e-3  # a row of half-precision probabilities sums to 1 within this
 
 
 def expected_calibration_error(y_true: Any, prob: Any, n_bins: int = 15, strategy: str = "uniform") -> float:
@@ -84,6 +85,19 @@ def check_event(y_true: Any, prob: Any) -> tuple[np.ndarray, np.ndarray]:
             f'y_true holds {found}, expected a binary event (0/1): pass y == "negative", or y == -1'
         )
     return event.astype(np.float64), prob
+
+
+def check_class_probabilities(proba: Any, shape: tuple[int, int]) -> np.ndarray:
+    """Return ``proba`` as float64 rows that sum to 1, of the given shape."""
+    proba = np.asarray(proba, dtype=np.float64)
+    if proba.shape != shape:
+        raise ValueError(f"proba has shape {proba.shape}, expected (n_steps, n_classes) = {shape}")
+    proba = check_probabilities(proba, "proba")
+    off = np.abs(proba.sum(axis=1) - 1)
+    if off.max(initial=0.0) > _NOT_ONE:
+        row = int(off.argmax())
+        raise ValueError(f"proba[{row}] sums to {proba[row].sum():.4f}, expected 1")
+    return proba
 
 
 def check_probabilities(values: Any, name: str) -> np.ndarray:

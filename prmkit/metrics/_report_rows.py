@@ -12,7 +12,7 @@ from prmkit.data._labels import resolve_label_order
 from prmkit.data._solution import Step, as_steps, problem_groups
 from prmkit.metrics._baselines import majority_baseline, position_baseline, position_baseline_out_of_fold
 from prmkit.metrics._bootstrap import problem_numbers
-from prmkit.metrics._calibration import check_probabilities
+from prmkit.metrics._calibration import check_class_probabilities
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def check_rows(
     labels = _plain(y_true)
     if proba.ndim != 2 or proba.shape[1] < 2:
         raise ValueError(
-            f"proba has shape {proba.shape}, expected (n_steps, n_classes); from a risk: np.c_[risk, 1 - risk]"
+            f"proba has shape {proba.shape}, expected (n_steps, n_classes): np.c_[risk, 1 - risk] for a risk"
         )
     if len(labels) != len(proba):
         raise ValueError(f"y_true has {len(labels)} labels and proba {len(proba)} rows, expected the same")
@@ -53,11 +53,7 @@ def check_rows(
     if ordered is None:
         raise ValueError(f"nothing tells which of {names} is worst: pass label_order=[worst, …, best]")
     columns = np.array([names.index(label) for label in ordered])
-    proba = check_probabilities(proba, "proba")[:, columns]
-    sums = proba.sum(axis=1)
-    if np.abs(sums - 1).max() > 1e-3:
-        row = int(np.abs(sums - 1).argmax())
-        raise ValueError(f"proba[{row}] sums to {sums[row]:.4f}, expected 1")
+    proba = check_class_probabilities(proba, (len(labels), len(ordered)))[:, columns]
     if steps is not None:
         steps = as_steps(steps)
         groups = problem_groups(steps) if groups is None else groups

@@ -9,7 +9,7 @@ import numpy as np
 
 from prmkit.data._labels import resolve_label_order
 from prmkit.data._solution import Solution
-from prmkit.metrics._calibration import check_probabilities
+from prmkit.metrics._calibration import check_class_probabilities
 from prmkit.metrics._paths import aggregate, entropy, first_error_distribution, margin, p_no_error
 
 _SHOWN_AGGREGATES = ("min", "product", "mean", "last", "geometric_mean")
@@ -71,19 +71,11 @@ class ScoredSolution:
             raise ValueError(
                 f"nothing tells which of {list(classes)} is worst: pass label_order=[worst, …, best]"
             )
-        shape = (self.solution.n_steps, len(classes))
-        if not shape[0]:
+        if not self.solution.n_steps:
             raise ValueError(
                 f"solution {self.solution.id or self.solution.problem!r:.60} has no steps to score"
             )
-        proba = np.array(self.proba, dtype=np.float64)
-        if proba.shape != shape:
-            raise ValueError(f"proba has shape {proba.shape}, expected (n_steps, n_classes) = {shape}")
-        proba = check_probabilities(proba, "proba")
-        sums = proba.sum(axis=1)
-        if np.abs(sums - 1).max() > 1e-3:
-            row = int(np.abs(sums - 1).argmax())
-            raise ValueError(f"proba[{row}] sums to {sums[row]:.4f}, expected 1")
+        proba = check_class_probabilities(self.proba, (self.solution.n_steps, len(classes)))
         proba.flags.writeable = False
         object.__setattr__(self, "proba", proba)
         object.__setattr__(self, "classes", classes)

@@ -181,11 +181,11 @@ def _counted() -> Iterator[dict[str, int]]:
     from prmkit.features._encoder import TextEncoder
 
     count = {"positions": 0, "characters": 0}
-    encode = TextEncoder.encode
+    iter_encode = TextEncoder.iter_encode
 
-    def counting_encode(self: Any, texts: Sequence[str]) -> np.ndarray:
+    def counting(self: Any, texts: Sequence[str]) -> Any:
         count["characters"] += sum(map(len, texts))
-        return encode(self, texts)
+        return iter_encode(self, texts)
 
     def before_forward(module: torch.nn.Module, args: tuple) -> None:
         if isinstance(module, torch.nn.Linear) and args:
@@ -193,7 +193,7 @@ def _counted() -> Iterator[dict[str, int]]:
 
     hook = torch.nn.modules.module.register_module_forward_pre_hook(before_forward)
     try:
-        with mock.patch.object(TextEncoder, "encode", counting_encode):
+        with mock.patch.object(TextEncoder, "iter_encode", counting):
             yield count
     finally:
         hook.remove()

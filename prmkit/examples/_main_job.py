@@ -1,0 +1,128 @@
+"""The main job: read, split by problem, cross-validate, fit, report, and score reasoning paths."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from sklearn.base import clone
+from tqdm import tqdm
+
+from prmkit import PRMClassifier, StepDataset, StratifiedProblemKFold, load_prm800k
+from prmkit.data import ProblemShuffleSplit, Solution, make_arithmetic_solutions
+from prmkit.metrics import PathDisplay, ScoredSolution, StepReport, StepReportDisplay, step_report
+
+
+def run(
+    *, data: Path | None = None, out: Path, folds: int = 5, limit: int | None = None, show: int = 3, seed: int = 0
+) -> None:
+    """Run every stage, saying which, and leave plots and the model in ``out``."""
+    console = Console(highlight=False)
+    start = time.perf_counter()
+
+    def stage(title: str) -> None:
+        console.print(f"\n[bold]{title}[/bold]  [dim]{time.perf_counter() - start:.0f} s[/dim]")
+
+    stage("1. Read labelled steps")
+    dataset = read(data, limit, seed)
+    console.print(dataset.description.strip(), markup=False)
+    console.print(repr(dataset), markup=False)
+
+    stage("2. Keep a fifth of the problems for the test")
+    train, test = split(dataset, seed)
+    console.print(f"{len(train.X)} steps of {n_problems(train)} problems to learn from, {len(test.X)} of {n_problems(test)} to test on")
+
+    classifier = PRMClassifier(random_state=seed)
+    stage(f"3. Cross-validate {classifier!r} by problem, {folds} folds")
+    console.print(str(cross_validate(classifier, train, folds)), markup=False)
+
+    stage("4. Fit on all training problems, report on the test problems")
+    classifier.fit(train.X, train.y)
+    proba = classifier.predict_proba(test.X)
+    console.print(str(step_report(test.y, proba, classes=classifier.classes_, steps=test.X)), markup=False)
+
+    stage("5. Score reasoning paths of the test problems")
+    scored = classifier.score_solutions(interesting(test, show))
+    for path in scored:
+        print(f"\n{path}")  # coloured on a terminal
+
+    stage("6. Save")
+    save(classifier, scored, test, out, console)
+    stage("Done")
+
+
+def read(data: Path | None, limit: int | None, seed: int) -> StepDataset:
+    """Load PRM800K, or make word problems."""
+    if data is None:
+        return make_arithmetic_solutions(150, 3, random_state=seed)
+    return load_prm800k(data, limit=limit)
+
+
+def split(dataset: StepDataset, seed: int) -> tuple[StepDataset, StepDataset]:
+    """Cut off a fifth of the problems."""
+    parts = next(ProblemShuffleSplit(1, test_size=0.2, random_state=seed).split(dataset.X, dataset.y))
+    first, second = (StepDataset([dataset.X[i] for i in rows], dataset.y[rows]) for rows in parts)
+    return first, second
+
+
+def n_problems(dataset: StepDataset) -> int:
+    """Count distinct problems."""
+    return len(np.unique(dataset.groups))
+
+
+def cross_validate(classifier: PRMClassifier, train: StepDataset, folds: int) -> StepReport:
+    """Report on predictions for problems that the model of the fold has not seen."""
+    classes = np.unique(train.y)
+    proba = np.zeros((len(train.y), len(classes)))
+    splits = StratifiedProblemKFold(folds).split(train.X, train.y)
+    for learn, check in tqdm(splits, total=folds, desc="folds", disable=None):
+        model = clone(classifier).fit([train.X[i] for i in learn], train.y[learn])
+        proba[np.ix_(check, np.searchsorted(classes, model.classes_))] = model.predict_proba(
+            [train.X[i] for i in check]
+        )
+    return step_report(train.y, proba, classes=classes, steps=train.X)
+
+
+def interesting(test: StepDataset, n: int) -> list[Solution]:
+    """Pick solutions of distinct problems, with and without an error, of ordinary length."""
+    chosen: list[Solution] = []
+    wanted = [True, False] * n
+    for solution, first_error in zip(test.solutions, test.first_errors or first_errors(test), strict=True):
+        if len(chosen) == n:
+            break
+        new = solution.problem not in {other.problem for other in chosen}
+        if new and 3 <= solution.n_steps <= 12 and (first_error != -1) == wanted[len(chosen)]:
+            chosen.append(solution)
+    return chosen
+
+
+def first_errors(dataset: StepDataset) -> list[int]:
+    """First step rated worst of each solution, -1 where there is none."""
+    wrong: dict[int, int] = {}
+    for step, label in zip(dataset.X, dataset.y, strict=True):
+        if label == -1:
+            wrong[id(step.solution)] = min(step.index, wrong.get(id(step.solution), step.index))
+    return [wrong.get(id(solution), -1) for solution in dataset.solutions]
+
+
+def save(
+    classifier: PRMClassifier, scored: list[ScoredSolution], test: StepDataset, out: Path, console: Console
+) -> None:
+    """Write plots and the model; say which extra is missing for what cannot be written."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        if scored:
+            PathDisplay.from_scored(scored).plot().figure_.savefig(out / "paths.png", dpi=150)
+            console.print(f"wrote {out / 'paths.png'}: risks and first-error distributions of the paths above")
+        display = StepReportDisplay.from_estimator(classifier, test.X, test.y)
+        display.figure_.savefig(out / "report.png", dpi=150)
+        console.print(f"wrote {out / 'report.png'}: the test report beside its baselines")
+    except ImportError as error:
+        console.print(f"no plots: {error}", style="yellow", markup=False)
+    try:
+        classifier.save(out / "model")
+        console.print(f"wrote {out / 'model'}: read it with PRMClassifier.load({str(out / 'model')!r})")
+    except ImportError as error:
+        console.print(f"model not saved: {error}", style="yellow", markup=False)

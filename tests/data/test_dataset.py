@@ -1,0 +1,160 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from prmkit.data import Solution, Step, StepDataset, flatten
+from prmkit.data._hub import iter_hub_records
+
+BUN = Solution(
+    "A bun costs 2. What do 3 cost?", ["3 * 2 = 6.", "It costs 6."], id="bun", meta={"final_answer": "6"}
+)
+PEN = Solution("A pen costs 5. What do 2 cost?", ["2 pens.", "2 * 5 = 7.", "It costs 7."])
+
+
+def make_dataset(y=(1, 1, 0, -1), **changes):
+    """Rows out of order, and the last step of PEN without a label."""
+    X = [Step(BUN, 0), Step(PEN, 0), Step(BUN, 1), Step(PEN, 1)]
+    fields = {
+        "first_errors": [None, 1],
+        "description": "made up",
+        "rows": {"source": ["model", "human", "model", "model"], "count": [1, 1, 2, 1], "chosen": [True] * 4},
+    }
+    return StepDataset(X, y, **{**fields, **changes})
+
+
+def assert_equal(a, b):
+    assert a.X == b.X
+    assert [step.solution.id for step in a.X] == [step.solution.id for step in b.X]
+    assert [step.solution.meta for step in a.X] == [step.solution.meta for step in b.X]
+    assert a.y.dtype.kind == b.y.dtype.kind
+    assert a.y.tolist() == b.y.tolist()
+    assert a.groups.tolist() == b.groups.tolist()
+    assert a.solutions == b.solutions
+    assert a.first_errors == b.first_errors
+    assert a.description == b.description
+    assert {name: column.tolist() for name, column in a.rows.items()} == {
+        name: column.tolist() for name, column in b.rows.items()
+    }
+
+
+def test_unpacks_as_steps_and_labels():
+    X, y = make_dataset()
+    assert [step.text for step in X] == ["3 * 2 = 6.", "2 pens.", "It costs 6.", "2 * 5 = 7."]
+    assert isinstance(y, np.ndarray)
+    assert y.tolist() == [1, 1, 0, -1]
+
+
+def test_groups_and_solutions_follow_from_the_steps():
+    dataset = make_dataset()
+    assert dataset.groups.tolist() == [0, 1, 0, 1]
+    assert dataset.solutions == [BUN, PEN]
+    assert repr(dataset) == "StepDataset(n_steps=4, n_solutions=2, n_problems=2, labels={-1: 1, 0: 1, 1: 2})"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y": [1, 0]}, r"y has shape \(2,\), expected \(4,\)"),
+        ({"groups": [1]}, r"groups has shape \(1,\), expected \(4,\)"),
+        ({"rows": {"count": [1]}}, r"count has shape \(1,\), expected \(4,\)"),
+        ({"first_errors": [0]}, "1 first_errors for 2 solutions"),
+    ],
+)
+def test_lengths_must_agree(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_dataset(**changes)
+
+
+def test_solutions_in_place_of_steps_are_refused():
+    with pytest.raises(TypeError, match=r"flatten\(solutions\)"):
+        StepDataset([BUN, PEN], [1, 0])
+
+
+def test_frame_has_a_line_per_row_and_the_metadata():
+    frame = make_dataset().to_frame()
+    assert list(frame.columns) == [
+        "problem", "solution", "id", "index", "text", "y", "group", "source", "count", "chosen",
+    ]  # fmt: skip
+    assert frame["solution"].tolist() == [0, 1, 0, 1]
+    assert frame["index"].tolist() == [0, 0, 1, 1]
+    assert frame.loc[3, "text"] == "2 * 5 = 7."
+    assert frame.loc[3, "y"] == -1
+    assert frame.loc[1, "source"] == "human"
+
+
+def test_pickle_keeps_everything_and_shared_solutions():
+    dataset = make_dataset()
+    back = pickle.loads(pickle.dumps(dataset))
+    assert_equal(back, dataset)
+    assert back.X[0].solution is back.X[2].solution is back.solutions[0]
+
+
+@pytest.mark.parametrize("y", [(1, 1, 0, -1), ("positive", "positive", "neutral", "negative")])
+@pytest.mark.parametrize("first_errors", [[None, 1], [-1, None], None])
+def test_round_trip_through_hugging_face_loses_nothing(y, first_errors):
+    dataset = make_dataset(y, first_errors=first_errors)
+    hf = dataset.to_hf()
+    assert hf.num_rows == 2
+    assert hf[1]["ratings"] == [y[1], y[3], None]
+    assert hf[1]["steps"] == list(PEN.steps)
+    assert_equal(StepDataset.from_hf(hf), dataset)
+
+
+def test_round_trip_through_a_folder(tmp_path):
+    import datasets
+
+    dataset = make_dataset()
+    dataset.to_hf().save_to_disk(tmp_path / "saved")
+    assert_equal(StepDataset.from_hf(datasets.load_from_disk(tmp_path / "saved")), dataset)
+
+
+def test_a_step_with_two_labels_survives_the_round_trip():
+    X = [Step(BUN, 0), Step(BUN, 0), Step(BUN, 1)]
+    dataset = StepDataset(X, [1, -1, 0], first_errors=[None])
+    assert dataset.to_hf().num_rows == 2
+    assert_equal(StepDataset.from_hf(dataset.to_hf()), dataset)
+
+
+def test_problem_steps_and_ratings_are_enough_to_read():
+    import datasets
+
+    hf = datasets.Dataset.from_dict(
+        {"problem": ["p", "q"], "steps": [["a", "b"], ["c"]], "ratings": [[None, 1], [-1]]}
+    )
+    dataset = StepDataset.from_hf(hf)
+    assert flatten([Solution("p", ["a", "b"]), Solution("q", ["c"])])[1:] == dataset.X
+    assert dataset.y.tolist() == [1, -1]
+    assert dataset.first_errors is None
+
+
+def test_unreadable_layouts_say_what_is_expected():
+    import datasets
+
+    with pytest.raises(ValueError, match="columns prompt, completions lack problem, steps, ratings"):
+        StepDataset.from_hf(datasets.Dataset.from_dict({"prompt": ["p"], "completions": [["a"]]}))
+    with pytest.raises(ValueError, match="line 0 has 1 ratings for 2 steps"):
+        StepDataset.from_hf(
+            datasets.Dataset.from_dict({"problem": ["p"], "steps": [["a", "b"]], "ratings": [[1]]})
+        )
+    with pytest.raises(TypeError, match=r"splits train.*pass dataset\['train'\]"):
+        StepDataset.from_hf(datasets.DatasetDict(train=make_dataset().to_hf()))
+
+
+def test_metadata_that_is_not_json_is_named():
+    solution = Solution("p", ["a"], meta={"when": object()})
+    with pytest.raises(TypeError, match=r"metadata cannot be written as JSON.*'when'"):
+        StepDataset([Step(solution, 0)], [1]).to_hf()
+
+
+def test_an_unreachable_data_set_names_both_ways_out(monkeypatch):
+    import datasets
+
+    def load_dataset(name, **_):
+        raise OSError(f"Couldn't reach {name}")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(
+        ConnectionError, match=r"'owner/name' is no local file.*phase1_train\.jsonl.*huggingface\.co"
+    ):
+        next(iter_hub_records("owner/name", "train"))

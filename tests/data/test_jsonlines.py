@@ -1,0 +1,78 @@
+import gzip
+from collections import Counter
+
+import pytest
+
+from prmkit.data._jsonlines import iter_json_lines
+
+POINTER = (
+    "version https://git-lfs.github.com/spec/v1\n"
+    "oid sha256:d6b4b5a0c0b0f6a8a0a6b0d6b4b5a0c0b0f6a8a0a6b0d6b4b5a0c0b0f6a8a0a6\n"
+    "size 456135365\n"
+)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="lines.jsonl"):
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
+def test_lines_are_numbered_from_1_and_blank_ones_are_passed_over(write):
+    path = write('{"a": 1}\n\n  \n[2]\n"é"')
+    assert list(iter_json_lines(path)) == [(1, {"a": 1}), (4, [2]), (5, "é")]
+
+
+@pytest.mark.parametrize("name", ["lines.jsonl.gz", "gzip_under_a_plain_name.jsonl"])
+def test_gzip_is_recognised_by_content(write, name):
+    assert list(iter_json_lines(write(gzip.compress(b"1\n2\n"), name))) == [(1, 1), (2, 2)]
+
+
+def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(write):
+    assert list(iter_json_lines(write(b"\xef\xbb\xbf1\r\n2\r\n"))) == [(1, 1), (2, 2)]
+
+
+def test_a_broken_line_is_named_only_when_it_is_reached(write):
+    path = write('{"a": 1}\n{"a": \n{"a": 3}\n')
+    lines = iter_json_lines(path)
+    assert next(lines) == (1, {"a": 1})
+    with pytest.raises(
+        ValueError, match=r"lines\.jsonl, line 2: not JSON .*Expected one JSON object per line"
+    ):
+        next(lines)
+
+
+def test_broken_lines_are_skipped_and_counted_on_request(write):
+    counts = Counter()
+    path = write(b'{"a": 1}\n{"a": \n\xff\xfe\n{"a": 3}\n')
+    assert [number for number, _ in iter_json_lines(path, on_error="skip", counts=counts)] == [1, 4]
+    assert counts == {"malformed: not JSON": 2}
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_git_lfs_pointer_is_no_data(write, on_error):
+    path = write(POINTER, "phase2_train.jsonl")
+    with pytest.raises(
+        ValueError, match=r"phase2_train\.jsonl.*456,135,365 bytes.*'size 456135365'.*git lfs pull"
+    ):
+        list(iter_json_lines(path, on_error=on_error))
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_cut_off_gzip_is_an_error_after_the_lines_that_are_whole(write, on_error):
+    packed = gzip.compress("\n".join(str(i) for i in range(20_000)).encode())
+    lines = iter_json_lines(write(packed[: len(packed) // 2], "cut.jsonl.gz"), on_error=on_error)
+    assert next(lines) == (1, 0)
+    with pytest.raises(
+        ValueError, match=r"cut\.jsonl\.gz: the gzip data is damaged or cut off after line \d+"
+    ):
+        list(lines)
+
+
+def test_a_missing_file_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        list(iter_json_lines(tmp_path / "nowhere.jsonl"))
