@@ -12,12 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from prmkit.data._labels import resolve_label_order
-from prmkit.data._solution import Solution, as_steps, flatten, problem_groups
+from prmkit.data._labels import check_labels, resolve_label_order
+from prmkit.data._solution import Solution, as_steps, problem_groups
 from prmkit.features import PRMFeaturizer, StepSequences
-from prmkit.metrics import ScoredSolution
+from prmkit.metrics import ScoredSolution, score_solutions
 from prmkit.models import StepBlend
 from prmkit.utils._sklearn import HasMethods, StrOptions, fit_context, fit_weighted, set_random_states
 
@@ -257,77 +257,3 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.two_d_array = self._precomputed
         tags.input_tags.string = not self._precomputed
         return tags
-
-
-def score_solutions(classifier: Any, solutions: Iterable[Solution]) -> list[ScoredSolution]:
-    """Score solutions with any fitted classifier over steps (see ``PRMClassifier.score_solutions``).
-
-    Parameters
-    ----------
-    classifier : fitted estimator with ``predict_proba`` over steps and ``classes_``
-        Such as a ``Pipeline`` or a ``CalibratedClassifierCV``.
-    solutions : list of Solution
-
-    Returns
-    -------
-    list of ScoredSolution
-
-    Raises
-    ------
-    ValueError
-        If it is not known which label is the worst, or a solution has no steps.
-
-    Examples
-    --------
-    >>> from sklearn.linear_model import LogisticRegression
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from prmkit.data import make_arithmetic_solutions
-    >>> from prmkit.features import StepStatistics
-    >>> data = make_arithmetic_solutions(20, 2, random_state=0)
-    >>> pipe = make_pipeline(StepStatistics(), LogisticRegression(max_iter=5000)).fit(data.X, data.y)
-    >>> score_solutions(pipe, data.solutions[:1])[0].rewards.shape == (data.solutions[0].n_steps,)
-    True
-    """
-    check_is_fitted(classifier)
-    solutions = list(solutions)
-    steps = flatten(solutions)
-    for i, solution in enumerate(solutions):
-        if not solution.steps:
-            raise ValueError(f"solutions[{i}] has no steps: there is nothing to score; leave it out")
-    order = getattr(classifier, "label_order_", None) or resolve_label_order(classifier.classes_)
-    if order is None:
-        raise ValueError(
-            f"the classes {classifier.classes_.tolist()} have no known order from worst to best: "
-            "pass label_order=[worst, …, best] to PRMClassifier"
-        )
-    if not solutions:
-        return []
-    ends = np.cumsum([solution.n_steps for solution in solutions])
-    parts = np.split(classifier.predict_proba(steps), ends[:-1])
-    classes = tuple(classifier.classes_.tolist())
-    return [
-        ScoredSolution(solution=solution, proba=proba, classes=classes, label_order=tuple(order))
-        for solution, proba in zip(solutions, parts, strict=True)
-    ]
-
-
-def check_labels(y: Any, n_steps: int) -> np.ndarray:
-    """Return y as a 1-D array of labels, one per step.
-
-    Raises
-    ------
-    ValueError
-        For nested, missing, continuous or too few labels.
-    """
-    if any(isinstance(label, (list, tuple, np.ndarray)) for label in y):
-        raise ValueError("y is nested, expected one label per step, flat: np.concatenate(y), with X = flatten(solutions)")
-    for i, label in enumerate(y):
-        if label is None or label != label:  # NaN differs from itself
-            raise ValueError(f"y[{i}] is {label}: an unlabelled step is no row; leave it out of X and y")
-    y = check_array(np.asarray(y), ensure_2d=False, dtype=None)
-    if y.ndim != 1:
-        raise ValueError(f"y has shape {y.shape}, expected one label per step: ({n_steps},)")
-    if len(y) != n_steps:
-        raise ValueError(f"y has {len(y)} labels and X {n_steps} steps: expected one label per step, as flatten(solutions) orders them")
-    check_consistent_length(y)
-    return y

@@ -223,3 +223,39 @@ def _check_rating(value: Any, i: int) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (_is_missing(value) or (is_number and value in RATINGS)):
         raise ValueError(f"ratings[{i}] is {value!r}, expected -1, 0, +1 or, for an unlabelled step, None")
+
+
+def check_labels(y: Any, n_steps: int) -> np.ndarray:
+    """Return y as a 1-D array of labels, one per step.
+
+    Raises
+    ------
+    ValueError
+        For nested, missing, mixed or continuous labels, or another number of them.
+    """
+    for i, label in enumerate(y):
+        if isinstance(label, (list, tuple, np.ndarray)):
+            raise ValueError(
+                f"y[{i}] is a {type(label).__name__}: y is nested, expected one label per step, flat: "
+                "np.concatenate(y), with X = flatten(solutions)"
+            )
+    labels = _as_list(y, "y")
+    for i, label in enumerate(labels):
+        if _is_missing(label):
+            raise ValueError(f"y[{i}] is {label}: an unlabelled step is no row; leave it out of X and y")
+        if isinstance(label, (float, np.floating)) and label != int(label):
+            raise ValueError(f"y[{i}] is {label}: continuous; a classifier needs classes such as -1, 0 and 1")
+    if len(labels) != n_steps:
+        raise ValueError(
+            f"y has {len(labels)} labels and X {n_steps} steps: expected one label per step, in the order of X"
+        )
+    n_names = sum(isinstance(label, str) for label in labels)
+    if 0 < n_names < len(labels):
+        raise ValueError(f"y mixes names and numbers ({n_names} of {len(labels)} are names): use one kind of label")
+    unknown = sorted({label.strip() for label in labels} - set(NAMES)) if n_names else []
+    if unknown and len(unknown) < len(set(labels)):
+        raise ValueError(
+            f"y has labels {unknown} beside known ones, expected {', '.join(map(repr, NAMES))}; for a vocabulary "
+            "of your own choose other names than these"
+        )
+    return np.asarray(labels)

@@ -15,12 +15,12 @@ from prmkit.features._context import CONTEXTS, context_parts, context_rows
 from prmkit.features._encoder import TextEncoder
 from prmkit.features._model_path import resolve_model
 from prmkit.features._tokens import TokenRecord, token_records
-from prmkit.utils._sklearn import Interval, StrOptions, fit_context
+from prmkit.utils._sklearn import Interval, ReadsSteps, StrOptions, fit_context
 
 _ENCODER_PARAMS = ("model", "batch_size", "device", "dtype", "max_length", "show_progress", "store_weights_in_pickle")
 
 
-class PRMFeaturizer(TransformerMixin, BaseEstimator):
+class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
     """Turn steps into sentence-embedding features, or solutions into marked tokens.
 
     Parameters
@@ -245,14 +245,3 @@ class PRMFeaturizer(TransformerMixin, BaseEstimator):
             state.pop("_encoder", None)
             state.pop("_encoder_params", None)
         return state
-
-    def __sklearn_is_fitted__(self):
-        return True
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False  # raw objects, as for CountVectorizer
-        tags.input_tags.string = True
-        tags.requires_fit = False
-        tags.transformer_tags.preserves_dtype = []
-        return tags

@@ -6,9 +6,10 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from prmkit.data._solution import as_steps, iter_solutions
+from prmkit.utils._sklearn import ReadsSteps
 
 
-class StepStatistics(TransformerMixin, BaseEstimator):
+class StepStatistics(ReadsSteps, TransformerMixin, BaseEstimator):
     """Position, length, novelty, repetition, arithmetic and wording of each step.
 
     Row t reads the problem and steps 0..t; a solution is read once, in time proportional to its text.
@@ -68,13 +69,3 @@ class StepStatistics(TransformerMixin, BaseEstimator):
         from prmkit.features._step_statistics import STATISTICS
 
         return np.array(list(STATISTICS), dtype=object)
-
-    def __sklearn_is_fitted__(self):
-        return True
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False  # raw objects, as for CountVectorizer
-        tags.input_tags.string = True
-        tags.requires_fit = False
-        return tags

@@ -11,10 +11,10 @@ from sklearn.pipeline import FeatureUnion
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data._solution import as_steps
-from prmkit.utils._sklearn import Interval, fit_context
+from prmkit.utils._sklearn import Interval, ReadsSteps, fit_context
 
 
-class StepWords(TransformerMixin, BaseEstimator):
+class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
     """TF-IDF of the words (one and two) and character runs (two to five) of the step itself.
 
     Parameters
@@ -34,6 +34,7 @@ class StepWords(TransformerMixin, BaseEstimator):
     2
     """
 
+    learns = True
     _parameter_constraints = {"max_features": [Interval(Integral, 1, None, closed="left")]}
 
     def __init__(self, max_features=50_000):
@@ -90,9 +91,3 @@ class StepWords(TransformerMixin, BaseEstimator):
         """Names of the columns."""
         check_is_fitted(self)
         return self.union_.get_feature_names_out()
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.string = True
-        return tags

@@ -8,6 +8,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "prmkit.metrics._calibration": ("expected_calibration_error",),
         "prmkit.metrics._paths": ("aggregate", "entropy", "first_error_distribution", "margin", "p_no_error"),
         "prmkit.metrics._scored_solution": ("ScoredSolution",),
+        "prmkit.metrics._score_solutions": ("score_solutions",),
         "prmkit.metrics._path_display": ("PathDisplay",),
         "prmkit.metrics._bootstrap": ("BootstrapResult", "bootstrap_by_problem"),
         "prmkit.metrics._threshold": ("choose_threshold",),

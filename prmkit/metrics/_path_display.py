@@ -103,8 +103,9 @@ def _plot_one(axes: np.ndarray, scored: ScoredSolution) -> None:
     entropy_axis.hlines(places[:-1], 0, scored.entropy, color="0.7", linewidth=1)
 
     problem = _shorten(scored.solution.problem or "(no problem)", _TITLE_LENGTH)
-    title = risk_axis.set_title(problem, loc="left", fontsize=10)
-    title.set_in_layout(False)  # it may run on above the panels to its right
+    risk_axis.set_title(" ")  # keeps the space; the text itself may run on above the panels to its right
+    title = risk_axis.annotate(problem, (0, 1), (0, 6), "axes fraction", "offset points", fontsize=10)
+    title.set_in_layout(False)
     plain_text(title)
     for axis, limit in (
         (risk_axis, 1.0),

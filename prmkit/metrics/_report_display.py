@@ -130,12 +130,14 @@ class StepReportDisplay:
         axis.set_xlim(left=0, right=max(1.0, axis.get_xlim()[1]))
         axis.grid(axis="x", color="0.92")
         axis.set_axisbelow(True)
-        axis.legend(frameon=False, fontsize=9, loc="lower right")
+        axis.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=3)
         axis.spines[["top", "right"]].set_visible(False)
-        of_problems = f" of {self.report.n_problems:,} problems" if self.report.n_problems else ""
-        axis.set_title(f"{self.report.n_steps:,} steps{of_problems}", loc="left", fontsize=10)
-        if self.report.n_problems and self.report.n_resamples:
-            axis.set_xlabel(f"value, {self.report.confidence_level:.0%} interval by problem")
+        caption = f"{self.report.n_steps:,} steps"
+        if self.report.n_problems is not None:
+            caption += (
+                f" of {self.report.n_problems:,} problems, {self.report.confidence_level:.0%} intervals"
+            )
+        axis.set_xlabel(caption)
 
     def _plot_curves(self, axis: Any) -> None:
         for system in reversed(_STYLES):

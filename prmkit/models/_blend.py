@@ -12,12 +12,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data._solution import as_steps
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
-from prmkit.utils._sklearn import HasMethods, fit_context, fit_weighted
+from prmkit.utils._sklearn import HasMethods, ReadsSteps, fit_context, fit_weighted
 
 
-class StepBlend(ClassifierMixin, BaseEstimator):
+class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
     """Average of embeddings, words and statistics of a step."""
 
+    learns = True
     _parameter_constraints = {
         "featurizer": [HasMethods(["fit", "transform"]), None],
         "random_state": ["random_state"],

@@ -9,10 +9,29 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import has_fit_parameter
 
-__all__ = ["HasMethods", "Interval", "StrOptions", "fit_context", "fit_weighted", "set_random_states"]
+__all__ = ["HasMethods", "Interval", "ReadsSteps", "StrOptions", "fit_context", "fit_weighted", "set_random_states"]
 
 fit_context = _fit_context(prefer_skip_nested_validation=False)
 """Decorator of ``fit``: checks ``_parameter_constraints`` first."""
+
+
+class ReadsSteps:
+    """Mixin of estimators over steps: raw objects in one dimension, as ``CountVectorizer`` reads texts.
+
+    ``learns`` says whether ``fit`` learns anything; without, the estimator counts as fitted from the start.
+    """
+
+    learns = False
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return not self.learns or any(name.endswith("_") for name in vars(self))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.requires_fit = self.learns
+        return tags
 
 
 def fit_weighted(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Any:

@@ -1,0 +1,47 @@
+"""The ``prmkit`` command. Thin: every command calls what Python can call too."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from prmkit.cli._cache import cache
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="prmkit",
+    no_args_is_help=True,
+    add_completion=False,
+    help=(
+        "Process reward models: which step of a solution is wrong, and how sure is that?\n\n"
+        "Training and scoring are done from Python:\n\n"
+        "    from prmkit import PRMClassifier, load_prm800k\n\n"
+        "    X, y = load_prm800k('train.jsonl'); clf = PRMClassifier().fit(X, y)\n\n"
+        "See it work, offline and on your machine:  python -m prmkit.examples"
+    ),
+)
+app.add_typer(cache, name="cache")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from prmkit import __version__
+
+        typer.echo(f"prmkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,136 @@
+"""A scored solution: its numbers, its text and its HTML."""
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from prmkit.data import Solution
+from prmkit.metrics import ScoredSolution
+
+PROBA = np.array([[0.1, 0.2, 0.7], [0.8, 0.1, 0.1], [0.25, 0.5, 0.25]])
+
+
+@pytest.fixture
+def scored():
+    return ScoredSolution(Solution("2 + 3 * 4?", ["3 * 4 = 12.", "2 + 12 = 15.", ""]), PROBA, [-1, 0, 1])
+
+
+def test_numbers_follow_from_the_probabilities(scored):
+    np.testing.assert_allclose(scored.risks, [0.1, 0.8, 0.25])
+    np.testing.assert_allclose(scored.rewards, [0.9, 0.2, 0.75])
+    np.testing.assert_allclose(scored.margin, [0.4, 0.3, 0.25])
+    assert scored.entropy[2] == pytest.approx(-(0.5 * math.log(0.25) + 0.5 * math.log(0.5)))
+    assert scored.p_no_error == pytest.approx(0.9 * 0.2 * 0.75)
+    np.testing.assert_allclose(scored.first_error_distribution, [0.1, 0.72, 0.045, 0.135])
+    expected = {"min": 0.2, "product": 0.135, "mean": 1.85 / 3, "last": 0.75, "geometric_mean": 0.135 ** (1 / 3)}
+    assert scored.aggregates == pytest.approx(expected)
+
+
+def test_the_worst_class_is_found_wherever_its_column_stands():
+    solution = Solution("p", ["s"])
+    assert ScoredSolution(solution, [[0.1, 0.2, 0.7]], ["positive", "neutral", "negative"]).risks[0] == 0.7
+    assert ScoredSolution(solution, [[0.1, 0.9]], ["bad", "good"], label_order=["bad", "good"]).risks[0] == 0.1
+    assert ScoredSolution(solution, [[0.1, 0.9]], np.array([False, True])).risks[0] == 0.1
+    with pytest.raises(ValueError, match="label_order="):
+        ScoredSolution(solution, [[0.1, 0.9]], ["bad", "good"])
+
+
+@pytest.mark.parametrize(
+    ("proba", "message"),
+    [
+        ([[0.1, 0.9]], r"expected \(n_steps, n_classes\) = \(2, 2\)"),
+        ([[0.1, 0.9], [0.4, 0.4]], r"proba\[1\] sums to 0.8"),
+        ([[0.1, 0.9], [float("nan"), 0.4]], "NaN"),
+    ],
+)
+def test_what_is_no_probability_is_refused(proba, message):
+    with pytest.raises(ValueError, match=message):
+        ScoredSolution(Solution("p", ["a", "b"]), proba, [-1, 1])
+
+
+def test_a_solution_without_steps_is_refused():
+    with pytest.raises(ValueError, match="no steps to score"):
+        ScoredSolution(Solution("p", []), np.empty((0, 2)), [-1, 1])
+
+
+def test_probabilities_cannot_be_changed_afterwards(scored):
+    before = PROBA.copy()
+    with pytest.raises(ValueError, match="read-only"):
+        scored.proba[0, 0] = 0.5
+    PROBA[0, 0] += 0  # the caller's own array stays writable
+    np.testing.assert_array_equal(PROBA, before)
+
+
+def test_to_dict_is_json(scored):
+    read = json.loads(json.dumps(scored.to_dict(), allow_nan=False))
+    assert [step["text"] for step in read["steps"]] == list(scored.solution.steps)
+    assert read["steps"][1]["risk"] == 0.8
+    assert read["steps"][0]["proba"] == [0.1, 0.2, 0.7]
+    assert read["classes"] == [-1, 0, 1]
+    assert len(read["first_error_distribution"]) == 4
+
+
+def test_text_without_colour_says_everything(scored):
+    text = scored.to_text(color=False, width=80)
+    assert "\x1b" not in text
+    for part in ("2 + 3 * 4?", "3 * 4 = 12.", "0.80  ██████▍", "(empty step)", "P(no error) 0.14", "step 1 (0.72)"):
+        assert part in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_long_steps_are_wrapped_and_nothing_is_lost():
+    words = " ".join(f"word{i}" for i in range(60)) + " " + "x" * 150
+    text = ScoredSolution(Solution("p", [words]), [[0.5, 0.5]], [-1, 1]).to_text(color=False, width=72)
+    assert max(map(len, text.splitlines())) <= 72
+    assert all(f"word{i}" in text for i in range(60))
+    assert text.count("x") >= 150
+
+
+def test_colour_follows_the_terminal_and_no_color(scored, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False)
+    assert "\x1b" not in str(scored)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert "\x1b[" in str(scored)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in str(scored)
+    coloured = scored.to_text(color=True, width=80)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured).split() == scored.to_text(color=False, width=80).split()
+
+
+def test_a_step_cannot_send_codes_to_the_terminal():
+    scored = ScoredSolution(Solution("p\x1b[2J", ["\x1b[31mred\x07 [bold]b[/bold]\x9b1m"]), [[0.2, 0.8]], [-1, 1])
+    text = scored.to_text(color=False, width=80)
+    assert not set(text) & {"\x1b", "\x07", "\x9b"}
+    assert "[bold]b[/bold]" in text
+
+
+class _Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.text, self.titles = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.titles += [value for name, value in attrs if name == "title"]
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_html_is_escaped_and_has_tooltips():
+    evil = '<script>alert("1")</script> & <img src=x onerror=y>'
+    label = '"><b>bad'
+    scored = ScoredSolution(Solution(evil, [evil]), [[0.25, 0.75]], [label, "good"], label_order=[label, "good"])
+    page = _Tags()
+    page.feed(scored._repr_html_())
+    assert set(page.tags) <= {"div", "span", "b", "br"}
+    assert page.tags.count("b") == 1  # the word "Problem"
+    assert "".join(page.text).count(evil) == 2
+    assert f"P({label}) = 0.250" in page.titles[0]
+    assert "P(first error here) = 0.250" in page.titles[0]

@@ -1,0 +1,107 @@
+"""The guarantees hold for every estimator of the registry, and the checks catch those that break them."""
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+
+from prmkit import PRMClassifier, PRMFeaturizer, flatten
+from prmkit.data import make_arithmetic_solutions
+from prmkit.utils import estimator_checks
+from prmkit.utils._registry import REGISTRY
+
+CHECKS = [
+    estimator_checks.check_no_lookahead,
+    estimator_checks.check_step_subset_invariance,
+    estimator_checks.check_step_order_invariance,
+    estimator_checks.check_one_pass_per_solution,
+]
+CASES = [
+    pytest.param(entry, params, id=f"{entry.name}-{number}")
+    for entry in REGISTRY
+    for number, params in enumerate(entry.steps)
+]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_arithmetic_solutions(12, 2, error_rate=0.5, neutral_rate=0.3, random_state=0)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize(("entry", "params"), CASES)
+def test_guarantees(entry, params, check, data):
+    check(entry.make(params), data.X, data.y)
+
+
+def test_every_estimator_is_registered():
+    """An estimator that prmkit exports without standing in the registry would escape the checks."""
+    import prmkit.features
+    import prmkit.models
+
+    exported = [PRMClassifier, *(getattr(room, name) for room in (prmkit.features, prmkit.models) for name in room.__all__)]
+    estimators = {cls.__name__ for cls in exported if isinstance(cls, type) and issubclass(cls, BaseEstimator)}
+    assert estimators == {name for name, _ in estimator_checks.registered_estimators()}
+
+
+class _Reads(ClassifierMixin, BaseEstimator):
+    """A classifier of one feature of a step, given by a subclass."""
+
+    def fit(self, X, y):
+        self.model_ = LogisticRegression().fit(self.features(X), y)
+        self.classes_ = self.model_.classes_
+        return self
+
+    def predict_proba(self, X):
+        return self.model_.predict_proba(self.features(X))
+
+
+class LooksAhead(_Reads):
+    def features(self, X):
+        return np.array([[len(step.solution.steps)] for step in X])
+
+
+class SeesTheBatch(_Reads):
+    def features(self, X):
+        lengths = np.array([[len(step.text)] for step in X], dtype=float)
+        return lengths - lengths.mean()
+
+
+class SeesTheOrder(_Reads):
+    def features(self, X):
+        return np.arange(len(X))[:, None] % 7 + 0.0
+
+
+class PassPerStep(_Reads):
+    """Encodes problem and prefix anew for each step, as loops over ``pipeline`` do."""
+
+    def features(self, X):
+        texts = ["\n".join([step.problem, *step.prefix, step.text]) for step in X]
+        return np.vstack([PRMFeaturizer(cache=False, dtype="float32")(text) for text in texts])
+
+
+@pytest.mark.parametrize(
+    ("broken", "check", "words"),
+    [
+        (LooksAhead, estimator_checks.check_no_lookahead, "looks ahead"),
+        (SeesTheBatch, estimator_checks.check_step_subset_invariance, "alone"),
+        (SeesTheOrder, estimator_checks.check_step_order_invariance, "shuffled"),
+        (PassPerStep, estimator_checks.check_one_pass_per_solution, "one pass costs about twice"),
+    ],
+)
+def test_checks_catch_what_they_are_for(broken, check, words, data):
+    with pytest.raises(AssertionError, match=words):
+        check(broken(), data.X[:40], data.y[:40])
+
+
+def test_look_ahead_through_other_attributes_of_the_solution_is_caught():
+    """Position from the end, the classic leak of PRM800K."""
+
+    class FromTheEnd(_Reads):
+        def features(self, X):
+            return np.array([[step.solution.n_steps - step.index] for step in X])
+
+    data = make_arithmetic_solutions(6, 2, random_state=1)
+    y = np.array([1 if step.index == step.solution.n_steps - 1 else 0 for step in flatten(data.solutions)])
+    with pytest.raises(AssertionError, match="looks ahead"):
+        estimator_checks.check_no_lookahead(FromTheEnd(), flatten(data.solutions), y)
