@@ -95,7 +95,6 @@ def write_vectors(
     keys, little_endian = _keys(namespace, [texts[i] for i in keep]), vectors[keep].astype("<f4")
     blobs = [vector.tobytes() for vector in little_endian]
     with _transaction(connection):
-        _make_room(connection, len(keep) * (dimension * 4 + _ROW_OVERHEAD), max_bytes)
         connection.execute(
             "INSERT OR IGNORE INTO namespaces (name, dimension) VALUES (?, ?)", (namespace, dimension)
         )
@@ -105,6 +104,7 @@ def write_vectors(
             f"VALUES (?, {number}, ?, ?, ?)",
             zip(keys, map(int, truncated[keep]), map(zlib.crc32, blobs), blobs, strict=True),
         )
+        _make_room(connection, max_bytes)
 
 
 def count_vectors(connection: sqlite3.Connection) -> dict[str, int]:
@@ -124,17 +124,18 @@ def delete_vectors(connection: sqlite3.Connection) -> int:
         return connection.execute("DELETE FROM vectors").rowcount
 
 
-def _make_room(connection: sqlite3.Connection, incoming: int, max_bytes: int) -> None:
-    pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
-    used = pages * _pragma(connection, "page_size")
-    if used + incoming <= max_bytes:
-        return
-    entries = connection.execute("SELECT COUNT(*) FROM vectors").fetchone()[0]
-    excess = used + incoming - max_bytes * _KEEP_FRACTION
-    n_oldest = min(entries, int(entries * excess / used) + 1)
-    connection.execute(
-        "DELETE FROM vectors WHERE id IN (SELECT id FROM vectors ORDER BY id LIMIT ?)", (n_oldest,)
-    )
+def _make_room(connection: sqlite3.Connection, max_bytes: int) -> None:
+    """Delete the oldest rows until the file, once committed, is no larger than it may be."""
+    page_bytes = _pragma(connection, "page_size")
+    while True:
+        used = (_pragma(connection, "page_count") - _pragma(connection, "freelist_count")) * page_bytes
+        entries = connection.execute("SELECT COUNT(*) FROM vectors").fetchone()[0] if used > max_bytes else 0
+        if not entries:
+            return
+        n_oldest = int(entries * (used - max_bytes * _KEEP_FRACTION) / used) + 1
+        connection.execute(
+            "DELETE FROM vectors WHERE id IN (SELECT id FROM vectors ORDER BY id LIMIT ?)", (n_oldest,)
+        )
 
 
 def _keys(namespace: str, texts: Sequence[str]) -> list[bytes]:

@@ -262,10 +262,8 @@ def _load(folder: Path, max_length: int | None) -> SentenceTransformer:
     network = network.float().eval()
     if max_length is not None:
         config = getattr(getattr(network[0], "auto_model", None), "config", None)
-        most = min(
-            getattr(config, "max_position_embeddings", None) or max_length,
-            getattr(network.tokenizer, "model_max_length", max_length),
-        )
+        positions = getattr(config, "max_position_embeddings", None) or max_length
+        most = positions - positions % 8 if positions > 8 else positions  # RoBERTa counts two that it cannot read
         if not 3 <= max_length <= most:
             raise ValueError(
                 f"max_length is {max_length}, expected 3 to {most}: the positions this model has"

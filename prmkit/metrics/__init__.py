@@ -10,7 +10,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "prmkit.metrics._scored_solution": ("ScoredSolution",),
         "prmkit.metrics._score_solutions": ("score_solutions",),
         "prmkit.metrics._path_display": ("PathDisplay",),
-        "prmkit.metrics._bootstrap": ("BootstrapResult", "bootstrap_by_problem"),
+        "prmkit.metrics._bootstrap": ("BootstrapResult", "Interval", "bootstrap_by_problem"),
         "prmkit.metrics._threshold": ("choose_threshold",),
         "prmkit.metrics._report": ("StepReport", "step_report"),
         "prmkit.metrics._report_display": ("StepReportDisplay",),

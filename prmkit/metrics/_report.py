@@ -103,7 +103,9 @@ class StepReport:
     def _repr_html_(self) -> str:
         cells = "".join(
             f"<tr><th style='text-align:left'>{escape(row[0])}</th>"
-            + "".join(f"<td style='text-align:left;white-space:nowrap'>{escape(cell)}</td>" for cell in row[1:])
+            + "".join(
+                f"<td style='text-align:left;white-space:nowrap'>{escape(cell)}</td>" for cell in row[1:]
+            )
             + "</tr>"
             for row in self._table()
         )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prmkit.metrics import expected_calibration_error
@@ -29,6 +29,7 @@ def brute_force(event, prob, n_bins, strategy):
     )
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(
         st.tuples(st.booleans(), st.one_of(st.floats(0, 1), st.integers(0, 20).map(lambda k: k / 20))),
@@ -60,7 +61,9 @@ def test_row_order_does_not_matter():
     order = rng.permutation(500)
     for strategy in ("uniform", "quantile"):
         first = expected_calibration_error(event, prob, strategy=strategy)
-        assert first == pytest.approx(expected_calibration_error(event[order], prob[order], strategy=strategy))
+        assert first == pytest.approx(
+            expected_calibration_error(event[order], prob[order], strategy=strategy)
+        )
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prmkit.metrics import aggregate, entropy, first_error_distribution, margin, p_no_error
@@ -25,18 +25,21 @@ paths = st.lists(st.lists(probabilities, min_size=1, max_size=8), min_size=1, ma
 
 
 @pytest.mark.parametrize("how", BY_LOOP)
+@settings(deadline=None)
 @given(values=paths)
 def test_every_rule_agrees_with_a_loop(how, values):
     expected = [BY_LOOP[how](path) for path in values]
     np.testing.assert_allclose(aggregate(values, how), expected, rtol=1e-9, atol=1e-12)
 
 
+@settings(deadline=None)
 @given(values=paths)
 def test_product_is_at_most_the_minimum(values):
     assert (aggregate(values, "product") <= aggregate(values, "min")).all()
 
 
 @pytest.mark.parametrize("how", BY_LOOP)
+@settings(deadline=None)
 @given(values=paths, seed=st.integers(0, 100))
 def test_the_order_of_paths_changes_nothing(how, values, seed):
     order = np.random.default_rng(seed).permutation(len(values))
@@ -44,6 +47,7 @@ def test_the_order_of_paths_changes_nothing(how, values, seed):
     np.testing.assert_allclose(shuffled, aggregate(values, how)[order], rtol=1e-12)
 
 
+@settings(deadline=None)
 @given(values=paths)
 def test_first_error_distribution_follows_the_definition(values):
     for found, risks in zip(first_error_distribution(values), values, strict=True):
@@ -51,7 +55,9 @@ def test_first_error_distribution_follows_the_definition(values):
         np.testing.assert_allclose(found, [*(survival[:-1] * risks), survival[-1]], rtol=1e-9, atol=1e-12)
         assert found.sum() == pytest.approx(1)
         assert p_no_error(risks) == pytest.approx(found[-1])
-    np.testing.assert_allclose(p_no_error(values), [d[-1] for d in first_error_distribution(values)], atol=1e-15)
+    np.testing.assert_allclose(
+        p_no_error(values), [d[-1] for d in first_error_distribution(values)], atol=1e-15
+    )
 
 
 def test_small_risks_are_not_rounded_away():

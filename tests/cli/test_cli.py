@@ -1,0 +1,86 @@
+"""The command line: what a user types, and what it must not cost."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import prmkit
+from prmkit.cli import app
+from prmkit.features import EmbeddingCache
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRMKIT_CACHE_DIR", str(tmp_path))
+    EmbeddingCache().put_many("some-encoder", ["a", "b"], np.ones((2, 4)))
+    return tmp_path
+
+
+def run(*arguments, **kwargs):
+    return CliRunner().invoke(app, list(arguments), **kwargs)
+
+
+def test_version():
+    assert run("--version").output.strip() == f"prmkit {prmkit.__version__}"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["cache", "--help"]])
+def test_help_teaches(arguments):
+    result = run(*arguments)
+    assert result.exit_code == 0
+    wanted = "python -m prmkit.examples" if arguments == ["--help"] else "PRMKIT_CACHE_DIR"
+    assert wanted in " ".join(result.output.split())
+
+
+def test_info(folder):
+    lines = run("cache", "info").output.splitlines()
+    assert lines[0].split() == ["path", str(EmbeddingCache().path)]
+    assert lines[1].split() == ["entries", "2"]
+    assert "some-encoder: 2" in lines[-1]
+    assert json.loads(run("cache", "info", "--json").output)["namespaces"] == {"some-encoder": 2}
+
+
+def test_info_of_another_folder(folder, tmp_path):
+    assert json.loads(run("cache", "info", "--json", "--dir", str(tmp_path / "empty")).output)["entries"] == 0
+
+
+def test_clear_asks_first(folder):
+    assert run("cache", "clear", input="n\n").exit_code == 1
+    assert EmbeddingCache().info()["entries"] == 2
+    result = run("cache", "clear", input="y\n")
+    assert "2 embeddings forgotten" in result.output
+    assert EmbeddingCache().info()["entries"] == 0
+
+
+def test_clear_without_asking(folder):
+    assert run("cache", "clear", "--yes").exit_code == 0
+    assert EmbeddingCache().info()["entries"] == 0
+
+
+def test_a_setting_that_cannot_be_read(folder, monkeypatch):
+    monkeypatch.setenv("PRMKIT_CACHE_MAX_BYTES", "much")
+    result = run("cache", "info")
+    assert result.exit_code == 2
+    assert "PRMKIT_CACHE_MAX_BYTES" in result.output
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["cache", "info"]])
+def test_no_torch_is_loaded(folder, arguments):
+    code = (
+        "import sys\n"
+        "from prmkit.cli import main\n"
+        f"sys.argv = ['prmkit', *{arguments!r}]\n"
+        "try:\n    main()\n"
+        "finally:\n    print({'torch', 'sklearn', 'transformers'} & set(sys.modules), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip().endswith("set()")
+
+
+def test_python_m():
+    command = [sys.executable, "-m", "prmkit.cli", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("prmkit ")

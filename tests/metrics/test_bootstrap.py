@@ -1,0 +1,94 @@
+"""Resampling problems: the weights against rows that are really repeated, and what may be undefined."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, roc_auc_score
+
+from prmkit.metrics import bootstrap_by_problem
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 12, 80)
+    y = rng.random(80) < 0.4
+    return groups, y, np.round(rng.random(80) * 0.7 + y * 0.3, 1)
+
+
+def test_replicates_equal_a_bootstrap_of_repeated_rows(rows):
+    groups, y, score = rows
+    problems = np.unique(groups)
+    found = bootstrap_by_problem(roc_auc_score, groups, y, score, n_resamples=30, random_state=3)
+    rng = np.random.default_rng(3)
+    for replicate in found.replicates["value"]:
+        drawn = problems[rng.integers(len(problems), size=len(problems))]
+        repeated = np.concatenate([np.flatnonzero(groups == problem) for problem in drawn])
+        assert replicate == pytest.approx(roc_auc_score(y[repeated], score[repeated]))
+    assert found.interval().value == roc_auc_score(y, score)
+
+
+def test_the_interval_holds_the_middle_of_the_replicates(rows):
+    found = bootstrap_by_problem(roc_auc_score, *rows, n_resamples=200, confidence_level=0.8)
+    interval = found.interval()
+    np.testing.assert_allclose(
+        [interval.low, interval.high], np.quantile(found.replicates["value"], [0.1, 0.9])
+    )
+
+
+def test_problems_that_repeat_their_rows_are_no_further_evidence():
+    rng = np.random.default_rng(0)
+    right = rng.random(40) < 0.7
+    few = bootstrap_by_problem(accuracy_score, np.arange(40), np.ones(40), right).interval()
+    many = bootstrap_by_problem(
+        accuracy_score, np.repeat(np.arange(40), 25), np.ones(1000), np.repeat(right, 25)
+    ).interval()
+    assert many.high - many.low == pytest.approx(few.high - few.low)
+
+
+def test_paired_differences_are_tighter_than_independent_ones(rows):
+    groups, y, score = rows
+    better = score + 0.05 * y
+
+    def both(y, first, second, sample_weight):
+        return {
+            "first": roc_auc_score(y, first, sample_weight=sample_weight),
+            "second": roc_auc_score(y, second, sample_weight=sample_weight),
+        }
+
+    found = bootstrap_by_problem(both, groups, y, score, better, n_resamples=100)
+    difference = found.difference("second", "first")
+    assert difference.value == pytest.approx(roc_auc_score(y, better) - roc_auc_score(y, score))
+    spread = found.interval("first")
+    assert difference.high - difference.low < (spread.high - spread.low) / 2
+
+
+def test_undefined_replicates_are_counted_and_left_out():
+    def share_of_events_in_problem_0(event, groups, sample_weight):
+        inside = groups == 0
+        return float(np.average(event[inside], weights=sample_weight[inside])) if inside.any() else None
+
+    groups = np.array([0, 1, 2])
+    found = bootstrap_by_problem(share_of_events_in_problem_0, groups, [1, 0, 1], groups, n_resamples=300)
+    interval = found.interval()
+    assert (interval.value, interval.low, interval.high) == (1.0, 1.0, 1.0)
+    assert interval.n_undefined == pytest.approx(300 * (2 / 3) ** 3, abs=35)
+
+
+def test_one_problem_has_no_interval():
+    interval = bootstrap_by_problem(accuracy_score, [0, 0], [1, 0], [1, 1]).interval()
+    assert (interval.value, interval.low, interval.high) == (0.5, None, None)
+
+
+def test_same_seed_same_result_and_the_global_generator_is_left_alone(rows):
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    first = bootstrap_by_problem(roc_auc_score, *rows, n_resamples=20, random_state=1).replicates["value"]
+    again = bootstrap_by_problem(roc_auc_score, *rows, n_resamples=20, random_state=1).replicates["value"]
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+def test_bad_input_is_refused_in_words():
+    with pytest.raises(ValueError, match="array 1 has 1 rows and groups 2"):
+        bootstrap_by_problem(accuracy_score, [0, 1], [0, 1], [1])
+    with pytest.raises(ValueError, match="confidence_level is 95"):
+        bootstrap_by_problem(accuracy_score, [0, 1], [0, 1], [1, 1], confidence_level=95)

@@ -1,0 +1,280 @@
+"""PRMClassifier as a user meets it: scikit-learn's tools, labels, whole solutions, and bad input."""
+
+import pickle
+import random
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import VotingClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from prmkit import PRMClassifier, PRMFeaturizer, Solution, StratifiedProblemKFold, flatten
+from prmkit.data import make_arithmetic_solutions
+from prmkit.features import StepStatistics
+from prmkit.models import StepMLP, StepTransformer
+from prmkit.uncertainty import score_solutions
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_arithmetic_solutions(30, 2, error_rate=0.5, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def fitted(data):
+    return PRMClassifier(random_state=0).fit(data.X, data.y)
+
+
+def quick():
+    """A classifier that fits in a blink."""
+    return PRMClassifier(featurizer=StepStatistics())
+
+
+class TestScikitLearn:
+    def test_fit_predict_score(self, data, fitted):
+        proba = fitted.predict_proba(data.X)
+        assert fitted.classes_.tolist() == [-1, 0, 1]
+        np.testing.assert_allclose(proba.sum(axis=1), 1)
+        np.testing.assert_array_equal(fitted.predict(data.X), fitted.classes_[proba.argmax(axis=1)])
+        assert fitted.score(data.X, data.y) == np.mean(fitted.predict(data.X) == data.y)
+        np.testing.assert_array_equal(fitted.decision_function(data.X).argmax(axis=1), proba.argmax(axis=1))
+
+    def test_cross_val_score_by_problem_beats_the_majority(self, data):
+        scores = cross_val_score(PRMClassifier(), data.X, data.y, cv=StratifiedProblemKFold(3), scoring="neg_log_loss")
+        majority = -(np.bincount(data.y + 1) / len(data.y) * -np.log(np.bincount(data.y + 1) / len(data.y))).sum()
+        assert scores.mean() > majority
+
+    def test_pipeline(self, data):
+        pipe = make_pipeline(PRMFeaturizer(), LogisticRegression(max_iter=1000)).fit(data.X, data.y)
+        assert pipe.predict_proba(data.X).shape == (len(data.X), 3)
+
+    def test_grid_search_over_featurizer_and_head_in_processes(self, data):
+        grid = GridSearchCV(
+            PRMClassifier(PRMFeaturizer(), LogisticRegression(max_iter=500)),
+            {"featurizer__context": ["none", "problem"], "head__C": [0.1, 1.0]},
+            cv=StratifiedProblemKFold(2),
+            n_jobs=2,
+        ).fit(data.X, data.y)
+        assert set(grid.best_params_) == {"featurizer__context", "head__C"}
+        assert np.isfinite(grid.cv_results_["mean_test_score"]).all()
+
+    def test_calibration_keeps_scoring_solutions(self, data):
+        calibrated = CalibratedClassifierCV(quick(), cv=StratifiedProblemKFold(3)).fit(data.X, data.y)
+        assert score_solutions(calibrated, data.solutions[:2])[0].proba.shape[1] == 3
+
+    def test_voting_of_two(self, data):
+        vote = VotingClassifier([("a", quick()), ("b", quick())], voting="soft").fit(data.X, data.y)
+        assert vote.predict(data.X[:3]).shape == (3,)
+
+    def test_cross_val_predict_with_a_union_of_featurizers(self, data):
+        union = FeatureUnion([("text", PRMFeaturizer()), ("counts", StepStatistics())])
+        clf = PRMClassifier(union, make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)))
+        proba = cross_val_predict(clf, data.X, data.y, cv=StratifiedProblemKFold(2), method="predict_proba")
+        assert proba.shape == (len(data.X), 3)
+
+    @pytest.mark.parametrize("head", [StepTransformer(hidden_size=16, max_epochs=2), StepMLP(max_epochs=2)])
+    def test_torch_heads_are_reproducible_and_leave_generators_alone(self, data, head):
+        import torch
+
+        torch.manual_seed(7)
+        np.random.seed(7)  # noqa: NPY002
+        random.seed(7)
+        before = torch.random.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+        one, two = (PRMClassifier(head=clone(head), random_state=3).fit(data.X, data.y) for _ in range(2))
+        np.testing.assert_array_equal(one.predict_proba(data.X), two.predict_proba(data.X))
+        assert torch.equal(before[0], torch.random.get_rng_state())
+        np.testing.assert_array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+        assert before[2] == random.getstate()
+
+    def test_clone_set_params_pickle(self, data, fitted):
+        copy = clone(fitted)
+        with pytest.raises(NotFittedError):
+            copy.predict(data.X)
+        assert clone(PRMClassifier()).set_params(head=LogisticRegression(C=3), head__C=2).head.C == 2
+        again = pickle.loads(pickle.dumps(fitted))
+        np.testing.assert_array_equal(again.predict_proba(data.X), fitted.predict_proba(data.X))
+        assert len(pickle.dumps(fitted)) < 5_000_000, "encoder weights are not pickled"
+
+    def test_set_params_changes_the_features(self, data):
+        featurizer = PRMFeaturizer()
+        assert featurizer.fit_transform(data.X[:2]).shape == (2, 384)
+        assert featurizer.set_params(context="problem").transform(data.X[:2]).shape == (2, 768)
+
+    def test_containers(self, data, fitted):
+        pd = pytest.importorskip("pandas")
+        expected = fitted.predict_proba(data.X[:5])
+        for X in (np.array(data.X[:5], dtype=object), pd.Series(data.X[:5], index=[3, 1, 4, 1, 5]), tuple(data.X[:5])):
+            np.testing.assert_allclose(fitted.predict_proba(X), expected)
+
+    def test_sample_weight_zero_is_as_if_absent(self, data):
+        half = np.arange(len(data.X)) % 2
+        clf = PRMClassifier(StepStatistics(), make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000, tol=1e-8)))
+        weighted = clone(clf).fit(data.X, data.y, sample_weight=half)
+        rows = np.flatnonzero(half)
+        absent = clone(clf).fit([data.X[i] for i in rows], data.y[rows])
+        np.testing.assert_allclose(weighted.predict_proba(data.X), absent.predict_proba(data.X), atol=1e-4)
+
+    def test_sequence_head_on_precomputed_features(self):
+        rng = np.random.default_rng(0)
+        X, groups = rng.normal(size=(120, 4)), np.repeat(np.arange(30), 4)
+        y = (X[:, 0] + np.roll(X[:, 0], 1) > 0).astype(int)
+        clf = PRMClassifier("precomputed", StepTransformer(hidden_size=16, max_epochs=3, random_state=0))
+        clf.fit(X, y, groups=groups)
+        together = clf.predict_proba(X, groups=groups)
+        order = rng.permutation(30)  # whole solutions may come in any order
+        rows = np.concatenate([np.flatnonzero(groups == g) for g in order])
+        np.testing.assert_allclose(clf.predict_proba(X[rows], groups=groups[rows]), together[rows], atol=1e-6)
+        assert np.abs(clf.predict_proba(X) - together).max() > 1e-4, "the steps before matter"
+
+
+class TestLabels:
+    @pytest.mark.parametrize(
+        ("worst", "neutral", "best"),
+        [(-1, 0, 1), ("negative", "neutral", "positive"), (0, 1, 2), ("-", None, "+"), (False, None, True), (0, None, 1)],
+    )
+    def test_known_vocabularies_know_the_worst(self, data, worst, neutral, best):
+        names = {-1: worst, 0: best if neutral is None else neutral, 1: best}
+        y = [names[label] for label in data.y]
+        clf = quick().fit(data.X, y)
+        proba = clf.predict_proba(flatten(data.solutions[:1]))
+        scored = clf.score_solutions(data.solutions[:1])[0]
+        np.testing.assert_allclose(scored.risks, proba[:, clf.classes_.tolist().index(worst)])
+        np.testing.assert_allclose(scored.rewards, 1 - scored.risks)
+
+    def test_other_labels_need_an_order(self, data):
+        y = np.where(data.y == -1, "bad", "good")
+        clf = quick().fit(data.X, y)
+        with pytest.raises(ValueError, match="label_order"):
+            clf.score_solutions(data.solutions[:1])
+        ordered = PRMClassifier(StepStatistics(), label_order=["bad", "good"]).fit(data.X, y)
+        assert ordered.score_solutions(data.solutions[:1])[0].rewards.shape == (data.solutions[0].n_steps,)
+
+    def test_label_order_must_name_the_labels(self, data):
+        with pytest.raises(ValueError, match="label_order"):
+            PRMClassifier(StepStatistics(), label_order=["bad", "good"]).fit(data.X, data.y)
+
+    def test_polarity(self):
+        """A step that was always wrong in training gets the high risk, one that was right the low one."""
+        X = ["2 + 2 = 5", "2 + 2 = 4"] * 20
+        clf = PRMClassifier().fit(X, ["-", "+"] * 20)
+        wrong, right = clf.score_solutions([Solution("", [X[0]]), Solution("", [X[1]])])
+        assert wrong.risks[0] > 0.5 > right.risks[0]
+
+
+class TestScoredSolutions:
+    def test_path_scores_by_hand(self, data, fitted):
+        scored = fitted.score_solutions(data.solutions[:3])
+        assert [one.solution for one in scored] == data.solutions[:3]
+        one = scored[1]
+        rewards = 1 - one.proba[:, 0]
+        np.testing.assert_allclose(one.aggregates["min"], rewards.min())
+        np.testing.assert_allclose(one.aggregates["product"], rewards.prod())
+        np.testing.assert_allclose(one.aggregates["mean"], rewards.mean())
+        np.testing.assert_allclose(one.aggregates["last"], rewards[-1])
+        np.testing.assert_allclose(one.aggregates["geometric_mean"], rewards.prod() ** (1 / len(rewards)))
+        np.testing.assert_allclose(one.p_no_error, rewards.prod())
+        survival = np.concatenate([[1], np.cumprod(rewards)])
+        np.testing.assert_allclose(one.first_error_distribution[:-1], survival[:-1] * (1 - rewards))
+        np.testing.assert_allclose(one.first_error_distribution.sum(), 1)
+        np.testing.assert_allclose(one.entropy, -(one.proba * np.log(one.proba)).sum(axis=1))
+
+    def test_scores_come_in_the_order_given(self, data, fitted):
+        forth, back = fitted.score_solutions(data.solutions), fitted.score_solutions(data.solutions[::-1])
+        for one, other in zip(forth, back[::-1], strict=True):
+            np.testing.assert_allclose(one.proba, other.proba, atol=1e-12)
+
+    def test_no_solutions_no_scores(self, fitted):
+        assert fitted.score_solutions([]) == []
+
+    def test_a_solution_without_steps_is_an_error(self, fitted):
+        with pytest.raises(ValueError, match=r"solutions\[0\] has no steps"):
+            fitted.score_solutions([Solution("p", [])])
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("X", "error", "words"),
+        [
+            ([Solution("p", ["a", "b"])], TypeError, r"X\[0\] is Solution.*flatten\(solutions\)"),
+            ([["a", "b"], ["c"]], TypeError, r"X\[0\] is list.*flatten\(solutions\)"),
+            (Solution("p", ["a"]), TypeError, "one Solution"),
+            ("a step", TypeError, "one str"),
+            (np.array([["a", "b"]], dtype=object), ValueError, r"shape \(1, 2\)"),
+            ([], ValueError, "0 sample"),
+            ([1, 2], TypeError, r"X\[0\] is int"),
+            (5, TypeError, "X is int"),
+        ],
+    )
+    def test_X(self, X, error, words):
+        with pytest.raises(error, match=words):
+            PRMClassifier().fit(X, [1, -1])
+
+    @pytest.mark.parametrize(
+        ("y", "words"),
+        [
+            ([1, -1], "y has 2 labels and X 4 steps"),
+            ([1, -1, None, 1], r"y\[2\] is None.*leave it out"),
+            ([1, -1, float("nan"), 1], r"y\[2\] is nan"),
+            ([0.1, 0.7, 0.2, 0.9], "continuous"),
+            ([1, 1, 1, 1], "one class only"),
+            ([[1, -1], [1, 1]], "nested"),
+            (["positive", "negative", "nagative", "positive"], "nagative.*'neutral'"),
+            (["positive", -1, "negative", 1], "mixes names and numbers"),
+        ],
+    )
+    def test_y(self, y, words):
+        with pytest.raises(ValueError, match=words):
+            PRMClassifier().fit(["a", "b", "c", "d"], y)
+
+    def test_steps_that_are_no_strings(self):
+        with pytest.raises(TypeError, match=r"steps\[1\] is int"):
+            Solution("p", ["a", 3])
+        with pytest.raises(TypeError, match="one string"):
+            Solution("p", "a step")
+
+    def test_empty_step_text_is_scored(self, fitted):
+        scored = fitted.score_solutions([Solution("p", ["", "a", ""])])[0]
+        assert np.isfinite(scored.proba).all()
+
+    def test_a_very_long_step_warns_once_with_the_limit(self, fitted):
+        long = Solution("p", ["word " * 20_000, "short"])
+        with pytest.warns(UserWarning, match="longer than 256 tokens") as caught:
+            assert fitted.score_solutions([long])[0].proba.shape == (2, 3)
+        assert len([w for w in caught if "tokens" in str(w.message)]) == 1
+
+    def test_a_model_that_is_nowhere(self, monkeypatch):
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        with pytest.raises(OSError, match=r"prmkit\[offline\]"):
+            PRMClassifier(PRMFeaturizer(model="./no-such-model")).fit(["a", "b"], [1, -1])
+
+    def test_predict_before_fit(self):
+        for method in ("predict", "predict_proba", "decision_function", "score_solutions"):
+            with pytest.raises(NotFittedError):
+                getattr(PRMClassifier(), method)([Solution("p", ["a"])])
+
+    def test_wrong_feature_count(self):
+        X = np.random.default_rng(0).normal(size=(20, 3))
+        for head in (None, StepMLP(max_epochs=1), StepTransformer(hidden_size=16, max_epochs=1)):
+            clf = PRMClassifier("precomputed", head).fit(X, X[:, 0] > 0)
+            with pytest.raises(ValueError, match="2 features"):
+                clf.predict(X[:, :2])
+
+    def test_parameters_are_checked_with_their_names(self):
+        with pytest.raises(ValueError, match="'context' parameter"):
+            PRMFeaturizer(context="all").fit(["a"])
+        with pytest.raises(ValueError, match="'featurizer' parameter"):
+            PRMClassifier("words").fit(["a", "b"], [1, -1])
+
+    def test_groups_are_for_precomputed_features(self, data):
+        with pytest.raises(ValueError, match="already knows its solution"):
+            quick().fit(data.X, data.y, groups=data.groups)
+
+    def test_tokens_need_a_head_that_reads_them(self):
+        with pytest.raises(ValueError, match="head that reads tokens"):
+            PRMClassifier("tokens", LogisticRegression()).fit(["a", "b"], [1, -1])
