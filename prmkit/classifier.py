@@ -141,7 +141,11 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
             Columns in the order of ``classes_``.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False) if self._precomputed else self._check_steps(X, None, groups)[0]
+        X = (
+            validate_data(self, X, reset=False)
+            if self._precomputed
+            else self._check_steps(X, None, groups)[0]
+        )
         if self.featurizer_ is None and groups is None:
             return self.head_.predict_proba(X)
         if getattr(self.head_, "reads_sequences", False):
@@ -149,14 +153,21 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         return self.head_.predict_proba(X if self.featurizer_ is None else self.featurizer_.transform(X))
 
     def predict(self, X, groups=None) -> np.ndarray:
-        """Most probable class of each step, of shape (n_steps,)."""
-        proba = self.predict_proba(X, groups)
-        return self.classes_[proba.argmax(axis=1)]
+        """Class of each step, of shape (n_steps,).
+
+        The most probable one; with the default head after weighing, so that rare classes are found at all
+        (see ``decision_weights_`` of :class:`~prmkit.models.StepBlend`).
+        """
+        weighed = self._weighed(X, groups)
+        return self.classes_[weighed.argmax(axis=1)]
 
     def decision_function(self, X, groups=None) -> np.ndarray:
-        """Log-odds of the second class, of shape (n_steps,); with more classes log-probabilities."""
-        log_proba = np.log(np.clip(self.predict_proba(X, groups), np.finfo(float).tiny, None))
-        return log_proba[:, 1] - log_proba[:, 0] if len(self.classes_) == 2 else log_proba
+        """Log-odds of the second class, of shape (n_steps,); with more classes log-probabilities.
+
+        Weighed as ``predict`` does, whose answer is the largest (positive) value.
+        """
+        values = np.log(np.clip(self._weighed(X, groups), np.finfo(float).tiny, None))
+        return values[:, 1] - values[:, 0] if len(self.classes_) == 2 else values
 
     def score_solutions(self, solutions: Iterable[Solution]) -> list[ScoredSolution]:
         """Score every step of each solution, and the solutions as reasoning paths.
@@ -207,6 +218,10 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
     def _precomputed(self) -> bool:
         return isinstance(self.featurizer, str) and self.featurizer == "precomputed"
 
+    def _weighed(self, X: Any, groups: Any) -> np.ndarray:
+        proba = self.predict_proba(X, groups)
+        return proba * getattr(self.head_, "decision_weights_", 1.0)
+
     def _check_steps(self, X: Any, y: Any, groups: Any) -> tuple[list, np.ndarray | None]:
         if groups is not None:
             raise ValueError("groups is for featurizer='precomputed': a Step already knows its solution")
@@ -226,7 +241,9 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
 
     def _make_featurizer(self, head: Any) -> Any:
         if self.featurizer == "tokens" or getattr(self.featurizer, "kind", None) == "tokens":
-            raise ValueError("featurizer='tokens' needs a head that reads tokens; use featurizer='embeddings'")
+            raise ValueError(
+                "featurizer='tokens' needs a head that reads tokens; use featurizer='embeddings'"
+            )
         if self._precomputed or isinstance(head, StepBlend):
             return None
         if self.featurizer == "embeddings":

@@ -71,7 +71,9 @@ def test_import_is_light():
     """``import prmkit`` loads no torch, transformers or scikit-learn and takes less than 0.3 s beyond Python."""
     code = (
         "import sys, time; start = time.perf_counter(); import prmkit; spent = time.perf_counter() - start; "
-        "heavy = {'torch', 'transformers', 'sklearn', 'pandas', 'datasets'} & set(sys.modules); print(spent, sorted(heavy))"
+        ""
+        "heavy = {'torch', 'transformers', 'sklearn', 'pandas', 'datasets'} & set(sys.modules); "
+        "print(spent, sorted(heavy))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     spent, heavy = out.split(maxsplit=1)

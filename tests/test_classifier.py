@@ -46,8 +46,12 @@ class TestScikitLearn:
         np.testing.assert_array_equal(fitted.decision_function(data.X).argmax(axis=1), proba.argmax(axis=1))
 
     def test_cross_val_score_by_problem_beats_the_majority(self, data):
-        scores = cross_val_score(PRMClassifier(), data.X, data.y, cv=StratifiedProblemKFold(3), scoring="neg_log_loss")
-        majority = -(np.bincount(data.y + 1) / len(data.y) * -np.log(np.bincount(data.y + 1) / len(data.y))).sum()
+        scores = cross_val_score(
+            PRMClassifier(), data.X, data.y, cv=StratifiedProblemKFold(3), scoring="neg_log_loss"
+        )
+        majority = -(
+            np.bincount(data.y + 1) / len(data.y) * -np.log(np.bincount(data.y + 1) / len(data.y))
+        ).sum()
         assert scores.mean() > majority
 
     def test_pipeline(self, data):
@@ -109,12 +113,18 @@ class TestScikitLearn:
     def test_containers(self, data, fitted):
         pd = pytest.importorskip("pandas")
         expected = fitted.predict_proba(data.X[:5])
-        for X in (np.array(data.X[:5], dtype=object), pd.Series(data.X[:5], index=[3, 1, 4, 1, 5]), tuple(data.X[:5])):
+        for X in (
+            np.array(data.X[:5], dtype=object),
+            pd.Series(data.X[:5], index=[3, 1, 4, 1, 5]),
+            tuple(data.X[:5]),
+        ):
             np.testing.assert_allclose(fitted.predict_proba(X), expected)
 
     def test_sample_weight_zero_is_as_if_absent(self, data):
         half = np.arange(len(data.X)) % 2
-        clf = PRMClassifier(StepStatistics(), make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000, tol=1e-8)))
+        clf = PRMClassifier(
+            StepStatistics(), make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000, tol=1e-8))
+        )
         weighted = clone(clf).fit(data.X, data.y, sample_weight=half)
         rows = np.flatnonzero(half)
         absent = clone(clf).fit([data.X[i] for i in rows], data.y[rows])
@@ -136,7 +146,14 @@ class TestScikitLearn:
 class TestLabels:
     @pytest.mark.parametrize(
         ("worst", "neutral", "best"),
-        [(-1, 0, 1), ("negative", "neutral", "positive"), (0, 1, 2), ("-", None, "+"), (False, None, True), (0, None, 1)],
+        [
+            (-1, 0, 1),
+            ("negative", "neutral", "positive"),
+            (0, 1, 2),
+            ("-", None, "+"),
+            (False, None, True),
+            (0, None, 1),
+        ],
     )
     def test_known_vocabularies_know_the_worst(self, data, worst, neutral, best):
         names = {-1: worst, 0: best if neutral is None else neutral, 1: best}

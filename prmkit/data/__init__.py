@@ -8,7 +8,12 @@ __all__, __getattr__, __dir__ = lazy_names(
         "prmkit.data._solution": ("Solution", "Step", "flatten", "problem_groups"),
         "prmkit.data._dataset": ("StepDataset",),
         "prmkit.data._splitters": ("ProblemShuffleSplit", "StratifiedProblemKFold"),
-        "prmkit.data._labels": ("first_error_to_ratings", "names_to_ratings", "ratings_to_first_error", "ratings_to_names"),
+        "prmkit.data._labels": (
+            "first_error_to_ratings",
+            "names_to_ratings",
+            "ratings_to_first_error",
+            "ratings_to_names",
+        ),
         "prmkit.data._prm800k": ("iter_prm800k", "load_prm800k"),
         "prmkit.data._arithmetic": ("make_arithmetic_solutions",),
     },

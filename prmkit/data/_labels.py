@@ -251,7 +251,9 @@ def check_labels(y: Any, n_steps: int) -> np.ndarray:
         )
     n_names = sum(isinstance(label, str) for label in labels)
     if 0 < n_names < len(labels):
-        raise ValueError(f"y mixes names and numbers ({n_names} of {len(labels)} are names): use one kind of label")
+        raise ValueError(
+            f"y mixes names and numbers ({n_names} of {len(labels)} are names): use one kind of label"
+        )
     unknown = sorted({label.strip() for label in labels} - set(NAMES)) if n_names else []
     if unknown and len(unknown) < len(set(labels)):
         raise ValueError(

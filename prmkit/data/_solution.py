@@ -49,7 +49,9 @@ class Solution:
 
     def __post_init__(self) -> None:
         if isinstance(self.steps, str):
-            raise TypeError(f"steps is one string, expected a list of strings, one per step: [{self.steps[:40]!r}, …]")
+            raise TypeError(
+                f"steps is one string, expected a list of strings, one per step: [{self.steps[:40]!r}, …]"
+            )
         steps = tuple(self.steps)
         if not isinstance(self.problem, str):
             raise TypeError(f"problem is {type(self.problem).__name__}, expected str")
@@ -91,7 +93,9 @@ class Step:
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < len(self.solution.steps):
-            raise IndexError(f"step {self.index} of a solution with {len(self.solution.steps)} steps (0-based)")
+            raise IndexError(
+                f"step {self.index} of a solution with {len(self.solution.steps)} steps (0-based)"
+            )
 
     @property
     def text(self) -> str:
@@ -143,7 +147,9 @@ def as_steps(X: Any) -> list[Step]:
         raise TypeError(f"X is {type(X).__name__}, expected a list of steps. {_WHAT_TO_PASS}")
     steps = [Step(Solution("", (x,)), 0) if isinstance(x, str) else x for x in X]
     if not steps:
-        raise ValueError(f"X is empty: found array with 0 sample(s), at least 1 step is required. {_WHAT_TO_PASS}")
+        raise ValueError(
+            f"X is empty: found array with 0 sample(s), at least 1 step is required. {_WHAT_TO_PASS}"
+        )
     for i, step in enumerate(steps):
         if not isinstance(step, Step):
             raise TypeError(f"X[{i}] is {type(step).__name__}, expected Step (or str). {_WHAT_TO_PASS}")

@@ -16,7 +16,13 @@ from prmkit.metrics import PathDisplay, ScoredSolution, StepReport, StepReportDi
 
 
 def run(
-    *, data: Path | None = None, out: Path, folds: int = 5, limit: int | None = None, show: int = 3, seed: int = 0
+    *,
+    data: Path | None = None,
+    out: Path,
+    folds: int = 5,
+    limit: int | None = None,
+    show: int = 3,
+    seed: int = 0,
 ) -> None:
     """Run every stage, saying which, and leave plots and the model in ``out``."""
     console = Console(highlight=False)
@@ -32,16 +38,19 @@ def run(
 
     stage("2. Keep a fifth of the problems for the test")
     train, test = split(dataset, seed)
-    console.print(f"{len(train.X)} steps of {n_problems(train)} problems to learn from, {len(test.X)} of {n_problems(test)} to test on")
+    console.print(
+        f"{len(train.X)} steps of {n_problems(train)} problems to learn from, "
+        f"{len(test.X)} of {n_problems(test)} to test on"
+    )
 
     classifier = PRMClassifier(random_state=seed)
     stage(f"3. Cross-validate {classifier!r} by problem, {folds} folds")
-    console.print(str(cross_validate(classifier, train, folds)), markup=False)
+    print(cross_validate(classifier, train, folds))
 
     stage("4. Fit on all training problems, report on the test problems")
     classifier.fit(train.X, train.y)
     proba = classifier.predict_proba(test.X)
-    console.print(str(step_report(test.y, proba, classes=classifier.classes_, steps=test.X)), markup=False)
+    print(step_report(test.y, proba, classes=classifier.classes_, steps=test.X))
 
     stage("5. Score reasoning paths of the test problems")
     scored = classifier.score_solutions(interesting(test, show))
@@ -115,7 +124,9 @@ def save(
     try:
         if scored:
             PathDisplay.from_scored(scored).plot().figure_.savefig(out / "paths.png", dpi=150)
-            console.print(f"wrote {out / 'paths.png'}: risks and first-error distributions of the paths above")
+            console.print(
+                f"wrote {out / 'paths.png'}: risks and first-error distributions of the paths above"
+            )
         display = StepReportDisplay.from_estimator(classifier, test.X, test.y)
         display.figure_.savefig(out / "report.png", dpi=150)
         console.print(f"wrote {out / 'report.png'}: the test report beside its baselines")

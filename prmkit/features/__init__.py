@@ -7,6 +7,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         "prmkit.features._featurizer": ("PRMFeaturizer",),
         "prmkit.features._statistics": ("StepStatistics",),
+        "prmkit.features._statistic_names": ("STATISTICS",),
         "prmkit.features._words": ("StepWords",),
         "prmkit.features._sequences": ("StepSequences",),
         "prmkit.features._tokens": ("TokenRecord",),

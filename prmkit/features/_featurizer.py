@@ -11,13 +11,21 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from prmkit.data._solution import Solution, as_steps, iter_solutions
 from prmkit.features._cache import EmbeddingCache, encode_cached
-from prmkit.features._context import CONTEXTS, context_parts, context_rows
+from prmkit.features._context import CONTEXTS, context_names, context_rows
 from prmkit.features._encoder import TextEncoder
 from prmkit.features._model_path import resolve_model
 from prmkit.features._tokens import TokenRecord, token_records
 from prmkit.utils._sklearn import Interval, ReadsSteps, StrOptions, fit_context
 
-_ENCODER_PARAMS = ("model", "batch_size", "device", "dtype", "max_length", "show_progress", "store_weights_in_pickle")
+_ENCODER_PARAMS = (
+    "model",
+    "batch_size",
+    "device",
+    "dtype",
+    "max_length",
+    "show_progress",
+    "store_weights_in_pickle",
+)
 
 
 class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
@@ -31,8 +39,8 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         The default is read from the package of the ``offline`` extra where that is installed.
     context : {"none", "problem", "prefix"}, default="none"
         What a row of embeddings holds. ``"none"``: the step. ``"problem"``: step, problem.
-        ``"prefix"``: step, problem, mean of the steps before, the previous step, and the products of the
-        step with each of the three. An absent problem or prefix is a row of zeros.
+        ``"prefix"``: step, problem, mean of the steps before, the previous step, and inner products that say
+        how alike they are, repeated steps included. An absent problem or prefix is zeros.
     batch_size : int, default=64
         Texts of ordinary length per batch; long texts make smaller batches, by token count.
     device : str or None, default=None
@@ -166,7 +174,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
                 place.setdefault(text, len(place))
         vectors = self._encode(list(place))
         nothing = np.zeros(vectors.shape[1], dtype=np.float32)
-        out = np.empty((len(steps), len(context_parts(self.context)) * vectors.shape[1]), dtype=np.float32)
+        out = np.empty((len(steps), len(context_names(self.context, len(nothing)))), dtype=np.float32)
         for solution, rows, indices in solutions:
             if self.context == "none":
                 out[rows] = vectors[[place[solution.steps[t]] for t in indices]]
@@ -207,13 +215,10 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         return vectors[0] if single else vectors
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
-        """Names such as ``step_0``, ``problem_0``, ``step_x_problem_0``; only for embeddings."""
+        """Names such as ``step_0``, ``problem_0``, ``step_like_problem``; only for embeddings."""
         if self.kind == "tokens":
             raise ValueError("tokens have no feature names: kind='tokens' gives one record per solution")
-        width = self._loaded_encoder().dimension
-        return np.array(
-            [f"{part}_{i}" for part in context_parts(self.context) for i in range(width)], dtype=object
-        )
+        return np.array(context_names(self.context, self._loaded_encoder().dimension), dtype=object)
 
     def _texts(self, solution: Solution, indices: list[int]) -> list[str]:
         """The texts that rows ``indices`` of a solution are made of."""
@@ -223,7 +228,9 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         return [*problem, *solution.steps[: max(indices) + 1]]
 
     def _encode(self, texts: list[str]) -> np.ndarray:
-        return encode_cached(self._loaded_encoder(), texts, EmbeddingCache(self.cache_dir) if self.cache else None)
+        return encode_cached(
+            self._loaded_encoder(), texts, EmbeddingCache(self.cache_dir) if self.cache else None
+        )
 
     def _loaded_encoder(self) -> TextEncoder:
         """The encoder for the current parameters; ``set_params`` makes the next call build a new one."""

@@ -6,6 +6,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from prmkit.data._solution import as_steps, iter_solutions
+from prmkit.features._statistic_names import STATISTICS
+from prmkit.features._step_statistics import step_statistics
 from prmkit.utils._sklearn import ReadsSteps
 
 
@@ -56,8 +58,6 @@ class StepStatistics(ReadsSteps, TransformerMixin, BaseEstimator):
         -------
         ndarray of shape (n_steps, n_statistics), float64
         """
-        from prmkit.features._step_statistics import STATISTICS, step_statistics
-
         steps = as_steps(X)
         out = np.empty((len(steps), len(STATISTICS)))
         for solution, rows, indices in iter_solutions(steps):
@@ -66,6 +66,4 @@ class StepStatistics(ReadsSteps, TransformerMixin, BaseEstimator):
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """Names of the columns."""
-        from prmkit.features._step_statistics import STATISTICS
-
         return np.array(list(STATISTICS), dtype=object)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.pipeline import FeatureUnion
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data._solution import as_steps
 from prmkit.utils._sklearn import Interval, ReadsSteps, fit_context
+
+_KINDS: dict[str, dict[str, Any]] = {
+    "words": {"ngram_range": (1, 2), "token_pattern": r"\b\w+\b", "min_df": 2},
+    "characters": {"analyzer": "char_wb", "ngram_range": (2, 5), "min_df": 3},
+}
 
 
 class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
@@ -24,13 +30,12 @@ class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
 
     Attributes
     ----------
-    union_ : FeatureUnion
-        The two fitted vectorizers.
+    vectorizers_ : dict of str to TfidfVectorizer
+        "words" and "characters"; a kind of which the training texts hold nothing is absent.
 
     Examples
     --------
-    >>> X = ["3 * 4 = 12.", "2 + 12 = 15."]
-    >>> StepWords().fit_transform(X).shape[0]
+    >>> StepWords().fit_transform(["3 * 4 = 12.", "2 + 12 = 15."]).shape[0]
     2
     """
 
@@ -40,7 +45,6 @@ class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
     def __init__(self, max_features=50_000):
         self.max_features = max_features
 
-    @fit_context
     def fit(self, X, y=None):
         """Learn the vocabulary and its weights.
 
@@ -52,26 +56,35 @@ class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            If every text is blank.
         """
-        texts = [step.text for step in as_steps(X)]
-        common = {
-            "max_features": self.max_features,
-            "sublinear_tf": True,
-            "min_df": 2 if len(texts) > 200 else 1,
-        }
-        self.union_ = FeatureUnion(
-            [
-                (
-                    "words",
-                    TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\S+", dtype=np.float32, **common),
-                ),
-                (
-                    "characters",
-                    TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), dtype=np.float32, **common),
-                ),
-            ]
-        ).fit(texts)
+        self.fit_transform(X)
         return self
+
+    @fit_context
+    def fit_transform(self, X, y=None):
+        """Learn and weigh in one reading of the texts."""
+        texts = [step.text for step in as_steps(X)]
+        self.vectorizers_: dict[str, TfidfVectorizer] = {}
+        parts = []
+        for kind, options in _KINDS.items():
+            for frequent in (options, {**options, "min_df": 1}):  # short data: no run may occur twice
+                vectorizer = TfidfVectorizer(
+                    max_features=self.max_features, sublinear_tf=True, dtype=np.float32, **frequent
+                )
+                try:
+                    parts.append(vectorizer.fit_transform(texts))
+                except ValueError:  # an empty vocabulary
+                    continue
+                self.vectorizers_[kind] = vectorizer
+                break
+        if not parts:
+            raise ValueError(f"all {len(texts)} steps are blank: there are no words to learn from")
+        return sparse.hstack(parts, format="csr")
 
     def transform(self, X):
         """Weigh.
@@ -85,9 +98,13 @@ class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
         sparse array of shape (n_steps, n_features), float32
         """
         check_is_fitted(self)
-        return self.union_.transform([step.text for step in as_steps(X)])
+        texts = [step.text for step in as_steps(X)]
+        return sparse.hstack([v.transform(texts) for v in self.vectorizers_.values()], format="csr")
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """Names of the columns."""
         check_is_fitted(self)
-        return self.union_.get_feature_names_out()
+        names = [
+            f"{kind}__{term}" for kind, v in self.vectorizers_.items() for term in v.get_feature_names_out()
+        ]
+        return np.array(names, dtype=object)

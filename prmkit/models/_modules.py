@@ -53,7 +53,9 @@ class CausalEncoder(ScaledModule):
     def __init__(self, n_features: int, n_classes: int, backbone: Any, dropout: float):
         super().__init__(n_features)
         config = backbone.config
-        self.project = nn.Identity() if n_features == config.hidden_size else nn.Linear(n_features, config.hidden_size)
+        self.project = (
+            nn.Identity() if n_features == config.hidden_size else nn.Linear(n_features, config.hidden_size)
+        )
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
         self.classify = nn.Linear(config.hidden_size, n_classes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from importlib.metadata import version
@@ -30,6 +29,8 @@ _TRUSTED = (
     "prmkit.features._statistics.StepStatistics",
     "prmkit.features._words.StepWords",
     "prmkit.models._blend.StepBlend",
+    "prmkit.models._blend.bounded",
+    "prmkit.models._blend.signed_log",
     "sklearn._loss.link.Interval",
     "sklearn._loss.link.LogitLink",
     "sklearn._loss.link.MultinomialLogit",
@@ -207,13 +208,13 @@ def _digest(file: Path) -> str:
 def _replace(folder: Path, path: Path) -> None:
     """Put the finished folder in the place of ``path``."""
     if not path.exists():
-        os.replace(folder, path)
+        folder.replace(path)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-    os.replace(path, old / "model")
+    path.replace(old / "model")
     try:
-        os.replace(folder, path)
+        folder.replace(path)
     except OSError:
-        os.replace(old / "model", path)
+        (old / "model").replace(path)
         raise
     shutil.rmtree(old, ignore_errors=True)

@@ -125,7 +125,10 @@ class TorchHead(ClassifierMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         sequences, targets = self._prepared(sequences), Targets(codes, weights)
         plan = TrainingPlan(
-            **{name: getattr(self, name) for name in ("max_epochs", "batch_size", "learning_rate", "weight_decay")},
+            **{
+                name: getattr(self, name)
+                for name in ("max_epochs", "batch_size", "learning_rate", "weight_decay")
+            },
             **{name: getattr(self, name) for name in ("warmup", "max_norm", "patience", "show_progress")},
         )
         learn, check = self._split(sequences, targets, rng)

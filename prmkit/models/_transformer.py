@@ -122,7 +122,9 @@ class StepTransformer(TorchHead):
 
         if self.backbone is None:
             if self.hidden_size % self.n_heads:
-                raise ValueError(f"hidden_size={self.hidden_size} is not a multiple of n_heads={self.n_heads}")
+                raise ValueError(
+                    f"hidden_size={self.hidden_size} is not a multiple of n_heads={self.n_heads}"
+                )
             config = BertConfig(
                 vocab_size=1,
                 hidden_size=self.hidden_size,

@@ -9,7 +9,15 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import has_fit_parameter
 
-__all__ = ["HasMethods", "Interval", "ReadsSteps", "StrOptions", "fit_context", "fit_weighted", "set_random_states"]
+__all__ = [
+    "HasMethods",
+    "Interval",
+    "ReadsSteps",
+    "StrOptions",
+    "fit_context",
+    "fit_weighted",
+    "set_random_states",
+]
 
 fit_context = _fit_context(prefer_skip_nested_validation=False)
 """Decorator of ``fit``: checks ``_parameter_constraints`` first."""

@@ -39,7 +39,9 @@ def registered_estimators() -> list[tuple[str, type]]:
     return [(entry.name, type(entry.make(entry.numeric or entry.steps[0]))) for entry in REGISTRY]
 
 
-def check_no_lookahead(estimator: Any, X: Sequence[Step], y: Sequence[Any], *, atol: float | None = None) -> None:
+def check_no_lookahead(
+    estimator: Any, X: Sequence[Step], y: Sequence[Any], *, atol: float | None = None
+) -> None:
     """Cutting a solution after a step, or changing what follows it, leaves the step's score unchanged.
 
     Parameters
@@ -167,9 +169,12 @@ def _name(estimator: Any) -> str:
 
 def _work(answer: Callable[[list[Step]], np.ndarray], steps: list[Step]) -> int:
     """Positions through linear layers plus characters through the text encoder, with an empty cache."""
-    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, PRMKIT_CACHE_DIR=folder):
-        with _counted() as count:
-            answer(steps)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(os.environ, PRMKIT_CACHE_DIR=folder),
+        _counted() as count,
+    ):
+        answer(steps)
     return count["positions"] + count["characters"]
 
 

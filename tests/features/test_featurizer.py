@@ -40,26 +40,33 @@ class TestContext:
         problem, *steps = vectors([SOLUTION.problem, *SOLUTION.steps])
         featurizer = PRMFeaturizer(context="prefix", dtype="float32")
         rows = featurizer.transform(X)
-        width = len(problem)
-        block = {
-            name: slice(i * width, (i + 1) * width)
-            for i, name in enumerate(n.rpartition("_")[0] for n in featurizer.get_feature_names_out()[::width])
+        columns = {name: i for i, name in enumerate(featurizer.get_feature_names_out())}
+
+        def block(name):
+            return rows[2, columns[f"{name}_0"] : columns[f"{name}_0"] + len(problem)]
+
+        prefix = (steps[0] + steps[1]) / 2
+        np.testing.assert_allclose(block("step"), steps[2], atol=1e-6)
+        np.testing.assert_allclose(block("problem"), problem, atol=1e-6)
+        np.testing.assert_allclose(block("prefix"), prefix, atol=1e-6)
+        np.testing.assert_allclose(block("previous"), steps[1], atol=1e-6)
+        likenesses = {
+            "step_like_problem": steps[2] @ problem,
+            "step_like_prefix": steps[2] @ prefix,
+            "step_like_previous": steps[2] @ steps[1],
+            "step_like_nearest": max(steps[2] @ steps[0], steps[2] @ steps[1]),
+            "step_like_farthest": min(steps[2] @ steps[0], steps[2] @ steps[1]),
+            "previous_like_problem": steps[1] @ problem,
         }
-        np.testing.assert_allclose(rows[2, block["step"]], steps[2], atol=1e-6)
-        np.testing.assert_allclose(rows[2, block["problem"]], problem, atol=1e-6)
-        np.testing.assert_allclose(rows[2, block["prefix"]], (steps[0] + steps[1]) / 2, atol=1e-6)
-        np.testing.assert_allclose(rows[2, block["previous"]], steps[1], atol=1e-6)
-        np.testing.assert_allclose(rows[2, block["step_x_problem"]], steps[2] * problem, atol=1e-6)
-        np.testing.assert_allclose(rows[2, block["step_x_prefix"]], steps[2] * (steps[0] + steps[1]) / 2, atol=1e-6)
-        np.testing.assert_allclose(rows[2, block["step_x_previous"]], steps[2] * steps[1], atol=1e-6)
-        assert not rows[0, block["prefix"]].any()
-        assert not rows[0, block["previous"]].any()
+        for name, value in likenesses.items():
+            np.testing.assert_allclose(rows[2, columns[name]], value, atol=1e-6)
+        assert not rows[0, columns["prefix_0"] : columns["previous_0"] + len(problem)].any()
 
     def test_widths_and_names(self):
-        for context, blocks in (("none", 1), ("problem", 2), ("prefix", 7)):
+        for context, width in (("none", 384), ("problem", 768), ("prefix", 4 * 384 + 6)):
             featurizer = PRMFeaturizer(context=context)
-            assert featurizer.fit_transform(X).shape == (3, 384 * blocks)
-            assert len(set(featurizer.get_feature_names_out())) == 384 * blocks
+            assert featurizer.fit_transform(X).shape == (3, width)
+            assert len(set(featurizer.get_feature_names_out())) == width
 
     def test_a_text_alone_has_no_problem(self):
         rows = PRMFeaturizer(context="problem").transform(["a step"])
@@ -105,7 +112,9 @@ class TestManners:
         for featurizer in (small, large):
             featurizer.transform(X)
         assert len(pickle.dumps(small)) < 10_000 < 10_000_000 < len(pickle.dumps(large))
-        np.testing.assert_allclose(pickle.loads(pickle.dumps(large)).transform(X), large.transform(X), atol=1e-6)
+        np.testing.assert_allclose(
+            pickle.loads(pickle.dumps(large)).transform(X), large.transform(X), atol=1e-6
+        )
 
     def test_set_output(self):
         pytest.importorskip("pandas")
@@ -149,7 +158,7 @@ class TestTokens:
     def test_too_long_and_unknown_separators_are_errors(self):
         with pytest.raises(ValueError, match="more than max_length=8 tokens"):
             PRMFeaturizer(kind="tokens", max_length=8).transform(X)
-        with pytest.raises(ValueError, match="has no token.*SEP"):
+        with pytest.raises(ValueError, match=r"has no token.*SEP"):
             PRMFeaturizer(kind="tokens", step_separator="\n").transform(X)
 
 
@@ -162,7 +171,8 @@ class TestSequences:
         sequences = StepSequences.from_steps(featurizer, steps)
         np.testing.assert_array_equal(sequences.values[sequences.answers], featurizer.transform(steps))
         np.testing.assert_array_equal(
-            sequences.values[sequences.starts[sequences.owners]], featurizer.transform([s.problem for s in steps])
+            sequences.values[sequences.starts[sequences.owners]],
+            featurizer.transform([s.problem for s in steps]),
         )
 
     def test_take_keeps_rows_with_their_values(self):

@@ -24,7 +24,9 @@ def memory_task():
 def test_transformer_looks_back_and_the_perceptron_cannot(memory_task):
     X, y, groups = memory_task
     train, test = groups < 400, groups >= 400
-    transformer = StepTransformer(hidden_size=32, max_epochs=30, batch_size=256, learning_rate=3e-3, random_state=0)
+    transformer = StepTransformer(
+        hidden_size=32, max_epochs=30, batch_size=256, learning_rate=3e-3, random_state=0
+    )
     transformer.fit(X[train], y[train], groups=groups[train])
     with_context = (transformer.predict(X[test], groups=groups[test]) == y[test]).mean()
     alone = (StepMLP(random_state=0).fit(X[train], y[train]).predict(X[test]) == y[test]).mean()
@@ -37,7 +39,9 @@ def test_loss_falls_and_early_stopping_keeps_the_best(memory_task):
     assert head.loss_curve_[-1] < head.loss_curve_[0]
     assert len(head.loss_curve_) == len(head.validation_curve_) == head.n_iter_
     noise = np.random.default_rng(0).integers(0, 2, len(y))
-    stopped = StepMLP(max_epochs=100, patience=2, learning_rate=1e-2, random_state=0).fit(X, noise, groups=groups)
+    stopped = StepMLP(max_epochs=100, patience=2, learning_rate=1e-2, random_state=0).fit(
+        X, noise, groups=groups
+    )
     assert stopped.n_iter_ < 100
 
 
@@ -59,7 +63,9 @@ def test_pretrained_backbone_really_loads_weights():
     X = np.random.default_rng(0).normal(size=(20, 384)).astype(np.float32)
     y = np.arange(20) % 2
     heads = {
-        kind: StepTransformer("all-MiniLM-L6-v2", initialization=kind, max_epochs=1, learning_rate=1e-12, random_state=0)
+        kind: StepTransformer(
+            "all-MiniLM-L6-v2", initialization=kind, max_epochs=1, learning_rate=1e-12, random_state=0
+        )
         for kind in ("pretrained", "random")
     }
     weight = "encoder.layer.0.attention.self.query.weight"
@@ -74,7 +80,13 @@ def test_other_backbones_are_causal(family, tmp_path):
     """A tiny model of each family, saved, loaded by path, with an input projection, sees nothing later."""
     from transformers import AutoConfig, AutoModel
 
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 60}
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "vocab_size": 60,
+    }
     if family == "distilbert":
         sizes = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32, "vocab_size": 60}
     special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2}
@@ -94,7 +106,9 @@ def test_other_backbones_are_causal(family, tmp_path):
 
 
 def test_solutions_longer_than_the_encoder_knows_are_scored_whole():
-    head = StepTransformer(hidden_size=8, n_heads=1, n_layers=1, max_epochs=1, early_stopping=False, random_state=0)
+    head = StepTransformer(
+        hidden_size=8, n_heads=1, n_layers=1, max_epochs=1, early_stopping=False, random_state=0
+    )
     X = np.random.default_rng(0).normal(size=(700, 2)).astype(np.float32)
     head.fit(X, np.arange(700) % 2, groups=np.zeros(700))
     assert np.isfinite(head.predict_proba(X, groups=np.zeros(700))).all()
@@ -102,7 +116,7 @@ def test_solutions_longer_than_the_encoder_knows_are_scored_whole():
 
 def test_batches_hold_every_sequence_once_within_the_budget():
     lengths = np.random.default_rng(0).integers(1, 60, 500)
-    for rng in (None, np.random.RandomState(0)):  # noqa: NPY002
+    for rng in (None, np.random.RandomState(0)):
         parts = list(batches(lengths, 100, rng))
         assert sorted(np.concatenate(parts)) == list(range(500))
         assert all(len(part) == 1 or len(part) * lengths[part].max() <= 100 for part in parts)
@@ -143,7 +157,9 @@ def test_sizes_that_do_not_fit():
 
 def test_one_pass_per_sequence_and_rows_in_any_order():
     rng = np.random.default_rng(0)
-    sequences = StepSequences.from_rows(rng.normal(size=(30, 3)).astype(np.float32), np.repeat(np.arange(6), 5))
+    sequences = StepSequences.from_rows(
+        rng.normal(size=(30, 3)).astype(np.float32), np.repeat(np.arange(6), 5)
+    )
     head = StepTransformer(hidden_size=8, n_heads=1, max_epochs=1, random_state=0)
     head.fit_sequences(sequences, np.arange(30) % 2)
     positions = []

@@ -39,8 +39,13 @@ def test_every_estimator_is_registered():
     import prmkit.features
     import prmkit.models
 
-    exported = [PRMClassifier, *(getattr(room, name) for room in (prmkit.features, prmkit.models) for name in room.__all__)]
-    estimators = {cls.__name__ for cls in exported if isinstance(cls, type) and issubclass(cls, BaseEstimator)}
+    exported = [
+        PRMClassifier,
+        *(getattr(room, name) for room in (prmkit.features, prmkit.models) for name in room.__all__),
+    ]
+    estimators = {
+        cls.__name__ for cls in exported if isinstance(cls, type) and issubclass(cls, BaseEstimator)
+    }
     assert estimators == {name for name, _ in estimator_checks.registered_estimators()}
 
 

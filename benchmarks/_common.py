@@ -1,0 +1,140 @@
+"""What the benchmarks share: real solutions, a stamp of machine and versions, tables and result files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from prmkit import Solution
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PACKAGES = ("prmkit", "numpy", "scikit-learn", "torch", "transformers", "sentence-transformers", "datasets")
+
+
+def data_folder() -> Path:
+    """``PRMKIT_DATA``, else ``../shared/data`` beside the repository."""
+    folder = Path(os.environ.get("PRMKIT_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        sys.exit(f"no step-labelled data at {folder}: set PRMKIT_DATA to the folder that holds it")
+    return folder
+
+
+def load_steps_table(
+    datasets: Iterable[str] | None = None,
+) -> tuple[list[Solution], list[list[int | None]]]:
+    """Read ``steps_train.jsonl.gz``.
+
+    Parameters
+    ----------
+    datasets : iterable of str, optional
+        Beginnings of data set names to keep, such as ``"processbench"``; by default all.
+
+    Returns
+    -------
+    solutions : list of Solution
+        ``meta`` holds the rest of the record, ``dataset`` and ``problem_key`` among it.
+    ratings : list of list
+        -1, 0, +1 or None (not labelled) per step.
+    """
+    wanted = None if datasets is None else tuple(datasets)
+    solutions, ratings = [], []
+    with gzip.open(data_folder() / "steps_train.jsonl.gz", "rt", encoding="utf-8") as lines:
+        for line in lines:
+            record = json.loads(line)
+            if wanted is not None and not record["dataset"].startswith(wanted):
+                continue
+            ratings.append(record.pop("labels"))
+            solutions.append(
+                Solution(record.pop("problem"), record.pop("steps"), id=record.pop("id"), meta=record)
+            )
+    if not solutions:
+        sys.exit(f"no solution of {wanted} in {data_folder()}")
+    return solutions, ratings
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, the precisions it multiplies fast, threads in use, memory, GPU."""
+    import joblib
+    import torch
+
+    from prmkit.features._hardware import has_bfloat16
+
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": joblib.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "bfloat16": has_bfloat16("cpu"),
+        "memory_gib": _memory_gib(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "load_average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Python and the packages that decide the numbers."""
+    return {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def write_result(name: str, result: Mapping[str, Any]) -> Path:
+    """Write ``benchmarks/results/<name>.json``, stamped with date, machine and versions."""
+    stamp = {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "machine": machine(),
+        "versions": versions(),
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({**stamp, **result}, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows of equal keys as an aligned table; floats with three significant digits."""
+    if not rows:
+        return
+    cells = [list(rows[0])] + [[_cell(value) for value in row.values()] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    rule = ["-" * width for width in widths]
+    for line in [cells[0], rule, *cells[1:]]:
+        columns = zip(line, widths, strict=True)
+        print("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(columns)))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return "" if value is None else str(value)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -1,0 +1,232 @@
+"""How fast are reasoning paths scored, and what does cross-validation cost?
+
+Scoring, on real solutions, every way with the same fitted head (a causal transformer over step embeddings):
+
+- path at a time: ``SentenceTransformer.encode`` of one solution's texts, then the head on that solution, as
+  the scripts do that prmkit replaces;
+- prmkit cold: ``score_solutions`` with the cache off;
+- prmkit warm: ``score_solutions`` with the embeddings on disk.
+
+The ways take turns, round by round, so that a busy moment of the machine hits all of them.
+
+Cross-validation: ``cross_val_score`` over five folds without and with the cache (empty at the start), beside
+the least it could cost: one encode of the distinct texts and five fits and predictions of the head.
+
+    python benchmarks/bench_scoring.py                   # PRMKIT_DATA, else ../shared/data
+    python benchmarks/bench_scoring.py --solutions 60 --rounds 1 --cv-solutions 30
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+from _common import load_steps_table, machine, print_table, versions, write_result
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from prmkit import PRMClassifier, PRMFeaturizer, Solution, StratifiedProblemKFold, flatten
+from prmkit.features import StepSequences
+from prmkit.features._encoder import TextEncoder
+from prmkit.features._model_path import resolve_model
+from prmkit.models import StepTransformer
+
+PATH_AT_A_TIME, COLD, WARM = "path at a time", "prmkit, cold", "prmkit, warm cache"
+
+
+def labelled(solutions, ratings):
+    """Flat X and y of the steps that have a rating."""
+    X, y = [], []
+    for solution, of_steps in zip(solutions, ratings, strict=True):
+        for step, rating in zip(flatten([solution]), of_steps, strict=True):
+            if rating is not None:
+                X.append(step)
+                y.append(rating)
+    return X, np.array(y)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def path_at_a_time(sentence_transformer, clf: PRMClassifier, solutions: list[Solution]) -> list[np.ndarray]:
+    """Encode and score one solution after the other; the head and its input are prmkit's."""
+    proba = []
+    for solution in solutions:
+        values = sentence_transformer.encode([solution.problem, *solution.steps], show_progress_bar=False)
+        n = solution.n_steps
+        path = StepSequences(values, np.array([n + 1]), np.arange(1, n + 1), np.zeros(1, dtype=int))
+        proba.append(clf.head_.predict_proba_sequences(path))
+    return proba
+
+
+def bench_scoring(train, solutions: list[Solution], rounds: int, folder: str) -> dict:
+    from sentence_transformers import SentenceTransformer
+
+    featurizer = PRMFeaturizer(cache_dir=folder, show_progress=False)
+    head = StepTransformer(max_epochs=2, show_progress=False)
+    clf = PRMClassifier(featurizer, head, random_state=0).fit(*labelled(*train))
+    sentence_transformer = SentenceTransformer(str(resolve_model(featurizer.model)), device="cpu")
+
+    def score(cache: bool, wanted: list[Solution]) -> list[np.ndarray]:
+        clf.featurizer_.set_params(cache=cache)
+        return [scored.proba for scored in clf.score_solutions(wanted)]
+
+    ways = {
+        PATH_AT_A_TIME: lambda wanted: path_at_a_time(sentence_transformer, clf, wanted),
+        COLD: lambda wanted: score(False, wanted),
+        WARM: lambda wanted: score(True, wanted),
+    }
+    for way in ways.values():  # what is loaded and compiled on first use is nobody's running cost
+        way(solutions[:8])
+    score(True, solutions)  # fills the cache
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    answers: dict[str, list[np.ndarray]] = {}
+    for number in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            answers[name] = way(solutions)
+            spent[name].append(time.perf_counter() - start)
+            print(f"round {number + 1} of {rounds}: {name} {spent[name][-1]:.2f} s", flush=True)
+    n_steps = sum(solution.n_steps for solution in solutions)
+    rows = [
+        {
+            "scoring": name,
+            "seconds": median(spent[name]),
+            "solutions/s": len(solutions) / median(spent[name]),
+            "steps/s": n_steps / median(spent[name]),
+            "times as fast": median(
+                [one / other for one, other in zip(spent[PATH_AT_A_TIME], spent[name], strict=True)]
+            ),
+            "largest difference": float(
+                max(
+                    np.abs(ours - theirs).max()
+                    for ours, theirs in zip(answers[name], answers[PATH_AT_A_TIME], strict=True)
+                )
+            ),
+        }
+        for name in ways
+    ]
+    texts = {text for solution in solutions for text in (solution.problem, *solution.steps)}
+    return {
+        "rows": rows,
+        "rounds": spent,
+        "solutions": len(solutions),
+        "steps": n_steps,
+        "distinct": len(texts),
+    }
+
+
+def bench_cosine(solutions: list[Solution]) -> dict:
+    """How far the default precision is from float32, over the distinct texts."""
+    texts = sorted({text for solution in solutions for text in (solution.problem, *solution.steps)})
+    exact, fast = TextEncoder(dtype="float32").encode(texts), TextEncoder().encode(texts)
+    norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(fast, axis=1)
+    cosines = (exact.astype(float) * fast).sum(axis=1) / norms
+    return {"texts": len(texts), "minimum": float(cosines.min()), "median": float(np.median(cosines))}
+
+
+def bench_cross_validation(solutions, ratings) -> dict:
+    X, y = labelled(solutions, ratings)
+    splitter = StratifiedProblemKFold(5)
+    head = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=300))
+
+    def cross_validate(**kwargs) -> float:
+        featurizer = PRMFeaturizer(context="problem", show_progress=False, **kwargs)
+        clf = PRMClassifier(featurizer, head)
+        return seconds(lambda: cross_val_score(clf, X, y, cv=splitter, scoring="accuracy"))
+
+    with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as other:
+        featurizer = PRMFeaturizer(context="problem", show_progress=False, cache_dir=other)
+        encoder = TextEncoder()
+        texts = sorted({text for step in X for text in (step.problem, step.text)})
+        encoder.encode(texts[:8])
+        encode = seconds(lambda: encoder.encode(texts))
+        rows = featurizer.transform(X)
+        splits = list(splitter.split(X, y))
+
+        def fit_heads() -> None:
+            for train, test in splits:
+                head.fit(rows[train], y[train]).score(rows[test], y[test])
+
+        fits = seconds(fit_heads)
+        with_cache, without = cross_validate(cache_dir=empty), cross_validate(cache=False)
+    least = encode + fits
+    table = [
+        {"cross-validation": "one encode + five fits", "seconds": least, "times the least": 1.0},
+        {
+            "cross-validation": "cross_val_score, cache",
+            "seconds": with_cache,
+            "times the least": with_cache / least,
+        },
+        {
+            "cross-validation": "cross_val_score, no cache",
+            "seconds": without,
+            "times the least": without / least,
+        },
+    ]
+    return {"rows": table, "encode": encode, "fits": fits, "steps": len(X), "distinct": len(texts)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--datasets", nargs="*", default=["processbench", "prm800k"], help="beginnings of names"
+    )
+    parser.add_argument("--solutions", type=int, default=600, help="to score (default: %(default)s)")
+    parser.add_argument(
+        "--cv-solutions", type=int, default=300, help="to cross-validate on (default: %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each way (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--no-write", action="store_true", help="print only; do not write results/scoring.json"
+    )
+    options = parser.parse_args()
+
+    solutions, ratings = load_steps_table(options.datasets)
+    order = random.Random(options.seed).sample(range(len(solutions)), len(solutions))
+    chosen = order[: options.solutions]
+    for_fit = order[options.solutions : options.solutions + 100]
+    train = [solutions[i] for i in for_fit], [ratings[i] for i in for_fit]
+    scored = [solutions[i] for i in chosen]
+    with tempfile.TemporaryDirectory() as folder:
+        scoring = bench_scoring(train, scored, options.rounds, folder)
+    cosine = bench_cosine(scored)
+    part = order[: options.cv_solutions]
+    cross_validation = bench_cross_validation([solutions[i] for i in part], [ratings[i] for i in part])
+
+    print(f"\n{machine()}\n{versions()}")
+    print(
+        f"data: {', '.join(options.datasets)}; {scoring['solutions']} solutions, {scoring['steps']} steps, ",
+        end="",
+    )
+    print(f"{scoring['distinct']} distinct texts; medians of {options.rounds} rounds\n")
+    print_table(scoring["rows"])
+    print(
+        f"\ncosine of embeddings to float32: minimum {cosine['minimum']:.6f} over {cosine['texts']} texts\n"
+    )
+    print_table(cross_validation["rows"])
+    if not options.no_write:
+        result = {
+            "data": options.datasets,
+            "scoring": scoring,
+            "cosine": cosine,
+            "cross_validation": cross_validation,
+        }
+        print(f"\nwritten to {write_result('scoring', result)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""Arithmetic expressions in running text: cut into tokens in linear time and evaluated without ``eval``.
+
+A symbol whose value is known has that value; any other symbol gets a fixed odd value, so that two sides in the same
+symbols can be compared as an identity. What cannot be read has no value (``nan``).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from zlib import crc32
+
+_MAX_SIDE_TOKENS = 120
+_MAX_DEPTH = 40
+
+_TOKEN = re.compile(
+    r"(?P<skip>\\(?:text|mathrm|textbf|mbox|operatorname)\s?\{[^{}]{0,200}\}|\^\{?\\circ\}?|°|\\?\$|&|\\[,;:! ()\[\]])"
+    r"|(?P<number>\d[\d,]*(?:\.\d+)?|\.\d+)"
+    r"|(?P<command>\\[A-Za-z]+(?:\[)?)"
+    r"|(?P<relation><=|>=|!=|==|[=<>≤≥≠≈→⇒])"
+    r"|(?P<word>[^\W\d_]+(?:_\{?\w{1,8}\}?)?)"
+    r"|(?P<operator>\*\*|\\%|[-+*/^(){}\[\]!%×·÷−–])"
+    r"|(?P<stop>\\\\|[.,;:?\n])"
+    r"|(?P<other>\S)"
+)
+_SHORT_FRACTION = re.compile(r"(frac)\s?(\d)(\d)")
+_OPERATORS = {
+    "×": "*",
+    "·": "*",
+    "÷": "/",
+    "−": "-",
+    "–": "-",
+    "**": "^",
+    "\\%": "%",
+    "{": "(",
+    "}": ")",
+    "[": "(",
+    "]": ")",
+}
+_RELATIONS = {"=": "=", "==": "=", "≈": "≈"}
+STOP, BAD = ";", "?"
+_COMMANDS = (
+    dict.fromkeys(("times", "cdot", "ast"), "*")
+    | dict.fromkeys(("frac", "dfrac", "tfrac"), "frac")
+    | {"div": "/", "sqrt": "sqrt", "approx": "≈", "pi": "π", "alpha": "α", "beta": "β", "gamma": "γ"}
+    | {"theta": "θ", "lambda": "λ", "mu": "μ", "phi": "φ"}
+    | dict.fromkeys(
+        ("ne", "neq", "equiv", "implies", "Rightarrow", "Longrightarrow", "rightarrow", "to"), STOP
+    )
+    | dict.fromkeys(("iff", "le", "leq", "ge", "geq", "lt", "gt", "quad", "qquad"), STOP)
+    | dict.fromkeys(("left", "right", "displaystyle", "big", "Big", "bigl", "bigr", "Bigl", "Bigr"), "")
+    | dict.fromkeys(("mathbf", "boxed"), "")
+)
+_CONNECTING = (
+    "and or so is are was were the a an we then to if when that which gives gets get equals not by from as"
+)
+_NOT_UNITS = frozenset([*_CONNECTING.split(), "but", "since", "because"])
+Token = tuple[str, float]  # ("#", 3.0) is a number; every other kind carries nan
+
+
+def tokenize(text: str) -> list[Token]:
+    """Numbers, symbols, operators and relations of a text; ``;`` ends an expression, ``?`` makes it unreadable."""
+    if "frac" in text:
+        text = _SHORT_FRACTION.sub(r"\1{\2}{\3}", text)
+    tokens: list[Token] = []
+    for match in _TOKEN.finditer(text):
+        kind, piece = match.lastgroup, match.group()
+        if kind == "number":
+            attached = match.start() > 0 and text[match.start() - 1].isalpha()
+            if attached:  # as in CH3
+                tokens.append((BAD, math.nan))
+            else:
+                _append_number(tokens, piece)
+        elif kind == "operator":
+            symbol = _OPERATORS.get(piece, piece)
+            cut = (
+                symbol in "+-*/^"
+                and text[match.end() : match.end() + 1] == " "
+                and (not tokens or tokens[-1][0] == STOP)
+            )
+            tokens.append(
+                (BAD if cut else symbol, math.nan)
+            )  # "total - 5": the word before belongs to the side
+        elif kind == "word":
+            _append_word(
+                tokens, piece, text[match.start() - 1 : match.start()], text[match.end() : match.end() + 3]
+            )
+        elif kind == "command":
+            symbol = _COMMANDS.get(piece[1:], BAD)
+            if symbol:
+                tokens.append((symbol, math.nan))
+        elif kind == "relation":
+            tokens.append((_RELATIONS.get(piece, STOP), math.nan))
+        elif kind != "skip":
+            tokens.append((STOP if kind == "stop" else BAD, math.nan))
+    return tokens
+
+
+def _append_number(tokens: list[Token], piece: str) -> None:
+    """A comma groups digits only when three digits follow it; otherwise it separates numbers of a list."""
+    parts = piece.split(",")
+    if all(len(part.partition(".")[0]) == 3 for part in parts[1:]):
+        tokens.append(("#", float("".join(parts))))
+        return
+    for part in parts:
+        if part:
+            tokens += [("#", float(part)), (STOP, math.nan)]
+    if piece[-1] != ",":
+        tokens.pop()
+
+
+def _append_word(tokens: list[Token], piece: str, before: str, after: str) -> None:
+    """A letter is a symbol, a word after a number its unit; any other word ends the expression."""
+    last = tokens[-1][0] if tokens else ""
+    kinds = [STOP]
+    if (
+        piece == "x"
+        and last in ("#", ")")
+        and before == " "
+        and after[:1] == " "
+        and (after[1:2].isdigit() or after[1:2] in ("(", "$"))
+    ):
+        kinds = ["*"]
+    elif piece in ("a", "A", "I"):
+        kinds = [STOP if after[:1] == " " and after[1:2].isalpha() else piece]
+    elif is_symbol(piece):
+        kinds = [piece]
+    elif after[:1] == "(":
+        kinds = ["sqrt" if piece == "sqrt" else BAD]  # a function
+    elif piece == "of" and last == "%":
+        kinds = ["*"]
+    elif "mod" in piece:
+        kinds = [BAD]
+    elif last == "#" and len(piece) < 4 and before.isdigit():
+        kinds = list(piece)  # 2ab, or a unit such as 5cm: symbols in both cases
+    elif last == "#" and piece not in _NOT_UNITS:
+        kinds = ["unit"]
+    elif last == "/" and len(tokens) > 1 and tokens[-2][0] in ("#", "unit"):
+        tokens.pop()  # $5/bag
+        kinds = ["unit"]
+    elif last == "unit" and piece not in _NOT_UNITS:
+        return
+    tokens += [(kind, math.nan) for kind in kinds]
+
+
+def is_symbol(kind: str) -> bool:
+    """Whether a token is the name of a quantity: one letter, or a letter with an index."""
+    return (len(kind) == 1 and kind.isalpha()) or (len(kind) > 1 and kind[1] == "_")
+
+
+@dataclass(slots=True, frozen=True)
+class Reading:
+    """A side's value (``nan`` when unreadable), whether a known symbol was used, and the unknown symbols."""
+
+    value: float = math.nan
+    bound: bool = False
+    unknown: frozenset[str] = frozenset()
+
+
+NOTHING = Reading()
+
+
+class Reader:
+    """Evaluates one side of an equation by recursive descent of bounded depth."""
+
+    __slots__ = ("at", "bindings", "bound", "tokens", "unknown")
+
+    def __init__(self, tokens: list[Token], bindings: dict[str, float]) -> None:
+        self.tokens, self.bindings = tokens, bindings
+        self.at, self.bound, self.unknown = 0, False, set[str]()
+
+    def read(self) -> Reading:
+        value = math.nan
+        if 0 < len(self.tokens) <= _MAX_SIDE_TOKENS:
+            try:
+                value = self._sum(0)
+            except (ArithmeticError, ValueError):
+                value = math.nan
+        readable = self.at == len(self.tokens) and isinstance(value, float) and abs(value) < 1e15
+        return Reading(value, self.bound, frozenset(self.unknown)) if readable else NOTHING
+
+    def _peek(self) -> str:
+        return self.tokens[self.at][0] if self.at < len(self.tokens) else ""
+
+    def _take(self, kind: str) -> bool:
+        taken = self._peek() == kind
+        self.at += taken
+        return taken
+
+    def _sum(self, depth: int) -> float:
+        if depth > _MAX_DEPTH:
+            raise ValueError("nested too deeply")
+        total = self._product(depth)
+        while (sign := self._peek()) in ("+", "-"):
+            self.at += 1
+            term = self._product(depth)
+            total = total + term if sign == "+" else total - term
+        return total
+
+    def _product(self, depth: int) -> float:
+        result = self._signed(depth)
+        while sign := self._peek():
+            if sign in ("*", "/"):
+                self.at += 1
+                factor = self._signed(depth)
+                result = result * factor if sign == "*" else result / factor
+            elif (
+                sign in ("(", "sqrt")
+                or is_symbol(sign)
+                or (sign == "frac" and self.tokens[self.at - 1][0] != "#")
+            ):
+                result *= self._power(depth)  # 2(3), 2x; but 2\frac13 may be a mixed number and stays unread
+            else:
+                break
+        return result
+
+    def _signed(self, depth: int) -> float:
+        negative = False
+        while (sign := self._peek()) in ("-", "+"):
+            self.at += 1
+            negative ^= sign == "-"
+        result = self._power(depth)
+        return -result if negative else result
+
+    def _power(self, depth: int) -> float:
+        base = self._atom(depth)
+        if self._take("^"):
+            exponent = -self._atom(depth) if self._take("-") else self._atom(depth)
+            if abs(exponent) > 64 or abs(base) > 1e9 or (base < 0 and exponent != int(exponent)):
+                return math.nan
+            return base**exponent
+        return base
+
+    def _atom(self, depth: int) -> float:
+        kind, number = self.tokens[self.at] if self.at < len(self.tokens) else ("", math.nan)
+        self.at += 1
+        if kind == "#":
+            result = number
+        elif kind == "(":
+            result = self._sum(depth + 1)
+            if not self._take(")"):
+                return math.nan
+        elif kind in ("frac", "sqrt"):
+            if depth > _MAX_DEPTH:
+                raise ValueError("nested too deeply")
+            result = self._atom(depth + 1)
+            result = math.sqrt(result) if kind == "sqrt" else result / self._atom(depth + 1)
+        elif is_symbol(kind):
+            result = self._symbol(kind)
+        else:
+            return math.nan
+        while (sign := self._peek()) in ("!", "%", "unit"):
+            self.at += 1
+            if sign == "%":
+                result /= 100.0
+            elif sign == "!":
+                result = (
+                    float(math.factorial(int(result)))
+                    if result == int(result) and 0 <= result <= 20
+                    else math.nan
+                )
+        return result
+
+    def _symbol(self, name: str) -> float:
+        if name == "π":
+            return math.pi
+        if name in self.bindings:
+            self.bound = True
+            return self.bindings[name]
+        self.unknown.add(name)
+        return 1.3 + (crc32(name.encode()) % 997) / 613.0
