@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -32,7 +33,8 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         ``"precomputed"``: X is numeric, of shape (n_steps, n_features). Else any transformer over steps.
     head : classifier or None, default=None
         Any scikit-learn classifier, or a torch head of :mod:`prmkit.models`. None: for steps
-        :class:`~prmkit.models.StepBlend`, for precomputed features logistic regression.
+        :class:`~prmkit.models.StepBlend`; for precomputed features and other transformers logistic
+        regression on standardised columns.
     label_order : sequence or None, default=None
         Labels from worst to best. Needed for rewards and risks unless the labels are -1/0/+1,
         "negative"/"neutral"/"positive", "-"/"+", False/True, 0/1 or 0/1/2.
@@ -231,13 +233,9 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
     def _make_head(self) -> Any:
         if self.head is not None:
             return clone(self.head)
-        if self._precomputed:
-            return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-        if isinstance(self.featurizer, str):
-            return StepBlend()
         if isinstance(self.featurizer, PRMFeaturizer):
             return StepBlend(clone(self.featurizer))
-        return make_pipeline(StandardScaler(with_mean=False), LogisticRegression(max_iter=1000))
+        return StepBlend() if self.featurizer == "embeddings" else None  # None: made when the rows are known
 
     def _make_featurizer(self, head: Any) -> Any:
         if self.featurizer == "tokens" or getattr(self.featurizer, "kind", None) == "tokens":
@@ -251,11 +249,14 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         return clone(self.featurizer)
 
     def _fit_head(self, X: Any, y: np.ndarray, sample_weight: Any, groups: Any) -> None:
-        head = self.head_
-        if getattr(head, "reads_sequences", False):
-            head.fit_sequences(self._sequences(X, groups), y, sample_weight)
+        if getattr(self.head_, "reads_sequences", False):
+            self.head_.fit_sequences(self._sequences(X, groups), y, sample_weight)
             return
         rows = X if self.featurizer_ is None else self.featurizer_.transform(X)
+        if self.head_ is None:
+            scaler = StandardScaler(with_mean=not issparse(rows))
+            self.head_ = make_pipeline(scaler, LogisticRegression(max_iter=1000))
+        head = self.head_
         if hasattr(head, "fit_sequences"):  # a torch head on rows: its validation part is cut by problem
             groups = groups if self.featurizer_ is None else problem_groups(X)
             head.fit(rows, y, sample_weight, groups=groups)

@@ -165,6 +165,15 @@ class TextEncoder:
     @property
     def token_limit(self) -> int | None:
         """Tokens kept of a text, None where the model knows no limit."""
+        if (
+            "_network" not in self.__dict__
+        ):  # asked for beside cached vectors: loading would cost more than they
+            if self.max_length is not None:
+                return self.max_length
+            config = self._folder / "sentence_bert_config.json"
+            known = json.loads(config.read_text("utf-8")).get("max_seq_length") if config.is_file() else None
+            if known is not None:
+                return int(known)
         limit = self._network.max_seq_length
         return None if limit is None or math.isinf(limit) else int(limit)
 
@@ -216,7 +225,8 @@ class TextEncoder:
 
     def _count_tokens(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Tokens per text after truncation, and which texts were cut."""
-        tokenizer, limit = self.tokenizer, self.token_limit
+        tokenizer = self.tokenizer  # loads the model, which then says its own limit
+        limit = self.token_limit
         if limit is None or not hasattr(tokenizer, "model_max_length"):
             return np.ones(len(texts), dtype=int), np.zeros(
                 len(texts), dtype=bool

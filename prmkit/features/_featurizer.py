@@ -199,8 +199,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         """
         import torch
 
-        single = isinstance(texts, str)
-        batch = [texts] if single else list(texts)
+        batch = [texts] if isinstance(texts, str) else list(texts)
         if self.kind == "tokens":
             tokenizer = self._tokenizer()
             return tokenizer(
@@ -212,7 +211,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
                 return_tensors="pt",
             )
         vectors = torch.from_numpy(self._encode(batch))
-        return vectors[0] if single else vectors
+        return vectors[0] if isinstance(texts, str) else vectors
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """Names such as ``step_0``, ``problem_0``, ``step_like_problem``; only for embeddings."""

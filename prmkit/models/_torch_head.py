@@ -125,11 +125,14 @@ class TorchHead(ClassifierMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         sequences, targets = self._prepared(sequences), Targets(codes, weights)
         plan = TrainingPlan(
-            **{
-                name: getattr(self, name)
-                for name in ("max_epochs", "batch_size", "learning_rate", "weight_decay")
-            },
-            **{name: getattr(self, name) for name in ("warmup", "max_norm", "patience", "show_progress")},
+            max_epochs=self.max_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            warmup=self.warmup,
+            max_norm=self.max_norm,
+            patience=self.patience,
+            show_progress=self.show_progress,
         )
         learn, check = self._split(sequences, targets, rng)
         device = torch.device(_device(self.device))
@@ -138,7 +141,8 @@ class TorchHead(ClassifierMixin, BaseEstimator):
             module = self._build_module(self.n_features_in_, len(self.classes_))
             module.scale_to(*_moments(*learn))
             module = module.to(device=device, dtype=getattr(torch, self.dtype))
-            self.loss_curve_, self.validation_curve_ = train(module, *learn, plan, rng=rng, validation=check)
+            curves = train(module, learn[0], learn[1], plan, rng=rng, validation=check)
+        self.loss_curve_, self.validation_curve_ = curves
         self.module_ = module.cpu().eval()
         self.n_iter_ = len(self.loss_curve_)
         return self

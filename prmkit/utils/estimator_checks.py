@@ -118,7 +118,7 @@ def check_one_pass_per_solution(estimator: Any, X: Sequence[Step], y: Sequence[A
     """
     X = as_steps(X)
     answer = _fitted(estimator, X, y)
-    long = [f"Add {t} to get {t * (t + 1) // 2}." for t in range(16)]  # short: no encoder cuts it
+    long = tuple(f"Add {t} to get {t * (t + 1) // 2}." for t in range(16))  # short: no encoder cuts it
     half, full = (flatten([Solution("How many?", long[:n])]) for n in (8, 16))
     work_half, work_full = _work(answer, half), _work(answer, full)
     assert work_full <= 3 * work_half, (

@@ -249,3 +249,14 @@ def test_with_a_real_encoder(cache, tiny_model, texts):
     warm = encode_cached(TextEncoder(tiny_model, dtype="float32", device="cpu"), texts[::-1], cache)[::-1]
     np.testing.assert_array_equal(cold, warm)
     np.testing.assert_array_equal(cold, encoder.encode(texts))
+
+
+def test_cached_vectors_need_no_model_even_where_texts_were_cut(cache, tiny_model, monkeypatch):
+    from prmkit.features import _encoder
+
+    with pytest.warns(UserWarning, match="longer than 16 tokens"):
+        cold = encode_cached(_encoder.TextEncoder(tiny_model, device="cpu"), ["x " * 40], cache)
+    monkeypatch.setattr(_encoder, "_load", lambda *args: pytest.fail("the model was loaded"))
+    with pytest.warns(UserWarning, match="longer than 16 tokens"):
+        warm = encode_cached(_encoder.TextEncoder(tiny_model, device="cpu"), ["x " * 40], cache)
+    np.testing.assert_array_equal(cold, warm)

@@ -1,0 +1,81 @@
+"""The examples run as a user would run them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted((ROOT / "examples").glob("0*.py"))
+
+
+def run(*command, cwd):
+    """Run Python and return what it printed."""
+    env = {**os.environ, "MPLBACKEND": "agg", "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=cwd, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_numbered_scripts(script, tmp_path):
+    assert run(str(script), cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_main_job(tmp_path):
+    out = run("-m", "prmkit.examples", "--out", "out", cwd=tmp_path)
+    for stage in ("1. Read", "2. Keep", "3. Cross-validate", "4. Fit", "5. Score", "6. Save", "Done"):
+        assert stage in out
+    assert "P(no error)" in out
+    assert {"paths.png", "report.png", "model"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+@pytest.mark.slow
+def test_main_job_on_prm800k(tmp_path, data_folder):
+    data = data_folder / "prm800k" / "train_sample.jsonl"
+    out = run("-m", "prmkit.examples", "--data", str(data), "--limit", "200", "--folds", "3", cwd=tmp_path)
+    assert "dropped" in out
+    assert "P(no error)" in out
+
+
+def test_main_job_help_teaches():
+    out = run("-m", "prmkit.examples", "--help", cwd=ROOT)
+    for word in ("--data", "offline", "PRM800K", "--folds"):
+        assert word in out
+
+
+def test_readme_commands_are_the_ones_that_ci_runs():
+    script, readme = ((ROOT / name).read_text() for name in (".ci/run", "README.md"))
+    commands = [line for line in script.splitlines() if line.startswith("python3 -m venv")]
+    assert len(commands) == 2
+    assert all(command in readme for command in commands)
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_what_a_user_needs(tmp_path):
+    """Built, unpacked elsewhere and imported from there: examples, types and commands come along."""
+    wheel = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        str(ROOT),
+    ]
+    subprocess.run(wheel, check=True)
+    (file,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(file), str(site)], check=True)
+    assert (site / "prmkit" / "py.typed").is_file()
+    out = run("-c", "import prmkit, prmkit.examples.__main__; print(prmkit.__file__)", cwd=site)
+    assert str(site) in out
