@@ -49,8 +49,8 @@ def run(
 
     stage("4. Fit on all training problems, report on the test problems")
     classifier.fit(train.X, train.y)
-    proba = classifier.predict_proba(test.X)
-    print(step_report(test.y, proba, classes=classifier.classes_, steps=test.X))
+    proba, labels = classifier.predict_proba(test.X), classifier.predict(test.X)
+    print(step_report(test.y, proba, y_pred=labels, classes=classifier.classes_, steps=test.X))
 
     stage("5. Score reasoning paths of the test problems")
     scored = classifier.score_solutions(interesting(test, show))
@@ -84,14 +84,14 @@ def n_problems(dataset: StepDataset) -> int:
 def cross_validate(classifier: PRMClassifier, train: StepDataset, folds: int) -> StepReport:
     """Report on predictions for problems that the model of the fold has not seen."""
     classes = np.unique(train.y)
-    proba = np.zeros((len(train.y), len(classes)))
+    proba, labels = np.zeros((len(train.y), len(classes))), train.y.copy()
     splits = StratifiedProblemKFold(folds).split(train.X, train.y)
     for learn, check in tqdm(splits, total=folds, desc="folds", disable=None):
         model = clone(classifier).fit([train.X[i] for i in learn], train.y[learn])
-        proba[np.ix_(check, np.searchsorted(classes, model.classes_))] = model.predict_proba(
-            [train.X[i] for i in check]
-        )
-    return step_report(train.y, proba, classes=classes, steps=train.X)
+        X = [train.X[i] for i in check]
+        proba[np.ix_(check, np.searchsorted(classes, model.classes_))] = model.predict_proba(X)
+        labels[check] = model.predict(X)
+    return step_report(train.y, proba, y_pred=labels, classes=classes, steps=train.X)
 
 
 def interesting(test: StepDataset, n: int) -> list[Solution]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from prmkit.metrics._bootstrap import Interval, bootstrap_counts, problem_numbers
-from prmkit.metrics._report_rows import baselines, check_rows, decide
+from prmkit.metrics._report_rows import baselines, check_rows, decide, predicted_numbers
 from prmkit.metrics._step_metrics import HEADLINES, N_BINS, WeightedStepMetrics
 
 _SHOWN_NAMES = {
@@ -42,8 +42,11 @@ class StepReport:
     differences : dict of str to dict of str to Interval
         ``differences["position"]["auroc"]`` is model minus position baseline, resampled in pairs.
     support : dict of class to int
+    predicted : bool
+        Whether the labels of the model are its own predictions.
     threshold : float or None
-        A step was called negative if its risk was above it; None: the likeliest class was taken.
+        A step was called negative if its risk was above it; None: the likeliest class was taken, unless
+        ``predicted``.
     threshold_source : str or None
         The data that chose it.
     baseline_source : str
@@ -59,6 +62,7 @@ class StepReport:
     metrics: Mapping[str, Mapping[str, Interval]]
     differences: Mapping[str, Mapping[str, Interval]]
     support: Mapping[Any, int]
+    predicted: bool
     threshold: float | None
     threshold_source: str | None
     baseline_source: str
@@ -127,7 +131,9 @@ class StepReport:
         return [f"{self.n_steps:,} steps{of_problems}", f"classes, worst first: {shares}"]
 
     def _notes(self) -> list[str]:
-        if self.threshold is None:
+        if self.predicted:
+            notes = ["decision: the classifier's own predictions; the baselines take their likeliest class"]
+        elif self.threshold is None:
             notes = ["decision: the likeliest class"]
         else:
             source = self.threshold_source or "data that was not named"
@@ -157,6 +163,7 @@ def step_report(
     groups: Any = None,
     positions: Any = None,
     reference: tuple[Any, Any] | None = None,
+    y_pred: Any = None,
     threshold: float | None = None,
     threshold_source: str | None = None,
     n_resamples: int = 1000,
@@ -184,6 +191,8 @@ def step_report(
     reference : (steps or positions, labels), optional
         Training rows for the baselines. None: the majority baseline takes the shares of these rows, and the
         position baseline is fitted on these rows, out of fold by problem.
+    y_pred : array-like of shape (n_steps,), optional
+        The classifier's own labels (``predict``), where it decides otherwise than by the likeliest class.
     threshold : float, optional
         Call a step negative if its risk is above it, see :func:`choose_threshold`; None: take the
         likeliest class.
@@ -213,7 +222,11 @@ def step_report(
     (0.812, 0.5)
     """
     rows = check_rows(y_true, proba, classes, label_order, steps, groups, positions)
+    if y_pred is not None and threshold is not None:
+        raise ValueError("both y_pred and threshold are given, expected one of them: each decides the labels")
     decisions = decide(rows.proba, rows.column_order, threshold)
+    if y_pred is not None:
+        decisions = predicted_numbers(rows, y_pred)
     baseline_proba, baseline_source = baselines(rows, reference, random_state)
     systems = {"model": (rows.proba, decisions)} | {
         name: (p, decide(p, rows.column_order, None)) for name, p in baseline_proba.items()
@@ -249,6 +262,7 @@ def step_report(
             for system in baseline_proba
         },
         support={label: int(n) for label, n in zip(rows.classes, support, strict=True)},
+        predicted=y_pred is not None,
         threshold=None if threshold is None else float(threshold),
         threshold_source=threshold_source,
         baseline_source=baseline_source,

@@ -92,11 +92,13 @@ class StepReportDisplay:
     def from_estimator(
         cls, estimator: Any, X: Any, y: Any, *, ax: Any = None, **options: Any
     ) -> StepReportDisplay:
-        """Report on a fitted classifier's ``predict_proba(X)`` and draw it; steps in X give the groups."""
+        """Report on a fitted classifier's ``predict`` and ``predict_proba`` and draw it; steps in X give the groups."""
         if isinstance(next(iter(X), None), Step):
             options.setdefault("steps", X)
         options.setdefault("classes", estimator.classes_)
         options.setdefault("label_order", getattr(estimator, "label_order_", None))
+        if options.get("threshold") is None:
+            options.setdefault("y_pred", estimator.predict(X))
         return cls.from_predictions(y, estimator.predict_proba(X), ax=ax, **options)
 
     def plot(self, ax: Any = None) -> StepReportDisplay:

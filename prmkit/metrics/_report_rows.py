@@ -77,6 +77,14 @@ def decide(proba: np.ndarray, column_order: np.ndarray, threshold: float | None)
     return np.where(proba[:, 0] > threshold, 0, 1 + proba[:, 1:].argmax(axis=1))
 
 
+def predicted_numbers(rows: StepRows, y_pred: Any) -> np.ndarray:
+    """Return the class number of each predicted label."""
+    labels = _plain(y_pred)
+    if len(labels) != len(rows.y):
+        raise ValueError(f"y_pred has {len(labels)} labels for {len(rows.y)} steps, expected one per step")
+    return _class_numbers(labels, rows.classes, "y_pred")
+
+
 def baselines(
     rows: StepRows, reference: tuple[Any, Any] | None, random_state: int | np.random.Generator | None
 ) -> tuple[dict[str, np.ndarray], str]:

@@ -247,3 +247,17 @@ def test_bad_input_is_refused_in_words(change, message):
     call = {"y_true": [1, -1, 1], "proba": [[0.1, 0.9], [0.6, 0.4], [0.5, 0.5]]} | change
     with pytest.raises(ValueError, match=message):
         step_report(call.pop("y_true"), call.pop("proba"), **call)
+
+
+def test_own_predictions_replace_the_likeliest_class():
+    y, risk = [-1, 1, 1, -1], np.array([0.4, 0.1, 0.2, 0.3])
+    proba = np.column_stack([risk, 1 - risk])
+    likeliest, own = step_report(y, proba), step_report(y, proba, y_pred=[-1, 1, 1, -1])
+    assert likeliest.metrics["model"]["accuracy"].value == 0.5
+    assert own.metrics["model"]["accuracy"].value == 1.0
+    assert own.metrics["model"]["auroc"] == likeliest.metrics["model"]["auroc"]
+    assert "own predictions" in str(own)
+    with pytest.raises(ValueError, match="expected one of them"):
+        step_report(y, proba, y_pred=y, threshold=0.5)
+    with pytest.raises(ValueError, match="y_pred"):
+        step_report(y, proba, y_pred=[-1, 1])
