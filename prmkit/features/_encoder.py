@@ -16,6 +16,7 @@ import numpy as np
 
 from prmkit.features._batching import distinct_texts, token_batches
 from prmkit.features._hardware import best_device, has_bfloat16, no_more_threads_than_cores
+from prmkit.features._loading import load_network, written_token_limit
 from prmkit.features._model_path import file_sha256, resolve_model
 
 if TYPE_CHECKING:
@@ -168,12 +169,9 @@ class TextEncoder:
         if (
             "_network" not in self.__dict__
         ):  # asked for beside cached vectors: loading would cost more than they
-            if self.max_length is not None:
-                return self.max_length
-            config = self._folder / "sentence_bert_config.json"
-            known = json.loads(config.read_text("utf-8")).get("max_seq_length") if config.is_file() else None
+            known = self.max_length or written_token_limit(self._folder)
             if known is not None:
-                return int(known)
+                return known
         limit = self._network.max_seq_length
         return None if limit is None or math.isinf(limit) else int(limit)
 
@@ -202,7 +200,7 @@ class TextEncoder:
 
     @cached_property
     def _network(self) -> SentenceTransformer:
-        return _load(self._folder, self.max_length)
+        return load_network(self._folder, self.max_length)
 
     def _device(self) -> str:
         return best_device() if self.device is None else self.device
@@ -257,39 +255,3 @@ def warn_truncated(n_truncated: int, limit: int | None) -> None:
             f"is lost. Split long steps, or pass max_length above {limit}, up to what the model takes.",
             stacklevel=3,
         )
-
-
-def _load(folder: Path, max_length: int | None) -> SentenceTransformer:
-    from sentence_transformers import SentenceTransformer
-
-    with _no_loading_bar():
-        network = SentenceTransformer(
-            str(folder),
-            device="cpu",
-            local_files_only=True,
-            trust_remote_code=False,
-            model_kwargs={"use_safetensors": True},
-        )
-    network = network.float().eval()
-    if max_length is not None:
-        config = getattr(getattr(network[0], "auto_model", None), "config", None)
-        positions = getattr(config, "max_position_embeddings", None)
-        most = positions and positions - positions % 8  # RoBERTa counts two that it cannot read
-        if max_length < 3 or (most and max_length > most):
-            raise ValueError(f"max_length is {max_length}, expected 3 to {most or 'any number'} tokens")
-        network.max_seq_length = max_length
-    return network
-
-
-@contextlib.contextmanager
-def _no_loading_bar() -> Iterator[None]:
-    """Keep a bar for a tenth of a second of loading off the terminal, once per fold."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 from pathlib import Path
 
 from prmkit.models._torch_head import TorchHead
+from prmkit.utils._quiet import quiet_loading
 from prmkit.utils._sklearn import Interval, StrOptions
 
 
@@ -141,4 +142,5 @@ class StepTransformer(TorchHead):
         path = resolve_model(self.backbone)
         if self.initialization == "random" or not pretrained:
             return AutoModel.from_config(AutoConfig.from_pretrained(path))
-        return AutoModel.from_pretrained(path, use_safetensors=True, dtype="float32")
+        with quiet_loading():
+            return AutoModel.from_pretrained(path, use_safetensors=True, dtype="float32")

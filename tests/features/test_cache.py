@@ -256,7 +256,7 @@ def test_cached_vectors_need_no_model_even_where_texts_were_cut(cache, tiny_mode
 
     with pytest.warns(UserWarning, match="longer than 16 tokens"):
         cold = encode_cached(_encoder.TextEncoder(tiny_model, device="cpu"), ["x " * 40], cache)
-    monkeypatch.setattr(_encoder, "_load", lambda *args: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(_encoder, "load_network", lambda *args: pytest.fail("the model was loaded"))
     with pytest.warns(UserWarning, match="longer than 16 tokens"):
         warm = encode_cached(_encoder.TextEncoder(tiny_model, device="cpu"), ["x " * 40], cache)
     np.testing.assert_array_equal(cold, warm)
