@@ -9,8 +9,14 @@ Scoring, on real solutions, every way with the same fitted head (a causal transf
 
 The ways take turns, round by round, so that a busy moment of the machine hits all of them.
 
+The default classifier, which also reads words and statistics, stands beside them.
+
+Growth: the work of one solution with its number of steps, counted in positions of the head and of the encoder,
+and timed; a pass per prefix would read n(n + 1)/2 steps.
+
 Cross-validation: ``cross_val_score`` over five folds without and with the cache (empty at the start), beside
-the least it could cost: one encode of the distinct texts and five fits and predictions of the head.
+the least it could cost: one encode of the distinct texts and five fits of the head, on a plain head and on the
+default classifier.
 
     python benchmarks/bench_scoring.py                   # PRMKIT_DATA, else ../shared/data
     python benchmarks/bench_scoring.py --solutions 60 --rounds 1 --cv-solutions 30
@@ -27,18 +33,21 @@ from statistics import median
 
 import numpy as np
 from _common import load_steps_table, machine, print_table, versions, write_result
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from prmkit import PRMClassifier, PRMFeaturizer, Solution, StratifiedProblemKFold, flatten
+from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepSequences
 from prmkit.features._encoder import TextEncoder
 from prmkit.features._model_path import resolve_model
 from prmkit.models import StepTransformer
 
 PATH_AT_A_TIME, COLD, WARM = "path at a time", "prmkit, cold", "prmkit, warm cache"
+DEFAULT_COLD, DEFAULT_WARM = "default classifier, cold", "default classifier, warm cache"
 
 
 def labelled(solutions, ratings):
@@ -77,14 +86,21 @@ def bench_scoring(train, solutions: list[Solution], rounds: int, folder: str) ->
     clf = PRMClassifier(featurizer, head, random_state=0).fit(*labelled(*train))
     sentence_transformer = SentenceTransformer(str(resolve_model(featurizer.model)), device="cpu")
 
-    def score(cache: bool, wanted: list[Solution]) -> list[np.ndarray]:
-        clf.featurizer_.set_params(cache=cache)
-        return [scored.proba for scored in clf.score_solutions(wanted)]
+    default = PRMClassifier(clone(featurizer).set_params(context="prefix"), random_state=0).fit(
+        *labelled(*train)
+    )
+
+    def score(cache: bool, wanted: list[Solution], scorer: PRMClassifier = clf) -> list[np.ndarray]:
+        encoder = scorer.featurizer_ or scorer.head_.views_["embeddings"]
+        encoder.set_params(cache=cache)
+        return [scored.proba for scored in scorer.score_solutions(wanted)]
 
     ways = {
         PATH_AT_A_TIME: lambda wanted: path_at_a_time(sentence_transformer, clf, wanted),
         COLD: lambda wanted: score(False, wanted),
         WARM: lambda wanted: score(True, wanted),
+        DEFAULT_COLD: lambda wanted: score(False, wanted, default),
+        DEFAULT_WARM: lambda wanted: score(True, wanted, default),
     }
     for way in ways.values():  # what is loaded and compiled on first use is nobody's running cost
         way(solutions[:8])
@@ -107,7 +123,9 @@ def bench_scoring(train, solutions: list[Solution], rounds: int, folder: str) ->
             "times as fast": median(
                 [one / other for one, other in zip(spent[PATH_AT_A_TIME], spent[name], strict=True)]
             ),
-            "largest difference": float(
+            "largest difference": None
+            if name.startswith("default")
+            else float(
                 max(
                     np.abs(ours - theirs).max()
                     for ours, theirs in zip(answers[name], answers[PATH_AT_A_TIME], strict=True)
@@ -135,50 +153,88 @@ def bench_cosine(solutions: list[Solution]) -> dict:
     return {"texts": len(texts), "minimum": float(cosines.min()), "median": float(np.median(cosines))}
 
 
+def bench_growth(lengths=(10, 20, 40, 80)) -> list[dict]:
+    """Work and time of one solution as it gets longer, nothing cached."""
+    featurizer = PRMFeaturizer(cache=False, show_progress=False)
+    clf = PRMClassifier(featurizer, StepTransformer(max_epochs=1, show_progress=False), random_state=0)
+    clf.fit(*make_arithmetic_solutions(20, 2, random_state=0))
+    tokenizer = TextEncoder().tokenizer
+    rows = []
+    for n in lengths:
+        solution = Solution(
+            "How many apples are left?", [f"Then {t} + {t + 1} = {2 * t + 1} apples." for t in range(n)]
+        )
+        clf.score_solutions([solution])
+        spent = [seconds(lambda solution=solution: clf.score_solutions([solution])) for _ in range(5)]
+        texts = [solution.problem, *solution.steps]
+        rows.append(
+            {
+                "steps": n,
+                "texts encoded": len(set(texts)),
+                "tokens read": sum(map(len, tokenizer(texts)["input_ids"])),
+                "tokens by prefix": sum(
+                    len(tokenizer(" ".join(texts[: t + 1]))["input_ids"]) for t in range(1, n + 1)
+                ),
+                "head positions": n + 1,
+                "ms": 1000 * median(spent),
+                "ms per step": 1000 * median(spent) / n,
+            }
+        )
+    return rows
+
+
 def bench_cross_validation(solutions, ratings, rounds: int) -> dict:
+    """Cost of five folds beside one encode and five fits, for a plain head and for the default classifier."""
     X, y = labelled(solutions, ratings)
     splitter = StratifiedProblemKFold(5)
-    head = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=300))
-
-    def cross_validate(**kwargs) -> float:
-        featurizer = PRMFeaturizer(context="problem", show_progress=False, **kwargs)
-        clf = PRMClassifier(featurizer, head)
-        return seconds(lambda: cross_val_score(clf, X, y, cv=splitter, scoring="accuracy"))
-
+    linear = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=300))
+    kinds = {"linear head": (linear, "problem"), "default classifier": (None, "prefix")}
     encoder = TextEncoder()
-    texts = sorted({text for step in X for text in (step.problem, step.text)})
-    splits = list(splitter.split(X, y))
-    with tempfile.TemporaryDirectory() as folder:
-        rows = PRMFeaturizer(context="problem", show_progress=False, cache_dir=folder).transform(X)
-
-    def fit_heads() -> None:
-        for train, test in splits:
-            head.fit(rows[train], y[train]).score(rows[test], y[test])
-
+    texts = sorted({text for step in X for text in (step.problem, *step.prefix, step.text)})
     encoder.encode(texts[:8])
-    spent: dict[str, list[float]] = {"encode": [], "fits": [], "cache": [], "no cache": []}
-    for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as empty:
-            spent["encode"].append(seconds(lambda: encoder.encode(texts)))
-            spent["fits"].append(seconds(fit_heads))
-            spent["cache"].append(cross_validate(cache_dir=empty))
-            spent["no cache"].append(cross_validate(cache=False))
-    encode, fits, with_cache, without = (median(times) for times in spent.values())
-    least = encode + fits
-    table = [
-        {"cross-validation": "one encode + five fits", "seconds": least, "times the least": 1.0},
-        {
-            "cross-validation": "cross_val_score, cache",
-            "seconds": with_cache,
-            "times the least": with_cache / least,
-        },
-        {
-            "cross-validation": "cross_val_score, no cache",
-            "seconds": without,
-            "times the least": without / least,
-        },
-    ]
-    return {"rows": table, "rounds": spent, "steps": len(X), "distinct": len(texts)}
+
+    def make(kind: str, **kwargs) -> PRMClassifier:
+        head, context = kinds[kind]
+        return PRMClassifier(
+            PRMFeaturizer(context=context, show_progress=False, **kwargs), head, random_state=0
+        )
+
+    def five_fits(kind: str, folder: str) -> None:
+        for train, _ in splitter.split(X, y):
+            make(kind, cache_dir=folder).fit([X[i] for i in train], y[train])
+
+    def cross_validate(kind: str, **kwargs) -> None:
+        cross_val_score(make(kind, **kwargs), X, y, cv=splitter, scoring="accuracy")
+
+    rows, all_spent = [], {}
+    with tempfile.TemporaryDirectory() as full:
+        for kind in kinds:
+            make(kind, cache_dir=full).fit(X, y)
+            spent: dict[str, list[float]] = {"encode": [], "fits": [], "cache": [], "no cache": []}
+            for _ in range(rounds):
+                with tempfile.TemporaryDirectory() as empty:
+                    spent["encode"].append(seconds(lambda: encoder.encode(texts)))
+                    spent["fits"].append(seconds(lambda kind=kind: five_fits(kind, full)))
+                    spent["cache"].append(
+                        seconds(lambda kind=kind, empty=empty: cross_validate(kind, cache_dir=empty))
+                    )
+                    spent["no cache"].append(seconds(lambda kind=kind: cross_validate(kind, cache=False)))
+            encode, fits, with_cache, without = (median(times) for times in spent.values())
+            for name, value in (
+                ("one encode + five fits", encode + fits),
+                ("cross_val_score, cache", with_cache),
+                ("cross_val_score, no cache", without),
+            ):
+                rows.append(
+                    {
+                        "model": kind,
+                        "cross-validation": name,
+                        "seconds": value,
+                        "times the least": value / (encode + fits),
+                    }
+                )
+            all_spent[kind] = spent
+    return {"rows": rows, "rounds": all_spent, "steps": len(X), "distinct": len(texts)}
 
 
 def main() -> None:
@@ -207,7 +263,7 @@ def main() -> None:
     scored = [solutions[i] for i in chosen]
     with tempfile.TemporaryDirectory() as folder:
         scoring = bench_scoring(train, scored, options.rounds, folder)
-    cosine = bench_cosine(scored)
+    cosine, growth = bench_cosine(scored), bench_growth()
     part = order[: options.cv_solutions]
     cross_validation = bench_cross_validation(
         [solutions[i] for i in part], [ratings[i] for i in part], options.rounds
@@ -223,12 +279,15 @@ def main() -> None:
     print(
         f"\ncosine of embeddings to float32: minimum {cosine['minimum']:.6f} over {cosine['texts']} texts\n"
     )
+    print_table(growth)
+    print()
     print_table(cross_validation["rows"])
     if not options.no_write:
         result = {
             "data": options.datasets,
             "scoring": scoring,
             "cosine": cosine,
+            "growth": growth,
             "cross_validation": cross_validation,
         }
         print(f"\nwritten to {write_result('scoring', result)}")

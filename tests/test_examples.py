@@ -1,6 +1,7 @@
 """The examples run as a user would run them."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,13 @@ def test_readme_commands_are_the_ones_that_ci_runs():
     commands = [line for line in script.splitlines() if line.startswith("python3 -m venv")]
     assert len(commands) == 2
     assert all(command in readme for command in commands)
+
+
+@pytest.mark.slow
+def test_python_in_the_readme_runs(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    assert "P(no error)" in run("-c", "\n".join(blocks), cwd=tmp_path)
 
 
 @pytest.mark.slow

@@ -30,7 +30,6 @@ _CONFUSED = {"+": "-*", "-": "+/", "*": "+/", "/": "*-"}
 def make_arithmetic_solutions(
     n_problems: int = 100,
     solutions_per_problem: int = 3,
-    *,
     error_rate: float = 0.3,
     neutral_rate: float = 0.15,
     random_state: int | np.random.RandomState | np.random.Generator | None = None,
