@@ -13,10 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from prmkit.data._labels import check_labels, resolve_label_order
-from prmkit.data._solution import Solution, as_steps, problem_groups
+from prmkit.data._solution import Solution, as_steps, problem_groups, refuse_steps
 from prmkit.features import PRMFeaturizer, StepSequences
 from prmkit.metrics import ScoredSolution, score_solutions
 from prmkit.models import StepBlend
@@ -110,13 +110,18 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
             If X is not a flat list of steps, or y does not label each of them with a class.
         """
         if self._precomputed:
+            refuse_steps(X)
             X, y = validate_data(self, X, y)
         else:
             X, y = self._check_steps(X, y, groups)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
-            raise ValueError(f"y has one class only ({self.classes_[0]!r}): at least 2 classes are needed")
+            raise ValueError(
+                f"y has one class only ({self.classes_.tolist()[0]!r}): at least 2 classes are needed"
+            )
         self.label_order_ = resolve_label_order(self.classes_, self.label_order)
         self.head_ = self._make_head()
         self.featurizer_ = self._make_featurizer(self.head_)
@@ -160,15 +165,20 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         The most probable one; with the default head after weighing, so that rare classes are found at all
         (see ``decision_weights_`` of :class:`~prmkit.models.StepBlend`).
         """
-        weighed = self._weighed(X, groups)
-        return self.classes_[weighed.argmax(axis=1)]
+        proba = self.predict_proba(X, groups)
+        weights = getattr(self.head_, "decision_weights_", 1.0)
+        return self.classes_[(proba * weights).argmax(axis=1)]
+
+    def predict_log_proba(self, X, groups=None) -> np.ndarray:
+        """Logarithm of ``predict_proba``, cut at the smallest positive number."""
+        return np.log(np.clip(self.predict_proba(X, groups), np.finfo(float).tiny, None))
 
     def decision_function(self, X, groups=None) -> np.ndarray:
         """Log-odds of the second class, of shape (n_steps,); with more classes log-probabilities.
 
-        Weighed as ``predict`` does, whose answer is the largest (positive) value.
+        These are what ``predict_proba`` says, so that calibration starts from honest numbers.
         """
-        values = np.log(np.clip(self._weighed(X, groups), np.finfo(float).tiny, None))
+        values = self.predict_log_proba(X, groups)
         return values[:, 1] - values[:, 0] if len(self.classes_) == 2 else values
 
     def score_solutions(self, solutions: Iterable[Solution]) -> list[ScoredSolution]:
@@ -220,15 +230,11 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
     def _precomputed(self) -> bool:
         return isinstance(self.featurizer, str) and self.featurizer == "precomputed"
 
-    def _weighed(self, X: Any, groups: Any) -> np.ndarray:
-        proba = self.predict_proba(X, groups)
-        return proba * getattr(self.head_, "decision_weights_", 1.0)
-
     def _check_steps(self, X: Any, y: Any, groups: Any) -> tuple[list, np.ndarray | None]:
         if groups is not None:
             raise ValueError("groups is for featurizer='precomputed': a Step already knows its solution")
         steps = as_steps(X)
-        return steps, None if y is None else check_labels(y, len(steps))
+        return steps, None if y is None else check_labels(y, len(steps), self.label_order)
 
     def _make_head(self) -> Any:
         if self.head is not None:

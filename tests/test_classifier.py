@@ -5,17 +5,19 @@ import random
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from prmkit import PRMClassifier, PRMFeaturizer, Solution, StratifiedProblemKFold, flatten
-from prmkit.data import make_arithmetic_solutions
+from prmkit.data import ProblemShuffleSplit, make_arithmetic_solutions, ratings_to_names
 from prmkit.features import StepStatistics
 from prmkit.models import StepMLP, StepTransformer
 from prmkit.uncertainty import score_solutions
@@ -41,7 +43,8 @@ class TestScikitLearn:
         proba = fitted.predict_proba(data.X)
         assert fitted.classes_.tolist() == [-1, 0, 1]
         np.testing.assert_allclose(proba.sum(axis=1), 1)
-        np.testing.assert_array_equal(fitted.predict(data.X), fitted.classes_[proba.argmax(axis=1)])
+        weighed = proba * fitted.head_.decision_weights_
+        np.testing.assert_array_equal(fitted.predict(data.X), fitted.classes_[weighed.argmax(axis=1)])
         assert fitted.score(data.X, data.y) == np.mean(fitted.predict(data.X) == data.y)
         np.testing.assert_array_equal(fitted.decision_function(data.X).argmax(axis=1), proba.argmax(axis=1))
 
@@ -71,6 +74,47 @@ class TestScikitLearn:
     def test_calibration_keeps_scoring_solutions(self, data):
         calibrated = CalibratedClassifierCV(quick(), cv=StratifiedProblemKFold(3)).fit(data.X, data.y)
         assert score_solutions(calibrated, data.solutions[:2])[0].proba.shape[1] == 3
+
+    def test_temperature_scaling_starts_from_honest_numbers(self, data):
+        """The weights of ``predict`` stay out of ``decision_function``, from which calibration starts."""
+        y = ratings_to_names(data.y)
+        learn, test = next(ProblemShuffleSplit(1, test_size=0.3, random_state=0).split(data.X, y))
+        X, X_test = [data.X[i] for i in learn], [data.X[i] for i in test]
+        plain = PRMClassifier(random_state=0).fit(X, y[learn])
+        scaled = CalibratedClassifierCV(
+            PRMClassifier(random_state=0), method="temperature", cv=StratifiedProblemKFold(3)
+        ).fit(X, y[learn])
+        assert (
+            log_loss(y[test], scaled.predict_proba(X_test))
+            < log_loss(y[test], plain.predict_proba(X_test)) + 0.05
+        )
+
+    def test_weights_under_metadata_routing(self, data):
+        with config_context(enable_metadata_routing=True):
+            for clf in (PRMClassifier(random_state=0), quick()):
+                clf.fit(data.X, data.y, sample_weight=np.ones(len(data.X)))
+
+    def test_pandas_output_configured_globally(self, data):
+        pytest.importorskip("pandas")
+        with config_context(transform_output="pandas"):
+            frame_wise = PRMClassifier(random_state=0).fit(data.X, data.y).predict_proba(data.X[:5])
+        plain = PRMClassifier(random_state=0).fit(data.X, data.y).predict_proba(data.X[:5])
+        np.testing.assert_allclose(frame_wise, plain)
+
+    @pytest.mark.parametrize(
+        "head", [None, StepMLP(max_epochs=1), StepTransformer(hidden_size=16, max_epochs=1)]
+    )
+    def test_without_a_random_state_global_generators_stay_too(self, data, head, tmp_path):
+        import torch
+
+        before = np.random.get_state()[1:3], torch.random.get_rng_state()  # noqa: NPY002
+        clf = PRMClassifier(head=head).fit(data.X, data.y)
+        clf.save(tmp_path / "model")
+        PRMClassifier.load(tmp_path / "model").predict(data.X[:2])
+        after = np.random.get_state()[1:3], torch.random.get_rng_state()  # noqa: NPY002
+        np.testing.assert_array_equal(before[0][0], after[0][0])
+        assert before[0][1] == after[0][1]
+        assert torch.equal(before[1], after[1])
 
     def test_voting_of_two(self, data):
         vote = VotingClassifier([("a", quick()), ("b", quick())], voting="soft").fit(data.X, data.y)
@@ -172,6 +216,12 @@ class TestLabels:
         ordered = PRMClassifier(StepStatistics(), label_order=["bad", "good"]).fit(data.X, y)
         assert ordered.score_solutions(data.solutions[:1])[0].rewards.shape == (data.solutions[0].n_steps,)
 
+    def test_classes_of_your_own_beside_known_names(self, data):
+        y = np.where(data.y == 0, "unclear", np.where(data.y == 1, "positive", "negative"))
+        with pytest.raises(ValueError, match="unclear"):
+            quick().fit(data.X, y)
+        PRMClassifier(StepStatistics(), label_order=["negative", "unclear", "positive"]).fit(data.X, y)
+
     def test_label_order_must_name_the_labels(self, data):
         with pytest.raises(ValueError, match="label_order"):
             PRMClassifier(StepStatistics(), label_order=["bad", "good"]).fit(data.X, data.y)
@@ -226,6 +276,7 @@ class TestBadInput:
             ([], ValueError, "0 sample"),
             ([1, 2], TypeError, r"X\[0\] is int"),
             (5, TypeError, "X is int"),
+            ({"a": 1, "b": 2}, TypeError, "X is dict"),
         ],
     )
     def test_X(self, X, error, words):
@@ -243,6 +294,10 @@ class TestBadInput:
             ([[1, -1], [1, 1]], "nested"),
             (["positive", "negative", "nagative", "positive"], "nagative.*'neutral'"),
             (["positive", -1, "negative", 1], "mixes names and numbers"),
+            ([1, -1, 7, 0], r"\[7\] beside known ones"),
+            ([1, -1, float("inf"), 1], "continuous"),
+            (1, "y is int"),
+            ({0: 1, 1: -1, 2: 1, 3: 1}, "y is dict"),
         ],
     )
     def test_y(self, y, words):
@@ -255,12 +310,38 @@ class TestBadInput:
         with pytest.raises(TypeError, match="one string"):
             Solution("p", "a step")
 
+    @pytest.mark.parametrize("head", [None, LogisticRegression(), StepMLP(max_epochs=1)])
+    def test_weights(self, data, head):
+        with pytest.raises(ValueError, match="sample_weight"):
+            PRMClassifier(StepStatistics(), head).fit(data.X, data.y, sample_weight=[1.0, 2.0])
+        with pytest.raises(ValueError, match=r"[Nn]egative values"):
+            PRMClassifier(StepStatistics(), head).fit(data.X, data.y, sample_weight=-np.ones(len(data.X)))
+
+    def test_one_solution_instead_of_a_list(self, fitted):
+        with pytest.raises(TypeError, match=r"one Solution.*\[solution\]"):
+            fitted.score_solutions(Solution("p", ["a"]))
+        with pytest.raises(TypeError, match="expected a list of strings"):
+            Solution("p", None)
+
+    def test_steps_for_a_classifier_of_numbers(self, data):
+        with pytest.raises(TypeError, match="leave it out"):
+            PRMClassifier("precomputed").fit(data.X, data.y)
+
+    def test_no_gpu(self):
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("there is a GPU")
+        with pytest.raises(ValueError, match="finds no GPU"):
+            StepMLP(device="cuda").fit(np.eye(4), [0, 1, 0, 1])
+
     def test_empty_step_text_is_scored(self, fitted):
         scored = fitted.score_solutions([Solution("p", ["", "a", ""])])[0]
         assert np.isfinite(scored.proba).all()
 
-    def test_a_very_long_step_warns_once_with_the_limit(self, fitted):
-        long = Solution("p", ["word " * 20_000, "short"])
+    @pytest.mark.parametrize("text", ["word " * 20_000, "x" * 100_000])
+    def test_a_very_long_step_warns_once_with_the_limit(self, fitted, text):
+        long = Solution("p", [text, "short"])
         with pytest.warns(UserWarning, match="longer than 256 tokens") as caught:
             assert fitted.score_solutions([long])[0].proba.shape == (2, 3)
         assert len([w for w in caught if "tokens" in str(w.message)]) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -225,14 +225,16 @@ def _check_rating(value: Any, i: int) -> None:
         raise ValueError(f"ratings[{i}] is {value!r}, expected -1, 0, +1 or, for an unlabelled step, None")
 
 
-def check_labels(y: Any, n_steps: int) -> np.ndarray:
+def check_labels(y: Any, n_steps: int, label_order: Any = None) -> np.ndarray:
     """Return y as a 1-D array of labels, one per step.
 
     Raises
     ------
     ValueError
-        For nested, missing, mixed or continuous labels, or another number of them.
+        For nested, missing, mixed, unknown or continuous labels, or another number of them.
     """
+    if isinstance(y, (str, Mapping)) or not isinstance(y, Iterable):
+        raise ValueError(f"y is {type(y).__name__}, expected a list of labels, one per step")
     for i, label in enumerate(y):
         if isinstance(label, (list, tuple, np.ndarray)):
             raise ValueError(
@@ -241,9 +243,9 @@ def check_labels(y: Any, n_steps: int) -> np.ndarray:
             )
     labels = _as_list(y, "y")
     for i, label in enumerate(labels):
-        if _is_missing(label):
+        if _is_missing(label) or type(label).__name__ == "NAType":  # pandas' NA, without loading pandas
             raise ValueError(f"y[{i}] is {label}: an unlabelled step is no row; leave it out of X and y")
-        if isinstance(label, (float, np.floating)) and label != int(label):
+        if isinstance(label, float) and not label.is_integer():
             raise ValueError(f"y[{i}] is {label}: continuous; a classifier needs classes such as -1, 0 and 1")
     if len(labels) != n_steps:
         raise ValueError(
@@ -254,10 +256,17 @@ def check_labels(y: Any, n_steps: int) -> np.ndarray:
         raise ValueError(
             f"y mixes names and numbers ({n_names} of {len(labels)} are names): use one kind of label"
         )
-    unknown = sorted({label.strip() for label in labels} - set(NAMES)) if n_names else []
-    if unknown and len(unknown) < len(set(labels)):
-        raise ValueError(
-            f"y has labels {unknown} beside known ones, expected {', '.join(map(repr, NAMES))}; for a vocabulary "
-            "of your own choose other names than these"
-        )
+    if label_order is None:
+        _refuse_unknown_labels(set(labels))
     return np.asarray(labels)
+
+
+def _refuse_unknown_labels(labels: set[Any]) -> None:
+    """Raise for labels beside those of a known vocabulary: rather a slip than a class."""
+    for vocabulary in (NAMES, RATINGS):
+        unknown = sorted(labels - set(vocabulary))
+        if unknown and vocabulary[0] in labels and len(labels) - len(unknown) > 1:
+            raise ValueError(
+                f"y has labels {unknown} beside known ones, expected {', '.join(map(repr, vocabulary))}; if they "
+                "are classes of your own, pass label_order=[worst, …, best]"
+            )

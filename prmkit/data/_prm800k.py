@@ -280,5 +280,5 @@ def _iter_rows(
 
 
 def _check(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    if value not in allowed or isinstance(value, bool):
+    if value not in allowed or isinstance(value, (bool, float)):
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, allowed))}")

@@ -52,6 +52,8 @@ class Solution:
             raise TypeError(
                 f"steps is one string, expected a list of strings, one per step: [{self.steps[:40]!r}, …]"
             )
+        if not isinstance(self.steps, Iterable):
+            raise TypeError(f"steps is {type(self.steps).__name__}, expected a list of strings, one per step")
         steps = tuple(self.steps)
         if not isinstance(self.problem, str):
             raise TypeError(f"problem is {type(self.problem).__name__}, expected str")
@@ -122,11 +124,36 @@ def flatten(solutions: Iterable[Solution]) -> list[Step]:
     ['a', 'b', 'c']
     """
     steps = []
-    for i, solution in enumerate(solutions):
+    for i, solution in enumerate(as_solutions(solutions)):
         if not isinstance(solution, Solution):
             raise TypeError(f"solutions[{i}] is {type(solution).__name__}, expected Solution(problem, steps)")
         steps += [Step(solution, index) for index in range(solution.n_steps)]
     return steps
+
+
+def as_solutions(solutions: Any) -> list[Solution]:
+    """Return an iterable of solutions as a list.
+
+    Raises
+    ------
+    TypeError
+        For one solution alone, or what cannot be iterated.
+    """
+    if isinstance(solutions, (Solution, str)) or not isinstance(solutions, Iterable):
+        raise TypeError(
+            f"solutions is one {type(solutions).__name__}, expected a list of Solution: [solution]"
+        )
+    return list(solutions)
+
+
+def refuse_steps(X: Any) -> None:
+    """Raise where X holds steps or texts and numbers are expected."""
+    first = next(iter(X), None) if isinstance(X, (list, tuple, np.ndarray)) and np.ndim(X) else X
+    if isinstance(first, (Step, Solution, str)):
+        raise TypeError(
+            f"X holds {type(first).__name__}, but featurizer='precomputed' reads numbers of shape "
+            "(n_steps, n_features): leave it out, PRMClassifier() reads steps"
+        )
 
 
 def as_steps(X: Any) -> list[Step]:
@@ -143,7 +170,7 @@ def as_steps(X: Any) -> list[Step]:
         raise TypeError(f"X is one {type(X).__name__}, expected a list of steps. {_WHAT_TO_PASS}")
     if getattr(X, "ndim", 1) != 1:
         raise ValueError(f"X has shape {X.shape}, expected a 1-D array of steps. {_WHAT_TO_PASS}")
-    if not isinstance(X, Iterable):
+    if not isinstance(X, Iterable) or isinstance(X, Mapping):
         raise TypeError(f"X is {type(X).__name__}, expected a list of steps. {_WHAT_TO_PASS}")
     steps = [Step(Solution("", (x,)), 0) if isinstance(x, str) else x for x in X]
     if not steps:

@@ -9,7 +9,10 @@ import typer
 
 from prmkit.examples._main_job import run
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None)  # "[offline]" is text here
 
+
+@app.command()
 def main(
     data: Annotated[
         Path | None,
@@ -37,4 +40,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app(prog_name="python -m prmkit.examples")

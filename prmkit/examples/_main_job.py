@@ -129,11 +129,13 @@ def save(
             )
         display = StepReportDisplay.from_estimator(classifier, test.X, test.y)
         display.figure_.savefig(out / "report.png", dpi=150)
-        console.print(f"wrote {out / 'report.png'}: the test report beside its baselines")
+        console.print(f"wrote {out / 'report.png'}: the test report beside its baselines", markup=False)
     except ImportError as error:
         console.print(f"no plots: {error}", style="yellow", markup=False)
     try:
         classifier.save(out / "model")
-        console.print(f"wrote {out / 'model'}: read it with PRMClassifier.load({str(out / 'model')!r})")
+        console.print(
+            f"wrote {out / 'model'}: read it with PRMClassifier.load({str(out / 'model')!r})", markup=False
+        )
     except ImportError as error:
         console.print(f"model not saved: {error}", style="yellow", markup=False)

@@ -18,6 +18,7 @@ from prmkit.features._batching import distinct_texts, token_batches
 from prmkit.features._hardware import best_device, has_bfloat16, no_more_threads_than_cores
 from prmkit.features._loading import load_network, written_token_limit
 from prmkit.features._model_path import file_sha256, resolve_model
+from prmkit.features._readable import readable
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -133,6 +134,7 @@ class TextEncoder:
         if not len(texts):
             return
         device, network = self._device(), self._network
+        texts = readable(texts, self.tokenizer)
         n_tokens, truncated = self._count_tokens(texts)
         budget = self.batch_size * _TOKENS_PER_TEXT["cpu" if device == "cpu" else "gpu"]
         bar = tqdm(
@@ -183,7 +185,7 @@ class TextEncoder:
     @cached_property
     def fingerprint(self) -> str:
         """Names what decides the vectors: weights, configuration, precision and length, not the path."""
-        folder, dtype = self._folder, self._dtype()
+        folder, dtype = self._folder, self.precision
         files = sorted(
             path
             for pattern in ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -205,7 +207,9 @@ class TextEncoder:
     def _device(self) -> str:
         return best_device() if self.device is None else self.device
 
-    def _dtype(self) -> str:
+    @property
+    def precision(self) -> str:
+        """``dtype``, with None resolved to what the hardware computes in."""
         if self.dtype is not None:
             if self.dtype not in _DTYPES:
                 expected = "None, 'float32', 'bfloat16' or 'float16'"
@@ -216,7 +220,7 @@ class TextEncoder:
     def _precision(self, device: str) -> contextlib.AbstractContextManager[Any]:
         import torch
 
-        dtype = self._dtype()
+        dtype = self.precision
         if dtype == "float32":
             return contextlib.nullcontext()
         return torch.autocast(torch.device(device).type, getattr(torch, dtype))

@@ -162,6 +162,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         OSError
             If the model is neither installed nor reachable.
         """
+        self._validate_params()  # fit is optional
         steps = as_steps(X)
         if self.kind == "tokens":
             tokenizer = self._tokenizer()
@@ -199,7 +200,12 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         """
         import torch
 
-        batch = [texts] if isinstance(texts, str) else list(texts)
+        batch = [texts] if isinstance(texts, str) else texts
+        if not isinstance(batch, (list, tuple)) or not all(isinstance(text, str) for text in batch):
+            raise TypeError(
+                f"texts is {type(texts).__name__}, expected a text or a list of texts; steps go to transform"
+            )
+        batch = list(batch)
         if self.kind == "tokens":
             tokenizer = self._tokenizer()
             return tokenizer(
@@ -212,6 +218,11 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
             )
         vectors = torch.from_numpy(self._encode(batch))
         return vectors[0] if isinstance(texts, str) else vectors
+
+    @property
+    def precision(self) -> str:
+        """The precision in which the encoder computes here: "float32", "bfloat16" or "float16"."""
+        return self._loaded_encoder().precision
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """Names such as ``step_0``, ``problem_0``, ``step_like_problem``; only for embeddings."""

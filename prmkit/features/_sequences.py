@@ -24,6 +24,12 @@ class StepSequences:
         For each row of X the position in ``values`` at which its step stands.
     problems : ndarray of int of shape (n_sequences,)
         Equal for solutions of one problem, so that a validation part can be cut by problem.
+
+    Examples
+    --------
+    >>> sequences = StepSequences.from_rows(np.arange(4.0)[:, None], groups=["b", "a", "b", "a"])
+    >>> sequences.values.ravel(), sequences.lengths, sequences.answers
+    (array([1., 3., 0., 2.]), array([2, 2]), array([2, 0, 3, 1]))
     """
 
     values: np.ndarray

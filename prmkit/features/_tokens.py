@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from prmkit.data._solution import Solution, Step, iter_solutions
+from prmkit.features._readable import readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,14 @@ class TokenRecord:
         Index of the last token of each step's separator.
     rows, steps : ndarray of int64 of shape (n_rows,)
         Row ``rows[i]`` of X is answered at ``step_positions[steps[i]]``.
+
+    Examples
+    --------
+    >>> from prmkit import PRMFeaturizer, flatten
+    >>> X = flatten([Solution("2 + 3?", ["2 + 3 = 5.", "So 5."])])
+    >>> (record,) = PRMFeaturizer(kind="tokens").transform(X)
+    >>> record.rows, record.steps, len(record.input_ids) == len(record.attention_mask)
+    (array([0, 1]), array([0, 1]), True)
     """
 
     input_ids: np.ndarray
@@ -54,6 +63,7 @@ def encode_solution(
     """
 
     def ids(text: str) -> list[int]:
+        (text,) = readable([text], tokenizer)
         return tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
 
     end = ids("\n" if separator is None else separator)

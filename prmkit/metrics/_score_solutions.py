@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data._labels import resolve_label_order
-from prmkit.data._solution import Solution, flatten
+from prmkit.data._solution import Solution, as_solutions, flatten
 from prmkit.metrics._scored_solution import ScoredSolution
 
 
@@ -43,7 +43,7 @@ def score_solutions(classifier: Any, solutions: Iterable[Solution]) -> list[Scor
     True
     """
     check_is_fitted(classifier)
-    solutions = list(solutions)
+    solutions = as_solutions(solutions)
     steps = flatten(solutions)
     for i, solution in enumerate(solutions):
         if not solution.steps:

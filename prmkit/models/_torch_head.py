@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GroupShuffleSplit
-from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from prmkit.features._sequences import StepSequences
-from prmkit.utils._sklearn import Interval, StrOptions, fit_context
+from prmkit.utils._sklearn import Interval, StrOptions, fit_context, random_generator
 
 
 class TorchHead(ClassifierMixin, BaseEstimator):
@@ -117,12 +116,14 @@ class TorchHead(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y has one class only ({self.classes_[0]!r}): at least 2 classes are needed")
+            raise ValueError(
+                f"y has one class only ({self.classes_.tolist()[0]!r}): at least 2 classes are needed"
+            )
         weights = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
         weights = weights * compute_sample_weight(self.class_weight, y)
         if not weights.sum() > 0:
             raise ValueError("sample_weight is zero everywhere: nothing to learn from")
-        rng = check_random_state(self.random_state)
+        rng = random_generator(self.random_state)
         sequences, targets = self._prepared(sequences), Targets(codes, weights)
         plan = TrainingPlan(
             max_epochs=self.max_epochs,
@@ -149,7 +150,10 @@ class TorchHead(ClassifierMixin, BaseEstimator):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Rebuild the module around saved weights; a named backbone gives its shape, not its weights."""
-        module = self._build_module(self.n_features_in_, len(self.classes_), pretrained=False)
+        import torch
+
+        with torch.random.fork_rng():  # initial weights are drawn, only to be overwritten
+            module = self._build_module(self.n_features_in_, len(self.classes_), pretrained=False)
         module.to(next(iter(state.values())).dtype).load_state_dict(state)
         self.module_ = module.eval()
 
@@ -192,6 +196,8 @@ def _moments(sequences: StepSequences, targets: Any) -> tuple[np.ndarray, np.nda
 def _device(device: str | None) -> str:
     import torch
 
+    if device is not None and device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device={device!r}, but this torch finds no GPU: use device=None or 'cpu'")
     if device is not None:
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"

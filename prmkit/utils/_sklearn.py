@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from sklearn import config_context
 from sklearn.base import _fit_context
 from sklearn.pipeline import Pipeline
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import has_fit_parameter
 
@@ -16,6 +19,7 @@ __all__ = [
     "StrOptions",
     "fit_context",
     "fit_weighted",
+    "random_generator",
     "set_random_states",
 ]
 
@@ -52,6 +56,11 @@ def fit_weighted(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> A
     """
     if sample_weight is None:
         return estimator.fit(X, y)
+    with config_context(enable_metadata_routing=False):  # the way of the weights is known here
+        return _fit_weighted(estimator, X, y, sample_weight)
+
+
+def _fit_weighted(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
     if not isinstance(estimator, Pipeline):
         last = estimator
         weights = {"sample_weight": sample_weight}
@@ -67,10 +76,13 @@ def fit_weighted(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> A
     return estimator.fit(X, y, **weights)
 
 
+def random_generator(random_state: Any) -> np.random.RandomState:
+    """As scikit-learn's ``check_random_state``, but None is a fresh generator, never numpy's global one."""
+    return np.random.RandomState() if random_state is None else check_random_state(random_state)
+
+
 def set_random_states(estimator: Any, random_state: Any) -> None:
     """Give every unset ``random_state`` parameter, nested ones included, an integer drawn from this one."""
-    from sklearn.utils import check_random_state
-
     if random_state is None:
         return
     rng = check_random_state(random_state)

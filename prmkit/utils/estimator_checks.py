@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 
 from prmkit.data._solution import Solution, Step, as_steps, flatten
 from prmkit.utils._registry import REGISTRY
@@ -35,7 +35,13 @@ HALF_TOLERANCE = 2e-2
 
 
 def registered_estimators() -> list[tuple[str, type]]:
-    """Return name and class of every estimator of prmkit."""
+    """Return name and class of every estimator of prmkit.
+
+    Examples
+    --------
+    >>> [name for name, _ in registered_estimators()][:2]
+    ['PRMClassifier', 'StepBlend']
+    """
     return [(entry.name, type(entry.make(entry.numeric or entry.steps[0]))) for entry in REGISTRY]
 
 
@@ -56,15 +62,22 @@ def check_no_lookahead(
     Raises
     ------
     AssertionError
-        Naming the first step whose score changed.
+        Naming the step whose score changed most.
+
+    Examples
+    --------
+    >>> from prmkit.data import make_arithmetic_solutions
+    >>> from prmkit.features import StepStatistics
+    >>> check_no_lookahead(StepStatistics(), *make_arithmetic_solutions(2, 1, random_state=0))
     """
     X = as_steps(X)
-    answer = _fitted(estimator, X, y)
+    fitted = clone(estimator).fit(X, y)
+    answer, allowed = _answers(fitted), _allowed(fitted, atol)
     whole = answer(X)
     cut = [_cut(step, ()) for step in X]
     changed = [_cut(step, ("But wait, that was wrong: the answer is 7.", "# Answer\n\n7")) for step in X]
     for what, other in (("its solution is cut after it", cut), ("other steps follow it", changed)):
-        _compare(whole, answer(other), X, f"changes when {what}: it looks ahead", _allowed(estimator, atol))
+        _compare(whole, answer(other), X, f"changes when {what}: it looks ahead", allowed)
 
 
 def check_step_subset_invariance(
@@ -73,11 +86,17 @@ def check_step_subset_invariance(
     """A step alone, and a part of the steps, score as they do among all: batches and padding are invisible.
 
     Parameters and errors as in :func:`check_no_lookahead`.
+
+    Examples
+    --------
+    >>> from prmkit.data import make_arithmetic_solutions
+    >>> from prmkit.features import StepStatistics
+    >>> check_step_subset_invariance(StepStatistics(), *make_arithmetic_solutions(2, 1, random_state=0))
     """
     X = as_steps(X)
-    answer = _fitted(estimator, X, y)
+    fitted = clone(estimator).fit(X, y)
+    answer, allowed = _answers(fitted), _allowed(fitted, atol)
     whole = answer(X)
-    allowed = _allowed(estimator, atol)
     alone = np.vstack([answer([step]) for step in X[:20]])
     _compare(whole[:20], alone, X[:20], "differs when it is scored alone", allowed)
     _compare(whole[::3], answer(X[::3]), X[::3], "differs when a third of the steps is scored", allowed)
@@ -89,13 +108,19 @@ def check_step_order_invariance(
     """Shuffled steps get the scores they had, and a step given twice gets the same score twice.
 
     Parameters and errors as in :func:`check_no_lookahead`.
+
+    Examples
+    --------
+    >>> from prmkit.data import make_arithmetic_solutions
+    >>> from prmkit.features import StepStatistics
+    >>> check_step_order_invariance(StepStatistics(), *make_arithmetic_solutions(2, 1, random_state=0))
     """
     X = as_steps(X)
-    answer = _fitted(estimator, X, y)
+    fitted = clone(estimator).fit(X, y)
+    answer, allowed = _answers(fitted), _allowed(fitted, atol)
     whole = answer(X)
     order = np.random.default_rng(0).permutation(len(X))
     shuffled = [X[i] for i in order]
-    allowed = _allowed(estimator, atol)
     _compare(whole[order], answer(shuffled), shuffled, "differs when the steps are shuffled", allowed)
     twice = answer([X[0], *X, X[0]])
     _compare(twice[:1], twice[-1:], X[:1], "differs when the step is given twice", allowed)
@@ -115,9 +140,15 @@ def check_one_pass_per_solution(estimator: Any, X: Sequence[Step], y: Sequence[A
     ------
     AssertionError
         With the work counted.
+
+    Examples
+    --------
+    >>> from prmkit import PRMFeaturizer
+    >>> from prmkit.data import make_arithmetic_solutions
+    >>> check_one_pass_per_solution(PRMFeaturizer(), *make_arithmetic_solutions(2, 1, random_state=0))
     """
     X = as_steps(X)
-    answer = _fitted(estimator, X, y)
+    answer = _answers(clone(estimator).fit(X, y))
     long = tuple(f"Add {t} to get {t * (t + 1) // 2}." for t in range(16))  # short: no encoder cuts it
     half, full = (flatten([Solution("How many?", long[:n])]) for n in (8, 16))
     work_half, work_full = _work(answer, half), _work(answer, full)
@@ -131,8 +162,7 @@ def check_one_pass_per_solution(estimator: Any, X: Sequence[Step], y: Sequence[A
     )
 
 
-def _fitted(estimator: Any, X: list[Step], y: Sequence[Any]) -> Callable[[list[Step]], np.ndarray]:
-    fitted = clone(estimator).fit(X, y)
+def _answers(fitted: Any) -> Callable[[list[Step]], np.ndarray]:
     method = fitted.predict_proba if hasattr(fitted, "predict_proba") else fitted.transform
 
     def answer(steps: list[Step]) -> np.ndarray:
@@ -155,12 +185,26 @@ def _compare(expected: np.ndarray, found: np.ndarray, X: list[Step], what: str, 
     )
 
 
-def _allowed(estimator: Any, atol: float | None) -> float:
+def _allowed(fitted: Any, atol: float | None) -> float:
     if atol is not None:
         return atol
-    given = estimator.get_params(deep=True)
-    precisions = {value for key, value in given.items() if key.rpartition("__")[2] == "dtype"}
-    return HALF_TOLERANCE if precisions & {"bfloat16", "float16", None} or not precisions else TOLERANCE
+    return HALF_TOLERANCE if _computes_in_half_precision(fitted) else TOLERANCE
+
+
+def _computes_in_half_precision(fitted: Any) -> bool:
+    """Whether a text encoder below float32 is anywhere inside a fitted estimator."""
+    from prmkit.features import PRMFeaturizer
+
+    inside = [fitted]
+    while inside:
+        part = inside.pop()
+        if isinstance(part, PRMFeaturizer) and part.kind == "embeddings" and part.precision != "float32":
+            return True
+        if isinstance(part, BaseEstimator):
+            inside += vars(part).values()
+        elif isinstance(part, (dict, list, tuple)):
+            inside += part.values() if isinstance(part, dict) else part
+    return False
 
 
 def _name(estimator: Any) -> str:

@@ -193,6 +193,23 @@ class TestSequences:
             StepSequences.from_rows(np.zeros((3, 1)), [0, 1])
 
 
+def test_parameters_are_checked_without_fit_too():
+    with pytest.raises(ValueError, match="'context' parameter"):
+        PRMFeaturizer(context="all").transform(X)
+
+
+def test_steps_are_not_called():
+    with pytest.raises(TypeError, match="steps go to transform"):
+        PRMFeaturizer()(X)
+
+
+def test_what_a_tokenizer_cannot_read_is_told_apart():
+    """Words above WordPiece's limit are no longer one unknown token; broken UTF-16 does not stop a run."""
+    rows = PRMFeaturizer(dtype="float32").transform(["1" * 150, "2" * 150, "\ud800 abc", "\ufffd abc"])
+    assert np.abs(rows[0] - rows[1]).max() > 0.01
+    np.testing.assert_allclose(rows[2], rows[3], atol=1e-6)
+
+
 def test_no_warning_in_ordinary_use():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

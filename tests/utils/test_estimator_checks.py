@@ -99,6 +99,17 @@ def test_checks_catch_what_they_are_for(broken, check, words, data):
         check(broken(), data.X[:40], data.y[:40])
 
 
+def test_small_look_ahead_is_caught_where_no_encoder_rounds(data):
+    """The tolerance for half precision is for encoders in half precision alone."""
+
+    class Slightly(_Reads):
+        def features(self, X):
+            return np.array([[step.index + 1e-2 * step.solution.n_steps] for step in X])
+
+    with pytest.raises(AssertionError, match="looks ahead"):
+        estimator_checks.check_no_lookahead(Slightly(), data.X, data.y)
+
+
 def test_look_ahead_through_other_attributes_of_the_solution_is_caught():
     """Position from the end, the classic leak of PRM800K."""
 
