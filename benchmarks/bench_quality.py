@@ -11,9 +11,9 @@ problems, those whose key hashes lowest. Steps without a rating are context only
 
 Labels come from weights chosen for macro-F1 on problems that the model did not learn, inside the training
 part: three folds by problem for the scikit-learn models, the default's own three folds, the early-stopping
-problems (a tenth) of the transformers. Log-loss is that of P(negative). Intervals resample problems, in pairs
-for differences; the models stay as they are. Predictions are kept in ``--work`` and read again by the next
-run: delete those of a model that changed.
+problems (a tenth) of the transformers; "majority" always answers the largest class. Log-loss is that of
+P(negative). Intervals resample problems, in pairs for differences; the models stay as they are. Predictions
+are kept in ``--work`` and read again by the next run: delete those of a model that changed.
 
     python benchmarks/bench_quality.py --work FOLDER             # PRMKIT_DATA, else ../shared/data
     python benchmarks/bench_quality.py --work FOLDER --datasets bbm --folds 3 --resamples 50 --no-write
@@ -27,42 +27,20 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from _common import RESULTS, load_steps_table, machine, print_table, versions, write_result
-from _quality_models import (
-    CAUSAL,
-    DEFAULT,
-    EPOCHS,
-    EPOCHS_SMALL,
-    GROUPS,
-    LABELS,
-    LOOK_AHEAD,
-    MODELS,
-    SMALL,
-    StepTable,
-    predict,
-)
+from _quality_models import DEFAULT, GROUPS, LABELS, MODELS, TRAINING, StepTable, predict
+from _quality_report import Results, intervals, markdown, mean, measure, tables, together
 from sklearn.model_selection import StratifiedGroupKFold
 
-from prmkit.metrics._bootstrap import BootstrapResult, Interval, bootstrap_counts, problem_numbers
-from prmkit.metrics._step_metrics import WeightedStepMetrics
+from prmkit.metrics._bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
 
 FAMILIES = ("prm800k", "processbench", "prmbench", "mr_ben", "bbm")
 PROTOCOLS = ("within", "pooled", "transfer")
-CAPPED, LEAKY = "prmbench_train_p1_first400", "prm800k_train"
-METRICS = {
-    "auroc": "AUROC",
-    "average_precision": "AP",
-    "macro_f1": "macro-F1",
-    "macro_f1_likeliest": "macro-F1, likeliest class",
-    "accuracy": "accuracy",
-    "log_loss": "log-loss",
-}
-CRITERIA = tuple(METRICS)[:3]
+CAPPED = "prmbench_train_p1_first400"
 
 
 class Split(NamedTuple):
@@ -137,7 +115,7 @@ def kept(folder: Path, split: Split, name: str) -> Path:
     return folder / f"{split.protocol}-{split.name}-{model}.npz"
 
 
-def judge(table: StepTable, todo: list[Split], names: list[str], folder: Path, resamples: int):
+def judge(table: StepTable, todo: list[Split], names: list[str], folder: Path, resamples: int) -> Results:
     """Metrics of every model per protocol and data set, and their mean, with the resamples behind them."""
     results: dict[str, dict[str, BootstrapResult]] = {}
     for protocol in PROTOCOLS:
@@ -153,124 +131,17 @@ def judge(table: StepTable, todo: list[Split], names: list[str], folder: Path, r
         results[protocol] = {}
         for number, dataset in enumerate(judged(table)):
             rows = np.flatnonzero((table.datasets == dataset) & ~np.isnan(proba[names[0]][:, 0]))
-            if len(rows):
+            if 0 < (table.y[rows] == 0).sum() < len(rows):
                 problems, n_problems = problem_numbers(table.problems[rows])
                 measured = {
                     name: measure(table.y[rows], proba[name][rows], weighed[name][rows], problems)
                     for name in names
                 }
-                results[protocol][dataset] = bootstrap_counts(
-                    lambda counts, measured=measured: {
-                        f"{name}/{metric}": value
-                        for name, metrics in measured.items()
-                        for metric, value in metrics(counts).items()
-                    },
-                    n_problems,
-                    resamples,
-                    np.random.default_rng([0, number]),
-                )
+                rng = np.random.default_rng([0, number])
+                results[protocol][dataset] = bootstrap_counts(together(measured), n_problems, resamples, rng)
         if results[protocol]:
             results[protocol]["mean"] = mean(list(results[protocol].values()))
     return results
-
-
-def measure(y: np.ndarray, proba: np.ndarray, weighed: np.ndarray, problems: np.ndarray):
-    """The metrics of one model as a function of how often each problem counts."""
-    negative, risk = (y != 0).astype(int), proba[:, 0]
-    decided = WeightedStepMetrics(y, proba, weighed.argmax(axis=1), problems, LABELS)
-    likeliest = WeightedStepMetrics(y, proba, proba.argmax(axis=1), problems, LABELS)
-    of_risk = WeightedStepMetrics(
-        negative, np.column_stack([risk, 1 - risk]), negative, problems, ("negative", "other")
-    )
-
-    def metrics(counts: np.ndarray) -> dict[str, float]:
-        found = decided(counts)
-        found["macro_f1_likeliest"] = likeliest(counts)["macro_f1"]
-        found["log_loss"] = of_risk(counts)["log_loss"]
-        return {name: found[name] for name in METRICS}
-
-    return metrics
-
-
-def mean(results: list[BootstrapResult]) -> BootstrapResult:
-    """The plain mean over data sets, resampled independently of each other."""
-    names = list(results[0].estimates)
-    return BootstrapResult(
-        {name: float(np.mean([result.estimates[name] for result in results])) for name in names},
-        {name: np.mean([result.replicates[name] for result in results], axis=0) for name in names},
-    )
-
-
-def lost(result: BootstrapResult, name: str, metric: str) -> bool:
-    """Whether the interval of default minus the other lies on the wrong side of 0."""
-    difference = result.difference(f"{DEFAULT}/{metric}", f"{name}/{metric}")
-    if difference.low is None:
-        return False
-    return difference.low > 0 if metric == "log_loss" else difference.high < 0
-
-
-def tables(results: dict[str, dict[str, BootstrapResult]], names: list[str]) -> dict[str, list[dict]]:
-    """Every table of the report, by its title."""
-    shown: dict[str, list[dict]] = {}
-    others = [name for name in names if name != DEFAULT]
-    for protocol, per_dataset in results.items():
-        average = per_dataset["mean"]
-        rows = []
-        for name in names:
-            row = {"model": name} | {
-                shown_as: f"{average.estimates[f'{name}/{metric}']:.3f}"
-                for metric, shown_as in METRICS.items()
-            }
-            for metric in CRITERIA:
-                difference = average.difference(f"{DEFAULT}/{metric}", f"{name}/{metric}")
-                row[f"default − it: {METRICS[metric]}"] = "" if name == DEFAULT else signed(difference)
-            rows.append(row)
-        shown[f"{protocol}: mean over {len(per_dataset) - 1} data sets"] = rows
-        for metric in CRITERIA:
-            shown[f"{protocol}, {METRICS[metric]} per data set"] = [
-                {"data set": dataset} | {name: f"{r.estimates[f'{name}/{metric}']:.3f}" for name in names}
-                for dataset, r in per_dataset.items()
-            ]
-    shown["clearly lost: the interval of default − other lies on the wrong side of 0"] = [
-        {
-            "protocol": protocol,
-            "metric": METRICS[metric],
-            "data set": dataset,
-            "to": name,
-            "default": f"{result.estimates[f'{DEFAULT}/{metric}']:.3f}",
-            "other": f"{result.estimates[f'{name}/{metric}']:.3f}",
-            "difference": signed(result.difference(f"{DEFAULT}/{metric}", f"{name}/{metric}")),
-        }
-        for protocol, per_dataset in results.items()
-        for metric in CRITERIA
-        for dataset, result in per_dataset.items()
-        for name in others
-        if lost(result, name, metric)
-    ]
-    if {CAUSAL, LOOK_AHEAD} <= set(names):
-        shown["the leak: look-ahead − causal transformer"] = list(leak(results))
-    return shown
-
-
-def leak(results: dict[str, dict[str, BootstrapResult]]) -> Iterator[dict]:
-    """What seeing later steps gains where solutions end at their first error, and elsewhere."""
-    for protocol, per_dataset in results.items():
-        elsewhere = [r for dataset, r in per_dataset.items() if dataset not in (LEAKY, "mean")]
-        for place, parts in ((LEAKY, [per_dataset.get(LEAKY)]), ("mean of the others", elsewhere)):
-            if not parts or parts[0] is None:
-                continue
-            result = mean(parts)
-            row = {"protocol": protocol, "on": place}
-            for metric in CRITERIA[:2]:
-                names = [f"{name}/{metric}" for name in (LOOK_AHEAD, CAUSAL, DEFAULT)]
-                for shown_as, name in zip(("look-ahead", "causal", "default"), names, strict=True):
-                    row[f"{METRICS[metric]}, {shown_as}"] = f"{result.estimates[name]:.3f}"
-                row[f"{METRICS[metric]}, look-ahead − causal"] = signed(result.difference(*names[:2]))
-            yield row
-
-
-def signed(difference: Interval) -> str:
-    return f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
 def counts(table: StepTable) -> list[dict]:
@@ -299,19 +170,6 @@ def time_default(sizes: list[int], datasets: list[str] | None, seed: int) -> lis
         seconds, cpu = time.perf_counter() - start, time.process_time() - busy
         rows.append({"rows": len(chosen), "seconds": seconds, "processor seconds": cpu, "load before": load})
     return rows
-
-
-def markdown(shown: dict[str, list[dict]], notes: list[str]) -> str:
-    lines = ["# Quality of the default model beside its baselines", "", *notes]
-    for title, rows in shown.items():
-        lines += ["", f"## {title}", ""]
-        if not rows:
-            lines.append("None.")
-            continue
-        lines += ["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
-        cells = ([f"{v:.1f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows)
-        lines += ["| " + " | ".join(row) + " |" for row in cells]
-    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -347,23 +205,7 @@ def main() -> None:
         print_table(rows)
     if options.no_write:
         return
-    intervals = {
-        protocol: {
-            dataset: {
-                name: {
-                    metric: {
-                        "value": asdict(r.interval(f"{name}/{metric}")),
-                        "default_minus_it": asdict(r.difference(f"{DEFAULT}/{metric}", f"{name}/{metric}")),
-                    }
-                    for metric in METRICS
-                }
-                for name in names
-            }
-            for dataset, r in per_dataset.items()
-        }
-        for protocol, per_dataset in results.items()
-    }
-    path = write_result("quality", {"epochs": EPOCHS, "tables": shown, "intervals": intervals})
+    path = write_result("quality", {"tables": shown, "intervals": intervals(results, names)})
     stamp = [f"`{key}`: {value}" for key, value in (("machine", machine()), ("versions", versions()))]
     command = " ".join(["python", *sys.argv])
     notes = [
@@ -371,7 +213,7 @@ def main() -> None:
         *(line for text in stamp for line in ("", text)),
         "",
         (__doc__ or "").split("    python")[0].strip(),
-        f"Transformers: {EPOCHS} epochs, {EPOCHS_SMALL} on up to {SMALL} rows. {options.resamples} resamples.",
+        f"Look-ahead transformer and twin: {TRAINING}. {options.resamples} resamples, 95 % intervals.",
     ]
     (RESULTS / "quality.md").write_text(markdown(shown, notes), encoding="utf-8")
     print(f"\nwritten to {path} and quality.md")

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from prmkit.features._expressions import BAD, NOTHING, STOP, Reader, Reading, Token, is_symbol, tokenize
 
-_MAX_EQUATIONS = 8
-_EXACT, _ROUNDED = 1e-9, 5e-3
+_MAX_EQUATIONS = 8  # the latest; the cost of a value stays bounded
+_EXACT, _ROUNDED = 1e-9, 5e-3  # largest relative errors of equal integers and of equal decimals
+
+Equation = tuple[str, list[Token], list[Token]]  # its unknown symbol, its left and its right side
 
 
 @dataclass(slots=True)
@@ -64,9 +67,7 @@ class Ledger:
     """What was stated so far: the values of symbols, and equations in one unknown symbol."""
 
     values: dict[str, float] = field(default_factory=dict)
-    equations: deque[tuple[str, list[Token], list[Token]]] = field(
-        default_factory=lambda: deque(maxlen=_MAX_EQUATIONS)
-    )
+    equations: deque[Equation] = field(default_factory=lambda: deque(maxlen=_MAX_EQUATIONS))
 
 
 def check_equations(text: str, known: Ledger) -> EquationReport:
@@ -78,9 +79,8 @@ def check_equations(text: str, known: Ledger) -> EquationReport:
     return report
 
 
-def _equalities(tokens: list[Token]) -> list[list[list[Token]]]:
+def _equalities(tokens: list[Token]) -> Iterator[list[list[Token]]]:
     """The runs of sides joined by equal signs."""
-    equalities: list[list[list[Token]]] = []
     sides: list[list[Token]] = []
     side: list[Token] = []
     for token in [*tokens, (STOP, math.nan)]:
@@ -89,11 +89,10 @@ def _equalities(tokens: list[Token]) -> list[list[list[Token]]]:
             side = []
         elif token[0] == STOP:
             if sides:
-                equalities.append(_balanced([*sides, side]))
+                yield _balanced([*sides, side])
             sides, side = [], []
         else:
             side.append(token)
-    return equalities
 
 
 def _balanced(sides: list[list[Token]]) -> list[list[Token]]:
@@ -109,72 +108,72 @@ def _balance(side: list[Token]) -> int:
 
 
 def _check_equality(sides: list[list[Token]], known: Ledger, report: EquationReport) -> None:
+    """Compare the sides one after the other, binding a symbol that stands alone on the left."""
     previous = NOTHING
     for at, side in enumerate(sides):
-        name = side[0][0] if at == 0 and len(side) == 1 and is_symbol(side[0][0]) else ""
         current = Reader(side, known.values).read()
-        if name:
-            _bind(name, sides[-1], known, report)
-            current = NOTHING
+        if at == 0 and len(side) == 1 and is_symbol(side[0][0]):
+            _bind(side[0][0], sides[-1], known, report)
+            current = NOTHING  # a statement, not a claim to be checked
         if at:
             report.equalities += 1
             _compare(previous, current, at, report)
-            symbols = previous.unknown | current.unknown
-            if previous.value == previous.value and current.value == current.value and len(symbols) == 1:
-                _solve(min(symbols), sides[at - 1], side, known, report)
+            unknown = previous.unknown | current.unknown
+            if previous.readable and current.readable and len(unknown) == 1:
+                _solve((min(unknown), sides[at - 1], side), known, report)
         previous = current
-    if previous.value == previous.value and not previous.unknown:
+    if previous.readable and not previous.unknown:
         report.results.append(previous.value)
 
 
 def _bind(symbol: str, side: list[Token], known: Ledger, report: EquationReport) -> None:
     """Record ``symbol = ... = value`` and try it in the equations stated before."""
     reading = Reader(side, known.values).read()
-    if reading.value != reading.value or reading.unknown:
+    if not reading.readable or reading.unknown:
         return
-    old = known.values.get(symbol)
+    old = known.values.pop(symbol, None)
     report.rebound += old is not None and relative_error(old, reading.value) > _ROUNDED
-    known.values.pop(symbol, None)
     _try(symbol, reading.value, known, report)
     known.values[symbol] = reading.value
 
 
-def _solve(symbol: str, left: list[Token], right: list[Token], known: Ledger, report: EquationReport) -> None:
+def _solve(equation: Equation, known: Ledger, report: EquationReport) -> None:
     """Keep an equation in one unknown symbol; where it is linear, try its root in those stated before."""
-    at_zero, at_one, at_two = (_residual(left, right, symbol, value, known)[0] for value in (0.0, 1.0, 2.0))
+    at_zero, at_one, at_two = (_residual(equation, value, known)[0] for value in (0.0, 1.0, 2.0))
     slope = at_one - at_zero
     if slope and abs(at_two - at_one - slope) <= _EXACT * (abs(slope) + abs(at_zero)):
-        _try(symbol, -at_zero / slope, known, report)
-    if at_one == at_one:
-        known.equations.append((symbol, left, right))
+        _try(equation[0], -at_zero / slope, known, report)
+    if not math.isnan(at_one):
+        known.equations.append(equation)
 
 
 def _try(symbol: str, value: float, known: Ledger, report: EquationReport) -> None:
-    for name, left, right in known.equations:
-        if name == symbol:
-            difference, scale = _residual(left, right, symbol, value, known)
-            if difference == difference:
+    """Count the equations in ``symbol`` that ``value`` satisfies and violates."""
+    for equation in known.equations:
+        if equation[0] == symbol:
+            difference, scale = _residual(equation, value, known)
+            if not math.isnan(difference):
                 satisfied = abs(difference) <= _ROUNDED * max(scale, 1e-9)
                 report.solved_right += satisfied
                 report.solved_wrong += not satisfied
 
 
-def _residual(
-    left: list[Token], right: list[Token], symbol: str, value: float, known: Ledger
-) -> tuple[float, float]:
-    """Left minus right at ``symbol = value``, and the larger of the two sizes."""
-    values = {**known.values, symbol: value}
-    a, b = Reader(left, values).read(), Reader(right, values).read()
+def _residual(equation: Equation, value: float, known: Ledger) -> tuple[float, float]:
+    """Left minus right where the unknown symbol, which the ledger does not hold, has a value; and their size."""
+    symbol, left, right = equation
+    known.values[symbol] = value
+    a, b = Reader(left, known.values).read(), Reader(right, known.values).read()
+    del known.values[symbol]
     return (math.nan, 0.0) if a.unknown or b.unknown else (a.value - b.value, max(abs(a.value), abs(b.value)))
 
 
 def _compare(left: Reading, right: Reading, at: int, report: EquationReport) -> None:
-    a, b = left.value, right.value
-    if a != a or b != b or left.unknown != right.unknown:
+    """Count one sign, the ``at``-th of its equality, by what its two sides are."""
+    if not left.readable or not right.readable or left.unknown != right.unknown:
         report.unread += 1
         return
-    error = relative_error(a, b)
-    equal = error <= (_EXACT if a == int(a) and b == int(b) else _ROUNDED)
+    error = relative_error(left.value, right.value)
+    equal = error <= (_EXACT if left.value.is_integer() and right.value.is_integer() else _ROUNDED)
     if left.unknown:
         report.identities += equal
         report.differing += not equal

@@ -65,27 +65,13 @@ def tokenize(text: str) -> list[Token]:
         text = _SHORT_FRACTION.sub(r"\1{\2}{\3}", text)
     tokens: list[Token] = []
     for match in _TOKEN.finditer(text):
-        kind, piece = match.lastgroup, match.group()
+        kind, piece, start, end = match.lastgroup, match.group(), match.start(), match.end()
         if kind == "number":
-            attached = match.start() > 0 and text[match.start() - 1].isalpha()
-            if attached:  # as in CH3
-                tokens.append((BAD, math.nan))
-            else:
-                _append_number(tokens, piece)
+            tokens += _number_tokens(piece, before=text[start - 1 : start])
         elif kind == "operator":
-            symbol = _OPERATORS.get(piece, piece)
-            cut = (
-                symbol in "+-*/^"
-                and text[match.end() : match.end() + 1] == " "
-                and (not tokens or tokens[-1][0] == STOP)
-            )
-            tokens.append(
-                (BAD if cut else symbol, math.nan)
-            )  # "total - 5": the word before belongs to the side
+            tokens.append(_operator_token(piece, tokens, after=text[end : end + 1]))
         elif kind == "word":
-            _append_word(
-                tokens, piece, text[match.start() - 1 : match.start()], text[match.end() : match.end() + 3]
-            )
+            _append_word(tokens, piece, before=text[start - 1 : start], after=text[end : end + 3])
         elif kind == "command":
             symbol = _COMMANDS.get(piece[1:], BAD)
             if symbol:
@@ -97,37 +83,36 @@ def tokenize(text: str) -> list[Token]:
     return tokens
 
 
-def _append_number(tokens: list[Token], piece: str) -> None:
+def _number_tokens(piece: str, before: str) -> list[Token]:
     """A comma groups digits only when three digits follow it; otherwise it separates numbers of a list."""
+    if before.isalpha():  # as in CH3
+        return [(BAD, math.nan)]
     parts = piece.split(",")
     if all(len(part.partition(".")[0]) == 3 for part in parts[1:]):
-        tokens.append(("#", float("".join(parts))))
-        return
-    for part in parts:
-        if part:
-            tokens += [("#", float(part)), (STOP, math.nan)]
-    if piece[-1] != ",":
-        tokens.pop()
+        return [("#", float("".join(parts)))]
+    tokens = [token for part in parts if part for token in (("#", float(part)), (STOP, math.nan))]
+    return tokens if piece[-1] == "," else tokens[:-1]
+
+
+def _operator_token(piece: str, tokens: list[Token], after: str) -> Token:
+    """An operator that opens an expression and stands free, as in "total - 5": the word before belongs to it."""
+    symbol = _OPERATORS.get(piece, piece)
+    opens = not tokens or tokens[-1][0] == STOP
+    return (BAD if opens and after == " " and symbol in "+-*/^" else symbol, math.nan)
 
 
 def _append_word(tokens: list[Token], piece: str, before: str, after: str) -> None:
     """A letter is a symbol, a word after a number its unit; any other word ends the expression."""
     last = tokens[-1][0] if tokens else ""
     kinds = [STOP]
-    if (
-        piece == "x"
-        and last in ("#", ")")
-        and before == " "
-        and after[:1] == " "
-        and (after[1:2].isdigit() or after[1:2] in ("(", "$"))
-    ):
+    if piece == "x" and last in ("#", ")") and before == " " and _begins_factor(after):
         kinds = ["*"]
-    elif piece in ("a", "A", "I"):
+    elif piece in ("a", "A", "I"):  # the symbol or the English word
         kinds = [STOP if after[:1] == " " and after[1:2].isalpha() else piece]
     elif is_symbol(piece):
         kinds = [piece]
-    elif after[:1] == "(":
-        kinds = ["sqrt" if piece == "sqrt" else BAD]  # a function
+    elif after[:1] == "(":  # a function
+        kinds = ["sqrt" if piece == "sqrt" else BAD]
     elif piece == "of" and last == "%":
         kinds = ["*"]
     elif "mod" in piece:
@@ -144,6 +129,11 @@ def _append_word(tokens: list[Token], piece: str, before: str, after: str) -> No
     tokens += [(kind, math.nan) for kind in kinds]
 
 
+def _begins_factor(after: str) -> bool:
+    """Whether a factor follows, set off by a space: the ``x`` before it is a times sign."""
+    return after[:1] == " " and (after[1:2].isdigit() or after[1:2] in ("(", "$"))
+
+
 def is_symbol(kind: str) -> bool:
     """Whether a token is the name of a quantity: one letter, or a letter with an index."""
     return (len(kind) == 1 and kind.isalpha()) or (len(kind) > 1 and kind[1] == "_")
@@ -157,6 +147,11 @@ class Reading:
     bound: bool = False
     unknown: frozenset[str] = frozenset()
 
+    @property
+    def readable(self) -> bool:
+        """Whether there is a value."""
+        return not math.isnan(self.value)
+
 
 NOTHING = Reading()
 
@@ -168,9 +163,11 @@ class Reader:
 
     def __init__(self, tokens: list[Token], bindings: dict[str, float]) -> None:
         self.tokens, self.bindings = tokens, bindings
-        self.at, self.bound, self.unknown = 0, False, set[str]()
+        self.at, self.bound = 0, False
+        self.unknown: set[str] = set()
 
     def read(self) -> Reading:
+        """Evaluate; ``NOTHING`` where a token is left over, the side is too long, or the value is no number."""
         value = math.nan
         if 0 < len(self.tokens) <= _MAX_SIDE_TOKENS:
             try:
@@ -189,8 +186,6 @@ class Reader:
         return taken
 
     def _sum(self, depth: int) -> float:
-        if depth > _MAX_DEPTH:
-            raise ValueError("nested too deeply")
         total = self._product(depth)
         while (sign := self._peek()) in ("+", "-"):
             self.at += 1
@@ -205,15 +200,17 @@ class Reader:
                 self.at += 1
                 factor = self._signed(depth)
                 result = result * factor if sign == "*" else result / factor
-            elif (
-                sign in ("(", "sqrt")
-                or is_symbol(sign)
-                or (sign == "frac" and self.tokens[self.at - 1][0] != "#")
-            ):
-                result *= self._power(depth)  # 2(3), 2x; but 2\frac13 may be a mixed number and stays unread
+            elif self._multiplies(sign):
+                result *= self._power(depth)
             else:
                 break
         return result
+
+    def _multiplies(self, sign: str) -> bool:
+        r"""As in 2(3) and 2x; but 2\frac13 may be a mixed number and stays unread."""
+        if sign == "frac":
+            return self.tokens[self.at - 1][0] != "#"
+        return sign in ("(", "sqrt") or is_symbol(sign)
 
     def _signed(self, depth: int) -> float:
         negative = False
@@ -233,34 +230,30 @@ class Reader:
         return base
 
     def _atom(self, depth: int) -> float:
+        if depth > _MAX_DEPTH:
+            raise ValueError("nested too deeply")
         kind, number = self.tokens[self.at] if self.at < len(self.tokens) else ("", math.nan)
         self.at += 1
         if kind == "#":
-            result = number
-        elif kind == "(":
-            result = self._sum(depth + 1)
-            if not self._take(")"):
-                return math.nan
-        elif kind in ("frac", "sqrt"):
-            if depth > _MAX_DEPTH:
-                raise ValueError("nested too deeply")
-            result = self._atom(depth + 1)
-            result = math.sqrt(result) if kind == "sqrt" else result / self._atom(depth + 1)
-        elif is_symbol(kind):
-            result = self._symbol(kind)
-        else:
-            return math.nan
+            return self._suffixed(number)
+        if kind == "(":
+            value = self._sum(depth + 1)
+            return self._suffixed(value) if self._take(")") else math.nan
+        if kind == "sqrt":
+            return self._suffixed(math.sqrt(self._atom(depth + 1)))
+        if kind == "frac":
+            return self._suffixed(self._atom(depth + 1) / self._atom(depth + 1))
+        return self._suffixed(self._symbol(kind)) if is_symbol(kind) else math.nan
+
+    def _suffixed(self, value: float) -> float:
+        """The value with what follows it: factorial, per cent, a unit."""
         while (sign := self._peek()) in ("!", "%", "unit"):
             self.at += 1
             if sign == "%":
-                result /= 100.0
+                value /= 100.0
             elif sign == "!":
-                result = (
-                    float(math.factorial(int(result)))
-                    if result == int(result) and 0 <= result <= 20
-                    else math.nan
-                )
-        return result
+                value = _factorial(value)
+        return value
 
     def _symbol(self, name: str) -> float:
         if name == "π":
@@ -269,4 +262,9 @@ class Reader:
             self.bound = True
             return self.bindings[name]
         self.unknown.add(name)
-        return 1.3 + (crc32(name.encode()) % 997) / 613.0
+        return 1.3 + (crc32(name.encode()) % 997) / 613.0  # the same in every process
+
+
+def _factorial(value: float) -> float:
+    whole = 0 <= value <= 20 and value == int(value)
+    return float(math.factorial(int(value))) if whole else math.nan

@@ -31,7 +31,7 @@ STATISTICS: dict[str, str] = {
     "index": "0-based index of the step",
     "prefix_words": "log(1 + words of the steps before)",
     "problem_words": "log(1 + words of the problem)",
-    "problem_numbers": "numbers in the problem",
+    "problem_numbers": "distinct numbers in the problem",
     "problem_options": "1 if the problem lists answer options",
     # length and make-up
     "words": "log(1 + words of the step)",
@@ -60,7 +60,7 @@ STATISTICS: dict[str, str] = {
     "last_number_problem": "1 if its last number occurs in the problem, 0 if not, -1 without a number",
     "largest_number": "log(1 + largest number), 0 without one",
     "largest_to_known": "log ratio of its largest number to the largest known one",
-    "decimals": "numbers with a decimal point",
+    "decimals": "numbers that are not whole",
     "first_number_recent": "1 if its first number was the last one of the step before",
     # words
     "words_in_problem": "share of its distinct longer words that the problem holds",

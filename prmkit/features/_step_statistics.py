@@ -1,7 +1,7 @@
 """Cheap numbers about each step of a solution: position, length, novelty, repetition, arithmetic, wording.
 
-Row ``t`` of :func:`step_statistics` depends on the problem and the steps up to ``t`` alone. Everything is kept
-incrementally, so a solution costs time in proportion to its text.
+Row ``t`` of :func:`step_statistics` depends on the problem and the steps up to ``t`` alone. Each class here reads the
+steps one by one and keeps what it must know of the earlier ones, so a solution costs time in proportion to its text.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from prmkit.features._equations import EquationReport, Ledger, check_equations
+from prmkit.features._number_statistics import EquationStatistics, NumberStatistics, log_ratio, share
 from prmkit.features._statistic_names import MARKERS, OPENINGS, STATISTICS
 
 _WORD = re.compile(r"\\?[^\W\d_]+")
 _CAPITAL = re.compile(r"[A-Z]")
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|\.\d+")
 _ASSIGNMENT = re.compile(r"\b([^\W\d_]{1,20}): ([^\W\d_]{1,20}(?: [^\W\d_]{1,20}){0,2})")
 _OPTION = re.compile(r"\bchoice[_ ][a-j]\b|\([a-j]\)(?!\w)|\boption [a-j]\b")
 _ENUMERATION = re.compile(r"\s*(?:step\s+\d{1,3}\s*[:.)]|\d{1,3}[.):]\s)\s*", re.IGNORECASE)
 _TRANSPARENT = str.maketrans("", "", "$\\{}() ,.\n")
-_MAX_OPERANDS = 48
+_MARKED = {
+    word: [name for name in MARKERS if word in MARKERS[name]] for words in MARKERS.values() for word in words
+}
+_Triple = tuple[str, str, str]
 
 
 def step_statistics(problem: str, steps: Sequence[str]) -> np.ndarray:
@@ -33,261 +36,217 @@ def step_statistics(problem: str, steps: Sequence[str]) -> np.ndarray:
     problem : str
         The problem text; may be empty.
     steps : sequence of str
-        The steps in order.
+        The steps in order. A leading number such as ``Step 3:`` is not part of a step.
 
     Returns
     -------
     ndarray of shape (n_steps, len(STATISTICS)), float64
         Column ``j`` is the ``j``-th name of :data:`STATISTICS`.
     """
-    context = _Context(problem)
-    rows = [context.read(step) for step in steps]
-    return np.array(rows, dtype=np.float64).reshape(len(rows), len(STATISTICS))
+    numbers, equations = NumberStatistics(problem), EquationStatistics(problem)
+    asked = _Text.of(problem)
+    readers = [kind(asked) for kind in (_MakeUp, _Vocabulary, _Repetition, _Assignments, _Wording)]
+    out = np.empty((len(steps), len(STATISTICS)))
+    for i, step in enumerate(steps):
+        text = _Text.of(_without_enumeration(step))
+        row, results = equations.read(text.raw)
+        row |= numbers.read(text.raw, results)
+        for reader in readers:
+            row |= reader.read(text)
+        out[i] = [row[name] for name in STATISTICS]
+    return out
 
 
-def _numbers(text: str) -> list[float]:
-    """The numbers of a text; ``1,250`` is one number and ``1,2`` are two."""
-    numbers: list[float] = []
-    for piece in _NUMBER.findall(text):
-        groups = piece.split(",")
-        if all(len(group.partition(".")[0]) == 3 for group in groups[1:]):
-            groups = ["".join(groups)]
-        numbers += [float(group) for group in groups if group]
-    return [number for number in numbers if number < 1e15]
+def _without_enumeration(step: str) -> str:
+    found = _ENUMERATION.match(step)
+    return step[found.end() :] if found else step
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text as it is and in lower case, and the words of the latter; a LaTeX command is a word."""
 
+    raw: str
+    lower: str
+    words: list[str]
 
-def _log_ratio(a: float, b: float) -> float:
-    return math.log((1.0 + a) / (1.0 + b))
+    @classmethod
+    def of(cls, raw: str) -> _Text:
+        lower = raw.lower()
+        return cls(raw, lower, _WORD.findall(lower))
 
 
 def _long(words: Iterable[str]) -> set[str]:
     return {word for word in words if len(word) > 3}
 
 
-def _derivable(number: float, operands: list[float], known: set[float]) -> bool:
-    """Whether one of + - * / on two known numbers gives ``number``."""
-    for a in operands:
-        if round(number - a, 6) in known or round(a - number, 6) in known or round(number + a, 6) in known:
-            return True
-        if (
-            round(number * a, 6) in known
-            or (a and round(number / a, 6) in known)
-            or (number and round(a / number, 6) in known)
-        ):
-            return True
-    return False
+def _triples(words: list[str]) -> set[_Triple]:
+    return set(zip(words, words[1:], words[2:], strict=False))
 
 
-class _Context:
-    """What the problem and the steps so far hold; ``read`` gives a step's row and takes the step in."""
+class _Mean:
+    """The mean of the values of the steps so far."""
 
-    def __init__(self, problem: str) -> None:
-        words = _WORD.findall(problem.lower())
-        numbers = _numbers(problem)
-        self.problem_words = len(words)
-        self.problem_vocabulary, self.problem_numbers = set(words), set(numbers)
-        self.problem_long, self.problem_triples = (
-            _long(words),
-            set(zip(words, words[1:], words[2:], strict=False)),
-        )
-        self.problem_options = float(len(_OPTION.findall(problem.lower())) > 1 or "\nB: " in problem)
-        self.vocabulary: set[str] = set()
-        self.triples: set[tuple[str, str, str]] = set()
-        self.texts: set[str] = set()
-        self.openings: dict[tuple[str, ...], int] = {}
-        self.numbers: set[float] = {round(number, 6) for number in numbers}
-        self.operands: list[float] = list(dict.fromkeys(numbers))[:_MAX_OPERANDS]
-        self.used_numbers: set[float] = set()
-        self.largest = max(numbers, default=0.0)
-        self.known = Ledger()
-        self.state: dict[str, str] = {}
-        check_equations(problem, self.known)
-        self.previous: set[str] = set()
-        self.previous_words, self.previous_number = 0, math.nan
-        self.index = self.words = self.latex = self.wrong = self.right = self.hedges = self.answers = (
-            self.results_seen
-        ) = 0
-        self.novelty = self.digits = self.symbols = 0.0
+    def __init__(self) -> None:
+        self._total, self._count = 0.0, 0
 
-    def read(self, step: str) -> list[float]:
-        """The statistics of the next step; a leading number such as ``Step 3:`` is not part of it."""
-        if enumeration := _ENUMERATION.match(step):
-            step = step[enumeration.end() :]
-        words = _WORD.findall(step.lower())
-        report = check_equations(step, self.known)
-        row = [
-            *self._position(),
-            *self._make_up(step, words),
-            *self._quantities(step, report),
-            *self._vocabulary(words),
-            *self._repetition(step, words),
-            *self._equations(report),
-            *self._state(step),
-            *self._wording(words),
-        ]
-        self.index += 1
-        self.words += len(words)
-        self.previous_words = len(words)
+    def value(self) -> float:
+        return share(self._total, self._count)
+
+    def excess(self, value: float) -> float:
+        """``value`` less the mean, 0 at the first step; the value is taken in."""
+        excess = value - self.value() if self._count else 0.0
+        self._total += value
+        self._count += 1
+        return excess
+
+
+class _MakeUp:
+    """Position, length, and what a step is made of."""
+
+    def __init__(self, problem: _Text) -> None:
+        self._problem_words = len(problem.words)
+        self._index = self._words = self._previous_words = 0
+        self._latex, self._digits, self._symbols = _Mean(), _Mean(), _Mean()
+
+    def read(self, step: _Text) -> dict[str, float]:
+        row = {**self._lengths(len(step.words), len(step.raw)), **self._characters(step)}
+        self._index += 1
+        self._words += len(step.words)
+        self._previous_words = len(step.words)
         return row
 
-    def _position(self) -> list[float]:
-        return [
-            self.index,
-            math.log1p(self.words),
-            math.log1p(self.problem_words),
-            len(self.problem_numbers),
-            self.problem_options,
-        ]
+    def _lengths(self, count: int, size: int) -> dict[str, float]:
+        mean = share(self._words, self._index)
+        return {
+            "index": self._index,
+            "prefix_words": math.log1p(self._words),
+            "problem_words": math.log1p(self._problem_words),
+            "words": math.log1p(count),
+            "characters": math.log1p(size),
+            "words_to_mean": log_ratio(count, mean) if self._index else 0.0,
+            "words_to_previous": log_ratio(count, self._previous_words) if self._index else 0.0,
+            "words_to_problem": log_ratio(count, self._problem_words),
+        }
 
-    def _make_up(self, step: str, words: list[str]) -> list[float]:
-        count, size = len(words), len(step)
-        digits = sum(map(step.count, "0123456789"))
-        letters = sum(map(len, words))
-        spaces = step.count(" ") + step.count("\n")
-        commands = sum(word[0] == "\\" for word in words)
-        digit_share = _share(digits, size)
-        symbol_share = _share(max(0, size - letters + commands - digits - spaces), size)
-        mean_words, mean_latex = _share(self.words, self.index), _share(self.latex, self.index)
-        mean_digits, mean_symbols = _share(self.digits, self.index), _share(self.symbols, self.index)
-        self.latex += commands
-        self.digits += digit_share
-        self.symbols += symbol_share
-        return [
-            math.log1p(count),
-            math.log1p(size),
-            _log_ratio(count, mean_words) if self.index else 0.0,
-            _log_ratio(count, self.previous_words) if self.index else 0.0,
-            _log_ratio(count, self.problem_words),
-            _share(letters, count),
-            step.count("\n"),
-            digit_share,
-            symbol_share,
-            _share(len(_CAPITAL.findall(step)), size),
-            commands,
-            commands - mean_latex if self.index else 0.0,
-            digit_share - mean_digits if self.index else 0.0,
-            symbol_share - mean_symbols if self.index else 0.0,
-            step.count("?"),
-        ]
+    def _characters(self, step: _Text) -> dict[str, float]:
+        text, size = step.raw, len(step.raw)
+        letters = sum(map(len, step.words))  # with the backslashes of commands
+        commands = sum(word[0] == "\\" for word in step.words)
+        digits = sum(map(text.count, "0123456789"))
+        spaces = text.count(" ") + text.count("\n")
+        # Lower case may be longer than the text (as for a dotted capital I), hence the bound.
+        symbols = max(0, size - letters + commands - digits - spaces)
+        digit_share, symbol_share = share(digits, size), share(symbols, size)
+        return {
+            "word_length": share(letters, len(step.words)),
+            "lines": text.count("\n"),
+            "digit_share": digit_share,
+            "symbol_share": symbol_share,
+            "capital_share": share(len(_CAPITAL.findall(text)), size),
+            "latex_commands": commands,
+            "latex_to_mean": self._latex.excess(commands),
+            "digits_to_mean": self._digits.excess(digit_share),
+            "symbols_to_mean": self._symbols.excess(symbol_share),
+            "question_marks": text.count("?"),
+        }
 
-    def _quantities(self, step: str, report: EquationReport) -> list[float]:
-        numbers = _numbers(step)
-        distinct = {round(number, 6): None for number in numbers}  # a dict keeps the order
-        new = [number for number in distinct if number not in self.numbers]
-        results = {round(result, 6) for result in report.results}
-        underived = sum(
-            number not in results and not _derivable(number, self.operands, self.numbers) for number in new
-        )
-        in_problem = distinct.keys() & self.problem_numbers
-        self.used_numbers |= in_problem
-        largest = max(numbers, default=0.0)
-        last = round(numbers[-1], 6) if numbers else math.nan
-        row = [
-            len(numbers),
-            len(new),
-            _share(len(new), len(distinct)),
-            _share(len(in_problem), len(distinct)),
-            underived,
-            _share(len(self.used_numbers), len(self.problem_numbers)),
-            float(last in self.numbers) if numbers else -1.0,
-            float(last in self.problem_numbers) if numbers else -1.0,
-            math.log1p(largest),
-            _log_ratio(largest, self.largest) if numbers else 0.0,
-            sum(number != int(number) for number in numbers),
-            float(bool(numbers) and numbers[0] == self.previous_number),
-        ]
-        self.results_seen = len(results & self.numbers)
-        self.numbers.update(new)
-        self.operands = (new[:_MAX_OPERANDS] + self.operands)[:_MAX_OPERANDS]
-        self.largest = max(self.largest, largest)
-        self.previous_number = numbers[-1] if numbers else math.nan
-        return row
 
-    def _vocabulary(self, words: list[str]) -> list[float]:
-        distinct = set(words)
+class _Vocabulary:
+    """Which words are new; "longer" words, of more than three letters, carry the content."""
+
+    def __init__(self, problem: _Text) -> None:
+        self._problem = set(problem.words)
+        self._problem_long = _long(self._problem)
+        self._before: set[str] = set()
+        self._novelty = _Mean()
+
+    def read(self, step: _Text) -> dict[str, float]:
+        distinct = set(step.words)
         long = _long(distinct)
-        in_problem = long & self.problem_long
-        in_prefix = long & self.vocabulary
-        new = _share(len(long - self.problem_long - self.vocabulary), len(long))
-        symbols = sum(
-            len(word) == 1 and word not in self.vocabulary and word not in self.problem_vocabulary
-            for word in distinct
-        )
-        mean = _share(self.novelty, self.index)
-        self.novelty += new
-        return [
-            _share(len(in_problem), len(long)),
-            _share(len(in_prefix), len(long)),
-            new,
-            new - mean if self.index else 0.0,
-            _share(len(in_problem), len(self.problem_long)),
-            symbols,
-        ]
-
-    def _repetition(self, step: str, words: list[str]) -> list[float]:
-        distinct, triples = set(words), set(zip(words, words[1:], words[2:], strict=False))
-        text, opening = step.lower().translate(_TRANSPARENT), tuple(words[:2])
-        row = [
-            _share(len(triples & self.problem_triples), len(triples)),
-            _share(len(triples & self.triples), len(triples)),
-            _share(len(distinct & self.previous), len(distinct | self.previous)),
-            float(text in self.texts),
-            self.openings.get(opening, 0),
-        ]
-        self.vocabulary |= distinct
-        self.triples |= triples
-        self.texts.add(text)
-        self.openings[opening] = self.openings.get(opening, 0) + 1
-        self.previous = distinct
+        in_problem = len(long & self._problem_long)
+        new = share(len(long - self._problem_long - self._before), len(long))
+        symbols = {word for word in distinct if len(word) == 1}
+        row = {
+            "words_in_problem": share(in_problem, len(long)),
+            "words_in_prefix": share(len(long & self._before), len(long)),
+            "words_new": new,
+            "words_new_to_mean": self._novelty.excess(new),
+            "problem_covered": share(in_problem, len(self._problem_long)),
+            "symbols_new": len(symbols - self._before - self._problem),
+        }
+        self._before |= distinct
         return row
 
-    def _equations(self, report: EquationReport) -> list[float]:
-        row = [
-            report.equalities,
-            report.right,
-            report.wrong,
-            math.log1p(100.0 * report.worst),
-            report.bound_right,
-            report.bound_wrong,
-            report.identities,
-            report.differing,
-            report.differing_later,
-            report.unread,
-            report.rebound,
-            report.solved_right,
-            report.solved_wrong,
-            self.results_seen,
-            self.wrong,
-            self.right,
-        ]
-        self.wrong += report.wrong
-        self.right += report.right
+
+class _Repetition:
+    """How much of a step was said before."""
+
+    def __init__(self, problem: _Text) -> None:
+        self._problem_triples = _triples(problem.words)
+        self._triples: set[_Triple] = set()
+        self._texts: set[str] = set()
+        self._openings: dict[tuple[str, ...], int] = {}
+        self._previous: set[str] = set()
+
+    def read(self, step: _Text) -> dict[str, float]:
+        distinct, triples = set(step.words), _triples(step.words)
+        text, opening = step.lower.translate(_TRANSPARENT), tuple(step.words[:2])
+        same_opening = self._openings.get(opening, 0)
+        row = {
+            "triples_in_problem": share(len(triples & self._problem_triples), len(triples)),
+            "triples_in_prefix": share(len(triples & self._triples), len(triples)),
+            "previous_overlap": share(len(distinct & self._previous), len(distinct | self._previous)),
+            "repeats": float(text in self._texts),
+            "same_opening": same_opening,
+        }
+        self._triples |= triples
+        self._texts.add(text)
+        self._openings[opening] = same_opening + 1
+        self._previous = distinct
         return row
 
-    def _state(self, step: str) -> list[float]:
-        pairs = dict(_ASSIGNMENT.findall(step)) if ": " in step else {}
-        changed = sum(name in self.state and self.state[name] != value for name, value in pairs.items())
-        self.state.update(pairs)
-        return [
-            len(pairs),
-            changed,
-            len(pairs) - len(set(pairs.values())),
-            len(set(_OPTION.findall(step.lower()))),
-        ]
 
-    def _wording(self, words: list[str]) -> list[float]:
-        counts = {name: sum(map(vocabulary.__contains__, words)) for name, vocabulary in MARKERS.items()}
-        opening = set(words[:2])
-        row = [
-            *counts.values(),
-            *(float(not opening.isdisjoint(MARKERS[name])) for name in OPENINGS),
-            self.hedges,
-            self.answers,
-        ]
-        self.hedges += counts["hedge"]
-        self.answers += counts["answer"] > 0
+class _Assignments:
+    """Pairs "name: value", as puzzles about states keep them, and named answer options."""
+
+    def __init__(self, problem: _Text) -> None:
+        self._state: dict[str, str] = {}
+        self._options = float(len(_OPTION.findall(problem.lower)) > 1 or "\nB: " in problem.raw)
+
+    def read(self, step: _Text) -> dict[str, float]:
+        pairs = dict(_ASSIGNMENT.findall(step.raw)) if ": " in step.raw else {}
+        row = {
+            "problem_options": self._options,
+            "assignments": len(pairs),
+            "assignments_changed": sum(
+                self._state.get(name, value) != value for name, value in pairs.items()
+            ),
+            "assignments_repeated": len(pairs) - len(set(pairs.values())),
+            "options_named": len(set(_OPTION.findall(step.lower))),
+        }
+        self._state.update(pairs)
+        return row
+
+
+class _Wording:
+    """Words that signal a conclusion, a doubt, an assumption and so on."""
+
+    def __init__(self, _problem: _Text) -> None:
+        self._hedges = self._answers = 0
+
+    def read(self, step: _Text) -> dict[str, float]:
+        counts = dict.fromkeys(MARKERS, 0)
+        for word in step.words:
+            for name in _MARKED.get(word, ()):
+                counts[name] += 1
+        opening = {name for word in step.words[:2] for name in _MARKED.get(word, ())}
+        row = {
+            **{f"marker_{name}": count for name, count in counts.items()},
+            **{f"opens_{name}": float(name in opening) for name in OPENINGS},
+            "hedges_before": self._hedges,
+            "answers_before": self._answers,
+        }
+        self._hedges += counts["hedge"]
+        self._answers += counts["answer"] > 0
         return row

@@ -1,4 +1,4 @@
-"""The words and character runs of a step, weighted as TF-IDF does."""
+"""The words and character runs of a step, weighted as TF-IDF does, with a vocabulary that is small to save."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from prmkit.data._solution import as_steps
 from prmkit.utils._sklearn import Interval, ReadsSteps, fit_context
 
 _KINDS: dict[str, dict[str, Any]] = {
-    "words": {"ngram_range": (1, 2), "token_pattern": r"\b\w+\b", "min_df": 2},
-    "characters": {"analyzer": "char_wb", "ngram_range": (2, 5), "min_df": 3},
+    "words": {"ngram_range": (1, 2), "token_pattern": r"\b\w+\b"},
+    "characters": {"analyzer": "char_wb", "ngram_range": (2, 5)},
 }
+_MIN_STEPS = {"words": 2, "characters": 3}  # a term of fewer steps is dropped, unless nothing would be left
 
 
 class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
     """TF-IDF of the words (one and two) and character runs (two to five) of the step itself.
+
+    A word that occurs in one step only, or a character run in fewer than three, is left out; where that
+    would leave nothing of a kind, as with a handful of steps, all are kept.
 
     Parameters
     ----------
@@ -70,21 +74,19 @@ class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
         """Learn and weigh in one reading of the texts."""
         texts = [step.text for step in as_steps(X)]
         self.vectorizers_: dict[str, TfidfVectorizer] = {}
-        parts = []
-        for kind, options in _KINDS.items():
-            for frequent in (options, {**options, "min_df": 1}):  # short data: no run may occur twice
-                vectorizer = TfidfVectorizer(
-                    max_features=self.max_features, sublinear_tf=True, dtype=np.float32, **frequent
-                )
+        weighed = []
+        for kind in _KINDS:
+            for min_df in (_MIN_STEPS[kind], 1):
+                vectorizer = _vectorizer(kind, max_features=self.max_features, min_df=min_df)
                 try:
-                    parts.append(vectorizer.fit_transform(texts))
+                    weighed.append(vectorizer.fit_transform(texts))
                 except ValueError:  # an empty vocabulary
                     continue
                 self.vectorizers_[kind] = vectorizer
                 break
-        if not parts:
+        if not weighed:
             raise ValueError(f"all {len(texts)} steps are blank: there are no words to learn from")
-        return sparse.hstack(parts, format="csr")
+        return sparse.hstack(weighed, format="csr")
 
     def transform(self, X):
         """Weigh.
@@ -108,3 +110,27 @@ class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
             f"{kind}__{term}" for kind, v in self.vectorizers_.items() for term in v.get_feature_names_out()
         ]
         return np.array(names, dtype=object)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Terms as one string and weights as one array: a vocabulary of 50,000 objects is slow and large to save."""
+        state = dict(super().__getstate__())  # it may be the instance's own
+        if "vectorizers_" in state:
+            state["vectorizers_"] = {
+                kind: ["\n".join(v.get_feature_names_out()), v.idf_] for kind, v in self.vectorizers_.items()
+            }
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "vectorizers_" in state:
+            self.vectorizers_ = {kind: _restored(kind, *kept) for kind, kept in state["vectorizers_"].items()}
+
+
+def _vectorizer(kind: str, **options: Any) -> TfidfVectorizer:
+    return TfidfVectorizer(sublinear_tf=True, dtype=np.float32, **_KINDS[kind], **options)
+
+
+def _restored(kind: str, terms: str, idf: np.ndarray) -> TfidfVectorizer:
+    vectorizer = _vectorizer(kind, vocabulary=terms.split("\n"))  # no term of either kind holds a line break
+    vectorizer.idf_ = idf
+    return vectorizer

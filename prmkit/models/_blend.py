@@ -6,23 +6,27 @@ import warnings
 from typing import Any
 
 import numpy as np
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from prmkit.data._solution import Step, as_steps, problem_groups
 from prmkit.data._splitters import StratifiedProblemKFold
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
 from prmkit.models._decision import choose_decision_weights
-from prmkit.utils._sklearn import HasMethods, ReadsSteps, fit_context, fit_weighted
+from prmkit.utils._sklearn import HasMethods, ReadsSteps, fit_context, fit_weighted, random_generator
 
-_FLOOR = 1e-5  # probabilities below it say no more than it does
+_FLOOR = 1e-5  # a smaller probability says no more than this one
+_BOUND = 9.0  # of a log-ratio: one member, however sure, must not decide alone
 _FOLDS = 3
+_VIEW_OF = {"trees": "statistics", "statistics": "statistics", "words": "words", "embeddings": "embeddings"}
 
 
 class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
@@ -48,12 +52,15 @@ class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
     members_ : dict of str to classifier
         The fitted members: "trees", "statistics", "words", "embeddings".
     blend_ : LogisticRegression or None
-        None where there were too few problems to stack by (fewer than three with a class): the members'
-        log-probabilities are then averaged.
-
+        None where a class occurs in fewer than three problems, too few to stack by: the members'
+        log-probabilities are then averaged, and ``decision_weights_`` are equal.
     decision_weights_ : ndarray of shape (n_classes,)
         ``predict`` answers the class with the largest probability times weight. Chosen for macro-F1 on the
         out-of-fold predictions, because the likeliest class alone is nearly always "positive".
+
+    See Also
+    --------
+    prmkit.PRMClassifier : the front door, whose default head this is.
 
     Notes
     -----
@@ -86,25 +93,50 @@ class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
         ----------
         X : 1-D array-like of Step or str
         y : array-like of shape (n_steps,)
+            At least two classes.
         sample_weight : array-like of shape (n_steps,), optional
+            Of a step in every member, the blend and the choice of ``decision_weights_``.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not a flat list of steps, y does not label each of them, or all steps are blank.
         """
-        steps, y = as_steps(X), np.asarray(y)
+        steps, y, weight = as_steps(X), column_or_1d(y), None
+        check_consistent_length(steps, y)
+        check_classification_targets(y)
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
         self.classes_ = np.unique(y)
-        weight = None if sample_weight is None else np.asarray(sample_weight, dtype=float)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y has one class only ({self.classes_.tolist()[0]!r}): at least 2 classes are needed"
+            )
         embeddings = PRMFeaturizer(context="prefix") if self.featurizer is None else clone(self.featurizer)
         self.views_ = {"statistics": StepStatistics(), "words": StepWords(), "embeddings": embeddings}
-        views = {name: view.fit_transform(steps, y) for name, view in self.views_.items()}
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        with config_context(transform_output="default"):
+            views = {name: _plain(view.fit_transform(steps, y)) for name, view in self.views_.items()}
+        seed = int(random_generator(self.random_state).randint(2**31 - 1))
         self.blend_, self.decision_weights_ = self._fit_blend(steps, views, y, weight, seed)
         self.members_ = _fit_members(views, y, weight, slice(None), seed)
         return self
 
     def predict_proba(self, X) -> np.ndarray:
-        """Probability of each class, of shape (n_steps, n_classes)."""
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step or str
+
+        Returns
+        -------
+        ndarray of shape (n_steps, n_classes)
+            Columns in the order of ``classes_``.
+        """
         check_is_fitted(self)
         ratios = self._ratios(self.members_, self._views(as_steps(X)), slice(None))
         if self.blend_ is not None:
@@ -113,40 +145,49 @@ class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
         return odds / odds.sum(axis=1, keepdims=True)
 
     def predict(self, X) -> np.ndarray:
-        """Class of each step that is likeliest after weighing with ``decision_weights_``."""
+        """Class of each step, of shape (n_steps,): the likeliest after weighing with ``decision_weights_``."""
         proba = self.predict_proba(X)  # first: it raises NotFittedError
         return self.classes_[(proba * self.decision_weights_).argmax(axis=1)]
 
     def _views(self, steps: list[Step]) -> dict[str, Any]:
-        return {name: view.transform(steps) for name, view in self.views_.items()}
+        with config_context(transform_output="default"):
+            return {name: _plain(view.transform(steps)) for name, view in self.views_.items()}
 
     def _fit_blend(
         self, steps: list[Step], views: dict[str, Any], y: np.ndarray, weight: np.ndarray | None, seed: int
     ) -> tuple[LogisticRegression | None, np.ndarray]:
-        groups, equal = problem_groups(steps), np.ones(len(self.classes_))
+        """Learn from out-of-fold predictions how to join the members, and the weights of the classes."""
+        n_classes = len(self.classes_)
+        groups = problem_groups(steps)
         if min(len(np.unique(groups[y == label])) for label in self.classes_) < _FOLDS:
-            return None, equal
-        ratios = np.zeros((len(y), len(_VIEW_OF), len(self.classes_) - 1))
+            return None, np.ones(n_classes)
+        ratios = np.zeros((len(y), len(_VIEW_OF), n_classes - 1))
         splitter = StratifiedProblemKFold(_FOLDS, shuffle=True, random_state=seed)
         for learn, check in splitter.split(steps, y):
             if len(np.unique(y[learn])) < 2:
-                return None, equal
+                return None, np.ones(n_classes)
             ratios[check] = self._ratios(_fit_members(views, y, weight, learn, seed), views, check)
-        ratios = ratios.reshape(len(y), -1)
-        blend = LogisticRegression(max_iter=300).fit(ratios, y, sample_weight=weight)
+        rows = ratios.reshape(len(y), -1)
+        blend = LogisticRegression(max_iter=300).fit(rows, y, sample_weight=weight)
+        # The blend has a handful of weights: the rows it learnt from are good enough to choose one number by.
         codes = np.searchsorted(self.classes_, y)
-        return blend, choose_decision_weights(codes, blend.predict_proba(ratios), weight)
+        return blend, choose_decision_weights(codes, blend.predict_proba(rows), weight)
 
     def _ratios(self, members: dict[str, Any], views: dict[str, Any], rows: Any) -> np.ndarray:
-        """Log-probability of each class but the last, less that of the last, by each member."""
+        """Log-probability of each class but the last, less that of the last: (n_rows, members, classes - 1)."""
         columns = []
         for name, member in members.items():
             known = member.predict_proba(views[_VIEW_OF[name]][rows])
             proba = np.full((len(known), len(self.classes_)), _FLOOR)
             proba[:, np.searchsorted(self.classes_, member.classes_)] = np.maximum(known, _FLOOR)
             log_proba = np.log(proba)
-            columns.append(np.clip(log_proba[:, :-1] - log_proba[:, -1:], -9.0, 9.0))
+            columns.append(np.clip(log_proba[:, :-1] - log_proba[:, -1:], -_BOUND, _BOUND))
         return np.stack(columns, axis=1)
+
+
+def _plain(rows: Any) -> Any:
+    """Return the numbers of a data frame, which a featurizer may have been told to give."""
+    return rows.to_numpy() if hasattr(rows, "to_numpy") else rows
 
 
 def _fit_members(
@@ -161,17 +202,15 @@ def _fit_members(
         }
 
 
-_VIEW_OF = {"trees": "statistics", "statistics": "statistics", "words": "words", "embeddings": "embeddings"}
-
-
 def make_members(random_state: int | None = None) -> dict[str, Any]:
-    """The members of the blend, not fitted, by name."""
+    """Return the members of the blend, not fitted, by name."""
     logistic = {"max_iter": 150, "tol": 1e-3}
     return {
         "trees": HistGradientBoostingClassifier(
-            learning_rate=0.06,
-            max_iter=200,
+            learning_rate=0.08,
+            max_iter=150,
             max_leaf_nodes=15,
+            max_bins=63,  # as good as 255 on counts and shares, and faster
             l2_regularization=1.0,
             early_stopping=False,
             random_state=random_state,

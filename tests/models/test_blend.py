@@ -1,0 +1,206 @@
+"""StepBlend: it beats its members, finds rare classes, and holds up where there is little to learn from."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import f1_score, log_loss
+
+from prmkit import Solution, flatten
+from prmkit.data import ProblemShuffleSplit, make_arithmetic_solutions
+from prmkit.features import StepStatistics
+from prmkit.models import StepBlend
+from prmkit.models._blend import _VIEW_OF, make_members
+
+
+def quick(random_state=0):
+    """A blend without a sentence encoder: the statistics take the place of the embeddings."""
+    return StepBlend(StepStatistics(), random_state=random_state)
+
+
+def split(X, y, test_size):
+    """Train and test parts that share no problem."""
+    learn, check = next(ProblemShuffleSplit(1, test_size=test_size, random_state=0).split(X))
+    y = np.asarray(y)
+    return [X[i] for i in learn], y[learn], [X[i] for i in check], y[check]
+
+
+@pytest.fixture(scope="module")
+def parts():
+    data = make_arithmetic_solutions(50, 3, random_state=0)
+    return split(data.X, data.y, 0.4)
+
+
+@pytest.fixture(scope="module")
+def fitted(parts):
+    return quick().fit(*parts[:2])
+
+
+class TestLearning:
+    def test_better_than_each_member_and_the_majority_on_other_problems(self, parts, fitted):
+        _, y, X_test, y_test = parts
+        loss = log_loss(y_test, fitted.predict_proba(X_test))
+        for name, member in fitted.members_.items():
+            rows = fitted.views_[_VIEW_OF[name]].transform(X_test)
+            assert loss < log_loss(y_test, member.predict_proba(rows)), name
+        shares = np.bincount(y + 1) / len(y)
+        assert loss < 0.5 * log_loss(y_test, np.tile(shares, (len(y_test), 1)))
+
+    def test_probabilities(self, parts, fitted):
+        proba = fitted.predict_proba(parts[2])
+        assert proba.shape == (len(parts[2]), 3)
+        assert ((proba >= 0) & (proba <= 1)).all()
+        np.testing.assert_allclose(proba.sum(axis=1), 1)
+
+    def test_the_members_are_those_of_the_docstring(self, fitted):
+        assert list(fitted.members_) == list(_VIEW_OF) == list(make_members())
+        assert set(fitted.views_) == set(_VIEW_OF.values())
+
+    def test_default_featurizer_embeds_the_prefix(self, monkeypatch):
+        asked = []
+        monkeypatch.setattr(
+            "prmkit.models._blend.PRMFeaturizer", lambda **params: asked.append(params) or StepStatistics()
+        )
+        StepBlend().fit(["2 + 2 = 4", "2 + 2 = 5"], [1, -1])
+        assert asked == [{"context": "prefix"}]
+
+    def test_deterministic_by_seed(self):
+        data = make_arithmetic_solutions(8, 2, random_state=0)
+        one, same, other = (quick(seed).fit(data.X, data.y).predict_proba(data.X) for seed in (0, 0, 1))
+        np.testing.assert_array_equal(one, same)
+        assert (one != other).any()
+
+    def test_random_state_none_leaves_global_generators_alone(self):
+        data = make_arithmetic_solutions(6, 2, random_state=0)
+        before = np.random.get_state()[1].copy()  # noqa: NPY002
+        model = quick(random_state=None).fit(data.X, data.y)
+        assert np.isfinite(model.predict_proba(data.X)).all()
+        np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+    def test_clone_and_not_fitted(self, fitted):
+        copy = clone(fitted)
+        for method in (copy.predict, copy.predict_proba):
+            with pytest.raises(NotFittedError):
+                method(["a"])
+
+
+@pytest.mark.parametrize("labels", [("negative", "neutral", "positive"), (0, 1, 2), (-1.0, 0.0, 1.0)])
+def test_any_labels(labels):
+    data = make_arithmetic_solutions(6, 2, random_state=0)
+    y = np.array([labels[rating + 1] for rating in data.y])
+    model = quick().fit(data.X, y)
+    assert model.classes_.tolist() == sorted(labels)
+    np.testing.assert_allclose(model.predict_proba(data.X), quick().fit(data.X, data.y).predict_proba(data.X))
+    assert set(model.predict(data.X)) <= set(labels)
+
+
+def test_two_classes():
+    data = make_arithmetic_solutions(20, 2, random_state=0)
+    model = quick().fit(data.X, np.asarray(data.y) >= 0)
+    assert model.predict_proba(data.X).shape == (len(data.X), 2)
+    assert model.predict(data.X).dtype == bool
+
+
+@pytest.fixture(scope="module")
+def guesses():
+    """Steps that guess are wrong in three of ten cases: never likelier wrong than right."""
+    rng = np.random.default_rng(0)
+    solutions, y = [], []
+    for problem in range(150):
+        guess = rng.random(4) < 0.25
+        solutions.append(Solution(f"problem {problem}", ["we guess" if g else "we compute" for g in guess]))
+        y += np.where(rng.random(4) < np.where(guess, 0.3, 0.02), -1, 1).tolist()
+    return split(flatten(solutions), y, 0.4)
+
+
+class TestDecisions:
+    def test_rare_class_is_found_more_often_and_macro_f1_rises(self, guesses):
+        X, y, X_test, y_test = guesses
+        model = quick().fit(X, y)
+        likeliest = model.classes_[model.predict_proba(X_test).argmax(axis=1)]
+        answer = model.predict(X_test)
+        assert (answer == -1).sum() > (likeliest == -1).sum()
+        assert f1_score(y_test, answer, average="macro") > f1_score(y_test, likeliest, average="macro") + 0.05
+        assert model.decision_weights_.max() == model.decision_weights_[0] > model.decision_weights_[1] == 1
+
+    def test_probabilities_stay_calibrated(self, guesses):
+        X, y, X_test, y_test = guesses
+        risk = quick().fit(X, y).predict_proba(X_test)[:, 0]
+        assert risk.mean() == pytest.approx(np.mean(y_test == -1), abs=0.04)
+
+    def test_sample_weight_shifts_probabilities(self, guesses):
+        X, y, X_test, _ = guesses
+        heavy = quick().fit(X, y, sample_weight=np.where(y == -1, 5.0, 1.0)).predict_proba(X_test)[:, 0]
+        assert heavy.mean() > 2 * quick().fit(X, y).predict_proba(X_test)[:, 0].mean()
+
+    def test_equal_sample_weights_change_nothing(self, guesses):
+        X, y, X_test, _ = guesses
+        expected = quick().fit(X, y).predict_proba(X_test)
+        found = quick().fit(X, y, sample_weight=np.ones(len(y))).predict_proba(X_test)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+class TestLittleData:
+    def test_two_rows_of_one_problem(self):
+        X = flatten([Solution("p", ["2 + 2 = 4", "2 + 2 = 5"])])
+        model = quick().fit(X, [1, -1])
+        assert model.blend_ is None
+        np.testing.assert_array_equal(model.decision_weights_, [1, 1])
+        np.testing.assert_allclose(model.predict_proba(X).sum(axis=1), 1)
+
+    @pytest.mark.parametrize(("n_problems", "stacked"), [(2, False), (3, True)])
+    def test_averages_until_each_class_occurs_in_three_problems(self, n_problems, stacked):
+        solutions = [Solution(f"p{i}", ["2 + 2 = 4", "2 + 2 = 5"]) for i in range(n_problems)]
+        model = quick().fit(flatten(solutions), [1, -1] * n_problems)
+        assert (model.blend_ is not None) == stacked
+
+    def test_averaging_is_of_log_probabilities(self):
+        X = ["add two", "add three", "divide by zero", "so five"]
+        model = quick().fit(X, [1, 1, -1, 1])
+        logs = [
+            np.log(member.predict_proba(model.views_[_VIEW_OF[name]].transform(X)))
+            for name, member in model.members_.items()
+        ]
+        expected = np.exp(np.mean(logs, axis=0))
+        np.testing.assert_allclose(model.predict_proba(X), expected / expected.sum(axis=1, keepdims=True))
+
+    def test_rare_class_absent_from_a_fold(self, monkeypatch):
+        """Three problems hold the rare class, and a fold leaves all of them out of what it learns from."""
+        solutions = [Solution(f"p{i}", ["2 + 2 = 4", "2 + 2 = 5", "hmm"]) for i in range(9)]
+        X = flatten(solutions)
+        y = np.array([1, -1, 1] * 9)
+        y[[2, 5, 8]] = 0
+
+        class InOrder:
+            def __init__(self, *args, **kwargs):
+                pass
+
+            def split(self, X, y):
+                rows = np.arange(len(y))
+                return [(rows[rows // 9 != fold], rows[rows // 9 == fold]) for fold in range(3)]
+
+        monkeypatch.setattr("prmkit.models._blend.StratifiedProblemKFold", InOrder)
+        model = quick().fit(X, y)
+        assert model.blend_ is not None
+        assert model.classes_.tolist() == [-1, 0, 1]
+        np.testing.assert_allclose(model.predict_proba(X).sum(axis=1), 1)
+
+    def test_blank_steps_among_others(self):
+        model = quick().fit(["", "2 + 2 = 4", "", "2 + 2 = 5"], [1, 1, -1, -1])
+        assert np.isfinite(model.predict_proba(["", "new"])).all()
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "weight", "words"),
+    [
+        (["a", "b"], [1, 1], None, "one class only"),
+        (["a", "b"], [1, -1, 1], None, "inconsistent numbers of samples"),
+        (["a", "b"], [0.2, 0.7], None, "continuous"),
+        (["a", "b"], [1, -1], [1.0], "sample_weight"),
+        (["a", "b"], [1, -1], [1.0, -1.0], "[Nn]egative"),
+        (["", " "], [1, -1], None, "blank"),
+    ],
+)
+def test_bad_input(X, y, weight, words):
+    with pytest.raises(ValueError, match=words):
+        quick().fit(X, y, sample_weight=weight)

@@ -1,0 +1,439 @@
+"""Saving and loading: the same predictions, nothing but data in the folder, and clear words when it is not whole."""
+
+import builtins
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, VotingClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from prmkit import PRMClassifier, PRMFeaturizer
+from prmkit.data import make_arithmetic_solutions
+from prmkit.features import StepStatistics, StepWords
+from prmkit.models import StepBlend, StepMLP, StepTransformer
+
+DATA = make_arithmetic_solutions(8, 2, error_rate=0.5, random_state=0)
+SMALL = {"hidden_size": 16, "max_epochs": 2, "random_state": 0}
+
+
+def on_statistics(head=None, **params):
+    """A classifier that needs no sentence encoder."""
+    return PRMClassifier(StepStatistics(), head, **params)
+
+
+def round_trip(clf, folder, X=DATA.X):
+    """Save, load, and check that the predictions are the same."""
+    clf.save(folder / "model")
+    loaded = PRMClassifier.load(folder / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+    np.testing.assert_array_equal(loaded.predict(X), clf.predict(X))
+    assert loaded.predict(X).dtype == clf.predict(X).dtype
+    assert loaded.label_order_ == clf.label_order_
+    return loaded
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A fitted classifier with a scikit-learn head and the folder it was saved to."""
+    clf = on_statistics().fit(DATA.X, DATA.y)
+    clf.save(tmp_path / "model")
+    return clf, tmp_path / "model"
+
+
+class TestRoundTrips:
+    def test_default_head(self, tmp_path):
+        clf = PRMClassifier(head=StepBlend(StepStatistics()), random_state=0).fit(DATA.X, DATA.y)
+        loaded = round_trip(clf, tmp_path)
+        np.testing.assert_array_equal(loaded.head_.decision_weights_, clf.head_.decision_weights_)
+        one, other = (model.score_solutions(DATA.solutions[:2]) for model in (clf, loaded))
+        assert [a.aggregates for a in one] == [b.aggregates for b in other]
+
+    def test_default_of_everything(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("prmkit.models._blend.PRMFeaturizer", lambda context: StepStatistics())
+        loaded = round_trip(PRMClassifier(random_state=3).fit(DATA.X, DATA.y), tmp_path)
+        assert loaded.get_params()["featurizer"] == "embeddings"
+        assert loaded.head is None
+        assert loaded.random_state == 3
+        loaded.fit(DATA.X[:6], DATA.y[:6])  # a loaded model can learn anew
+
+    def test_default_head_on_a_featurizer_of_ones_own(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(PRMFeaturizer, "transform", lambda self, X: StepStatistics().transform(X))
+        clf = PRMClassifier(PRMFeaturizer(model=Path("models/mine"), context="problem")).fit(DATA.X, DATA.y)
+        loaded = round_trip(clf, tmp_path)
+        assert loaded.featurizer.context == "problem"
+        assert loaded.featurizer.model == Path("models/mine")
+        assert loaded.head is None
+
+    def test_featurizer_of_ones_own_with_a_torch_head(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(PRMFeaturizer, "transform", lambda self, X: StepStatistics().transform(X))
+        clf = PRMClassifier(PRMFeaturizer(model=Path("models/mine")), StepMLP(**SMALL)).fit(DATA.X, DATA.y)
+        loaded = round_trip(clf, tmp_path)
+        assert loaded.featurizer_.model == "models/mine"
+        assert sorted(file.name for file in (tmp_path / "model").iterdir()) == [
+            "config.json",
+            "head.safetensors",
+        ]
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            LogisticRegression(max_iter=500),
+            make_pipeline(StandardScaler(), LogisticRegression()),
+            HistGradientBoostingClassifier(max_iter=5),
+            RandomForestClassifier(5),
+            GaussianNB(),
+            KNeighborsClassifier(3),
+            MLPClassifier((4,), max_iter=3),
+            CalibratedClassifierCV(SVC(), cv=2),
+            VotingClassifier([("a", GaussianNB()), ("b", LogisticRegression())], voting="soft"),
+        ],
+        ids=lambda head: type(head).__name__,
+    )
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+    def test_scikit_learn_heads(self, tmp_path, head):
+        round_trip(on_statistics(head, random_state=0).fit(DATA.X, DATA.y), tmp_path)
+
+    @pytest.mark.parametrize(
+        "head", [StepMLP(**SMALL), StepTransformer(**SMALL), StepTransformer(dtype="float64", **SMALL)]
+    )
+    def test_torch_heads(self, tmp_path, head):
+        clf = PRMClassifier(StepStatistics(), head).fit(DATA.X, DATA.y)
+        loaded = round_trip(clf, tmp_path)
+        assert loaded.head_.loss_curve_ == clf.head_.loss_curve_
+        assert loaded.head_.n_iter_ == clf.head_.n_iter_
+        assert loaded.head_.get_params() == clf.head_.get_params()
+
+    def test_featurizer_union(self, tmp_path):
+        union = FeatureUnion([("words", StepWords(max_features=50)), ("counts", StepStatistics())])
+        round_trip(PRMClassifier(union, random_state=0).fit(DATA.X, DATA.y), tmp_path)
+
+    @pytest.mark.parametrize("head", [None, StepMLP(**SMALL), StepTransformer(**SMALL)])
+    def test_precomputed(self, tmp_path, head):
+        X = np.random.default_rng(0).normal(size=(40, 3))
+        loaded = round_trip(PRMClassifier("precomputed", head).fit(X, X[:, 0] > 0), tmp_path, X)
+        assert loaded.n_features_in_ == 3
+        with pytest.raises(ValueError, match="2 features"):
+            loaded.predict(X[:, :2])
+
+    @pytest.mark.parametrize(
+        ("labels", "order"),
+        [
+            ((-1, 0, 1), None),
+            (("negative", "neutral", "positive"), None),
+            ((False, True, True), None),
+            ((0.0, 1.0, 2.0), None),
+            (("bad", "fair", "good"), ["bad", "fair", "good"]),
+            ((3, 2, 1), [3, 2, 1]),
+        ],
+    )
+    @pytest.mark.parametrize("head", [None, StepMLP(**SMALL, class_weight="balanced")])
+    def test_labels(self, tmp_path, labels, order, head):
+        y = np.array([labels[rating + 1] for rating in DATA.y])
+        loaded = round_trip(on_statistics(head, label_order=order).fit(DATA.X, y), tmp_path)
+        assert loaded.classes_.dtype == y.dtype
+        assert loaded.label_order == order
+        assert loaded.score_solutions(DATA.solutions[:1])[0].rewards.shape == (DATA.solutions[0].n_steps,)
+
+    def test_class_weight_keeps_the_kind_of_its_labels(self, tmp_path):
+        weights = {-1: 3.0, 0: 2.0, 1: 1.0}
+        loaded = round_trip(
+            on_statistics(StepMLP(**SMALL, class_weight=weights)).fit(DATA.X, DATA.y), tmp_path
+        )
+        assert loaded.head.class_weight == weights
+
+    def test_random_state_that_is_a_numpy_integer(self, tmp_path):
+        clf = on_statistics(random_state=np.int64(5)).fit(DATA.X, DATA.y)
+        assert round_trip(clf, tmp_path).random_state == 5
+
+
+class TestNamedBackbone:
+    @pytest.fixture
+    def backbone(self, tmp_path):
+        from transformers import BertConfig, BertModel
+
+        config = BertConfig(
+            vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        )
+        with torch.random.fork_rng():
+            BertModel(config).save_pretrained(tmp_path / "backbone")
+        return tmp_path / "backbone"
+
+    @pytest.mark.parametrize("initialization", ["pretrained", "random"])
+    def test_loads_after_the_backbone_is_gone_and_asks_nobody(
+        self, tmp_path, backbone, monkeypatch, initialization
+    ):
+        head = StepTransformer(backbone, initialization=initialization, max_epochs=1, random_state=0)
+        clf = on_statistics(head).fit(DATA.X, DATA.y)
+        expected = clf.predict_proba(DATA.X)
+        clf.save(tmp_path / "model")
+        shutil.rmtree(backbone)
+
+        def refuse(*args, **kwargs):
+            raise AssertionError("the hub was asked")
+
+        monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+        monkeypatch.setattr("prmkit.features._model_path.resolve_model", refuse)
+        monkeypatch.setattr("socket.socket.connect", refuse)
+        generator = torch.random.get_rng_state()
+        loaded = PRMClassifier.load(tmp_path / "model")
+        assert torch.equal(torch.random.get_rng_state(), generator)
+        np.testing.assert_array_equal(loaded.predict_proba(DATA.X), expected)
+        assert loaded.head.backbone == str(backbone)
+
+    def test_a_config_that_names_foreign_code_runs_none(self, tmp_path, backbone):
+        on_statistics(StepTransformer(backbone, max_epochs=1)).fit(DATA.X, DATA.y).save(tmp_path / "model")
+        file = tmp_path / "model" / "config.json"
+        config = json.loads(file.read_text())
+        config["head"]["backbone"]["auto_map"] = {"AutoModel": "evil--modeling.Evil"}
+        file.write_text(json.dumps(config))
+        assert type(PRMClassifier.load(tmp_path / "model").head_.module_.backbone).__name__ == "BertModel"
+
+
+class TestFolder:
+    @pytest.mark.parametrize("head", [None, StepMLP(**SMALL), HistGradientBoostingClassifier(max_iter=3)])
+    def test_holds_no_pickle(self, tmp_path, head):
+        on_statistics(head).fit(DATA.X, DATA.y).save(tmp_path / "model")
+        for file in (tmp_path / "model").iterdir():
+            assert file.suffix in {".json", ".safetensors", ".skops"}
+            if file.suffix == ".skops":
+                with zipfile.ZipFile(file) as archive:
+                    for name in archive.namelist():
+                        assert Path(name).suffix in {".json", ".npy", ".npz"}
+                        if name.endswith(".npy"):
+                            np.load(archive.open(name), allow_pickle=False)
+
+    def test_default_head_is_small_and_made_of_few_files(self, tmp_path):
+        """A vocabulary of objects takes several hundred bytes a term, and an archive member each."""
+        clf = PRMClassifier(head=StepBlend(StepStatistics())).fit(DATA.X, DATA.y)
+        clf.save(tmp_path / "model")
+        terms = len(clf.head_.views_["words"].get_feature_names_out())
+        file = tmp_path / "model" / "head.skops"
+        assert terms > 500
+        with zipfile.ZipFile(file) as archive:
+            words = [entry for entry in archive.infolist() if entry.filename == "schema.json"]
+            assert words[0].compress_size < 0.2 * words[0].file_size
+            assert len(archive.namelist()) < 3000
+        assert file.stat().st_size < 1_500_000
+
+    def test_config_tells_versions(self, saved):
+        config = json.loads((saved[1] / "config.json").read_text())
+        assert set(config["versions"]) == {"prmkit", "numpy", "scikit-learn", "torch"}
+
+    def test_saving_again_replaces_the_model_and_leaves_nothing_behind(self, saved):
+        _, folder = saved
+        other = on_statistics(StepMLP(**SMALL)).fit(DATA.X, DATA.y)
+        other.save(folder)
+        np.testing.assert_array_equal(
+            PRMClassifier.load(folder).predict_proba(DATA.X), other.predict_proba(DATA.X)
+        )
+        assert [path.name for path in folder.parent.iterdir()] == ["model"]
+        assert not (folder / "head.skops").exists()
+
+    def test_makes_parent_folders_and_reads_home(self, saved, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        saved[0].save("~/deep/er/model")
+        assert (tmp_path / "deep" / "er" / "model" / "config.json").is_file()
+        PRMClassifier.load("~/deep/er/model")
+
+    @pytest.mark.parametrize(
+        "content", [{"notes.txt": "mine"}, {"config.json": '{"model_type": "bert"}'}, {}]
+    )
+    def test_another_folder_is_refused(self, saved, tmp_path, content):
+        folder = tmp_path / "other"
+        folder.mkdir()
+        for name, text in content.items():
+            (folder / name).write_text(text)
+        with pytest.raises(FileExistsError, match="is no saved model: choose another folder"):
+            saved[0].save(folder)
+        assert {file.name: file.read_text() for file in folder.iterdir()} == content
+
+    def test_a_file_is_refused(self, saved, tmp_path):
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(FileExistsError, match="choose another folder"):
+            saved[0].save(tmp_path / "file")
+
+    def test_a_file_added_to_a_saved_model_is_not_deleted(self, saved):
+        clf, folder = saved
+        (folder / "NOTES.md").write_text("mine")
+        with pytest.raises(FileExistsError, match=r"\['NOTES.md'\]"):
+            clf.save(folder)
+        PRMClassifier.load(folder)
+
+    @pytest.mark.parametrize(
+        "where", ["prmkit.models._saving.write_part", "prmkit.models._saving.json.dumps"]
+    )
+    def test_interruption_leaves_the_old_model_and_no_rest(self, saved, monkeypatch, where):
+        clf, folder = saved
+
+        def interrupt(*args, **kwargs):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(where, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                on_statistics(StepMLP(**SMALL)).fit(DATA.X, DATA.y).save(folder)
+        self.is_whole(clf, folder)
+
+    def test_failure_while_replacing_puts_the_old_model_back(self, saved, monkeypatch):
+        clf, folder = saved
+        replace = Path.replace
+
+        def fail_on_arrival(self, target):
+            if target == folder and not self.name.endswith("-old"):
+                raise OSError("disk full")
+            return replace(self, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", fail_on_arrival)
+            with pytest.raises(OSError, match="disk full"):
+                clf.save(folder)
+        self.is_whole(clf, folder)
+
+    @staticmethod
+    def is_whole(clf, folder):
+        np.testing.assert_array_equal(
+            PRMClassifier.load(folder).predict_proba(DATA.X), clf.predict_proba(DATA.X)
+        )
+        assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+class TestBrokenModels:
+    def test_wrong_folder(self, tmp_path):
+        for folder in (tmp_path, tmp_path / "nowhere"):
+            with pytest.raises(FileNotFoundError, match="holds no saved model"):
+                PRMClassifier.load(folder)
+
+    @pytest.mark.parametrize("keep", [0, 100, -1])
+    def test_truncated_file(self, saved, keep):
+        file = saved[1] / "head.skops"
+        file.write_bytes(file.read_bytes()[:keep])
+        with pytest.raises(ValueError, match=r"head\.skops is damaged"):
+            PRMClassifier.load(saved[1])
+
+    def test_tampered_safetensors(self, tmp_path):
+        on_statistics(StepMLP(**SMALL)).fit(DATA.X, DATA.y).save(tmp_path / "model")
+        file = tmp_path / "model" / "head.safetensors"
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"head\.safetensors is damaged"):
+            PRMClassifier.load(tmp_path / "model")
+
+    def test_missing_file(self, saved):
+        (saved[1] / "head.skops").unlink()
+        with pytest.raises(ValueError, match=r"head\.skops is missing"):
+            PRMClassifier.load(saved[1])
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", "\xff"])
+    def test_damaged_config(self, saved, text):
+        (saved[1] / "config.json").write_text(text, encoding="latin-1")
+        with pytest.raises(ValueError, match=r"config\.json (is damaged|describes no PRMClassifier)"):
+            PRMClassifier.load(saved[1])
+
+    def test_config_of_another_model(self, saved):
+        (saved[1] / "config.json").write_text('{"model_type": "bert"}')
+        with pytest.raises(ValueError, match="describes no PRMClassifier"):
+            PRMClassifier.load(saved[1])
+
+    def test_config_without_a_key(self, saved):
+        self.edit(saved[1], lambda config: config.pop("classes"))
+        with pytest.raises(ValueError, match=r"without \['classes'\]"):
+            PRMClassifier.load(saved[1])
+
+    def test_future_format(self, saved):
+        self.edit(saved[1], lambda config: config.update(format=99, versions={"prmkit": "9.0"}))
+        with pytest.raises(ValueError, match=r"format 99, this prmkit reads 1: it was saved by prmkit 9\.0"):
+            PRMClassifier.load(saved[1])
+
+    def test_file_names_do_not_leave_the_folder(self, saved):
+        self.edit(saved[1], lambda config: config["files"].update({"../../etc/passwd": "0"}))
+        with pytest.raises(ValueError, match="model/passwd is missing"):
+            PRMClassifier.load(saved[1])
+
+    @staticmethod
+    def edit(folder, change):
+        config = json.loads((folder / "config.json").read_text())
+        change(config)
+        (folder / "config.json").write_text(json.dumps(config))
+
+
+class Foreign(ClassifierMixin, BaseEstimator):
+    """A classifier that prmkit does not know."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, X):
+        return np.full((X.shape[0], len(self.classes_)), 1 / len(self.classes_))
+
+
+class Altered(StepMLP):
+    """A torch head that prmkit does not know."""
+
+
+class TestTrust:
+    @pytest.mark.parametrize(
+        "head", [Foreign(), Altered(**SMALL), make_pipeline(StandardScaler(), StepMLP(**SMALL))]
+    )
+    def test_what_could_not_be_loaded_is_not_saved(self, tmp_path, head):
+        clf = on_statistics(head).fit(DATA.X, DATA.y)
+        with pytest.raises(ValueError, match=r"Foreign|Altered|StepMLP"):
+            clf.save(tmp_path / "model")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_untrusted_type_is_named_and_not_loaded(self, saved):
+        import skops.io
+
+        _, folder = saved
+        skops.io.dump(Foreign().fit(None, DATA.y), folder / "head.skops")
+        self.accept(folder, "head.skops")
+        with pytest.raises(ValueError, match=r"does not vouch for: \[.*Foreign'\].*skops\.io\.load"):
+            PRMClassifier.load(folder)
+
+    @staticmethod
+    def accept(folder, name):
+        """What somebody who tampers does: write the checksum that fits."""
+        import hashlib
+
+        config = json.loads((folder / "config.json").read_text())
+        config["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        (folder / "config.json").write_text(json.dumps(config))
+
+    def test_without_skops_both_ways_out_are_named(self, saved, tmp_path, monkeypatch):
+        clf, folder = saved
+        original = builtins.__import__
+
+        def without(name, *args, **kwargs):
+            if name.startswith("skops"):
+                raise ImportError(name)
+            return original(name, *args, **kwargs)
+
+        monkeypatch.setattr(builtins, "__import__", without)
+        with pytest.raises(ImportError, match=r"pip install 'prmkit\[skops\]'.*StepMLP"):
+            clf.save(tmp_path / "other")
+        with pytest.raises(ImportError, match=r"pip install 'prmkit\[skops\]'.*StepMLP"):
+            PRMClassifier.load(folder)
+        assert not (tmp_path / "other").exists()
+        torch_head = PRMClassifier("precomputed", StepMLP(**SMALL)).fit(np.eye(4), [0, 1, 0, 1])
+        torch_head.save(tmp_path / "torch")
+        PRMClassifier.load(tmp_path / "torch")
+
+
+def test_not_fitted(tmp_path):
+    with pytest.raises(NotFittedError):
+        PRMClassifier().save(tmp_path / "model")
