@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -151,21 +150,16 @@ def markdown(shown: dict[str, list[dict[str, Any]]], notes: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def intervals(results: Results, names: Sequence[str]) -> dict[str, Any]:
-    """Every number with its interval, and what the default has more, for JSON."""
-    return {
-        protocol: {
-            dataset: {
-                name: {
-                    metric: {
-                        "value": asdict(r.interval(f"{name}/{metric}")),
-                        "default_minus_it": asdict(r.difference(f"{DEFAULT}/{metric}", f"{name}/{metric}")),
-                    }
-                    for metric in METRICS
-                }
-                for name in names
-            }
-            for dataset, r in per_dataset.items()
-        }
-        for protocol, per_dataset in results.items()
-    }
+def values(results: Results, names: Sequence[str]) -> dict[str, Any]:
+    """Every number, and what the default has more as text with its interval, for JSON."""
+    written: dict[str, Any] = {}
+    for protocol, per_dataset in results.items():
+        for dataset, result in per_dataset.items():
+            for name in names:
+                of_model = written.setdefault(protocol, {}).setdefault(dataset, {}).setdefault(name, {})
+                for metric in METRICS:
+                    of_model[metric] = round(result.estimates[f"{name}/{metric}"] or 0.0, 4)
+                    if name != DEFAULT:
+                        difference = result.difference(f"{DEFAULT}/{metric}", f"{name}/{metric}")
+                        of_model[f"default minus its {metric}"] = signed(difference)
+    return written

@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 from _common import RESULTS, load_steps_table, machine, print_table, versions, write_result
 from _quality_models import DEFAULT, GROUPS, LABELS, MODELS, TRAINING, StepTable, predict
-from _quality_report import Results, intervals, markdown, mean, measure, tables, together
+from _quality_report import Results, markdown, mean, measure, tables, together, values
 from sklearn.model_selection import StratifiedGroupKFold
 
 from prmkit.metrics._bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
@@ -205,9 +205,9 @@ def main() -> None:
         print_table(rows)
     if options.no_write:
         return
-    path = write_result("quality", {"tables": shown, "intervals": intervals(results, names)})
+    path = write_result("quality", {"tables": shown, "values": values(results, names)})
     stamp = [f"`{key}`: {value}" for key, value in (("machine", machine()), ("versions", versions()))]
-    command = " ".join(["python", *sys.argv])
+    command = " ".join(["python benchmarks/bench_quality.py", *sys.argv[1:]])
     notes = [
         f"Written {time.strftime('%Y-%m-%d')} by `{command}`.",
         *(line for text in stamp for line in ("", text)),

@@ -62,6 +62,10 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
     The score of a step depends on its problem, the steps before it and itself: never on later steps or on
     how many there are.
 
+    The default head is what did best in ``benchmarks/bench_quality.py``: on new problems of 11 public data sets
+    it finds wrong steps with a mean AUROC of 0.788, TF-IDF with logistic regression with 0.719, MiniLM embeddings
+    with logistic regression with 0.693, ``StepTransformer`` with 0.668 (more in :class:`~prmkit.models.StepBlend`).
+
     Examples
     --------
     >>> from prmkit.data import make_arithmetic_solutions

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# The tests run in several processes: threads on top of them would wait for each other. Read when the libraries load.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
