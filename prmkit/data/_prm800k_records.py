@@ -287,7 +287,7 @@ def _field(mapping: Any, key: str, where: str, default: Any = _REQUIRED) -> Any:
         raise _wrong_type(where, mapping, "an object")
     if key not in mapping and default is _REQUIRED:
         raise MalformedRecordError(
-            "missing key", f"{where} has no {key!r}, only {', '.join(map(repr, mapping))}"
+            "missing key", f"{where} has no {key!r}, only {', '.join(map(repr, mapping)) or 'nothing'}"
         )
     return mapping.get(key, default)
 

@@ -81,7 +81,12 @@ class StepReport:
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame: one row per metric, columns (model, value), (model, low), …"""
-        import pandas as pd
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(
+                "to_frame() needs pandas: pip install pandas; to_dict() does without"
+            ) from error
 
         columns = {
             (system, part): [getattr(interval, part) for interval in metrics.values()]

@@ -124,11 +124,11 @@ class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
             )
         embeddings = PRMFeaturizer(context="prefix") if self.featurizer is None else clone(self.featurizer)
         self.views_ = {"statistics": StepStatistics(), "words": StepWords(), "embeddings": embeddings}
-        with config_context(transform_output="default"):
-            views = {name: _plain(view.fit_transform(steps, y)) for name, view in self.views_.items()}
         seed = int(random_generator(self.random_state).randint(2**31 - 1))
-        self.blend_, self.decision_weights_ = self._fit_blend(steps, views, y, weight, seed)
-        self.members_ = _fit_members(views, y, weight, slice(None), seed)
+        with config_context(transform_output="default"):  # inside, rows are arrays whatever the user prefers
+            views = {name: _plain(view.fit_transform(steps, y)) for name, view in self.views_.items()}
+            self.blend_, self.decision_weights_ = self._fit_blend(steps, views, y, weight, seed)
+            self.members_ = _fit_members(views, y, weight, slice(None), seed)
         return self
 
     def predict_proba(self, X) -> np.ndarray:
@@ -144,9 +144,11 @@ class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
             Columns in the order of ``classes_``.
         """
         check_is_fitted(self)
-        views = self._views(as_steps(X))
-        with threads_for(views["statistics"].shape[0]):
-            ratios = self._ratios(self.members_, views, slice(None))
+        steps = as_steps(X)
+        with config_context(transform_output="default"):
+            views = {name: _plain(view.transform(steps)) for name, view in self.views_.items()}
+            with threads_for(len(steps)):
+                ratios = self._ratios(self.members_, views, slice(None))
         if self.blend_ is not None:
             return self.blend_.predict_proba(ratios.reshape(len(ratios), -1))
         odds = np.exp(np.concatenate([ratios.mean(axis=1), np.zeros((len(ratios), 1))], axis=1))
@@ -156,10 +158,6 @@ class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
         """Class of each step, of shape (n_steps,): the likeliest after weighing with ``decision_weights_``."""
         proba = self.predict_proba(X)  # first: it raises NotFittedError
         return self.classes_[(proba * self.decision_weights_).argmax(axis=1)]
-
-    def _views(self, steps: list[Step]) -> dict[str, Any]:
-        with config_context(transform_output="default"):
-            return {name: _plain(view.transform(steps)) for name, view in self.views_.items()}
 
     def _fit_blend(
         self, steps: list[Step], views: dict[str, Any], y: np.ndarray, weight: np.ndarray | None, seed: int
