@@ -103,8 +103,8 @@ class PlacedTransformer(StepTransformer):
     by heart before attention can tell which step is the last: the leak would be understated.
     """
 
-    def _encoder(self, pretrained):
-        encoder = super()._encoder(pretrained)
+    def _encoder(self, saved):
+        encoder = super()._encoder(saved)
         encoder.embeddings.position_embeddings.weight.data.normal_(0.0, 0.5)
         return encoder
 
@@ -112,7 +112,7 @@ class PlacedTransformer(StepTransformer):
 class LookAheadTransformer(PlacedTransformer):
     """Attention to every step of the solution, later ones too: what a plain BERT over step embeddings sees."""
 
-    def _build_module(self, n_features, n_classes, pretrained=True):
+    def _build_module(self, n_features, n_classes, backbone=None):
         from prmkit.models._modules import CausalEncoder
 
         class LookAheadEncoder(CausalEncoder):
@@ -125,7 +125,7 @@ class LookAheadTransformer(PlacedTransformer):
                 mask[padding] = torch.finfo(values.dtype).min
                 return mask[:, None, None, :].expand(len(values), 1, n, n)
 
-        return LookAheadEncoder(n_features, n_classes, self._encoder(pretrained), self.dropout)
+        return LookAheadEncoder(n_features, n_classes, self._encoder(backbone), self.dropout)
 
 
 def majority(table: StepTable, train: np.ndarray, test: np.ndarray, _seed: int) -> Prediction:

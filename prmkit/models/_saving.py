@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +15,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.models._saved_parts import plain, read_part, write_part
+from prmkit.utils._digest import sha256_of
 
 _FORMAT = 1
 _CONFIG = "config.json"
@@ -56,7 +56,7 @@ def save_classifier(classifier: Any, path: str | Path) -> None:
             "default_head": classifier.head is None,
             "featurizer_name": classifier.featurizer if isinstance(classifier.featurizer, str) else None,
             **parts,
-            "files": {file.name: _digest(file) for file in sorted(folder.iterdir())},
+            "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
             "versions": {name: _version(name) for name in ("prmkit", "numpy", "scikit-learn", "torch")},
         }
         (folder / _CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
@@ -140,17 +140,9 @@ def _read_config(path: Path) -> dict[str, Any]:
         part = path / Path(name).name
         if not part.is_file():
             raise ValueError(f"{part} is missing: the saved model is incomplete; copy or save it again")
-        if _digest(part) != digest:
+        if sha256_of(part) != digest:
             raise ValueError(f"{part} is damaged (its checksum differs): copy or save the model again")
     return config
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _version(name: str) -> str | None:

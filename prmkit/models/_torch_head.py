@@ -9,11 +9,10 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from prmkit.features._sequences import StepSequences
-from prmkit.utils._sklearn import Interval, StrOptions, fit_context, random_generator
+from prmkit.utils._sklearn import Interval, StrOptions, distinct_classes, fit_context, random_generator
 
 
 class TorchHead(ClassifierMixin, BaseEstimator):
@@ -113,12 +112,8 @@ class TorchHead(ClassifierMixin, BaseEstimator):
 
         from prmkit.models._training import Targets, TrainingPlan, train
 
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y has one class only ({self.classes_.tolist()[0]!r}): at least 2 classes are needed"
-            )
+        self.classes_ = distinct_classes(y)
+        codes = np.searchsorted(self.classes_, y)
         weights = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
         weights = weights * compute_sample_weight(self.class_weight, y)
         if not weights.sum() > 0:
@@ -148,12 +143,12 @@ class TorchHead(ClassifierMixin, BaseEstimator):
         self.n_iter_ = len(self.loss_curve_)
         return self
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Rebuild the module around saved weights; a named backbone gives its shape, not its weights."""
+    def restore(self, state: dict[str, Any], backbone: dict[str, Any] | None = None) -> None:
+        """Rebuild the module around saved weights; ``backbone`` is the configuration of a named one."""
         import torch
 
         with torch.random.fork_rng():  # initial weights are drawn, only to be overwritten
-            module = self._build_module(self.n_features_in_, len(self.classes_), pretrained=False)
+            module = self._build_module(self.n_features_in_, len(self.classes_), backbone)
         module.to(next(iter(state.values())).dtype).load_state_dict(state)
         self.module_ = module.eval()
 
@@ -176,13 +171,8 @@ class TorchHead(ClassifierMixin, BaseEstimator):
         values = np.asarray(sequences.values, dtype=self.dtype)
         return StepSequences(values, sequences.lengths, sequences.answers, sequences.problems)
 
-    def _build_module(self, n_features: int, n_classes: int, pretrained: bool = True) -> Any:
+    def _build_module(self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None) -> Any:
         raise NotImplementedError
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.poor_score = False
-        return tags
 
 
 def _moments(sequences: StepSequences, targets: Any) -> tuple[np.ndarray, np.ndarray]:

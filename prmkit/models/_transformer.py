@@ -113,14 +113,19 @@ class StepTransformer(TorchHead):
         self.show_progress = show_progress
         self.random_state = random_state
 
-    def _build_module(self, n_features, n_classes, pretrained=True):
+    def _build_module(self, n_features, n_classes, backbone=None):
         from prmkit.models._modules import CausalEncoder
 
-        return CausalEncoder(n_features, n_classes, self._encoder(pretrained), self.dropout)
+        return CausalEncoder(n_features, n_classes, self._encoder(backbone), self.dropout)
 
-    def _encoder(self, pretrained):
+    def _encoder(self, saved):
         from transformers import AutoConfig, AutoModel, BertConfig, BertModel
 
+        if (
+            saved is not None
+        ):  # the shape alone; the folder or the hub may be gone, and foreign code stays out
+            config = AutoConfig.for_model(**{key: kept for key, kept in saved.items() if key != "auto_map"})
+            return AutoModel.from_config(config, trust_remote_code=False)
         if self.backbone is None:
             if self.hidden_size % self.n_heads:
                 raise ValueError(
@@ -140,7 +145,7 @@ class StepTransformer(TorchHead):
         from prmkit.features._model_path import resolve_model
 
         path = resolve_model(self.backbone)
-        if self.initialization == "random" or not pretrained:
+        if self.initialization == "random":
             return AutoModel.from_config(AutoConfig.from_pretrained(path))
         with quiet_loading():
             return AutoModel.from_pretrained(path, use_safetensors=True, dtype="float32")

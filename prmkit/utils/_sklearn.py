@@ -10,6 +10,7 @@ from sklearn.base import _fit_context
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import has_fit_parameter
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Interval",
     "ReadsSteps",
     "StrOptions",
+    "distinct_classes",
     "fit_context",
     "fit_weighted",
     "random_generator",
@@ -44,6 +46,21 @@ class ReadsSteps:
         tags.input_tags.string = True
         tags.requires_fit = self.learns
         return tags
+
+
+def distinct_classes(y: np.ndarray) -> np.ndarray:
+    """Return the sorted labels of y.
+
+    Raises
+    ------
+    ValueError
+        If they are continuous, or there is one only.
+    """
+    check_classification_targets(y)
+    classes = np.unique(y)
+    if len(classes) < 2:
+        raise ValueError(f"y has one class only ({classes.tolist()[0]!r}): at least 2 classes are needed")
+    return classes
 
 
 def fit_weighted(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Any:

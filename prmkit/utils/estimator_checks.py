@@ -70,9 +70,7 @@ def check_no_lookahead(
     >>> from prmkit.features import StepStatistics
     >>> check_no_lookahead(StepStatistics(), *make_arithmetic_solutions(2, 1, random_state=0))
     """
-    X = as_steps(X)
-    fitted = clone(estimator).fit(X, y)
-    answer, allowed = _answers(fitted), _allowed(fitted, atol)
+    X, answer, allowed = _prepared(estimator, X, y, atol)
     whole = answer(X)
     cut = [_cut(step, ()) for step in X]
     changed = [_cut(step, ("But wait, that was wrong: the answer is 7.", "# Answer\n\n7")) for step in X]
@@ -93,9 +91,7 @@ def check_step_subset_invariance(
     >>> from prmkit.features import StepStatistics
     >>> check_step_subset_invariance(StepStatistics(), *make_arithmetic_solutions(2, 1, random_state=0))
     """
-    X = as_steps(X)
-    fitted = clone(estimator).fit(X, y)
-    answer, allowed = _answers(fitted), _allowed(fitted, atol)
+    X, answer, allowed = _prepared(estimator, X, y, atol)
     whole = answer(X)
     alone = np.vstack([answer([step]) for step in X[:20]])
     _compare(whole[:20], alone, X[:20], "differs when it is scored alone", allowed)
@@ -115,9 +111,7 @@ def check_step_order_invariance(
     >>> from prmkit.features import StepStatistics
     >>> check_step_order_invariance(StepStatistics(), *make_arithmetic_solutions(2, 1, random_state=0))
     """
-    X = as_steps(X)
-    fitted = clone(estimator).fit(X, y)
-    answer, allowed = _answers(fitted), _allowed(fitted, atol)
+    X, answer, allowed = _prepared(estimator, X, y, atol)
     whole = answer(X)
     order = np.random.default_rng(0).permutation(len(X))
     shuffled = [X[i] for i in order]
@@ -147,8 +141,7 @@ def check_one_pass_per_solution(estimator: Any, X: Sequence[Step], y: Sequence[A
     >>> from prmkit.data import make_arithmetic_solutions
     >>> check_one_pass_per_solution(PRMFeaturizer(), *make_arithmetic_solutions(2, 1, random_state=0))
     """
-    X = as_steps(X)
-    answer = _answers(clone(estimator).fit(X, y))
+    _, answer, _ = _prepared(estimator, X, y, None)
     long = tuple(f"Add {t} to get {t * (t + 1) // 2}." for t in range(16))  # short: no encoder cuts it
     half, full = (flatten([Solution("How many?", long[:n])]) for n in (8, 16))
     work_half, work_full = _work(answer, half), _work(answer, full)
@@ -160,6 +153,15 @@ def check_one_pass_per_solution(estimator: Any, X: Sequence[Step], y: Sequence[A
     assert work_twice <= 1.1 * work_full, (
         f"{_name(estimator)} spends {work_twice} on a solution given three times and {work_full} on it given once"
     )
+
+
+def _prepared(
+    estimator: Any, X: Sequence[Step], y: Sequence[Any], atol: float | None
+) -> tuple[list[Step], Callable[[list[Step]], np.ndarray], float]:
+    """Return the steps as a list, what a fitted copy answers to steps, and the difference allowed."""
+    steps = as_steps(X)
+    fitted = clone(estimator).fit(steps, y)
+    return steps, _answers(fitted), _allowed(fitted, atol)
 
 
 def _answers(fitted: Any) -> Callable[[list[Step]], np.ndarray]:
