@@ -16,9 +16,10 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from prmkit.data._labels import check_labels, resolve_label_order
 from prmkit.data._solution import Solution, as_steps, problem_groups, refuse_steps
-from prmkit.features import PRMFeaturizer, StepSequences
+from prmkit.features import StepSequences
 from prmkit.metrics import ScoredSolution, score_solutions
-from prmkit.models import StepBlend
+from prmkit.models import TokenPRM
+from prmkit.models._pairing import make_featurizer, make_head
 from prmkit.utils._sklearn import (
     HasMethods,
     StrOptions,
@@ -34,13 +35,14 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    featurizer : {"embeddings", "precomputed"} or transformer, default="embeddings"
+    featurizer : {"embeddings", "tokens", "precomputed"} or transformer, default="embeddings"
         ``"embeddings"``: a :class:`~prmkit.PRMFeaturizer` with the context that the head can use.
+        ``"tokens"``: the head, a :class:`~prmkit.models.TokenPRM`, fine-tunes a model on the text itself.
         ``"precomputed"``: X is numeric, of shape (n_steps, n_features). Else any transformer over steps.
     head : classifier or None, default=None
         Any scikit-learn classifier, or a torch head of :mod:`prmkit.models`. None: for steps
-        :class:`~prmkit.models.StepBlend`; for precomputed features and other transformers logistic
-        regression on standardised columns.
+        :class:`~prmkit.models.StepBlend`; for tokens :class:`~prmkit.models.TokenPRM`; for precomputed features and
+        other transformers logistic regression on standardised columns.
     label_order : sequence or None, default=None
         Labels from worst to best. Needed for rewards and risks unless the labels are -1/0/+1,
         "negative"/"neutral"/"positive", "-"/"+", False/True, 0/1 or 0/1/2.
@@ -68,9 +70,8 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
     The score of a step depends on its problem, the steps before it and itself: never on later steps or on
     how many there are.
 
-    The default head is what did best in ``benchmarks/bench_quality.py``: on new problems of 11 public data sets
-    it finds wrong steps with a mean AUROC of 0.788, TF-IDF with logistic regression with 0.719, MiniLM embeddings
-    with logistic regression with 0.693, ``StepTransformer`` with 0.668 (more in :class:`~prmkit.models.StepBlend`).
+    The default head is what did best in ``benchmarks/bench_quality.py``: on new problems of 11 public data sets it
+    finds wrong steps with a mean AUROC of 0.788 (more in :class:`~prmkit.models.StepBlend`).
 
     Examples
     --------
@@ -128,8 +129,8 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
             sample_weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
         self.classes_ = distinct_classes(y)
         self.label_order_ = resolve_label_order(self.classes_, self.label_order)
-        self.head_ = self._make_head()
-        self.featurizer_ = self._make_featurizer(self.head_)
+        self.head_ = make_head(self.featurizer, self.head, self.label_order)
+        self.featurizer_ = make_featurizer(self.featurizer, self.head_)
         for part in (self.featurizer_, self.head_):
             if part is not None:
                 set_random_states(part, self.random_state)
@@ -231,6 +232,35 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
 
         return load_classifier(cls, path)
 
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, scheme: str | None = None, *, classes: Any = None, **options: Any
+    ) -> PRMClassifier:
+        """Take an existing PRM as it is: fitted, ready to score. Runs no code from it.
+
+        Parameters
+        ----------
+        name_or_path : str or path
+            A local folder or hub name: saved by :class:`~prmkit.models.PRMTrainer`, or in a published layout.
+        scheme : {"trl", "math-shepherd", "rlhflow", "qwen2.5-math-prm", "pqm", "skywork", "reasoneval"} or None
+            The published layout. None: as the folder's ``prmkit.json`` says.
+        classes : sequence, optional
+            Labels for its outputs, worst first, in place of its own.
+        **options
+            ``dtype`` of the weights (by default the checkpoint's), and parameters of
+            :class:`~prmkit.models.TokenPRM`: ``max_length``, ``too_long``, ``device``.
+
+        Raises
+        ------
+        OSError, ValueError
+            If there is no such model, or its weights are of another layout or pickled.
+        """
+        head = TokenPRM.from_pretrained(name_or_path, scheme, classes=classes, **options)
+        classifier = cls("tokens", clone(head), label_order=head.label_order)
+        classifier.classes_, classifier.label_order_ = head.classes_, tuple(head.label_order)
+        classifier.featurizer_, classifier.head_ = None, head
+        return classifier
+
     @property
     def _precomputed(self) -> bool:
         return isinstance(self.featurizer, str) and self.featurizer == "precomputed"
@@ -240,24 +270,6 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError("groups is for featurizer='precomputed': a Step already knows its solution")
         steps = as_steps(X)
         return steps, None if y is None else check_labels(y, len(steps), self.label_order)
-
-    def _make_head(self) -> Any:
-        if self.head is not None:
-            return clone(self.head)
-        if isinstance(self.featurizer, PRMFeaturizer):
-            return StepBlend(clone(self.featurizer))
-        return StepBlend() if self.featurizer == "embeddings" else None  # None: made when the rows are known
-
-    def _make_featurizer(self, head: Any) -> Any:
-        if self.featurizer == "tokens" or getattr(self.featurizer, "kind", None) == "tokens":
-            raise ValueError(
-                "featurizer='tokens' needs a head that reads tokens; use featurizer='embeddings'"
-            )
-        if self._precomputed or isinstance(head, StepBlend):
-            return None
-        if self.featurizer == "embeddings":
-            return PRMFeaturizer(context="none" if getattr(head, "reads_sequences", False) else "prefix")
-        return clone(self.featurizer)
 
     def _fit_head(self, X: Any, y: np.ndarray, sample_weight: Any, groups: Any) -> None:
         if getattr(self.head_, "reads_sequences", False):

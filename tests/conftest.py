@@ -26,3 +26,58 @@ def cache_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PRMKIT_CACHE_DIR", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def make_tokenizer():
+    """Build a small byte-level BPE tokenizer, learnt on a few sentences; a keyword None leaves that token out."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    texts = ["What is 2 + 3 * 4?", "3 * 4 = 12.", "So the answer is 14.", "Step 1: we add the numbers.\nStep 2:"]
+
+    def make(*, bos=None, eos="<eos>", pad="<pad>", extra=()):
+        special = [token for token in (pad, bos, eos, *extra) if token is not None]
+        inner = Tokenizer(models.BPE())
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        inner.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        inner.train_from_iterator(texts, trainer)
+        return PreTrainedTokenizerFast(
+            tokenizer_object=inner, bos_token=bos, eos_token=eos, pad_token=pad, model_max_length=512
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_language_model():
+    """Build a small, randomly initialised Qwen2 for a tokenizer: ``kind`` is a name among the Auto classes."""
+    import torch
+    import transformers
+
+    def make(tokenizer, kind="AutoModelForCausalLM", *, seed=0, **options):
+        config = transformers.Qwen2Config(
+            vocab_size=len(tokenizer) + 3,  # as published models: wider than the tokenizer
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            initializer_range=0.3,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            **options,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return getattr(transformers, kind).from_config(config).eval()
+
+    return make

@@ -13,6 +13,7 @@ from prmkit.data._solution import Solution, as_steps, iter_solutions
 from prmkit.features._cache import EmbeddingCache, encode_cached
 from prmkit.features._context import CONTEXTS, context_names, context_rows
 from prmkit.features._encoder import TextEncoder
+from prmkit.features._marking import MarkingScheme
 from prmkit.features._model_path import resolve_model
 from prmkit.features._tokens import TokenRecord, token_records
 from prmkit.utils._sklearn import Interval, ReadsSteps, StrOptions, fit_context
@@ -167,7 +168,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         if self.kind == "tokens":
             tokenizer = self._tokenizer()
             limit = self.max_length or tokenizer.model_max_length
-            return token_records(tokenizer, steps, self.step_separator, limit)
+            return token_records(tokenizer, steps, MarkingScheme(marker=self.step_separator), limit)
         solutions = list(iter_solutions(steps))
         place: dict[str, int] = {}
         for solution, _, indices in solutions:

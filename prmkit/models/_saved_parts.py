@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED
@@ -10,7 +11,9 @@ from zipfile import ZIP_DEFLATED
 import numpy as np
 
 from prmkit.features import PRMFeaturizer
+from prmkit.models._links import Link
 from prmkit.models._mlp import StepMLP
+from prmkit.models._token_prm import TokenPRM
 from prmkit.models._torch_head import TorchHead
 from prmkit.models._transformer import StepTransformer
 
@@ -49,6 +52,8 @@ def write_part(part: Any, folder: Path, name: str) -> dict[str, Any] | None:
         return None
     if type(part) is PRMFeaturizer:
         return {"class": "PRMFeaturizer", "params": plain(part.get_params(deep=False))}
+    if type(part) is TokenPRM:
+        return _write_token_head(part, folder / name)
     if type(part) in _OWN_CLASSES.values():
         return _write_torch_head(part, folder / f"{name}.safetensors")
     _write_skops(part, folder / f"{name}.skops")
@@ -59,6 +64,8 @@ def read_part(described: dict[str, Any] | None, folder: Path, name: str) -> Any:
     """Rebuild what ``write_part`` wrote and described."""
     if described is None:
         return None
+    if described["class"] == "TokenPRM":
+        return _read_token_head(described, folder / name)
     cls = _OWN_CLASSES.get(described["class"])
     if cls is None:
         return _read_skops(folder / f"{name}.skops")
@@ -94,6 +101,30 @@ def _restore_torch_head(head: TorchHead, described: dict[str, Any], file: Path) 
     head.validation_curve_ = described["validation_curve"]
     head.n_iter_ = len(head.loss_curve_)
     head.restore(load_file(file), described["backbone"])
+
+
+def _write_token_head(head: TokenPRM, folder: Path) -> dict[str, Any]:
+    """Write model and tokenizer as transformers does, so that the folder is a model of its own too."""
+    from prmkit.models._token_scorer import loaded, save_scorer
+
+    save_scorer(loaded(head), folder, loss=head.loss)
+    return {
+        "class": "TokenPRM",
+        "params": plain(head.get_params(deep=False)),
+        "classes": plain(head.classes_),
+        "classes_dtype": head.classes_.dtype.str,
+        "loss_curve": plain(head.loss_curve_),
+        "link": plain(asdict(head.link_)),
+    }
+
+
+def _read_token_head(described: dict[str, Any], folder: Path) -> TokenPRM:
+    head = TokenPRM(**{name: _from_plain(value) for name, value in described["params"].items()})
+    head.classes_ = np.array(described["classes"], dtype=described["classes_dtype"])
+    head.loss_curve_ = described["loss_curve"]
+    head.link_ = Link.from_dict(described["link"])
+    head.take_weights(folder)
+    return head
 
 
 def _write_skops(part: Any, file: Path) -> None:

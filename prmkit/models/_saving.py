@@ -6,7 +6,7 @@ import json
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from numbers import Integral
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
 
@@ -56,7 +56,7 @@ def save_classifier(classifier: Any, path: str | Path) -> None:
             "default_head": classifier.head is None,
             "featurizer_name": classifier.featurizer if isinstance(classifier.featurizer, str) else None,
             **parts,
-            "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
+            "files": {name: sha256_of(folder / name) for name in _files(folder)},
             "versions": {name: _version(name) for name in ("prmkit", "numpy", "scikit-learn", "torch")},
         }
         (folder / _CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
@@ -112,7 +112,7 @@ def _check_replaceable(path: Path) -> None:
         written = set()
     if not written:
         raise FileExistsError(f"{path} exists and is no saved model: choose another folder")
-    foreign = sorted({file.name for file in path.iterdir()} - written)
+    foreign = sorted(set(_files(path)) - written)
     if foreign:
         raise FileExistsError(
             f"{path} also holds {foreign}, which saving over it would delete: move it or choose another folder"
@@ -137,12 +137,18 @@ def _read_config(path: Path) -> dict[str, Any]:
     if missing := sorted(_KEYS - config.keys()):
         raise ValueError(f"{file} is damaged (without {missing}): copy or save the model again")
     for name, digest in config["files"].items():
-        part = path / Path(name).name
+        part = path / PurePosixPath(name)
+        if ".." in part.parts or not part.is_relative_to(path):
+            raise ValueError(f"{file} names {name!r}, which lies outside the model")
         if not part.is_file():
             raise ValueError(f"{part} is missing: the saved model is incomplete; copy or save it again")
         if sha256_of(part) != digest:
             raise ValueError(f"{part} is damaged (its checksum differs): copy or save the model again")
     return config
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
 
 
 def _version(name: str) -> str | None:

@@ -1,0 +1,183 @@
+"""A model, its tokenizer and its scheme as one thing that answers steps."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prmkit.data._solution import Step, iter_solutions
+from prmkit.features._marking import MarkingScheme
+from prmkit.features._tokens import MarkedTokens, encode_prefix, token_records
+from prmkit.models._readout import Readout
+from prmkit.utils._quiet import quiet_loading
+
+
+@dataclass(frozen=True)
+class TokenScorer:
+    """What is needed to score: the weights, and how text becomes marked tokens.
+
+    Parameters
+    ----------
+    model, tokenizer
+        Of transformers.
+    scheme : MarkingScheme
+    readout : Readout
+    max_length : int or None
+        The most tokens of a row.
+    classes : tuple
+        Labels that the outputs stand for, worst first.
+    """
+
+    model: Any
+    tokenizer: Any
+    scheme: MarkingScheme
+    readout: Readout
+    max_length: int | None
+    classes: tuple[Any, ...]
+
+    def outputs(
+        self,
+        steps: Sequence[Step],
+        *,
+        too_long: str,
+        tokens_per_batch: int,
+        device: str | None,
+        show_progress: bool,
+    ) -> np.ndarray:
+        """Return the model's outputs for each step, in the order of the steps.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_steps,) for rewards, (n_steps, n_outputs) otherwise
+            NaN for steps that do not fit, with ``too_long="nan"``.
+
+        Raises
+        ------
+        ValueError
+            If steps do not fit and ``too_long`` is "drop" or "raise".
+        """
+        from prmkit.models._token_scoring import score_marked
+
+        rows, answers = self._rows(steps, too_long)
+        found = score_marked(
+            self.model,
+            rows,
+            self.readout,
+            pad_token_id=self.tokenizer.pad_token_id,
+            tokens_per_batch=tokens_per_batch,
+            device=device,
+            show_progress=show_progress,
+        )
+        out: np.ndarray | None = None
+        answered = np.zeros(len(steps), dtype=bool)
+        for output, (places, marks) in zip(found, answers, strict=True):
+            if out is None:
+                out = np.full((len(steps), *output.shape[1:]), np.nan, dtype=np.float32)
+            out[places] = output[marks]
+            answered[places] = True
+        lost = int((~answered).sum())
+        if lost and too_long != "nan":
+            raise ValueError(
+                f"{lost} of {len(steps)} steps lie beyond the {self.max_length} tokens that are read: raise "
+                "max_length if the model has room, or choose too_long='nan' (no score for these) or 'cut_problem'"
+            )
+        if lost:
+            warnings.warn(
+                f"{lost} of {len(steps)} steps lie beyond {self.max_length} tokens: NaN", stacklevel=3
+            )
+        if out is None:  # nothing fits: there is no output to take the shape from
+            raise ValueError(f"no step fits into {self.max_length} tokens: raise max_length")
+        return out
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Weights and configuration in place of the module, whose hooks cannot be pickled."""
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        model = state.pop("model")
+        if not hasattr(model, "save_pretrained"):
+            raise TypeError(
+                "a model of a published layout is pickled by its folder: store_weights_in_pickle=False"
+            )
+        return {**state, "kind": type(model), "config": model.config, "weights": model.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        kind, config, weights = (state.pop(name) for name in ("kind", "config", "weights"))
+        dtype = next(value.dtype for value in weights.values() if value.is_floating_point())
+        state["model"] = _rebuilt(kind, config, dtype, weights)
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
+    def _rows(self, steps: Sequence[Step], too_long: str) -> tuple[list[MarkedTokens], list[tuple[Any, Any]]]:
+        """Return rows of tokens, and for each the steps that it answers at which marks."""
+        if self.scheme.name != "prefix":
+            policy = "drop" if too_long == "nan" else too_long
+            records = token_records(self.tokenizer, steps, self.scheme, self.max_length, policy)
+            records = [record for record in records if len(record.rows)]
+            return records, [(record.rows, record.steps) for record in records]  # type: ignore[return-value]
+        if too_long == "cut_problem":
+            raise ValueError("too_long='cut_problem' is not for scheme='prefix': choose 'drop' or 'nan'")
+        rows, answers = [], []
+        for solution, places, indices in iter_solutions(steps):
+            for index in sorted(set(indices)):
+                ids = encode_prefix(self.tokenizer, solution, index + 1, self.scheme)
+                if self.max_length is not None and len(ids) > self.max_length:
+                    if too_long == "raise":
+                        raise ValueError(
+                            f"a row has {len(ids)} tokens, more than max_length={self.max_length}"
+                        )
+                    break  # later prefixes are longer still
+                rows.append(MarkedTokens(ids, np.array([len(ids) - 1]), np.zeros_like(ids)))
+                asked = np.array([place for place, t in zip(places, indices, strict=True) if t == index])
+                answers.append((asked, np.zeros(len(asked), dtype=int)))
+        return rows, answers
+
+
+def _rebuilt(kind: Any, config: Any, dtype: Any, weights: dict[str, Any]) -> Any:
+    import torch
+
+    with torch.random.fork_rng():  # initial weights are drawn, only to be overwritten
+        model = kind(config).to(dtype)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def save_scorer(scorer: TokenScorer, folder: Path, *, loss: str) -> None:
+    """Write model, tokenizer and description to a folder, in the layout of transformers.
+
+    Raises
+    ------
+    ValueError
+        If the model is one of a published layout that transformers has no class for.
+    """
+    from prmkit.models._model_files import ModelDescription, write_description
+
+    if not hasattr(scorer.model, "save_pretrained"):
+        raise ValueError(
+            "this model is in a published layout of its own, and its weights are not copied: keep its folder, and read "
+            "it with PRMClassifier.from_pretrained(folder, scheme=…)"
+        )
+    with quiet_loading():
+        scorer.model.save_pretrained(folder)
+    scorer.tokenizer.save_pretrained(folder)
+    description = ModelDescription.of(
+        scheme=scorer.scheme,
+        tokenizer=scorer.tokenizer,
+        readout=scorer.readout,
+        classes=scorer.classes,
+        loss=loss,
+        max_length=scorer.max_length,
+    )
+    write_description(folder, description)
+
+
+def loaded(head: Any) -> TokenScorer:
+    """Return a head's scorer, read from its folder where it is not in memory."""
+    if head._scorer is None:
+        from prmkit.models._pretrained import load_scorer
+
+        head._scorer = load_scorer(*head._origin)
+    return head._scorer

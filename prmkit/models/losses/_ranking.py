@@ -1,0 +1,214 @@
+"""The ranking losses of PQM: right steps above the start and above every wrong step."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from prmkit.models.losses._targets import check_options, mean_of, n_solutions, read_rewards
+
+# In place of a step outside a set: below any reward, yet finite, so that gradients are 0 and not NaN.
+_ABSENT = -1e30
+
+
+def rank_loss(
+    rewards: Tensor,
+    labels: Tensor,
+    zeta: float = 4.0,
+    *,
+    compatibility: Literal["readme"] | None = None,
+    epsilon: float = 0.0,
+) -> Tensor:
+    r"""PQM's practical ranking loss (Li and Li, arXiv:2410.11287, Eq. 10); macro mean over solutions.
+
+    With P the right and N the wrong steps of a solution, and a start state of reward 0 before the first:
+
+    .. math::
+        \ell_0 &= \log\bigl(1 + \sum_{j \in N} e^{r_j + \zeta}\bigr)
+            \quad\text{(counted where N is not empty)} \\
+        \ell_t &= \log\bigl(1 + \sum_{i \in P, i \le t} e^{r_i}
+            + \sum_{j \in N} e^{r_j + \zeta}\bigr) - r_t, \quad t \in P
+
+    A solution's loss is the mean of the terms it counts. Each step enters in log space.
+
+    Parameters
+    ----------
+    rewards : float tensor of shape (n_solutions, max_steps)
+        Raw outputs. Half precision is computed in float32.
+    labels : tensor of the same shape
+        1 right, 0 wrong, -100 for padding, anywhere.
+    zeta : float, default=4.0
+        Margin by which wrong steps are pushed down, at least 0.
+    compatibility : {None, "readme"}, default=None
+        "readme" is the formula of an early README of PQM: from the second position of the padded row
+        on, a right step stands twice in its own denominator.
+    epsilon : float, default=0.0
+        Added to every denominator; PQM's code has 1e-5 there.
+
+    Returns
+    -------
+    Tensor
+        A scalar. Solutions without a target are left out; 0 with zero gradient where all are.
+
+    Raises
+    ------
+    ValueError
+        For shapes that differ, labels other than 0, 1 and -100, or an option out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rewards, labels = torch.tensor([[0.25, 1.0, -2.0]]), torch.tensor([[1, 1, 0]])
+    >>> rank_loss(rewards, labels, zeta=2.0)
+    tensor(0.8081)
+    >>> rank_loss(rewards, labels, zeta=2.0, compatibility="readme")
+    tensor(0.9326)
+    """
+    total = rank_total(rewards, labels, zeta, compatibility=compatibility, epsilon=epsilon)
+    return mean_of(total, n_solutions(labels))
+
+
+def theory_rank_loss(
+    rewards: Tensor, labels: Tensor, zeta: float = 4.0, *, divisor: Literal["code", "single"] = "code"
+) -> Tensor:
+    r"""PQM's theoretical ranking loss (arXiv:2410.11287, Eq. 9); macro mean over solutions.
+
+    To the terms of :func:`rank_loss`, A in sum, it adds an order among the wrong steps, an earlier one
+    above a later one:
+
+    .. math:: B = \sum_{j \in N} \Bigl(\log \sum_{i \in N, i \ge j} e^{r_i} - r_j\Bigr)
+
+    Parameters
+    ----------
+    rewards, labels, zeta
+        As in :func:`rank_loss`.
+    divisor : {"code", "single"}, default="code"
+        For T steps with a target: "code" is A / (T + 1) + B / T, as PQM's program divides (without
+        that program's double count of right steps); "single" is (A + B) / T.
+
+    Returns
+    -------
+    Tensor
+        A scalar. Solutions without a target are left out; 0 with zero gradient where all are.
+
+    Raises
+    ------
+    ValueError
+        As :func:`rank_loss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rewards, labels = torch.tensor([[0.5, -0.5, 0.0, -1.0]]), torch.tensor([[1, 0, 1, 0]])
+    >>> theory_rank_loss(rewards, labels, zeta=1.0)
+    tensor(0.9789)
+    """
+    total = theory_rank_total(rewards, labels, zeta, divisor=divisor)
+    return mean_of(total, n_solutions(labels))
+
+
+def ablate_rank_loss(rewards: Tensor, labels: Tensor) -> Tensor:
+    """PQM's ablation (arXiv:2410.11287, Eq. 12): of the wrong steps only the first, without a margin.
+
+    :func:`rank_loss` with zeta = 0 and the first wrong step as the only member of N; later wrong steps
+    have no influence. Macro mean over solutions. (PQM's program takes the step at index "number of right
+    steps", which is the first wrong one only where no right step follows.)
+
+    Parameters
+    ----------
+    rewards, labels
+        As in :func:`rank_loss`.
+
+    Returns
+    -------
+    Tensor
+        A scalar. Solutions without a target are left out; 0 with zero gradient where all are.
+
+    Raises
+    ------
+    ValueError
+        For shapes that differ or labels other than 0, 1 and -100.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rewards, labels = torch.tensor([[0.5, -0.5, 0.0, -1.0]]), torch.tensor([[1, 0, 1, 0]])
+    >>> ablate_rank_loss(rewards, labels)
+    tensor(0.8675)
+    """
+    return mean_of(ablate_rank_total(rewards, labels), n_solutions(labels))
+
+
+def rank_total(
+    rewards: Tensor,
+    labels: Tensor,
+    zeta: float = 4.0,
+    *,
+    compatibility: str | None = None,
+    epsilon: float = 0.0,
+) -> Tensor:
+    """Sum of the solutions' means."""
+    check_options(zeta=zeta, compatibility=compatibility, epsilon=epsilon)
+    rewards, _ = read_rewards(rewards, labels, soft=False)
+    right, wrong = labels == 1, labels == 0
+    raised = torch.where(wrong, rewards + zeta, rewards)
+    terms = _terms(raised, right, wrong, epsilon=epsilon, own_twice=compatibility == "readme")
+    return _ratio(terms, right.sum(-1) + wrong.any(-1)).sum()
+
+
+def theory_rank_total(rewards: Tensor, labels: Tensor, zeta: float = 4.0, *, divisor: str = "code") -> Tensor:
+    """Sum of the solutions' losses."""
+    check_options(zeta=zeta, divisor=divisor)
+    rewards, valid = read_rewards(rewards, labels, soft=False)
+    right, wrong = labels == 1, labels == 0
+    n_valid = valid.sum(-1)
+    raised = torch.where(wrong, rewards + zeta, rewards)
+    above = _ratio(_terms(raised, right, wrong), n_valid + (divisor == "code"))
+    # Read from the end, the wrong steps after j are those before it; n_j is a softplus as l_t is.
+    members = torch.where(wrong, rewards, _ABSENT).flip(-1)
+    later = _sums_before(pad(members, (1, 0), value=_ABSENT)).flip(-1)
+    steps = torch.logaddexp(later - rewards, torch.zeros_like(rewards))
+    among = torch.where(wrong, steps, 0.0).sum(-1)
+    return (above + _ratio(among, n_valid)).sum()
+
+
+def ablate_rank_total(rewards: Tensor, labels: Tensor) -> Tensor:
+    """Sum of the solutions' means."""
+    rewards, _ = read_rewards(rewards, labels, soft=False)
+    right, wrong = labels == 1, labels == 0
+    first = wrong & (wrong.cumsum(-1) == 1)
+    return _ratio(_terms(rewards, right, first), right.sum(-1) + wrong.any(-1)).sum()
+
+
+def _terms(
+    rewards: Tensor, right: Tensor, wrong: Tensor, *, epsilon: float = 0.0, own_twice: bool = False
+) -> Tensor:
+    """Return l_0 (where a step is wrong) plus the l_t of the right steps, of the shape of the solutions.
+
+    A denominator is that of the members before t plus e^(r_t) itself, so l_t is the softplus of
+    log(members before) - r_t: no difference of nearly equal numbers, and never below 0.
+    """
+    # The start state (e^0) and epsilon stand in every denominator, as one member.
+    start = rewards.new_tensor(math.log1p(epsilon))
+    shifted = torch.where(wrong, rewards, _ABSENT)
+    base = torch.logaddexp(torch.logsumexp(pad(shifted, (1, 0), value=_ABSENT), -1), start)
+    members = torch.where(right, rewards, _ABSENT)
+    before = _sums_before(torch.cat([base.unsqueeze(-1), members], -1))
+    own = torch.ones_like(rewards)
+    if own_twice:
+        own[..., 1:] = 2.0
+    steps = torch.logaddexp(before - rewards, own.log())
+    return torch.where(right, steps, 0.0).sum(-1) + torch.where(wrong.any(-1), base, 0.0)
+
+
+def _sums_before(members: Tensor) -> Tensor:
+    """Log-sum-exp of the members before each position but the first, in one pass."""
+    return torch.logcumsumexp(members, -1)[..., :-1]
+
+
+def _ratio(terms: Tensor, count: Tensor) -> Tensor:
+    return terms / count.clamp(min=1)
