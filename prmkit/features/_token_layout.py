@@ -70,17 +70,23 @@ class SolutionEncoder:
         tokens = self._start() + self._ids(written.opening)
         sizes, positions = [len(tokens)], []
         for before, step, _ in written.steps:
-            tokens += self._ids(before) + self._ids(step) + self._marker_ids
+            closed = self._ids(step) + self._marker_ids
+            if not closed:
+                raise ValueError(
+                    f"step {len(positions)} ({step!r}) has no token, and marker='' adds none: there is nowhere to read "
+                    "its score. Leave the step out, or choose another marker"
+                )
+            tokens += self._ids(before) + closed
             sizes.append(len(tokens) - sum(sizes))
             positions.append(len(tokens) - 1)
         return _marked(tokens, positions, sizes)
 
     def encode_row(self, solution: Solution, n_steps: int) -> MarkedTokens:
         """Encode one row of the prefix scheme; its last token counts as the position."""
-        first, last = (getattr(self.tokenizer, name, None) for name in ("cls_token_id", "sep_token_id"))
-        if self._writer.joint or first is None or last is None:
+        if (brackets := self._brackets()) is None:
             marked = self.encode(solution, n_steps)
             return MarkedTokens(marked.input_ids, marked.step_positions[-1:], marked.blocks)
+        first, last = brackets
         written = self._writer.write(solution, n_steps)
         opening = self._ids(written.opening)
         tokens = [first, *opening, last] if opening else [first]
@@ -166,6 +172,11 @@ class SolutionEncoder:
         ids = np.array(encoded["input_ids"][:end], dtype=np.int64)
         return ids, np.array(encoded["offset_mapping"][:end]).reshape(-1, 2), n_added
 
+    def _brackets(self) -> tuple[int, int] | None:
+        """CLS and SEP, where rows of the prefix scheme stand between them."""
+        first, last = (getattr(self.tokenizer, name, None) for name in ("cls_token_id", "sep_token_id"))
+        return None if self._writer.joint or first is None or last is None else (first, last)
+
     def _start(self) -> list[int]:
         start = self.tokenizer.bos_token_id
         return [] if start is None or self._writer.own_bos else [start]
@@ -175,6 +186,8 @@ class SolutionEncoder:
 
     def _read_marker(self) -> list[int]:
         """The marker's tokens on its own, checked."""
+        if self.scheme.name == "separator" and self.scheme.marker == "":
+            return []  # asked for: a step is read at its own last token
         marker, separator = self._writer.marker, getattr(self.tokenizer, "sep_token", None)
         ids, instead = self._ids(marker), f"choose one that has, such as {separator or ' #'!r}"
         if not ids:

@@ -86,6 +86,16 @@ def encode_solution(tokenizer: Any, solution: Solution, n_steps: int, scheme: Ma
     ValueError
         If the marker has no token, merges with the text beside it, or tokenises differently in context; if a chat
         template rewrites earlier turns; if the tokenizer lacks what the scheme names.
+
+    Examples
+    --------
+    >>> from transformers import AutoTokenizer
+    >>> from prmkit.features._model_path import resolve_model
+    >>> tokenizer = AutoTokenizer.from_pretrained(resolve_model("all-MiniLM-L6-v2"))
+    >>> solution = Solution("2 + 3?", ["It is 5.", ""])
+    >>> marked = encode_solution(tokenizer, solution, 2, MarkingScheme(marker=" #"))
+    >>> tokenizer.decode(marked.input_ids), marked.step_positions
+    ('2 + 3? it is 5. # #', array([8, 9]))
     """
     return SolutionEncoder(tokenizer, scheme).encode(solution, n_steps)
 

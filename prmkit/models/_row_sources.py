@@ -83,6 +83,9 @@ def stepwise_rows(
         if missing:
             raise ValueError(f"row {i} lacks {', '.join(missing)}, expected {', '.join(STEPWISE)}")
         check_lengths(row["completions"], row["labels"], f"row {i}")
+        for text in (row["prompt"], *row["completions"]):
+            if not isinstance(text, str):  # the column type would turn 5 into "5"
+                raise TypeError(f"row {i}: a text is {type(text).__name__} ({text!r:.40}), expected str")
         columns["prompt"].append(row["prompt"])
         columns["completions"].append(list(row["completions"]))
         columns["labels"].append(label_codes(row["labels"], classes, f"row {i}"))

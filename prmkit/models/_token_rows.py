@@ -152,6 +152,8 @@ def training_rows(
         else:
             dataset = stepwise_rows(dataset, rule.classes)
             rule = rule.on_codes()
+    if not len(dataset):
+        raise ValueError("the data set has no rows, expected one or more solutions")
     rows = dataset.with_format(None).map(
         rule.counted_rows,
         with_indices=True,

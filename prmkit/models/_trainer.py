@@ -237,6 +237,7 @@ class PRMTrainer(Trainer):
             row_lengths(dataset),
             args.tokens_per_batch,
             seed=args.seed if args.data_seed is None else args.data_seed,
+            batches_per_step=args.world_size * args.gradient_accumulation_steps,
             n_processes=args.world_size,
             process=args.process_index,
         )
@@ -252,6 +253,7 @@ class PRMTrainer(Trainer):
         shard: Any = getattr(prepared, "batch_sampler", None)
         if getattr(shard, "batch_sampler", None) is sampler:  # it knows its process: do not divide again
             shard.num_processes, shard.process_index = 1, 0
+            shard.set_epoch = sampler.set_epoch  # a resumed run asks the wrapper
         return prepared
 
     def create_model_card(  # type: ignore[override]

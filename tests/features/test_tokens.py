@@ -186,6 +186,17 @@ class TestRule:
         opening, first = 3, positions[0] - 2
         assert marked.blocks.tolist() == [0] * opening + [1] * first + [2] * (len(ids) - opening - first)
 
+    def test_a_stand_in_with_the_attributes_of_a_tokenizer(self):
+        from unittest.mock import MagicMock
+
+        from transformers import PreTrainedTokenizerBase
+
+        tokenizer = MagicMock(spec=PreTrainedTokenizerBase)
+        tokenizer.bos_token_id = 1
+        tokenizer.side_effect = Prescribed()
+        marked = encode_solution(tokenizer, Solution("P", ["S1", "S2"]), 2, MarkingScheme())
+        assert marked.input_ids.tolist() == [1, 10, 11, 20, 21, 22, 9, 30, 9]
+
     def test_without_bos_and_with_an_empty_step(self):
         tokenizer = Prescribed()
         tokenizer.bos_token_id = None
@@ -251,7 +262,7 @@ class TestPrefixProperty:
             assert text.count("ки") == t + 1
         assert_prefix_property(tokenizer, Solution("ки?", ["ки ки", "a ", "\n", "é\u0301"]), scheme)
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def test_any_text(self, tokenizers, data):
         """Braces, line breaks, emoji, markers and special tokens in a text move no position and add none."""
@@ -441,10 +452,17 @@ class TestPrepare:
             ValueError, match=r"separator '😀' is unknown to this tokenizer.*such as '\[SEP\]'"
         ):
             prepare_tokenizer(tokenizers["WordPiece"], MarkingScheme(marker="😀"))
-        with pytest.raises(ValueError, match="separator '' has no token"):
-            prepare_tokenizer(tokenizers["bytes"], MarkingScheme(marker=""))
+        with pytest.raises(ValueError, match="separator ' ' has no token"):
+            prepare_tokenizer(tokenizers["WordPiece"], MarkingScheme(marker=" "))
         with pytest.raises(ValueError, match=r"no BOS token: leave \{bos\} out"):
             prepare_tokenizer(tokenizers["bytes"], MarkingScheme(opening="{bos}{problem}"))
+
+    def test_an_empty_marker_reads_steps_at_their_own_last_token(self, tokenizers):
+        tokenizer = ready(tokenizers["bytes"], MarkingScheme(marker=""))
+        marked = encode_solution(tokenizer, Solution("p", ["a b", "c"]), 2, MarkingScheme(marker=""))
+        assert marked.step_positions.tolist() == [np.flatnonzero(marked.blocks == t)[-1] for t in (1, 2)]
+        with pytest.raises(ValueError, match="nowhere to read"):
+            encode_solution(tokenizer, Solution("p", ["a", ""]), 2, MarkingScheme(marker=""))
 
     def test_fingerprints_tell_tokenizers_and_schemes_apart(self, tokenizers, make_tokenizer):
         schemes = [*APART.values(), *JOINT.values()]

@@ -174,24 +174,29 @@ def loader_of(lengths, n_processes, process):
     return prepared, sampler
 
 
+def start_epoch(loader, epoch):
+    """Tell a loader the epoch the way transformers' trainer does."""
+    loader.set_epoch(epoch)
+    inner = getattr(loader.batch_sampler, "batch_sampler", None)
+    if hasattr(inner, "set_epoch"):
+        inner.set_epoch(epoch)
+    return list(loader)
+
+
 @pytest.mark.parametrize("n_processes", [1, 2])
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_resuming_skips_batches_of_the_right_epoch(n_processes, epoch):
     from accelerate import skip_first_batches
 
     lengths = lengths_like_real(40, seed=1) % 50 + 5
-    whole, _ = loader_of(lengths, n_processes, n_processes - 1)
-    whole.set_epoch(epoch)
-    batches = list(whole)
+    whole, sampler = loader_of(lengths, n_processes, n_processes - 1)
+    batches = start_epoch(whole, epoch)
+    sampler.set_epoch(epoch)
+    assert batches == list(sampler)
     assert len(batches) == len(whole)
-
     fresh, _ = loader_of(lengths, n_processes, n_processes - 1)
     resumed = skip_first_batches(fresh, 3)
-    resumed.set_epoch(epoch)
-    inner = getattr(resumed.batch_sampler, "batch_sampler", None)
-    if hasattr(inner, "set_epoch"):  # as the trainer of transformers does
-        inner.set_epoch(epoch)
-    assert list(resumed) == batches[3:]
+    assert start_epoch(resumed, epoch) == batches[3:]
     assert len(resumed) == len(batches) - 3
 
 

@@ -390,8 +390,14 @@ def test_what_is_no_data_set_is_refused(tokenizer):
         rows_of(StepDataset(flatten([Solution("p", ["a"])]), [1]).to_hf(), tokenizer)
     with pytest.raises(ValueError, match="row 1 lacks labels"):
         rows_of([ROW, {"prompt": "p", "completions": ["a"]}], tokenizer)
-    with pytest.raises(TypeError, match=r"row 0: steps\[1\] is NoneType"):
+    with pytest.raises(TypeError, match="row 0: a text is NoneType"):
         rows_of([{**ROW, "completions": ["a", None]}], tokenizer)
+    with pytest.raises(TypeError, match="row 0: a text is int"):
+        rows_of([{**ROW, "prompt": 5}], tokenizer)
+    with pytest.raises(TypeError, match=r"row 0: steps\[1\] is NoneType"):
+        rows_of(datasets.Dataset.from_list([{**ROW, "completions": ["a", None]}]), tokenizer)
+    with pytest.raises(ValueError, match="has no rows"):
+        rows_of(datasets.Dataset.from_list([ROW]).select([]), tokenizer)
 
 
 # ---- pre-tokenised rows
