@@ -25,7 +25,8 @@ class MarkingScheme:
     marker : str or None, default=None
         What closes a step. None: a line break, or the tokenizer's own separator where it drops white space, as
         BERT's does. With ``"special_token"`` None stands for ``"[PRM]"``. ``"{pad}"`` is the tokenizer's pad token.
-        With ``chat="turns"`` the marker is ``""``: the score is read where the verdict would be written.
+        With ``chat="turns"`` the marker is ``""``: the score is read where the verdict would be written. So it may
+        be with ``"separator"``, not joint: a step is read at its own last token, and must have one.
     reward_tokens : tuple of str or None
         One text per class, worst first, each a single token in context. Only for ``"reward_tokens"``.
     opening : str

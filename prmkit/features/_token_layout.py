@@ -68,7 +68,8 @@ class SolutionEncoder:
             return self._encode_at_once(solution, n_steps)
         written = self._writer.write(solution, n_steps)
         tokens = self._start() + self._ids(written.opening)
-        sizes, positions = [len(tokens)], []
+        sizes = [len(tokens)]
+        positions: list[int] = []
         for before, step, _ in written.steps:
             closed = self._ids(step) + self._marker_ids
             if not closed:
@@ -110,10 +111,7 @@ class SolutionEncoder:
         if self._writer.joint:
             _, offsets, n_added = self._read("".join(written.pieces))
         else:
-            prefix = (
-                self.scheme.name == "prefix" and getattr(self.tokenizer, "cls_token_id", None) is not None
-            )
-            n_added = 1 if prefix else len(self._start())
+            n_added = 1 if self.scheme.name == "prefix" and self._brackets() else len(self._start())
             if (start, end) == (0, len(written.opening)):
                 return slice(n_added, n_added + len(self._ids(written.opening)))
             if getattr(self.tokenizer, "is_fast", None) is not True:
@@ -166,9 +164,8 @@ class SolutionEncoder:
             verbose=False,
         )
         own = np.flatnonzero(np.array(encoded["special_tokens_mask"]) == 0)
-        n_added, end = (
-            (int(own[0]), int(own[-1]) + 1) if len(own) else (0, 0)
-        )  # no EOS after an unfinished text
+        # No EOS after an unfinished text.
+        n_added, end = (int(own[0]), int(own[-1]) + 1) if len(own) else (0, 0)
         ids = np.array(encoded["input_ids"][:end], dtype=np.int64)
         return ids, np.array(encoded["offset_mapping"][:end]).reshape(-1, 2), n_added
 
@@ -186,7 +183,7 @@ class SolutionEncoder:
 
     def _read_marker(self) -> list[int]:
         """The marker's tokens on its own, checked."""
-        if self.scheme.name == "separator" and self.scheme.marker == "":
+        if self.scheme.name == "separator" and self.scheme.marker == "" and not self._writer.joint:
             return []  # asked for: a step is read at its own last token
         marker, separator = self._writer.marker, getattr(self.tokenizer, "sep_token", None)
         ids, instead = self._ids(marker), f"choose one that has, such as {separator or ' #'!r}"

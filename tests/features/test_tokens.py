@@ -463,6 +463,9 @@ class TestPrepare:
         assert marked.step_positions.tolist() == [np.flatnonzero(marked.blocks == t)[-1] for t in (1, 2)]
         with pytest.raises(ValueError, match="nowhere to read"):
             encode_solution(tokenizer, Solution("p", ["a", ""]), 2, MarkingScheme(marker=""))
+        for scheme in (MarkingScheme(marker="", joint=True), MarkingScheme("special_token", marker="")):
+            with pytest.raises(ValueError, match="separator '' has no token"):
+                encode_solution(tokenizer, SOLUTION, 1, scheme)
 
     def test_fingerprints_tell_tokenizers_and_schemes_apart(self, tokenizers, make_tokenizer):
         schemes = [*APART.values(), *JOINT.values()]
