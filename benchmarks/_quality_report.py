@@ -136,9 +136,13 @@ def signed(difference: Interval) -> str:
     return f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
-def markdown(shown: dict[str, list[dict[str, Any]]], notes: list[str]) -> str:
+def markdown(
+    shown: dict[str, list[dict[str, Any]]],
+    notes: list[str],
+    title: str = "Quality of the default model beside its baselines",
+) -> str:
     """The same tables as a page; ``notes`` say where they come from."""
-    lines = ["# Quality of the default model beside its baselines", "", *notes]
+    lines = [f"# {title}", "", *notes]
     for title, rows in shown.items():
         lines += ["", f"## {title}", ""]
         if not rows:

@@ -19,6 +19,7 @@ from prmkit.data._solution import Solution, as_steps, problem_groups, refuse_ste
 from prmkit.features import StepSequences
 from prmkit.metrics import ScoredSolution, score_solutions
 from prmkit.models import TokenPRM
+from prmkit.models._decision import most_probable
 from prmkit.models._pairing import make_featurizer, make_head
 from prmkit.utils._sklearn import (
     HasMethods,
@@ -144,9 +145,7 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : as in ``fit``
-        groups : array-like of shape (n_steps,), optional
-            As in ``fit``.
+        X, groups : as in ``fit``
 
         Returns
         -------
@@ -154,11 +153,8 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
             Columns in the order of ``classes_``.
         """
         check_is_fitted(self)
-        X = (
-            validate_data(self, X, reset=False)
-            if self._precomputed
-            else self._check_steps(X, None, groups)[0]
-        )
+        numeric = self._precomputed
+        X = validate_data(self, X, reset=False) if numeric else self._check_steps(X, None, groups)[0]
         if self.featurizer_ is None and groups is None:
             return self.head_.predict_proba(X)
         if getattr(self.head_, "reads_sequences", False):
@@ -173,7 +169,7 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         """
         proba = self.predict_proba(X, groups)
         weights = getattr(self.head_, "decision_weights_", 1.0)
-        return self.classes_[(proba * weights).argmax(axis=1)]
+        return most_probable(self.classes_, proba * weights)
 
     def predict_log_proba(self, X, groups=None) -> np.ndarray:
         """Logarithm of ``predict_proba``, cut at the smallest positive number."""
@@ -238,6 +234,9 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
     ) -> PRMClassifier:
         """Take an existing PRM as it is: fitted, ready to score. Runs no code from it.
 
+        Of a raw reward trained to rank, PQM's or by the ranking losses, the probability is its sigmoid, by convention
+        only: calibrate it. ``clf.head_.reward(X)`` is the reward itself.
+
         Parameters
         ----------
         name_or_path : str or path
@@ -247,13 +246,13 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         classes : sequence, optional
             Labels for its outputs, worst first, in place of its own.
         **options
-            ``dtype`` of the weights (by default the checkpoint's), and parameters of
-            :class:`~prmkit.models.TokenPRM`: ``max_length``, ``too_long``, ``device``.
+            ``dtype`` of the weights (the checkpoint's), and ``max_length``, ``too_long``, ``device`` and other
+            parameters of :class:`~prmkit.models.TokenPRM`.
 
         Raises
         ------
-        OSError, ValueError
-            If there is no such model, or its weights are of another layout or pickled.
+        OSError, TypeError, ValueError
+            For no such model, another layout, pickled weights, unknown options.
         """
         head = TokenPRM.from_pretrained(name_or_path, scheme, classes=classes, **options)
         classifier = cls("tokens", clone(head), label_order=head.label_order)

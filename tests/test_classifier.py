@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
@@ -19,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from prmkit import PRMClassifier, PRMFeaturizer, Solution, StratifiedProblemKFold, flatten
 from prmkit.data import ProblemShuffleSplit, make_arithmetic_solutions, ratings_to_names
 from prmkit.features import StepStatistics
-from prmkit.models import StepMLP, StepTransformer
+from prmkit.models import StepMLP, StepTransformer, TokenPRM
 from prmkit.uncertainty import score_solutions
 
 
@@ -185,6 +186,94 @@ class TestScikitLearn:
         rows = np.concatenate([np.flatnonzero(groups == g) for g in order])
         np.testing.assert_allclose(clf.predict_proba(X[rows], groups=groups[rows]), together[rows], atol=1e-6)
         assert np.abs(clf.predict_proba(X) - together).max() > 1e-4, "the steps before matter"
+
+
+class TestTokens:
+    """The classifier over a fine-tuned model; the model itself is tested in models/test_token_prm.py."""
+
+    TINY = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+
+    def head(self, **params):
+        return TokenPRM(
+            initialization="random", backbone_options=self.TINY, max_epochs=1, show_progress=False, **params
+        )
+
+    @pytest.fixture(scope="class")
+    def tokens(self, data):
+        return PRMClassifier("tokens", self.head(), random_state=0).fit(data.X, data.y)
+
+    def test_fit_predict_score(self, data, tokens):
+        proba = tokens.predict_proba(data.X)
+        assert tokens.classes_.tolist() == [-1, 0, 1]
+        assert tokens.label_order_ == (-1, 0, 1)
+        assert tokens.featurizer_ is None
+        np.testing.assert_allclose(proba.sum(axis=1), 1)
+        np.testing.assert_array_equal(tokens.predict(data.X), tokens.classes_[proba.argmax(axis=1)])
+        scored = tokens.score_solutions(data.solutions[:2])
+        np.testing.assert_allclose(scored[0].risks, proba[: data.solutions[0].n_steps, 0], atol=1e-6)
+
+    def test_head_left_to_the_classifier(self, data):
+        from prmkit.models._pairing import make_featurizer, make_head
+
+        head = make_head("tokens", None, ["bad", "good"])
+        assert isinstance(head, TokenPRM)
+        assert head.label_order == ["bad", "good"]
+        assert make_featurizer("tokens", head) is None
+
+    def test_random_state_and_label_order_reach_the_head(self, data):
+        y = np.where(data.y == -1, "zz", "aa")
+        clf = PRMClassifier("tokens", self.head(loss="bce"), label_order=["zz", "aa"], random_state=3)
+        one, two = (clone(clf).fit(data.X, y) for _ in range(2))
+        assert one.head_.label_order == ["zz", "aa"]
+        assert one.head.label_order is None
+        np.testing.assert_array_equal(one.predict_proba(data.X), two.predict_proba(data.X))
+        own = PRMClassifier("tokens", self.head(label_order=["zz", "aa"]), label_order=["zz", "mm", "aa"])
+        assert own.fit(data.X, y).head_.label_order == ["zz", "aa"]
+
+    @pytest.mark.parametrize(
+        ("featurizer", "head", "words"),
+        [
+            ("tokens", LogisticRegression(), "go together"),
+            ("embeddings", TokenPRM(), "go together"),
+            (PRMFeaturizer(), TokenPRM(), "go together"),
+            (StepStatistics(), TokenPRM(), "go together"),
+            (PRMFeaturizer(kind="tokens"), None, "pass featurizer='tokens'"),
+            (PRMFeaturizer(kind="tokens"), TokenPRM(), "pass featurizer='tokens'"),
+        ],
+    )
+    def test_wrong_pairs(self, data, featurizer, head, words):
+        with pytest.raises(ValueError, match=words):
+            PRMClassifier(featurizer, head).fit(data.X, data.y)
+
+    def test_weights_and_groups_are_refused(self, data, tokens):
+        clf = PRMClassifier("tokens", self.head())
+        with pytest.raises(ValueError, match="TokenPRM takes no sample_weight"):
+            clf.fit(data.X, data.y, sample_weight=np.ones(len(data.X)))
+        with pytest.raises(ValueError, match="groups is for featurizer='precomputed'"):
+            clf.fit(data.X, data.y, groups=data.groups)
+        with pytest.raises(ValueError, match="groups is for featurizer='precomputed'"):
+            tokens.predict_proba(data.X, groups=data.groups)
+
+    def test_search_reaches_the_head(self, data):
+        clf = PRMClassifier("tokens", self.head(), random_state=0)
+        grid = GridSearchCV(
+            clf,
+            {"head__learning_rate": [1e-4, 1e-2]},
+            cv=StratifiedProblemKFold(2),
+            scoring="neg_log_loss",
+            refit=False,
+        ).fit(data.X, data.y)
+        assert len(set(grid.cv_results_["mean_test_score"])) == 2
+
+    def test_calibration_of_a_fitted_one_and_pipeline(self, data, tokens):
+        calibrated = CalibratedClassifierCV(FrozenEstimator(tokens)).fit(data.X, data.y)
+        assert score_solutions(calibrated, data.solutions[:2])[0].proba.shape[1] == 3
+        pipe = make_pipeline("passthrough", clone(tokens)).fit(data.X, data.y)
+        np.testing.assert_array_equal(pipe.predict_proba(data.X), tokens.predict_proba(data.X))
+
+    def test_pickle(self, data, tokens):
+        again = pickle.loads(pickle.dumps(tokens))
+        np.testing.assert_array_equal(again.predict_proba(data.X), tokens.predict_proba(data.X))
 
 
 class TestLabels:
@@ -372,7 +461,3 @@ class TestBadInput:
     def test_groups_are_for_precomputed_features(self, data):
         with pytest.raises(ValueError, match="already knows its solution"):
             quick().fit(data.X, data.y, groups=data.groups)
-
-    def test_tokens_need_a_head_that_reads_them(self):
-        with pytest.raises(ValueError, match="head that reads tokens"):
-            PRMClassifier("tokens", LogisticRegression()).fit(["a", "b"], [1, -1])

@@ -29,6 +29,22 @@ def test_numbered_scripts(script, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_learn_what_one_does(tmp_path):
+    script = str(ROOT / "examples" / "07_accelerate_launch.py")
+    alone = run(script, cwd=tmp_path)
+    launched = run("-m", "torch.distributed.run", "--nproc_per_node", "2", script, cwd=tmp_path)
+    losses = [
+        [float(loss) for loss in re.search(r"losses \[(.*)\]", out)[1].split(",")]
+        for out in (alone, launched)
+    ]
+    assert "1 process(es)" in alone
+    assert launched.count("process(es)") == 1
+    assert "2 process(es)" in launched
+    assert losses[0] == pytest.approx(losses[1], abs=0.01)
+    assert len(losses[0]) > 4
+
+
+@pytest.mark.slow
 def test_main_job(tmp_path):
     out = run("-m", "prmkit.examples", "--out", "out", cwd=tmp_path)
     for stage in ("1. Read", "2. Keep", "3. Cross-validate", "4. Fit", "5. Score", "6. Save", "Done"):

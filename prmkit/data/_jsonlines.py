@@ -72,7 +72,7 @@ def iter_json_lines(
 
 def _iter_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     number = 0
-    with _open(path) as file:
+    with open_unzipped(path) as file:
         try:
             for line in file:
                 number += 1
@@ -86,7 +86,8 @@ def _iter_lines(path: Path) -> Iterator[tuple[int, bytes]]:
             ) from None
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_unzipped(path: Path) -> IO[bytes]:
+    """Open a file for reading; gzip is recognised by its content."""
     with path.open("rb") as file:
         is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
     return gzip.open(path, "rb") if is_gzip else path.open("rb")  # type: ignore[return-value]

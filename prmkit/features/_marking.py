@@ -46,6 +46,8 @@ class MarkingScheme:
         ``"turns"``: each step is a message of the user, answered by the best reward token.
     system : str or None
         The system message of the chat.
+    max_problem_length : int or None
+        A longer problem loses its beginning. The cut is the same however many steps follow, so nothing looks ahead.
 
     Raises
     ------
@@ -67,6 +69,7 @@ class MarkingScheme:
     joint: bool = False
     chat: str | None = None
     system: str | None = None
+    max_problem_length: int | None = None
 
     def __post_init__(self) -> None:
         if self.reward_tokens is not None:
@@ -97,6 +100,8 @@ class MarkingScheme:
             yield f"opening={self.opening!r}: {{bos}} at most once, and never in a chat, whose template places it"
         if self.system is not None and self.chat is None:
             yield "a system message without a chat: choose chat='answer' or chat='turns', or leave it out"
+        if self.max_problem_length is not None and self.max_problem_length < 1:
+            yield f"max_problem_length={self.max_problem_length}, expected at least 1, or None"
         if self.chat == "turns" and (self.name != "reward_tokens" or self.marker or self.between):
             yield "chat='turns' goes with name='reward_tokens', marker='' and between='': the template parts the turns"
 

@@ -64,8 +64,10 @@ class SolutionEncoder:
 
     def encode(self, solution: Solution, n_steps: int) -> MarkedTokens:
         """Encode the problem and the first ``n_steps`` steps."""
-        if self._writer.joint:
-            return self._encode_at_once(solution, n_steps)
+        marked = (self._encode_at_once if self._writer.joint else self._encode_apart)(solution, n_steps)
+        return self._without_beginning(marked, solution, n_steps)
+
+    def _encode_apart(self, solution: Solution, n_steps: int) -> MarkedTokens:
         written = self._writer.write(solution, n_steps)
         tokens = self._start() + self._ids(written.opening)
         sizes = [len(tokens)]
@@ -96,7 +98,19 @@ class SolutionEncoder:
             closing = [last] if t == len(written.steps) - 1 else self._marker_ids
             tokens += self._ids(before) + self._ids(step) + closing
             sizes.append(len(tokens) - sum(sizes))
-        return _marked(tokens, [len(tokens) - 1], sizes)
+        return self._without_beginning(_marked(tokens, [len(tokens) - 1], sizes), solution, n_steps)
+
+    def _without_beginning(self, marked: MarkedTokens, solution: Solution, n_steps: int) -> MarkedTokens:
+        """Cut the problem on the left, to the length that the scheme allows."""
+        limit = self.scheme.max_problem_length
+        if limit is None or (marked.blocks == 0).sum() <= limit:
+            return marked
+        problem = self.problem_tokens(solution, n_steps)
+        excess = max(0, problem.stop - problem.start - limit)
+        cut = np.s_[problem.start : problem.start + excess]
+        return MarkedTokens(
+            np.delete(marked.input_ids, cut), marked.step_positions - excess, np.delete(marked.blocks, cut)
+        )
 
     def problem_tokens(self, solution: Solution, n_steps: int) -> slice:
         """Return which tokens come from the problem alone.
@@ -115,7 +129,7 @@ class SolutionEncoder:
             if (start, end) == (0, len(written.opening)):
                 return slice(n_added, n_added + len(self._ids(written.opening)))
             if getattr(self.tokenizer, "is_fast", None) is not True:
-                raise ValueError("too_long='cut_problem' with this opening needs a fast tokenizer: load one")
+                raise ValueError("max_problem_length with this opening needs a fast tokenizer: load one")
             inside = self.tokenizer(written.opening, add_special_tokens=False, return_offsets_mapping=True)
             offsets = np.array([(0, 0)] * n_added + inside["offset_mapping"]).reshape(-1, 2)
         own = (offsets[:, 0] >= start) & (offsets[:, 1] <= end) & (np.arange(len(offsets)) >= n_added)

@@ -27,7 +27,7 @@ __all__ = [
     "token_records",
 ]
 
-TOO_LONG = ("raise", "drop", "cut_problem")
+TOO_LONG = ("raise", "drop", "nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,21 +181,19 @@ def token_records(
     scheme : MarkingScheme
     max_length : int or None
         Tokens that a record may have; None: any number.
-    too_long : {"raise", "drop", "cut_problem"}, default="raise"
-        What becomes of a longer one: an error; its trailing steps left out whole; or tokens of the problem left
-        out, from the left, so that what is read of it depends on how many steps are asked for. A step is never cut.
+    too_long : {"raise", "drop", "nan"}, default="raise"
+        What becomes of a longer one: an error; its trailing steps left out whole; with ``"nan"`` the same, and all of
+        it where the problem itself is longer. A step is never cut.
 
     Returns
     -------
     list of TokenRecord
-        Rows that no record holds were dropped: with ``"drop"`` a solution of which nothing asked for fits has no
-        record.
+        Rows that no record holds were dropped: a solution of which nothing asked for fits has no record.
 
     Raises
     ------
     ValueError
-        If a solution does not fit in ``max_length`` tokens: with ``"drop"`` only if its problem does not, with
-        ``"cut_problem"`` only if it does not without its problem either.
+        If a solution does not fit in ``max_length`` tokens; with ``"drop"`` only if its problem does not.
     """
     if too_long not in TOO_LONG:
         raise ValueError(f"too_long={too_long!r}, expected one of {', '.join(TOO_LONG)}")
@@ -206,14 +204,13 @@ def token_records(
         marked = (encoder.encode_row if scheme.name == "prefix" else encoder.encode)(solution, n_steps)
         if len(marked.input_ids) > limit and too_long == "raise":
             lengths.append(len(marked.input_ids))
-        elif len(marked.input_ids) > limit and too_long == "cut_problem":
-            marked = _without_problem(marked, encoder.problem_tokens(solution, n_steps), limit, solution)
         elif len(marked.input_ids) > limit:
-            if (n_opening := int((marked.blocks == 0).sum())) > limit:
+            n_opening = int((marked.blocks == 0).sum())
+            if n_opening > limit and too_long == "drop":
                 raise ValueError(
                     f"the problem of {_name(solution)} alone has {n_opening} tokens, more than "
-                    f"max_length={max_length}: raise max_length, leave the solution out, or choose "
-                    "too_long='cut_problem'"
+                    f"max_length={max_length}: raise max_length, leave the solution out, or have long problems cut on "
+                    "the left by the scheme's max_problem_length"
                 )
             fits = marked.step_positions[asked] < limit
             rows, asked = rows[fits], asked[fits]
@@ -244,21 +241,6 @@ def _pieces(
                 yield solution, t + 1, same, np.zeros_like(same)
         else:
             yield solution, int(asked.max()) + 1, of_row, asked
-
-
-def _without_problem(marked: MarkedTokens, problem: slice, limit: float, solution: Solution) -> MarkedTokens:
-    """Leave out as many tokens of the problem, from its left, as must go."""
-    excess = len(marked.input_ids) - int(limit)
-    if problem.start + excess > problem.stop:
-        raise ValueError(
-            f"{_name(solution)} has {len(marked.input_ids)} tokens, and without its problem still "
-            f"{len(marked.input_ids) - (problem.stop - problem.start)}, more than max_length={int(limit)}: raise "
-            "max_length, or choose too_long='drop' to leave trailing steps out"
-        )
-    cut = np.r_[problem.start : problem.start + excess]
-    return MarkedTokens(
-        np.delete(marked.input_ids, cut), marked.step_positions - excess, np.delete(marked.blocks, cut)
-    )
 
 
 def _name(solution: Solution) -> str:

@@ -42,3 +42,24 @@ def choose_decision_weights(
         for power in _POWERS
     ]
     return shares ** -_POWERS[int(np.argmax(np.round(scores, 6)))]
+
+
+def most_probable(classes: np.ndarray, proba: np.ndarray) -> np.ndarray:
+    """Return the class of the largest number in each row.
+
+    Raises
+    ------
+    ValueError
+        If a row is NaN: its step did not fit into the model (``too_long="nan"``), and has no class.
+
+    Examples
+    --------
+    >>> most_probable(np.array(["bad", "good"]), np.array([[0.9, 0.1], [0.2, 0.8]])).tolist()
+    ['bad', 'good']
+    """
+    if lost := int(np.isnan(proba).any(axis=1).sum()):
+        raise ValueError(
+            f"{lost} of {len(proba)} steps have no probabilities (NaN), for they do not fit into the model: they have "
+            "no class. Leave them out, or raise max_length if the model has room"
+        )
+    return classes[proba.argmax(axis=1)]

@@ -78,8 +78,11 @@ def write_description(folder: str | Path, description: ModelDescription) -> None
         "classes": [_plain(label) for label in description.classes],
     }
     part = folder / f".{FILE}-{uuid4().hex}"
-    part.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
-    part.replace(folder / FILE)
+    try:
+        part.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
+        part.replace(folder / FILE)
+    finally:
+        part.unlink(missing_ok=True)  # where the writing was interrupted
 
 
 def read_description(folder: str | Path) -> ModelDescription | None:

@@ -14,7 +14,10 @@ from prmkit.models._token_prm import TokenPRM
 def make_head(featurizer: Any, head: Any, label_order: Any) -> Any:
     """Return an unfitted head; None where it can only be made when the rows are known."""
     if head is not None:
-        return clone(head)
+        made = clone(head)
+        if isinstance(made, TokenPRM) and made.label_order is None:
+            made.set_params(label_order=label_order)
+        return made
     if isinstance(featurizer, PRMFeaturizer) and featurizer.kind == "embeddings":
         return StepBlend(clone(featurizer))
     if not isinstance(featurizer, str):

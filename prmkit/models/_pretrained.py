@@ -15,10 +15,11 @@ from prmkit.models._links import Link
 from prmkit.models._model_files import check_tokenizer, read_description
 from prmkit.models._presets import PRESETS, get_preset
 from prmkit.models._token_scorer import TokenScorer
+from prmkit.models._weights_origin import WeightsOrigin
 
 
 def load_head(
-    cls: type,
+    cls: Any,
     name: str | Path,
     scheme: str | None,
     *,
@@ -26,21 +27,41 @@ def load_head(
     dtype: Any,
     options: Any,
 ) -> Any:
-    """Make a fitted ``TokenPRM`` of a published model; see ``PRMClassifier.from_pretrained``."""
+    """Make a fitted ``TokenPRM`` of a published model; see ``PRMClassifier.from_pretrained``.
+
+    Raises
+    ------
+    TypeError
+        For an option that is no parameter of it.
+    ValueError
+        For classes that are not as many as the model's, or not distinct.
+    """
+    known = cls._get_param_names()
+    if unknown := sorted(set(options) - set(known)):
+        raise TypeError(
+            f"from_pretrained has no option {', '.join(unknown)}: expected dtype, or a parameter of {cls.__name__} "
+            "such as max_length, too_long, device"
+        )
+    cls(**options)._validate_params()  # before gigabytes are read
     limit = options.get("max_length")
     scorer, link = _load(name, scheme, dtype, limit)
     order = scorer.classes if classes is None else tuple(classes)
-    if len(order) != len(scorer.classes):
+    if len(order) != len(scorer.classes) or len(set(order)) < len(order):
         raise ValueError(
-            f"classes={list(order)!r} for a model that tells {len(scorer.classes)} classes apart: "
+            f"classes={list(order)!r} for a model that tells {len(scorer.classes)} classes apart, worst first: "
             f"{list(scorer.classes)}"
         )
-    head = cls(backbone=str(name), label_order=list(order), **{"max_length": scorer.max_length, **options})
+    as_read = {
+        "scheme": scorer.scheme.name,
+        "step_separator": scorer.scheme.marker,
+        "reward_tokens": scorer.scheme.reward_tokens,
+        "max_length": scorer.max_length,
+    }
+    head = cls(backbone=str(name), label_order=list(order), **{**as_read, **options})
     head.classes_ = np.unique(np.array(order))
     head.link_ = link.reordered(np.array([order.index(label) for label in head.classes_.tolist()]))
     head.loss_curve_ = []
-    head.take_weights(name, scheme, dtype, limit)
-    head._scorer = scorer
+    head.take_weights(WeightsOrigin.of(name, scheme, dtype, limit), scorer)
     return head
 
 

@@ -33,6 +33,8 @@ class RowRule:
         Worst first. None: labels are probabilities.
     max_length, max_completion_length : int or None
     last_labelled_only : bool
+    too_long : {"drop", "raise"}
+        What becomes of trailing steps that do not fit.
     version : str
         Of prmkit: what an older one made is not read from the cache of data sets.
     """
@@ -43,6 +45,7 @@ class RowRule:
     max_length: int | None
     max_completion_length: int | None
     last_labelled_only: bool
+    too_long: str
     version: str
 
     @property
@@ -167,6 +170,8 @@ class RowRule:
         """One row with the leading steps that fit, whole; none if it has no target."""
         marked = encoder.encode(solution, labelled[-1] + 1)
         n_steps = int(np.searchsorted(marked.step_positions, self._limit(marked, where)))
+        if n_steps <= labelled[-1]:
+            self._refuse_loss(marked, where)
         targets = {int(marked.step_positions[step]): codes[step] for step in labelled if step < n_steps}
         if not targets:
             return []
@@ -183,9 +188,17 @@ class RowRule:
             marked = encoder.encode_row(solution, step + 1)
             ids = marked.input_ids
             if len(ids) > self._limit(marked, where):
+                self._refuse_loss(marked, where)
                 break  # later prefixes are longer still
             rows.append(self._row(ids, np.zeros_like(ids), {len(ids) - 1: codes[step]}))
         return rows
+
+    def _refuse_loss(self, marked: MarkedTokens, where: str) -> None:
+        if self.too_long == "raise":
+            raise ValueError(
+                f"{where}: its labelled steps need {len(marked.input_ids)} tokens. {self.limits}: raise them, leave "
+                "the row out, or choose too_long='drop' to leave its last steps out"
+            )
 
     def _limit(self, marked: MarkedTokens, where: str) -> float:
         """How many tokens the row may have.
@@ -200,7 +213,8 @@ class RowRule:
         if n_prompt >= longest:
             raise ValueError(
                 f"{where}: its prompt alone has {n_prompt} tokens and max_length={self.max_length} leaves no room for "
-                f"a step: raise max_length well above {n_prompt}, or leave the row out"
+                f"a step: raise max_length well above {n_prompt}, leave the row out, or have long prompts cut on the "
+                "left (max_prompt_length; max_problem_length of TokenPRM)"
             )
         of_steps = math.inf if self.max_completion_length is None else self.max_completion_length
         return min(longest, n_prompt + of_steps)

@@ -16,6 +16,7 @@ from prmkit.models._mlp import StepMLP
 from prmkit.models._token_prm import TokenPRM
 from prmkit.models._torch_head import TorchHead
 from prmkit.models._transformer import StepTransformer
+from prmkit.models._weights_origin import WeightsOrigin
 
 _OWN_CLASSES = {cls.__name__: cls for cls in (PRMFeaturizer, StepMLP, StepTransformer)}
 # Types that skops does not trust by itself and that the default model, or a common head, is made of.
@@ -123,7 +124,8 @@ def _read_token_head(described: dict[str, Any], folder: Path) -> TokenPRM:
     head.classes_ = np.array(described["classes"], dtype=described["classes_dtype"])
     head.loss_curve_ = described["loss_curve"]
     head.link_ = Link.from_dict(described["link"])
-    head.take_weights(folder)
+    origin = WeightsOrigin.of(folder)
+    head.take_weights(origin, origin.read())  # now: later another model may stand there
     return head
 
 

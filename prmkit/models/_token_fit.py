@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from prmkit.data._dataset import StepDataset
 from prmkit.data._solution import Step, problem_groups
+from prmkit.features._hardware import best_device, has_bfloat16
 from prmkit.models._links import Link, as_rewards
 from prmkit.models._token_models import load_tokenizer
 from prmkit.models._token_scorer import TokenScorer
@@ -26,6 +28,8 @@ from prmkit.models.losses import get_loss
 from prmkit.utils._quiet import quiet_mapping
 
 _LOG_ODDS = ("bce", "mse", "soft_cross_entropy")  # what they put out turns into a probability by itself
+_FEWEST_PROBLEMS = 10
+"""With fewer, calibrating on what was learnt is better than on next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Learnt:
 
 
 def fine_tune(
-    head: Any, steps: list[Step], codes: np.ndarray, n_classes: int, rng: np.random.RandomState
+    head: Any, steps: list[Step], y: np.ndarray, order: tuple[Any, ...], rng: np.random.RandomState
 ) -> Learnt:
     """Fine-tune as the parameters of a ``TokenPRM`` say.
 
@@ -46,24 +50,24 @@ def fine_tune(
     ----------
     head : TokenPRM
     steps : list of Step
-    codes : ndarray of int of shape (n_steps,)
-        Class of each step, the worst is 0.
-    n_classes : int
+    y : ndarray of shape (n_steps,)
+    order : tuple
+        The classes, worst first.
     rng : RandomState
+
+    Warns
+    -----
+    UserWarning
+        If probabilities are calibrated on the very problems that were learnt.
     """
+    codes, n_classes = np.array([order.index(label) for label in y.tolist()]), len(order)
     learn = np.arange(len(steps))
     judged = learn
     binary = head.loss == "soft_cross_entropy" or get_loss(head.loss, **_needed(head)).reads == "reward"
     calibrate = binary and (n_classes > 2 or head.loss not in _LOG_ODDS)
-    groups = problem_groups(steps)
-    if calibrate and len(np.unique(groups)) >= 10:  # with fewer: better on what was learnt than not at all
-        splitter = GroupShuffleSplit(1, test_size=head.validation_fraction, random_state=rng)
-        first, second = next(splitter.split(codes, groups=groups))
-        if len(np.unique(codes[first])) == len(np.unique(codes[second])) == n_classes:
-            learn, judged = first, second
-    scorer, losses = _train(
-        head, [steps[i] for i in learn], codes[learn], n_classes, int(rng.randint(2**31 - 1))
-    )
+    if calibrate:
+        learn, judged = _held_out(steps, codes, head.validation_fraction, rng)
+    scorer, losses = _train(head, [steps[i] for i in learn], y[learn], order, int(rng.randint(2**31 - 1)))
     if not calibrate:
         return Learnt(scorer, Link("sigmoid" if scorer.readout.reads == "reward" else "softmax"), losses)
     rewards = as_rewards(
@@ -79,6 +83,25 @@ def fine_tune(
     return Learnt(scorer, Link.calibrated(rewards[known], codes[judged][known], n_classes), losses)
 
 
+def _held_out(
+    steps: list[Step], codes: np.ndarray, fraction: float, rng: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray]:
+    """Part the rows by problem, every class on either side; where that cannot be, both parts are all rows."""
+    groups, n_classes = problem_groups(steps), len(np.unique(codes))
+    n_problems = len(np.unique(groups))
+    if n_problems >= _FEWEST_PROBLEMS:
+        splitter = GroupShuffleSplit(20, test_size=fraction, random_state=rng)
+        for first, second in splitter.split(codes, groups=groups):
+            if len(np.unique(codes[first])) == len(np.unique(codes[second])) == n_classes:
+                return first, second
+    warnings.warn(
+        f"{n_problems} problems are too few to hold some out with every class: the probabilities are calibrated on "
+        "what was learnt, and will be too sure. Give more problems, or choose loss='cross_entropy'",
+        stacklevel=5,
+    )
+    return np.arange(len(steps)), np.arange(len(steps))
+
+
 def _needed(head: Any) -> dict[str, Any]:
     """Options without which the loss cannot even be looked at."""
     ids = {"token_ids": [0, 1]} if head.loss == "reward_token" else {}
@@ -86,8 +109,9 @@ def _needed(head: Any) -> dict[str, Any]:
 
 
 def _train(
-    head: Any, steps: list[Step], codes: np.ndarray, n_classes: int, seed: int
+    head: Any, steps: list[Step], y: np.ndarray, order: tuple[Any, ...], seed: int
 ) -> tuple[TokenScorer, list[float]]:
+    place = head.device or best_device()
     with tempfile.TemporaryDirectory() as folder, _generators_kept():
         config = PRMTrainingConfig(
             output_dir=folder,
@@ -97,16 +121,19 @@ def _train(
             loss=head.loss,
             loss_options=head.loss_options,
             neutral=head.neutral,
-            label_order=list(range(n_classes)),
+            label_order=list(order),
             initialization=head.initialization,
             max_length=head.max_length,
+            max_prompt_length=head.max_problem_length,
+            too_long="drop" if head.too_long == "nan" else head.too_long,
             num_train_epochs=head.max_epochs,
             learning_rate=head.learning_rate,
             weight_decay=head.weight_decay,
             warmup_steps=head.warmup,
             tokens_per_batch=head.tokens_per_batch,
             gradient_checkpointing=False,
-            use_cpu=head.device == "cpu",
+            use_cpu=place == "cpu",
+            bf16=head.dtype == "bfloat16" or (head.dtype is None and has_bfloat16(place)),
             logging_steps=1,
             save_strategy="no",
             report_to="none",
@@ -118,14 +145,16 @@ def _train(
             trainer = PRMTrainer(
                 head.backbone,
                 config,
-                train_dataset=StepDataset(steps, codes),
+                train_dataset=StepDataset(steps, y),
                 processing_class=tokenizer,
                 callbacks=[_Bar(head.show_progress)],
                 model_options=head.backbone_options,
             )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        model: Any = trainer.model
+        model: Any = trainer.accelerator.unwrap_model(
+            trainer.model, keep_fp32_wrapper=False
+        )  # no autocast in use
         model.cpu().eval()
         losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
     scorer = TokenScorer(

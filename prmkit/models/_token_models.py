@@ -1,8 +1,8 @@
-"""A transformers model and its tokenizer, made ready for a marking scheme: head, vocabulary, padding, dropout."""
+"""A transformers model and its tokenizer, made ready for a marking scheme: head, vocabulary, padding, readout."""
 
 from __future__ import annotations
 
-import copy
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from prmkit.features._marking import MarkingScheme
 from prmkit.features._model_path import resolve_model
 from prmkit.features._tokens import prepare_tokenizer, reward_token_ids
 from prmkit.models._block_causal import check_block_causal, is_causal
+from prmkit.models._model_files import read_description
 from prmkit.models._readout import Readout
 from prmkit.utils._quiet import quiet_loading
 
@@ -20,15 +21,29 @@ _AUTO_CLASSES = {
     "reward_tokens": "AutoModelForCausalLM",
     "prefix": "AutoModelForSequenceClassification",
 }
+_GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _HEADS = ("classifier", "score", "pooler", "head", "pre_classifier", "sequence_summary", "dropout", "dense")
 
 
 def load_tokenizer(model: str | Path) -> Any:
-    """Load the tokenizer of a model, by local folder or hub name; no code from it is run."""
-    from transformers import AutoTokenizer
+    """Load the tokenizer of a model, by local folder or hub name; no code from it is run.
+
+    Where prmkit saved the folder it is the tokenizer that was saved. ``AutoTokenizer`` would take the one usual for the
+    architecture, which may split a text otherwise: for Qwen2 and others it mistrusts what the folder says.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     folder = Path(model).expanduser()  # a tokenizer alone needs no weights beside it
-    return AutoTokenizer.from_pretrained(folder if folder.is_dir() else resolve_model(model))
+    if not folder.is_dir():
+        folder = resolve_model(model)
+    if read_description(folder) is not None and _saved_class(folder) in _GENERIC_TOKENIZERS:
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def auto_class(scheme: MarkingScheme) -> str:
+    """Name transformers' class of the models that a scheme needs."""
+    return _AUTO_CLASSES[scheme.name]
 
 
 def load_token_model(
@@ -73,7 +88,7 @@ def load_token_model(
         if not hasattr(config, key):
             raise ValueError(f"a {config.model_type} has no setting {key!r}")
         setattr(config, key, value)
-    auto = getattr(transformers, _AUTO_CLASSES[scheme.name])
+    auto = getattr(transformers, auto_class(scheme))
     if initialization == "random":
         return auto.from_config(config, dtype=getattr(torch, str(dtype)))
     with quiet_loading():
@@ -113,49 +128,6 @@ def adapt_model(model: Any, tokenizer: Any, scheme: MarkingScheme) -> int:
                     layer.weight[rows:] = layer.weight[:rows].mean(dim=0)
     model.config.pad_token_id = tokenizer.pad_token_id
     return max(0, len(tokenizer) - rows)
-
-
-def adapted(
-    model: Any,
-    *,
-    tokenizer: Any,
-    scheme: MarkingScheme,
-    names: list[str],
-    without_dropout: bool,
-    peft_config: Any,
-) -> Any:
-    """Return a model with the vocabulary, the names of its outputs, no dropout and an adapter, as asked for."""
-    n_new = adapt_model(model, tokenizer, scheme)
-    if not scheme.reads_language_model:
-        model.config.id2label = dict(enumerate(names))
-        model.config.label2id = {name: i for i, name in enumerate(names)}
-    if peft_config is not None:
-        model = with_adapter(model, peft_config, n_new)
-    if without_dropout:
-        disable_dropout(model)
-    return model
-
-
-def with_adapter(model: Any, peft_config: Any, n_new: int) -> Any:
-    """Wrap a model with an adapter that also trains and saves the new head and, where there are, new embeddings.
-
-    Raises
-    ------
-    ImportError
-        If peft is not installed.
-    """
-    try:
-        from peft import get_peft_model
-    except ImportError as error:
-        raise ImportError("peft_config needs peft: pip install 'prmkit[peft]'") from error
-    peft_config = copy.copy(peft_config)  # the caller's stays as it is
-    whole = set(peft_config.modules_to_save or ())
-    whole |= {name for name, _ in model.named_children() if name in ("classifier", "score")}
-    if n_new:
-        table = model.get_input_embeddings()
-        whole.add(next(name for name, module in model.named_modules() if module is table).rpartition(".")[2])
-    peft_config.modules_to_save = sorted(whole) or None
-    return get_peft_model(model, peft_config)
 
 
 def make_readout(model: Any, tokenizer: Any, scheme: MarkingScheme, reads: str) -> Readout:
@@ -198,13 +170,9 @@ def token_limit(model: Any, max_length: int | None) -> int | None:
     return min(known) if known else None
 
 
-def disable_dropout(model: Any) -> None:
-    """Set the probability of every dropout layer to zero."""
-    import torch
-
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+def _saved_class(folder: Path) -> str | None:
+    config = folder / "tokenizer_config.json"
+    return json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") if config.is_file() else None
 
 
 def _no_grad() -> Any:

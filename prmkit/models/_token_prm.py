@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from prmkit.data._labels import check_labels, resolve_label_order
 from prmkit.data._solution import as_steps
 from prmkit.features._marking import SCHEMES
+from prmkit.models._decision import most_probable
 from prmkit.models._links import as_rewards
 from prmkit.utils._sklearn import (
     Interval,
@@ -26,8 +28,6 @@ from prmkit.utils._sklearn import (
 
 class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
     """Fine-tune a BERT-family encoder or a decoder-only language model; score all steps in one pass.
-
-    The head of ``PRMClassifier("tokens", TokenPRM(…))``; it also stands alone.
 
     Parameters
     ----------
@@ -50,16 +50,18 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
     neutral : {"positive", "negative", "drop"}, default="positive"
         What a neutral step counts as in a loss that knows right and wrong alone.
     label_order : sequence or None, default=None
-        Labels from worst to best, where they are of no known kind.
+        Labels from worst to best.
     initialization : {"pretrained", "random"}, default="pretrained"
     backbone_options : dict or None, default=None
         Settings of the backbone's configuration to change, such as ``{"num_hidden_layers": 2}``.
     max_length : int or None, default=None
         Tokens of a solution. None: as many as the backbone has positions for.
-    too_long : {"drop", "nan", "cut_problem", "raise"}, default="drop"
+    max_problem_length : int or None, default=None
+        Tokens of the problem; a longer one loses its beginning, in training and in use.
+    too_long : {"drop", "nan", "raise"}, default="drop"
         What becomes of a solution that is longer. ``"drop"``: its last steps are left out of training, counted and
         warned about, and asking for their scores is an error. ``"nan"``: the same, but their probabilities are NaN.
-        ``"cut_problem"``: the problem loses its beginning. ``"raise"``: an error in ``fit`` too.
+        ``"raise"``: an error in ``fit`` too.
     max_epochs : int, default=3
     learning_rate : float, default=1e-4
     weight_decay : float, default=0.01
@@ -71,6 +73,8 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         Share of the problems on which the probabilities of a loss without any (ranking, outcome) are calibrated.
     device : str or None, default=None
         None: a GPU if there is one. Weights rest on the CPU.
+    dtype : {"float32", "bfloat16"} or None, default=None
+        Precision of training. None: bfloat16 where the hardware computes in it. Scores are computed in float32.
     show_progress : bool, default=True
     store_weights_in_pickle : bool, default=False
         Whether to pickle weights that also lie in a folder (``weights_path_``). Others are pickled always.
@@ -83,7 +87,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
     loss_curve_ : list of float
         Loss of each logged update.
     weights_path_ : str or None
-        The folder that the weights were read from.
+        The folder that the weights were read from, and that a pickle names in their place.
 
     See Also
     --------
@@ -99,7 +103,8 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
     --------
     >>> from prmkit.data import make_arithmetic_solutions
     >>> X, y = make_arithmetic_solutions(4, 1, random_state=0)
-    >>> head = TokenPRM(max_epochs=1, show_progress=False, random_state=0).fit(X, y)
+    >>> tiny = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    >>> head = TokenPRM(initialization="random", backbone_options=tiny, max_epochs=1, random_state=0).fit(X, y)
     >>> head.predict_proba(X[:2]).shape
     (2, 3)
     """
@@ -118,14 +123,16 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         "initialization": [StrOptions({"pretrained", "random"})],
         "backbone_options": [dict, None],
         "max_length": [Interval(Integral, 1, None, closed="left"), None],
-        "too_long": [StrOptions({"drop", "nan", "cut_problem", "raise"})],
+        "max_problem_length": [Interval(Integral, 1, None, closed="left"), None],
+        "too_long": [StrOptions({"drop", "nan", "raise"})],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "warmup": [Interval(Real, 0, 1, closed="both")],
+        "warmup": [Interval(Real, 0, 1, closed="left")],
         "tokens_per_batch": [Interval(Integral, 1, None, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "device": [str, None],
+        "dtype": [StrOptions({"float32", "bfloat16"}), None],
         "show_progress": ["boolean"],
         "store_weights_in_pickle": ["boolean"],
         "random_state": ["random_state"],
@@ -145,6 +152,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         initialization="pretrained",
         backbone_options=None,
         max_length=None,
+        max_problem_length=None,
         too_long="drop",
         max_epochs=3,
         learning_rate=1e-4,
@@ -153,6 +161,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         tokens_per_batch=2048,
         validation_fraction=0.2,
         device=None,
+        dtype=None,
         show_progress=True,
         store_weights_in_pickle=False,
         random_state=None,
@@ -168,6 +177,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         self.initialization = initialization
         self.backbone_options = backbone_options
         self.max_length = max_length
+        self.max_problem_length = max_problem_length
         self.too_long = too_long
         self.max_epochs = max_epochs
         self.learning_rate = learning_rate
@@ -176,6 +186,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         self.tokens_per_batch = tokens_per_batch
         self.validation_fraction = validation_fraction
         self.device = device
+        self.dtype = dtype
         self.show_progress = show_progress
         self.store_weights_in_pickle = store_weights_in_pickle
         self.random_state = random_state
@@ -210,8 +221,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
                 "pass label_order=[worst, …, best]"
             )
         order = tuple(self.classes_.tolist()) if order is None else tuple(order)
-        codes = np.array([order.index(label) for label in y.tolist()])
-        learnt = fine_tune(self, steps, codes, len(order), random_generator(self.random_state))
+        learnt = fine_tune(self, steps, y, order, random_generator(self.random_state))
         self._scorer: Any = learnt.scorer
         self.weights_path_ = None
         self.loss_curve_ = learnt.loss_curve
@@ -247,11 +257,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
     def predict(self, X) -> np.ndarray:
         """Most probable class of each step."""
         proba = self.predict_proba(X)
-        if np.isnan(proba).any():
-            raise ValueError(
-                f"{int(np.isnan(proba[:, 0]).sum())} steps do not fit into the model: they have no class"
-            )
-        return self.classes_[proba.argmax(axis=1)]
+        return most_probable(self.classes_, proba)
 
     @classmethod
     def from_pretrained(cls, name_or_path, scheme=None, *, classes=None, dtype=None, **options) -> TokenPRM:
@@ -260,11 +266,9 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
 
         return load_head(cls, name_or_path, scheme, classes=classes, dtype=dtype, options=options)
 
-    def take_weights(self, folder, scheme=None, dtype=None, max_length=None) -> None:
-        """Say where the weights lie; they are read when first needed."""
-        self.weights_path_ = str(folder)
-        self._origin = (self.weights_path_, scheme, dtype, max_length)
-        self._scorer = None
+    def take_weights(self, origin, scorer) -> None:
+        """Score with a model that was read from a folder; after unpickling it is read again when first needed."""
+        self.weights_path_, self._origin, self._scorer = origin.name, origin, scorer
 
     @property
     def scheme_(self):
@@ -277,16 +281,20 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
     def _outputs(self, X: Any) -> np.ndarray:
         from prmkit.models._token_scorer import loaded
 
-        return loaded(self).outputs(
+        outputs = loaded(self).outputs(
             as_steps(X),
             too_long=self.too_long,
             tokens_per_batch=max(self.tokens_per_batch, 8192),
             device=self.device,
             show_progress=self.show_progress,
         )
+        if lost := int(np.isnan(outputs).reshape(len(outputs), -1).any(axis=1).sum()):
+            warnings.warn(f"{lost} of {len(outputs)} steps do not fit into the model: NaN", stacklevel=3)
+        return outputs
 
     def __getstate__(self):
         state = super().__getstate__().copy()
         if state.get("weights_path_") and not self.store_weights_in_pickle:
-            state["_scorer"] = None  # read again from the folder when needed
+            state["_scorer"] = None  # read again from the folder when needed, if that still holds the same
+            state["_origin"] = self._origin.sealed()
         return state

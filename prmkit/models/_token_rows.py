@@ -66,6 +66,7 @@ def training_rows(
     max_length: int | None = None,
     max_completion_length: int | None = None,
     last_step_only: bool = False,
+    too_long: str = "drop",
     is_eval: bool = False,
     num_proc: int | None = None,
 ) -> tuple[datasets.Dataset | datasets.IterableDataset, RowReport | None]:
@@ -89,6 +90,8 @@ def training_rows(
         Tokens of a row, and of its steps alone. None: no limit.
     last_step_only : bool
         Whether the last labelled step of a solution alone is learnt; without effect if ``is_eval``.
+    too_long : {"drop", "raise"}, default="drop"
+        What becomes of steps that do not fit: left out, or an error.
     is_eval : bool
     num_proc : int or None
         Processes that tokenise; not used for streams.
@@ -132,6 +135,7 @@ def training_rows(
         max_length=max_length,
         max_completion_length=max_completion_length,
         last_labelled_only=last_step_only and not is_eval,
+        too_long=too_long,
         version=prmkit.__version__,
     )
     columns = [] if isinstance(dataset, StepDataset) else column_names(dataset)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.data._solution import Step, iter_solutions
+from prmkit.data._solution import Step
 from prmkit.features._marking import MarkingScheme
-from prmkit.features._tokens import MarkedTokens, encode_prefix, token_records
+from prmkit.features._tokens import token_records
 from prmkit.models._readout import Readout
 from prmkit.utils._quiet import quiet_loading
 
@@ -59,39 +58,30 @@ class TokenScorer:
         Raises
         ------
         ValueError
-            If steps do not fit and ``too_long`` is "drop" or "raise".
+            If steps do not fit, unless ``too_long`` is "nan".
         """
         from prmkit.models._token_scoring import score_marked
 
-        rows, answers = self._rows(steps, too_long)
+        records = token_records(self.tokenizer, steps, self.scheme, self.max_length, too_long)
         found = score_marked(
             self.model,
-            rows,
+            records,
             self.readout,
             pad_token_id=self.tokenizer.pad_token_id,
             tokens_per_batch=tokens_per_batch,
             device=device,
             show_progress=show_progress,
         )
-        out: np.ndarray | None = None
-        answered = np.zeros(len(steps), dtype=bool)
-        for output, (places, marks) in zip(found, answers, strict=True):
-            if out is None:
-                out = np.full((len(steps), *output.shape[1:]), np.nan, dtype=np.float32)
-            out[places] = output[marks]
-            answered[places] = True
-        lost = int((~answered).sum())
+        shape = () if self.readout.reads == "reward" else (len(self.classes),)
+        out = np.full((len(steps), *shape), np.nan, dtype=np.float32)
+        for record, output in zip(records, found, strict=True):
+            out[record.rows] = output[record.steps]
+        lost = len(steps) - sum(len(record.rows) for record in records)
         if lost and too_long != "nan":
             raise ValueError(
                 f"{lost} of {len(steps)} steps lie beyond the {self.max_length} tokens that are read: raise "
-                "max_length if the model has room, or choose too_long='nan' (no score for these) or 'cut_problem'"
+                "max_length if the model has room, or choose too_long='nan': no score for these"
             )
-        if lost:
-            warnings.warn(
-                f"{lost} of {len(steps)} steps lie beyond {self.max_length} tokens: NaN", stacklevel=3
-            )
-        if out is None:  # nothing fits: there is no output to take the shape from
-            raise ValueError(f"no step fits into {self.max_length} tokens: raise max_length")
         return out
 
     def __getstate__(self) -> dict[str, Any]:
@@ -110,30 +100,6 @@ class TokenScorer:
         state["model"] = _rebuilt(kind, config, dtype, weights)
         for name, value in state.items():
             object.__setattr__(self, name, value)
-
-    def _rows(self, steps: Sequence[Step], too_long: str) -> tuple[list[MarkedTokens], list[tuple[Any, Any]]]:
-        """Return rows of tokens, and for each the steps that it answers at which marks."""
-        if self.scheme.name != "prefix":
-            policy = "drop" if too_long == "nan" else too_long
-            records = token_records(self.tokenizer, steps, self.scheme, self.max_length, policy)
-            records = [record for record in records if len(record.rows)]
-            return records, [(record.rows, record.steps) for record in records]  # type: ignore[return-value]
-        if too_long == "cut_problem":
-            raise ValueError("too_long='cut_problem' is not for scheme='prefix': choose 'drop' or 'nan'")
-        rows, answers = [], []
-        for solution, places, indices in iter_solutions(steps):
-            for index in sorted(set(indices)):
-                ids = encode_prefix(self.tokenizer, solution, index + 1, self.scheme)
-                if self.max_length is not None and len(ids) > self.max_length:
-                    if too_long == "raise":
-                        raise ValueError(
-                            f"a row has {len(ids)} tokens, more than max_length={self.max_length}"
-                        )
-                    break  # later prefixes are longer still
-                rows.append(MarkedTokens(ids, np.array([len(ids) - 1]), np.zeros_like(ids)))
-                asked = np.array([place for place, t in zip(places, indices, strict=True) if t == index])
-                answers.append((asked, np.zeros(len(asked), dtype=int)))
-        return rows, answers
 
 
 def _rebuilt(kind: Any, config: Any, dtype: Any, weights: dict[str, Any]) -> Any:
@@ -175,9 +141,7 @@ def save_scorer(scorer: TokenScorer, folder: Path, *, loss: str) -> None:
 
 
 def loaded(head: Any) -> TokenScorer:
-    """Return a head's scorer, read from its folder where it is not in memory."""
+    """Return a head's scorer, read from where its weights lie if it is not in memory."""
     if head._scorer is None:
-        from prmkit.models._pretrained import load_scorer
-
-        head._scorer = load_scorer(*head._origin)
+        head._scorer = head._origin.read()
     return head._scorer

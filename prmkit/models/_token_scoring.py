@@ -12,16 +12,18 @@ from tqdm import tqdm
 
 from prmkit.features._batching import token_batches
 from prmkit.features._hardware import best_device, no_more_threads_than_cores
-from prmkit.features._tokens import MarkedTokens
+from prmkit.features._tokens import MarkedTokens, TokenRecord
 from prmkit.models._readout import Readout, marked_outputs
 
 _SHORT = 64
 """Rows shorter than this count as this long: a batch of many tiny rows is no faster."""
+_PER_CPU_THREAD = 512
+"""Tokens that keep a thread of a CPU busy: with more, a batch is no faster, and pads rows of less equal length."""
 
 
 def score_marked(
     model: Any,
-    rows: Sequence[MarkedTokens],
+    rows: Sequence[MarkedTokens | TokenRecord],
     readout: Readout,
     *,
     pad_token_id: int,
@@ -35,11 +37,11 @@ def score_marked(
     ----------
     model : transformers model
         Its weights rest on the CPU; they go to ``device`` for the time of the call.
-    rows : sequence of MarkedTokens
+    rows : sequence of MarkedTokens or TokenRecord
     readout : Readout
     pad_token_id : int
     tokens_per_batch : int
-        Most padded tokens per pass; a longer row is a batch of its own.
+        Most padded tokens per pass, on a CPU at most 512 per thread; a longer row is a batch of its own.
     device : str or None
         None: a GPU if there is one.
     show_progress : bool
@@ -56,7 +58,10 @@ def score_marked(
         total=len(rows), desc="scoring", unit="solution", delay=2, disable=None if show_progress else True
     )
     with _ready(model, place), torch.inference_mode(), no_more_threads_than_cores(), bar:
-        for chosen in token_batches(np.maximum(lengths, _SHORT), tokens_per_batch):
+        budget = tokens_per_batch
+        if torch.device(place).type == "cpu":
+            budget = min(budget, _PER_CPU_THREAD * torch.get_num_threads())
+        for chosen in token_batches(np.maximum(lengths, _SHORT), budget):
             batch = _padded([rows[i] for i in chosen], pad_token_id, readout.by_blocks)
             outputs = marked_outputs(model, {name: value.to(place) for name, value in batch.items()}, readout)
             for i, output in zip(chosen, outputs.cpu().numpy(), strict=True):
@@ -65,7 +70,7 @@ def score_marked(
     return found
 
 
-def _padded(rows: list[MarkedTokens], pad_token_id: int, by_blocks: bool) -> dict[str, torch.Tensor]:
+def _padded(rows: list[Any], pad_token_id: int, by_blocks: bool) -> dict[str, torch.Tensor]:
     """Pad on the right: positions and what a token sees stay as they are without padding."""
     batch = {
         "input_ids": _stacked([row.input_ids for row in rows], pad_token_id),

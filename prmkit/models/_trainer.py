@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -11,22 +12,19 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
 from prmkit.features._tokens import prepare_tokenizer
+from prmkit.models._checkpoints import check_checkpoint, last_checkpoint
 from prmkit.models._model_card import write_model_card
 from prmkit.models._model_files import ModelDescription, write_description
 from prmkit.models._readout import marked_outputs
 from prmkit.models._stepwise import find_classes, tokenize_row
 from prmkit.models._target_plan import TargetPlan
-from prmkit.models._token_batches import Collator, TokenBudgetSampler
-from prmkit.models._token_models import (
-    adapted,
-    load_token_model,
-    load_tokenizer,
-    make_readout,
-    token_limit,
-)
-from prmkit.models._token_rows import RowReport, row_lengths, training_rows
+from prmkit.models._token_batches import Collator
+from prmkit.models._token_models import load_tokenizer, make_readout, token_limit
+from prmkit.models._token_rows import RowReport
 from prmkit.models._trainer_config import PRMTrainingConfig
+from prmkit.models._trainer_data import budget_loader, row_maker, without_repeated
 from prmkit.models._trainer_metrics import step_metrics
+from prmkit.models._trainer_model import adapted_anew, model_to_train
 
 
 class PRMTrainer(Trainer):
@@ -44,6 +42,7 @@ class PRMTrainer(Trainer):
         Stepwise rows hold ``prompt``, ``completions`` and ``labels`` (bool, 0/1, or floats in [0, 1] as soft targets).
         Pre-tokenised rows hold ``input_ids`` and ``labels``, one per token. A streamed data set needs ``max_steps``.
     eval_dataset : as ``train_dataset``, or a dict of such
+        So too what is passed to ``evaluate`` and ``predict``.
     processing_class : tokenizer, optional
         None: the one beside the model that ``model`` names.
     data_collator, model_init, compute_metrics, callbacks, optimizers, preprocess_logits_for_metrics
@@ -51,7 +50,7 @@ class PRMTrainer(Trainer):
         (n_solutions, max_steps, n_classes), or (n_solutions, max_steps) for rewards, and labels alike, -100 where there
         is no step. By default: the step metrics of :mod:`prmkit.metrics`, beside the majority baseline.
     peft_config : peft.PeftConfig, optional
-        Train an adapter; the new head, and the embeddings where a marker was added, are trained whole.
+        Train an adapter; the new head, and the embeddings of added tokens, are trained and saved with it.
     model_options : dict, optional
         Settings of the configuration to change in a model given by name, such as ``{"num_hidden_layers": 2}``.
 
@@ -66,8 +65,18 @@ class PRMTrainer(Trainer):
     Raises
     ------
     ValueError
-        If no solution keeps a label, if a prompt leaves no room for a step, if labels, loss and scheme do not fit
-        together, or if the model looks ahead and cannot be kept from it.
+        If no solution keeps a label, if a prompt leaves no room for a step, if labels, loss, scheme and model do not
+        fit together, or if the model looks ahead and cannot be kept from it.
+    FloatingPointError
+        While training, if the loss is not finite.
+
+    Notes
+    -----
+    The loss of an update, and of an evaluation, is the exact mean over its targets, whatever the number of accumulated
+    batches and of processes. Each process uses one GPU: for several start one each, with ``accelerate launch`` or
+    ``torchrun``. A causal model with ``scheme="separator"`` can be used in ``transformers.pipeline`` with the same
+    scores; an encoder can't, for its attention there is not block-causal and lets a step see the later ones: score with
+    :meth:`prmkit.PRMClassifier.from_pretrained`.
 
     Examples
     --------
@@ -104,60 +113,52 @@ class PRMTrainer(Trainer):
         named = isinstance(model, str) or hasattr(model, "__fspath__")
         if processing_class is None and not named:
             raise ValueError("a model object comes without its tokenizer: pass it as processing_class")
-        if processing_class is None:
-            processing_class = load_tokenizer(model)
+        tokenizer = load_tokenizer(model) if processing_class is None else processing_class
+        several = isinstance(eval_dataset, dict)
+        evaluated = list(eval_dataset.values()) if several else [eval_dataset]
         self.classes = find_classes(
-            train_dataset if train_dataset is not None else eval_dataset, args.label_order
+            evaluated[0] if train_dataset is None else train_dataset, args.label_order
         )
         self.targets = TargetPlan.of(args, self.classes)
         self.scheme = args.marking(self.targets.n_outputs)
-        prepare_tokenizer(processing_class, self.scheme)
-        self.step_loss = self.targets.loss(processing_class, self.scheme)
-        if named:
-            with torch.random.fork_rng():
-                torch.manual_seed(args.seed)
-                model = load_token_model(
-                    model,
-                    self.scheme,
-                    self.targets.head_size,
-                    initialization=args.initialization,
-                    options=model_options,
-                )
+        prepare_tokenizer(tokenizer, self.scheme)
+        self.step_loss = self.targets.loss(tokenizer, self.scheme)
         adapt = partial(
-            adapted,
-            tokenizer=processing_class,
+            model_to_train,
+            args=args,
+            targets=self.targets,
+            tokenizer=tokenizer,
             scheme=self.scheme,
-            names=self.targets.output_names,
-            without_dropout=args.disable_dropout,
             peft_config=peft_config,
+            options=model_options,
         )
         if model is not None:
             model = adapt(model)
         elif model_init is not None:
-            model_init = partial(_adapted_anew, model_init, adapt)
+            model_init = partial(adapted_anew, model_init, adapt)
         else:
             raise ValueError("pass a model or a model_init")
         probe = model if model_init is None else model_init()
-        self.readout = make_readout(probe, processing_class, self.scheme, self.step_loss.reads)
+        self.readout = make_readout(probe, tokenizer, self.scheme, self.step_loss.reads)
         self.max_tokens = token_limit(probe, args.max_length)
+        self._as_rows = row_maker(args, self.targets, tokenizer, self.scheme, self.max_tokens)
         self.row_report: RowReport | None = None
-        rows = partial(self._rows, args, processing_class)
         if train_dataset is not None:
-            train_dataset, self.row_report = rows(train_dataset, is_eval=False)
-        if isinstance(eval_dataset, dict):
-            eval_dataset = {name: rows(part, is_eval=True)[0] for name, part in eval_dataset.items()}
+            train_dataset, self.row_report = self._as_rows(train_dataset, is_eval=False)
+        if several:
+            eval_dataset = {name: self._as_rows(part)[0] for name, part in eval_dataset.items()}
         elif eval_dataset is not None:
-            eval_dataset = rows(eval_dataset, is_eval=True)[0]
+            eval_dataset = self._as_rows(eval_dataset)[0]
         if data_collator is None:
             soft, blocks = self.classes is None, self.readout.by_blocks
-            data_collator = Collator(processing_class.pad_token_id, soft=soft, with_blocks=blocks)
+            data_collator = Collator(tokenizer.pad_token_id, soft=soft, with_blocks=blocks)
         super().__init__(
             model=model,
             args=args,
             data_collator=data_collator,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            processing_class=processing_class,
+            processing_class=tokenizer,
             model_init=model_init,
             compute_metrics=compute_metrics or partial(step_metrics, targets=self.targets),
             callbacks=callbacks,
@@ -165,7 +166,16 @@ class PRMTrainer(Trainer):
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )
         self._evaluated = torch.zeros(2, dtype=torch.float64)
-        self.loss_is_scaled_for_ga = True  # compute_loss divides by the count of the whole update
+        # compute_loss divides by the count of the whole update: by transformers' new name for that, and its old one
+        self.loss_is_scaled_for_ga = self.model_accepts_loss_kwargs = True
+
+    def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; True resumes from the newest checkpoint that was written to its end."""
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_checkpoint(str(self.args.output_dir))
+        if resume_from_checkpoint:
+            check_checkpoint(resume_from_checkpoint, self.describe())
+        return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -174,54 +184,60 @@ class PRMTrainer(Trainer):
         outputs = marked_outputs(model, inputs, self.readout)
         labels = self.targets.of_labels(inputs["labels"])
         total = self.step_loss.total(outputs, labels)
-        count = self.step_loss.count(labels).to(total) if num_items_in_batch is None else num_items_in_batch
         if not torch.isfinite(total):
             raise FloatingPointError(
                 f"the training loss is {total.item()}: lower learning_rate, or look at the model"
             )
-        loss = total / count
-        if num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes  # gradients are averaged over the processes
+        if num_items_in_batch is None:
+            loss = total / self.step_loss.count(labels).clamp(min=1).to(total)
+        else:  # gradients are averaged over the processes
+            loss = total / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any = None) -> Any:
         """Return the batches of one update, and on all devices the count of what its loss averages over."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches = list(islice(epoch_iterator, num_batches))
+        counts = [self.step_loss.count(self.targets.of_labels(batch["labels"])).cpu() for batch in batches]
+        own = torch.tensor([[sum(counts), len(batches)]], device=self.args.device)
+        count, n_batches = self.accelerator.gather(own).unbind(dim=1)
+        if n_batches.min() < n_batches.max():  # a stream that ends sooner on one process: none waits for it
+            return [], None
         if not batches:
             return batches, None
-        counts = [self.step_loss.count(self.targets.of_labels(batch["labels"])) for batch in batches]
-        count = torch.stack(counts).sum().to(device)
-        if self.args.world_size > 1:
-            count = self.accelerator.gather(count.reshape(1)).sum()
-        if not count > 0:
-            raise ValueError("no step of this update has a target: look at the labels, or at neutral='drop'")
-        return batches, count
+        if not count.sum() > 0:
+            raise ValueError("no step of this update has a target: look at the labels, or at class_weight")
+        return batches, count.sum()
 
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[Any, Any, Any]:
         """Predict at the marked steps of one batch, and add to the exact loss of the evaluation."""
         inputs = self._prepare_inputs(inputs)
+        labels = self.targets.of_labels(without_repeated(inputs["labels"], self.accelerator))
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = marked_outputs(model, inputs, self.readout)
-            labels = self.targets.of_labels(inputs["labels"])
             total, count = self.step_loss.total(outputs, labels), self.step_loss.count(labels)
         self._evaluated += torch.stack([total.double(), count.to(total).double()]).cpu()
         loss = total / count.clamp(min=1)
+        if prediction_loss_only:
+            return loss, None, None
         if self.readout.reads == "vocabulary":
             outputs = outputs[..., list(self.readout.token_ids or ())]
-        return (
-            loss,
-            None if prediction_loss_only else outputs,
-            None if prediction_loss_only else inputs["labels"],
-        )
+        return loss, outputs, inputs["labels"]
 
     def evaluation_loop(
-        self, dataloader: Any, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
     ) -> Any:
         """As in transformers, with the loss averaged over all targets and not over batches."""
         self._evaluated = torch.zeros(2, dtype=torch.float64)
-        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output = super().evaluation_loop(
+            dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+        )
         both = self._evaluated.to(self.args.device, torch.float32)[None]
         total, count = self.accelerator.gather(both).sum(dim=0).tolist()
         if output.metrics is not None and count > 0:
@@ -230,47 +246,32 @@ class PRMTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Return batches of solutions of like length under a budget of tokens; fixed batches without a budget."""
-        dataset, args = self.train_dataset, self.args
-        if args.tokens_per_batch is None or dataset is None or not hasattr(dataset, "__len__"):
+        budget = self.args.tokens_per_batch
+        if budget is None or self.train_dataset is None or not hasattr(self.train_dataset, "__len__"):
             return super().get_train_dataloader()
-        sampler = TokenBudgetSampler(
-            row_lengths(dataset),
-            args.tokens_per_batch,
-            seed=args.seed if args.data_seed is None else args.data_seed,
-            batches_per_step=args.world_size * args.gradient_accumulation_steps,
-            n_processes=args.world_size,
-            process=args.process_index,
-        )
-        loader = DataLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=self.data_collator,
-            num_workers=args.dataloader_num_workers,
-            pin_memory=args.dataloader_pin_memory,
-            persistent_workers=args.dataloader_persistent_workers,
-        )
-        prepared = self.accelerator.prepare(loader)
-        shard: Any = getattr(prepared, "batch_sampler", None)
-        if getattr(shard, "batch_sampler", None) is sampler:  # it knows its process: do not divide again
-            shard.num_processes, shard.process_index = 1, 0
-            shard.set_epoch = sampler.set_epoch  # a resumed run asks the wrapper
-        return prepared
+        share = self._train_batch_size / self.args.train_batch_size  # less than 1 where memory has run out
+        return budget_loader(self, max(1, int(budget * share)))
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """As in transformers; rows that are not tokenised yet are."""
+        known = eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset
+        return super().get_eval_dataloader(eval_dataset if known else self._as_rows(eval_dataset)[0])
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """As in transformers; rows that are not tokenised yet are."""
+        return super().get_test_dataloader(self._as_rows(test_dataset)[0])
 
     def create_model_card(  # type: ignore[override]
         self,
         model_name: str | None = None,
         dataset_name: str | None = None,
-        tags: Any = None,
-        **_ignored: Any,
+        tags: str | Iterable[str] | None = None,
+        license: str | None = None,  # noqa: A002
+        language: str | None = None,
     ) -> None:
         """Write ``README.md`` beside the model: what it is, how it marks steps, how to score with it."""
         if self.is_world_process_zero():
-            write_model_card(self, model_name, dataset_name, tags)
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            write_description(str(output_dir or self.args.output_dir), self.describe())
+            write_model_card(self, model_name, dataset_name, tags, license, language)
 
     def describe(self) -> ModelDescription:
         """Return what scoring needs to know beside the weights; it is saved with every checkpoint."""
@@ -283,22 +284,13 @@ class PRMTrainer(Trainer):
             max_length=self.max_tokens,
         )
 
-    def _rows(self, args: PRMTrainingConfig, tokenizer: Any, dataset: Any, is_eval: bool) -> Any:
-        rows, report = training_rows(
-            dataset,
-            tokenizer,
-            self.scheme,
-            classes=self.classes,
-            max_length=self.max_tokens,
-            max_completion_length=args.max_completion_length,
-            last_step_only=args.train_on_last_step_only,
-            is_eval=is_eval,
-            num_proc=args.dataset_num_proc,
-        )
-        return self.targets.keep_rows(rows), report
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            write_description(str(output_dir or self.args.output_dir), self.describe())
 
-
-def _adapted_anew(model_init: Callable[..., Any], adapt: Callable[[Any], Any], trial: Any = None) -> Any:
-    from inspect import signature
-
-    return adapt(model_init(trial) if signature(model_init).parameters else model_init())
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self.is_world_process_zero():  # transformers copies only the files that it knows
+            write_description(str(self.args.output_dir), self.describe())
+            self.create_model_card()
+        super()._push_from_checkpoint(checkpoint_folder)

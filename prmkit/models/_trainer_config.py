@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ _RENAMED = {
     "activation_checkpointing": "gradient_checkpointing",
     "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
 }
+_LOWER_IS_BETTER = ("brier", "ece")
 NEUTRAL = ("positive", "negative", "drop")
 
 
@@ -46,6 +48,10 @@ class PRMTrainingConfig(TrainingArguments):
         Tokens of problem and steps; trailing steps that do not fit are left out whole, and counted.
     max_completion_length : int or None, default=None
         Tokens of the steps alone.
+    max_prompt_length : int or None, default=None
+        Tokens of the problem; a longer one loses its beginning, in scoring too.
+    too_long : {"drop", "raise"}, default="drop"
+        What becomes of trailing steps that do not fit: left out and counted, or an error.
     train_on_last_step_only : bool, default=False
     disable_dropout : bool, default=True
     dataset_num_proc : int or None, default=None
@@ -56,11 +62,15 @@ class PRMTrainingConfig(TrainingArguments):
     initialization : {"pretrained", "random"}, default="pretrained"
         Whether a model given by name keeps its weights.
     bf16 : bool or None, default=None
-        None: bfloat16 on a GPU that computes in it. True without one falls back to float32, with a warning.
+        None: bfloat16 on a GPU that computes in it. True without one falls back to float32, with a warning; with
+        ``use_cpu=True`` the CPU computes in it.
+    metric_for_best_model : str or None, default=None
+        A key of the evaluation, such as "auroc"; of "loss", "brier" and "ece" the lowest is best.
 
     Notes
     -----
-    As in TRL's trainer: ``learning_rate=1e-5``, ``logging_steps=10``, ``gradient_checkpointing=True``.
+    As in TRL's trainer: ``learning_rate=1e-5``, ``logging_steps=10``, ``gradient_checkpointing=True``. A process uses
+    one GPU: for several start one each, with ``accelerate launch`` or ``torchrun``.
 
     Examples
     --------
@@ -90,6 +100,8 @@ class PRMTrainingConfig(TrainingArguments):
     label_order: list[Any] | None = field(default=None, metadata={"help": "Labels from worst to best."})
     max_length: int | None = field(default=1024, metadata={"help": "Tokens of problem and steps."})
     max_completion_length: int | None = field(default=None, metadata={"help": "Tokens of the steps."})
+    too_long: str = field(default="drop", metadata={"help": "drop or raise."})
+    max_prompt_length: int | None = field(default=None, metadata={"help": "Tokens of the problem."})
     train_on_last_step_only: bool = field(
         default=False, metadata={"help": "Learn from the last step of each solution alone."}
     )
@@ -101,27 +113,11 @@ class PRMTrainingConfig(TrainingArguments):
     initialization: str = field(default="pretrained", metadata={"help": "pretrained or random."})
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("scheme", SCHEMES),
-            ("loss", tuple(LOSSES)),
-            ("neutral", NEUTRAL),
-            ("initialization", ("pretrained", "random")),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(map(repr, known))}"
-                )
-        for name in ("max_length", "max_completion_length", "tokens_per_batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, expected a number of tokens, or None")
-        fast = _computes_in_bfloat16() and not self.use_cpu
-        if self.bf16 and not fast and not self.use_cpu:
-            warnings.warn(
-                "bf16=True, but no GPU here computes in bfloat16: training in float32", stacklevel=3
-            )
-        if self.bf16 is None or not self.use_cpu:
-            self.bf16 = fast and not self.fp16 and self.bf16 is not False
+        self._check_choices()
+        self._choose_precision()
+        accelerators = getattr(torch, "accelerator", torch.cuda)  # torch.accelerator came with 2.6
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not accelerators.is_available():
+            self.use_cpu = True  # or each process would take itself for the only one
         self.remove_unused_columns = False  # the collator knows its columns
         self.label_names = ["labels"]
         if self.gradient_checkpointing and self.gradient_checkpointing_kwargs is None:
@@ -131,7 +127,53 @@ class PRMTrainingConfig(TrainingArguments):
                 setattr(self, new, getattr(self, old))
         if self.use_cpu or not torch.cuda.is_available():
             self.dataloader_pin_memory = False
+        if self.greater_is_better is None and str(self.metric_for_best_model).endswith(_LOWER_IS_BETTER):
+            self.greater_is_better = False
         super().__post_init__()
+        settings: Any = self.accelerator_config
+        if (
+            settings.dispatch_batches is None
+        ):  # batches of a stream differ in length, and cannot be cut in parts
+            settings.dispatch_batches = False
+        n_found = super().n_gpu
+        if n_found > 1:
+            warnings.warn(
+                f"{n_found} GPUs, and this process uses one: start a process for each, with accelerate launch or "
+                f"torchrun --nproc_per_node {n_found}",
+                stacklevel=3,
+            )
+
+    def _check_choices(self) -> None:
+        for name, known in (
+            ("scheme", SCHEMES),
+            ("loss", tuple(LOSSES)),
+            ("neutral", NEUTRAL),
+            ("too_long", ("drop", "raise")),
+            ("initialization", ("pretrained", "random")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(map(repr, known))}"
+                )
+        for name in ("max_length", "max_prompt_length", "max_completion_length", "tokens_per_batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, expected a number of tokens, or None")
+
+    def _choose_precision(self) -> None:
+        if self.use_cpu and self.bf16:
+            return
+        fast = _computes_in_bfloat16() and not self.use_cpu
+        if self.bf16 and not fast:
+            warnings.warn(
+                "bf16=True, but no GPU here computes in bfloat16: training in float32", stacklevel=5
+            )
+        self.bf16 = fast and not self.fp16 and self.bf16 is not False
+
+    @property
+    def n_gpu(self) -> int:
+        """GPUs of this process, at most one: transformers would spread a batch over several in one process."""
+        return min(1, super().n_gpu)
 
     def marking(self, n_classes: int) -> MarkingScheme:
         """Return the marking scheme that these settings name."""
@@ -143,7 +185,12 @@ class PRMTrainingConfig(TrainingArguments):
                 raise ValueError(
                     f"reward_tokens={list(tokens)} for {n_classes} classes: one per class, worst first"
                 )
-        return MarkingScheme(self.scheme, marker=self.step_separator, reward_tokens=tokens)
+        return MarkingScheme(
+            self.scheme,
+            marker=self.step_separator,
+            reward_tokens=tokens,
+            max_problem_length=self.max_prompt_length,
+        )
 
 
 def _computes_in_bfloat16() -> bool:

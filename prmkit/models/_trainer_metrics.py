@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.metrics import step_report
+from prmkit.metrics import StepReport, step_report
 from prmkit.models._target_plan import TargetPlan
 
 _METRICS = ("accuracy", "macro_f1", "auroc", "average_precision", "brier", "ece")
@@ -29,6 +29,20 @@ def step_metrics(evaluated: Any, *, targets: TargetPlan) -> dict[str, float]:
         ``majority_accuracy``. Of ranking losses, whose rewards are no probabilities, only what the order tells:
         AUROC and average precision. Soft labels count as right from 0.5 on. Undefined numbers are left out.
     """
+    report = evaluation_report(evaluated, targets=targets).metrics
+    found = {name: report["model"][name].value for name in metric_names(targets)}
+    if "accuracy" in found:
+        found["majority_accuracy"] = report["majority"]["accuracy"].value
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def metric_names(targets: TargetPlan) -> tuple[str, ...]:
+    """Return the metrics of a report that mean something for outputs trained with this loss."""
+    return ("auroc", "average_precision") if targets.loss_name.endswith("rank") else _METRICS
+
+
+def evaluation_report(evaluated: Any, *, targets: TargetPlan) -> StepReport:
+    """Return the whole report that :func:`step_metrics` takes its numbers from, the majority class beside the model."""
     import torch
 
     outputs, labels = np.asarray(evaluated.predictions), np.asarray(evaluated.label_ids)
@@ -44,9 +58,4 @@ def step_metrics(evaluated: Any, *, targets: TargetPlan) -> dict[str, float]:
         proba = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         proba /= proba.sum(axis=1, keepdims=True)
     classes = list(range(proba.shape[1]))
-    report = step_report(codes.astype(int), proba, classes=classes, label_order=classes).metrics
-    names = ("auroc", "average_precision") if targets.loss_name.endswith("rank") else _METRICS
-    found = {name: report["model"][name].value for name in names}
-    if "accuracy" in found:
-        found["majority_accuracy"] = report["majority"]["accuracy"].value
-    return {name: float(value) for name, value in found.items() if value is not None}
+    return step_report(codes.astype(int), proba, classes=classes, label_order=classes)

@@ -59,6 +59,18 @@ _EXACT_TRAINING = {
 }
 _SMALL_TRANSFORMER = {"hidden_size": 16, "n_layers": 1, "n_heads": 2}
 _QUICK = {"max_epochs": 2, "random_state": 0}
+_SMALL_TOKEN_MODEL = {
+    "initialization": "random",
+    "backbone_options": {
+        "num_hidden_layers": 1,
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "initializer_range": 0.3,  # with the usual 0.02 it would say nearly the same of every step
+    },
+    "max_epochs": 1,
+    "random_state": 0,
+}
 
 REGISTRY: tuple[Registered, ...] = (
     Registered(
@@ -71,12 +83,22 @@ REGISTRY: tuple[Registered, ...] = (
             {"head": ("prmkit.models.StepMLP", {"hidden_size": 16, **_QUICK})},
             {"head": ("sklearn.linear_model.LogisticRegression", {"max_iter": 2000})},
             {"featurizer": ("prmkit.features.StepStatistics", {})},
+            {"featurizer": "tokens", "head": ("prmkit.models.TokenPRM", _SMALL_TOKEN_MODEL)},
         ),
     ),
     Registered("prmkit.models.StepBlend", steps=({"random_state": 0},)),
     Registered("prmkit.models.StepMLP", numeric={"hidden_size": 16, "max_epochs": 60, **_EXACT_TRAINING}),
     Registered(
         "prmkit.models.StepTransformer", numeric={**_SMALL_TRANSFORMER, "max_epochs": 30, **_EXACT_TRAINING}
+    ),
+    Registered(  # without scheme="prefix", which by design costs a pass per step; its own tests check the rest
+        "prmkit.models.TokenPRM",
+        steps=(
+            _SMALL_TOKEN_MODEL,
+            {**_SMALL_TOKEN_MODEL, "scheme": "special_token"},
+            {**_SMALL_TOKEN_MODEL, "loss": "bce"},
+            {**_SMALL_TOKEN_MODEL, "loss": "rank"},
+        ),
     ),
     Registered(
         "prmkit.features.PRMFeaturizer",

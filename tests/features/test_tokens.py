@@ -1,6 +1,7 @@
 """Text to marked tokens: TRL's rule, the prefix property of every scheme, and errors that say what to choose."""
 
 import string
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -539,7 +540,7 @@ class TestRecords:
     def test_too_long_raises(self, tokenizers):
         with pytest.raises(ValueError, match="1 of 2 solutions have more than max_length=20 tokens"):
             token_records(tokenizers["bytes"], self.X, MarkingScheme(), 20)
-        with pytest.raises(ValueError, match="too_long='cut', expected one of raise, drop, cut_problem"):
+        with pytest.raises(ValueError, match="too_long='cut', expected one of raise, drop, nan"):
             token_records(tokenizers["bytes"], self.X, MarkingScheme(), 20, "cut")
 
     @pytest.mark.parametrize("scheme", [APART["separator"], APART["rows"], JOINT["joint"], JOINT["turns"]])
@@ -577,29 +578,34 @@ class TestRecords:
             JOINT["turns"],
         ],
     )
-    def test_cut_problem_takes_from_its_left(self, tokenizers, scheme):
+    def test_a_long_problem_loses_its_beginning(self, tokenizers, scheme):
+        """By the same tokens however many steps follow: what is cut is still a prefix of the whole."""
         tokenizer = ready(tokenizers["bytes with BOS"], scheme)
         whole = encode_solution(tokenizer, SOLUTION, 4, scheme)
-        limit = len(whole.input_ids) - 3
-        record = token_records(tokenizer, flatten([SOLUTION]), scheme, limit, "cut_problem")[-1]
-        assert len(record.input_ids) == limit
-        assert set(record.rows) >= {3}
-        text, cut = tokenizer.decode(whole.input_ids), tokenizer.decode(record.input_ids)
+        scheme = replace(scheme, max_problem_length=5)
+        marked = encode_solution(tokenizer, SOLUTION, 4, scheme)
+        excess = len(whole.input_ids) - len(marked.input_ids)
+        assert excess > 0
+        text, cut = tokenizer.decode(whole.input_ids), tokenizer.decode(marked.input_ids)
         start = text.index("What")
         assert cut.startswith(text[:start])  # BOS and the opening's fixed text stay
         assert text.endswith(cut[start:])
-        np.testing.assert_array_equal(record.blocks[record.step_positions][record.steps], 1 + record.rows % 4)
+        np.testing.assert_array_equal(marked.step_positions, whole.step_positions - excess)
+        first = encode_solution(tokenizer, SOLUTION, 1, scheme)
+        np.testing.assert_array_equal(first.input_ids, marked.input_ids[: len(first.input_ids)])
 
-    def test_cut_problem_of_a_bert_row(self, tokenizers):
+    def test_a_long_problem_of_a_bert_row(self, tokenizers):
         bert = tokenizers["WordPiece"]
-        record = token_records(bert, flatten([SOLUTION])[:1], APART["rows"], 15, "cut_problem")[0]
-        assert bert.decode(record.input_ids).replace(" ", "") == "[CLS]}+3*4?[SEP]3*4=12.[SEP]"
+        ids = encode_prefix(bert, SOLUTION, 1, replace(APART["rows"], max_problem_length=6))
+        assert bert.decode(ids).replace(" ", "") == "[CLS]}+3*4?[SEP]3*4=12.[SEP]"
 
-    def test_cut_problem_that_does_not_help(self, tokenizers):
-        with pytest.raises(
-            ValueError, match=r"without its problem still \d+, more than max_length=9: .*'drop'"
-        ):
-            token_records(tokenizers["bytes"], flatten([SOLUTION]), MarkingScheme(), 9, "cut_problem")
+    def test_a_short_problem_stays(self, tokenizers):
+        scheme = MarkingScheme(max_problem_length=500)
+        marked = encode_solution(tokenizers["bytes"], SOLUTION, 4, scheme)
+        whole = encode_solution(tokenizers["bytes"], SOLUTION, 4, MarkingScheme())
+        np.testing.assert_array_equal(marked.input_ids, whole.input_ids)
+        with pytest.raises(ValueError, match="max_problem_length=0, expected at least 1"):
+            MarkingScheme(max_problem_length=0)
 
 
 def test_a_scored_model_sees_nothing_later(make_tokenizer, make_language_model):

@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import pickle
 import shutil
 import zipfile
 from pathlib import Path
@@ -24,7 +25,7 @@ from sklearn.svm import SVC
 from prmkit import PRMClassifier, PRMFeaturizer
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepStatistics, StepWords
-from prmkit.models import StepBlend, StepMLP, StepTransformer
+from prmkit.models import StepBlend, StepMLP, StepTransformer, TokenPRM
 
 DATA = make_arithmetic_solutions(8, 2, error_rate=0.5, random_state=0)
 SMALL = {"hidden_size": 16, "max_epochs": 2, "random_state": 0}
@@ -158,6 +159,131 @@ class TestRoundTrips:
     def test_random_state_that_is_a_numpy_integer(self, tmp_path):
         clf = on_statistics(random_state=np.int64(5)).fit(DATA.X, DATA.y)
         assert round_trip(clf, tmp_path).random_state == 5
+
+
+class TestTokenModels:
+    """The model lies in a folder of its own inside, in transformers' layout."""
+
+    TINY = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+
+    def fitted(self, y=DATA.y, **params):
+        head = TokenPRM(
+            initialization="random",
+            backbone_options=self.TINY,
+            max_epochs=1,
+            show_progress=False,
+            random_state=0,
+            **params,
+        )
+        return PRMClassifier("tokens", head).fit(DATA.X, y)
+
+    @pytest.fixture
+    def tokens(self, tmp_path):
+        clf = self.fitted()
+        clf.save(tmp_path / "model")
+        return clf, tmp_path / "model"
+
+    @pytest.mark.filterwarnings("ignore:.*problems are too few")
+    @pytest.mark.parametrize(
+        ("params", "labels"),
+        [
+            ({}, (-1, 0, 1)),
+            ({"scheme": "special_token", "loss": "rank"}, (-1, 1, 1)),
+            ({"loss": "bce", "loss_options": {}}, ("negative", "neutral", "positive")),
+            ({"scheme": "prefix", "loss_options": {"class_weight": [2.0, 1.0]}}, ("-", "+", "+")),
+            ({"label_order": ["zz", "mm", "aa"], "dtype": "bfloat16"}, ("zz", "mm", "aa")),
+            ({}, (False, True, True)),
+        ],
+    )
+    def test_round_trip(self, tmp_path, params, labels):
+        y = np.array([labels[rating + 1] for rating in DATA.y])
+        clf = self.fitted(y, **params)
+        clf.label_order = params.get("label_order")
+        clf.label_order_ = clf.label_order_ or tuple(params["label_order"])
+        clf.save(tmp_path / "model")
+        loaded = PRMClassifier.load(tmp_path / "model")
+        np.testing.assert_allclose(loaded.predict_proba(DATA.X), clf.predict_proba(DATA.X), atol=1e-7)
+        np.testing.assert_array_equal(loaded.predict(DATA.X), clf.predict(DATA.X))
+        assert loaded.classes_.dtype == y.dtype
+        assert loaded.label_order_ == clf.label_order_
+        assert loaded.head_.get_params() == clf.head_.get_params()
+        assert loaded.head_.loss_curve_ == clf.head_.loss_curve_
+        assert loaded.head_.scheme_ == clf.head_.scheme_
+        assert loaded.get_params()["featurizer"] == "tokens"
+        np.testing.assert_allclose(loaded.head_.reward(DATA.X), clf.head_.reward(DATA.X), atol=1e-6)
+
+    def test_folder_holds_data_alone_and_a_model_of_its_own(self, tokens):
+        clf, folder = tokens
+        config = json.loads((folder / "config.json").read_text())
+        files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+        assert set(config["files"]) == files - {"config.json"}
+        assert {Path(name).suffix for name in files} <= {".json", ".safetensors", ".txt"}
+        model = PRMClassifier.from_pretrained(folder / "head")
+        assert model.classes_.tolist() == [-1, 0, 1]
+        np.testing.assert_allclose(model.predict_proba(DATA.X), clf.predict_proba(DATA.X), atol=1e-7)
+
+    def test_weights_are_read_at_once(self, tokens):
+        """Later another model may stand there, or none."""
+        clf, folder = tokens
+        loaded = PRMClassifier.load(folder)
+        self.fitted(-DATA.y).save(folder)
+        np.testing.assert_allclose(loaded.predict_proba(DATA.X), clf.predict_proba(DATA.X), atol=1e-7)
+        assert (
+            np.abs(PRMClassifier.load(folder).predict_proba(DATA.X) - clf.predict_proba(DATA.X)).max() > 1e-4
+        )
+        assert [path.name for path in folder.parent.iterdir()] == ["model"]
+        shutil.rmtree(folder)
+        loaded.predict_proba(DATA.X)
+
+    def test_moved_and_read_by_a_relative_path(self, tokens, monkeypatch, tmp_path):
+        clf, folder = tokens
+        moved = tmp_path / "deep" / "er"
+        moved.parent.mkdir()
+        shutil.move(folder, moved)
+        monkeypatch.chdir(moved.parent)
+        loaded = PRMClassifier.load("er")
+        packed = pickle.dumps(loaded)
+        assert loaded.head_.weights_path_ == str(moved / "head")
+        assert len(packed) < 30_000
+        monkeypatch.chdir("/")
+        again = pickle.loads(packed)
+        np.testing.assert_allclose(again.predict_proba(DATA.X), clf.predict_proba(DATA.X), atol=1e-7)
+        loaded.save(tmp_path / "copy")  # a loaded model can be saved, and learn anew
+        PRMClassifier.load(tmp_path / "copy").predict_proba(DATA.X[:2])
+        assert loaded.fit(DATA.X, DATA.y).head_.weights_path_ is None
+
+    @pytest.mark.parametrize("name", ["model.safetensors", "prmkit.json", "tokenizer.json", "config.json"])
+    def test_damaged_or_missing_file(self, tokens, name):
+        file = tokens[1] / "head" / name
+        content = file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(ValueError, match=rf"head/{name} is damaged \(its checksum differs\)"):
+            PRMClassifier.load(tokens[1])
+        file.unlink()
+        with pytest.raises(ValueError, match=rf"head/{name} is missing"):
+            PRMClassifier.load(tokens[1])
+
+    def test_foreign_files_inside_are_not_deleted(self, tokens):
+        clf, folder = tokens
+        (folder / "head" / "notes.txt").write_text("mine")
+        with pytest.raises(FileExistsError, match=r"\['head/notes.txt'\]"):
+            clf.save(folder)
+        assert (folder / "head" / "notes.txt").read_text() == "mine"
+
+    @pytest.mark.parametrize("where", ["save_scorer", "write_description"])
+    def test_interruption_leaves_the_old_model(self, tokens, monkeypatch, where):
+        clf, folder = tokens
+        module = {"save_scorer": "_token_scorer", "write_description": "_model_files"}[where]
+
+        def interrupt(*args, **kwargs):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(f"prmkit.models.{module}.{where}", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                clf.save(folder)
+        assert [path.name for path in folder.parent.iterdir()] == ["model"]
+        PRMClassifier.load(folder)
 
 
 class TestNamedBackbone:
@@ -361,7 +487,7 @@ class TestBrokenModels:
 
     def test_file_names_do_not_leave_the_folder(self, saved):
         self.edit(saved[1], lambda config: config["files"].update({"../../etc/passwd": "0"}))
-        with pytest.raises(ValueError, match="model/passwd is missing"):
+        with pytest.raises(ValueError, match="which lies outside the model"):
             PRMClassifier.load(saved[1])
 
     @staticmethod
