@@ -16,24 +16,28 @@ from prmkit.data import make_arithmetic_solutions
 from prmkit.models import PRMTrainer, PRMTrainingConfig
 from prmkit.uncertainty import score_solutions
 
-data = make_arithmetic_solutions(200, 3, error_rate=0.8, random_state=0)
-ratings = {(step.solution, step.index): rating for step, rating in zip(data.X, data.y, strict=True)}
-rows = [
-    {
-        "prompt": solution.problem,
-        "completions": list(solution.steps),
-        "labels": [bool(ratings[solution, t] >= 0) for t in range(solution.n_steps)],
-    }
-    for solution in data.solutions
-    if solution.meta["error"] in (None, "operation")  # what a small model can see
-]
+
+def stepwise_rows(n_problems, per_problem, seed):
+    """Return rows of solutions, right or with a wrongly chosen operation: a small model learns to see that."""
+    data = make_arithmetic_solutions(n_problems, per_problem, error_rate=0.8, random_state=seed)
+    ratings = {(step.solution, step.index): rating for step, rating in zip(data.X, data.y, strict=True)}
+    return [
+        {
+            "prompt": solution.problem,
+            "completions": list(solution.steps),
+            "labels": [bool(ratings[solution, t] >= 0) for t in range(solution.n_steps)],
+        }
+        for solution in data.solutions
+        if solution.meta["error"] in (None, "operation")
+    ]
+
 
 # Three parts that share no problem: to learn from, to calibrate on, to judge by.
+rows = stepwise_rows(170, 3, seed=0)
 problems = list(dict.fromkeys(row["prompt"] for row in rows))
-learn, calibrate, test = (
-    [row for row in rows if row["prompt"] in part]
-    for part in (set(problems[:-60]), set(problems[-60:-30]), set(problems[-30:]))
-)
+learn = [row for row in rows if row["prompt"] in set(problems[:-30])]
+calibrate = [row for row in rows if row["prompt"] in set(problems[-30:])]
+test = [row for row in stepwise_rows(70, 6, seed=1) if row["prompt"] not in problems]
 
 with tempfile.TemporaryDirectory() as folder:
     args = PRMTrainingConfig(
@@ -41,7 +45,7 @@ with tempfile.TemporaryDirectory() as folder:
         loss="rank",
         loss_options={"zeta": 4.0},
         learning_rate=1e-3,
-        num_train_epochs=4,
+        num_train_epochs=3,
         tokens_per_batch=512,
         gradient_checkpointing=False,
         save_strategy="no",
@@ -53,11 +57,9 @@ with tempfile.TemporaryDirectory() as folder:
         "all-MiniLM-L6-v2",
         args,
         train_dataset=learn,
-        eval_dataset=test,
         model_options={"num_hidden_layers": 2},
     )
     trainer.train()
-    print(trainer.evaluate())
     trainer.save_model()
     model = PRMClassifier.from_pretrained(folder)
     model.predict_proba(flatten([Solution("2 + 3?", ["5"])]))  # read before the folder goes
