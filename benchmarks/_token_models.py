@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from prmkit.features._marking import MarkingScheme
-from prmkit.models._model_files import ModelDescription, write_description
-from prmkit.models._token_models import (
+from prmkit.features.marking._scheme import MarkingScheme
+from prmkit.models.tokens._loading import (
     adapt_model,
     load_token_model,
     load_tokenizer,
     make_readout,
     token_limit,
 )
+from prmkit.models.tokens._model_files import ModelDescription, write_description
 
 ENCODER = "all-MiniLM-L6-v2"
 

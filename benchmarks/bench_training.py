@@ -56,10 +56,10 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from prmkit.features._marking import MarkingScheme
+from prmkit.features.marking._scheme import MarkingScheme
 from prmkit.models import PRMTrainer, PRMTrainingConfig
-from prmkit.models._token_models import token_limit
-from prmkit.models._token_rows import training_rows
+from prmkit.models.tokens._loading import token_limit
+from prmkit.models.trainer._rows import training_rows
 
 Row = dict[str, Any]
 TRL, TRL_PLAIN = "Trainer, TRL's settings", "Trainer, no checkpointing"

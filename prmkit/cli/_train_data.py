@@ -202,7 +202,7 @@ def _from_hub(name: str, split: str | None, view: str, streaming: bool) -> ReadD
 def _loaded(kind: str, streaming: bool, **where: Any) -> ReadData:
     import datasets
 
-    from prmkit.models._row_sources import column_names
+    from prmkit.models.trainer._row_sources import column_names
 
     try:
         rows = datasets.load_dataset(kind, streaming=streaming, **where)

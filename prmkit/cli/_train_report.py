@@ -12,7 +12,7 @@ import typer
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from prmkit.models._trainer_metrics import evaluation_report, metric_names
+from prmkit.models.trainer._metrics import evaluation_report, metric_names
 from prmkit.utils._quiet import quiet_loading, quiet_mapping
 
 _SHOWN = {

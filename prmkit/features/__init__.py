@@ -10,7 +10,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "prmkit.features._statistic_names": ("STATISTICS",),
         "prmkit.features._words": ("StepWords",),
         "prmkit.features._sequences": ("StepSequences",),
-        "prmkit.features._tokens": ("TokenRecord",),
+        "prmkit.features.marking._records": ("TokenRecord",),
         "prmkit.features._cache": ("EmbeddingCache",),
     },
 )

@@ -13,9 +13,9 @@ from prmkit.data._solution import Solution, as_steps, iter_solutions
 from prmkit.features._cache import EmbeddingCache, encode_cached
 from prmkit.features._context import CONTEXTS, context_names, context_rows
 from prmkit.features._encoder import TextEncoder
-from prmkit.features._marking import MarkingScheme
 from prmkit.features._model_path import resolve_model
-from prmkit.features._tokens import TokenRecord, token_records
+from prmkit.features.marking._records import TokenRecord, token_records
+from prmkit.features.marking._scheme import MarkingScheme
 from prmkit.utils._sklearn import Interval, ReadsSteps, StrOptions, fit_context
 
 _ENCODER_PARAMS = (

@@ -7,9 +7,9 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         "prmkit.models._blend": ("StepBlend",),
         "prmkit.models._mlp": ("StepMLP",),
-        "prmkit.models._token_prm": ("TokenPRM",),
-        "prmkit.models._trainer": ("PRMTrainer",),
-        "prmkit.models._trainer_config": ("PRMTrainingConfig",),
+        "prmkit.models.tokens._token_prm": ("TokenPRM",),
+        "prmkit.models.trainer._trainer": ("PRMTrainer",),
+        "prmkit.models.trainer._config": ("PRMTrainingConfig",),
         "prmkit.models._transformer": ("StepTransformer",),
     },
 )

@@ -8,7 +8,7 @@ from sklearn.base import clone
 
 from prmkit.features import PRMFeaturizer
 from prmkit.models._blend import StepBlend
-from prmkit.models._token_prm import TokenPRM
+from prmkit.models.tokens._token_prm import TokenPRM
 
 
 def make_head(featurizer: Any, head: Any, label_order: Any) -> Any:

@@ -11,12 +11,12 @@ from zipfile import ZIP_DEFLATED
 import numpy as np
 
 from prmkit.features import PRMFeaturizer
-from prmkit.models._links import Link
 from prmkit.models._mlp import StepMLP
-from prmkit.models._token_prm import TokenPRM
 from prmkit.models._torch_head import TorchHead
 from prmkit.models._transformer import StepTransformer
-from prmkit.models._weights_origin import WeightsOrigin
+from prmkit.models.tokens._links import Link
+from prmkit.models.tokens._token_prm import TokenPRM
+from prmkit.models.tokens._weights_origin import WeightsOrigin
 
 _OWN_CLASSES = {cls.__name__: cls for cls in (PRMFeaturizer, StepMLP, StepTransformer)}
 # Types that skops does not trust by itself and that the default model, or a common head, is made of.
@@ -106,7 +106,7 @@ def _restore_torch_head(head: TorchHead, described: dict[str, Any], file: Path) 
 
 def _write_token_head(head: TokenPRM, folder: Path) -> dict[str, Any]:
     """Write model and tokenizer as transformers does, so that the folder is a model of its own too."""
-    from prmkit.models._token_scorer import loaded, save_scorer
+    from prmkit.models.tokens._scorer import loaded, save_scorer
 
     save_scorer(loaded(head), folder, loss=head.loss)
     return {

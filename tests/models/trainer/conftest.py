@@ -11,7 +11,7 @@ TINY_BERT = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2
 @pytest.fixture(scope="session", autouse=True)
 def _frozen_imports():
     """Accelerate collects garbage before each run: half a second for what the libraries hold, unless it is frozen."""
-    import prmkit.models._trainer  # noqa: F401
+    import prmkit.models.trainer._trainer  # noqa: F401
 
     gc.collect()
     gc.freeze()

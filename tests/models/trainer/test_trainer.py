@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from prmkit import Solution, StepDataset, flatten
-from prmkit.features._marking import MarkingScheme
+from prmkit.features.marking._scheme import MarkingScheme
 from prmkit.metrics import step_report
 from prmkit.models import PRMTrainer, PRMTrainingConfig
 from prmkit.models.losses import LOSSES

@@ -9,9 +9,9 @@ import torch
 import transformers
 
 from prmkit import PRMClassifier, Solution, flatten
-from prmkit.features._tokens import encode_solution
+from prmkit.features.marking._records import encode_solution
 from prmkit.models import PRMTrainer
-from prmkit.models import _model_files as model_files
+from prmkit.models.tokens import _model_files as model_files
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Token-level models: one pass per solution without look-ahead, fine-tuned here or published elsewhere."""

@@ -1,0 +1,181 @@
+"""A transformers model and its tokenizer, made ready for a marking scheme: head, vocabulary, padding, readout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prmkit.features._model_path import resolve_model
+from prmkit.features.marking._records import prepare_tokenizer, reward_token_ids
+from prmkit.features.marking._scheme import MarkingScheme
+from prmkit.models.tokens._block_causal import check_block_causal, is_causal
+from prmkit.models.tokens._model_files import read_description
+from prmkit.models.tokens._readout import Readout
+from prmkit.utils._quiet import quiet_loading
+
+_AUTO_CLASSES = {
+    "separator": "AutoModelForTokenClassification",
+    "special_token": "AutoModelForTokenClassification",
+    "reward_tokens": "AutoModelForCausalLM",
+    "prefix": "AutoModelForSequenceClassification",
+}
+_GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
+_HEADS = ("classifier", "score", "pooler", "head", "pre_classifier", "sequence_summary", "dropout", "dense")
+
+
+def load_tokenizer(model: str | Path) -> Any:
+    """Load the tokenizer of a model, by local folder or hub name; no code from it is run.
+
+    Where prmkit saved the folder it is the tokenizer that was saved. ``AutoTokenizer`` would take the one usual for the
+    architecture, which may split a text otherwise: for Qwen2 and others it mistrusts what the folder says.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    folder = Path(model).expanduser()  # a tokenizer alone needs no weights beside it
+    if not folder.is_dir():
+        folder = resolve_model(model)
+    if read_description(folder) is not None and _saved_class(folder) in _GENERIC_TOKENIZERS:
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def auto_class(scheme: MarkingScheme) -> str:
+    """Name transformers' class of the models that a scheme needs."""
+    return _AUTO_CLASSES[scheme.name]
+
+
+def load_token_model(
+    name: str | Path,
+    scheme: MarkingScheme,
+    n_outputs: int,
+    *,
+    initialization: str = "pretrained",
+    options: Mapping[str, Any] | None = None,
+    dtype: Any = "float32",
+    whole: bool = False,
+) -> Any:
+    """Load the model that a scheme needs; a new head draws from torch's generator: fork it around this call.
+
+    Parameters
+    ----------
+    name : str or Path
+        A local folder or a name on the hub.
+    scheme : MarkingScheme
+    n_outputs : int
+        Classes, or 1 for a raw reward. Without meaning for ``"reward_tokens"``.
+    initialization : {"pretrained", "random"}
+    options : mapping, optional
+        Fields of the model's configuration to change, such as ``num_hidden_layers``.
+    dtype : str or torch.dtype
+        Precision of the weights; "auto": that of the checkpoint.
+    whole : bool
+        Whether the checkpoint must have the head too.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint lacks weights, other than the head's.
+    """
+    import torch
+    import transformers
+
+    folder = resolve_model(name)
+    head = {} if scheme.reads_language_model else {"num_labels": n_outputs}
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, **head)
+    for key, value in (options or {}).items():
+        if not hasattr(config, key):
+            raise ValueError(f"a {config.model_type} has no setting {key!r}")
+        setattr(config, key, value)
+    auto = getattr(transformers, auto_class(scheme))
+    if initialization == "random":
+        return auto.from_config(config, dtype=getattr(torch, str(dtype)))
+    with quiet_loading():
+        model, info = auto.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    heads = () if whole else _HEADS
+    lost = sorted(key for key in info["missing_keys"] if not set(key.split(".")) & set(heads))
+    if lost:
+        raise ValueError(
+            f"{name} lacks {len(lost)} weights of a {type(model).__name__}, such as {lost[0]}: choose another "
+            f"model or scheme, or initialization='random'"
+        )
+    return model
+
+
+def adapt_model(model: Any, tokenizer: Any, scheme: MarkingScheme) -> int:
+    """Make tokenizer and model agree: marker and padding exist, and every token has an embedding.
+
+    Returns
+    -------
+    int
+        How many embeddings are new.
+    """
+    prepare_tokenizer(tokenizer, scheme)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:  # new rows start as the mean of the old ones
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        with _no_grad():
+            for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+                if layer is not None:
+                    layer.weight[rows:] = layer.weight[:rows].mean(dim=0)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return max(0, len(tokenizer) - rows)
+
+
+def make_readout(model: Any, tokenizer: Any, scheme: MarkingScheme, reads: str) -> Readout:
+    """Say how the scores of a scheme are read from a model.
+
+    Raises
+    ------
+    ValueError
+        If the model looks ahead and its architecture cannot be kept from it.
+    """
+    if scheme.name == "prefix":
+        return Readout("sequence", reads)
+    by_blocks = not is_causal(model)
+    if scheme.reads_language_model:
+        if by_blocks:
+            raise ValueError(
+                f"reward tokens need a causal language model, {model.config.model_type} is none: "
+                "choose scheme='separator'"
+            )
+        return Readout("language_model", reads, tuple(reward_token_ids(tokenizer, scheme)))
+    if by_blocks:
+        check_block_causal(model)
+    return Readout("tokens", reads, by_blocks=by_blocks)
+
+
+def token_limit(model: Any, max_length: int | None) -> int | None:
+    """Return the most tokens a row may have: ``max_length``, or what the model has positions for if that is less."""
+    config = model.config
+    most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    if most and config.model_type in (
+        "roberta",
+        "xlm-roberta",
+        "camembert",
+        "mpnet",
+        "xlm-roberta-xl",
+        "longformer",
+    ):
+        most -= 2  # positions start behind the padding index
+    known = [length for length in (most, max_length) if length]
+    return min(known) if known else None
+
+
+def _saved_class(folder: Path) -> str | None:
+    config = folder / "tokenizer_config.json"
+    return json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") if config.is_file() else None
+
+
+def _no_grad() -> Any:
+    import torch
+
+    return torch.no_grad()

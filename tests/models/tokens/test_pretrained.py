@@ -1,0 +1,282 @@
+"""from_pretrained: published layouts and own folders score as they should, and what cannot be read is said."""
+
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from sklearn.exceptions import NotFittedError
+
+from prmkit import PRMClassifier, Solution, flatten
+from prmkit.data import make_arithmetic_solutions
+from prmkit.models import PRMTrainer, PRMTrainingConfig, TokenPRM
+from prmkit.models.tokens._presets import PRESETS, get_preset
+from prmkit.utils import estimator_checks
+
+SOLUTIONS = [
+    Solution("What is 2 + 3 * 4?", ["3 * 4 = 12.", "We add 2 + 12 = 14.", "So the answer is 14."]),
+    Solution("What is 2 + 3 * 4?", ["2 + 3 = 5.", "So the answer is 5 * 4."]),
+    Solution("What is 1 + 1?", ["1 + 1 = 3."]),
+]
+DATA = make_arithmetic_solutions(8, 2, error_rate=0.5, random_state=0)
+TINY = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+TINY["initializer_range"] = 0.1
+
+
+def expected_of(recipe, folder, solution):
+    """The published scores of a solution's steps, as probabilities of the worst and the best class."""
+    with torch.no_grad():
+        scores = recipe(transformers.AutoTokenizer.from_pretrained(folder), solution).double().numpy()
+    if scores.ndim == 2:
+        return scores[:, 0], scores[:, -1]
+    return 1 - scores, scores
+
+
+class TestPublished:
+    @pytest.mark.parametrize("name", sorted(PRESETS))
+    def test_scores_solutions_as_published(self, published, name):
+        folder, recipe = published(name)
+        classifier = PRMClassifier.from_pretrained(folder, scheme=name)
+        preset = get_preset(name)
+        assert classifier.label_order_ == preset.classes
+        assert classifier.classes_.tolist() == sorted(preset.classes)
+        scored = classifier.score_solutions(SOLUTIONS)
+        for one, solution in zip(scored, SOLUTIONS, strict=True):
+            worst, best = expected_of(recipe, folder, solution)
+            if preset.activation == "none":  # a raw reward: its sigmoid by convention
+                np.testing.assert_allclose(classifier.head_.reward(flatten([solution])), best, atol=1e-5)
+                best = 1 / (1 + np.exp(-best))
+                worst = 1 - best
+            np.testing.assert_allclose(one.risks, worst, atol=1e-5)
+            np.testing.assert_allclose(one.rewards, 1 - worst, atol=1e-5)
+            np.testing.assert_allclose(one.proba[:, one.classes.index(preset.classes[-1])], best, atol=1e-5)
+        rewards = classifier.head_.reward(flatten(SOLUTIONS))
+        odds = np.concatenate([one.proba for one in scored])
+        odds = odds[:, one.classes.index(preset.classes[-1])] / odds[:, one.classes.index(preset.classes[0])]
+        assert (np.argsort(rewards) == np.argsort(odds)).all(), "a higher reward is a better step"
+
+    @pytest.mark.parametrize("name", sorted(PRESETS))
+    def test_keeps_the_guarantees(self, published, name):
+        folder, _ = published(name)
+        head = TokenPRM.from_pretrained(folder, name)
+
+        class Fitted(TokenPRM):  # the checks fit a copy: here nothing is to be learnt
+            def fit(self, X, y):
+                vars(self).update(vars(head))
+                return self
+
+        X = flatten(SOLUTIONS)
+        for name in estimator_checks.__all__:
+            if name.startswith("check_"):
+                getattr(estimator_checks, name)(Fitted(), X, [0] * len(X))
+
+    def test_wrong_or_missing_preset(self, published):
+        folder, _ = published("skywork")
+        with pytest.raises(ValueError, match=r"not saved by prmkit .* scheme= one of math-shepherd, pqm"):
+            PRMClassifier.from_pretrained(folder)
+        with pytest.raises(ValueError, match="looks like pqm or skywork"):
+            PRMClassifier.from_pretrained(folder, scheme="trl")
+        with pytest.raises(ValueError, match="no preset 'sky': choose one of"):
+            PRMClassifier.from_pretrained(folder, scheme="sky")
+        with pytest.raises(FileNotFoundError, match="no folder at"):
+            PRMClassifier.from_pretrained(folder / "nowhere", scheme="trl")
+
+    def test_own_names_for_the_classes(self, published):
+        folder, _ = published("trl")
+        plain = PRMClassifier.from_pretrained(folder, scheme="trl")
+        named = PRMClassifier.from_pretrained(folder, scheme="trl", classes=["-", "+"])
+        assert named.classes_.tolist() == ["+", "-"]
+        X = flatten(SOLUTIONS)
+        np.testing.assert_array_equal(named.predict_proba(X), plain.predict_proba(X)[:, ::-1])
+        assert set(named.predict(X)) <= {"-", "+"}
+        one, other = (c.score_solutions(SOLUTIONS)[0].rewards for c in (plain, named))
+        np.testing.assert_array_equal(one, other)
+        for classes in (["a", "b", "c"], ["a", "a"]):
+            with pytest.raises(ValueError, match=r"tells 2 classes apart, worst first: \[0, 1\]"):
+                PRMClassifier.from_pretrained(folder, scheme="trl", classes=classes)
+
+    def test_options(self, published):
+        folder, _ = published("trl")
+        head = TokenPRM.from_pretrained(
+            folder, "trl", max_length=20, too_long="nan", device="cpu", dtype="bfloat16", show_progress=False
+        )
+        assert (head.max_length, head.too_long, head.device) == (20, "nan", "cpu")
+        assert head._scorer.model.dtype == torch.bfloat16
+        with pytest.warns(UserWarning, match="do not fit"):
+            assert np.isnan(head.predict_proba(flatten(SOLUTIONS))).any()
+        longest = TokenPRM.from_pretrained(folder, "trl", max_length=9999)._scorer.max_length
+        assert longest == 1024, "as many as the model has positions for"
+        with pytest.raises(TypeError, match="no option lenght, revision: expected dtype, or a parameter"):
+            PRMClassifier.from_pretrained(folder, scheme="trl", lenght=1, revision="main")
+        with pytest.raises(ValueError, match="'too_long' parameter"):
+            PRMClassifier.from_pretrained(folder, scheme="trl", too_long="cut")
+
+    def test_parameters_say_how_it_marks(self, published):
+        folder, _ = published("qwen2.5-math-prm")
+        head = TokenPRM.from_pretrained(folder, "qwen2.5-math-prm")
+        assert (head.scheme, head.step_separator) == ("special_token", "<extra_0>")
+        assert head.scheme_ == get_preset("qwen2.5-math-prm").scheme
+
+    def test_raw_rewards_are_said_to_be_no_probabilities(self):
+        assert "PQM's" in PRMClassifier.from_pretrained.__doc__
+        assert "convention" in PRMClassifier.from_pretrained.__doc__
+
+    @pytest.mark.parametrize("name", ["trl", "pqm"])
+    def test_a_pickle_names_the_folder(self, published, name, tmp_path, monkeypatch):
+        folder, _ = published(name)
+        monkeypatch.chdir(folder.parent)
+        classifier = PRMClassifier.from_pretrained(f"./{folder.name}", scheme=name)
+        X = flatten(SOLUTIONS)
+        expected, packed = classifier.predict_proba(X), pickle.dumps(classifier)
+        assert classifier.head_.weights_path_ == str(folder)
+        assert len(packed) < 20_000
+        monkeypatch.chdir("/")  # another working directory
+        np.testing.assert_array_equal(pickle.loads(packed).predict_proba(X), expected)
+        shutil.move(folder, tmp_path / "elsewhere")
+        np.testing.assert_array_equal(classifier.predict_proba(X), expected)  # in memory
+        again = pickle.loads(packed)
+        with pytest.raises(FileNotFoundError, match=r"is gone: put it back.*store_weights_in_pickle=True"):
+            again.predict_proba(X)
+
+    def test_a_pickle_does_not_take_other_weights_for_its_own(self, published):
+        folder, _ = published("trl")
+        packed = pickle.dumps(PRMClassifier.from_pretrained(folder, scheme="trl"))
+        model = transformers.AutoModelForTokenClassification.from_pretrained(folder)
+        with torch.no_grad():
+            model.score.weight += 1
+        model.save_pretrained(folder)
+        with pytest.raises(ValueError, match="are not those that this model was pickled with"):
+            pickle.loads(packed).predict_proba(flatten(SOLUTIONS))
+
+    def test_weights_in_the_pickle_by_choice(self, published):
+        folder, _ = published("trl")
+        classifier = PRMClassifier.from_pretrained(folder, scheme="trl", store_weights_in_pickle=True)
+        expected, packed = classifier.predict_proba(flatten(SOLUTIONS)), pickle.dumps(classifier)
+        shutil.rmtree(folder)
+        np.testing.assert_array_equal(pickle.loads(packed).predict_proba(flatten(SOLUTIONS)), expected)
+
+    def test_layouts_without_a_class_are_not_copied(self, published, tmp_path):
+        folder, _ = published("pqm")
+        classifier = PRMClassifier.from_pretrained(folder, scheme="pqm", store_weights_in_pickle=True)
+        with pytest.raises(TypeError, match="store_weights_in_pickle=False"):
+            pickle.dumps(classifier)
+        with pytest.raises(ValueError, match=r"its weights are not copied: keep its folder"):
+            classifier.save(tmp_path / "model")
+        assert not (tmp_path / "model").exists()
+
+    @pytest.mark.parametrize("name", ["trl", "math-shepherd"])
+    def test_others_can_be_saved_as_own(self, published, tmp_path, name):
+        folder, _ = published(name)
+        classifier = PRMClassifier.from_pretrained(folder, scheme=name)
+        classifier.save(tmp_path / "model")
+        expected = classifier.predict_proba(flatten(SOLUTIONS))
+        shutil.rmtree(folder)
+        loaded = PRMClassifier.load(tmp_path / "model")
+        np.testing.assert_allclose(loaded.predict_proba(flatten(SOLUTIONS)), expected, atol=1e-6)
+        assert loaded.label_order_ == (0, 1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Train and save a tiny encoder by scheme and loss; return trainer and folder."""
+
+    def make(**options):
+        folder = tmp_path_factory.mktemp("trained")
+        args = PRMTrainingConfig(
+            output_dir=folder,
+            initialization="random",
+            max_steps=2,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+            **options,
+        )
+        trainer = PRMTrainer("all-MiniLM-L6-v2", args, train_dataset=DATA, model_options=TINY)
+        trainer.train()
+        trainer.save_model()
+        return trainer, folder
+
+    return make
+
+
+class TestOwn:
+    @pytest.mark.parametrize(
+        ("options", "reads_reward"),
+        [({}, False), ({"scheme": "special_token", "loss": "rank"}, True), ({"scheme": "prefix"}, False)],
+    )
+    def test_as_the_trainer_evaluates(self, trained, options, reads_reward):
+        trainer, folder = trained(**options)
+        head = TokenPRM.from_pretrained(folder, show_progress=False)
+        classifier = PRMClassifier.from_pretrained(folder)
+        assert classifier.label_order_ == ((-1, 1) if reads_reward else (-1, 0, 1))
+        assert head.scheme_ == trainer.scheme
+        assert (head.scheme, head.max_length) == (trainer.scheme.name, trainer.max_tokens)
+        X = flatten(DATA.solutions[:1])
+        outputs = trainer.predict(trainer.train_dataset.select([0])).predictions
+        outputs = outputs[0][: len(X)]
+        proba = classifier.predict_proba(X)[: len(outputs)]
+        if reads_reward:
+            np.testing.assert_allclose(proba[:, 1], 1 / (1 + np.exp(-outputs)), atol=1e-5)
+            np.testing.assert_allclose(head.reward(X), outputs, atol=1e-5)
+        else:
+            exp = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+            np.testing.assert_allclose(proba, exp / exp.sum(axis=-1, keepdims=True), atol=1e-5)
+
+    def test_pickle_by_folder_and_refit(self, trained):
+        _, folder = trained()
+        classifier = PRMClassifier.from_pretrained(folder, max_epochs=1, random_state=0)
+        assert len(pickle.dumps(classifier)) < 20_000
+        again = classifier.fit(DATA.X, DATA.y)  # goes on from these weights
+        assert again.head_.weights_path_ is None
+        assert len(pickle.dumps(classifier)) > 1_000_000
+
+    def test_a_damaged_description_or_other_tokenizer(self, trained):
+        _, folder = trained()
+        description = folder / "prmkit.json"
+        text = description.read_text()
+        description.write_text(text.replace('"fingerprint": "', '"fingerprint": "0'))
+        with pytest.raises(ValueError, match="encodes a text otherwise than when the model was saved"):
+            PRMClassifier.from_pretrained(folder)
+        description.write_text(text[:50])
+        with pytest.raises(ValueError, match=r"prmkit\.json cannot be read"):
+            PRMClassifier.from_pretrained(folder)
+        description.write_text(text)
+        (folder / "model.safetensors").unlink()
+        with pytest.raises((OSError, ValueError), match="safetensors"):
+            PRMClassifier.from_pretrained(folder)
+
+    @pytest.mark.parametrize("scheme", ["separator", "special_token"])
+    def test_adapters(self, tmp_path, scheme):
+        peft = pytest.importorskip("peft")
+        base = tmp_path / "base"
+        config = transformers.BertConfig(vocab_size=30522, **TINY)
+        with torch.random.fork_rng():
+            transformers.BertModel(config).save_pretrained(base)
+        from prmkit.models.tokens._loading import load_tokenizer
+
+        load_tokenizer("all-MiniLM-L6-v2").save_pretrained(base)
+        args = PRMTrainingConfig(
+            output_dir=tmp_path / "adapter",
+            scheme=scheme,
+            max_steps=3,
+            learning_rate=1e-2,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+        )
+        adapter = peft.LoraConfig(task_type="TOKEN_CLS", target_modules=["query"], r=2)
+        trainer = PRMTrainer(str(base), args, train_dataset=DATA, peft_config=adapter)
+        trainer.train()
+        trainer.save_model()
+        outputs = trainer.predict(trainer.train_dataset.select([0])).predictions[0]
+        rewards = TokenPRM.from_pretrained(tmp_path / "adapter").reward(flatten(DATA.solutions[:1]))
+        np.testing.assert_allclose(rewards, (outputs[:, -1] - outputs[:, 0])[: len(rewards)], atol=1e-5)
+
+
+def test_not_fitted():
+    with pytest.raises(NotFittedError):
+        PRMClassifier("tokens").predict_proba(flatten(SOLUTIONS))
