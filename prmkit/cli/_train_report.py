@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from tqdm import tqdm
-from transformers import TrainerCallback
 
+from prmkit.models.trainer._bar import TrainingBar
 from prmkit.models.trainer._metrics import evaluation_report, metric_names
 from prmkit.utils._quiet import quiet_loading, quiet_mapping
 
@@ -26,38 +25,22 @@ _SHOWN = {
 _LOGGED = {"eval_loss": "loss", "eval_accuracy": "accuracy", "eval_auroc": "AUROC"}
 
 
-class TrainingBar(TrainerCallback):
-    """One bar for the whole run; where standard error is no terminal, one line per log."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start where a resumed run goes on."""
-        off = None if state.is_world_process_zero else True
-        self._bar = tqdm(
-            total=state.max_steps, initial=state.global_step, desc="training", unit="update", disable=off
-        )
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Count an update."""
-        self._bar.update()
+class TalkingBar(TrainingBar):
+    """The bar of a run, and each evaluation on a line of its own; without a terminal one line per log."""
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         """Show the loss beside the bar, and every evaluation on a line of its own."""
+        super().on_log(args, state, control, logs, **kwargs)
         logs = logs or {}
         found = ", ".join(f"{name} {logs[key]:.4f}" for key, name in _LOGGED.items() if key in logs)
-        if "loss" in logs and not self._bar.disable:
-            self._bar.set_postfix(loss=f"{float(logs['loss']):.4f}", refresh=False)
-        elif "loss" in logs:
-            found = f"loss {float(logs['loss']):.4f}"
+        if "loss" in logs:
+            found = f"loss {float(logs['loss']):.4f}" if self._bar.disable else ""
         elif found:
             found = f"evaluation: {found}"
         if found and state.is_world_process_zero:
             self._bar.write(f"update {state.global_step} of {state.max_steps}: {found}", file=_stderr())
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Leave the finished bar."""
-        self._bar.close()
 
 
 def _stderr() -> Any:

@@ -75,7 +75,7 @@ def _share(options: Mapping[str, Any]) -> float:
 def _trainer(options: Mapping[str, Any], config: Any, rows: Any, kept: Any) -> Any:
     from transformers import PrinterCallback
 
-    from prmkit.cli._train_report import TrainingBar
+    from prmkit.cli._train_report import TalkingBar
     from prmkit.models import PRMTrainer
 
     trainer = PRMTrainer(
@@ -85,7 +85,7 @@ def _trainer(options: Mapping[str, Any], config: Any, rows: Any, kept: Any) -> A
         eval_dataset=kept,
         peft_config=_adapter(options["lora"]),
         model_options=as_mapping(options["model_option"], "--model-option") or None,
-        callbacks=[TrainingBar()],
+        callbacks=[TalkingBar()],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -11,6 +11,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "prmkit.features._words": ("StepWords",),
         "prmkit.features._sequences": ("StepSequences",),
         "prmkit.features.marking._records": ("TokenRecord",),
+        "prmkit.features.marking._scheme": ("MarkingScheme",),
         "prmkit.features._cache": ("EmbeddingCache",),
     },
 )

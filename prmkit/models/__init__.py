@@ -1,4 +1,4 @@
-"""Numbers to probabilities: torch heads with one training loop, and the default model."""
+"""Steps to probabilities: the default model, torch heads on features, and fine-tuned language models."""
 
 from prmkit.utils._lazy import lazy_names
 
@@ -7,6 +7,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         "prmkit.models._blend": ("StepBlend",),
         "prmkit.models._mlp": ("StepMLP",),
+        "prmkit.models.losses": ("losses",),
         "prmkit.models.tokens._token_prm": ("TokenPRM",),
         "prmkit.models.trainer._trainer": ("PRMTrainer",),
         "prmkit.models.trainer._config": ("PRMTrainingConfig",),

@@ -17,7 +17,8 @@ def lazy_names(
     package : str
         The package's ``__name__``.
     modules : mapping of str to tuple of str
-        Submodule (absolute, or relative with a leading dot) -> the public names it holds.
+        Submodule (absolute, or relative with a leading dot) -> the public names it holds. One whose only name
+        is its own is public itself.
     """
     home = {name: module for module, names in modules.items() for name in names}
     public = sorted(home)
@@ -25,7 +26,8 @@ def lazy_names(
     def __getattr__(name: str) -> Any:
         if name not in home:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(home[name], package), name)
+        module = import_module(home[name], package)
+        return module if home[name].rpartition(".")[2] == name else getattr(module, name)
 
     def __dir__() -> list[str]:
         return public

@@ -142,11 +142,11 @@ def check_one_pass_per_solution(estimator: Any, X: Sequence[Step], y: Sequence[A
     >>> check_one_pass_per_solution(PRMFeaturizer(), *make_arithmetic_solutions(2, 1, random_state=0))
     """
     _, answer, _ = _prepared(estimator, X, y, None)
-    long = tuple(f"Add {t} to get {t * (t + 1) // 2}." for t in range(16))  # short: no encoder cuts it
-    half, full = (flatten([Solution("How many?", long[:n])]) for n in (8, 16))
+    long = tuple(f"Add {t} to get {t * (t + 1) // 2}." for t in range(32))  # short: no encoder cuts it
+    half, full = (flatten([Solution("How many?", long[:n])]) for n in (16, 32))
     work_half, work_full = _work(answer, half), _work(answer, full)
     assert work_full <= 3 * work_half, (
-        f"{_name(estimator)} spends {work_full} on a solution of 16 steps and {work_half} on its first 8: one pass "
+        f"{_name(estimator)} spends {work_full} on a solution of 32 steps and {work_half} on its first 16: one pass "
         "costs about twice as much, a pass per step four times"
     )
     work_twice = _work(answer, [*full, *full, *flatten([Solution("How many?", long)])])

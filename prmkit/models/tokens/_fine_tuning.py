@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.model_selection import GroupShuffleSplit
-from tqdm import tqdm
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 
 from prmkit.data._dataset import StepDataset
 from prmkit.data._solution import Step, problem_groups
@@ -23,6 +22,7 @@ from prmkit.models.losses import get_loss
 from prmkit.models.tokens._links import Link, as_rewards
 from prmkit.models.tokens._loading import load_tokenizer
 from prmkit.models.tokens._scorer import TokenScorer
+from prmkit.models.trainer._bar import TrainingBar
 from prmkit.models.trainer._config import PRMTrainingConfig
 from prmkit.models.trainer._trainer import PRMTrainer
 from prmkit.utils._quiet import quiet_mapping
@@ -147,7 +147,7 @@ def _train(
                 config,
                 train_dataset=StepDataset(steps, y),
                 processing_class=tokenizer,
-                callbacks=[_Bar(head.show_progress)],
+                callbacks=[TrainingBar(shown=head.show_progress, delay=2)],
                 model_options=head.backbone_options,
             )
         trainer.remove_callback(PrinterCallback)
@@ -166,32 +166,6 @@ def _train(
         classes=trainer.targets.output_classes,
     )
     return scorer, losses
-
-
-class _Bar(TrainerCallback):
-    """A progress bar on a terminal when training takes more than a moment."""
-
-    def __init__(self, shown: bool):
-        self._shown = shown
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self._bar = tqdm(
-            total=state.max_steps,
-            desc="training",
-            unit="update",
-            delay=2,
-            disable=None if self._shown else True,
-        )
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if logs and "loss" in logs:
-            self._bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self._bar.update()
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self._bar.close()
 
 
 @contextmanager

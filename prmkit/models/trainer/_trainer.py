@@ -80,9 +80,9 @@ class PRMTrainer(Trainer):
 
     Examples
     --------
+    >>> from tempfile import mkdtemp
     >>> from prmkit.data import make_arithmetic_solutions
-    >>> from prmkit.models import PRMTrainer, PRMTrainingConfig
-    >>> args = PRMTrainingConfig(output_dir="prm", max_steps=1, save_strategy="no", disable_tqdm=True)
+    >>> args = PRMTrainingConfig(output_dir=mkdtemp(), max_steps=1, save_strategy="no", disable_tqdm=True)
     >>> trainer = PRMTrainer("all-MiniLM-L6-v2", args, train_dataset=make_arithmetic_solutions(4, 1, random_state=0))
     >>> trainer.classes
     (-1, 0, 1)
