@@ -50,6 +50,7 @@ def run(options: Mapping[str, Any]) -> None:
         elif is_first_process():
             _say(report.quality(trainer, predicted))
         _say(f"\n{report.how_to_score(options['output'])}")
+        trainer.accelerator.end_training()  # the processes part in order
 
 
 def is_first_process() -> bool:

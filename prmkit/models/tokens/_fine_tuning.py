@@ -116,7 +116,7 @@ def _train(
         config = PRMTrainingConfig(
             output_dir=folder,
             scheme=head.scheme,
-            step_separator=head.step_separator,
+            **({} if head.step_separator is None else {"step_separator": head.step_separator}),
             reward_tokens=None if head.reward_tokens is None else list(head.reward_tokens),
             loss=head.loss,
             loss_options=head.loss_options,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, softmax
+from scipy.optimize import minimize
+from scipy.special import expit, log_softmax, softmax
 
 
 def as_rewards(outputs: np.ndarray) -> np.ndarray:
@@ -71,7 +73,7 @@ class Link:
 
     @classmethod
     def calibrated(cls, rewards: np.ndarray, codes: np.ndarray, n_classes: int) -> Link:
-        """Fit a logistic regression of the classes on the reward.
+        """Fit a logistic regression of the classes on the reward, in which more reward is never worse.
 
         Parameters
         ----------
@@ -84,17 +86,48 @@ class Link:
         ------
         ValueError
             If a class does not occur.
-        """
-        from sklearn.linear_model import LogisticRegression
 
+        Warns
+        -----
+        UserWarning
+            If the reward does not rise with the classes: the probabilities are then their shares.
+        """
         if missing := sorted(set(range(n_classes)) - set(codes.tolist())):
             raise ValueError(
                 f"class number {missing[0]} (worst is 0) does not occur among the problems that the probabilities "
                 "are calibrated on: use more problems, or a larger validation_fraction"
             )
         scale = float(rewards.std()) or 1.0
-        fitted = LogisticRegression(max_iter=1000).fit(rewards[:, None] / scale, codes)
-        slopes, intercepts = fitted.coef_[:, 0] / scale, fitted.intercept_
-        if n_classes == 2:
-            slopes, intercepts = np.array([0.0, slopes[0]]), np.array([0.0, intercepts[0]])
-        return cls("logistic", tuple(slopes.tolist()), tuple(intercepts.tolist()))
+        slopes, intercepts = _rising_logistic(rewards / scale, codes, n_classes)
+        if not slopes.any():
+            warnings.warn(
+                "on the problems held out, a larger reward does not go with better steps: every step gets the "
+                "shares of the classes. Train longer, on more problems, or choose loss='cross_entropy'",
+                stacklevel=6,
+            )
+        return cls("logistic", tuple((slopes / scale).tolist()), tuple(intercepts.tolist()))
+
+
+def _rising_logistic(rewards: np.ndarray, codes: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fit slopes that never fall from the worst class to the best: more reward is never worse.
+
+    A free fit on few problems can turn the order round.
+    """
+    n, wanted = len(rewards), np.eye(n_classes)[codes]
+
+    def split(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rises, intercepts = np.split(parameters, 2)
+        return np.append(0.0, np.cumsum(rises)), np.append(0.0, intercepts)
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        slopes, intercepts = split(parameters)
+        logits = rewards[:, None] * slopes + intercepts
+        wrong = (softmax(logits, axis=1) - wanted) / n
+        of_slopes = rewards @ wrong + slopes / n  # the penalty of scikit-learn's default
+        of_rises = np.cumsum(of_slopes[:0:-1])[::-1]
+        value = -(log_softmax(logits, axis=1) * wanted).sum() / n + (slopes**2).sum() / (2 * n)
+        return value, np.concatenate([of_rises, wrong.sum(axis=0)[1:]])
+
+    bounds = [(0.0, None)] * (n_classes - 1) + [(None, None)] * (n_classes - 1)
+    start = np.zeros(2 * (n_classes - 1))
+    return split(minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,10 @@ _AUTO_CLASSES = {
     "prefix": "AutoModelForSequenceClassification",
 }
 _GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
-_HEADS = ("classifier", "score", "pooler", "head", "pre_classifier", "sequence_summary", "dropout", "dense")
+_HEADS = {"classifier", "score", "pooler", "head", "pre_classifier", "sequence_summary"}
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_SETTINGS = ["*.json", "*.txt", "*.model"]
+_VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "tekken.json")
 
 
 def load_tokenizer(model: str | Path) -> Any:
@@ -30,15 +36,23 @@ def load_tokenizer(model: str | Path) -> Any:
 
     Where prmkit saved the folder it is the tokenizer that was saved. ``AutoTokenizer`` would take the one usual for the
     architecture, which may split a text otherwise: for Qwen2 and others it mistrusts what the folder says.
+
+    Raises
+    ------
+    ValueError
+        If the folder has no vocabulary: an empty one would be made up.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    folder = Path(model).expanduser()  # a tokenizer alone needs no weights beside it
-    if not folder.is_dir():
-        folder = resolve_model(model)
+    folder = _settings_folder(model)  # a tokenizer alone needs no weights beside it
+    if not any(next(folder.glob(pattern), None) for pattern in _VOCABULARIES):
+        raise ValueError(
+            f"{folder} holds no tokenizer: expected tokenizer.json or the vocabulary of an older one. Save it there, "
+            f"tokenizer.save_pretrained({str(folder)!r})"
+        )
     if read_description(folder) is not None and _saved_class(folder) in _GENERIC_TOKENIZERS:
         return PreTrainedTokenizerFast.from_pretrained(folder)
-    return AutoTokenizer.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def auto_class(scheme: MarkingScheme) -> str:
@@ -66,6 +80,7 @@ def load_token_model(
     n_outputs : int
         Classes, or 1 for a raw reward. Without meaning for ``"reward_tokens"``.
     initialization : {"pretrained", "random"}
+        ``"random"`` needs no weights: a configuration is enough.
     options : mapping, optional
         Fields of the model's configuration to change, such as ``num_hidden_layers``.
     dtype : str or torch.dtype
@@ -76,12 +91,24 @@ def load_token_model(
     Raises
     ------
     ValueError
-        If the checkpoint lacks weights, other than the head's.
+        If the checkpoint lacks weights or has them in another shape, other than the head's; if a file is damaged; if
+        the architecture has no such head.
+
+    Warns
+    -----
+    UserWarning
+        If the checkpoint has a head with other outputs.
     """
     import torch
     import transformers
 
-    folder = resolve_model(name)
+    if (Path(name).expanduser() / "adapter_config.json").is_file():
+        raise ValueError(
+            f"{name} holds an adapter, which can score but is no model to train: where it was trained, save the merged "
+            "model, trainer.model = trainer.model.merge_and_unload(); trainer.save_model(another_folder)"
+        )
+    is_new = initialization == "random"
+    folder = _settings_folder(name) if is_new else resolve_model(name)
     head = {} if scheme.reads_language_model else {"num_labels": n_outputs}
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, **head)
     for key, value in (options or {}).items():
@@ -89,9 +116,10 @@ def load_token_model(
             raise ValueError(f"a {config.model_type} has no setting {key!r}")
         setattr(config, key, value)
     auto = getattr(transformers, auto_class(scheme))
-    if initialization == "random":
+    _check_architecture(config, scheme)
+    if is_new:
         return auto.from_config(config, dtype=getattr(torch, str(dtype)))
-    with quiet_loading():
+    with quiet_loading(), damage_named(folder):
         model, info = auto.from_pretrained(
             folder,
             config=config,
@@ -99,14 +127,9 @@ def load_token_model(
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
-    heads = () if whole else _HEADS
-    lost = sorted(key for key in info["missing_keys"] if not set(key.split(".")) & set(heads))
-    if lost:
-        raise ValueError(
-            f"{name} lacks {len(lost)} weights of a {type(model).__name__}, such as {lost[0]}: choose another "
-            f"model or scheme, or initialization='random'"
-        )
+    _check_weights(name, type(model).__name__, info, whole)
     return model
 
 
@@ -168,6 +191,94 @@ def token_limit(model: Any, max_length: int | None) -> int | None:
         most -= 2  # positions start behind the padding index
     known = [length for length in (most, max_length) if length]
     return min(known) if known else None
+
+
+@contextmanager
+def damage_named(folder: Path) -> Iterator[None]:
+    """Say which file of weights in a folder cannot be read; the library's error does not.
+
+    Raises
+    ------
+    ValueError
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        yield
+    except SafetensorError as error:
+        for file in sorted(folder.glob("*.safetensors")):
+            try:
+                with safe_open(file, framework="pt"):
+                    continue
+            except SafetensorError as fault:
+                raise ValueError(
+                    f"{file} is damaged or was cut off ({fault}): copy, download or save it again"
+                ) from error
+        raise
+
+
+def _check_weights(name: str | Path, kind: str, info: Mapping[str, Any], whole: bool) -> None:
+    """Refuse weights that would be random, other than those of a head that may be new."""
+
+    def may_be_new(key: str) -> bool:
+        return not whole and not _HEADS.isdisjoint(key.split("."))
+
+    advice = "choose another model or scheme, or initialization='random'"
+    if lost := sorted(key for key in info["missing_keys"] if not may_be_new(key)):
+        raise ValueError(f"{name} lacks {len(lost)} weights of a {kind}, such as {lost[0]}: {advice}")
+    drawn = None
+    for key, found, needed in sorted(info["mismatched_keys"]):
+        if not may_be_new(key):
+            raise ValueError(
+                f"{key} of {name} has shape {tuple(found)}, and a {kind} with this configuration needs "
+                f"{tuple(needed)}: {advice}"
+            )
+        drawn = found[0], needed[0]
+    if drawn:
+        warnings.warn(
+            f"the head of {name} is drawn anew: found {drawn[0]} outputs, labels and loss need {drawn[1]}",
+            stacklevel=4,
+        )
+
+
+def _check_architecture(config: Any, scheme: MarkingScheme) -> None:
+    """Refuse an architecture that the library has no model with such a head of, naming the schemes that it has."""
+    import transformers
+
+    fitting = [
+        key
+        for key, auto in _AUTO_CLASSES.items()
+        if type(config) in getattr(transformers, auto)._model_mapping
+    ]
+    if scheme.name not in fitting:
+        ways_out = [f"scheme={key!r}" for key in fitting] + ["another model"]
+        raise ValueError(
+            f"scheme={scheme.name!r} needs an {auto_class(scheme)}, and transformers has none for a "
+            f"{config.model_type}: choose {' or '.join(ways_out)}"
+        )
+
+
+def _settings_folder(model: str | Path) -> Path:
+    """Return a folder with configuration and tokenizer; of a model on the hub only these are fetched."""
+    from huggingface_hub import snapshot_download
+
+    folder, name = Path(model).expanduser(), str(model)
+    if folder.is_dir():
+        return folder
+    if isinstance(model, Path) or not _HUB_NAME.fullmatch(name) or name.endswith("all-MiniLM-L6-v2"):
+        return resolve_model(model)
+    names = [name] if "/" in name else [f"sentence-transformers/{name}", name]
+    for offline in (True, False):
+        for repo in names:
+            try:
+                found = Path(snapshot_download(repo, allow_patterns=_SETTINGS, local_files_only=offline))
+            except (OSError, ValueError):  # unknown, private, malformed, unreachable
+                continue
+            if not offline or all(
+                (found / f"{file}.json").is_file() for file in ("config", "tokenizer_config")
+            ):
+                return found
+    return resolve_model(model)  # says what is wrong
 
 
 def _saved_class(folder: Path) -> str | None:

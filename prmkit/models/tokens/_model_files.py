@@ -28,6 +28,7 @@ class ModelDescription:
         Labels that the outputs stand for, worst first.
     loss, reads : str
         The loss it was trained with, and what that reads of the model (see :class:`Readout`).
+    loss_options : dict or None
     by_blocks : bool
         Whether its attention is block-causal.
     max_length : int or None
@@ -44,6 +45,7 @@ class ModelDescription:
     max_length: int | None
     fingerprint: str
     versions: dict[str, str | None]
+    loss_options: dict[str, Any] | None = None
 
     @classmethod
     def of(
@@ -55,6 +57,7 @@ class ModelDescription:
         classes: tuple[Any, ...],
         loss: str,
         max_length: int | None,
+        loss_options: dict[str, Any] | None = None,
     ) -> ModelDescription:
         """Describe a model as it is, with the versions in use."""
         return cls(
@@ -66,6 +69,7 @@ class ModelDescription:
             max_length=max_length,
             fingerprint=fingerprint(tokenizer, scheme),
             versions={name: _version(name) for name in ("prmkit", "torch", "transformers", "tokenizers")},
+            loss_options=None if not loss_options else json.loads(json.dumps(loss_options)),
         )
 
 

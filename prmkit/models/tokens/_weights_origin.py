@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ class WeightsOrigin:
         The published layout; None for a folder that prmkit wrote.
     dtype : str, torch.dtype or None
     max_length : int or None
+    settings : mapping of str to object
+        What was asked for of the marking scheme: ``step_separator``, ``reward_tokens``, ``max_problem_length``.
     digests : tuple of (str, str) or None
         Name and SHA-256 of each file of weights, where the origin was sealed.
 
@@ -37,15 +40,15 @@ class WeightsOrigin:
     scheme: str | None = None
     dtype: Any = None
     max_length: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
     digests: tuple[tuple[str, str], ...] | None = None
 
     @classmethod
-    def of(
-        cls, name: str | Path, scheme: str | None = None, dtype: Any = None, max_length: int | None = None
-    ) -> WeightsOrigin:
+    def of(cls, name: str | Path, scheme: str | None = None, **reading: Any) -> WeightsOrigin:
         """Describe where a model is read from."""
         folder = Path(name).expanduser()
-        return cls(str(folder.resolve()) if folder.is_dir() else str(name), scheme, dtype, max_length)
+        is_local = folder.is_dir() or isinstance(name, Path)
+        return cls(str(folder.resolve()) if is_local else str(name), scheme, **reading)
 
     def sealed(self) -> WeightsOrigin:
         """Return the same with the digests of the files as they are now; a hub name stays as it is."""
@@ -74,7 +77,7 @@ class WeightsOrigin:
                 f"the weights in {folder} are not those that this model was pickled with: load the model anew, or "
                 "pickle it with store_weights_in_pickle=True"
             )
-        return load_scorer(self.name, self.scheme, self.dtype, self.max_length)
+        return load_scorer(self)
 
 
 def _digests(folder: Path) -> tuple[tuple[str, str], ...]:

@@ -43,14 +43,14 @@ def check_checkpoint(folder: str | Path, current: ModelDescription) -> None:
     Raises
     ------
     ValueError
-        If scheme, classes, kind of output or tokenizer differ.
+        If scheme, classes, kind of output, loss or tokenizer differ.
     """
     saved = read_description(folder)
     if saved is None:
         raise ValueError(
             f"{folder} was not saved by PRMTrainer (no prmkit.json): pass it as model, to start from it"
         )
-    for name in ("scheme", "classes", "reads", "fingerprint"):
+    for name in ("scheme", "classes", "reads", "loss", "loss_options", "fingerprint"):
         found, expected = getattr(saved, name), getattr(current, name)
         if found != expected:
             raise ValueError(

@@ -19,18 +19,26 @@ _RENAMED = {
     "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
 }
 _LOWER_IS_BETTER = ("brier", "ece")
+_FLOAT32_ONLY = ("deberta",)  # its attention fills with float32's smallest number
 NEUTRAL = ("positive", "negative", "drop")
+
+
+class _ByDefault(str):
+    """A default that can be told from the same text given on purpose."""
+
+
+_LINE_BREAK = _ByDefault("\n")
 
 
 @dataclass
 class PRMTrainingConfig(TrainingArguments):
-    """Settings of :class:`PRMTrainer`; everything of ``transformers.TrainingArguments`` can be set too.
+    r"""Settings of :class:`PRMTrainer`; everything of ``transformers.TrainingArguments`` can be set too.
 
     Parameters
     ----------
-    step_separator : str or None, default=None
-        What closes a step, and where its score is read. None: a line break, or the tokenizer's own separator where
-        it drops white space, as BERT's does; ``"[PRM]"`` with ``scheme="special_token"``.
+    step_separator : str, default="\n"
+        What closes a step, and where its score is read. Left at its default it becomes the tokenizer's own separator
+        where that drops white space, as BERT's does, and ``"[PRM]"`` with ``scheme="special_token"``.
     scheme : {"separator", "special_token", "reward_tokens", "prefix"}, default="separator"
         See :class:`prmkit.features.MarkingScheme`.
     reward_tokens : list of str or None, default=None
@@ -58,7 +66,8 @@ class PRMTrainingConfig(TrainingArguments):
         Processes that tokenise.
     tokens_per_batch : int or None, default=8192
         Padded tokens per device and forward pass; solutions of like length go together. None: fixed batches of
-        ``per_device_train_batch_size`` solutions, as in TRL.
+        ``per_device_train_batch_size`` solutions, as in TRL; on several processes accelerate
+        then fills an uneven last batch with repeated rows.
     initialization : {"pretrained", "random"}, default="pretrained"
         Whether a model given by name keeps its weights.
     bf16 : bool or None, default=None
@@ -87,7 +96,7 @@ class PRMTrainingConfig(TrainingArguments):
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "bfloat16; by default where the hardware computes in it."}
     )
-    step_separator: str | None = field(default=None, metadata={"help": "What closes a step."})
+    step_separator: str | None = field(default=_LINE_BREAK, metadata={"help": "What closes a step."})
     scheme: str = field(default="separator", metadata={"help": "How steps are marked."})
     reward_tokens: list[str] | None = field(
         default=None, metadata={"help": "One token per class, worst first."}
@@ -155,6 +164,8 @@ class PRMTrainingConfig(TrainingArguments):
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}, expected one of {', '.join(map(repr, known))}"
                 )
+        if self.step_separator == "":
+            raise ValueError("step_separator is '', which no token stands for: choose a text, such as ' #'")
         for name in ("max_length", "max_prompt_length", "max_completion_length", "tokens_per_batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -169,6 +180,15 @@ class PRMTrainingConfig(TrainingArguments):
                 "bf16=True, but no GPU here computes in bfloat16: training in float32", stacklevel=5
             )
         self.bf16 = fast and not self.fp16 and self.bf16 is not False
+
+    def fit_precision(self, model_type: str) -> None:
+        """Train in float32 where a kind of model cannot compute in less."""
+        if model_type in _FLOAT32_ONLY and (self.bf16 or self.fp16):
+            warnings.warn(
+                f"a {model_type} cannot be trained in half precision: training in float32", stacklevel=3
+            )
+            self.bf16 = self.fp16 = False
+            self.mixed_precision = "no"
 
     @property
     def n_gpu(self) -> int:
@@ -187,7 +207,7 @@ class PRMTrainingConfig(TrainingArguments):
                 )
         return MarkingScheme(
             self.scheme,
-            marker=self.step_separator,
+            marker=None if isinstance(self.step_separator, _ByDefault) else self.step_separator,
             reward_tokens=tokens,
             max_problem_length=self.max_prompt_length,
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -113,11 +115,26 @@ def _with_adapter(model: Any, peft_config: Any, new_ids: list[int]) -> Any:
     ------
     ImportError
         If peft is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If the model has no name, so that the saved adapter cannot say what it belongs to.
     """
     try:
         from peft import get_peft_model
     except ImportError as error:
         raise ImportError("peft_config needs peft: pip install 'prmkit[peft]'") from error
+    base = getattr(model, "name_or_path", None)
+    if not base:
+        warnings.warn(
+            "the model object has no name, so the saved adapter will not know its base and cannot be read back by "
+            "itself: pass the model's name or folder; or save the merged model after training, trainer.model = "
+            "trainer.model.merge_and_unload(), then trainer.save_model(another_folder)",
+            stacklevel=2,
+        )
+    elif (folder := Path(base).expanduser()).is_dir():
+        model.name_or_path = str(folder.resolve())  # found from any working directory
     peft_config = copy.copy(peft_config)  # the caller's stays as it is
     whole = set(peft_config.modules_to_save or ())
     whole |= {name for name, _ in model.named_children() if name in ("classifier", "score")}

@@ -6,6 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from prmkit.features.marking._records import encode_solution
+from prmkit.features.marking._scheme import MarkingScheme
+from prmkit.features.marking._text import EXAMPLE, marker_text
+
 _CARD = """\
 ---
 library_name: {library}
@@ -31,6 +35,10 @@ trained with. A step is scored from the problem and the steps up to it alone.
 {pipeline}"""
 _SAME_SCORES = """
 `transformers.pipeline("token-classification")` gives the same scores at the last token of each separator.
+"""
+_OTHER_TOKENS = """
+Score with prmkit: the text of a solution as one string has other tokens for this tokenizer than problem, steps and
+separators apart, so that `transformers.pipeline("token-classification")` gives somewhat other scores.
 """
 _LOOKS_AHEAD = """
 Score with prmkit, which keeps the attention of this encoder block-causal. In
@@ -77,5 +85,14 @@ def write_model_card(
 def _of_pipeline(trainer: Any) -> str:
     if trainer.readout.by_blocks:
         return _LOOKS_AHEAD
-    is_classifier = trainer.readout.kind == "tokens" and trainer.targets.head_size > 1
-    return _SAME_SCORES if is_classifier else ""
+    if trainer.readout.kind != "tokens" or trainer.targets.head_size == 1:
+        return ""
+    return _SAME_SCORES if _reads_text_alike(trainer.processing_class, trainer.scheme) else _OTHER_TOKENS
+
+
+def _reads_text_alike(tokenizer: Any, scheme: MarkingScheme) -> bool:
+    """Whether the plain text of a solution has the tokens that the model was trained on."""
+    marker = marker_text(tokenizer, scheme)
+    text = EXAMPLE.problem + "".join(step + marker for step in EXAMPLE.steps)
+    ids = encode_solution(tokenizer, EXAMPLE, EXAMPLE.n_steps, scheme).input_ids
+    return tokenizer(text)["input_ids"] == ids.tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
 from prmkit.features.marking._records import prepare_tokenizer
+from prmkit.features.marking._text import marker_text
 from prmkit.models.tokens._loading import load_tokenizer, make_readout, token_limit
 from prmkit.models.tokens._model_files import ModelDescription, write_description
 from prmkit.models.tokens._readout import marked_outputs
@@ -122,6 +124,7 @@ class PRMTrainer(Trainer):
         self.targets = TargetPlan.of(args, self.classes)
         self.scheme = args.marking(self.targets.n_outputs)
         prepare_tokenizer(tokenizer, self.scheme)
+        self.scheme = replace(self.scheme, marker=marker_text(tokenizer, self.scheme))
         self.step_loss = self.targets.loss(tokenizer, self.scheme)
         adapt = partial(
             model_to_train,
@@ -140,6 +143,7 @@ class PRMTrainer(Trainer):
             raise ValueError("pass a model or a model_init")
         probe = model if model_init is None else model_init()
         self.readout = make_readout(probe, tokenizer, self.scheme, self.step_loss.reads)
+        args.fit_precision(probe.config.model_type)
         self.max_tokens = token_limit(probe, args.max_length)
         self._as_rows = row_maker(args, self.targets, tokenizer, self.scheme, self.max_tokens)
         self.row_report: RowReport | None = None
@@ -235,9 +239,8 @@ class PRMTrainer(Trainer):
     ) -> Any:
         """As in transformers, with the loss averaged over all targets and not over batches."""
         self._evaluated = torch.zeros(2, dtype=torch.float64)
-        output = super().evaluation_loop(
-            dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
-        )
+        arguments = (dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        output = super().evaluation_loop(*arguments)
         both = self._evaluated.to(self.args.device, torch.float32)[None]
         total, count = self.accelerator.gather(both).sum(dim=0).tolist()
         if output.metrics is not None and count > 0:
@@ -282,6 +285,7 @@ class PRMTrainer(Trainer):
             classes=self.targets.output_classes,
             loss=self.step_loss.name,
             max_length=self.max_tokens,
+            loss_options=self.args.loss_options,
         )
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from prmkit import PRMClassifier, Solution, flatten
 from prmkit.data import make_arithmetic_solutions
+from prmkit.features.marking._scheme import MarkingScheme
 from prmkit.models import PRMTrainer, PRMTrainingConfig, TokenPRM
+from prmkit.models.tokens._loading import load_token_model, load_tokenizer
 from prmkit.models.tokens._presets import PRESETS, get_preset
 from prmkit.utils import estimator_checks
 
@@ -107,7 +110,7 @@ class TestPublished:
         with pytest.warns(UserWarning, match="do not fit"):
             assert np.isnan(head.predict_proba(flatten(SOLUTIONS))).any()
         longest = TokenPRM.from_pretrained(folder, "trl", max_length=9999)._scorer.max_length
-        assert longest == 1024, "as many as the model has positions for"
+        assert longest == 2048, "as many as the model has positions for"
         with pytest.raises(TypeError, match="no option lenght, revision: expected dtype, or a parameter"):
             PRMClassifier.from_pretrained(folder, scheme="trl", lenght=1, revision="main")
         with pytest.raises(ValueError, match="'too_long' parameter"):
@@ -116,8 +119,53 @@ class TestPublished:
     def test_parameters_say_how_it_marks(self, published):
         folder, _ = published("qwen2.5-math-prm")
         head = TokenPRM.from_pretrained(folder, "qwen2.5-math-prm")
-        assert (head.scheme, head.step_separator) == ("special_token", "<extra_0>")
+        assert (head.scheme, head.step_separator) == ("qwen2.5-math-prm", "<extra_0>")
         assert head.scheme_ == get_preset("qwen2.5-math-prm").scheme
+        head = TokenPRM.from_pretrained(published("trl")[0], "trl")
+        assert (head.scheme, head.step_separator, head.max_problem_length) == ("separator", "\n", None)
+
+    @pytest.mark.parametrize("name", sorted(set(PRESETS) - {"trl"}))
+    def test_a_layout_beyond_the_parameters_is_not_trained_as_another(self, published, name):
+        folder, _ = published(name)
+        classifier = PRMClassifier.from_pretrained(folder, scheme=name)
+        with pytest.raises(ValueError, match=f"'scheme' parameter of TokenPRM .* Got '{name}'"):
+            clone(classifier).fit(flatten(SOLUTIONS), [get_preset(name).classes[i] for i in [0, -1] * 3])
+
+    def test_training_goes_on_in_the_layout(self, published):
+        folder, _ = published("trl")
+        classifier = PRMClassifier.from_pretrained(
+            folder, scheme="trl", step_separator="\n\n", max_problem_length=5, max_epochs=1, random_state=0
+        )
+        before = classifier.head_.scheme_
+        again = clone(classifier).fit(DATA.X, (np.array(DATA.y) > 0).astype(int))
+        assert again.head_.scheme_ == before
+
+    def test_what_no_file_records_can_be_said(self, published):
+        folder, _ = published("trl")
+        X = flatten(SOLUTIONS)
+        plain = TokenPRM.from_pretrained(folder, "trl").reward(X)
+        head = TokenPRM.from_pretrained(folder, "trl", step_separator="\n\n", max_problem_length=3)
+        assert (head.scheme_.marker, head.scheme_.max_problem_length) == ("\n\n", 3)
+        assert np.abs(head.reward(X) - plain).max() > 1e-3
+        again = pickle.loads(pickle.dumps(head))
+        np.testing.assert_array_equal(again.predict_proba(X), head.predict_proba(X))
+        assert again.scheme_ == head.scheme_
+
+    def test_what_the_model_fixes_cannot_be_changed(self, published):
+        folder, _ = published("math-shepherd")
+        for option, value in [
+            ("step_separator", "\n"),
+            ("reward_tokens", ["no", "yes"]),
+            ("max_problem_length", 9),
+        ]:
+            with pytest.raises(
+                ValueError, match=f"{option}=.* which was trained with .*: leave {option} out"
+            ):
+                PRMClassifier.from_pretrained(folder, scheme="math-shepherd", **{option: value})
+        same = {"step_separator": " ки", "reward_tokens": [" -", " +"], "max_problem_length": None}
+        PRMClassifier.from_pretrained(folder, scheme="math-shepherd", **same)
+        with pytest.raises(ValueError, match=r"reward_tokens=.* trained with None"):
+            PRMClassifier.from_pretrained(published("trl")[0], scheme="trl", reward_tokens=["-", "+"])
 
     def test_raw_rewards_are_said_to_be_no_probabilities(self):
         assert "PQM's" in PRMClassifier.from_pretrained.__doc__
@@ -233,6 +281,45 @@ class TestOwn:
         assert again.head_.weights_path_ is None
         assert len(pickle.dumps(classifier)) > 1_000_000
 
+    def test_settings_come_from_the_folder(self, trained):
+        _, folder = trained(max_prompt_length=6, loss="rank")
+        head = TokenPRM.from_pretrained(folder)
+        assert (head.max_problem_length, head.loss) == (6, "rank")
+        with pytest.raises(ValueError, match=r"max_problem_length=7 .* trained with 6: leave"):
+            TokenPRM.from_pretrained(folder, max_problem_length=7)
+        with pytest.raises(ValueError, match=r"step_separator=.*: leave step_separator out"):
+            PRMClassifier.from_pretrained(folder, step_separator="###")
+        with pytest.raises(TypeError, match="no option label_order"):
+            PRMClassifier.from_pretrained(folder, label_order=[1, -1])
+
+    def test_another_head_is_drawn_anew_and_said(self, trained):
+        _, folder = trained(loss="rank")
+        head = TokenPRM(folder, loss="cross_entropy", max_epochs=1, random_state=0, show_progress=False)
+        with pytest.warns(UserWarning, match="the head of .* drawn anew: found 1 outputs, .* need 3"):
+            head.fit(DATA.X, DATA.y)
+        assert head.predict_proba(DATA.X[:2]).shape == (2, 3)
+        scheme = MarkingScheme()
+        with pytest.raises(ValueError, match=r"classifier.* of .* has shape \(1,.*needs \(3,"):
+            load_token_model(folder, scheme, 3, whole=True)
+        config = transformers.AutoConfig.from_pretrained(folder)
+        config.intermediate_size = 48
+        config.save_pretrained(folder)
+        with pytest.raises(ValueError, match=r"intermediate.* has shape \(64.* needs \(48"):
+            load_token_model(folder, scheme, 1)
+
+    def test_damaged_weights_are_named(self, trained):
+        _, folder = trained()
+        file = folder / "model.safetensors"
+        file.write_bytes(file.read_bytes()[:-1000])
+        with pytest.raises(ValueError, match=r"model\.safetensors is damaged or was cut off"):
+            PRMClassifier.from_pretrained(folder)
+
+    def test_a_missing_tokenizer(self, trained):
+        _, folder = trained()
+        (folder / "tokenizer.json").unlink()
+        with pytest.raises(ValueError, match=r"holds no tokenizer: expected tokenizer\.json"):
+            PRMClassifier.from_pretrained(folder)
+
     def test_a_damaged_description_or_other_tokenizer(self, trained):
         _, folder = trained()
         description = folder / "prmkit.json"
@@ -255,8 +342,6 @@ class TestOwn:
         config = transformers.BertConfig(vocab_size=30522, **TINY)
         with torch.random.fork_rng():
             transformers.BertModel(config).save_pretrained(base)
-        from prmkit.models.tokens._loading import load_tokenizer
-
         load_tokenizer("all-MiniLM-L6-v2").save_pretrained(base)
         args = PRMTrainingConfig(
             output_dir=tmp_path / "adapter",
@@ -275,6 +360,45 @@ class TestOwn:
         outputs = trainer.predict(trainer.train_dataset.select([0])).predictions[0]
         rewards = TokenPRM.from_pretrained(tmp_path / "adapter").reward(flatten(DATA.solutions[:1]))
         np.testing.assert_allclose(rewards, (outputs[:, -1] - outputs[:, 0])[: len(rewards)], atol=1e-5)
+
+
+def test_random_weights_need_none_on_disk(tmp_path, make_tokenizer):
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    transformers.BertConfig(vocab_size=len(tokenizer), **TINY).save_pretrained(tmp_path)
+    head = TokenPRM(tmp_path, initialization="random", max_epochs=1, random_state=0, show_progress=False)
+    assert head.fit(DATA.X, DATA.y).predict_proba(DATA.X[:2]).shape == (2, 3)
+    with pytest.raises(ValueError, match="weights as"):
+        clone(head).set_params(initialization="pretrained").fit(DATA.X, DATA.y)
+
+
+def test_random_weights_fetch_none_from_the_hub(tmp_path, make_tokenizer, monkeypatch):
+    import huggingface_hub
+
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    transformers.BertConfig(vocab_size=len(tokenizer), **TINY).save_pretrained(tmp_path)
+    asked = []
+
+    def fetch(repo, *, allow_patterns, local_files_only, **_):
+        asked.append((repo, *allow_patterns))
+        if local_files_only:
+            raise FileNotFoundError(repo)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    load_tokenizer("org/name")
+    load_token_model("org/name", MarkingScheme(), 2, initialization="random")
+    assert {repo for repo, *_ in asked} == {"org/name"}
+    assert not any(
+        "safetensors" in pattern or "bin" in pattern for _, *patterns in asked for pattern in patterns
+    )
+
+
+def test_an_architecture_without_the_head(tmp_path):
+    transformers.OPTConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"none for a opt: choose scheme='reward_tokens' or .*another model"):
+        load_token_model(tmp_path, MarkingScheme(), 2, initialization="random")
 
 
 def test_not_fitted():

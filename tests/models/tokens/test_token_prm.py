@@ -21,6 +21,7 @@ from prmkit.data._solution import Step
 from prmkit.features.marking._records import token_records
 from prmkit.models import PRMTrainer, PRMTrainingConfig, TokenPRM
 from prmkit.models.losses import LOSSES
+from prmkit.models.tokens._links import Link
 from prmkit.models.tokens._loading import load_tokenizer
 from prmkit.utils import estimator_checks
 
@@ -541,3 +542,16 @@ def test_training_reads_the_tokens_that_scoring_reads(
         assert sorted(zip(learnt["input_ids"], learnt["blocks"], strict=True)) == sorted(
             (record.input_ids.tolist(), record.blocks.tolist()) for record in scored
         )
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_more_reward_is_never_worse_however_few_problems_calibrate(n_classes):
+    """A free logistic regression on rewards that point the wrong way would turn every decision round."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, n_classes, 60)
+    with pytest.warns(UserWarning, match="does not go with better steps"):
+        misled = Link.calibrated(-codes + rng.normal(size=60), codes, n_classes)
+    np.testing.assert_allclose(misled(np.array([-3.0, 3.0]))[0], np.bincount(codes) / 60, atol=1e-3)
+    proba = Link.calibrated(codes + rng.normal(size=60), codes, n_classes)(np.linspace(-5, 5, 50))
+    assert (np.diff(proba[:, 0]) <= 0).all()
+    assert (np.diff(proba[:, -1]) >= 0).all()

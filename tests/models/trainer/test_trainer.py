@@ -6,6 +6,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from prmkit import Solution, StepDataset, flatten
 from prmkit.features.marking._scheme import MarkingScheme
@@ -40,6 +41,7 @@ def test_defaults_are_those_of_trl(tmp_path):
     assert config.bf16 is (
         torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     )
+    assert config.step_separator == "\n"
     assert config.marking(2) == MarkingScheme("separator")
 
 
@@ -49,6 +51,23 @@ def test_rows_are_tokenised_as_by_trl(make_rows, make_trainer):
     expected = PRMTrainer.tokenize_row(row, trainer.processing_class, "\n", 1024, None, False, False)
     found = trainer.train_dataset[1]
     assert (found["input_ids"], found["labels"]) == (expected["input_ids"], expected["labels"])
+
+
+def test_a_deberta_is_trained_in_float32(make_rows, settings, tiny_tokenizer):
+    """Its attention fails under autocast: no raw error from inside a forward pass."""
+    config = transformers.DebertaConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+    )
+    model = transformers.DebertaForTokenClassification(config)
+    with pytest.warns(UserWarning, match="deberta cannot be trained in half precision"):
+        trainer = PRMTrainer(
+            model, settings(bf16=True), train_dataset=make_rows(4), processing_class=tiny_tokenizer
+        )
+    assert np.isfinite(trainer.train().training_loss)
 
 
 def test_bfloat16_without_hardware_falls_back_with_a_warning(tmp_path, monkeypatch):
@@ -318,6 +337,9 @@ def test_a_separator_that_the_tokenizer_does_not_know(make_rows, make_trainer):
         ValueError, match=r"separator '\\n' has no token in this tokenizer: choose one that has"
     ):
         make_trainer(make_rows(3), backbone="bert", step_separator="\n")
+    assert make_trainer(make_rows(3), backbone="bert").scheme.marker == "[SEP]"  # left at its default
+    with pytest.raises(ValueError, match="step_separator is ''"):
+        make_trainer(make_rows(3), step_separator="")
     with pytest.raises(ValueError, match="is unknown to this tokenizer"):
         make_trainer(make_rows(3), backbone="bert", step_separator="☃☃")
 

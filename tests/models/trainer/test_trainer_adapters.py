@@ -1,11 +1,13 @@
 """PRMTrainer with adapters: the head and new embeddings are learnt and saved, the base model stays as it was."""
 
+import json
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
 from prmkit import PRMClassifier, Solution, flatten
 from prmkit.models import PRMTrainer
@@ -113,3 +115,50 @@ def test_an_adapter_needs_a_base_that_can_be_found_again(make_rows, settings, ba
         PRMTrainer(base, settings(), model_options={"num_hidden_layers": 1}, **options)
     with pytest.raises(ValueError, match="leave out model_options and initialization"):
         PRMTrainer(base, settings(initialization="random"), **options)
+
+
+def saved_adapter(base, args, rows, folder, **options):
+    trainer = PRMTrainer(base, args, train_dataset=rows, peft_config=lora(), **options)
+    trainer.save_model(folder)
+    return trainer
+
+
+def test_a_local_base_is_found_from_anywhere(make_rows, settings, base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved_adapter("./base", settings(), make_rows(4), tmp_path / "adapter")
+    fields = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert fields["base_model_name_or_path"] == str(base)
+    monkeypatch.chdir("/")
+    clf = PRMClassifier.from_pretrained(tmp_path / "adapter")
+    with pytest.raises(ValueError, match="holds an adapter, which can score but is no model to train"):
+        clone(clf).fit(["a", "b"], [0, 1])
+    base.rename(tmp_path / "elsewhere")
+    with pytest.raises(
+        ValueError, match=f"adapter in {tmp_path / 'adapter'} .* its base {base}: no folder at"
+    ):
+        PRMClassifier.from_pretrained(tmp_path / "adapter")
+
+
+def test_a_base_without_a_name(make_rows, settings, tmp_path, make_tokenizer, make_language_model):
+    tokenizer = make_tokenizer()
+    model = make_language_model(tokenizer, "AutoModelForTokenClassification", num_labels=2)
+    rows = make_rows(4)
+    with pytest.warns(UserWarning, match=r"has no name.*merge_and_unload\(\)"):
+        trainer = saved_adapter(model, settings(), rows, tmp_path / "adapter", processing_class=tokenizer)
+    with pytest.raises(ValueError, match=r"names no base model.*merge_and_unload\(\)"):
+        PRMClassifier.from_pretrained(tmp_path / "adapter")
+    predicted = trainer.predict(rows)
+    trainer.model = trainer.model.merge_and_unload()  # as the error says
+    trainer.save_model(tmp_path / "whole")
+    clf = PRMClassifier.from_pretrained(tmp_path / "whole")
+    right = torch.from_numpy(predicted.predictions[predicted.label_ids != -100]).softmax(-1)[:, 1]
+    steps = flatten([Solution(row["prompt"], row["completions"]) for row in rows])
+    np.testing.assert_allclose(clf.predict_proba(steps)[:, 1], right.numpy(), atol=1e-5)
+
+
+def test_a_damaged_adapter(make_rows, settings, base, tmp_path):
+    saved_adapter(base, settings(), make_rows(4), tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"adapter in .*adapter_model\.safetensors is damaged"):
+        PRMClassifier.from_pretrained(tmp_path / "adapter")

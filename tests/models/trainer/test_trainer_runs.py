@@ -220,6 +220,9 @@ def test_resuming_with_other_settings_is_refused(make_rows, make_trainer, make_t
     )
     with pytest.raises(ValueError, match="was trained with classes"):
         three.train(resume_from_checkpoint=True)
+    smooth = make_trainer(rows, loss_options={"label_smoothing": 0.1})
+    with pytest.raises(ValueError, match="was trained with loss_options"):
+        smooth.train(resume_from_checkpoint=True)
 
 
 def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(make_rows, make_trainer):
