@@ -44,4 +44,5 @@ with tempfile.TemporaryDirectory() as folder:
         losses = [round(float(log["loss"]), 3) for log in trainer.state.log_history if "loss" in log]
         print(f"{args.world_size} process(es), {trainer.state.global_step} updates, losses {losses}")
         print("written:", ", ".join(sorted(path.name for path in Path(folder).iterdir())))
-    trainer.accelerator.end_training()  # the processes part in order
+    trainer.accelerator.wait_for_everyone()  # no process leaves while another still writes
+    trainer.accelerator.end_training()

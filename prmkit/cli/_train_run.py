@@ -50,7 +50,8 @@ def run(options: Mapping[str, Any]) -> None:
         elif is_first_process():
             _say(report.quality(trainer, predicted))
         _say(f"\n{report.how_to_score(options['output'])}")
-        trainer.accelerator.end_training()  # the processes part in order
+        trainer.accelerator.wait_for_everyone()  # no process leaves while another still writes
+        trainer.accelerator.end_training()
 
 
 def is_first_process() -> bool:

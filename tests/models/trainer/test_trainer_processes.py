@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 pytestmark = pytest.mark.slow
 
 SCRIPT = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 
 import datasets
@@ -46,7 +46,10 @@ if evaluated is not None:
 if trainer.is_world_process_zero():
     trainer.save_model(args.output_dir + "/end")
     Path(args.output_dir, "found.json").write_text(json.dumps(found))
-trainer.end()
+trainer.accelerator.wait_for_everyone()  # no process leaves while another still writes
+trainer.accelerator.end_training()
+sys.stdout.flush()
+os._exit(0)  # all is written: torch's own threads now and then abort when the interpreter ends
 """
 
 
