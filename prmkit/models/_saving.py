@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from numbers import Integral
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.models._saved_parts import plain, read_part, write_part
 from prmkit.utils._digest import sha256_of
+from prmkit.utils._versions import installed_version
 
 _FORMAT = 1
 _CONFIG = "config.json"
@@ -57,7 +57,9 @@ def save_classifier(classifier: Any, path: str | Path) -> None:
             "featurizer_name": classifier.featurizer if isinstance(classifier.featurizer, str) else None,
             **parts,
             "files": {name: sha256_of(folder / name) for name in _files(folder)},
-            "versions": {name: _version(name) for name in ("prmkit", "numpy", "scikit-learn", "torch")},
+            "versions": {
+                name: installed_version(name) for name in ("prmkit", "numpy", "scikit-learn", "torch")
+            },
         }
         (folder / _CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         _replace(folder, path)
@@ -149,13 +151,6 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _files(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # prmkit itself, run from a checkout
-        return None
 
 
 def _replace(folder: Path, path: Path) -> None:

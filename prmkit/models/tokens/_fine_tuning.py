@@ -18,12 +18,12 @@ from transformers import PrinterCallback
 from prmkit.data._dataset import StepDataset
 from prmkit.data._solution import Step, problem_groups
 from prmkit.features._hardware import best_device, has_bfloat16
-from prmkit.models.losses import get_loss
 from prmkit.models.tokens._links import Link, as_rewards
 from prmkit.models.tokens._loading import load_tokenizer
 from prmkit.models.tokens._scorer import TokenScorer
 from prmkit.models.trainer._bar import TrainingBar
 from prmkit.models.trainer._config import PRMTrainingConfig
+from prmkit.models.trainer._target_plan import TargetPlan
 from prmkit.models.trainer._trainer import PRMTrainer
 from prmkit.utils._quiet import quiet_mapping
 
@@ -63,8 +63,8 @@ def fine_tune(
     codes, n_classes = np.array([order.index(label) for label in y.tolist()]), len(order)
     learn = np.arange(len(steps))
     judged = learn
-    binary = head.loss == "soft_cross_entropy" or get_loss(head.loss, **_needed(head)).reads == "reward"
-    calibrate = binary and (n_classes > 2 or head.loss not in _LOG_ODDS)
+    plan = TargetPlan(order, head.loss, head.loss_options or {}, head.neutral)
+    calibrate = plan.is_binary and (n_classes > 2 or head.loss not in _LOG_ODDS)
     if calibrate:
         learn, judged = _held_out(steps, codes, head.validation_fraction, rng)
     scorer, losses = _train(head, [steps[i] for i in learn], y[learn], order, int(rng.randint(2**31 - 1)))
@@ -100,12 +100,6 @@ def _held_out(
         stacklevel=5,
     )
     return np.arange(len(steps)), np.arange(len(steps))
-
-
-def _needed(head: Any) -> dict[str, Any]:
-    """Options without which the loss cannot even be looked at."""
-    ids = {"token_ids": [0, 1]} if head.loss == "reward_token" else {}
-    return {**ids, **(head.loss_options or {})}
 
 
 def _train(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,6 +11,7 @@ from uuid import uuid4
 from prmkit.features.marking._records import fingerprint
 from prmkit.features.marking._scheme import MarkingScheme
 from prmkit.models.tokens._readout import Readout
+from prmkit.utils._versions import installed_version
 
 FILE = "prmkit.json"
 _FORMAT = 1
@@ -68,7 +68,9 @@ class ModelDescription:
             by_blocks=readout.by_blocks,
             max_length=max_length,
             fingerprint=fingerprint(tokenizer, scheme),
-            versions={name: _version(name) for name in ("prmkit", "torch", "transformers", "tokenizers")},
+            versions={
+                name: installed_version(name) for name in ("prmkit", "torch", "transformers", "tokenizers")
+            },
             loss_options=None if not loss_options else json.loads(json.dumps(loss_options)),
         )
 
@@ -131,10 +133,3 @@ def check_tokenizer(tokenizer: Any, description: ModelDescription, folder: str |
 
 def _plain(label: Any) -> Any:
     return label.item() if hasattr(label, "item") else label
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # prmkit itself, run from a checkout
-        return None

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from prmkit.features._batching import token_batches
 from prmkit.features._hardware import best_device, no_more_threads_than_cores
 from prmkit.features.marking._records import MarkedTokens, TokenRecord
-from prmkit.models.tokens._readout import Readout, marked_outputs
+from prmkit.models.tokens._readout import Readout, marked_outputs, padded
 
 _SHORT = 64
 """Rows shorter than this count as this long: a batch of many tiny rows is no faster."""
@@ -62,7 +62,7 @@ def score_marked(
         if torch.device(place).type == "cpu":
             budget = min(budget, _PER_CPU_THREAD * torch.get_num_threads())
         for chosen in token_batches(np.maximum(lengths, _SHORT), budget):
-            batch = _padded([rows[i] for i in chosen], pad_token_id, readout.by_blocks)
+            batch = _batch([rows[i] for i in chosen], pad_token_id, readout.by_blocks)
             outputs = marked_outputs(model, {name: value.to(place) for name, value in batch.items()}, readout)
             for i, output in zip(chosen, outputs.cpu().numpy(), strict=True):
                 found[i] = output[: len(rows[i].step_positions)]
@@ -70,23 +70,15 @@ def score_marked(
     return found
 
 
-def _padded(rows: list[Any], pad_token_id: int, by_blocks: bool) -> dict[str, torch.Tensor]:
-    """Pad on the right: positions and what a token sees stay as they are without padding."""
-    batch = {
-        "input_ids": _stacked([row.input_ids for row in rows], pad_token_id),
-        "attention_mask": _stacked([np.ones_like(row.input_ids) for row in rows], 0),
-        "positions": _stacked([row.step_positions for row in rows], 0),
+def _batch(rows: list[Any], pad_token_id: int, by_blocks: bool) -> dict[str, torch.Tensor]:
+    columns = {
+        "input_ids": padded([row.input_ids for row in rows], pad_token_id),
+        "attention_mask": padded([np.ones_like(row.input_ids) for row in rows], 0),
+        "positions": padded([row.step_positions for row in rows], 0),
     }
     if by_blocks:
-        batch["blocks"] = _stacked([row.blocks for row in rows], -1)
-    return batch
-
-
-def _stacked(values: list[np.ndarray], filler: int) -> torch.Tensor:
-    out = np.full((len(values), max(map(len, values))), filler, dtype=np.int64)
-    for line, value in zip(out, values, strict=True):
-        line[: len(value)] = value
-    return torch.from_numpy(out)
+        columns["blocks"] = padded([row.blocks for row in rows], -1)
+    return {name: torch.from_numpy(column) for name, column in columns.items()}
 
 
 @contextmanager

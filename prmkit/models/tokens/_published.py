@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,7 +175,7 @@ def _load_with_head(
 
 def _from_pretrained(auto: Any, folder: Path, config: Any, dtype: Any, **options: Any) -> tuple[Any, Any]:
     """Load by the library; a weight that is missing or of another shape would be random, and is an error here."""
-    with quiet_loading(), _without_report():
+    with quiet_loading():
         model, info = auto.from_pretrained(
             folder,
             config=config,
@@ -200,18 +198,6 @@ def _from_pretrained(auto: Any, folder: Path, config: Any, dtype: Any, **options
             "same model"
         )
     return model, info
-
-
-@contextmanager
-def _without_report() -> Iterator[None]:
-    """Keep the library's table of unused weights, such as every head of ours, to itself."""
-    logger = logging.getLogger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _shape(files: Mapping[str, Path], key: str) -> list[int] | None:

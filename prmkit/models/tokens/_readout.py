@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
+from prmkit.models.tokens._attention import unwrapped
 from prmkit.models.tokens._block_causal import block_causal
+
+
+def padded(rows: Sequence[np.ndarray], filler: float) -> np.ndarray:
+    """Stack rows of different lengths, filled up on the right: what stands before keeps its position."""
+    out = np.full((len(rows), max(1, *map(len, rows))), filler, dtype=rows[0].dtype)
+    for line, row in zip(out, rows, strict=True):
+        line[: len(row)] = row
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,4 @@ def _without_cache(model: Any) -> dict[str, Any]:
 
 
 def _takes(model: Any, name: str) -> bool:
-    inner = getattr(model, "module", model)  # several devices
-    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner  # adapters
-    return name in inspect.signature(inner.forward).parameters
+    return name in inspect.signature(unwrapped(model).forward).parameters

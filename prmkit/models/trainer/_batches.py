@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+from prmkit.models.tokens._readout import padded
 from prmkit.models.trainer._label_codes import IGNORE
 
 _JITTERS = (0.05, 0.025, 0.0125, 0.0)
@@ -232,15 +233,15 @@ class Collator:
         labels = [np.asarray(row["labels"], dtype=label_type) for row in rows]
         marked = [np.flatnonzero(label != IGNORE) for label in labels]
         batch = {
-            "input_ids": _padded(ids, self.pad_token_id),
-            "attention_mask": _padded([np.ones_like(row) for row in ids], 0),
-            "positions": _padded(marked, 0),
-            "labels": _padded([label[at] for label, at in zip(labels, marked, strict=True)], IGNORE),
+            "input_ids": padded(ids, self.pad_token_id),
+            "attention_mask": padded([np.ones_like(row) for row in ids], 0),
+            "positions": padded(marked, 0),
+            "labels": padded([label[at] for label, at in zip(labels, marked, strict=True)], IGNORE),
         }
         of_tokens = {"labels": labels}
         if self.with_blocks:
             of_tokens["blocks"] = _blocks(rows)
-            batch["blocks"] = _padded(of_tokens["blocks"], -1)
+            batch["blocks"] = padded(of_tokens["blocks"], -1)
         for name, column in of_tokens.items():
             for i, (row, tokens) in enumerate(zip(column, ids, strict=True)):
                 if len(row) != len(tokens):
@@ -258,11 +259,3 @@ def _blocks(rows: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
             "with prompt, completions and labels"
         )
     return [np.asarray(row["blocks"], dtype=np.int64) for row in rows]
-
-
-def _padded(rows: Sequence[np.ndarray], value: int) -> np.ndarray:
-    width = max(1, *(len(row) for row in rows))
-    padded = np.full((len(rows), width), value, dtype=rows[0].dtype)
-    for line, row in zip(padded, rows, strict=True):
-        line[: len(row)] = row
-    return padded

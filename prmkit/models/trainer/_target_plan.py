@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -122,7 +123,7 @@ class TargetPlan:
             )
         return kept
 
-    @property
+    @cached_property
     def _bare_loss(self) -> StepLoss:
         options = {"token_ids": [0, 1]} if self.loss_name == "reward_token" else {}
         return get_loss(self.loss_name, **options, **self.loss_options)
