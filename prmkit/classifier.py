@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from prmkit.data._labels import check_labels, resolve_label_order
+from prmkit.data._problem_keys import distinct_problem_keys
 from prmkit.data._solution import Solution, as_steps, problem_groups, refuse_steps
 from prmkit.features import StepSequences
 from prmkit.metrics import ScoredSolution, score_solutions
@@ -41,9 +42,8 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         ``"tokens"``: the head, a :class:`~prmkit.models.TokenPRM`, fine-tunes a model on the text itself.
         ``"precomputed"``: X is numeric, of shape (n_steps, n_features). Else any transformer over steps.
     head : classifier or None, default=None
-        Any scikit-learn classifier, or a torch head of :mod:`prmkit.models`. None: for steps
-        :class:`~prmkit.models.StepBlend`; for tokens :class:`~prmkit.models.TokenPRM`; for precomputed features and
-        other transformers logistic regression on standardised columns.
+        Any scikit-learn classifier, or a torch head of :mod:`prmkit.models`. None: :class:`~prmkit.models.StepBlend`
+        for steps, :class:`~prmkit.models.TokenPRM` for tokens, else logistic regression on standardised columns.
     label_order : sequence or None, default=None
         Labels from worst to best. Needed for rewards and risks unless the labels are -1/0/+1,
         "negative"/"neutral"/"positive", "-"/"+", False/True, 0/1 or 0/1/2.
@@ -57,19 +57,19 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
     label_order_ : tuple or None
         The classes from worst to best, where that is known.
     featurizer_, head_ : the fitted parts; ``featurizer_`` is None where the head reads X itself.
+    training_problems_ : ndarray of uint64, or None
+        Keys of the problems that ``fit`` saw, by which calibration refuses them. None: not known.
     n_features_in_ : int
         Only for precomputed features.
 
     See Also
     --------
-    prmkit.StratifiedProblemKFold : splits for cross-validation; a plain ``cv=5`` puts steps of one
-        problem on both sides and flatters every model.
+    prmkit.StratifiedProblemKFold : splits that keep a problem on one side; a plain ``cv=5`` flatters every model.
     prmkit.metrics.step_report : quality beside its trivial baselines.
 
     Notes
     -----
-    The score of a step depends on its problem, the steps before it and itself: never on later steps or on
-    how many there are.
+    The score of a step depends on its problem, the steps before it and itself: never on what follows.
 
     The default head is what did best in ``benchmarks/bench_quality.py``: on new problems of 11 public data sets it
     finds wrong steps with a mean AUROC of 0.788 (more in :class:`~prmkit.models.StepBlend`).
@@ -81,8 +81,7 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
     >>> clf = PRMClassifier(random_state=0).fit(data.X, data.y)
     >>> clf.predict_proba(data.X[:2]).shape
     (2, 3)
-    >>> scored = clf.score_solutions(data.solutions[:1])[0]
-    >>> bool(0 < scored.p_no_error < 1)
+    >>> 0 < clf.score_solutions(data.solutions[:1])[0].p_no_error < 1
     True
     """
 
@@ -129,6 +128,7 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
         self.classes_ = distinct_classes(y)
+        self.training_problems_ = None if self._precomputed else distinct_problem_keys(X)
         self.label_order_ = resolve_label_order(self.classes_, self.label_order)
         self.head_ = make_head(self.featurizer, self.head, self.label_order)
         self.featurizer_ = make_featurizer(self.featurizer, self.head_)
@@ -257,7 +257,7 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         head = TokenPRM.from_pretrained(name_or_path, scheme, classes=classes, **options)
         classifier = cls("tokens", clone(head), label_order=head.label_order)
         classifier.classes_, classifier.label_order_ = head.classes_, tuple(head.label_order)
-        classifier.featurizer_, classifier.head_ = None, head
+        classifier.featurizer_, classifier.head_, classifier.training_problems_ = None, head, None
         return classifier
 
     @property

@@ -84,9 +84,11 @@ class TestRoundTrips:
         clf = PRMClassifier(PRMFeaturizer(model=Path("models/mine")), StepMLP(**SMALL)).fit(DATA.X, DATA.y)
         loaded = round_trip(clf, tmp_path)
         assert loaded.featurizer_.model == "models/mine"
+        np.testing.assert_array_equal(loaded.training_problems_, clf.training_problems_)
         assert sorted(file.name for file in (tmp_path / "model").iterdir()) == [
             "config.json",
             "head.safetensors",
+            "problems.safetensors",
         ]
 
     @pytest.mark.parametrize(
@@ -400,7 +402,7 @@ class TestFolder:
         PRMClassifier.load(folder)
 
     @pytest.mark.parametrize(
-        "where", ["prmkit.models._saving.write_part", "prmkit.models._saving.json.dumps"]
+        "where", ["prmkit.models._saving.write_part", "prmkit.models._saved_folder.json.dumps"]
     )
     def test_interruption_leaves_the_old_model_and_no_rest(self, saved, monkeypatch, where):
         clf, folder = saved

@@ -1,0 +1,1 @@
+"""Probabilities brought in line with what is observed, for steps and for whole paths."""

@@ -1,0 +1,1 @@
+"""Whether a solution looks unlike the data that a model learnt from."""
