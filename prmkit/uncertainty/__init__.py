@@ -1,8 +1,8 @@
 """Uncertainty of reasoning paths: calibrated probabilities, guarantees, and what to do with them.
 
 From a fitted classifier onwards, on problems that it has not seen: :class:`CalibratedStepClassifier` mends its
-probabilities, :class:`StepEnsemble` and :class:`MCDropout` say where models disagree, :func:`path_uncertainty` sums up a
-path, :class:`PrefixCertifier` and its kin give guarantees, :class:`PathTriage` decides.
+probabilities, :class:`StepEnsemble` and :class:`MCDropout` say where models disagree, :func:`path_uncertainty` sums up
+a path, :class:`PrefixCertifier` and its kin give guarantees, :class:`PathTriage` decides.
 """
 
 from prmkit.utils._lazy import lazy_names

@@ -33,7 +33,7 @@ class KeepsFitted:
             name: value
             if name == "classifier" and value is not None and is_fitted(value)
             else clone(value, safe=False)
-            for name, value in self.get_params(deep=False).items()  # type: ignore[attr-defined]
+            for name, value in self.get_params(deep=False).items()
         }
         return type(self)(**kept)
 
@@ -47,12 +47,12 @@ class WrapsClassifier(KeepsFitted, ClassifierMixin):
 
     def predict(self, X: Any) -> np.ndarray:
         """Class of each step, of shape (n_steps,): the likeliest, after weighing where the classifier weighs."""
-        proba = self.predict_proba(X)  # type: ignore[attr-defined]
-        return most_probable(self.classes_, proba * getattr(self, "decision_weights_", 1.0))  # type: ignore[attr-defined]
+        proba = self.predict_proba(X)
+        return most_probable(self.classes_, proba * getattr(self, "decision_weights_", 1.0))
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithm of ``predict_proba``, cut at the smallest positive number."""
-        return np.log(np.clip(self.predict_proba(X), np.finfo(float).tiny, None))  # type: ignore[attr-defined]
+        return np.log(np.clip(self.predict_proba(X), np.finfo(float).tiny, None))
 
     def score_solutions(self, solutions: Iterable[Solution]) -> list[ScoredSolution]:
         """Score every step of each solution, and the solutions as paths: see ``PRMClassifier.score_solutions``."""
