@@ -33,7 +33,7 @@ class KeepsFitted:
             name: value
             if name == "classifier" and value is not None and is_fitted(value)
             else clone(value, safe=False)
-            for name, value in self.get_params(deep=False).items()
+            for name, value in self.get_params(deep=False).items()  # type: ignore[attr-defined]
         }
         return type(self)(**kept)
 
@@ -59,7 +59,7 @@ class WrapsClassifier(KeepsFitted, ClassifierMixin):
         return score_solutions(self, solutions)
 
     def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags = super().__sklearn_tags__()
         inner = getattr(self, "classifier", None)
         if inner is None:
             tags.input_tags.two_d_array, tags.input_tags.string = False, True
