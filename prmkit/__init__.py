@@ -3,14 +3,15 @@
 A process reward model (PRM) reads a problem and a solution step by step and says of each step:
 negative, neutral or positive.
 
-===================  =======================================================================
-``prmkit.data``      ``Solution``, ``Step``, loaders, splits by problem, an offline generator
-``prmkit.features``  steps -> numbers: embeddings, statistics, words, tokens; the cache
-``prmkit.models``    numbers -> probabilities: torch heads and the default model
-``PRMClassifier``    the front door: ``fit``, ``predict_proba``, ``score_solutions``
-``prmkit.metrics``   step reports with their baselines; scores of a reasoning path
-``prmkit.cli``       the ``prmkit`` command
-===================  =======================================================================
+======================  ====================================================================
+``prmkit.data``         ``Solution``, ``Step``, loaders, splits by problem, an offline generator
+``prmkit.features``     steps -> numbers: embeddings, statistics, words, tokens; the cache
+``prmkit.models``       numbers -> probabilities: torch heads and the default model
+``PRMClassifier``       the front door: ``fit``, ``predict_proba``, ``score_solutions``
+``prmkit.metrics``      step reports with their baselines; scores of a reasoning path
+``prmkit.uncertainty``  calibration, ensembles, guarantees, decisions about paths
+``prmkit.cli``          the ``prmkit`` command
+======================  ====================================================================
 """
 
 from prmkit.utils._lazy import lazy_names

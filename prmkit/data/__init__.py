@@ -7,6 +7,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         "prmkit.data._solution": ("Solution", "Step", "flatten", "problem_groups"),
         "prmkit.data._dataset": ("StepDataset",),
+        "prmkit.data._split_by_problem": ("split_by_problem",),
         "prmkit.data._splitters": ("ProblemShuffleSplit", "StratifiedProblemKFold"),
         "prmkit.data._labels": (
             "first_error_to_ratings",

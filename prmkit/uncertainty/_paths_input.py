@@ -113,7 +113,8 @@ def check_first_errors(first_errors: Any, lengths: np.ndarray) -> np.ndarray:
         values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.round(values)).all()
     ):
         raise ValueError(
-            f"first_errors holds {values.flat[0]!r}, expected 0-based indices, and -1 where a path has no error"
+            f"first_errors holds {values.flat[0]!r}, expected 0-based indices, and -1 where a path "
+            "has no error; leave out paths that were not judged to their end (None)"
         )
     values = values.astype(np.int64)
     bad = np.flatnonzero((values < -1) | (values >= lengths))

@@ -1,0 +1,38 @@
+"""From a fitted classifier to a certified prefix: how much of a solution can be kept at a stated risk. Offline, seconds."""
+
+from prmkit import PRMClassifier
+from prmkit.data import make_arithmetic_solutions, split_by_problem
+from prmkit.uncertainty import CalibratedStepClassifier, ErrorDetector, FirstErrorSet, PrefixCertifier
+
+data = make_arithmetic_solutions(300, 2, random_state=0)
+train, calibration, held_out, test = split_by_problem(data, 0.4, 0.2, 0.3, 0.1, random_state=0)
+
+classifier = PRMClassifier(random_state=0).fit(train.X, train.y)
+calibrated = CalibratedStepClassifier(classifier, "temperature").fit(calibration.X, calibration.y)
+print(f"temperature {calibrated.temperature_:.2f}")
+
+# Of a new problem's solutions, at most a tenth get a first error certified, whatever the classifier is worth.
+certifier = PrefixCertifier(calibrated, alpha=0.1).fit(held_out.solutions, held_out.first_errors)
+print(f"risk up to {certifier.threshold_:.3f} passes, from {certifier.n_calibration_} problems")
+
+# At least nine in ten solutions with an error are flagged.
+detector = ErrorDetector(calibrated, recall=0.9).fit(held_out.solutions, held_out.first_errors)
+# With probability 0.9 the set holds the index of the first error, or -1 where there is none.
+first_error = FirstErrorSet(calibrated, alpha=0.1).fit(held_out.solutions, held_out.first_errors)
+
+shown = test.solutions[:3]
+for solution, error, length, flagged, places in zip(
+    shown,
+    test.first_errors,
+    certifier.predict(shown),
+    detector.predict(shown),
+    first_error.predict(shown),
+    strict=False,
+):
+    print(f"\n{solution.problem}")
+    for t, text in enumerate(solution.steps):
+        print(f"  {'certified' if t < length else '         '} {'<- wrong' if t == error else '        '} {text}")
+    print(f"  flagged: {flagged}; first error among {sorted(places)}")
+
+print("\non the test problems:", certifier.evaluate(test.solutions, test.first_errors))
+print("on the test problems:", detector.evaluate(test.solutions, test.first_errors))
