@@ -235,6 +235,13 @@ def check_labels(y: Any, n_steps: int, label_order: Any = None) -> np.ndarray:
     """
     if isinstance(y, (str, Mapping)) or not isinstance(y, Iterable):
         raise ValueError(f"y is {type(y).__name__}, expected a list of labels, one per step")
+    if (
+        isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "biuU"
+    ):  # nothing is missing or mixed there
+        _check_number_of_labels(len(y), n_steps)
+        if label_order is None:
+            _refuse_unknown_labels(set(np.unique(y).tolist()))
+        return y
     for i, label in enumerate(y):
         if isinstance(label, (list, tuple, np.ndarray)):
             raise ValueError(
@@ -247,10 +254,7 @@ def check_labels(y: Any, n_steps: int, label_order: Any = None) -> np.ndarray:
             raise ValueError(f"y[{i}] is {label}: an unlabelled step is no row; leave it out of X and y")
         if isinstance(label, float) and not label.is_integer():
             raise ValueError(f"y[{i}] is {label}: continuous; a classifier needs classes such as -1, 0 and 1")
-    if len(labels) != n_steps:
-        raise ValueError(
-            f"y has {len(labels)} labels and X {n_steps} steps: expected one label per step, in the order of X"
-        )
+    _check_number_of_labels(len(labels), n_steps)
     n_names = sum(isinstance(label, str) for label in labels)
     if 0 < n_names < len(labels):
         raise ValueError(
@@ -259,6 +263,13 @@ def check_labels(y: Any, n_steps: int, label_order: Any = None) -> np.ndarray:
     if label_order is None:
         _refuse_unknown_labels(set(labels))
     return np.asarray(labels)
+
+
+def _check_number_of_labels(n_labels: int, n_steps: int) -> None:
+    if n_labels != n_steps:
+        raise ValueError(
+            f"y has {n_labels} labels and X {n_steps} steps: expected one label per step, in the order of X"
+        )
 
 
 def _refuse_unknown_labels(labels: set[Any]) -> None:

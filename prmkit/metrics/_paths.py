@@ -150,13 +150,53 @@ def first_error_distribution(risks: Any) -> Any:
     if _is_one_path(risks):
         return first_error_distribution([risks])[0]
     flat, lengths = _concatenate(risks, True)
+    parts = np.split(flat_first_error_distribution(flat, lengths), np.cumsum(lengths + 1)[:-1])
+    return parts[: len(lengths)]
+
+
+def flat_first_error_distribution(flat: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the first-error distributions of several paths end to end.
+
+    Parameters
+    ----------
+    flat : ndarray of shape (n_steps_in_all,)
+        The risks of all paths, end to end, in [0, 1].
+    lengths : ndarray of int, shape (n_paths,)
+        Each at least 1.
+
+    Returns
+    -------
+    ndarray of shape (n_steps_in_all + n_paths,)
+        ``lengths[i] + 1`` numbers for path i, the last of them P(no error).
+    """
+    place = np.arange(len(flat)) + np.repeat(np.arange(len(lengths)), lengths)
+    before = np.ones(len(flat) + len(lengths))  # P(all steps before are right): 1 where a path begins
+    before[place + 1] = np.exp(flat_log_survival(flat, lengths))
+    hazards = np.ones_like(before)
+    hazards[place] = flat
+    return before * hazards
+
+
+def flat_log_survival(flat: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return ``log P(steps 0..t of the path are right)`` of each step t, from risks end to end; -inf where 0."""
     with np.errstate(divide="ignore"):
-        logs = np.log1p(-flat)
-    distributions = []
-    for path, path_logs in zip(*(np.split(a, np.cumsum(lengths)[:-1]) for a in (flat, logs)), strict=True):
-        survival = np.exp(np.concatenate([[0.0], np.cumsum(path_logs)]))
-        distributions.append(survival * np.append(path, 1.0))
-    return distributions[: len(lengths)]
+        return flat_cumsum(np.log1p(-flat), lengths)
+
+
+def flat_cumsum(flat: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the running sums of each path, end to end.
+
+    A loop over the distinct lengths, of which n steps have at most ``sqrt(2 n)``: one running sum over
+    everything, cut afterwards, would carry the rounding errors and infinities of a path into the next.
+    """
+    sums = np.empty_like(flat)
+    starts = np.cumsum(lengths) - lengths
+    by_length = np.argsort(lengths, kind="stable")
+    distinct, first = np.unique(lengths[by_length], return_index=True)
+    for length, paths in zip(distinct, np.split(by_length, first[1:]), strict=False):
+        steps = starts[paths][:, None] + np.arange(length)
+        sums[steps] = np.cumsum(flat[steps], axis=1)
+    return sums
 
 
 def entropy(proba: Any) -> np.ndarray:

@@ -13,7 +13,9 @@ from prmkit.data._solution import Solution, as_solutions, flatten
 from prmkit.metrics._scored_solution import ScoredSolution
 
 
-def score_solutions(classifier: Any, solutions: Iterable[Solution]) -> list[ScoredSolution]:
+def score_solutions(
+    classifier: Any, solutions: Iterable[Solution], *, proba: np.ndarray | None = None
+) -> list[ScoredSolution]:
     """Score solutions with any fitted classifier over steps (see ``PRMClassifier.score_solutions``).
 
     Parameters
@@ -21,6 +23,8 @@ def score_solutions(classifier: Any, solutions: Iterable[Solution]) -> list[Scor
     classifier : fitted estimator with ``predict_proba`` over steps and ``classes_``
         Such as a ``Pipeline`` or a ``CalibratedClassifierCV``.
     solutions : list of Solution
+    proba : ndarray of shape (n_steps_in_all, n_classes), optional
+        What the classifier says of ``flatten(solutions)``, where it has been asked already.
 
     Returns
     -------
@@ -57,7 +61,7 @@ def score_solutions(classifier: Any, solutions: Iterable[Solution]) -> list[Scor
     if not solutions:
         return []
     ends = np.cumsum([solution.n_steps for solution in solutions])
-    parts = np.split(classifier.predict_proba(steps), ends[:-1])
+    parts = np.split(classifier.predict_proba(steps) if proba is None else proba, ends[:-1])
     classes = tuple(classifier.classes_.tolist())
     return [
         ScoredSolution(solution=solution, proba=proba, classes=classes, label_order=tuple(order))

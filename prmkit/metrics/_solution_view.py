@@ -91,10 +91,13 @@ def solution_html(scored: ScoredSolution) -> str:
     rows = zip(scored.solution.steps, scored.proba, scored.risks, scored.entropy, strict=True)
     for index, (text, proba, risk, entropy) in enumerate(rows):
         rgb = "{},{},{}".format(*risk_rgb(risk))
-        tooltip = ", ".join(f"P({label}) = {p:.3f}" for label, p in zip(scored.classes, proba, strict=True))
-        tooltip += f"; entropy {entropy:.2f}; P(first error here) = {first_error[index]:.3f}"
+        said = "\n".join(f"P({label}) = {p:.3f}" for label, p in zip(scored.classes, proba, strict=True))
+        tooltip = (
+            f"step {index}: risk {risk:.3f}, entropy {entropy:.3f} nats\n{said}\n"
+            f"P(first error here) = {first_error[index]:.3f}"
+        )
         steps.append(
-            f'<div title="{escape(tooltip)}" style="display:flex;gap:.7em;margin:2px 0;padding:3px 8px;'
+            f'<div title="{escape(tooltip)}" style="display:flex;gap:.7em;margin:2px 0;padding:3px 8px;cursor:help;'
             f'border-left:4px solid rgb({rgb});background:rgba({rgb},{0.08 + 0.22 * risk:.2f})">'
             f'<span style="opacity:.6;min-width:1.6em;text-align:right">{index}</span>'
             f'<span style="min-width:2.6em;font-variant-numeric:tabular-nums">{risk:.2f}</span>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from prmkit.data._problem_keys import problem_keys
 from prmkit.data._solution import Solution, as_solutions
 from prmkit.metrics._paths import _concatenate
 from prmkit.metrics._score_solutions import score_solutions
+from prmkit.metrics._scored_solution import ScoredSolution
+from prmkit.metrics._survival import check_first_errors as check_first_errors  # for all that read paths
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ def read_paths(classifier: Any, X: Any, groups: Any = None) -> Paths:
     ----------
     classifier : fitted classifier over steps, or None
     X : list of Solution, or, without a classifier, of 1-D arrays of step risks
+        ScoredSolution, where the classifier has scored them already, costs no second pass.
     groups : array-like of shape (n_paths,), optional
         The problem of each path. None: solutions say it themselves; each array is a problem of its own.
 
@@ -71,60 +75,61 @@ def read_paths(classifier: Any, X: Any, groups: Any = None) -> Paths:
         If X is not what the classifier (or its absence) asks for, a path has no steps, a risk is no
         probability, or groups has another length.
     """
+    by_problem = None
     if classifier is None:
         _refuse_solutions(X)
         risks, lengths = _concatenate(_as_list(X), True)
-        keys = np.empty(0, dtype=np.uint64)
-        units = np.arange(len(lengths))
     else:
         check_is_fitted(classifier)
-        solutions = as_solutions(X)
-        scored = score_solutions(classifier, solutions)
+        scored: list[Any] = as_solutions(X)
+        if not all(isinstance(one, ScoredSolution) for one in scored):
+            scored = score_solutions(classifier, scored)
         risks, lengths = _concatenate([one.risks for one in scored], True)
-        by_problem = problem_keys(solutions)
-        keys, units = np.unique(by_problem, return_inverse=True)
-    if groups is not None:
-        groups = np.asarray(groups)
-        if groups.shape != lengths.shape:
-            raise ValueError(
-                f"groups has shape {groups.shape}, expected one problem for each of the {len(lengths)} paths"
-            )
-        named, units = np.unique(groups, return_inverse=True)
-        keys = np.union1d(keys, problem_keys([f"group {name}" for name in named.tolist()]))
-    return Paths(risks, lengths, units.astype(np.int64), keys)
+        by_problem = problem_keys([one.solution for one in scored])
+    units, keys = units_and_keys(len(lengths), by_problem, groups, "path")
+    return Paths(risks, lengths, units, keys)
 
 
-def check_first_errors(first_errors: Any, lengths: np.ndarray) -> np.ndarray:
-    """Return the index of the first wrong step of each path as int64, -1 where there is none.
+def units_and_keys(
+    n: int, by_problem: np.ndarray | None, groups: Any, what: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the unit of each row as 0..n_units-1, and the keys by which its problem is known again.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows.
+    by_problem : ndarray of uint64 of shape (n,), or None
+        Keys of the problem texts, where there are texts.
+    groups : array-like of shape (n,), or None
+        The problem of each row, as the user names it.
+    what : str
+        What a row is, for the error.
 
     Raises
     ------
     ValueError
-        For another length, no integers, or an index that its path does not have.
+        If groups has another length, or parts a problem into several.
     """
-    values = np.asarray(first_errors)
-    if values.shape != lengths.shape:
+    keys, units = np.empty(0, dtype=np.uint64), np.arange(n)
+    if by_problem is not None:
+        keys, units = np.unique(by_problem, return_inverse=True)
+    if groups is None:
+        return units, keys
+    groups = np.asarray(groups)
+    if groups.shape != (n,):
+        raise ValueError(f"groups has shape {groups.shape}, expected one problem for each {what}: ({n},)")
+    named, numbers = np.unique(groups, return_inverse=True)
+    parted = 0 if by_problem is None else len(np.unique(units * len(named) + numbers)) - len(keys)
+    if parted:
         raise ValueError(
-            f"first_errors has shape {values.shape}, expected one number for each of the {len(lengths)} paths"
+            f"groups puts the {what}s of one problem into several groups ({parted} more than there are problems): "
+            "they are not independent; give every problem one group, or leave groups out"
         )
-    if not len(values):
-        raise ValueError("X is empty: at least 1 path is required")
-    if values.dtype.kind not in "iu" and not (
-        values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.round(values)).all()
-    ):
-        raise ValueError(
-            f"first_errors holds {values.flat[0]!r}, expected 0-based indices, and -1 where a path "
-            "has no error; leave out paths that were not judged to their end (None)"
-        )
-    values = values.astype(np.int64)
-    bad = np.flatnonzero((values < -1) | (values >= lengths))
-    if len(bad):
-        i = int(bad[0])
-        raise ValueError(
-            f"first_errors[{i}] is {values[i]}, but path {i} has {lengths[i]} steps: expected -1 (no error) to "
-            f"{lengths[i] - 1}"
-        )
-    return values
+    # Beside the texts, not in their place: later calls may know one of the two only. Names are taken as they are.
+    names = [f"group {name}".encode("utf-8", "surrogatepass") for name in named.tolist()]
+    digests = [int.from_bytes(hashlib.sha256(name).digest()[:8], "big") for name in names]
+    return numbers, np.union1d(keys, np.array(digests, dtype=np.uint64))
 
 
 def refuse_shared_problems(keys: np.ndarray, seen: np.ndarray | None, what: str) -> None:
@@ -165,7 +170,7 @@ def _as_list(X: Any) -> Sequence[Any]:
 
 def _refuse_solutions(X: Any) -> None:
     first = next(iter(X), None) if hasattr(X, "__iter__") else X
-    if isinstance(first, Solution) or isinstance(X, Solution):
+    if isinstance(first, (Solution, ScoredSolution)) or isinstance(X, Solution):
         raise TypeError(
             "X holds solutions, and classifier is None: pass a fitted classifier, or arrays of step risks"
         )

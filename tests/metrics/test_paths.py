@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prmkit.metrics import aggregate, entropy, first_error_distribution, margin, p_no_error
+from prmkit.metrics._paths import flat_cumsum, flat_first_error_distribution
 
 BY_LOOP = {
     "min": min,
@@ -58,6 +59,51 @@ def test_first_error_distribution_follows_the_definition(values):
     np.testing.assert_allclose(
         p_no_error(values), [d[-1] for d in first_error_distribution(values)], atol=1e-15
     )
+
+
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(values=paths)
+def test_rules_keep_their_order(values):
+    of = {how: aggregate(values, how) for how in BY_LOOP}
+    tolerance = 1e-12
+    assert (of["geometric_mean"] <= of["mean"] + tolerance).all()
+    for how in ("mean", "geometric_mean", "first", "last"):
+        assert (of["min"] <= of[how] + tolerance).all()
+        assert (of[how] <= of["max"] + tolerance).all()
+    assert (of["sum_log"] <= of["length_normalized"]).all()
+    certain = aggregate([[*path, 1.0] for path in values], "product")  # a certain step changes no product
+    np.testing.assert_allclose(certain, of["product"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("how", ["min", "first", "mean", "product", "sum_log", "geometric_mean"])
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(values=paths, part=st.floats(0, 1))
+def test_a_better_step_never_makes_a_path_worse(how, values, part):
+    better = [[step + part * (1 - step) for step in path] for path in values]
+    assert (aggregate(better, how) >= aggregate(values, how) - 1e-12).all()
+
+
+def test_equal_steps_and_single_steps():
+    for how in ("min", "max", "first", "last", "mean", "geometric_mean"):
+        np.testing.assert_allclose(aggregate([[0.3], [0.3, 0.3, 0.3]], how), 0.3)
+    np.testing.assert_allclose(aggregate([[0.3], [0.3, 0.3, 0.3]], "length_normalized"), math.log(0.3))
+
+
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(values=paths)
+def test_paths_end_to_end_are_the_paths_one_by_one(values):
+    flat, lengths = np.concatenate(values), np.array([len(path) for path in values])
+    one_by_one = np.concatenate([first_error_distribution(path) for path in values])
+    np.testing.assert_array_equal(flat_first_error_distribution(flat, lengths), one_by_one)
+    np.testing.assert_array_equal(flat_cumsum(flat, lengths), np.concatenate([np.cumsum(p) for p in values]))
+
+
+def test_a_path_leaves_nothing_in_the_next():
+    """No rounding error of a long path, and no infinity of a certain error, reaches the path after it."""
+    flat = np.array([1.0, 0.5, *np.full(1000, 0.9), 1e-14])
+    found = flat_first_error_distribution(flat, np.array([2, 1000, 1]))
+    assert found[:3].tolist() == [1.0, 0.0, 0.0]
+    assert found[-2:].tolist() == [1e-14, 1 - 1e-14]
 
 
 def test_small_risks_are_not_rounded_away():

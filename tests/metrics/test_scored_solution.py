@@ -128,11 +128,13 @@ def test_a_step_cannot_send_codes_to_the_terminal():
 class _Tags(HTMLParser):
     def __init__(self):
         super().__init__()
-        self.tags, self.text, self.titles = [], [], []
+        self.tags, self.text, self.titles, self.names, self.styles = [], [], [], set(), []
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.titles += [value for name, value in attrs if name == "title"]
+        self.styles += [value for name, value in attrs if name == "style"]
+        self.names |= {name for name, _ in attrs}
 
     def handle_data(self, data):
         self.text.append(data)
@@ -151,3 +153,57 @@ def test_html_is_escaped_and_has_tooltips():
     assert "".join(page.text).count(evil) == 2
     assert f"P({label}) = 0.250" in page.titles[0]
     assert "P(first error here) = 0.250" in page.titles[0]
+
+
+def test_html_tooltips_hold_every_number_of_their_step(scored):
+    page = _Tags()
+    page.feed(scored._repr_html_())
+    assert len(page.titles) == 3
+    first_error = scored.first_error_distribution
+    for index, title in enumerate(page.titles):
+        lines = title.splitlines()
+        risk, entropy = scored.risks[index], scored.entropy[index]
+        assert lines[0] == f"step {index}: risk {risk:.3f}, entropy {entropy:.3f} nats"
+        assert lines[1:4] == [
+            f"P({label}) = {p:.3f}" for label, p in zip([-1, 0, 1], PROBA[index], strict=True)
+        ]
+        assert lines[4:] == [f"P(first error here) = {first_error[index]:.3f}"]
+
+
+def test_html_needs_no_script_and_nothing_from_elsewhere(scored):
+    html = scored._repr_html_()
+    page = _Tags()
+    page.feed(html)
+    assert page.names <= {"class", "style", "title"}  # no onclick, no src, no href
+    assert not re.search(r"url\(|@import|expression\(", html)
+
+
+def _contrast(text, background):
+    """Contrast ratio of two colours, as WCAG 2 defines it; 4.5 is readable."""
+    light = []
+    for color in (text, background):
+        part = np.array(color) / 255
+        linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+        light.append(float(linear @ [0.2126, 0.7152, 0.0722]))
+    return (max(light) + 0.05) / (min(light) + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "page_color"),
+    [((0, 0, 0), (255, 255, 255)), ((33, 33, 33), (245, 245, 245)), ((212, 212, 212), (30, 30, 30))],
+    ids=["light", "grey", "dark"],
+)
+def test_html_is_readable_in_light_and_dark_themes(text, page_color):
+    risks = np.linspace(0, 1, 11)
+    path = ScoredSolution(Solution("p", ["s"] * 11), np.c_[risks, 1 - risks], [-1, 1])
+    page = _Tags()
+    page.feed(path._repr_html_())
+    rules = [rule.split(":", 1) for style in page.styles for rule in style.split(";")]
+    assert "color" not in {name for name, _ in rules}  # the text keeps the theme's colour
+    tints = [
+        re.findall(r"[\d.]+", value) for name, value in rules if name == "background" and "rgba" in value
+    ]
+    assert len(tints) == 22  # a step, and the bar inside
+    for *tint, alpha in tints:
+        background = float(alpha) * np.array(tint, dtype=float) + (1 - float(alpha)) * np.array(page_color)
+        assert _contrast(text, background) > 4.5

@@ -1,0 +1,276 @@
+"""Whether a guarantee holds, and what it costs: observed failures against the level, over many random splits."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from prmkit.metrics._pyplot import import_pyplot
+from prmkit.uncertainty._paths_input import (
+    Paths,
+    check_first_errors,
+    read_paths,
+    refuse_shared_problems,
+    training_problems,
+)
+from prmkit.uncertainty.guarantees._error_detector import ErrorDetector
+from prmkit.uncertainty.guarantees._first_error_set import FirstErrorSet
+from prmkit.uncertainty.guarantees._prefix_certifier import PrefixCertifier
+from prmkit.utils._sklearn import random_generator
+
+_LEVELS = tuple(np.linspace(0.02, 0.5, 13).round(6).tolist())
+_RANGE = (10, 90)  # percentiles over splits
+_COLOR = "#1f5fa8"
+_LEGEND = {"fontsize": 9, "facecolor": "white", "edgecolor": "none", "framealpha": 0.85}
+_TARGET = {"color": "0.45", "linestyle": "--", "linewidth": 1.2}
+_UNATTAINABLE = {
+    "facecolor": "0.95",
+    "edgecolor": "0.8",
+    "hatch": "//",
+    "linewidth": 0,
+    "zorder": 0,
+    "label": "too few to calibrate",
+}
+# Of what evaluate() reports: what is a failure, and what it costs, each as the axes name it.
+_VIEWS = {
+    PrefixCertifier: (
+        "share of paths with a certified error",
+        "kept_fraction",
+        "kept fraction of a path's steps",
+    ),
+    ErrorDetector: (
+        "share of erroneous paths not flagged",
+        "false_alarm_rate",
+        "share of error-free paths flagged",
+    ),
+    FirstErrorSet: ("share of sets without the true first error", "mean_size", "outcomes in a set"),
+}
+
+
+class CoverageDisplay:
+    """Plot of observed failure rates against the tolerated one; made by :meth:`from_guarantee`.
+
+    Left: the mean over splits of the failure rate on test problems, and the range from the 10th to the 90th percentile
+    of the splits. A guarantee that holds *on average* keeps the mean, not the whole range, at or below the diagonal.
+    Right: what the guarantee costs or leaves.
+
+    Parameters
+    ----------
+    levels : ndarray of shape (n_levels,)
+        Tolerated failure rates.
+    failure_rates : ndarray of shape (n_splits, n_levels)
+        Observed ones; NaN where a split had nothing to observe.
+    utility : ndarray of shape (n_splits, n_levels)
+    attainable : ndarray of bool of shape (n_splits, n_levels)
+        Whether the calibration had units enough for the level.
+    best_utility : float, optional
+        What nothing could exceed.
+    failure_name, utility_name, caption : str
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    axes_ : ndarray of matplotlib Axes, shape (2,)
+        Failure rates and utility; after :meth:`plot`.
+
+    Examples
+    --------
+    >>> from prmkit.uncertainty import CoverageDisplay, PrefixCertifier
+    >>> rng = np.random.default_rng(0)
+    >>> risks = [rng.random(5) for _ in range(60)]
+    >>> first_errors = rng.integers(-1, 5, size=60)
+    >>> display = CoverageDisplay.from_guarantee(  # doctest: +SKIP
+    ...     PrefixCertifier(), risks, first_errors, levels=[0.1, 0.2], n_splits=20
+    ... )
+    """
+
+    figure_: Any
+    axes_: np.ndarray
+
+    def __init__(
+        self,
+        levels: np.ndarray,
+        failure_rates: np.ndarray,
+        utility: np.ndarray,
+        attainable: np.ndarray,
+        *,
+        best_utility: float | None = None,
+        failure_name: str = "failure rate",
+        utility_name: str = "utility",
+        caption: str = "",
+    ) -> None:
+        self.levels = levels
+        self.failure_rates = failure_rates
+        self.utility = utility
+        self.attainable = attainable
+        self.best_utility = best_utility
+        self.failure_name = failure_name
+        self.utility_name = utility_name
+        self.caption = caption
+
+    @classmethod
+    def from_guarantee(
+        cls,
+        guarantee: Any,
+        X: Any,
+        first_errors: Any,
+        groups: Any = None,
+        *,
+        levels: Any = _LEVELS,
+        n_splits: int = 50,
+        calibration_size: float = 0.5,
+        random_state: Any = 0,
+        ax: Any = None,
+    ) -> CoverageDisplay:
+        """Calibrate on random problems and test on the others, many times and at each level, and draw what happened.
+
+        Parameters
+        ----------
+        guarantee : PrefixCertifier, ErrorDetector or FirstErrorSet
+            Need not be fitted; its ``classifier``, if any, must be, on other problems. Its own level is not used.
+        X, first_errors, groups
+            As its ``fit`` takes them. The classifier scores each path once.
+        levels : array-like of shape (n_levels,)
+            Tolerated failure rates in (0, 1): ``alpha``, or ``1 - recall``. The default runs from 0.02 to 0.5.
+        n_splits : int, default=50
+        calibration_size : float, default=0.5
+            Share of the units (problems, or paths where problems are not known) to calibrate on.
+        random_state : int, RandomState or None, default=0
+        ax : two matplotlib Axes, optional
+
+        Raises
+        ------
+        TypeError
+            For another kind of guarantee.
+        ValueError
+            For levels or a calibration size outside (0, 1), no splits, fewer than two units, problems that the
+            classifier was trained on, or whatever ``fit`` refuses.
+        """
+        view = next((view for kind, view in _VIEWS.items() if isinstance(guarantee, kind)), None)
+        if view is None:
+            expected = ", ".join(kind.__name__ for kind in _VIEWS)
+            raise TypeError(f"guarantee is {type(guarantee).__name__}, expected one of {expected}")
+        levels = _check_levels(levels)
+        if n_splits < 1 or not 0 < calibration_size < 1:
+            raise ValueError(
+                f"n_splits is {n_splits} and calibration_size {calibration_size}, expected at least 1 split, "
+                "and a share of the problems in (0, 1)"
+            )
+        paths = read_paths(guarantee.classifier, X, groups)
+        refuse_shared_problems(
+            paths.keys, training_problems(guarantee.classifier), "the classifier was trained on"
+        )
+        first_errors = check_first_errors(first_errors, paths.lengths)
+        unit, n_units = ("problems" if len(paths.keys) else "paths"), paths.n_units
+        if n_units < 2:
+            raise ValueError(
+                f"X holds {n_units} {unit}, expected at least 2: some to calibrate on, some to test on"
+            )
+        n_calibration = min(max(round(calibration_size * n_units), 1), n_units - 1)
+        rng = random_generator(random_state)
+        rows = []
+        for _ in range(n_splits):
+            calibrates = (rng.permutation(n_units) < n_calibration)[paths.units]
+            calibration, test = (_side(paths, first_errors, side) for side in (calibrates, ~calibrates))
+            rows.append(
+                [_outcome(_at_level(guarantee, level), calibration, test, view[1]) for level in levels]
+            )
+        failures, utility, attainable, best = np.moveaxis(np.array(rows, dtype=float), -1, 0)
+        promise = "on average" if getattr(guarantee, "delta", None) is None else f"δ = {guarantee.delta:g}"
+        display = cls(
+            levels,
+            failures,
+            utility,
+            attainable.astype(bool),
+            best_utility=None if np.isnan(best).all() else float(np.nanmean(best)),
+            failure_name=view[0],
+            utility_name=view[2],
+            caption=f"{type(guarantee).__name__}, {promise}: {n_splits} splits of {n_units:,} {unit}, "
+            f"{n_calibration:,} calibrate",
+        )
+        return display.plot(ax=ax)
+
+    def plot(self, ax: Any = None) -> CoverageDisplay:
+        """Draw into two axes, new ones if ``ax`` is None, and return the display."""
+        if ax is None:
+            plt = import_pyplot()
+            _, ax = plt.subplots(1, 2, figsize=(9.5, 4.4), layout="constrained")
+        self.axes_ = np.asarray(ax, dtype=object)
+        if self.axes_.shape != (2,):
+            raise ValueError(f"ax has shape {self.axes_.shape}, expected two axes: plt.subplots(1, 2)[1]")
+        self.figure_ = self.axes_[0].figure
+        failures, utility = self.axes_
+        top = float(max(self.levels))
+        failures.plot([0, top], [0, top], **_TARGET, label="tolerated")
+        self._plot_splits(failures, self.failure_rates)
+        failures.set(ylabel=self.failure_name, ylim=(0, None))
+        failures.set_title(self.caption, loc="left", fontsize=10)
+        if self.best_utility is not None:
+            utility.axhline(self.best_utility, **_TARGET, label="a perfect verifier")
+        self._plot_splits(utility, self.utility)
+        utility.set(ylabel=self.utility_name, ylim=(0, None))
+        for axis in self.axes_:
+            self._mark_unattainable(axis)
+            axis.set(xlim=(0, 1.02 * top), xlabel="tolerated failure rate")
+            axis.grid(color="0.92")
+            axis.set_axisbelow(True)
+            axis.spines[["top", "right"]].set_visible(False)
+        failures.legend(**_LEGEND, loc="upper left")
+        if self.best_utility is not None:
+            line = utility.get_lines()[:1]
+            utility.legend(handles=line, **_LEGEND, loc="lower right")
+        return self
+
+    def _plot_splits(self, axis: Any, values: np.ndarray) -> None:
+        observed = ~np.isnan(values).all(axis=0)
+        if not observed.any():
+            return
+        levels, values = np.asarray(self.levels)[observed], values[:, observed]
+        low, high = np.nanpercentile(values, _RANGE, axis=0)
+        spread = "{} to {} % of splits".format(*_RANGE)
+        axis.fill_between(levels, low, high, color=_COLOR, alpha=0.18, linewidth=0, label=spread)
+        axis.plot(
+            levels, np.nanmean(values, axis=0), "o-", color=_COLOR, markersize=4, label="observed, mean"
+        )
+
+    def _mark_unattainable(self, axis: Any) -> None:
+        """Grey out the levels for which most splits had too few units."""
+        too_few = np.asarray(self.levels)[self.attainable.mean(axis=0) < 0.5]
+        if len(too_few):
+            axis.axvspan(0, too_few.max(), **_UNATTAINABLE)
+
+
+def _side(paths: Paths, first_errors: np.ndarray, chosen: np.ndarray) -> tuple[Any, ...]:
+    """Return risks, first errors and problems of the chosen paths, as ``fit`` takes them."""
+    steps = paths.risks[np.repeat(chosen, paths.lengths)]
+    risks = np.split(steps, np.cumsum(paths.lengths[chosen])[:-1])
+    return risks, first_errors[chosen], paths.units[chosen] if paths.n_units < len(chosen) else None
+
+
+def _at_level(guarantee: Any, level: float) -> Any:
+    """Return an unfitted copy that tolerates ``level`` and reads risks."""
+    name, value = ("recall", 1 - level) if isinstance(guarantee, ErrorDetector) else ("alpha", level)
+    return clone(guarantee).set_params(classifier=None, **{name: value})
+
+
+def _outcome(guarantee: Any, calibration: tuple, test: tuple, utility: str) -> tuple[Any, ...]:
+    """Calibrate and test; None where there is nothing to see."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "a failure rate of .* is not attainable", UserWarning)
+        guarantee.fit(*calibration)
+    report = guarantee.evaluate(*test)
+    failure = report.get("failure_rate")
+    if "failure_rate" not in report:
+        held = report["recall" if "recall" in report else "coverage"]
+        failure = None if held is None else 1 - held
+    return failure, report[utility], guarantee.attainable_, report.get("perfect_kept_fraction")
+
+
+def _check_levels(levels: Any) -> np.ndarray:
+    values = np.atleast_1d(np.asarray(levels, dtype=float))
+    if values.ndim != 1 or not len(values) or not ((values > 0) & (values < 1)).all():
+        raise ValueError(f"levels is {levels!r}, expected failure rates in (0, 1), such as [0.05, 0.1, 0.2]")
+    return np.unique(values)

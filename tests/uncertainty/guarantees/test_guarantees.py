@@ -1,0 +1,225 @@
+"""What all guarantees promise alike: no leak, no silent nonsense, saved and cloned without loss."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from prmkit import PRMClassifier
+from prmkit.data import make_arithmetic_solutions
+from prmkit.features import StepStatistics
+from prmkit.uncertainty import ErrorDetector, FirstErrorSet, PathTriage, PrefixCertifier, StepPredictionSets
+
+PATH_ESTIMATORS = [
+    PrefixCertifier(alpha=0.2, delta=0.3),
+    ErrorDetector(recall=0.8),
+    FirstErrorSet(alpha=0.25),
+    PathTriage(accept_error=0.2, reject_error=0.15),
+]
+of_paths = pytest.mark.parametrize("estimator", PATH_ESTIMATORS, ids=lambda e: type(e).__name__)
+
+
+@pytest.fixture
+def draws(world_several):
+    return world_several.draw(range(80)), world_several.draw(range(80, 120))
+
+
+@of_paths
+def test_the_same_problem_on_two_sides_is_refused(estimator, draws):
+    (X, first_errors, groups), (X_new, first_errors_new, groups_new) = draws
+    fitted = clone(estimator).fit(X, first_errors, groups)
+    fitted.predict(X_new, groups_new)
+    groups_new = groups_new.copy()
+    groups_new[:2] = groups[5]
+    match = f"1 of .* problems are also among those that {type(estimator).__name__} was calibrated on"
+    with pytest.raises(ValueError, match=match):
+        fitted.predict(X_new, groups_new)
+    with pytest.raises(ValueError, match=match):
+        fitted.evaluate(X_new, first_errors_new, groups_new)
+    fitted.predict(X)  # without groups nothing is known of problems
+
+
+@of_paths
+def test_with_a_classifier(estimator, fitted):
+    classifier, calibration, test = fitted
+    guarantee = clone(estimator).set_params(classifier=classifier)
+    guarantee.fit(calibration.solutions, calibration.first_errors)
+    assert guarantee.unit_ == "problem"
+    with_error = [
+        s.problem for s, f in zip(calibration.solutions, calibration.first_errors, strict=True) if f >= 0
+    ]
+    problems = (
+        with_error if isinstance(estimator, ErrorDetector) else [s.problem for s in calibration.solutions]
+    )
+    assert guarantee.n_calibration_ == len(set(problems))
+    assert len(guarantee.predict(test.solutions)) == len(test.solutions)
+    risks = [one.risks for one in classifier.score_solutions(calibration.solutions)]
+    groups = [s.problem for s in calibration.solutions]
+    bare = clone(estimator).fit(risks, calibration.first_errors, groups)
+    new = [one.risks for one in classifier.score_solutions(test.solutions)]
+    assert np.array_equal(bare.predict(new), guarantee.predict(test.solutions))
+    with pytest.raises(ValueError, match="was calibrated on"):
+        guarantee.predict([*test.solutions, calibration.solutions[0]])
+    seen = make_arithmetic_solutions(40, 2, random_state=0)
+    with pytest.raises(ValueError, match="classifier was trained on"):
+        guarantee.fit(seen.solutions, seen.first_errors)
+    with pytest.raises(ValueError, match="classifier was trained on"):
+        guarantee.predict(seen.solutions[:3])
+
+
+@of_paths
+def test_order_of_paths_is_nothing(estimator, draws):
+    (X, first_errors, groups), (X_new, _, _) = draws
+    order = np.random.default_rng(0).permutation(len(X))
+    one = clone(estimator).fit(X, first_errors, groups)
+    other = clone(estimator).fit([X[i] for i in order], first_errors[order], groups[order])
+    assert np.array_equal(one.predict(X_new), other.predict(X_new))
+    alone = [one.predict([path])[0] for path in X_new]
+    assert np.array_equal(one.predict(X_new), alone)
+
+
+@of_paths
+@pytest.mark.parametrize(
+    ("X", "first_errors", "message"),
+    [
+        ([[0.1, np.nan]], [0], "nan"),
+        ([[0.1, 1.1]], [0], "1.1"),
+        ([[-0.2]], [0], "-0.2"),
+        ([[0.1], []], [0, -1], "path 1 has no steps"),
+        ([[0.1]], [1], r"first_errors\[0\] is 1, but path 0 has 1 steps"),
+        ([[0.1]], [-2], r"first_errors\[0\] is -2"),
+        ([[0.1]], [0, 1], "one number for each of the 1 paths"),
+        ([[0.1]], [0.5], "expected 0-based indices"),
+        ([], [], "empty"),
+    ],
+)
+def test_bad_input_is_named(estimator, X, first_errors, message):
+    with pytest.raises(ValueError, match=message):
+        clone(estimator).fit(X, first_errors)
+
+
+@of_paths
+def test_solutions_need_a_classifier(estimator):
+    data = make_arithmetic_solutions(3, 1, random_state=0)
+    with pytest.raises(TypeError, match="classifier is None"):
+        clone(estimator).fit(data.solutions, data.first_errors)
+    with pytest.raises(NotFittedError):
+        clone(estimator).set_params(classifier=PRMClassifier()).fit(data.solutions, data.first_errors)
+
+
+@of_paths
+def test_nothing_before_fit_and_nothing_from_nothing(estimator, draws):
+    with pytest.raises(NotFittedError):
+        clone(estimator).predict([[0.1]])
+    assert len(clone(estimator).fit(*draws[0]).predict([])) == 0
+    with pytest.raises(ValueError, match="groups has shape"):
+        clone(estimator).fit(*draws[0][:2], groups=[1])
+
+
+@pytest.mark.parametrize(
+    ("cls", "params"),
+    [
+        (PrefixCertifier, {"alpha": 0}),
+        (PrefixCertifier, {"alpha": 1.0}),
+        (PrefixCertifier, {"delta": 0.0}),
+        (ErrorDetector, {"recall": 1}),
+        (ErrorDetector, {"delta": -0.1}),
+        (FirstErrorSet, {"alpha": 1.5}),
+        (PathTriage, {"accept_error": 0}),
+        (PathTriage, {"reject_error": 1}),
+        (PrefixCertifier, {"classifier": "best"}),
+    ],
+)
+def test_parameters_are_checked_in_fit(cls, params):
+    with pytest.raises(ValueError, match=next(iter(params))):
+        cls(**params).fit([[0.5]] * 20, [0] * 20)
+
+
+@of_paths
+@pytest.mark.parametrize("n_problems", [80, 2])
+@pytest.mark.filterwarnings("ignore:a failure rate:UserWarning")
+def test_saved_and_read(estimator, world_several, n_problems, tmp_path):
+    """Infinite thresholds too; what was seen in the calibration is still refused."""
+    X, first_errors, groups = world_several.draw(range(n_problems))
+    X_new, _, groups_new = world_several.draw(range(100, 140))
+    one = clone(estimator).fit(X, first_errors, groups)
+    one.save(tmp_path / "guarantee")
+    other = type(one).load(tmp_path / "guarantee")
+    learnt = {name for name in vars(one) if name.endswith("_")}
+    assert learnt == {name for name in vars(other) if name.endswith("_")}
+    for name in learnt - {"calibration_problems_"}:
+        assert getattr(other, name) == getattr(one, name)
+        assert type(getattr(other, name)) is type(getattr(one, name))
+    assert other.get_params() == one.get_params()
+    assert np.array_equal(one.predict(X_new, groups_new), other.predict(X_new, groups_new))
+    with pytest.raises(ValueError, match="calibrated on"):
+        other.predict(X, groups)
+    clone(estimator).fit(X, first_errors).save(tmp_path / "guarantee")  # replaces it; without known problems
+    assert type(one).load(tmp_path / "guarantee").unit_ == "path"
+    with pytest.raises(NotFittedError):
+        clone(estimator).save(tmp_path / "other")
+
+
+@pytest.mark.parametrize("score", ["lac", "aps", "raps"])
+def test_step_sets_saved_and_read(score, tmp_path):
+    if score != "lac":
+        pytest.importorskip("mapie")
+    rng = np.random.default_rng(0)
+    proba = rng.dirichlet([1, 1, 1], 200)
+    labels = np.array([rng.choice(["negative", "neutral", "positive"], p=p) for p in proba])
+    sets = StepPredictionSets(score=score, random_state=0).fit(proba, labels, groups=np.arange(200) // 2)
+    sets.save(tmp_path / "sets")
+    other = StepPredictionSets.load(tmp_path / "sets")
+    assert (other.predict(proba) == sets.predict(proba)).all()
+    assert other.classes_.tolist() == ["negative", "neutral", "positive"]
+    assert (other.thresholds_ == sets.thresholds_).all()
+    assert (other.n_calibration_, other.unit_, other.attainable_) == (100, "problem", True)
+
+
+def test_saved_with_its_classifier(fitted, tmp_path):
+    classifier, calibration, test = fitted
+    certifier = PrefixCertifier(FrozenEstimator(classifier), alpha=0.3)
+    certifier.fit(calibration.solutions, calibration.first_errors).save(tmp_path / "certifier")
+    other = PrefixCertifier.load(tmp_path / "certifier")
+    assert other.predict(test.solutions).tolist() == certifier.predict(test.solutions).tolist()
+    pipeline = make_pipeline(StepStatistics(), LogisticRegression(max_iter=2000)).fit(
+        calibration.X, calibration.y
+    )
+    certifier = PrefixCertifier(pipeline).fit(test.solutions, test.first_errors)
+    with pytest.raises(TypeError, match="Pipeline, which cannot be saved without pickle"):
+        certifier.save(tmp_path / "pipeline")
+
+
+@pytest.mark.parametrize(
+    "estimator", [*PATH_ESTIMATORS, StepPredictionSets()], ids=lambda e: type(e).__name__
+)
+def test_clone_keeps_a_fitted_classifier(estimator, fitted):
+    classifier, calibration, test = fitted
+    copy = clone(clone(estimator).set_params(classifier=classifier))
+    assert copy.classifier is classifier
+    if isinstance(copy, StepPredictionSets):
+        copy.fit(calibration.X, calibration.y).predict(test.X)
+    else:
+        copy.fit(calibration.solutions, calibration.first_errors).predict(test.solutions)
+    assert not any(name.endswith("_") for name in vars(clone(copy)))
+
+
+@of_paths
+def test_groups_that_part_a_problem_are_refused(estimator, fitted):
+    classifier, calibration, _ = fitted
+    guarantee = clone(estimator).set_params(classifier=classifier)
+    each_alone = np.arange(len(calibration.solutions))
+    with pytest.raises(ValueError, match="one problem into several groups"):
+        guarantee.fit(calibration.solutions, calibration.first_errors, each_alone)
+
+
+def test_names_of_groups_are_taken_as_they_are():
+    risks = [[0.1, 0.4], [0.2, 0.3], [0.6]]
+    certifier = PrefixCertifier(alpha=0.5).fit(risks, [1, 0, -1], groups=["a 1", "A1", "b"])
+    assert certifier.n_calibration_ == 3
+    assert certifier.predict(risks[:1], groups=["a1"]).tolist() == [1]
+    with pytest.raises(ValueError, match="calibrated on"):
+        certifier.predict(risks[:1], groups=["A1"])
