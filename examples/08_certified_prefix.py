@@ -1,4 +1,4 @@
-"""From a fitted classifier to a certified prefix: how much of a solution can be kept at a stated risk. Offline, seconds."""
+"""From a fitted classifier to a certified prefix: what of a solution can be kept at a stated risk. Offline, seconds."""
 
 from prmkit import PRMClassifier
 from prmkit.data import make_arithmetic_solutions, split_by_problem
@@ -31,7 +31,8 @@ for solution, error, length, flagged, places in zip(
 ):
     print(f"\n{solution.problem}")
     for t, text in enumerate(solution.steps):
-        print(f"  {'certified' if t < length else '         '} {'<- wrong' if t == error else '        '} {text}")
+        kept = "certified" if t < length else ""
+        print(f"  {kept:9} {'<- wrong' if t == error else '':8} {' '.join(text.split())}")
     print(f"  flagged: {flagged}; first error among {sorted(places)}")
 
 print("\non the test problems:", certifier.evaluate(test.solutions, test.first_errors))

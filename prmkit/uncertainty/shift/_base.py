@@ -1,0 +1,259 @@
+"""What shift detectors share: scores of paths become p-values with a false-alarm rate."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from prmkit.data._problem_keys import problem_keys
+from prmkit.data._solution import Solution, as_solutions
+from prmkit.models._saved_folder import read_config, writing_folder
+from prmkit.models._saved_parts import plain, read_part, write_part
+from prmkit.uncertainty._paths_input import refuse_shared_problems
+from prmkit.utils._sklearn import ReadsSteps
+
+_ROUNDING = 1e-12
+_ARRAYS = "arrays.safetensors"
+
+
+class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
+    """Base of detectors of paths that are unlike the training data: scores, and p-values from calibration paths.
+
+    A subclass has ``fit``, which sets ``training_problems_`` and calls ``_forget_calibration``, ``step_scores``
+    and ``_score_paths``.
+    """
+
+    learns = True
+
+    @abstractmethod
+    def fit(self, X, y=None):
+        """Learn what training steps look like."""
+
+    @abstractmethod
+    def step_scores(self, X) -> np.ndarray:
+        """Score single steps."""
+
+    @abstractmethod
+    def _score_paths(self, X: list) -> np.ndarray:
+        """Score paths; there is at least one."""
+
+    def calibrate(self, solutions, groups=None):
+        """Remember the scores of paths that are as the data in use should be, of problems unseen in ``fit``.
+
+        Parameters
+        ----------
+        solutions : list of Solution
+            With ``featurizer="precomputed"``: list of arrays of shape (n_steps, n_features).
+        groups : array-like of shape (n_paths,), optional
+            The problem of each path. None: solutions say it themselves, an array is a problem of its own.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there are no paths, a path has no steps, or a problem was seen in ``fit``.
+        """
+        check_is_fitted(self)
+        paths = self._read_paths(solutions)
+        if not paths:
+            raise ValueError("solutions is empty: at least 1 calibration path is required")
+        units, keys = self._units(paths, groups)
+        refuse_shared_problems(keys, self.training_problems_, "the detector was fitted on")
+        scores = _coarse(self._score_paths(paths))
+        order = np.argsort(scores, kind="stable")
+        shares = 1.0 / np.bincount(units)[units]  # a problem counts once, however many paths it has
+        self.calibration_scores_ = scores[order]
+        self.calibration_mass_ = np.append(np.cumsum(shares[order][::-1])[::-1], 0.0)
+        self.n_calibration_ = int(units.max()) + 1
+        self.calibration_problems_ = keys
+        return self
+
+    def score(self, solutions) -> np.ndarray:
+        """Score paths.
+
+        Parameters
+        ----------
+        solutions : list of Solution
+            With ``featurizer="precomputed"``: list of arrays of shape (n_steps, n_features).
+
+        Returns
+        -------
+        ndarray of shape (n_paths,)
+            Higher is more unlike the training data; on a scale of its own (see :meth:`p_value`).
+
+        Raises
+        ------
+        ValueError
+            If a path has no steps, or a feature is NaN.
+        """
+        check_is_fitted(self)
+        paths = self._read_paths(solutions)
+        return self._score_paths(paths) if paths else np.empty(0)
+
+    def p_value(self, solutions) -> np.ndarray:
+        """Say how rare such a score is among calibration paths.
+
+        ``p = (1 + share) / (n + 1)`` with n calibration problems, where ``share`` sums over them the share of their
+        paths that score at least as high; with one path per problem it is their number.
+
+        Parameters
+        ----------
+        solutions : as in ``score``
+
+        Returns
+        -------
+        ndarray of shape (n_paths,)
+            Between 1 / (n + 1) and 1; **lower** is more unusual. For a path drawn from a new problem like those of
+            calibration, P(p <= a) <= a for every a, over draws of calibration and path together.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``calibrate``.
+        ValueError
+            As ``score``; also if a problem was seen in ``fit`` or ``calibrate``.
+
+        References
+        ----------
+        Several paths per problem: Y. Lee, R. F. Barber and R. Willett, "Distribution-free inference with hierarchical
+        data", arXiv:2306.06342. The new path has the weight of a whole problem, so the bound is on the safe side.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "calibration_scores_"):
+            raise NotFittedError(
+                f"this {type(self).__name__} is not calibrated: call calibrate(solutions) with paths of other "
+                "problems than those of fit, or score(solutions), which needs none"
+            )
+        paths = self._read_paths(solutions)
+        if not paths:
+            return np.empty(0)
+        keys = self._units(paths, None)[1]
+        refuse_shared_problems(keys, self.training_problems_, "the detector was fitted on")
+        refuse_shared_problems(keys, self.calibration_problems_, "the detector was calibrated on")
+        first = np.searchsorted(self.calibration_scores_, _coarse(self._score_paths(paths)), side="left")
+        # Sums of shares such as 1/3 may miss the whole number by rounding, and p would exceed 1.
+        return np.minimum((1.0 + self.calibration_mass_[first]) / (self.n_calibration_ + 1), 1.0)
+
+    def flag(self, solutions, alpha: float = 0.05) -> np.ndarray:
+        """Flag paths whose p-value is at most ``alpha``.
+
+        Parameters
+        ----------
+        solutions : as in ``score``
+        alpha : float, default=0.05
+            Bound on the share of false alarms among paths like those of calibration.
+
+        Returns
+        -------
+        ndarray of bool, shape (n_paths,)
+            Nothing is flagged, with a warning, where ``alpha < 1 / (n + 1)``: too few calibration problems.
+
+        Raises
+        ------
+        ValueError
+            As ``p_value``; also if alpha is not between 0 and 1.
+        """
+        if not 0 < alpha < 1:
+            raise ValueError(f"alpha is {alpha!r}, expected a number between 0 and 1, such as 0.05")
+        flagged = self.p_value(solutions) <= alpha + _ROUNDING
+        if alpha + _ROUNDING < 1 / (self.n_calibration_ + 1):
+            warnings.warn(
+                f"alpha={alpha:g} is not attainable with {self.n_calibration_} calibration problems, nothing is "
+                f"flagged: calibrate on at least {int(np.ceil(1 / alpha - 1e-9)) - 1}",
+                UserWarning,
+                stacklevel=2,
+            )
+        return flagged
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted detector, calibrated or not, to a folder: JSON and safetensors, no pickle.
+
+        Raises
+        ------
+        FileExistsError
+            If something stands at ``path`` that is not such a detector alone.
+        ImportError, ValueError
+            If the featurizer is scikit-learn's and skops is not installed, or it cannot be saved without pickle.
+        """
+        check_is_fitted(self)
+        from safetensors.numpy import save_file
+
+        learnt = {
+            name: value for name, value in vars(self).items() if name.endswith("_") and name != "featurizer_"
+        }
+        arrays = {
+            name: value
+            for name, value in learnt.items()
+            if getattr(value, "dtype", np.dtype("O")).kind in "iuf"
+        }
+        with writing_folder(path, type(self).__name__) as (folder, config):
+            save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / _ARRAYS)
+            config["params"] = plain(
+                {k: v for k, v in self.get_params(deep=False).items() if k != "featurizer"}
+            )
+            config["learnt"] = plain({name: value for name, value in learnt.items() if name not in arrays})
+            config["featurizer"] = write_part(getattr(self, "featurizer_", None), folder, "featurizer")
+
+    @classmethod
+    def load(cls, path: str | Path) -> ShiftDetector:
+        """Read a saved detector. Runs no code from the folder.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If there is no such detector, or it is incomplete, damaged, or holds types that prmkit does not save.
+        """
+        from safetensors.numpy import load_file
+
+        path = Path(path).expanduser()
+        config = read_config(path, cls.__name__, ("params", "learnt", "featurizer"))
+        detector = cls(**config["params"])
+        if hasattr(detector, "featurizer"):
+            detector.featurizer_ = read_part(config["featurizer"], path, "featurizer")
+            detector.featurizer = "precomputed" if detector.featurizer_ is None else detector.featurizer_
+        learnt = {k: np.array(v) if isinstance(v, list) else v for k, v in config["learnt"].items()}
+        detector.__dict__.update(learnt | load_file(path / _ARRAYS))
+        return detector
+
+    def _forget_calibration(self) -> None:
+        for name in ("calibration_scores_", "calibration_mass_", "n_calibration_", "calibration_problems_"):
+            self.__dict__.pop(name, None)
+
+    def _read_paths(self, X: Any) -> list:
+        solutions = as_solutions(X)
+        for i, solution in enumerate(solutions):
+            if not isinstance(solution, Solution):
+                raise TypeError(
+                    f"solutions[{i}] is {type(solution).__name__}, expected Solution; single steps go to step_scores"
+                )
+            if not solution.steps:
+                raise ValueError(f"solutions[{i}] has no steps: there is nothing to score; leave it out")
+        return solutions
+
+    def _units(self, paths: list, groups: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Number the problem of each path from 0, and return the keys of the problems that are known."""
+        known = isinstance(paths[0], Solution)
+        names = problem_keys(paths) if known else np.arange(len(paths))
+        keys = np.unique(names) if known else np.empty(0, dtype=np.uint64)
+        if groups is not None:
+            names = np.asarray(groups)
+            if names.shape != (len(paths),):
+                raise ValueError(
+                    f"groups has shape {names.shape}, expected one problem for each of the {len(paths)} paths"
+                )
+        return np.unique(names, return_inverse=True)[1], keys
+
+
+def _coarse(scores: np.ndarray) -> np.ndarray:
+    """Drop the last digits: equal paths tie, whatever else was in the batch that a matrix product saw."""
+    return scores.astype(np.float32)
