@@ -5,7 +5,11 @@ from prmkit.utils._lazy import lazy_names
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "prmkit.metrics._calibration": ("expected_calibration_error",),
+        "prmkit.metrics._calibration": (
+            "expected_calibration_error",
+            "maximum_calibration_error",
+            "reliability_curve",
+        ),
         "prmkit.metrics._calibration_report": ("CalibrationReport", "calibration_report"),
         "prmkit.metrics._reliability_display": ("ReliabilityDisplay",),
         "prmkit.metrics._risk_coverage_display": ("RiskCoverageDisplay",),

@@ -44,11 +44,46 @@ def expected_calibration_error(y_true: Any, prob: Any, n_bins: int = 15, strateg
     0.25
     """
     event, prob = check_event(y_true, prob)
+    n_bins = check_n_bins(n_bins)
+    bins = bin_numbers(prob, n_bins, strategy)
+    gaps = np.bincount(bins, weights=prob - event, minlength=n_bins)
+    return float(np.abs(gaps).sum() / len(prob))
+
+
+def maximum_calibration_error(y_true: Any, prob: Any, n_bins: int = 15, strategy: str = "uniform") -> float:
+    """Return the largest ``|mean probability - share of events|`` of any non-empty bin.
+
+    One bin of few steps decides it: it is large by chance alone where steps are few.
+
+    Parameters and errors as in :func:`expected_calibration_error`.
+
+    Examples
+    --------
+    >>> maximum_calibration_error([0, 0, 1, 1], [0.25, 0.25, 0.5, 0.5], n_bins=5)
+    0.5
+    """
+    event, prob = check_event(y_true, prob)
+    mean_prob, share, _ = reliability_curve(event, prob, n_bins, strategy)
+    return float(np.abs(mean_prob - share).max())
+
+
+def reliability_curve(
+    event: np.ndarray, prob: np.ndarray, n_bins: int = 15, strategy: str = "uniform"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean probability, share of events and number of rows of each non-empty bin."""
+    n_bins = check_n_bins(n_bins)
+    bins = bin_numbers(prob, n_bins, strategy)
+    counts = np.bincount(bins, minlength=n_bins)
+    kept = counts > 0
+    sums = [np.bincount(bins, weights=values, minlength=n_bins)[kept] for values in (prob, event)]
+    return sums[0] / counts[kept], sums[1] / counts[kept], counts[kept]
+
+
+def check_n_bins(n_bins: Any) -> int:
+    """Return a number of bins, refusing what is none."""
     if isinstance(n_bins, bool) or n_bins != int(n_bins) or n_bins < 1:
         raise ValueError(f"n_bins is {n_bins!r}, expected an integer of at least 1")
-    bins = bin_numbers(prob, int(n_bins), strategy)
-    gaps = np.bincount(bins, weights=prob - event, minlength=int(n_bins))
-    return float(np.abs(gaps).sum() / len(prob))
+    return int(n_bins)
 
 
 def bin_numbers(prob: np.ndarray, n_bins: int, strategy: str = "uniform") -> np.ndarray:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from prmkit.metrics._bootstrap import Interval, bootstrap_counts, problem_numbers
 from prmkit.metrics._report_rows import baselines, check_rows, decide, predicted_numbers
+from prmkit.metrics._report_table import html_table, interval_note, metrics_frame, text_table
 from prmkit.metrics._step_metrics import HEADLINES, N_BINS, WeightedStepMetrics
 
 _SHOWN_NAMES = {
@@ -81,52 +81,23 @@ class StepReport:
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame: one row per metric, columns (model, value), (model, low), …"""
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError(
-                "to_frame() needs pandas: pip install pandas; to_dict() does without"
-            ) from error
-
-        columns = {
-            (system, part): [getattr(interval, part) for interval in metrics.values()]
-            for system, metrics in self.metrics.items()
-            for part in ("value", "low", "high", "n_undefined")
-        }
-        return pd.DataFrame(columns, index=pd.Index(self.metrics["model"], name="metric"))
+        return metrics_frame(self.metrics)
 
     def __str__(self) -> str:
-        rows = [["", *self.metrics], *self._table()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
-        ]
+        lines = text_table(self.metrics, self._shown_names())
         n_headlines = len(HEADLINES) + 1
         table = [*lines[:n_headlines], "", *lines[n_headlines:]]
-        return "\n".join(line.rstrip() for line in [*self._head(), "", *table, "", *self._notes()])
+        return "\n".join([*self._head(), "", *table, "", *self._notes()])
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} {self.metrics['model'][name]}" for name in ("macro_f1", "auroc"))
         return f"<StepReport: {self.n_steps} steps, {shown}>"
 
     def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{escape(row[0])}</th>"
-            + "".join(
-                f"<td style='text-align:left;white-space:nowrap'>{escape(cell)}</td>" for cell in row[1:]
-            )
-            + "</tr>"
-            for row in self._table()
-        )
-        head = "".join(f"<th style='text-align:left'>{escape(system)}</th>" for system in ("", *self.metrics))
-        text = ["<br>".join(map(escape, lines)) for lines in (self._head(), self._notes())]
-        return f"<div><p>{text[0]}</p><table><tr>{head}</tr>{cells}</table><p>{text[1]}</p></div>"
+        return html_table(self.metrics, self._shown_names(), self._head(), self._notes())
 
-    def _table(self) -> list[list[str]]:
-        return [
-            [_SHOWN_NAMES.get(name, name.replace("[", " [")), *(str(m[name]) for m in self.metrics.values())]
-            for name in self.metrics["model"]
-        ]
+    def _shown_names(self) -> dict[str, str]:
+        return {name: _SHOWN_NAMES.get(name, name.replace("[", " [")) for name in self.metrics["model"]}
 
     def _head(self) -> list[str]:
         of_problems = f" of {self.n_problems:,} problems" if self.n_problems is not None else ""
@@ -149,12 +120,7 @@ class StepReport:
         notes.append(f"baselines: {self.baseline_source}")
         if absent := [label for label, n in self.support.items() if not n]:
             notes.append(f"means over classes leave out {absent}: no step has that label")
-        if self.n_problems is None:
-            notes.append("no intervals: pass groups or steps, so that problems can be resampled")
-        elif self.n_resamples:
-            notes.append(
-                f"[ ]: {self.confidence_level:.0%} interval from {self.n_resamples:,} resamples of problems"
-            )
+        notes += interval_note(self.n_problems, self.n_resamples, self.confidence_level, "groups or steps")
         return notes
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from prmkit.metrics._bootstrap import Interval, bootstrap_counts, problem_numbers
+from prmkit.metrics._report_table import html_table, interval_note, metrics_frame, text_table
 from prmkit.metrics._selective import (
     auroc_by_ties,
     check_decisions,
@@ -65,32 +66,43 @@ class SelectiveReport:
         """Return everything as plain Python values, ready for JSON."""
         return asdict(self)
 
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame: one row per metric, columns (uncertainty, value), (uncertainty, low), …"""
+        return metrics_frame(self.metrics)
+
     def __str__(self) -> str:
-        of_problems = f" of {self.n_problems:,} problems" if self.n_problems is not None else ""
-        head = [
-            f"{self.n_decisions:,} decisions{of_problems}; target: {self.target}, mean loss {self.mean_loss}",
-            "uncertainty: higher is rejected first",
-        ]
-        first = next(iter(self.metrics))
+        first, names = next(iter(self.metrics)), self._shown_names()
         differences = {f"{first} - {name}": metrics for name, metrics in self.differences.items()}
-        parts = [head, _table(self.metrics), _table(differences), self._notes()]
-        return "\n\n".join("\n".join(lines) for lines in parts if lines)
+        parts = [
+            self._head(),
+            text_table(self.metrics, names),
+            text_table(differences, names),
+            self._notes(),
+        ]
+        return "\n\n".join("\n".join(lines) for lines in parts)
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} {metrics['aurc']}" for name, metrics in self.metrics.items())
         return f"<SelectiveReport: {self.n_decisions} decisions, AURC: {shown}>"
 
-    def _notes(self) -> list[str]:
-        notes = [
-            "lower is better: AURC, E-AURC, AUGRC, risk; higher is better: PRR (1 perfect, 0 random), AUROC"
+    def _repr_html_(self) -> str:
+        return html_table(self.metrics, self._shown_names(), self._head(), self._notes())
+
+    def _shown_names(self) -> dict[str, str]:
+        return {metric: _shown_name(metric) for metric in next(iter(self.metrics.values()))}
+
+    def _head(self) -> list[str]:
+        of_problems = f" of {self.n_problems:,} problems" if self.n_problems is not None else ""
+        return [
+            f"{self.n_decisions:,} decisions{of_problems}; target: {self.target}, mean loss {self.mean_loss}",
+            "uncertainty: higher is rejected first",
         ]
-        if self.n_problems is None:
-            notes.append("no intervals: pass groups, so that problems can be resampled")
-        elif self.n_resamples:
-            notes.append(
-                f"[ ]: {self.confidence_level:.0%} interval from {self.n_resamples:,} resamples of problems"
-            )
-        return notes
+
+    def _notes(self) -> list[str]:
+        return [
+            "lower is better: AURC, E-AURC, AUGRC, risk; higher is better: PRR (1 perfect, 0 random), AUROC",
+            *interval_note(self.n_problems, self.n_resamples, self.confidence_level, "groups"),
+        ]
 
 
 def selective_report(
@@ -226,17 +238,6 @@ def _metrics(
             metrics[f"risk@{coverage:g}"] = float(risks[kept_at(coverage, len(risks)) - 1])
         values |= {f"{name}/{metric}": value for metric, value in metrics.items()}
     return values
-
-
-def _table(systems: Mapping[str, Mapping[str, Interval]]) -> list[str]:
-    """Metrics as rows, systems as aligned columns."""
-    names = next(iter(systems.values()))
-    cells = [[_shown_name(name), *(str(metrics[name]) for metrics in systems.values())] for name in names]
-    rows = [["", *systems], *cells]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
 
 
 def _shown_name(metric: str) -> str:

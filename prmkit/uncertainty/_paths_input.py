@@ -126,10 +126,15 @@ def units_and_keys(
             f"groups puts the {what}s of one problem into several groups ({parted} more than there are problems): "
             "they are not independent; give every problem one group, or leave groups out"
         )
-    # Beside the texts, not in their place: later calls may know one of the two only. Names are taken as they are.
+    # Beside the texts, not in their place: later calls may know one of the two only.
+    return numbers, np.union1d(keys, group_keys(named))
+
+
+def group_keys(named: np.ndarray) -> np.ndarray:
+    """Return the key of each problem that the user named, of dtype uint64; names are taken as they are."""
     names = [f"group {name}".encode("utf-8", "surrogatepass") for name in named.tolist()]
     digests = [int.from_bytes(hashlib.sha256(name).digest()[:8], "big") for name in names]
-    return numbers, np.union1d(keys, np.array(digests, dtype=np.uint64))
+    return np.array(digests, dtype=np.uint64)
 
 
 def refuse_shared_problems(keys: np.ndarray, seen: np.ndarray | None, what: str) -> None:

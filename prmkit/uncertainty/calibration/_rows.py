@@ -1,0 +1,53 @@
+"""What calibration reads: steps, which know their problems, or numbers, whose problems ``groups`` may name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from prmkit.data._problem_keys import problem_keys
+from prmkit.data._solution import as_steps
+from prmkit.data._splitters import _holds_numbers
+from prmkit.uncertainty._paths_input import group_keys
+
+
+def problems_of_rows(X: Any, groups: Any) -> tuple[np.ndarray | None, Any]:
+    """Return the key of each row's problem, where it is known, and X, steps as a list.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If X is not a flat list of steps, or groups has another length, or comes with steps.
+    """
+    if hasattr(X, "__array__") and not hasattr(X, "__iter__"):
+        X = np.asarray(X)
+    if not _holds_numbers(X):
+        if groups is not None:
+            raise ValueError("groups is for numeric X: a Step already knows its problem")
+        X = as_steps(X)
+        return problem_keys(X), X
+    if groups is None:
+        return None, X
+    groups = np.asarray(groups)
+    if groups.shape != (len(X),):
+        raise ValueError(
+            f"groups has shape {groups.shape}, expected one problem for each of the {len(X)} rows"
+        )
+    named, numbers = np.unique(groups, return_inverse=True)
+    return group_keys(named)[numbers], X
+
+
+def class_codes(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the column of each label.
+
+    Raises
+    ------
+    ValueError
+        For labels that are no classes.
+    """
+    distinct, codes = np.unique(y, return_inverse=True)
+    column = {label: i for i, label in enumerate(classes.tolist())}
+    if unknown := [label for label in distinct.tolist() if label not in column]:
+        raise ValueError(f"y holds {unknown[:5]}, but the classifier knows only {classes.tolist()}")
+    return np.array([column[label] for label in distinct.tolist()])[codes]
