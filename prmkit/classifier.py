@@ -7,27 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from prmkit.data._labels import check_labels, resolve_label_order
 from prmkit.data._problem_keys import distinct_problem_keys
-from prmkit.data._solution import Solution, as_steps, problem_groups, refuse_steps
-from prmkit.features import StepSequences
+from prmkit.data._solution import Solution, as_steps, refuse_steps
 from prmkit.metrics import ScoredSolution, score_solutions
 from prmkit.models import TokenPRM
 from prmkit.models._decision import most_probable
+from prmkit.models._head_input import fit_head, head_input, head_proba, learn_input
 from prmkit.models._pairing import make_featurizer, make_head
 from prmkit.utils._sklearn import (
     HasMethods,
     StrOptions,
     distinct_classes,
     fit_context,
-    fit_weighted,
     set_random_states,
 )
 
@@ -91,6 +86,8 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         "label_order": ["array-like", None],
         "random_state": ["random_state"],
     }
+    featurizer_: Any
+    head_: Any
 
     def __init__(self, featurizer="embeddings", head=None, *, label_order=None, random_state=None):
         self.featurizer = featurizer
@@ -120,24 +117,11 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         TypeError, ValueError
             If X is not a flat list of steps, or y does not label each of them with a class.
         """
-        if self._precomputed:
-            refuse_steps(X)
-            X, y = validate_data(self, X, y)
-        else:
-            X, y = self._check_steps(X, y, groups)
+        X, y = self._begin(X, y, groups)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
-        self.classes_ = distinct_classes(y)
-        self.training_problems_ = None if self._precomputed else distinct_problem_keys(X)
-        self.label_order_ = resolve_label_order(self.classes_, self.label_order)
-        self.head_ = make_head(self.featurizer, self.head, self.label_order)
-        self.featurizer_ = make_featurizer(self.featurizer, self.head_)
-        for part in (self.featurizer_, self.head_):
-            if part is not None:
-                set_random_states(part, self.random_state)
-        if self.featurizer_ is not None:
-            self.featurizer_.fit(X, y)
-        self._fit_head(X, y, sample_weight, groups)
+        rows, groups = learn_input(self.featurizer_, self.head_, X, y, groups)
+        self.head_ = fit_head(self.head_, rows, y, sample_weight, groups)
         return self
 
     def predict_proba(self, X, groups=None) -> np.ndarray:
@@ -153,13 +137,7 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
             Columns in the order of ``classes_``.
         """
         check_is_fitted(self)
-        numeric = self._precomputed
-        X = validate_data(self, X, reset=False) if numeric else self._check_steps(X, None, groups)[0]
-        if self.featurizer_ is None and groups is None:
-            return self.head_.predict_proba(X)
-        if getattr(self.head_, "reads_sequences", False):
-            return self.head_.predict_proba_sequences(self._sequences(X, groups))
-        return self.head_.predict_proba(X if self.featurizer_ is None else self.featurizer_.transform(X))
+        return head_proba(self.head_, self._read(X, groups))
 
     def predict(self, X, groups=None) -> np.ndarray:
         """Class of each step, of shape (n_steps,).
@@ -264,33 +242,37 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
     def _precomputed(self) -> bool:
         return isinstance(self.featurizer, str) and self.featurizer == "precomputed"
 
+    def _begin(self, X: Any, y: Any, groups: Any) -> tuple[Any, np.ndarray]:
+        """Check X and y, and set all that is learnt of them before featurizer and head are fitted."""
+        if self._precomputed:
+            refuse_steps(X)
+            X, y = validate_data(self, X, y)
+        else:
+            X, y = self._check_steps(X, y, groups)
+        self.classes_ = distinct_classes(y)
+        self.training_problems_ = None if self._precomputed else distinct_problem_keys(X)
+        self.label_order_ = resolve_label_order(self.classes_, self.label_order)
+        self.head_ = make_head(self.featurizer, self.head, self.label_order)
+        self.featurizer_ = make_featurizer(self.featurizer, self.head_)
+        for part in (self.featurizer_, self.head_):
+            if part is not None:
+                set_random_states(part, self.random_state)
+        return X, y
+
+    def _read(self, X: Any, groups: Any) -> Any:
+        """Check X and return what the head reads of it; heads that share a featurizer can share this too."""
+        X = (
+            validate_data(self, X, reset=False)
+            if self._precomputed
+            else self._check_steps(X, None, groups)[0]
+        )
+        return head_input(self.featurizer_, self.head_, X, groups)
+
     def _check_steps(self, X: Any, y: Any, groups: Any) -> tuple[list, np.ndarray | None]:
         if groups is not None:
             raise ValueError("groups is for featurizer='precomputed': a Step already knows its solution")
         steps = as_steps(X)
         return steps, None if y is None else check_labels(y, len(steps), self.label_order)
-
-    def _fit_head(self, X: Any, y: np.ndarray, sample_weight: Any, groups: Any) -> None:
-        if getattr(self.head_, "reads_sequences", False):
-            self.head_.fit_sequences(self._sequences(X, groups), y, sample_weight)
-            return
-        rows = X if self.featurizer_ is None else self.featurizer_.transform(X)
-        if self.head_ is None:
-            scaler = StandardScaler(with_mean=not issparse(rows))
-            self.head_ = make_pipeline(scaler, LogisticRegression(max_iter=1000))
-        head = self.head_
-        if hasattr(head, "fit_sequences"):  # a torch head on rows: its validation part is cut by problem
-            groups = groups if self.featurizer_ is None else problem_groups(X)
-            head.fit(rows, y, sample_weight, groups=groups)
-        elif groups is not None:
-            raise ValueError(f"groups has no meaning for {type(head).__name__}: it scores each row by itself")
-        else:
-            fit_weighted(head, rows, y, sample_weight)
-
-    def _sequences(self, X: Any, groups: Any) -> StepSequences:
-        if self.featurizer_ is None:
-            return StepSequences.from_rows(X, groups)
-        return StepSequences.from_steps(self.featurizer_, X)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

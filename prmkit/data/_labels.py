@@ -281,3 +281,18 @@ def _refuse_unknown_labels(labels: set[Any]) -> None:
                 f"y has labels {unknown} beside known ones, expected {', '.join(map(repr, vocabulary))}; if they "
                 "are classes of your own, pass label_order=[worst, …, best]"
             )
+
+
+def class_codes(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the column of each label.
+
+    Raises
+    ------
+    ValueError
+        For labels that are no classes.
+    """
+    distinct, codes = np.unique(y, return_inverse=True)
+    column = {label: i for i, label in enumerate(classes.tolist())}
+    if unknown := [label for label in distinct.tolist() if label not in column]:
+        raise ValueError(f"y has labels {unknown[:5]}, expected those of the columns: {classes.tolist()}")
+    return np.array([column[label] for label in distinct.tolist()])[codes]

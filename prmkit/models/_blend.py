@@ -20,6 +20,7 @@ from prmkit.data._solution import Step, as_steps, problem_groups
 from prmkit.data._splitters import StratifiedProblemKFold
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
 from prmkit.models._decision import choose_decision_weights
+from prmkit.models._head_input import StepViews
 from prmkit.utils._sklearn import (
     HasMethods,
     ReadsSteps,
@@ -118,17 +119,28 @@ class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
         TypeError, ValueError
             If X is not a flat list of steps, y does not label each of them, or all steps are blank.
         """
-        steps, y, weight = as_steps(X), column_or_1d(y), None
+        steps, y = as_steps(X), column_or_1d(y)
         check_consistent_length(steps, y)
-        self.classes_ = distinct_classes(y)
-        if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+        distinct_classes(y)  # an error here comes before the views are computed
+        return self.fit_on_views(self.fit_views(steps, y), y, sample_weight)
+
+    def fit_views(self, steps: list[Step], y: np.ndarray) -> StepViews:
+        """Fit the views alone and return their rows, which several blends can learn from: see ``fit_on_views``."""
+        self._validate_params()
         embeddings = PRMFeaturizer(context="prefix") if self.featurizer is None else clone(self.featurizer)
         self.views_ = {"statistics": StepStatistics(), "words": StepWords(), "embeddings": embeddings}
-        seed = int(random_generator(self.random_state).randint(2**31 - 1))
         with config_context(transform_output="default"):  # inside, rows are arrays whatever the user prefers
-            views = {name: _plain(view.fit_transform(steps, y)) for name, view in self.views_.items()}
-            self.blend_, self.decision_weights_ = self._fit_blend(steps, views, y, weight, seed)
+            rows = {name: _plain(view.fit_transform(steps, y)) for name, view in self.views_.items()}
+        return StepViews(rows, problem_groups(steps))
+
+    def fit_on_views(self, views: StepViews, y: np.ndarray, sample_weight: Any = None) -> StepBlend:
+        """Learn members and blend from rows of the views. To read steps it needs the ``views_`` that made them."""
+        self.classes_, weight = distinct_classes(y), None
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+        seed = int(random_generator(self.random_state).randint(2**31 - 1))
+        with config_context(transform_output="default"):
+            self.blend_, self.decision_weights_ = self._fit_blend(views, y, weight, seed)
             self.members_ = _fit_members(views, y, weight, slice(None), seed)
         return self
 
@@ -144,12 +156,20 @@ class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_steps, n_classes)
             Columns in the order of ``classes_``.
         """
+        return self.predict_proba_views(self.read_views(X))
+
+    def read_views(self, X: Any) -> StepViews:
+        """Return the rows of steps in the fitted views."""
         check_is_fitted(self)
         steps = as_steps(X)
         with config_context(transform_output="default"):
-            views = {name: _plain(view.transform(steps)) for name, view in self.views_.items()}
-            with threads_for(len(steps)):
-                ratios = self._ratios(self.members_, views, slice(None))
+            rows = {name: _plain(view.transform(steps)) for name, view in self.views_.items()}
+        return StepViews(rows, problem_groups(steps))
+
+    def predict_proba_views(self, views: StepViews) -> np.ndarray:
+        """Probability of each class, from rows of the views."""
+        with config_context(transform_output="default"), threads_for(len(views.problems)):
+            ratios = self._ratios(self.members_, views, slice(None))
         if self.blend_ is not None:
             return self.blend_.predict_proba(ratios.reshape(len(ratios), -1))
         odds = np.exp(np.concatenate([ratios.mean(axis=1), np.zeros((len(ratios), 1))], axis=1))
@@ -161,16 +181,16 @@ class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
         return self.classes_[(proba * self.decision_weights_).argmax(axis=1)]
 
     def _fit_blend(
-        self, steps: list[Step], views: dict[str, Any], y: np.ndarray, weight: np.ndarray | None, seed: int
+        self, views: StepViews, y: np.ndarray, weight: np.ndarray | None, seed: int
     ) -> tuple[LogisticRegression | None, np.ndarray]:
         """Learn from out-of-fold predictions how to join the members, and the weights of the classes."""
         n_classes = len(self.classes_)
-        groups = problem_groups(steps)
-        if min(len(np.unique(groups[y == label])) for label in self.classes_) < _FOLDS:
+        problems = views.problems
+        if min(len(np.unique(problems[y == label])) for label in self.classes_) < _FOLDS:
             return None, np.ones(n_classes)
         ratios = np.zeros((len(y), len(_VIEW_OF), n_classes - 1))
         splitter = StratifiedProblemKFold(_FOLDS, shuffle=True, random_state=seed)
-        for learn, check in splitter.split(steps, y):
+        for learn, check in splitter.split(y, y, problems):
             if len(np.unique(y[learn])) < 2:
                 return None, np.ones(n_classes)
             ratios[check] = self._ratios(_fit_members(views, y, weight, learn, seed), views, check)
@@ -180,11 +200,11 @@ class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
         codes = np.searchsorted(self.classes_, y)
         return blend, choose_decision_weights(codes, blend.predict_proba(rows), weight)
 
-    def _ratios(self, members: dict[str, Any], views: dict[str, Any], rows: Any) -> np.ndarray:
+    def _ratios(self, members: dict[str, Any], views: StepViews, rows: Any) -> np.ndarray:
         """Log-probability of each class but the last, less that of the last: (n_rows, members, classes - 1)."""
         columns = []
         for name, member in members.items():
-            known = member.predict_proba(views[_VIEW_OF[name]][rows])
+            known = member.predict_proba(views.rows[_VIEW_OF[name]][rows])
             proba = np.full((len(known), len(self.classes_)), _FLOOR)
             proba[:, np.searchsorted(self.classes_, member.classes_)] = np.maximum(known, _FLOOR)
             log_proba = np.log(proba)
@@ -198,7 +218,7 @@ def _plain(rows: Any) -> Any:
 
 
 def _fit_members(
-    views: dict[str, Any], y: np.ndarray, weight: np.ndarray | None, rows: Any, seed: int
+    views: StepViews, y: np.ndarray, weight: np.ndarray | None, rows: Any, seed: int
 ) -> dict[str, Any]:
     part = None if weight is None else weight[rows]
     with threads_for(len(y)), warnings.catch_warnings():
@@ -206,7 +226,7 @@ def _fit_members(
             "ignore", ConvergenceWarning
         )  # they are stopped on purpose, digits before exact
         return {
-            name: fit_weighted(member, views[_VIEW_OF[name]][rows], y[rows], part)
+            name: fit_weighted(member, views.rows[_VIEW_OF[name]][rows], y[rows], part)
             for name, member in make_members(seed).items()
         }
 

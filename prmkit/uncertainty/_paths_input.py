@@ -157,8 +157,8 @@ def refuse_shared_problems(keys: np.ndarray, seen: np.ndarray | None, what: str)
     if shared:
         raise ValueError(
             f"{shared} of {len(np.unique(keys))} problems are also among those that {what}: numbers on them say "
-            "nothing about new problems, and no guarantee holds. Split by problem (ProblemShuffleSplit) and leave "
-            "them out here"
+            "nothing about new problems, and no guarantee holds. Leave them out here; split_by_problem(dataset, …) "
+            "makes parts that share none"
         )
 
 

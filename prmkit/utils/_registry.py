@@ -23,6 +23,8 @@ class Registered:
         Parameters under which scikit-learn's checks run on numeric input; None where it reads only steps.
     steps : tuple of mapping
         Parameter sets under which it reads steps, each checked for the guarantees; empty where it reads numbers.
+    paths : tuple of mapping
+        Parameter sets under which it reads the step risks of whole paths.
     expected_failures : mapping of str to str
         scikit-learn's checks that cannot pass, each with the reason.
     """
@@ -30,12 +32,18 @@ class Registered:
     path: str
     numeric: Mapping[str, Any] | None = None
     steps: tuple[Mapping[str, Any], ...] = ()
+    paths: tuple[Mapping[str, Any], ...] = ()
     expected_failures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The class name."""
         return self.path.rpartition(".")[2]
+
+    @property
+    def a_setting(self) -> Mapping[str, Any]:
+        """The first of its parameter sets."""
+        return next(iter([*([self.numeric] if self.numeric else []), *self.steps, *self.paths]), {})
 
     def make(self, params: Mapping[str, Any]) -> Any:
         """Build the estimator; a parameter that is itself a ``(path, params)`` pair is built first."""
@@ -71,7 +79,8 @@ _SMALL_TOKEN_MODEL = {
     "max_epochs": 1,
     "random_state": 0,
 }
-
+_CLASSIFIER = "prmkit.classifier.PRMClassifier"
+_STATISTICS: tuple[str, dict[str, Any]] = ("prmkit.features.StepStatistics", {})
 REGISTRY: tuple[Registered, ...] = (
     Registered(
         "prmkit.classifier.PRMClassifier",
@@ -106,4 +115,73 @@ REGISTRY: tuple[Registered, ...] = (
     ),
     Registered("prmkit.features.StepStatistics", steps=({},)),
     Registered("prmkit.features.StepWords", steps=({},)),
+    Registered(
+        "prmkit.uncertainty.StepEnsemble",
+        numeric={
+            "classifier": (_CLASSIFIER, {"featurizer": "precomputed"}),
+            "n_members": 3,
+            "random_state": 0,
+        },
+        steps=(
+            {"classifier": (_CLASSIFIER, {"featurizer": _STATISTICS}), "n_members": 3, "random_state": 0},
+            {
+                "classifier": (
+                    _CLASSIFIER,
+                    {"head": ("prmkit.models.StepTransformer", {**_SMALL_TRANSFORMER, **_QUICK})},
+                ),
+                "n_members": 2,
+                "random_state": 0,
+            },
+        ),
+    ),
+    Registered(
+        "prmkit.uncertainty.MCDropout",
+        numeric={
+            "classifier": (
+                "prmkit.models.StepMLP",
+                {"hidden_size": 16, "max_epochs": 60, **_EXACT_TRAINING, "dropout": 0.1},
+            )
+        },
+        steps=(
+            {
+                "classifier": (
+                    _CLASSIFIER,
+                    {"head": ("prmkit.models.StepMLP", {"hidden_size": 16, **_QUICK})},
+                ),
+                "n_members": 3,
+            },
+            {
+                "classifier": (
+                    _CLASSIFIER,
+                    {
+                        "featurizer": _STATISTICS,
+                        "head": ("prmkit.models.StepTransformer", {**_SMALL_TRANSFORMER, **_QUICK}),
+                    },
+                ),
+                "n_members": 3,
+            },
+            {"classifier": ("prmkit.models.TokenPRM", _SMALL_TOKEN_MODEL), "n_members": 3, "rate": 0.2},
+        ),
+    ),
+    Registered(
+        "prmkit.uncertainty.CalibratedStepClassifier",
+        numeric={"classifier": ("prmkit.classifier.PRMClassifier", {"featurizer": "precomputed"})},
+        steps=tuple(
+            {"classifier": (_CLASSIFIER, {"featurizer": _STATISTICS}), "method": method}
+            for method in ("temperature", "sigmoid", "vector")
+        ),
+    ),
+    Registered(
+        "prmkit.uncertainty.PrefixCertifier", paths=({}, {"alpha": 0.3, "delta": 0.2}, {"alpha": 0.001})
+    ),
+    Registered("prmkit.uncertainty.ErrorDetector", paths=({}, {"recall": 0.7, "delta": 0.2})),
+    Registered("prmkit.uncertainty.FirstErrorSet", paths=({}, {"alpha": 0.3})),
+    Registered("prmkit.uncertainty.PathTriage", paths=({}, {"accept_error": 0.2, "delta": 0.2})),
+    Registered("prmkit.uncertainty.PathCalibrator", paths=({}, {"method": "temperature"})),
+    Registered("prmkit.uncertainty.StepPredictionSets"),  # probabilities of steps: checked by its own tests
+    *(
+        Registered(f"prmkit.uncertainty.{name}", steps=({"featurizer": _STATISTICS},))
+        for name in ("MahalanobisShift", "NeighborShift")
+    ),
+    Registered("prmkit.uncertainty.LengthShift", steps=({},)),
 )

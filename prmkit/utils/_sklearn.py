@@ -8,6 +8,7 @@ import numpy as np
 from sklearn import config_context
 from sklearn.base import _fit_context
 from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
@@ -22,6 +23,7 @@ __all__ = [
     "fit_context",
     "fit_weighted",
     "random_generator",
+    "safe_indexing",
     "set_random_states",
 ]
 

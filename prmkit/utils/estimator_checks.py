@@ -17,11 +17,14 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 
 from prmkit.data._solution import Solution, Step, as_steps, flatten
+from prmkit.utils._path_checks import check_path_invariance, check_same_problem_refused
 from prmkit.utils._registry import REGISTRY
 
 __all__ = [
     "check_no_lookahead",
     "check_one_pass_per_solution",
+    "check_path_invariance",
+    "check_same_problem_refused",
     "check_step_order_invariance",
     "check_step_subset_invariance",
     "registered_estimators",
@@ -42,7 +45,7 @@ def registered_estimators() -> list[tuple[str, type]]:
     >>> [name for name, _ in registered_estimators()][:2]
     ['PRMClassifier', 'StepBlend']
     """
-    return [(entry.name, type(entry.make(entry.numeric or entry.steps[0]))) for entry in REGISTRY]
+    return [(entry.name, type(entry.make(entry.a_setting))) for entry in REGISTRY]
 
 
 def check_no_lookahead(
@@ -165,11 +168,13 @@ def _prepared(
 
 
 def _answers(fitted: Any) -> Callable[[list[Step]], np.ndarray]:
-    method = fitted.predict_proba if hasattr(fitted, "predict_proba") else fitted.transform
+    names = ("predict_proba", "transform", "step_scores")
+    method = next(getattr(fitted, name) for name in names if hasattr(fitted, name))
 
     def answer(steps: list[Step]) -> np.ndarray:
         out = method(steps)
-        return out.toarray() if hasattr(out, "toarray") else np.asarray(out)
+        rows = out.toarray() if hasattr(out, "toarray") else np.asarray(out)
+        return rows.reshape(len(steps), -1)
 
     return answer
 

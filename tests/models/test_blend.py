@@ -175,7 +175,7 @@ class TestLittleData:
             def __init__(self, *args, **kwargs):
                 pass
 
-            def split(self, X, y):
+            def split(self, X, y, groups=None):
                 rows = np.arange(len(y))
                 return [(rows[rows // 9 != fold], rows[rows // 9 == fold]) for fold in range(3)]
 

@@ -23,6 +23,13 @@ CASES = [
 ]
 
 
+PATH_CASES = [
+    pytest.param(entry, params, id=f"{entry.name}-{number}")
+    for entry in REGISTRY
+    for number, params in enumerate(entry.paths)
+]
+
+
 @pytest.fixture(scope="module")
 def data():
     return make_arithmetic_solutions(12, 2, error_rate=0.5, neutral_rate=0.3, random_state=0)
@@ -34,15 +41,23 @@ def test_guarantees(entry, params, check, data):
     check(entry.make(params), data.X, data.y)
 
 
+@pytest.mark.filterwarnings("ignore:.*not attainable")
+@pytest.mark.parametrize(
+    "check", [estimator_checks.check_path_invariance, estimator_checks.check_same_problem_refused]
+)
+@pytest.mark.parametrize(("entry", "params"), PATH_CASES)
+def test_guarantees_of_path_estimators(entry, params, check):
+    check(entry.make(params))
+
+
 def test_every_estimator_is_registered():
     """An estimator that prmkit exports without standing in the registry would escape the checks."""
     import prmkit.features
     import prmkit.models
+    import prmkit.uncertainty
 
-    exported = [
-        PRMClassifier,
-        *(getattr(room, name) for room in (prmkit.features, prmkit.models) for name in room.__all__),
-    ]
+    rooms = (prmkit.features, prmkit.models, prmkit.uncertainty)
+    exported = [PRMClassifier, *(getattr(room, name) for room in rooms for name in room.__all__)]
     estimators = {
         cls.__name__ for cls in exported if isinstance(cls, type) and issubclass(cls, BaseEstimator)
     }
@@ -121,3 +136,23 @@ def test_look_ahead_through_other_attributes_of_the_solution_is_caught():
     y = np.array([1 if step.index == step.solution.n_steps - 1 else 0 for step in flatten(data.solutions)])
     with pytest.raises(AssertionError, match="looks ahead"):
         estimator_checks.check_no_lookahead(FromTheEnd(), flatten(data.solutions), y)
+
+
+class JudgesByRank(BaseEstimator):
+    """Keeps the first half of the paths it is given, in the order of their risks: no path is judged alone."""
+
+    def fit(self, X, first_errors, groups=None):
+        return self
+
+    def predict(self, X, groups=None):
+        return np.argsort(np.argsort([max(path) for path in X])) < len(X) / 2
+
+
+def test_paths_judged_by_their_company_are_caught():
+    with pytest.raises(AssertionError, match="when it stands alone"):
+        estimator_checks.check_path_invariance(JudgesByRank())
+
+
+def test_a_problem_on_two_sides_is_caught():
+    with pytest.raises(AssertionError, match="calibrated on"):
+        estimator_checks.check_same_problem_refused(JudgesByRank())

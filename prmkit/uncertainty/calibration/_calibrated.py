@@ -13,7 +13,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from prmkit.data._labels import check_labels, resolve_label_order
+from prmkit.data._labels import check_labels, class_codes, resolve_label_order
 from prmkit.data._splitters import StratifiedProblemKFold
 from prmkit.metrics._calibration import check_class_probabilities
 from prmkit.models._decision import choose_decision_weights
@@ -27,7 +27,7 @@ from prmkit.uncertainty.calibration._methods import (
     fit_calibrator,
     log_probabilities,
 )
-from prmkit.uncertainty.calibration._rows import class_codes, problems_of_rows
+from prmkit.uncertainty.calibration._rows import problems_of_rows
 from prmkit.utils._sklearn import HasMethods, Interval, StrOptions, fit_context, fit_weighted, safe_indexing
 
 

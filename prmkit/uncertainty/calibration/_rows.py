@@ -36,18 +36,3 @@ def problems_of_rows(X: Any, groups: Any) -> tuple[np.ndarray | None, Any]:
         )
     named, numbers = np.unique(groups, return_inverse=True)
     return group_keys(named)[numbers], X
-
-
-def class_codes(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return the column of each label.
-
-    Raises
-    ------
-    ValueError
-        For labels that are no classes.
-    """
-    distinct, codes = np.unique(y, return_inverse=True)
-    column = {label: i for i, label in enumerate(classes.tolist())}
-    if unknown := [label for label in distinct.tolist() if label not in column]:
-        raise ValueError(f"y holds {unknown[:5]}, but the classifier knows only {classes.tolist()}")
-    return np.array([column[label] for label in distinct.tolist()])[codes]

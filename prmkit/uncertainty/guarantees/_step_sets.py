@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.data._labels import check_labels
+from prmkit.data._labels import check_labels, class_codes
 from prmkit.data._problem_keys import problem_keys
 from prmkit.data._solution import as_steps
 from prmkit.metrics._calibration import check_class_probabilities
@@ -140,7 +140,7 @@ class StepPredictionSets(Guarantee):
         labels = check_labels(y, len(proba), label_order=())
         self.classes_ = self._find_classes(labels, proba.shape[1])
         proba = check_class_probabilities(proba, (len(labels), len(self.classes_)))
-        columns = _columns(labels, self.classes_)
+        columns = class_codes(labels, self.classes_)
         self._remember(keys)
         self.unit_ = "problem" if len(keys) else "step"
         self.n_calibration_ = int(units.max(initial=-1)) + 1
@@ -190,7 +190,7 @@ class StepPredictionSets(Guarantee):
             ``n_units``, ``n_steps``.
         """
         sets, units = self._sets(X, groups)
-        columns = _columns(check_labels(y, len(sets), label_order=()), self.classes_)
+        columns = class_codes(check_labels(y, len(sets), label_order=()), self.classes_)
         covered = sets[np.arange(len(sets)), columns]
         n_units = len(np.unique(units))
         missed = len(np.unique(units[~covered]))
@@ -276,12 +276,3 @@ class StepPredictionSets(Guarantee):
         self.classes_ = np.array(settings["classes"], dtype=settings["classes_dtype"])
         self.thresholds_, self.n_calibration_per_class_ = arrays["thresholds"], arrays["n_per_class"]
         self.mapie_ = None if self.score == "lac" else MapieSets.restore(arrays, self.score, self.alpha)
-
-
-def _columns(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return the column of each label."""
-    column = {label: c for c, label in enumerate(classes.tolist())}
-    distinct, numbers = np.unique(labels, return_inverse=True)
-    if unknown := [label for label in distinct.tolist() if label not in column]:
-        raise ValueError(f"y has labels {unknown}, expected those of the columns: {classes.tolist()}")
-    return np.array([column[label] for label in distinct.tolist()])[numbers]

@@ -203,7 +203,7 @@ def test_a_class_of_one_problem_cannot_be_out_of_fold(data):
 
 
 def test_wrong_input_is_refused(fitted, other):
-    with pytest.raises(ValueError, match="knows only"):
+    with pytest.raises(ValueError, match="y has labels"):
         CalibratedStepClassifier(fitted).fit(other.X, np.where(np.asarray(other.y) == 0, 2, other.y))
     with pytest.raises(ValueError, match="one label per step"):
         CalibratedStepClassifier(fitted).fit(other.X, other.y[:-1])
