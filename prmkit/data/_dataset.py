@@ -36,6 +36,8 @@ class StepDataset:
         attribute itself is None where the source says nothing of it.
     rows : mapping of str to array-like of shape (n_steps,), optional
         Metadata of the rows, one column per name. Not for features: such columns give labels away.
+    counts : mapping of str to int, optional
+        What a loader read, kept and left out, by reason.
 
     Raises
     ------
@@ -63,6 +65,7 @@ class StepDataset:
     description: str = ""
     first_errors: list[int | None] | None = None
     rows: Mapping[str, np.ndarray] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         steps = as_steps(self.X)

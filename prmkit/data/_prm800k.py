@@ -10,9 +10,9 @@ from typing import Any
 
 from prmkit.data._dataset import StepDataset
 from prmkit.data._labels import ratings_to_names
+from prmkit.data._malformed import MalformedRecordError
 from prmkit.data._prm800k_merge import CONFLICTS, NEUTRAL, MergedRows
 from prmkit.data._prm800k_records import (
-    MalformedRecordError,
     Rules,
     parse_record,
     prefix_rows,

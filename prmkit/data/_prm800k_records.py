@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from prmkit.data._malformed import MalformedRecordError
 from prmkit.data._solution import Solution, Step
 
 _ANSWER_LINE = re.compile(r"^[ \t]*# Answer[ \t]*$", re.MULTILINE)
@@ -59,14 +60,6 @@ class Record(NamedTuple):
     branches: tuple[Branch, ...]
     id: str
     meta: dict[str, Any]
-
-
-class MalformedRecordError(ValueError):
-    """A record that breaks the schema; ``reason`` is short, to count by."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
 
 
 def why_dropped(record: Any, rules: Rules, file_phase: int | None = None) -> str | None:

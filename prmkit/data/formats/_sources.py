@@ -1,0 +1,143 @@
+"""Records from wherever they lie: JSON lines, a JSON array or object, gzip, Parquet, a folder, a list, the hub."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prmkit.data._jsonlines import iter_json_lines, open_unzipped
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+$")
+_ENDINGS = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz")
+
+
+class Found(NamedTuple):
+    """A record and where it stands: ``place`` for errors, ``solution_id`` for the solution's."""
+
+    record: Any
+    place: str
+    solution_id: str
+
+
+def iter_records(
+    source: Any, *, split: str = "train", on_error: str = "raise", counts: Counter[str] | None = None
+) -> Iterator[Found]:
+    """Yield the records of a source, one in memory at a time where its kind allows.
+
+    Parameters
+    ----------
+    source : path, list of records, ``datasets.Dataset``, or the name "owner/name" of a Hugging Face data set
+        A file: JSON lines, a JSON array of records, or one JSON object of lists of records (its key is put in front of
+        the id); each also gzipped; or Parquet. A folder: all such files in it, in the order of their names.
+    split : str, default="train"
+        Of a data set on the hub.
+    on_error : {"raise", "skip"}
+        For a line that is not JSON.
+    counts : Counter, optional
+        Skipped lines are added to "malformed: not JSON".
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file, nor anything that could be read in the folder.
+    TypeError, ValueError
+        If the source is none of these, or a file is not JSON.
+    ConnectionError
+        If a data set of the hub cannot be read.
+    """
+    if isinstance(source, (str, PathLike)):
+        yield from _from_path(source, split, on_error, counts)
+        return
+    if isinstance(source, Mapping) or not isinstance(source, Iterable):
+        kind = "a DatasetDict or one record" if isinstance(source, Mapping) else type(source).__name__
+        raise TypeError(f"the source is {kind}, expected a path, a list of records or one Dataset")
+    for number, record in enumerate(source):
+        yield Found(record, f"record {number}", str(number))
+
+
+def _from_path(
+    source: str | PathLike[str], split: str, on_error: str, counts: Counter[str] | None
+) -> Iterator[Found]:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.name.endswith(_ENDINGS))
+        if not files:
+            raise FileNotFoundError(f"{path} holds no file that ends in {', '.join(_ENDINGS)}")
+        for file in files:
+            yield from _from_file(file, on_error, counts)
+    elif path.is_file():
+        yield from _from_file(path, on_error, counts)
+    elif _HUB_NAME.match(str(source)) and not str(source).endswith(_ENDINGS):
+        from prmkit.data._hub import iter_hub_records
+
+        for number, record in enumerate(iter_hub_records(str(source), split)):
+            yield Found(record, f"{source}, {split}, record {number}", f"{source}:{number}")
+    else:
+        raise FileNotFoundError(
+            f"{source} does not exist (looked for {path.absolute()}), expected a file ({', '.join(_ENDINGS)}), a "
+            "folder of such, or the name 'owner/name' of a Hugging Face data set"
+        )
+
+
+def _from_file(path: Path, on_error: str, counts: Counter[str] | None) -> Iterator[Found]:
+    stem = path.name.split(".", 1)[0] if path.name.endswith(_ENDINGS) else path.name
+    if path.suffix == ".parquet":
+        from pyarrow.parquet import ParquetFile
+
+        number = 0
+        for batch in ParquetFile(path).iter_batches(batch_size=1024):
+            for record in batch.to_pylist():
+                yield Found(record, f"{path}, row {number}", f"{stem}:{number}")
+                number += 1
+        return
+    whole = _whole_value(path)
+    if whole is None:
+        for number, record in iter_json_lines(path, on_error=on_error, counts=counts):
+            yield Found(record, f"{path}, line {number}", f"{stem}:{number}")
+    elif isinstance(whole, list):
+        for number, record in enumerate(whole):
+            yield Found(record, f"{path}, record {number}", f"{stem}:{number}")
+    else:
+        for key, records in whole.items():
+            for number, record in enumerate(records):
+                yield Found(record, f"{path}, {key!r}, record {number}", f"{stem}:{key}:{number}")
+
+
+def _whole_value(path: Path) -> list[Any] | dict[str, list[Any]] | None:
+    """Return the JSON array, or object of lists, that a file is; None where it is JSON lines."""
+    with open_unzipped(path) as file:
+        start = file.read(1 << 16).lstrip(b"\xef\xbb\xbf \t\r\n")
+        if not start.startswith((b"[", b"{")):
+            return None
+        if start.startswith(b"{") and _first_line_is_json(start):
+            return None
+        file.seek(0)
+        try:
+            value = json.loads(file.read().decode("utf-8-sig"))
+        except ValueError as error:
+            if start.startswith(b"{"):
+                return (
+                    None  # lines, of which the first is damaged or very long: the reader of lines says which
+                )
+            raise ValueError(f"{path} starts like a JSON array and is none ({error})") from None
+    if isinstance(value, dict) and not all(isinstance(records, list) for records in value.values()):
+        return [value]  # one record over several lines
+    return value
+
+
+def _first_line_is_json(start: bytes) -> bool:
+    line, _, rest = start.partition(b"\n")
+    if (
+        not rest.strip()
+    ):  # the only line, or longer than what was read: an object of lists looks like that too
+        return False
+    try:
+        json.loads(line.decode("utf-8"))
+    except ValueError:
+        return False
+    return True
