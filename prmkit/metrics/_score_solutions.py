@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data._labels import resolve_label_order
 from prmkit.data._solution import Solution, as_solutions, flatten
+from prmkit.metrics._calibration import check_class_probabilities
 from prmkit.metrics._scored_solution import ScoredSolution
 
 
@@ -46,11 +47,42 @@ def score_solutions(
     >>> score_solutions(pipe, data.solutions[:1])[0].rewards.shape == (data.solutions[0].n_steps,)
     True
     """
+    solutions, order = _checked(classifier, solutions)
+    if not solutions:
+        return []
+    ends = np.cumsum([solution.n_steps for solution in solutions])
+    proba = classifier.predict_proba(flatten(solutions)) if proba is None else proba
+    classes = tuple(classifier.classes_.tolist())
+    return [
+        ScoredSolution(solution=solution, proba=part, classes=classes, label_order=order)
+        for solution, part in zip(solutions, np.split(proba, ends[:-1]), strict=True)
+    ]
+
+
+def step_risks(
+    classifier: Any, solutions: Iterable[Solution]
+) -> tuple[np.ndarray, np.ndarray, list[Solution]]:
+    """Return the risks of all steps end to end, the number of steps of each solution, and the solutions as a list.
+
+    What :func:`score_solutions` says, without an object per solution; errors as there.
+    """
+    solutions, order = _checked(classifier, solutions)
+    lengths = np.array([solution.n_steps for solution in solutions], dtype=np.int64)
+    if not solutions:
+        return np.empty(0), lengths, solutions
+    classes = classifier.classes_.tolist()
+    proba = check_class_probabilities(
+        classifier.predict_proba(flatten(solutions)), (int(lengths.sum()), len(classes))
+    )
+    return proba[:, classes.index(order[0])], lengths, solutions
+
+
+def _checked(classifier: Any, solutions: Any) -> tuple[list[Solution], tuple[Any, ...]]:
+    """Return the solutions, each with steps, and the labels from worst to best."""
     check_is_fitted(classifier)
     solutions = as_solutions(solutions)
-    steps = flatten(solutions)
     for i, solution in enumerate(solutions):
-        if not solution.steps:
+        if isinstance(solution, Solution) and not solution.steps:
             raise ValueError(f"solutions[{i}] has no steps: there is nothing to score; leave it out")
     order = getattr(classifier, "label_order_", None) or resolve_label_order(classifier.classes_)
     if order is None:
@@ -58,12 +90,7 @@ def score_solutions(
             f"the classes {classifier.classes_.tolist()} have no known order from worst to best: "
             "pass label_order=[worst, …, best] to PRMClassifier"
         )
-    if not solutions:
-        return []
-    ends = np.cumsum([solution.n_steps for solution in solutions])
-    parts = np.split(classifier.predict_proba(steps) if proba is None else proba, ends[:-1])
-    classes = tuple(classifier.classes_.tolist())
-    return [
-        ScoredSolution(solution=solution, proba=proba, classes=classes, label_order=tuple(order))
-        for solution, proba in zip(solutions, parts, strict=True)
-    ]
+    for i, solution in enumerate(solutions):
+        if not isinstance(solution, Solution):
+            raise TypeError(f"solutions[{i}] is {type(solution).__name__}, expected Solution(problem, steps)")
+    return solutions, tuple(order)

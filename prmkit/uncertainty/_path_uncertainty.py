@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from prmkit.data._problem_keys import problem_keys
 from prmkit.data._solution import Solution, as_solutions, flatten
 from prmkit.metrics import (
     MemberUncertainty,
@@ -18,6 +19,8 @@ from prmkit.metrics import (
     score_solutions,
 )
 from prmkit.metrics._paths import entropy, flat_first_error_distribution
+from prmkit.uncertainty._paths_input import Paths, units_and_keys
+from prmkit.uncertainty._saving import thawed
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -148,6 +151,7 @@ def path_uncertainty(
         Where it has ``member_proba`` (:class:`StepEnsemble`, :class:`MCDropout`), its members' mean is the score, and
         their disagreement is reported; all from one pass.
     solutions : list of Solution
+        Of new problems: on those that the classifier learnt from, all numbers flatter.
     level : float, default=0.9
         Of the credible sets, in (0, 1].
     path_calibrator : PathCalibrator, optional
@@ -188,11 +192,7 @@ def path_uncertainty(
     lengths = np.array([one.solution.n_steps for one in scored])
     first_error = flat_first_error_distribution(np.concatenate([one.risks for one in scored]), lengths)
     if path_calibrator is not None:
-        # Its own classifier, if it has one, need not score the steps again.
-        read = (
-            scored if getattr(path_calibrator, "classifier", None) is not None else [s.risks for s in scored]
-        )
-        first_error = _scaled(first_error, lengths, path_calibrator.p_no_error(read))
+        first_error = _scaled(first_error, lengths, _calibrated(path_calibrator, classifier, scored, lengths))
     ends = np.cumsum(lengths)
     distributions = np.split(first_error, (ends + np.arange(1, len(ends) + 1))[:-1])
     members = None if member_proba is None else decompose_uncertainty(member_proba, _worst_column(scored[0]))
@@ -212,6 +212,21 @@ def path_uncertainty(
             zip(scored, distributions, credible_set(distributions, level), ends.tolist(), strict=True)
         )
     ]
+
+
+def _calibrated(
+    path_calibrator: Any, classifier: Any, scored: list[ScoredSolution], lengths: np.ndarray
+) -> np.ndarray:
+    """Return the calibrated P(no error) of each path; steps are scored again only by another classifier."""
+    own = getattr(path_calibrator, "classifier", None)
+    if own is None:
+        return path_calibrator.p_no_error([one.risks for one in scored])
+    solutions = [one.solution for one in scored]
+    if thawed(own) is not thawed(classifier):
+        return path_calibrator.p_no_error(solutions)
+    units, keys = units_and_keys(len(scored), problem_keys(solutions), None, "path")
+    risks = np.concatenate([one.risks for one in scored])
+    return path_calibrator.of_paths(Paths(risks, lengths, units, keys))
 
 
 def _scaled(first_error: np.ndarray, lengths: np.ndarray, p_no_error: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from prmkit.data._problem_keys import problem_keys
 from prmkit.data._solution import Solution, as_solutions
 from prmkit.metrics._paths import _concatenate
-from prmkit.metrics._score_solutions import score_solutions
+from prmkit.metrics._score_solutions import step_risks
 from prmkit.metrics._scored_solution import ScoredSolution
 from prmkit.metrics._survival import check_first_errors as check_first_errors  # for all that read paths
 
@@ -65,7 +65,6 @@ def read_paths(classifier: Any, X: Any, groups: Any = None) -> Paths:
     ----------
     classifier : fitted classifier over steps, or None
     X : list of Solution, or, without a classifier, of 1-D arrays of step risks
-        ScoredSolution, where the classifier has scored them already, costs no second pass.
     groups : array-like of shape (n_paths,), optional
         The problem of each path. None: solutions say it themselves; each array is a problem of its own.
 
@@ -75,17 +74,17 @@ def read_paths(classifier: Any, X: Any, groups: Any = None) -> Paths:
         If X is not what the classifier (or its absence) asks for, a path has no steps, a risk is no
         probability, or groups has another length.
     """
+    X = X if hasattr(X, "__len__") else list(X) if hasattr(X, "__iter__") else X
     by_problem = None
     if classifier is None:
         _refuse_solutions(X)
         risks, lengths = _concatenate(_as_list(X), True)
     else:
         check_is_fitted(classifier)
-        scored: list[Any] = as_solutions(X)
-        if not all(isinstance(one, ScoredSolution) for one in scored):
-            scored = score_solutions(classifier, scored)
-        risks, lengths = _concatenate([one.risks for one in scored], True)
-        by_problem = problem_keys([one.solution for one in scored])
+        # Scored ones are scored again: nothing tells whether this classifier did it.
+        found = [one.solution if isinstance(one, ScoredSolution) else one for one in as_solutions(X)]
+        risks, lengths, found = step_risks(classifier, found)
+        by_problem = problem_keys(found)
     units, keys = units_and_keys(len(lengths), by_problem, groups, "path")
     return Paths(risks, lengths, units, keys)
 
@@ -116,10 +115,7 @@ def units_and_keys(
         keys, units = np.unique(by_problem, return_inverse=True)
     if groups is None:
         return units, keys
-    groups = np.asarray(groups)
-    if groups.shape != (n,):
-        raise ValueError(f"groups has shape {groups.shape}, expected one problem for each {what}: ({n},)")
-    named, numbers = np.unique(groups, return_inverse=True)
+    named, numbers = np.unique(check_groups(groups, n, what), return_inverse=True)
     parted = 0 if by_problem is None else len(np.unique(units * len(named) + numbers)) - len(keys)
     if parted:
         raise ValueError(
@@ -128,6 +124,28 @@ def units_and_keys(
         )
     # Beside the texts, not in their place: later calls may know one of the two only.
     return numbers, np.union1d(keys, group_keys(named))
+
+
+def check_groups(groups: Any, n: int, what: str) -> np.ndarray:
+    """Return the names of problems as integers or strings, of shape (n,); 1.0 is 1.
+
+    Raises
+    ------
+    ValueError
+        For another length, or a name that is missing (None, NaN).
+    """
+    names = np.asarray(groups)
+    if names.shape != (n,):
+        raise ValueError(f"groups has shape {names.shape}, expected one problem for each {what}: ({n},)")
+    if names.dtype.kind in "iuUS":
+        return names
+    values = [int(name) if isinstance(name, float) and name.is_integer() else name for name in names.tolist()]
+    if missing := [i for i, name in enumerate(values) if name is None or name != name]:
+        raise ValueError(
+            f"groups[{missing[0]}] is {values[missing[0]]} ({len(missing)} such): every {what} needs the name of its "
+            "problem"
+        )
+    return np.array([str(name) for name in values])
 
 
 def group_keys(named: np.ndarray) -> np.ndarray:
@@ -163,8 +181,34 @@ def refuse_shared_problems(keys: np.ndarray, seen: np.ndarray | None, what: str)
 
 
 def training_problems(classifier: Any) -> np.ndarray | None:
-    """Return the keys of the problems that a classifier learnt from; None where it does not remember them."""
-    return getattr(classifier, "training_problems_", None)
+    """Return the keys of the problems that a classifier learnt from; None where nothing in it remembers them.
+
+    prmkit's classifiers do. Inside scikit-learn's searches, pipelines, frozen estimators, voting and calibration they
+    are found too; what such a wrapper learnt from by itself is not known.
+    """
+    known = getattr(classifier, "training_problems_", None)
+    if known is not None:
+        return known
+    parts = [training_problems(inner) for inner in _inside(classifier)]
+    remembered = [part for part in parts if part is not None]
+    return np.unique(np.concatenate(remembered)) if remembered else None
+
+
+def _inside(classifier: Any) -> list[Any]:
+    """The fitted classifiers that one of scikit-learn's wrappers holds."""
+    found = (
+        [vars(classifier).get(name) for name in ("best_estimator_", "estimator_")]
+        if hasattr(classifier, "__dict__")
+        else []
+    )
+    for name in ("estimators_", "calibrated_classifiers_"):
+        several = getattr(classifier, name, None)
+        found += several if isinstance(several, list) else []
+    if isinstance(getattr(classifier, "steps", None), list):
+        found.append(classifier.steps[-1][1])
+    if not any(inner is not None for inner in found):
+        found.append(getattr(classifier, "estimator", None))
+    return [inner for inner in found if inner is not None and not isinstance(inner, str)]
 
 
 def _as_list(X: Any) -> Sequence[Any]:

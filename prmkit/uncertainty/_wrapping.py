@@ -28,6 +28,23 @@ def is_fitted(classifier: Any) -> bool:
 class KeepsFitted:
     """Mixin: ``clone`` keeps a fitted ``classifier`` as it is, so that no search forgets or refits it."""
 
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters; those of a fitted classifier stay, as changing them would change what others hold too.
+
+        Raises
+        ------
+        ValueError
+            For a parameter inside a fitted classifier.
+        """
+        inner = sorted(name for name in params if name.startswith("classifier__"))
+        classifier = params.get("classifier", getattr(self, "classifier", None))
+        if inner and classifier is not None and is_fitted(classifier):
+            raise ValueError(
+                f"{', '.join(inner)}: the classifier is fitted and stays as it is. Pass an unfitted one, or set the "
+                "parameter, fit, and wrap it then"
+            )
+        return super().set_params(**params)  # type: ignore[misc]
+
     def __sklearn_clone__(self) -> Any:
         kept = {
             name: value

@@ -154,7 +154,10 @@ class CalibratedStepClassifier(WrapsClassifier, BaseEstimator):
     def predict_proba(self, X) -> np.ndarray:
         """Calibrated probability of each class, of shape (n_steps, n_classes)."""
         check_is_fitted(self)
-        return calibrate(self.method_, self.calibrator_, log_probabilities(self.classifier_.predict_proba(X)))
+        proba = np.asarray(self.classifier_.predict_proba(X), dtype=np.float64)
+        known = ~np.isnan(proba).any(axis=-1)  # a token model may have no answer for a step: NaN stays NaN
+        proba[known] = check_class_probabilities(proba[known], (int(known.sum()), len(self.classes_)))
+        return calibrate(self.method_, self.calibrator_, log_probabilities(proba))
 
     def save(self, path: str | Path) -> None:
         """Write classifier and calibration to a folder, by the classifier's own ``save``; no pickle.

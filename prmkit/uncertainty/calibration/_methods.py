@@ -35,7 +35,7 @@ def fit_calibrator(
         ``"sigmoid"``: for each class against the rest ``expit(slope * log-odds + intercept)`` [2]_, then divided by
         the sum; slope 1 and intercept 0 change nothing. ``"isotonic"``: the same with a monotone step function of the
         log-odds, kept ``1 / (n_rows + 2)`` away from 0 and 1. ``"vector"``: multinomial logistic regression on the
-        log-probabilities [3]_, which has ``n_classes * (n_classes + 1)`` numbers to learn.
+        log-probabilities [3]_, with scikit-learn's penalty (C = 1); it learns ``n_classes * (n_classes + 1)`` numbers.
     log_proba : ndarray of shape (n_rows, n_classes)
     y : ndarray of int of shape (n_rows,)
         Column of the label; every class must occur.

@@ -36,8 +36,9 @@ class PathCalibrator(KeepsFitted, BaseEstimator):
     classifier : fitted classifier over steps, or None, default=None
         It stays as it is. None: X is a list of arrays of step risks.
     method : {"logistic", "temperature"}, default="logistic"
-        ``"logistic"``: logistic regression on log P(no error) and the number of steps, three numbers; what the length
-        alone says is used too. ``"temperature"``: ``expit(logit P(no error) / T)``, one number, for few paths.
+        ``"logistic"``: logistic regression (with scikit-learn's penalty, C = 1) on log P(no error) and the number of
+        steps, three numbers; what the length alone says is used too. ``"temperature"``:
+        ``expit(logit P(no error) / T)``, one number, for few paths.
 
     Attributes
     ----------
@@ -143,7 +144,10 @@ class PathCalibrator(KeepsFitted, BaseEstimator):
             If a problem was calibrated on, or is among those that the classifier learnt from.
         """
         check_is_fitted(self)
-        paths = read_paths(self.classifier, X, groups)
+        return self.of_paths(read_paths(self.classifier, X, groups))
+
+    def of_paths(self, paths: Paths) -> np.ndarray:
+        """As ``p_no_error``, of paths whose steps have been scored already."""
         refuse_shared_problems(paths.keys, self.training_problems_, "were trained or calibrated on")
         if self.method_ == "temperature":
             numbers = {"temperature": np.array([self.temperature_])}

@@ -9,7 +9,7 @@ import numpy as np
 from prmkit.data._problem_keys import problem_keys
 from prmkit.data._solution import as_steps
 from prmkit.data._splitters import _holds_numbers
-from prmkit.uncertainty._paths_input import group_keys
+from prmkit.uncertainty._paths_input import check_groups, group_keys
 
 
 def problems_of_rows(X: Any, groups: Any) -> tuple[np.ndarray | None, Any]:
@@ -29,10 +29,5 @@ def problems_of_rows(X: Any, groups: Any) -> tuple[np.ndarray | None, Any]:
         return problem_keys(X), X
     if groups is None:
         return None, X
-    groups = np.asarray(groups)
-    if groups.shape != (len(X),):
-        raise ValueError(
-            f"groups has shape {groups.shape}, expected one problem for each of the {len(X)} rows"
-        )
-    named, numbers = np.unique(groups, return_inverse=True)
+    named, numbers = np.unique(check_groups(groups, len(X), "row"), return_inverse=True)
     return group_keys(named)[numbers], X

@@ -240,9 +240,8 @@ def _share_with_at_least(fractions: np.ndarray, weights: np.ndarray) -> tuple[np
 
 def _caption(certifier: PrefixCertifier) -> str:
     """What the certifier promises, in a line."""
-    level = f"α = {certifier.alpha:g}"
-    if certifier.delta is not None:
-        level += f", δ = {certifier.delta:g}"
+    alpha, delta = certifier.settings_["alpha"], certifier.settings_["delta"]
+    level = f"α = {alpha:g}" + ("" if delta is None else f", δ = {delta:g}")
     calibrated = f"{level}, calibrated on {certifier.n_calibration_:,} {certifier.unit_}s"
     if not certifier.attainable_:
         return f"{calibrated}: too few, not attainable, nothing is certified"

@@ -19,6 +19,7 @@ from prmkit.uncertainty._paths_input import (
 from prmkit.uncertainty._saving import load_model, save_model
 from prmkit.uncertainty._wrapping import KeepsFitted
 
+_MARGIN = 1e-6  # more than float32 risks change from one batch to another
 Self = TypeVar("Self", bound="Guarantee")
 
 
@@ -30,6 +31,7 @@ class Guarantee(KeepsFitted, BaseEstimator):
     calibration_problems_: np.ndarray
     n_calibration_: int
     attainable_: bool
+    settings_: dict[str, Any]
     unit_: str
 
     def save(self, path: str | Path) -> None:
@@ -43,11 +45,10 @@ class Guarantee(KeepsFitted, BaseEstimator):
             If the classifier is none of prmkit's.
         """
         check_is_fitted(self)
-        params = self.get_params(deep=False)
-        classifier = params.pop("classifier")
+        classifier = self.classifier
         learnt, arrays = self._state()
         settings = {
-            "params": params,
+            "params": self.settings_,
             "unit": self.unit_,
             "n_calibration": self.n_calibration_,
             "attainable": self.attainable_,
@@ -67,12 +68,16 @@ class Guarantee(KeepsFitted, BaseEstimator):
             If there is no such model, or it is incomplete or damaged.
         """
         settings, arrays, models = load_model(cls.__name__, path)
-        self = cls(classifier=models.get("classifier"), **settings["params"])
-        self.unit_ = settings["unit"]
-        self.n_calibration_ = settings["n_calibration"]
-        self.attainable_ = settings["attainable"]
-        self.calibration_problems_ = arrays["calibration_problems"]
-        self._restore(settings, arrays)
+        try:
+            self = cls(classifier=models.get("classifier"), **settings["params"])
+            self.settings_ = settings["params"]
+            self.unit_ = settings["unit"]
+            self.n_calibration_ = settings["n_calibration"]
+            self.attainable_ = settings["attainable"]
+            self.calibration_problems_ = arrays["calibration_problems"]
+            self._restore(settings, arrays)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged ({error}): copy or save the model again") from error
         return self
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -82,6 +87,10 @@ class Guarantee(KeepsFitted, BaseEstimator):
     def _restore(self, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         for name in self._thresholds:
             setattr(self, name, float(arrays[name][0]))
+
+    @property
+    def _margin(self) -> float:
+        return 0.0 if self.classifier is None else _MARGIN
 
     def _calibration_paths(self, X: Any, first_errors: Any, groups: Any) -> tuple[Paths, np.ndarray]:
         """Read and check what ``fit`` was given, and remember its problems."""
@@ -105,6 +114,9 @@ class Guarantee(KeepsFitted, BaseEstimator):
     def _remember(self, keys: np.ndarray) -> None:
         refuse_shared_problems(keys, training_problems(self.classifier), "the classifier was trained on")
         self.calibration_problems_ = np.unique(keys)
+        self.settings_ = {
+            name: value for name, value in self.get_params(deep=False).items() if name != "classifier"
+        }
         self.unit_ = "problem" if len(keys) else "path"
 
     def _refuse_known(self, keys: np.ndarray) -> None:

@@ -30,10 +30,15 @@ class Cut:
     n_units: int
     attainable: bool
 
-    @property
-    def threshold(self) -> float:
-        """The largest number that still passes, so that "passes" reads ``value <= threshold``."""
-        return self.value if math.isinf(self.value) else float(np.nextafter(self.value, -np.inf))
+    def threshold(self, margin: float = 0.0) -> float:
+        """The largest number that still passes, so that "passes" reads ``value <= threshold``.
+
+        With a margin, numbers that close below the cut stop too: the same risk, computed in another batch, may differ
+        in its last digits.
+        """
+        if math.isinf(self.value):
+            return self.value
+        return min(float(np.nextafter(self.value, -np.inf)), self.value - margin)
 
 
 def largest_cut(values: np.ndarray, units: np.ndarray, alpha: float, delta: float | None = None) -> Cut:

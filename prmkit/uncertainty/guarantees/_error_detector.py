@@ -39,6 +39,8 @@ class ErrorDetector(Guarantee):
         False: too few units with an error for this ``recall`` (and ``delta``), and every path is flagged.
     unit_ : {"problem", "path"}
         What was counted: the problem where it is known, else the path.
+    settings_ : dict
+        The level that was calibrated for, whatever the parameters say by now.
     calibration_problems_ : ndarray of uint64
         Keys of all problems of the calibration; predictions refuse them.
 
@@ -90,13 +92,14 @@ class ErrorDetector(Guarantee):
         ------
         TypeError, ValueError
             For another kind of X, risks that are NaN or outside [0, 1], first errors that a path does not have, or
-            problems that the classifier was trained on.
+            problems that the classifier was trained on, where it remembers them (prmkit's do).
         """
         paths, first_errors = self._calibration_paths(X, first_errors, groups)
         wrong = first_errors >= 0
         alpha = 1 - self.recall
         cut = largest_cut(largest_risks(paths)[wrong], paths.units[wrong], alpha, self.delta)
-        self.threshold_, self.attainable_, self.n_calibration_ = cut.threshold, cut.attainable, cut.n_units
+        self.threshold_ = cut.threshold(self._margin)
+        self.attainable_, self.n_calibration_ = cut.attainable, cut.n_units
         if not cut.attainable:
             counted = f"{self.unit_}s with an error"
             warn_unattainable(cut.n_units, counted, alpha, self.delta, "every path will be flagged")

@@ -40,6 +40,8 @@ class FirstErrorSet(Guarantee):
         False: too few units for this ``alpha``, and every set is full.
     unit_ : {"problem", "path"}
         What was counted: the problem where it is known, else the path.
+    settings_ : dict
+        The level that was calibrated for, whatever the parameters say by now.
     calibration_problems_ : ndarray of uint64
         Keys of the problems of the calibration; predictions refuse them.
 
@@ -94,13 +96,14 @@ class FirstErrorSet(Guarantee):
         ------
         TypeError, ValueError
             For another kind of X, risks that are NaN or outside [0, 1], first errors that a path does not have, or
-            problems that the classifier was trained on.
+            problems that the classifier was trained on, where it remembers them (prmkit's do).
         """
         paths, first_errors = self._calibration_paths(X, first_errors, groups)
         outcomes = _outcomes(paths)
         scores = outcomes.scores[outcomes.of(first_errors)]
         cut = largest_cut(-scores, paths.units, self.alpha)  # missed where the score exceeds minus the cut
-        self.threshold_, self.attainable_, self.n_calibration_ = -cut.value, cut.attainable, cut.n_units
+        self.threshold_ = self._margin - cut.value
+        self.attainable_, self.n_calibration_ = cut.attainable, cut.n_units
         if not cut.attainable:
             warn_unattainable(cut.n_units, f"{self.unit_}s", self.alpha, None, "every set will be full")
         return self

@@ -41,6 +41,8 @@ class PrefixCertifier(Guarantee):
         False: too few units for this ``alpha`` (and ``delta``), and nothing is certified.
     unit_ : {"problem", "path"}
         What was counted: the problem where it is known, else the path.
+    settings_ : dict
+        The level that was calibrated for, whatever the parameters say by now.
     calibration_problems_ : ndarray of uint64
         Keys of the problems of the calibration; predictions refuse them.
 
@@ -48,7 +50,8 @@ class PrefixCertifier(Guarantee):
     -----
     After CROP (arXiv:2605.30085). Of a path with first error tau let ``M = max(risk[0], …, risk[tau])``; its error is
     kept where M is below the cut. With one path per problem the cut is the (m + 1)-th smallest M,
-    ``m = floor(alpha * (n + 1)) - 1``; a step exactly at the cut stops. Losses of several paths: conformal
+    ``m = floor(alpha * (n + 1)) - 1``; a step exactly at the cut stops, and with a classifier, whose risks differ in
+    their last digits from batch to batch, one closer than 1e-6 below it. Losses of several paths: conformal
     risk control (arXiv:2208.02814); ``delta``: arXiv:2110.01052.
 
     Examples
@@ -93,12 +96,13 @@ class PrefixCertifier(Guarantee):
         ------
         TypeError, ValueError
             For another kind of X, risks that are NaN or outside [0, 1], first errors that a path does not have, or
-            problems that the classifier was trained on.
+            problems that the classifier was trained on, where it remembers them (prmkit's do).
         """
         paths, first_errors = self._calibration_paths(X, first_errors, groups)
         until_error = np.where(first_errors >= 0, largest_risks(paths, first_errors), np.inf)
         cut = largest_cut(until_error, paths.units, self.alpha, self.delta)
-        self.threshold_, self.attainable_, self.n_calibration_ = cut.threshold, cut.attainable, cut.n_units
+        self.threshold_ = cut.threshold(self._margin)
+        self.attainable_, self.n_calibration_ = cut.attainable, cut.n_units
         if not cut.attainable:
             warn_unattainable(
                 cut.n_units, f"{self.unit_}s", self.alpha, self.delta, "no step will be certified"

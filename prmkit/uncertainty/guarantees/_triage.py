@@ -44,6 +44,8 @@ class PathTriage(Guarantee):
         Whether both rates are; where one is not, no path is decided that way.
     unit_ : {"problem", "path"}
         What was counted: the problem where it is known, else the path.
+    settings_ : dict
+        The level that was calibrated for, whatever the parameters say by now.
     calibration_problems_ : ndarray of uint64
         Keys of the problems of the calibration; predictions refuse them.
 
@@ -107,13 +109,14 @@ class PathTriage(Guarantee):
         ------
         TypeError, ValueError
             For another kind of X, risks that are NaN or outside [0, 1], first errors that a path does not have, or
-            problems that the classifier was trained on.
+            problems that the classifier was trained on, where it remembers them (prmkit's do).
         """
         paths, first_errors = self._calibration_paths(X, first_errors, groups)
         risks, wrong = path_risks(paths), first_errors >= 0
         accept = largest_cut(np.where(wrong, risks, np.inf), paths.units, self.accept_error, self.delta)
         reject = largest_cut(np.where(wrong, np.inf, -risks), paths.units, self.reject_error, self.delta)
-        self.accept_threshold_, self.reject_threshold_ = accept.threshold, -reject.value
+        self.accept_threshold_ = accept.threshold(self._margin)
+        self.reject_threshold_ = self._margin - reject.value
         self.attainable_, self.n_calibration_ = accept.attainable and reject.attainable, paths.n_units
         for cut, rate, verb in (
             (accept, self.accept_error, "accepted"),

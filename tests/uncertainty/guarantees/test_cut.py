@@ -28,9 +28,9 @@ def test_failures_tolerated_step_up_where_alpha_times_n_plus_one_is_an_integer()
 
 def test_the_largest_threshold_below_the_cut_passes():
     cut = Cut(0.3, 9, True)
-    assert 0.3 - 1e-15 < cut.threshold < 0.3
-    assert Cut(np.inf, 9, True).threshold == np.inf
-    assert Cut(-np.inf, 9, False).threshold == -np.inf
+    assert 0.3 - 1e-15 < cut.threshold() < 0.3
+    assert Cut(np.inf, 9, True).threshold() == np.inf
+    assert Cut(-np.inf, 9, False).threshold() == -np.inf
 
 
 def test_no_units_are_too_few():

@@ -1,17 +1,31 @@
 """What all guarantees promise alike: no leak, no silent nonsense, saved and cloned without loss."""
 
+import json
+
 import numpy as np
 import pytest
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import Pipeline, make_pipeline
 
-from prmkit import PRMClassifier
+from prmkit import PRMClassifier, Solution, StratifiedProblemKFold
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepStatistics
-from prmkit.uncertainty import ErrorDetector, FirstErrorSet, PathTriage, PrefixCertifier, StepPredictionSets
+from prmkit.uncertainty import (
+    CalibratedStepClassifier,
+    ErrorDetector,
+    FirstErrorSet,
+    PathTriage,
+    PrefixCertifier,
+    StepPredictionSets,
+)
+
+HELD_OUT = tuple(make_arithmetic_solutions(40, 2, random_state=77))
 
 PATH_ESTIMATORS = [
     PrefixCertifier(alpha=0.2, delta=0.3),
@@ -223,3 +237,107 @@ def test_names_of_groups_are_taken_as_they_are():
     assert certifier.predict(risks[:1], groups=["a1"]).tolist() == [1]
     with pytest.raises(ValueError, match="calibrated on"):
         certifier.predict(risks[:1], groups=["A1"])
+
+
+@of_paths
+def test_generators_lose_no_path(estimator, draws):
+    (X, first_errors, groups), (X_new, _, _) = draws
+    fitted = clone(estimator).fit((path for path in X), first_errors, groups)
+    assert fitted.n_calibration_ == clone(estimator).fit(X, first_errors, groups).n_calibration_
+    assert list(fitted.predict(path for path in X_new)) == list(fitted.predict(X_new))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        FrozenEstimator,
+        lambda clf: Pipeline([("classifier", clf)]),
+        lambda clf: CalibratedClassifierCV(FrozenEstimator(clf), method="sigmoid", cv=2).fit(*HELD_OUT),
+        lambda clf: GridSearchCV(
+            CalibratedStepClassifier(clf), {"method": ["sigmoid", "vector"]}, cv=StratifiedProblemKFold(2)
+        ).fit(*HELD_OUT),
+    ],
+    ids=["frozen", "pipeline", "calibrated", "search"],
+)
+def test_training_problems_are_found_inside_wrappers(fitted, wrap):
+    classifier, calibration, _ = fitted
+    train = make_arithmetic_solutions(40, 2, random_state=0)
+    wrapped = wrap(classifier)
+    PrefixCertifier(wrapped).fit(calibration.solutions, calibration.first_errors)
+    with pytest.raises(ValueError, match="the classifier was trained on"):
+        PrefixCertifier(wrapped).fit(train.solutions, train.first_errors)
+
+
+class InAnotherBatch(ClassifierMixin, BaseEstimator):
+    """Says the same of every step, but for the last digits, which depend on how many it is asked about."""
+
+    def fit(self, X, y):
+        self.classes_ = np.array([-1, 1])
+        return self
+
+    def predict_proba(self, X):
+        risk = np.full(len(X), 0.4 - 1e-9 * (len(X) < 5))
+        return np.column_stack([risk, 1 - risk])
+
+
+def test_the_last_digits_of_another_batch_break_no_guarantee(fitted):
+    _, calibration, test = fitted
+    classifier = InAnotherBatch().fit(None, None)
+    certifier = PrefixCertifier(classifier).fit(calibration.solutions, calibration.first_errors)
+    detector = ErrorDetector(classifier).fit(calibration.solutions, calibration.first_errors)
+    for solution in [Solution(s.problem, s.steps[:2]) for s in test.solutions[:5]]:
+        assert certifier.predict([solution]).tolist() == [0]
+        assert detector.predict([solution]).tolist() == [True]
+
+
+def test_missing_and_mixed_names_of_groups(draws):
+    (X, first_errors, _), _ = draws
+    X, first_errors = X[:3], first_errors[:3]
+    with pytest.raises(ValueError, match=r"groups\[1\] is nan \(1 such\)"):
+        PrefixCertifier(alpha=0.5).fit(X, first_errors, groups=[1.0, np.nan, 2.0])
+    with pytest.raises(ValueError, match=r"groups\[2\] is None"):
+        PrefixCertifier(alpha=0.5).fit(X, first_errors, groups=["a", 1, None])
+    fitted = PrefixCertifier(alpha=0.5).fit(X, first_errors, groups=[1, 2, 3])
+    with pytest.raises(ValueError, match="calibrated on"):
+        fitted.predict(X[:1], groups=np.array([2.0]))
+
+
+def test_scored_solutions_are_judged_by_the_guarantee_s_own_classifier(fitted):
+    classifier, calibration, test = fitted
+    other = PRMClassifier(StepStatistics(), LogisticRegression(C=1e-6)).fit(
+        *make_arithmetic_solutions(40, 2, random_state=9)
+    )
+    certifier = PrefixCertifier(classifier, 0.2).fit(calibration.solutions, calibration.first_errors)
+    by_other = certifier.predict(other.score_solutions(test.solutions))
+    assert by_other.tolist() == certifier.predict(test.solutions).tolist()
+
+
+def test_parameters_of_a_fitted_classifier_are_not_changed_from_outside(fitted):
+    classifier, _, _ = fitted
+    copy = clone(PrefixCertifier(classifier))
+    with pytest.raises(ValueError, match="classifier__head: the classifier is fitted"):
+        copy.set_params(classifier__head="xx")
+    assert classifier.head is None
+    assert (
+        PrefixCertifier(PRMClassifier()).set_params(classifier__head=GaussianNB()).classifier.head is not None
+    )
+
+
+def test_the_level_that_was_calibrated_for_is_kept(draws, tmp_path):
+    (X, first_errors, groups), _ = draws
+    certifier = PrefixCertifier(alpha=0.2).fit(X, first_errors, groups).set_params(alpha=0.5)
+    assert certifier.settings_ == {"alpha": 0.2, "delta": None}
+    certifier.save(tmp_path / "certifier")
+    assert PrefixCertifier.load(tmp_path / "certifier").alpha == 0.2
+
+
+@pytest.mark.parametrize("broken", ["unit", "params", "n_calibration"])
+def test_a_damaged_configuration_is_named(draws, tmp_path, broken):
+    (X, first_errors, groups), _ = draws
+    PrefixCertifier(alpha=0.2).fit(X, first_errors, groups).save(tmp_path / "certifier")
+    file = tmp_path / "certifier" / "config.json"
+    config = json.loads(file.read_text())
+    del config["settings"][broken]
+    file.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="is damaged"):
+        PrefixCertifier.load(tmp_path / "certifier")
