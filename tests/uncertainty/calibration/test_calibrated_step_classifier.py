@@ -313,3 +313,17 @@ def test_a_new_fit_forgets_the_method_before(fitted, other):
     calibrated.fit(other.X, other.y)
     assert not hasattr(calibrated, "temperature_")
     assert np.abs(calibrated.predict_proba(other.X) - before).max() > 1e-3
+
+
+def test_answers_that_are_no_probabilities_are_refused_in_use_too(fitted, other, new):
+    calibrated = CalibratedStepClassifier(fitted).fit(other.X, other.y)
+
+    class Odd:
+        classes_ = fitted.classes_
+
+        def predict_proba(self, X):
+            return np.tile([3.0, 0.5, 0.5], (len(X), 1))
+
+    calibrated.classifier_ = Odd()
+    with pytest.raises(ValueError, match="expected probabilities"):
+        calibrated.predict_proba(new.X[:2])
