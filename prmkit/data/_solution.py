@@ -137,8 +137,12 @@ def as_solutions(solutions: Any) -> list[Solution]:
     Raises
     ------
     TypeError
-        For one solution alone, or what cannot be iterated.
+        For one solution alone, a whole data set, or what cannot be iterated.
     """
+    if hasattr(solutions, "solutions"):
+        raise TypeError(
+            f"solutions is a {type(solutions).__name__}, expected a list of Solution: pass dataset.solutions"
+        )
     if isinstance(solutions, (Solution, str)) or not isinstance(solutions, Iterable):
         raise TypeError(
             f"solutions is one {type(solutions).__name__}, expected a list of Solution: [solution]"

@@ -123,7 +123,7 @@ def save(
     out.mkdir(parents=True, exist_ok=True)
     try:
         if scored:
-            PathDisplay.from_scored(scored).plot().figure_.savefig(out / "paths.png", dpi=150)
+            PathDisplay.from_scored(scored).figure_.savefig(out / "paths.png", dpi=150)
             console.print(
                 f"wrote {out / 'paths.png'}: risks and first-error distributions of the paths above"
             )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
+_NUMBERS = (Real, np.bool_)
 _ROUNDING = 1e-6  # float32 softmax rows may leave [0, 1] by this much, no further
 _NOT_ONE = 1e-3  # a row of half-precision probabilities sums to 1 within this
 
@@ -81,9 +83,10 @@ def reliability_curve(
 
 def check_n_bins(n_bins: Any) -> int:
     """Return a number of bins, refusing what is none."""
-    if isinstance(n_bins, bool) or n_bins != int(n_bins) or n_bins < 1:
+    number = float(n_bins) if isinstance(n_bins, Real) and not isinstance(n_bins, bool) else 0.0
+    if number < 1 or not number.is_integer():
         raise ValueError(f"n_bins is {n_bins!r}, expected an integer of at least 1")
-    return int(n_bins)
+    return int(number)
 
 
 def bin_numbers(prob: np.ndarray, n_bins: int, strategy: str = "uniform") -> np.ndarray:
@@ -103,7 +106,7 @@ def bin_numbers(prob: np.ndarray, n_bins: int, strategy: str = "uniform") -> np.
 
 def check_event(y_true: Any, prob: Any) -> tuple[np.ndarray, np.ndarray]:
     """Check a binary event and its probability; return both as float64 arrays of equal length."""
-    event = np.asarray(y_true)
+    event = from_objects(np.asarray(y_true))
     prob = check_probabilities(prob, "prob")
     if event.ndim != 1 or prob.ndim != 1:
         raise ValueError(f"y_true has shape {event.shape} and prob {prob.shape}, expected two 1-D arrays")
@@ -113,13 +116,24 @@ def check_event(y_true: Any, prob: Any) -> tuple[np.ndarray, np.ndarray]:
         )
     if not len(event):
         raise ValueError("y_true is empty: at least 1 step is required")
-    values = set(np.unique(event).tolist()) if event.dtype.kind in "biuf" else {str(event[0])}
-    if not values <= {0, 1}:
-        found = ", ".join(map(repr, sorted(values)[:5]))
+    numbers = event.dtype.kind in "biuf"
+    if not numbers or not np.isin(event, (0, 1)).all():
+        found = ", ".join(map(repr, np.unique(event)[:5].tolist() if numbers else [_first_no_number(event)]))
         raise ValueError(
             f'y_true holds {found}, expected a binary event (0/1): pass y == "negative", or y == -1'
         )
     return event.astype(np.float64), prob
+
+
+def from_objects(values: np.ndarray) -> np.ndarray:
+    """Return an array of objects that are all numbers or booleans as an array of those; any other as it is."""
+    if values.dtype != object or not all(isinstance(value, _NUMBERS) for value in values.flat):
+        return values
+    return np.array(values.tolist())
+
+
+def _first_no_number(values: np.ndarray) -> Any:
+    return next((value for value in values.tolist() if not isinstance(value, _NUMBERS)), values[0])
 
 
 def check_class_probabilities(proba: Any, shape: tuple[int, int]) -> np.ndarray:

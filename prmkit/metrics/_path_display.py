@@ -27,15 +27,14 @@ class PathDisplay:
     ----------
     figure_ : matplotlib Figure
     axes_ : ndarray of matplotlib Axes, shape (n_solutions, 3)
-        Risks, first-error distribution, entropy; after :meth:`plot`.
+        Risks, first-error distribution, entropy.
 
     Examples
     --------
     >>> from prmkit.data import Solution
     >>> solution = Solution("What is 2 + 3 * 4?", ["3 * 4 = 12.", "2 + 12 = 15."])
     >>> scored = ScoredSolution(solution, [[0.1, 0.9], [0.8, 0.2]], classes=["negative", "positive"])
-    >>> display = PathDisplay.from_scored(scored)
-    >>> display.plot().axes_.shape  # doctest: +SKIP
+    >>> PathDisplay.from_scored(scored).axes_.shape  # doctest: +SKIP
     (1, 3)
     """
 
@@ -46,13 +45,17 @@ class PathDisplay:
         self.scored = scored
 
     @classmethod
-    def from_scored(cls, scored: ScoredSolution | Sequence[ScoredSolution]) -> PathDisplay:
-        """Return a display of one scored solution, or of several.
+    def from_scored(
+        cls, scored: ScoredSolution | Sequence[ScoredSolution], *, axes: Any = None
+    ) -> PathDisplay:
+        """Draw one scored solution, or several, into ``axes`` of shape (n_solutions, 3) if given.
 
         Raises
         ------
         TypeError
             For anything else, such as solutions that were not scored.
+        ValueError
+            For no solution, or axes of another shape.
         """
         several = [scored] if isinstance(scored, ScoredSolution) else list(scored)
         if not several:
@@ -62,7 +65,7 @@ class PathDisplay:
                 raise TypeError(
                     f"scored[{i}] is {type(one).__name__}, expected ScoredSolution: score it first"
                 )
-        return cls(several)
+        return cls(several).plot(axes)
 
     def plot(self, axes: Any = None) -> PathDisplay:
         """Draw, into ``axes`` of shape (n_solutions, 3) if given, and return the display."""

@@ -6,7 +6,7 @@ over steps in Python.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,16 +77,21 @@ def _reduce(
     if how == "last":
         return flat[ends - 1]
     if how == "mean":
-        return np.add.reduceat(flat, starts) / lengths
+        return _between(np.add.reduceat(flat, starts) / lengths, flat, starts)
     if how == "geometric_mean":
         with np.errstate(divide="ignore"):  # log 0 = -inf, and exp(-inf) = 0 is the right answer
-            return np.exp(np.add.reduceat(np.log(flat), starts) / lengths)
+            return _between(np.exp(np.add.reduceat(np.log(flat), starts) / lengths), flat, starts)
     if how in ("sum_log", "length_normalized"):
         sums = np.add.reduceat(np.log(np.maximum(flat, _EPS)), starts)
         return sums if how == "sum_log" else sums / lengths
     # The product as such, not exp(sum log): rounding never lifts it above the smallest factor.
     ufunc = {"min": np.minimum, "max": np.maximum, "product": np.multiply}[how]
     return ufunc.reduceat(flat, starts)
+
+
+def _between(means: np.ndarray, flat: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Undo what rounding does to a mean of like steps: it lies outside them by a last digit."""
+    return np.clip(means, np.minimum.reduceat(flat, starts), np.maximum.reduceat(flat, starts))
 
 
 def p_no_error(risks: Any) -> Any:
@@ -113,13 +118,13 @@ def p_no_error(risks: Any) -> Any:
     >>> p_no_error([[0.1, 0.5], [0.2]]).round(3)
     array([0.45, 0.8 ])
     """
-    if _is_one_path(risks):
-        return float(p_no_error([risks])[0])
-    flat, lengths = _concatenate(risks, True)
+    paths, alone = as_paths(risks)
+    flat, lengths = _concatenate(paths, True)
     if not len(lengths):
         return np.empty(0)
     with np.errstate(divide="ignore"):
-        return np.exp(np.add.reduceat(np.log1p(-flat), np.cumsum(lengths) - lengths))
+        products = np.exp(np.add.reduceat(np.log1p(-flat), np.cumsum(lengths) - lengths))
+    return float(products[0]) if alone else products
 
 
 def first_error_distribution(risks: Any) -> Any:
@@ -147,11 +152,10 @@ def first_error_distribution(risks: Any) -> Any:
     >>> first_error_distribution([0.1, 0.5]).round(3)
     array([0.1 , 0.45, 0.45])
     """
-    if _is_one_path(risks):
-        return first_error_distribution([risks])[0]
-    flat, lengths = _concatenate(risks, True)
+    paths, alone = as_paths(risks)
+    flat, lengths = _concatenate(paths, True)
     parts = np.split(flat_first_error_distribution(flat, lengths), np.cumsum(lengths + 1)[:-1])
-    return parts[: len(lengths)]
+    return parts[0] if alone else parts[: len(lengths)]
 
 
 def flat_first_error_distribution(flat: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -240,15 +244,29 @@ def margin(risks: Any) -> np.ndarray:
     return np.abs(check_probabilities(risks, "risks") - 0.5)
 
 
-def _is_one_path(values: Any) -> bool:
+def as_paths(values: Any) -> tuple[list[Any], bool]:
+    """Return a list of paths, and whether it is a path alone that was given."""
     if isinstance(values, np.ndarray) and values.dtype != object:
-        return values.ndim == 1
-    return len(values) > 0 and np.ndim(values[0]) == 0
+        return ([values], True) if values.ndim == 1 else (list(values), False)
+    _refuse_no_array(values, "X")
+    paths: list[Any] = list(values)
+    alone = len(paths) > 0 and np.ndim(paths[0]) == 0 and not isinstance(paths[0], Mapping)
+    return ([paths], True) if alone else (paths, False)
+
+
+def _refuse_no_array(values: Any, name: str) -> None:
+    """Raise for what would be read as its letters, keys or columns."""
+    if isinstance(values, (str, bytes, Mapping)) or hasattr(values, "columns"):
+        raise TypeError(f"{name} is a {type(values).__name__}, expected a 1-D array of step scores per path")
 
 
 def _concatenate(paths: Sequence[Any], probabilities: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return all steps end to end and the number of steps of each path, both checked."""
-    arrays = [np.asarray(path, dtype=np.float64) for path in paths]
+    _refuse_no_array(paths, "X")
+    arrays = []
+    for i, path in enumerate(paths):
+        _refuse_no_array(path, f"path {i}")
+        arrays.append(np.asarray(path, dtype=np.float64))
     for i, array in enumerate(arrays):
         if array.ndim != 1:
             hint = " For one path pass [values]." if array.ndim == 0 else ""

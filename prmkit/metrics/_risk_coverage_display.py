@@ -9,6 +9,7 @@ import numpy as np
 
 from prmkit.metrics._bootstrap import bootstrap_counts, problem_numbers
 from prmkit.metrics._pyplot import import_pyplot
+from prmkit.metrics._ranked_decisions import all_alike
 from prmkit.metrics._selective import (
     RiskCoverageCurve,
     check_decisions,
@@ -118,10 +119,17 @@ class RiskCoverageDisplay:
         if ax is None:
             _, ax = import_pyplot().subplots(figsize=(6.4, 4.6), layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
+        alike = all_alike(*self.oracle.thresholds[[0, -1]])  # then aurc() is None
         highest = 0.0
         for i, (name, curve) in enumerate(self.curves.items()):
             color = _COLORS[i % len(_COLORS)]
-            ax.plot(*_thinned(curve), color=color, linewidth=1.8, label=_label(name, curve), zorder=3)
+            ax.plot(
+                *_thinned(curve),
+                color=color,
+                linewidth=1.8,
+                label=_label(name, curve.risks.mean(), alike),
+                zorder=3,
+            )
             if name in self.bands:
                 coverages, low, high = self.bands[name]
                 label = f"{name}, interval by problem"
@@ -129,16 +137,18 @@ class RiskCoverageDisplay:
                 highest = max(highest, float(high[coverages >= 0.1].max()))
             highest = max(highest, float(curve.risks[curve.coverages >= 0.1].max()))
         mean = float(self.oracle.risks[-1])
-        ax.axhline(mean, color="0.45", linestyle="--", linewidth=1.2, label=f"random (AURC {mean:.3f})")
+        ax.axhline(mean, color="0.45", linestyle="--", linewidth=1.2, label=_label("random", mean, alike))
         style = {"color": "0.45", "linestyle": ":", "linewidth": 1.4}
-        ax.plot(*_thinned(self.oracle), label=_label("oracle", self.oracle), **style)
+        ax.plot(*_thinned(self.oracle), label=_label("oracle", self.oracle.risks.mean(), alike), **style)
         ax.set(xlim=(0, 1), xlabel="coverage, share of decisions kept", ylabel=f"risk, {self.loss_name}")
-        # A few decisions at the left may be all wrong: they do not set the scale.
-        ax.set_ylim(0, 1.08 * max(highest, mean) or 1.0)
         ax.grid(color="0.92")
         ax.set_axisbelow(True)
         ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False, fontsize=9)
+        legend = ax.legend(loc="upper right", frameon=False, fontsize=9)
+        share = legend.get_window_extent().height / ax.get_window_extent().height
+        # A few decisions at the left may be all wrong: they do not set the scale.
+        top = 1.04 * max(highest, mean) or 1.0
+        ax.set_ylim(0, top / max(0.95 - share, 0.3))  # the legend lies above all lines
         return self
 
 
@@ -170,5 +180,5 @@ def _thinned(curve: RiskCoverageCurve) -> tuple[np.ndarray, np.ndarray]:
     return curve.coverages[points], curve.risks[points]
 
 
-def _label(name: str, curve: RiskCoverageCurve) -> str:
-    return f"{name} (AURC {curve.risks.mean():.3f})"
+def _label(name: str, area: float, alike: bool) -> str:
+    return f"{name} (AURC undefined)" if alike else f"{name} (AURC {area:.3f})"

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prmkit.metrics._ranked_decisions import HarmonicNumbers, RankedDecisions, all_alike, areas
+
 
 class RiskCoverageCurve(NamedTuple):
     """Mean loss of what is kept, from the most certain decision alone to all; each of shape (n_decisions,).
@@ -46,7 +48,8 @@ def aurc(loss: Any, uncertainty: Any, *, sample_weight: Any = None) -> float | N
     Returns
     -------
     float or None
-        None where all losses are equal (all right or all wrong, say): nothing tells one uncertainty from another.
+        None where all losses are equal, rounding aside (all right or all wrong, say): nothing tells one uncertainty
+        from another.
 
     Raises
     ------
@@ -62,7 +65,7 @@ def aurc(loss: Any, uncertainty: Any, *, sample_weight: Any = None) -> float | N
     >>> round(aurc([0, 0, 1], [0.1, 0.3, 0.2]), 4)  # R = 0, 1/2, 1/3
     0.2778
     """
-    return selective_summary(*_both_orders(loss, uncertainty, sample_weight))["aurc"]
+    return _areas(loss, uncertainty, sample_weight)["aurc"]
 
 
 def eaurc(loss: Any, uncertainty: Any, *, sample_weight: Any = None) -> float | None:
@@ -75,7 +78,7 @@ def eaurc(loss: Any, uncertainty: Any, *, sample_weight: Any = None) -> float | 
     >>> round(eaurc([0, 0, 1], [0.1, 0.3, 0.2]), 4)
     0.1667
     """
-    return selective_summary(*_both_orders(loss, uncertainty, sample_weight))["eaurc"]
+    return _areas(loss, uncertainty, sample_weight)["eaurc"]
 
 
 def augrc(loss: Any, uncertainty: Any, *, sample_weight: Any = None) -> float | None:
@@ -100,7 +103,7 @@ def augrc(loss: Any, uncertainty: Any, *, sample_weight: Any = None) -> float | 
     >>> round(augrc([0, 0, 1], [0.1, 0.3, 0.2]), 4)  # 0, 1/3, 1/3 after a start at 0
     0.1667
     """
-    return selective_summary(*_both_orders(loss, uncertainty, sample_weight))["augrc"]
+    return _areas(loss, uncertainty, sample_weight)["augrc"]
 
 
 def prr(
@@ -137,8 +140,7 @@ def prr(
     (1.0, True)
     """
     check_share(max_rejection, "max_rejection")
-    by_certainty, by_loss = _both_orders(loss, uncertainty, sample_weight)
-    return _rejection_ratio(prefix_risks(by_certainty), prefix_risks(by_loss), max_rejection)
+    return _areas(loss, uncertainty, sample_weight, (max_rejection,))[f"prr@{max_rejection:g}"]
 
 
 def risk_at_coverage(loss: Any, uncertainty: Any, coverage: float, *, sample_weight: Any = None) -> float:
@@ -163,7 +165,7 @@ def risk_at_coverage(loss: Any, uncertainty: Any, coverage: float, *, sample_wei
     0.0
     """
     check_share(coverage, "coverage")
-    risks = prefix_risks(_both_orders(loss, uncertainty, sample_weight)[0])
+    risks = risk_coverage_curve(loss, uncertainty, sample_weight=sample_weight).risks
     return float(risks[kept_at(coverage, len(risks)) - 1])
 
 
@@ -211,29 +213,6 @@ def kept_at(coverage: float, n: int) -> int:
     return max(int(np.ceil(coverage * n - 1e-9)), 1)
 
 
-def selective_summary(
-    by_certainty: np.ndarray, by_loss: np.ndarray, max_rejections: tuple[float, ...] = ()
-) -> dict[str, float | None]:
-    """Return aurc, eaurc, augrc, and prr for each share, from the sorted losses; they share one pass.
-
-    Parameters
-    ----------
-    by_certainty, by_loss : ndarray of shape (n_decisions,)
-        From :func:`losses_by_certainty`, the second with the loss as its own uncertainty.
-    max_rejections : tuple of float
-        Each becomes ``prr@share``.
-    """
-    if by_loss[0] == by_loss[-1]:
-        return dict.fromkeys(["aurc", "eaurc", "augrc", *(f"prr@{share:g}" for share in max_rejections)])
-    risks, oracle = prefix_risks(by_certainty), prefix_risks(by_loss)
-    return {
-        "aurc": float(risks.mean()),
-        "eaurc": max(float(risks.mean() - oracle.mean()), 0.0),  # below 0 by rounding only
-        "augrc": _generalised_area(by_certainty),
-        **{f"prr@{share:g}": _rejection_ratio(risks, oracle, share) for share in max_rejections},
-    }
-
-
 def auroc_by_ties(wrong: np.ndarray, ties: np.ndarray, weight: np.ndarray) -> float | None:
     """Return the AUROC of uncertainty for a 0/1 loss, from :func:`tie_numbers`; None where only one value is there."""
     n_wrong = np.bincount(ties, weights=weight * wrong)
@@ -265,29 +244,17 @@ def check_decisions(
     return loss[counted], uncertainty[counted], weight[counted]
 
 
-def _both_orders(loss: Any, uncertainty: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the losses by certainty, and by themselves."""
+def _areas(
+    loss: Any, uncertainty: Any, sample_weight: Any, max_rejections: tuple[float, ...] = ()
+) -> dict[str, float | None]:
+    """Return all areas, None where losses are alike."""
     loss, uncertainty, weight = check_decisions(loss, uncertainty, sample_weight)
+    if all_alike(loss.min(), loss.max()):
+        return dict.fromkeys(["aurc", "eaurc", "augrc", *(f"prr@{share:g}" for share in max_rejections)])
+    rows, counts, harmonic = np.arange(len(loss)), weight.astype(np.int64), HarmonicNumbers()
     orders = (uncertainty, loss)
-    by_certainty, by_loss = (losses_by_certainty(loss, tie_numbers(order), weight) for order in orders)
-    return by_certainty, by_loss
-
-
-def _generalised_area(by_certainty: np.ndarray) -> float:
-    # Trapezoids of width 1/n under the running sums; a tie's losses are equal, so its points lie on one line.
-    sums = np.cumsum(by_certainty)
-    return float((sums.sum() - sums[-1] / 2) / len(sums) ** 2)
-
-
-def _rejection_ratio(risks: np.ndarray, oracle: np.ndarray, max_rejection: float) -> float | None:
-    n_areas = int(max_rejection * len(risks))
-    if not n_areas:
-        return None
-    random = risks[-1]
-    best, area = oracle[-n_areas:].mean(), risks[-n_areas:].mean()
-    if random - best <= 1e-12 * random:
-        return None
-    return round(float((random - area) / (random - best)), 12) + 0.0  # no -0.0 for a constant
+    ranked, oracle = (RankedDecisions(loss, order, rows).weigh(counts, harmonic) for order in orders)
+    return areas(ranked, oracle, max_rejections)
 
 
 def check_share(value: float, name: str) -> None:

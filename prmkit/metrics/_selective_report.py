@@ -9,19 +9,12 @@ from typing import Any
 import numpy as np
 
 from prmkit.metrics._bootstrap import Interval, bootstrap_counts, problem_numbers
+from prmkit.metrics._ranked_decisions import HarmonicNumbers, RankedDecisions, all_alike, areas
 from prmkit.metrics._report_table import html_table, interval_note, metrics_frame, text_table
-from prmkit.metrics._selective import (
-    auroc_by_ties,
-    check_decisions,
-    check_share,
-    kept_at,
-    losses_by_certainty,
-    prefix_risks,
-    selective_summary,
-    tie_numbers,
-)
+from prmkit.metrics._selective import check_decisions, check_share, kept_at
 
 _SHARES = (1.0, 0.5)  # of decisions that may be rejected, for the PRR
+_AREAS = ("aurc", "eaurc", "augrc", *(f"prr@{share:g}" for share in _SHARES))
 _SHOWN_NAMES = {
     "aurc": "AURC",
     "eaurc": "E-AURC",
@@ -183,32 +176,34 @@ def selective_report(
         raise ValueError('uncertainties is empty or holds "constant", which is added by itself')
     for coverage in coverages:
         check_share(coverage, "a coverage")
-    ties, losses = {}, np.empty(0)
+    checked, losses = {}, np.empty(0)
     for name, uncertainty in {**uncertainties, "constant": np.zeros(np.shape(loss))}.items():
         try:
-            losses, checked, _ = check_decisions(loss, uncertainty)
+            losses, values, _ = check_decisions(loss, uncertainty)
         except ValueError as error:
             raise ValueError(f"{name!r}: {error}") from None
-        ties[name] = tie_numbers(checked)
+        checked[name] = values
     problems, n_problems = problem_numbers(np.arange(len(losses)) if groups is None else groups)
     if len(problems) != len(losses):
         raise ValueError(f"groups has {len(problems)} rows and loss {len(losses)}, expected the same")
-    loss_ties = tie_numbers(losses)
+    table = _Table(losses, checked, problems, coverages)
     bootstrap = bootstrap_counts(
-        lambda counts: _metrics(losses, loss_ties, ties, coverages, counts[problems]),
+        table.metrics,
         n_problems,
         0 if groups is None else n_resamples,
         random_state,
         confidence_level,
     )
-    first, *others = ties
+    first, *others = checked
     shown = [key.removeprefix(f"{first}/") for key in bootstrap.estimates if key.startswith(f"{first}/")]
     return SelectiveReport(
         n_decisions=len(losses),
         n_problems=None if groups is None else n_problems,
         target=target,
         mean_loss=bootstrap.interval("mean_loss"),
-        metrics={name: {metric: bootstrap.interval(f"{name}/{metric}") for metric in shown} for name in ties},
+        metrics={
+            name: {metric: bootstrap.interval(f"{name}/{metric}") for metric in shown} for name in checked
+        },
         differences={
             name: {metric: bootstrap.difference(f"{first}/{metric}", f"{name}/{metric}") for metric in shown}
             for name in others
@@ -218,26 +213,44 @@ def selective_report(
     )
 
 
-def _metrics(
-    loss: np.ndarray,
-    loss_ties: np.ndarray,
-    ties: Mapping[str, np.ndarray],
-    coverages: Sequence[float],
-    weight: np.ndarray,
-) -> dict[str, float | None]:
-    """Return ``name/metric`` of all uncertainties where decisions count ``weight`` times."""
-    right_or_wrong = bool(((loss == 0) | (loss == 1)).all())
-    by_loss = losses_by_certainty(loss, loss_ties, weight)
-    values: dict[str, float | None] = {"mean_loss": float(by_loss.mean())}
-    for name, of_name in ties.items():
-        by_certainty = losses_by_certainty(loss, of_name, weight)
-        metrics = selective_summary(by_certainty, by_loss, _SHARES)
-        metrics["auroc"] = auroc_by_ties(loss, of_name, weight) if right_or_wrong else None
-        risks = prefix_risks(by_certainty)
-        for coverage in coverages:
-            metrics[f"risk@{coverage:g}"] = float(risks[kept_at(coverage, len(risks)) - 1])
-        values |= {f"{name}/{metric}": value for metric, value in metrics.items()}
-    return values
+class _Table:
+    """All numbers as a function of how often each problem counts; rows are sorted once for all resamples."""
+
+    def __init__(
+        self,
+        loss: np.ndarray,
+        uncertainties: Mapping[str, np.ndarray],
+        problems: np.ndarray,
+        coverages: Sequence[float],
+    ) -> None:
+        self.right_or_wrong = bool(((loss == 0) | (loss == 1)).all())
+        self.ranked = {name: RankedDecisions(loss, u, problems) for name, u in uncertainties.items()}
+        self.oracle = RankedDecisions(loss, loss, problems)
+        self.loss, self.problems, self.coverages = loss, problems, coverages
+        self.harmonic = HarmonicNumbers()
+
+    def metrics(self, counts: np.ndarray) -> dict[str, float | None]:
+        """Return ``name/metric`` of all uncertainties."""
+        counts = counts.astype(np.int64)
+        oracle = self.oracle.weigh(counts, self.harmonic)
+        values: dict[str, float | None] = {"mean_loss": oracle.total / oracle.n}
+        alike = self._all_alike(counts, oracle.total, oracle.n)
+        for name, decisions in self.ranked.items():
+            ranked = decisions.weigh(counts, self.harmonic)
+            metrics: dict[str, float | None] = dict.fromkeys(_AREAS)
+            if not alike:
+                metrics = areas(ranked, oracle, _SHARES)
+            metrics["auroc"] = ranked.auroc() if self.right_or_wrong else None
+            for coverage in self.coverages:
+                metrics[f"risk@{coverage:g}"] = ranked.risk(kept_at(coverage, ranked.n))
+            values |= {f"{name}/{metric}": value for metric, value in metrics.items()}
+        return values
+
+    def _all_alike(self, counts: np.ndarray, total: float, n: int) -> bool:
+        if self.right_or_wrong:
+            return total in (0, n)
+        drawn = self.loss[counts[self.problems] > 0]
+        return all_alike(drawn.min(), drawn.max())
 
 
 def _shown_name(metric: str) -> str:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from prmkit.metrics._calibration import from_objects
 from prmkit.metrics._paths import (
     _EPS,
     _concatenate,
-    _is_one_path,
+    as_paths,
     flat_cumsum,
     flat_first_error_distribution,
     flat_log_survival,
@@ -93,16 +95,16 @@ def survival(risks: Any) -> Any:
     >>> view.most_likely, view.median
     (1, 1)
     """
-    if _is_one_path(risks):
-        return survival([risks])[0]
-    flat, lengths = _concatenate(risks, True)
+    paths, alone = as_paths(risks)
+    flat, lengths = _concatenate(paths, True)
     steps, outcomes = np.cumsum(lengths)[:-1], np.cumsum(lengths + 1)[:-1]
     parts = (
         np.split(flat, steps),
         np.split(np.exp(flat_log_survival(flat, lengths)), steps),
         np.split(flat_first_error_distribution(flat, lengths), outcomes),
     )
-    return [Survival(*of_path) for of_path in zip(*parts, strict=True)][: len(lengths)]
+    views = [Survival(*of_path) for of_path in zip(*parts, strict=True)][: len(lengths)]
+    return views[0] if alone else views
 
 
 def credible_set(distribution: Any, level: float = 0.9) -> Any:
@@ -135,9 +137,8 @@ def credible_set(distribution: Any, level: float = 0.9) -> Any:
     """
     if not 0 < level <= 1:
         raise ValueError(f"level is {level!r}, expected a number in (0, 1]")
-    if _is_one_path(distribution):
-        return credible_set([distribution], level)[0]
-    flat, lengths = _concatenate(distribution, True)
+    paths, alone = as_paths(distribution)
+    flat, lengths = _concatenate(paths, True)
     if not len(lengths):
         return []
     starts = np.cumsum(lengths) - lengths
@@ -158,7 +159,8 @@ def credible_set(distribution: Any, level: float = 0.9) -> Any:
     outcomes = np.arange(len(flat)) - np.repeat(starts, lengths)
     outcomes[starts + lengths - 1] = -1
     ends = np.cumsum(np.bincount(path[kept], minlength=len(lengths)))
-    return [set(part.tolist()) for part in np.split(outcomes[likeliest_first][kept], ends[:-1])]
+    sets = [set(part.tolist()) for part in np.split(outcomes[likeliest_first][kept], ends[:-1])]
+    return sets[0] if alone else sets
 
 
 def first_error_log_loss(risks: Any, first_errors: Any, *, per_path: bool = False) -> Any:
@@ -234,7 +236,7 @@ def check_first_errors(first_errors: Any, lengths: np.ndarray) -> np.ndarray:
     ValueError
         For another length, no integers, or an index that its path does not have.
     """
-    values = np.asarray(first_errors)
+    values = from_objects(np.asarray(first_errors))
     if values.shape != lengths.shape:
         raise ValueError(
             f"first_errors has shape {values.shape}, expected one number for each of the {len(lengths)} paths"
@@ -244,8 +246,10 @@ def check_first_errors(first_errors: Any, lengths: np.ndarray) -> np.ndarray:
     if values.dtype.kind not in "iu" and not (
         values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.round(values)).all()
     ):
+        found = values.tolist()
+        i = next((i for i, v in enumerate(found) if not isinstance(v, Real) or v is True or v % 1), 0)
         raise ValueError(
-            f"first_errors holds {values.flat[0]!r}, expected 0-based indices, and -1 where a path "
+            f"first_errors[{i}] is {found[i]!r}, expected 0-based indices, and -1 where a path "
             "has no error; leave out paths that were not judged to their end (None)"
         )
     values = values.astype(np.int64)

@@ -108,11 +108,11 @@ def _check_replaceable(path: Path, kind: str) -> None:
         return
     try:
         config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        written = {CONFIG, *config["files"]} if config["class"] == kind else set()
+        found, written = config["class"], {CONFIG, *config["files"]}
     except (OSError, ValueError, KeyError, TypeError):
-        written = set()
-    if not written:
-        raise FileExistsError(f"{path} exists and is no saved model: choose another folder")
+        raise FileExistsError(f"{path} exists and is no saved model: choose another folder") from None
+    if found != kind:
+        raise FileExistsError(f"{path} holds a saved {found}, and this is a {kind}: choose another folder")
     foreign = sorted(set(_files(path)) - written)
     if foreign:
         raise FileExistsError(

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from prmkit.data import Solution, Step, flatten, problem_groups
+from prmkit.data import Solution, Step, StepDataset, flatten, problem_groups
 from prmkit.data._solution import as_steps, iter_solutions
 
 
@@ -170,3 +170,8 @@ def test_groups_are_equal_where_problems_are():
 def test_a_plain_string_is_a_group_of_its_own():
     assert problem_groups(["a", "b", "a"]).tolist() == [0, 1, 0]
     assert problem_groups(["a", Step(Solution("a", ["a"]), 0)]).tolist() == [0, 1]
+
+
+def test_a_data_set_is_no_list_of_solutions(solution):
+    with pytest.raises(TypeError, match=r"solutions is a StepDataset, .*: pass dataset\.solutions"):
+        flatten(StepDataset(flatten([solution]), [1, -1]))

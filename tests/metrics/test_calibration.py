@@ -88,3 +88,19 @@ def test_unknown_bins_are_refused():
         expected_calibration_error([0, 1], [0.1, 0.2], strategy="width")
     with pytest.raises(ValueError, match="n_bins"):
         expected_calibration_error([0, 1], [0.1, 0.2], n_bins=0)
+
+
+def test_events_may_be_objects():
+    for events in ([True, False], [1, 0], [np.True_, np.False_], [1.0, 0.0]):
+        assert expected_calibration_error(np.array(events, dtype=object), [0.75, 0.5]) == 0.375
+    with pytest.raises(ValueError, match="y_true holds None, expected a binary event"):
+        expected_calibration_error(np.array([True, None], dtype=object), [0.75, 0.5])
+    with pytest.raises(ValueError, match="y_true holds 2, expected") as error:
+        expected_calibration_error(np.array([2, 2], dtype=object), [0.75, 0.5])
+    assert "(0/1)" in str(error.value)
+
+
+@pytest.mark.parametrize("n_bins", [None, float("inf"), float("nan"), 2.5, 0, -1, True, "10"])
+def test_what_is_no_number_of_bins_is_one_clear_error(n_bins):
+    with pytest.raises(ValueError, match=r"n_bins is .*, expected an integer of at least 1"):
+        expected_calibration_error([0, 1], [0.1, 0.2], n_bins=n_bins)

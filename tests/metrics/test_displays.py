@@ -67,7 +67,7 @@ def test_path_display_shows_risks_and_first_errors(tmp_path):
     proba = [[0.1, 0.9], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]]
     first = ScoredSolution(Solution("What is $x^?", steps), proba, [-1, 1])
     second = ScoredSolution(Solution("", ["done"]), [[0.1, 0.9]], [-1, 1])
-    display = PathDisplay.from_scored([first, second]).plot()
+    display = PathDisplay.from_scored([first, second])
     assert display.axes_.shape == (2, 3)
     risk_axis, first_axis, entropy_axis = display.axes_[0]
     np.testing.assert_allclose([bar.get_width() for bar in risk_axis.patches], first.risks)
@@ -79,6 +79,15 @@ def test_path_display_shows_risks_and_first_errors(tmp_path):
     assert (tmp_path / "path.png").stat().st_size > 10_000
 
 
+def test_path_display_draws_into_given_axes():
+    scored = ScoredSolution(Solution("p", ["a", "b"]), [[0.1, 0.9], [0.6, 0.4]], [-1, 1])
+    figure, axes = plt.subplots(2, 3)
+    display = PathDisplay.from_scored(scored, axes=axes[0])
+    assert display.figure_ is figure
+    assert display.plot(axes[1]).axes_[0, 0] is axes[1, 0]
+    assert len(axes[0, 0].patches) == len(axes[1, 0].patches) == 2
+
+
 def test_path_display_refuses_what_was_not_scored():
     with pytest.raises(TypeError, match="score it first"):
         PathDisplay.from_scored([Solution("p", ["s"])])
@@ -88,4 +97,4 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     scored = ScoredSolution(Solution("p", ["s"]), [[0.1, 0.9]], [-1, 1])
     with pytest.raises(ImportError, match=r"prmkit\[plot\]"):
-        PathDisplay.from_scored(scored).plot()
+        PathDisplay.from_scored(scored)

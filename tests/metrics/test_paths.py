@@ -3,11 +3,20 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prmkit.metrics import aggregate, entropy, first_error_distribution, margin, p_no_error
+from prmkit.metrics import (
+    aggregate,
+    credible_set,
+    entropy,
+    first_error_distribution,
+    margin,
+    p_no_error,
+    survival,
+)
 from prmkit.metrics._paths import flat_cumsum, flat_first_error_distribution
 
 BY_LOOP = {
@@ -157,3 +166,55 @@ def test_entropy_and_margin_point_in_opposite_directions():
     assert (np.diff(entropy(proba)) < 0).all()
     assert (np.diff(margin(proba[:, 0])) > 0).all()
     assert entropy(proba)[0] == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("length", [2, 3, 7, 30])
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.7])
+@pytest.mark.parametrize("how", ["mean", "geometric_mean"])
+def test_means_of_like_steps_are_those_steps(how, value, length):
+    assert aggregate([[value] * length, [0.2]], how)[0] == value
+
+
+def same(found, expected):
+    np.testing.assert_array_equal(np.asarray(found, dtype=float), np.asarray(expected, dtype=float))
+
+
+@pytest.mark.parametrize("view", [p_no_error, first_error_distribution, lambda x: survival(x).survival])
+def test_a_path_may_be_a_series_or_a_generator(view):
+    risks = [0.1, 0.5, 0.2]
+    expected = view(np.array(risks))
+    for path in (pd.Series(risks, index=[5, 6, 7]), (risk for risk in risks), tuple(risks)):
+        same(view(path), expected)
+
+
+@pytest.mark.parametrize(
+    "view", [p_no_error, first_error_distribution, lambda x: [v.survival for v in survival(x)]]
+)
+def test_paths_may_be_a_series_or_a_generator(view):
+    risks = [[0.1, 0.5], [0.2, 0.3]]
+    expected = view(risks)
+    for several in (pd.Series(risks, index=[5, 6]), (path for path in risks)):
+        same(view(several), expected)
+    series = pd.Series([0.2, 0.3], index=[1, 2])
+    same(view([pd.Series([0.1, 0.5], index=[3, 4]), series]), expected)
+
+
+def test_credible_sets_of_series_and_generators():
+    distribution = [0.1, 0.45, 0.09, 0.36]
+    for one in (pd.Series(distribution, index=[4, 5, 6, 7]), (p for p in distribution)):
+        assert credible_set(one, 0.8) == {-1, 1}
+    assert credible_set((part for part in [distribution]), 0.8) == [{-1, 1}]
+    assert credible_set(pd.Series([distribution], index=[3]), 0.8) == [{-1, 1}]
+
+
+@pytest.mark.parametrize("wrong", ["0.5", {"risk": [0.1]}, pd.DataFrame({"risk": [0.1]})])
+@pytest.mark.parametrize(
+    "view", [p_no_error, first_error_distribution, survival, credible_set, lambda x: aggregate(x, "min")]
+)
+def test_what_is_no_path_is_named(view, wrong):
+    name = type(wrong).__name__
+    with pytest.raises(TypeError, match=f"X is a {name}, expected a 1-D array"):
+        view(wrong)
+    if name != "str":  # a list of strings is a path of wrong numbers
+        with pytest.raises(TypeError, match=f"path 1 is a {name}, expected a 1-D array"):
+            view([[0.1, 0.9], wrong])

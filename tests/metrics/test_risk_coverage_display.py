@@ -77,3 +77,20 @@ def test_mistakes_are_named():
         RiskCoverageDisplay.from_predictions([0, 1], [1, 2], groups=[0])
     with pytest.raises(ValueError, match="NaN"):
         RiskCoverageDisplay.from_predictions([0, 1], [1, float("nan")])
+
+
+def test_no_area_is_written_where_none_is_defined():
+    for loss in ([0, 0, 0], [1, 1, 1], [0.3, 0.1 + 0.2, 0.3]):
+        ax = RiskCoverageDisplay.from_predictions(loss, [1, 2, 3]).ax_
+        texts = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert texts == [f"{name} (AURC undefined)" for name in ("uncertainty", "random", "oracle")]
+
+
+@pytest.mark.parametrize("loss", [[1, 1, 1, 0, 1, 1], [0, 0, 0, 1, 0, 0]])
+def test_the_legend_lies_above_all_lines(loss):
+    for ax in (None, plt.subplots(figsize=(4, 3))[1]):
+        display = RiskCoverageDisplay.from_predictions(loss, {"a": range(6), "b": [3, 1, 2, 6, 5, 4]}, ax=ax)
+        display.figure_.canvas.draw()
+        lowest = display.ax_.get_legend().get_window_extent().y0
+        mean = display.ax_.transData.transform((1.0, np.mean(loss)))[1]
+        assert mean < lowest

@@ -166,6 +166,16 @@ def test_equal_losses_say_nothing(loss):
     assert risk_at_coverage(loss, np.arange(len(loss)), 0.5) == loss[0]
 
 
+def test_losses_that_differ_by_rounding_are_equal():
+    loss = [0.3, 0.1 + 0.2, 0.3]
+    assert loss[0] != loss[1]
+    for area in AREAS.values():
+        assert area(loss, [1, 2, 3]) is None
+    report = selective_report(loss, {"model": [1, 2, 3]})
+    assert report.metrics["model"]["aurc"].value is None
+    assert aurc([0.3, 0.3 + 1e-9], [1, 2]) is not None
+
+
 def test_rejecting_less_than_one_decision_says_nothing():
     assert prr([0, 0, 1], [1, 2, 3], max_rejection=0.3) is None  # int(0.9) = 0 values of k
     assert prr([0, 0, 1], [1, 2, 3], max_rejection=0.4) is None  # k = n alone: every order keeps all
@@ -273,6 +283,35 @@ def test_report_intervals_resample_problems(many, report):
     )
     assert difference.low > 0  # the model knows something, and pairs show it
     assert list(report.differences) == ["noise", "constant"]
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("ties", [3, 1000])
+def test_every_replicate_of_the_report_is_the_function_of_repeated_rows(binary, ties):
+    """With problems of several rows, ties across problems, and coverages that cut ties."""
+    rng = np.random.default_rng(0)
+    n, groups = 90, rng.integers(0, 25, 90)
+    loss = (rng.random(n) < 0.3).astype(float) if binary else rng.integers(0, 5, n) / 4
+    uncertainty = rng.integers(0, ties, n)
+    report = selective_report(
+        loss, {"u": uncertainty}, groups, coverages=(0.33, 0.7), n_resamples=3, confidence_level=0.999998
+    )
+    numbers = np.unique(groups, return_inverse=True)[1]
+    drawn = np.random.default_rng(0)
+    rows = []
+    for _ in range(3):
+        problems = drawn.integers(numbers.max() + 1, size=numbers.max() + 1)
+        rows.append(np.concatenate([np.flatnonzero(numbers == p) for p in problems]))
+    metrics = {**AREAS, "risk@0.33": lambda a, b: risk_at_coverage(a, b, 0.33)}
+    for found, name in (("aurc", "aurc"), ("augrc", "augrc"), ("prr@1", "prr"), ("prr@0.5", "prr at 50 %")):
+        values = [metrics[name](loss[r], uncertainty[r]) for r in rows]
+        interval = report.metrics["u"][found]
+        assert (interval.low, interval.high) == pytest.approx((min(values), max(values)), abs=1e-5)
+        for value, r in zip(values, rows, strict=True):
+            assert value == pytest.approx(by_loop(name, loss[r], uncertainty[r]), abs=1e-9)
+    risks = [risk_at_coverage(loss[r], uncertainty[r], 0.33) for r in rows]
+    interval = report.metrics["u"]["risk@0.33"]
+    assert (interval.low, interval.high) == pytest.approx((min(risks), max(risks)), abs=1e-5)
 
 
 def test_report_prints_target_and_directions(report):

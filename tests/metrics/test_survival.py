@@ -156,3 +156,25 @@ def test_first_errors_must_fit_their_paths(score):
         score([], [])
     with pytest.raises(ValueError, match="without NaN"):
         score([[float("nan")]], [0])
+
+
+def test_first_errors_may_be_objects():
+    risks_of_two = [0.1, 0.5], [0.2]
+    expected = first_error_log_loss(risks_of_two, [1, -1])
+    for values in ([1, -1], [1.0, -1], [np.int32(1), np.float64(-1)]):
+        assert first_error_log_loss(risks_of_two, np.array(values, dtype=object)) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (np.array([1, None], dtype=object), "None"),
+        (np.array([1, "0"], dtype=object), "'0'"),
+        (np.array([1, 0.5], dtype=object), "0.5"),
+        ([0.0, float("nan")], "nan"),
+        ([0.0, float("inf")], "inf"),
+    ],
+)
+def test_the_first_error_that_is_none_is_named(values, found):
+    with pytest.raises(ValueError, match=rf"first_errors\[1\] is {found}, expected 0-based .* \(None\)"):
+        first_error_log_loss([[0.1, 0.5], [0.2]], values)

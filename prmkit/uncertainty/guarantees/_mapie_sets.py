@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ class MapieSets:
     score : {"aps", "raps"}
     alpha : float
     seed : int
-        RAPS sets a random fifth of the steps aside to choose its penalty.
+        RAPS sets a random tenth of the steps aside to choose its penalty.
 
     Attributes
     ----------
@@ -39,7 +41,7 @@ class MapieSets:
     def __init__(self, proba: np.ndarray, columns: np.ndarray, score: str, alpha: float, seed: int) -> None:
         self.proba, self.columns, self.seed = proba, columns, seed
         self.threshold = np.inf
-        if len(proba) < mapie_units_needed(score, alpha):
+        if len(proba) < mapie_units_needed(score, alpha, proba.shape[1]):
             return
         classifier, scores = _import_mapie()
         conformity = scores[score]()
@@ -59,18 +61,27 @@ class MapieSets:
         proba: np.ndarray,
         columns: np.ndarray,
         units: np.ndarray,
+        classes: np.ndarray,
         score: str,
         alpha: float,
         random_state: Any,
     ) -> MapieSets:
-        """Draw one step of each unit and calibrate on them; warn where they are too few."""
+        """Draw one step of each unit and calibrate on them; warn where they are too few.
+
+        Raises
+        ------
+        ValueError
+            If there are enough, and MAPIE cannot do with the classes among them.
+        """
         _import_mapie()  # without MAPIE the error comes first
         rng = random_generator(random_state)
         order = rng.permutation(len(units))
         rows = order[np.unique(units[order], return_index=True)[1]]
+        needed = mapie_units_needed(score, alpha, len(classes))
+        if len(rows) >= needed:
+            _check_drawn_classes(np.bincount(columns[rows], minlength=len(classes)), classes, score)
         sets = cls(proba[rows], columns[rows], score, alpha, int(rng.randint(2**31 - 1)))
         if np.isinf(sets.threshold):
-            needed = mapie_units_needed(score, alpha)
             warn_unattainable(len(rows), "units", alpha, None, "every set will be full", needed)
         return sets
 
@@ -94,10 +105,28 @@ class MapieSets:
         return cls(arrays["mapie_proba"], arrays["mapie_columns"], score, alpha, int(arrays["mapie_seed"][0]))
 
 
-def mapie_units_needed(score: str, alpha: float) -> int:
+def mapie_units_needed(score: str, alpha: float, n_classes: int) -> int:
     """Return the number of units below which MAPIE refuses to take a quantile."""
-    smallest_part = int(max(1 / alpha, 1 / (1 - alpha)) + 1e-9) + 1
-    return smallest_part if score == "aps" else 5 * smallest_part  # a fifth chooses the penalty
+    alpha = float(1 - Decimal(str(1 - alpha)))  # MAPIE gets 1 - alpha and turns it back in this way
+    smallest_part = math.ceil(max(1 / alpha, 1 / (1 - alpha)))
+    if score == "aps":
+        return smallest_part
+    # A tenth, rounded up, chooses the penalty: it is enough by itself, and holds every class.
+    return 10 * (max(smallest_part, n_classes) - 1) + 1
+
+
+def _check_drawn_classes(counts: np.ndarray, classes: np.ndarray, score: str) -> None:
+    """Refuse what MAPIE takes for a binary target, or cannot part into a tenth and the rest."""
+    missing = counts == 0 if (counts > 0).sum() < 3 else np.zeros(len(counts), dtype=bool)
+    if score == "raps":
+        missing |= counts == 1
+    if missing.any():
+        c = int(missing.argmax())
+        raise ValueError(
+            f"score is {score!r}, and of the {counts.sum()} steps drawn, one per unit, {counts[c]} have class "
+            f"{classes.tolist()[c]!r}, which is too few for MAPIE: calibrate on more problems that have steps of it, "
+            'or use score="lac"'
+        )
 
 
 def _import_mapie() -> tuple[Any, dict[str, Any]]:

@@ -37,7 +37,7 @@ class StepPredictionSets(Guarantee):
         One threshold per class, from the problems that have steps of it. A class with too few is in every set.
     score : {"lac", "aps", "raps"}, default="lac"
         ``"lac"``: ``1 - P(class)``. ``"aps"`` and ``"raps"`` add up probabilities from the largest down, and are
-        calibrated by MAPIE (the extra ``mapie``) on one random step per problem.
+        calibrated by MAPIE (the extra ``mapie``) on one random step per problem; they need 3 classes.
     joint : bool, default=False
     classes : array-like of shape (n_classes,) or None, default=None
         Without a classifier: the labels of the columns. None: the sorted labels of y.
@@ -49,7 +49,10 @@ class StepPredictionSets(Guarantee):
     classes_ : ndarray of shape (n_classes,)
         Columns of what ``predict`` returns.
     thresholds_ : ndarray of shape (n_classes,)
-        A class is in the set where its score is at most this. inf: always.
+        inf: a class is in every set. ``"lac"``: it is in the set where ``1 - P(class)`` is at most this. ``"aps"`` and
+        ``"raps"``: one number for all classes, MAPIE's quantile of summed probabilities; classes enter from the
+        likeliest down until their sum (with the penalty of ``"raps"``) reaches it. The one that reaches it is
+        included always, not at random, so these sets are conservative: they hold the class more often than asked.
     n_calibration_ : int
         Number of calibration units.
     n_calibration_per_class_ : ndarray of int of shape (n_classes,)
@@ -58,6 +61,8 @@ class StepPredictionSets(Guarantee):
         False: too few units for this ``alpha``, and sets are full (of a class: it is in every set).
     unit_ : {"problem", "step"}
         What was counted: the problem where it is known, else the step.
+    settings_ : dict
+        The level that was calibrated for, whatever the parameters say by now.
     calibration_problems_ : ndarray of uint64
         Keys of the problems of the calibration; predictions refuse them.
 
@@ -128,7 +133,8 @@ class StepPredictionSets(Guarantee):
         ------
         TypeError, ValueError
             For another kind of X, rows that are no probabilities, labels that are no classes, problems that the
-            classifier was trained on, or ``class_conditional`` or ``joint`` with another score than "lac".
+            classifier was trained on, ``class_conditional`` or ``joint`` with another score than "lac", or another
+            score with fewer than 3 classes, or with a class that the drawn steps lack.
         ImportError
             If ``score`` needs MAPIE and it is not installed.
         """
@@ -139,6 +145,11 @@ class StepPredictionSets(Guarantee):
         proba, units, keys = self._read(X, groups)
         labels = check_labels(y, len(proba), label_order=())
         self.classes_ = self._find_classes(labels, proba.shape[1])
+        if self.score != "lac" and len(self.classes_) < 3:
+            raise ValueError(
+                f"score is {self.score!r}, which needs 3 classes, and there are {len(self.classes_)}: "
+                'use score="lac"'
+            )
         proba = check_class_probabilities(proba, (len(labels), len(self.classes_)))
         columns = class_codes(labels, self.classes_)
         self._remember(keys)
@@ -152,7 +163,7 @@ class StepPredictionSets(Guarantee):
             self._fit_lac(1 - proba[np.arange(len(columns)), columns], columns, units)
         else:
             self.mapie_ = MapieSets.calibrate(
-                proba, columns, units, self.score, self.alpha, self.random_state
+                proba, columns, units, self.classes_, self.score, self.alpha, self.random_state
             )
             self.thresholds_ = np.full(n_classes, self.mapie_.threshold)
             self.attainable_ = bool(np.isfinite(self.mapie_.threshold))
@@ -219,7 +230,7 @@ class StepPredictionSets(Guarantee):
                 np.minimum.at(lowest, numbers, values)
                 values = lowest
             cut = largest_cut(values, of, self.alpha)  # missed where the score exceeds minus the cut
-            thresholds.append(-cut.value)
+            thresholds.append(self._margin - cut.value)
             self.attainable_ &= cut.attainable
             if not cut.attainable:
                 counted, instead = f"{self.unit_}s", "every set will be full"

@@ -14,9 +14,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data._problem_keys import problem_keys
 from prmkit.data._solution import Solution, as_solutions
+from prmkit.metrics._scored_solution import ScoredSolution
 from prmkit.models._saved_folder import read_config, writing_folder
 from prmkit.models._saved_parts import plain, read_part, write_part
-from prmkit.uncertainty._paths_input import refuse_shared_problems
+from prmkit.uncertainty._paths_input import refuse_shared_problems, units_and_keys
 from prmkit.utils._sklearn import ReadsSteps
 
 _ROUNDING = 1e-12
@@ -49,7 +50,7 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
 
         Parameters
         ----------
-        solutions : list of Solution
+        solutions : list of Solution or ScoredSolution
             With ``featurizer="precomputed"``: list of arrays of shape (n_steps, n_features).
         groups : array-like of shape (n_paths,), optional
             The problem of each path. None: solutions say it themselves, an array is a problem of its own.
@@ -61,7 +62,7 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
         Raises
         ------
         ValueError
-            If there are no paths, a path has no steps, or a problem was seen in ``fit``.
+            If there are no paths, a path has no steps, groups part a problem, or a problem was seen in ``fit``.
         """
         check_is_fitted(self)
         paths = self._read_paths(solutions)
@@ -78,13 +79,15 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
         self.calibration_problems_ = keys
         return self
 
-    def score(self, solutions) -> np.ndarray:
+    def score(self, solutions, groups=None) -> np.ndarray:
         """Score paths.
 
         Parameters
         ----------
-        solutions : list of Solution
+        solutions : list of Solution or ScoredSolution
             With ``featurizer="precomputed"``: list of arrays of shape (n_steps, n_features).
+        groups : array-like of shape (n_paths,), optional
+            The problem of each path. Given: those of ``fit`` and ``calibrate`` are refused, as ``p_value`` does.
 
         Returns
         -------
@@ -94,13 +97,15 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
         Raises
         ------
         ValueError
-            If a path has no steps, or a feature is NaN.
+            If a path has no steps, a feature is NaN, or groups name a problem that was seen.
         """
         check_is_fitted(self)
         paths = self._read_paths(solutions)
+        if groups is not None:
+            self._refuse_known(paths, groups)
         return self._score_paths(paths) if paths else np.empty(0)
 
-    def p_value(self, solutions) -> np.ndarray:
+    def p_value(self, solutions, groups=None) -> np.ndarray:
         """Say how rare such a score is among calibration paths.
 
         ``p = (1 + share) / (n + 1)`` with n calibration problems, where ``share`` sums over them the share of their
@@ -109,6 +114,8 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
         Parameters
         ----------
         solutions : as in ``score``
+        groups : array-like of shape (n_paths,), optional
+            The problem of each path, by which it is known again beside its text.
 
         Returns
         -------
@@ -137,14 +144,12 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
         paths = self._read_paths(solutions)
         if not paths:
             return np.empty(0)
-        keys = self._units(paths, None)[1]
-        refuse_shared_problems(keys, self.training_problems_, "the detector was fitted on")
-        refuse_shared_problems(keys, self.calibration_problems_, "the detector was calibrated on")
+        self._refuse_known(paths, groups)
         first = np.searchsorted(self.calibration_scores_, _coarse(self._score_paths(paths)), side="left")
         # Sums of shares such as 1/3 may miss the whole number by rounding, and p would exceed 1.
         return np.minimum((1.0 + self.calibration_mass_[first]) / (self.n_calibration_ + 1), 1.0)
 
-    def flag(self, solutions, alpha: float = 0.05) -> np.ndarray:
+    def flag(self, solutions, alpha: float = 0.05, groups=None) -> np.ndarray:
         """Flag paths whose p-value is at most ``alpha``.
 
         Parameters
@@ -152,6 +157,7 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
         solutions : as in ``score``
         alpha : float, default=0.05
             Bound on the share of false alarms among paths like those of calibration.
+        groups : as in ``p_value``
 
         Returns
         -------
@@ -165,7 +171,7 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
         """
         if not 0 < alpha < 1:
             raise ValueError(f"alpha is {alpha!r}, expected a number between 0 and 1, such as 0.05")
-        flagged = self.p_value(solutions) <= alpha + _ROUNDING
+        flagged = self.p_value(solutions, groups) <= alpha + _ROUNDING
         if alpha + _ROUNDING < 1 / (self.n_calibration_ + 1):
             warnings.warn(
                 f"alpha={alpha:g} is not attainable with {self.n_calibration_} calibration problems, nothing is "
@@ -230,7 +236,7 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
             self.__dict__.pop(name, None)
 
     def _read_paths(self, X: Any) -> list:
-        solutions = as_solutions(X)
+        solutions = unscored(X)
         for i, solution in enumerate(solutions):
             if not isinstance(solution, Solution):
                 raise TypeError(
@@ -240,20 +246,23 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
                 raise ValueError(f"solutions[{i}] has no steps: there is nothing to score; leave it out")
         return solutions
 
+    def _refuse_known(self, paths: list, groups: Any) -> None:
+        keys = self._units(paths, groups)[1]
+        refuse_shared_problems(keys, self.training_problems_, "the detector was fitted on")
+        known = getattr(self, "calibration_problems_", None)
+        refuse_shared_problems(keys, known, "the detector was calibrated on")
+
     def _units(self, paths: list, groups: Any) -> tuple[np.ndarray, np.ndarray]:
         """Number the problem of each path from 0, and return the keys of the problems that are known."""
-        known = isinstance(paths[0], Solution)
-        names = problem_keys(paths) if known else np.arange(len(paths))
-        keys = np.unique(names) if known else np.empty(0, dtype=np.uint64)
-        if groups is not None:
-            names = np.asarray(groups)
-            if names.shape != (len(paths),):
-                raise ValueError(
-                    f"groups has shape {names.shape}, expected one problem for each of the {len(paths)} paths"
-                )
-        return np.unique(names, return_inverse=True)[1], keys
+        by_problem = problem_keys(paths) if paths and isinstance(paths[0], Solution) else None
+        return units_and_keys(len(paths), by_problem, groups, "path")
 
 
-def _coarse(scores: np.ndarray) -> np.ndarray:
-    """Drop the last digits: equal paths tie, whatever else was in the batch that a matrix product saw."""
-    return scores.astype(np.float32)
+def unscored(X: Any) -> list:
+    """Return a list of solutions, scored ones without their scores."""
+    return [one.solution if isinstance(one, ScoredSolution) else one for one in as_solutions(X)]
+
+
+def _coarse(values: np.ndarray) -> np.ndarray:
+    """Round to what float32 holds: numbers that tie on paper tie whatever batch they were computed in."""
+    return np.asarray(values).astype(np.float32).astype(np.float64)

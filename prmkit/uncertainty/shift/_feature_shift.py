@@ -15,7 +15,7 @@ from prmkit.data._problem_keys import distinct_problem_keys
 from prmkit.data._solution import as_steps, flatten, refuse_steps
 from prmkit.features import PRMFeaturizer
 from prmkit.metrics._paths import _reduce
-from prmkit.uncertainty.shift._base import ShiftDetector
+from prmkit.uncertainty.shift._base import ShiftDetector, unscored
 from prmkit.utils._sklearn import HasMethods, StrOptions, fit_context
 
 
@@ -106,12 +106,13 @@ class FeatureShift(ShiftDetector):
     def _read_paths(self, X: Any) -> list:
         if not self._precomputed:
             return super()._read_paths(X)
-        refuse_steps(next(iter(X), None))
         if isinstance(X, np.ndarray) and X.dtype != object and X.ndim != 3:
             raise ValueError(
                 f"X has shape {X.shape}, expected a list of arrays (n_steps, n_features), one per path"
             )
-        paths = [np.asarray(path) for path in X]
+        rows = unscored(X)
+        refuse_steps(next(iter(rows), None))
+        paths = [np.asarray(path) for path in rows]
         for i, path in enumerate(paths):
             if path.ndim != 2 or not len(path):
                 raise ValueError(

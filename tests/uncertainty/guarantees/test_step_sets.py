@@ -4,8 +4,9 @@ import builtins
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
 
-from prmkit.data import make_arithmetic_solutions
+from prmkit.data import Solution, flatten, make_arithmetic_solutions
 from prmkit.uncertainty import StepPredictionSets
 
 
@@ -65,10 +66,67 @@ def test_aps_and_raps_by_mapie(rows, score):
     assert 1 <= report["mean_size"] < 3
     again = StepPredictionSets(alpha=0.1, score=score, random_state=0).fit(proba, labels, groups)
     assert (again.predict(new) == sets.predict(new)).all()
-    with pytest.warns(UserWarning, match="is not attainable with 10 units, at least"):
-        few = StepPredictionSets(alpha=0.1, score=score).fit(proba[:100], labels[:100], np.arange(100) // 10)
+    with pytest.warns(UserWarning, match="is not attainable with 9 units, at least"):
+        few = StepPredictionSets(alpha=0.1, score=score).fit(proba[:90], labels[:90], np.arange(90) // 10)
     assert not few.attainable_
     assert few.predict(new).all()
+
+
+@pytest.mark.parametrize(
+    ("score", "alpha", "needed"),
+    [("aps", 0.1, 10), ("raps", 0.1, 91), ("raps", 0.2, 41), ("raps", 0.3, 31), ("raps", 0.5, 21)],
+)
+def test_units_that_mapie_needs(rows, score, alpha, needed):
+    pytest.importorskip("mapie")
+    proba, labels = rows
+    sets = StepPredictionSets(alpha=alpha, score=score, random_state=0)
+    assert sets.fit(proba[:needed], labels[:needed]).attainable_
+    with pytest.warns(UserWarning, match=f"at least {needed} are needed: every set will be full"):
+        sets.fit(proba[: needed - 1], labels[: needed - 1])
+    assert not sets.attainable_
+    assert sets.predict(proba).all()
+
+
+@pytest.mark.parametrize("score", ["aps", "raps"])
+def test_classes_that_mapie_cannot_do_without(rows, score):
+    pytest.importorskip("mapie")
+    proba, labels = rows
+    kept = labels != 0
+    with pytest.raises(
+        ValueError, match=f"'{score}', which needs 3 classes, and there are 2: use score=\"lac\""
+    ):
+        StepPredictionSets(score=score).fit(np.c_[proba[kept, 0], 1 - proba[kept, 0]], labels[kept])
+    with pytest.raises(ValueError, match=r"drawn, one per unit, 0 have class 0, .* more problems"):
+        StepPredictionSets(score=score, classes=[-1, 0, 1]).fit(proba[kept], labels[kept])
+
+
+def test_raps_wants_two_steps_of_a_class(rows):
+    pytest.importorskip("mapie")
+    proba, labels = rows
+    kept = np.r_[np.flatnonzero(labels == 0)[:1], np.flatnonzero(labels != 0)]
+    with pytest.raises(ValueError, match="1 have class 0, which is too few"):
+        StepPredictionSets(score="raps").fit(proba[kept], labels[kept])
+    assert StepPredictionSets(score="aps").fit(proba[kept], labels[kept]).attainable_
+
+
+def test_last_digits_of_another_batch_change_nothing():
+    class InAnotherBatch(ClassifierMixin, BaseEstimator):
+        """Says the same of every step, but for the last digits, which depend on how many it is asked about."""
+
+        def fit(self, X, y):
+            self.classes_ = np.array([-1, 1])
+            return self
+
+        def predict_proba(self, X):
+            wrong = np.full(len(X), 0.4 - 1e-9 * (len(X) < 5))
+            return np.column_stack([wrong, 1 - wrong])
+
+    data = make_arithmetic_solutions(40, 1, error_rate=1.0, random_state=3)
+    wrong_or_not = np.where(data.y < 0, -1, 1)
+    sets = StepPredictionSets(InAnotherBatch().fit(None, None), alpha=0.05, class_conditional=True)
+    assert sets.fit(data.X, wrong_or_not).attainable_
+    new = flatten([Solution("A new problem?", ["1 + 1 = 3."])])
+    assert sets.predict(new).tolist() == sets.predict(new * 10)[:1].tolist() == [[True, True]]
 
 
 def test_without_mapie_the_extra_is_named(rows, monkeypatch):

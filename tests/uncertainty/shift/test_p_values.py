@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 
 from prmkit import PRMFeaturizer, Solution, flatten
 from prmkit.features import StepStatistics
+from prmkit.metrics import ScoredSolution
 from prmkit.uncertainty import LengthShift, MahalanobisShift, NeighborShift
 
 DETECTORS = [
@@ -60,6 +61,55 @@ def test_problems_are_the_units_of_solutions(arithmetic):
             for problem in problems
         ]
         assert p == pytest.approx((1 + sum(shares)) / (len(problems) + 1))
+
+
+def test_groups_must_not_part_a_problem(arithmetic):
+    train, calibration, _ = arithmetic
+    detector = LengthShift().fit(train.X, train.y)
+    with pytest.raises(ValueError, match="puts the paths of one problem into several groups"):
+        detector.calibrate(calibration, groups=np.arange(len(calibration)))
+
+
+def test_a_group_on_two_sides_is_refused(tmp_path):
+    """Rows of numbers have no text: what the user calls a problem is all that it can be known by."""
+    detector = on_a_line()
+    assert len(detector.score(paths([1, 2]), groups=["a", "b"])) == 2  # before calibrate nothing can leak
+    detector.calibrate(paths([1, 2, 3]), groups=["a", "b", "b"])
+    detector.save(tmp_path / "detector")
+    for fitted in (detector, MahalanobisShift.load(tmp_path / "detector")):
+        for call in (fitted.score, fitted.p_value, fitted.flag):
+            with pytest.raises(ValueError, match=r"1 of 2 problems .* calibrated on"):
+                call(paths([1, 2]), groups=["b", "c"])
+        assert len(fitted.p_value(paths([1, 2]), groups=["c", "d"])) == 2
+        with pytest.raises(ValueError, match="groups has shape"):
+            fitted.p_value(paths([1, 2]), groups=["c"])
+
+
+def test_generators_are_read_whole(arithmetic):
+    train, calibration, more = arithmetic
+    detector = on_a_line([1, 2, 3])
+    np.testing.assert_array_equal(
+        detector.p_value(path for path in paths(range(9))), detector.p_value(paths(range(9)))
+    )
+    detector = LengthShift().fit(train.X).calibrate(solution for solution in calibration)
+    assert len(detector.p_value(solution for solution in more)) == len(more)
+
+
+@each
+def test_scored_solutions_count_as_their_solutions(detector, arithmetic):
+    train, calibration, more = arithmetic
+    scored = [ScoredSolution(one, [[0.2, 0.8]] * one.n_steps, [-1, 1]) for one in more[:6]]
+    detector = clone(detector).fit(train.X, train.y).calibrate([*scored, *calibration])
+    expected = clone(detector).fit(train.X, train.y).calibrate([*more[:6], *calibration])
+    np.testing.assert_array_equal(detector.calibration_scores_, expected.calibration_scores_)
+    mixed = [ScoredSolution(more[6], [[0.2, 0.8]] * more[6].n_steps, [-1, 1]), *more[7:9]]
+    np.testing.assert_array_equal(detector.score(mixed), detector.score(more[6:9]))
+    np.testing.assert_array_equal(detector.p_value(mixed), expected.p_value(more[6:9]))
+
+
+def test_precomputed_refuses_scored_solutions():
+    with pytest.raises(TypeError, match="X holds Solution, but featurizer='precomputed'"):
+        on_a_line([1, 2]).score([ScoredSolution(Solution("p", ["a"]), [[0.2, 0.8]], [-1, 1])])
 
 
 def rejection_rates(draw_problem, n_problems, several, n_splits=2000):
