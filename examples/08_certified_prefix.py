@@ -20,7 +20,7 @@ detector = ErrorDetector(calibrated, recall=0.9).fit(held_out.solutions, held_ou
 # With probability 0.9 the set holds the index of the first error, or -1 where there is none.
 first_error = FirstErrorSet(calibrated, alpha=0.1).fit(held_out.solutions, held_out.first_errors)
 
-shown = test.solutions[:3]
+shown = test.solutions[:4]
 for solution, error, length, flagged, places in zip(
     shown,
     test.first_errors,
@@ -33,7 +33,11 @@ for solution, error, length, flagged, places in zip(
     for t, text in enumerate(solution.steps):
         kept = "certified" if t < length else ""
         print(f"  {kept:9} {'<- wrong' if t == error else '':8} {' '.join(text.split())}")
-    print(f"  flagged: {flagged}; first error among {sorted(places)}")
+    names = [
+        "no error" if place < 0 else f"step {place}" for place in sorted(places, key=lambda p: (p < 0, p))
+    ]
+    print(f"  {'flagged' if flagged else 'not flagged'}; first error: {' or '.join(names)}")
 
-print("\non the test problems:", certifier.evaluate(test.solutions, test.first_errors))
-print("on the test problems:", detector.evaluate(test.solutions, test.first_errors))
+# Few test problems: their rates scatter around what is guaranteed on average.
+print("\nprefixes of the test problems:", certifier.evaluate(test.solutions, test.first_errors))
+print("flags on the test problems:", detector.evaluate(test.solutions, test.first_errors))

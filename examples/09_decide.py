@@ -25,8 +25,13 @@ print(dict(zip(decisions.tolist(), counts.tolist(), strict=True)))
 has_error = np.array(test.first_errors) >= 0
 by = {
     "path risk": np.array([one.risk for one in judged]),
+    "disagreement": np.array([one.epistemic for one in judged]),  # uncertainty, no risk: another question
     "number of steps": np.array([solution.n_steps for solution in test.solutions], dtype=float),
 }
 problems = np.unique([solution.problem for solution in test.solutions], return_inverse=True)[1]
-print(selective_report(has_error.astype(float), by, groups=problems, n_resamples=200))
-RiskCoverageDisplay.from_predictions(has_error.astype(float), by).figure_.savefig("risk_coverage.png")
+target = "an accepted solution has an error"
+print(selective_report(has_error.astype(float), by, groups=problems, n_resamples=200, target=target))
+display = RiskCoverageDisplay.from_predictions(
+    has_error.astype(float), by, loss_name="solutions with an error"
+)
+display.figure_.savefig("risk_coverage.png")

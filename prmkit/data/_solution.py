@@ -170,6 +170,8 @@ def as_steps(X: Any) -> list[Step]:
     ValueError
         For an empty or a two-dimensional X.
     """
+    if hasattr(X, "solutions") and hasattr(X, "X"):
+        raise TypeError(f"X is a whole {type(X).__name__}, expected its steps: pass dataset.X and dataset.y")
     if isinstance(X, (str, Step, Solution)):
         raise TypeError(f"X is one {type(X).__name__}, expected a list of steps. {_WHAT_TO_PASS}")
     if getattr(X, "ndim", 1) != 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ def split_by_problem(
     """
     if not isinstance(dataset, StepDataset):
         raise TypeError(f"dataset is {type(dataset).__name__}, expected StepDataset, as loaders return it")
-    if len(shares) < 2 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
+    numbers = all(isinstance(share, Real) for share in shares)
+    if len(shares) < 2 or not numbers or not min(shares) > 0 or not abs(sum(shares) - 1) <= 1e-9:
         raise ValueError(f"shares are {shares}, expected two or more that add up to 1: 0.6, 0.2, 0.2")
     keys = problem_keys(dataset.solutions)
     distinct, problems = np.unique(keys, return_inverse=True)

@@ -156,5 +156,7 @@ def _groups(X: Any, groups: Any, at_least: int, needed_for: str) -> Any:
 def _holds_numbers(X: Any) -> bool:
     if getattr(X, "ndim", 1) == 2:
         return True
+    if hasattr(X, "solutions"):  # a whole data set, which the reader of steps refuses in its own words
+        return False
     first = next(iter(X), None) if hasattr(X, "__iter__") else None
     return isinstance(first, (Number, list, tuple, np.ndarray))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,8 @@ def decompose_uncertainty(member_proba: Any, worst_column: int | None = None) ->
     """
     proba = _checked(member_proba)
     n_members, n_steps, n_classes = proba.shape
-    if worst_column is not None and not 0 <= worst_column < n_classes:
+    known = isinstance(worst_column, Integral) and not isinstance(worst_column, bool)
+    if worst_column is not None and not (known and 0 <= worst_column < n_classes):
         raise ValueError(f"worst_column is {worst_column}, expected 0 to {n_classes - 1}, or None")
     total, aleatoric = entropy(proba.mean(axis=0)), entropy(proba).mean(axis=0)
     epistemic = total - aleatoric

@@ -37,8 +37,9 @@ def save_classifier(classifier: Any, path: str | Path) -> None:
     check_is_fitted(classifier)
     with writing_folder(path, _KIND) as (folder, config):
         parts = {name: write_part(getattr(classifier, f"{name}_"), folder, name) for name in _PARTS}
-        if classifier.training_problems_ is not None:
-            save_file({"problems": classifier.training_problems_}, folder / _PROBLEMS)
+        known = getattr(classifier, "training_problems_", None)  # a pickle may be older than the attribute
+        if known is not None:
+            save_file({"problems": known}, folder / _PROBLEMS)
         seed = classifier.random_state
         config |= {
             "classes": plain(classifier.classes_),

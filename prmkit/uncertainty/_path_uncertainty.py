@@ -149,7 +149,8 @@ def path_uncertainty(
     ----------
     classifier : fitted classifier over steps
         Where it has ``member_proba`` (:class:`StepEnsemble`, :class:`MCDropout`), its members' mean is the score, and
-        their disagreement is reported; all from one pass.
+        their disagreement is reported; all from one pass. (A calibrated ensemble has no members to ask; an ensemble of
+        calibrated classifiers has: ``StepEnsemble(CalibratedStepClassifier(PRMClassifier()))``.)
     solutions : list of Solution
         Of new problems: on those that the classifier learnt from, all numbers flatter.
     level : float, default=0.9
@@ -182,6 +183,12 @@ def path_uncertainty(
     ([True, True, True], None)
     """
     solutions = as_solutions(solutions)
+    for name, given, method in (
+        ("path_calibrator", path_calibrator, "p_no_error"),
+        ("shift", shift, "p_value"),
+    ):
+        if given is not None and not hasattr(given, method):
+            raise TypeError(f"{name} is {type(given).__name__}, expected an estimator with {method}")
     has_members = hasattr(classifier, "member_proba") and len(solutions) > 0
     member_proba = classifier.member_proba(flatten(solutions)) if has_members else None
     scored = score_solutions(

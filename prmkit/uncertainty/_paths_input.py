@@ -74,7 +74,8 @@ def read_paths(classifier: Any, X: Any, groups: Any = None) -> Paths:
         If X is not what the classifier (or its absence) asks for, a path has no steps, a risk is no
         probability, or groups has another length.
     """
-    X = X if hasattr(X, "__len__") else list(X) if hasattr(X, "__iter__") else X
+    if not hasattr(X, "__len__") and not hasattr(X, "solutions") and hasattr(X, "__iter__"):
+        X = list(X)
     by_problem = None
     if classifier is None:
         _refuse_solutions(X)
@@ -219,6 +220,10 @@ def _as_list(X: Any) -> Sequence[Any]:
 
 def _refuse_solutions(X: Any) -> None:
     first = next(iter(X), None) if hasattr(X, "__iter__") else X
+    if hasattr(X, "solutions"):
+        raise TypeError(
+            "X is a whole data set, and classifier is None: pass a fitted classifier and dataset.solutions"
+        )
     if isinstance(first, (Solution, ScoredSolution)) or isinstance(X, Solution):
         raise TypeError(
             "X holds solutions, and classifier is None: pass a fitted classifier, or arrays of step risks"

@@ -55,7 +55,7 @@ class KeepsFitted:
         return type(self)(**kept)
 
 
-class WrapsClassifier(KeepsFitted, ClassifierMixin):
+class WrapsClassifier(ClassifierMixin):
     """Mixin of classifiers of steps around a ``classifier``: all but ``fit`` and ``predict_proba``.
 
     ``fit`` sets ``classes_``, ``label_order_``, ``training_problems_`` and, where decisions are weighed,

@@ -41,7 +41,7 @@ def test_spelling_of_a_problem_keeps_it_together():
     assert sizes == {1, 3}
 
 
-@pytest.mark.parametrize("shares", [(1.0,), (0.5, 0.6), (1.2, -0.2), ()])
+@pytest.mark.parametrize("shares", [(1.0,), (0.5, 0.6), (1.2, -0.2), (), (float("nan"), 1.0), ("a", "b")])
 def test_shares_that_make_no_sense(shares):
     with pytest.raises(ValueError, match="add up to 1"):
         split_by_problem(DATA, *shares)

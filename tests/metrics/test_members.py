@@ -95,3 +95,9 @@ def test_for_any_probabilities(weights):
 def test_bad_input(member_proba, column, words):
     with pytest.raises(ValueError, match=words):
         decompose_uncertainty(member_proba, column)
+
+
+@pytest.mark.parametrize("column", [True, 0.5, 3, -1, "a"])
+def test_columns_that_are_none(column):
+    with pytest.raises(ValueError, match="worst_column is"):
+        decompose_uncertainty(np.full((2, 4, 3), 1 / 3), column)

@@ -389,6 +389,16 @@ class TestFolder:
             saved[0].save(folder)
         assert {file.name: file.read_text() for file in folder.iterdir()} == content
 
+    def test_a_saved_model_of_another_class_is_named(self, saved, tmp_path):
+        from prmkit.uncertainty import LengthShift
+
+        LengthShift().fit(DATA.X).save(tmp_path / "detector")
+        with pytest.raises(
+            FileExistsError, match="holds a saved LengthShift, and this is a PRMClassifier: choose"
+        ):
+            saved[0].save(tmp_path / "detector")
+        assert LengthShift.load(tmp_path / "detector").usual_steps_
+
     def test_a_file_is_refused(self, saved, tmp_path):
         (tmp_path / "file").write_text("mine")
         with pytest.raises(FileExistsError, match="choose another folder"):
@@ -565,3 +575,10 @@ class TestTrust:
 def test_not_fitted(tmp_path):
     with pytest.raises(NotFittedError):
         PRMClassifier().save(tmp_path / "model")
+
+
+def test_a_classifier_that_knows_nothing_of_its_problems_is_saved(tmp_path):
+    clf = PRMClassifier(StepStatistics()).fit(DATA.X, DATA.y)
+    del clf.training_problems_  # as a pickle from before
+    clf.save(tmp_path / "model")
+    assert PRMClassifier.load(tmp_path / "model").training_problems_ is None

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
 
 from prmkit import PRMClassifier
 from prmkit.data import Solution, flatten, make_arithmetic_solutions
@@ -180,3 +181,16 @@ def test_order_of_paths_changes_nothing(classifier, new):
     for one, other in zip(forward, backward, strict=True):
         assert one.risk == pytest.approx(other.risk, abs=1e-9)
         np.testing.assert_allclose(one.first_error_distribution, other.first_error_distribution, atol=1e-9)
+
+
+def test_what_is_no_calibrator_or_detector_is_named():
+    data = make_arithmetic_solutions(20, 1, random_state=0)
+    classifier = PRMClassifier(StepStatistics()).fit(data.X, data.y)
+    with pytest.raises(
+        TypeError, match="path_calibrator is PRMClassifier, expected an estimator with p_no_error"
+    ):
+        path_uncertainty(classifier, data.solutions[:1], path_calibrator=classifier)
+    with pytest.raises(TypeError, match="shift is int"):
+        path_uncertainty(classifier, data.solutions[:1], shift=5)
+    with pytest.raises(NotFittedError):
+        path_uncertainty(classifier, data.solutions[:1], path_calibrator=PathCalibrator(classifier))

@@ -19,7 +19,7 @@ from prmkit.metrics._calibration import check_class_probabilities
 from prmkit.models._decision import choose_decision_weights
 from prmkit.uncertainty._paths_input import refuse_shared_problems, training_problems
 from prmkit.uncertainty._saving import load_model, save_model, thawed
-from prmkit.uncertainty._wrapping import WrapsClassifier, is_fitted
+from prmkit.uncertainty._wrapping import KeepsFitted, WrapsClassifier, is_fitted
 from prmkit.uncertainty.calibration._methods import (
     METHODS,
     calibrate,
@@ -31,7 +31,7 @@ from prmkit.uncertainty.calibration._rows import problems_of_rows
 from prmkit.utils._sklearn import HasMethods, Interval, StrOptions, fit_context, fit_weighted, safe_indexing
 
 
-class CalibratedStepClassifier(WrapsClassifier, BaseEstimator):
+class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
     """Calibrate the probabilities of a step classifier on solutions of other problems.
 
     Parameters

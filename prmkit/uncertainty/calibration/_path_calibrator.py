@@ -148,6 +148,7 @@ class PathCalibrator(KeepsFitted, BaseEstimator):
 
     def of_paths(self, paths: Paths) -> np.ndarray:
         """As ``p_no_error``, of paths whose steps have been scored already."""
+        check_is_fitted(self)
         refuse_shared_problems(paths.keys, self.training_problems_, "were trained or calibrated on")
         if self.method_ == "temperature":
             numbers = {"temperature": np.array([self.temperature_])}
@@ -163,6 +164,17 @@ class PathCalibrator(KeepsFitted, BaseEstimator):
     def predict(self, X, groups=None) -> np.ndarray:
         """Whether a path has no error, more likely than not: bool of shape (n_paths,)."""
         return self.p_no_error(X, groups) > 0.5
+
+    def score(self, X, first_errors, groups=None) -> float:
+        """Mean log-likelihood of "no error" and "some error", at most 0; higher is better.
+
+        For a search over ``method`` pass folds that keep problems together: a problem of the calibration is refused.
+        """
+        check_is_fitted(self)
+        paths = read_paths(self.classifier, X, groups)
+        no_error = check_first_errors(first_errors, paths.lengths) == -1
+        right = np.clip(self.of_paths(paths), _FLOOR, 1 - _FLOOR)
+        return float(np.mean(np.log(np.where(no_error, right, 1 - right))))
 
     def save(self, path: str | Path) -> None:
         """Write the calibration, and the classifier by its own ``save``, to a folder; no pickle.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from typing import Any
 
@@ -58,4 +59,12 @@ class AveragesMembers(WrapsClassifier):
         """
         proba = self.member_proba(X, groups)  # first: it raises NotFittedError
         order = self.label_order_
-        return decompose_uncertainty(proba, self.classes_.tolist().index(order[0]) if order else None)
+        found = decompose_uncertainty(proba, self.classes_.tolist().index(order[0]) if order else None)
+        if len(proba) > 1 and found.epistemic.max(initial=0.0) < 1e-12:
+            warnings.warn(
+                f"all {len(proba)} members say the same, so nothing can be read from their disagreement: use "
+                "bootstrap=True, a head that learns by chance, or a smaller rate",
+                UserWarning,
+                stacklevel=2,
+            )
+        return found

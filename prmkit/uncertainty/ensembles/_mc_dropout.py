@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
+from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.classifier import PRMClassifier
@@ -15,12 +16,12 @@ from prmkit.data._labels import resolve_label_order
 from prmkit.models._head_input import head_proba
 from prmkit.uncertainty._paths_input import training_problems
 from prmkit.uncertainty._saving import load_model, save_model, thawed
-from prmkit.uncertainty._wrapping import is_fitted
+from prmkit.uncertainty._wrapping import KeepsFitted, is_fitted
 from prmkit.uncertainty.ensembles._averaged import AveragesMembers
 from prmkit.utils._sklearn import HasMethods, Interval, fit_context
 
 
-class MCDropout(AveragesMembers, BaseEstimator):
+class MCDropout(KeepsFitted, AveragesMembers, BaseEstimator):
     """Sample sub-networks of a model that was trained with dropout, and average what they say.
 
     Parameters
@@ -115,6 +116,7 @@ class MCDropout(AveragesMembers, BaseEstimator):
         """
         if is_fitted(self.classifier):
             model = thawed(self.classifier)
+            check_consistent_length(X, y)
             if unknown := sorted(set(np.asarray(y).tolist()) - set(model.classes_.tolist())):
                 raise ValueError(f"y has labels {unknown}, which the classifier was not fitted on")
         else:
@@ -145,6 +147,7 @@ class MCDropout(AveragesMembers, BaseEstimator):
         from prmkit.uncertainty.ensembles._dropout_masks import sub_network
 
         model = self._model
+        self._validate_params()  # it may never have seen fit
         module = _module(model, self.rate)
         shared = isinstance(model, PRMClassifier)
         rows = model._read(X, groups) if shared else X

@@ -17,6 +17,7 @@ from prmkit.data._problem_keys import problem_keys
 from prmkit.data._solution import as_steps
 from prmkit.data._splitters import _holds_numbers
 from prmkit.uncertainty._saving import load_model, save_model
+from prmkit.uncertainty._wrapping import is_fitted
 from prmkit.uncertainty.ensembles._averaged import AveragesMembers
 from prmkit.uncertainty.ensembles._shared_pass import fit_members, share_parts, stacked_proba
 from prmkit.utils._sklearn import (
@@ -133,6 +134,12 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
             raise ValueError(
                 "a frozen classifier stays one: pass the classifier itself, of which each member is a copy"
             )
+        inner = getattr(template, "classifier", None)
+        if inner is not None and is_fitted(inner):
+            raise ValueError(
+                f"the classifier inside {type(template).__name__} is fitted and stays so, but members are fitted anew: "
+                f"pass {type(template).__name__} of an unfitted one"
+            )
         order = getattr(template, "label_order", None)
         if hasattr(X, "__array__") and not hasattr(X, "__iter__"):
             X = np.asarray(X)
@@ -192,6 +199,7 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
         settings |= {
             "default_classifier": self.classifier is None,
             "numeric": hasattr(self, "n_features_in_"),
+            "seeded": getattr(self.classifier, "random_state", None) is not None,
         }
         arrays = {} if self.training_problems_ is None else {"problems": self.training_problems_}
         models = {f"member_{number}": member for number, member in enumerate(self.members_)}
@@ -207,10 +215,15 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
             If there is none, or it is incomplete or damaged.
         """
         settings, arrays, models = load_model("StepEnsemble", path)
-        numeric, default = settings.pop("numeric"), settings.pop("default_classifier")
+        numeric, default, seeded = (
+            settings.pop(name) for name in ("numeric", "default_classifier", "seeded")
+        )
         members = [models[f"member_{number}"] for number in range(len(models))]
         share_parts(members)
-        ensemble = cls(None if default else clone(members[0]), **settings)
+        template = None if default else clone(members[0])
+        if template is not None and not seeded and hasattr(template, "random_state"):
+            template.set_params(random_state=None)  # the member's own was drawn for it
+        ensemble = cls(template, **settings)
         ensemble.members_ = members
         ensemble.classes_, ensemble.label_order_ = members[0].classes_, members[0].label_order_
         ensemble.training_problems_ = arrays.get("problems")

@@ -6,6 +6,7 @@ from scipy.special import expit, logit
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV
 
 from prmkit import PRMClassifier
 from prmkit.data import Solution, make_arithmetic_solutions
@@ -159,3 +160,15 @@ def test_saved_with_its_classifier(tmp_path):
     paths.save(tmp_path / "paths")
     loaded = PathCalibrator.load(tmp_path / "paths")
     np.testing.assert_allclose(loaded.p_no_error(new.solutions), paths.p_no_error(new.solutions), atol=1e-12)
+
+
+def test_score_is_the_mean_log_likelihood_and_can_be_searched_by():
+    rng = np.random.default_rng(0)
+    risks = [rng.uniform(0, 0.6, n) for n in rng.integers(1, 8, 300)]
+    first_errors = np.array([0 if rng.random() < path.mean() else -1 for path in risks])
+    paths = PathCalibrator().fit(risks, first_errors)
+    assert paths.score(risks, first_errors) == pytest.approx(
+        -log_loss(first_errors == -1, paths.p_no_error(risks)), abs=1e-12
+    )
+    search = GridSearchCV(PathCalibrator(), {"method": ["logistic", "temperature"]}).fit(risks, first_errors)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()

@@ -1,5 +1,7 @@
 """MCDropout: members are fixed sub-networks of one model, which comes out of it as it went in."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -268,3 +270,30 @@ class TestNothingToDrop:
     def test_parameters(self, options, models, data):
         with pytest.raises(ValueError, match="parameter of MCDropout must be"):
             MCDropout(models["perceptron"], **options).fit(data.X, data.y)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rate": 1}, {"rate": -0.5}, {"rate": "a"}, {"n_members": 0}, {"random_state": None}]
+)
+def test_parameters_are_checked_without_fit_too(models, data, wrong):
+    with pytest.raises(ValueError, match=f"The '{next(iter(wrong))}' parameter"):
+        MCDropout(models["perceptron"], **wrong).member_proba(data.X[:2])
+
+
+def test_threads_do_not_see_each_other_s_masks(models, data):
+    model = models["perceptron"]
+    plain, dropped = model.predict_proba(data.X), of(models, "perceptron").member_proba(data.X)
+    with ThreadPoolExecutor(4) as pool:
+        asked = [
+            pool.submit(model.predict_proba, data.X)
+            if turn % 2
+            else pool.submit(of(models, "perceptron").member_proba, data.X)
+            for turn in range(24)
+        ]
+    for turn, answer in enumerate(asked):
+        np.testing.assert_array_equal(answer.result(), plain if turn % 2 else dropped)
+
+
+def test_labels_of_another_length_are_refused(models, data):
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        of(models, "perceptron").fit(data.X, data.y[:3])

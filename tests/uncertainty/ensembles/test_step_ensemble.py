@@ -21,7 +21,7 @@ from prmkit.data import make_arithmetic_solutions
 from prmkit.data._problem_keys import distinct_problem_keys
 from prmkit.features import StepStatistics, StepWords
 from prmkit.models import StepBlend, StepMLP, StepTransformer, TokenPRM
-from prmkit.uncertainty import StepEnsemble
+from prmkit.uncertainty import CalibratedStepClassifier, StepEnsemble
 
 SMALL_TRANSFORMER = {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "max_epochs": 2}
 HEADS = {
@@ -421,3 +421,35 @@ class TestSaving:
         copy = pickle.loads(pickle.dumps(fitted))
         assert copy.members_[0].featurizer_ is copy.members_[4].featurizer_
         np.testing.assert_array_equal(copy.member_proba(other.X), fitted.member_proba(other.X))
+
+
+def test_a_fitted_classifier_is_a_pattern_whose_parameters_can_be_set(data):
+    pattern = quick().fit(data.X, data.y)
+    ensemble = clone(StepEnsemble(pattern, 2)).set_params(classifier__random_state=3)
+    assert ensemble.classifier is not pattern
+    assert ensemble.fit(data.X, data.y).classifier.random_state == 3
+    assert pattern.random_state is None
+
+
+def test_members_around_a_fitted_classifier_are_refused(data, other):
+    calibrated = CalibratedStepClassifier(quick().fit(other.X, other.y))
+    with pytest.raises(ValueError, match="pass CalibratedStepClassifier of an unfitted one"):
+        StepEnsemble(calibrated, 2).fit(data.X, data.y)
+    ensemble = StepEnsemble(CalibratedStepClassifier(quick()), 2, random_state=0).fit(data.X, data.y)
+    assert ensemble.member_proba(data.X[:3]).shape == (2, 3, 3)
+
+
+def test_members_that_are_all_the_same_are_named(data, other):
+    ensemble = StepEnsemble(quick(), 3, bootstrap=False, random_state=0).fit(data.X, data.y)
+    with pytest.warns(UserWarning, match="all 3 members say the same"):
+        ensemble.uncertainty(other.X)
+
+
+def test_a_seed_that_was_not_set_is_not_set_after_loading(fitted, tmp_path):
+    fitted.save(tmp_path / "ensemble")
+    assert StepEnsemble.load(tmp_path / "ensemble").classifier.random_state is None
+
+
+def test_a_whole_data_set_is_refused_in_words(data):
+    with pytest.raises(TypeError, match=r"pass dataset\.X and dataset\.y"):
+        StepEnsemble(quick()).fit(data, data.y)

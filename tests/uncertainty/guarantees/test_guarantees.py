@@ -341,3 +341,12 @@ def test_a_damaged_configuration_is_named(draws, tmp_path, broken):
     file.write_text(json.dumps(config))
     with pytest.raises(ValueError, match="is damaged"):
         PrefixCertifier.load(tmp_path / "certifier")
+
+
+@of_paths
+def test_a_whole_data_set_is_refused_in_words(estimator, fitted):
+    classifier, calibration, _ = fitted
+    with pytest.raises(TypeError, match=r"dataset\.solutions"):
+        clone(estimator).set_params(classifier=classifier).fit(calibration, calibration.first_errors)
+    with pytest.raises(TypeError, match=r"dataset\.solutions"):
+        clone(estimator).fit(calibration, calibration.first_errors)
