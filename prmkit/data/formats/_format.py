@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,13 +48,14 @@ class Format:
         ``parse(record, solution_id, counts, **options)`` gives the solutions of a record; it raises
         :class:`~prmkit.data._malformed.MalformedRecordError` for one that breaks the layout, and counts what it leaves
         out or finds doubtful in ``counts``.
+    across : callable, optional
+        ``across(found, counts)`` gets all solutions of one read, as they come, and yields those to keep: for a layout
+        that repeats a solution in several records.
     options : mapping of str to value
         The options of ``parse`` with their defaults.
     write : callable, optional
-        ``write(labelled)`` gives a record of the layout, or raises MalformedRecordError where it cannot hold the
-        solution. None: prmkit does not write this layout.
-    losses : callable, optional
-        ``losses(labelled)`` names what writing would lose of a solution, such as ``"neutral steps become right"``.
+        ``write(labelled)`` gives a record of the layout (or a list of them), or raises MalformedRecordError where it
+        cannot hold the solution. None: prmkit does not write this layout.
     as_one : bool
         Whether a file is one JSON value (an array of records) rather than JSON lines, in writing.
     """
@@ -62,9 +64,11 @@ class Format:
     description: str
     recognises: Callable[[Any], bool]
     parse: Callable[..., Iterable[LabelledSolution]]
+    across: Callable[[Iterator[LabelledSolution], Counter[str]], Iterator[LabelledSolution]] = (
+        lambda found, _: found
+    )
     options: Mapping[str, Any] = field(default_factory=dict)
-    write: Callable[[LabelledSolution], dict[str, Any]] | None = None
-    losses: Callable[[LabelledSolution], Iterable[str]] = lambda _: ()
+    write: Callable[[LabelledSolution], dict[str, Any] | list[dict[str, Any]]] | None = None
     as_one: bool = False
 
 
@@ -162,6 +166,6 @@ def one_based_index(value: Any, name: str) -> int:
     text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
     if text == "N/A":
         return -1
-    if text.isascii() and text.isdigit() and int(text) > 0:
+    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
         return int(text) - 1
     raise MalformedRecordError(f"{name} is no index", f'{name} is {value!r:.60}, expected 1, 2, … or "N/A"')

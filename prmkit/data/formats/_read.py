@@ -12,7 +12,7 @@ import numpy as np
 
 from prmkit.data._dataset import StepDataset
 from prmkit.data._malformed import MalformedRecordError
-from prmkit.data._solution import Step
+from prmkit.data._solution import Step, problem_groups
 from prmkit.data.formats._format import Format, LabelledSolution
 from prmkit.data.formats._sources import Found, iter_records
 
@@ -44,7 +44,8 @@ def read(
     -------
     StepDataset
         ``y`` holds ratings: int8-like -1, 0, +1, or float where the layout gives P(right). ``solutions`` in the order
-        of the source, with ``first_errors``; ``counts`` and ``description`` say what was read and left out.
+        of the source, with ``first_errors``; ``groups`` follow ``meta["problem_id"]`` where every solution has one
+        (its text may vary), else the problem texts; ``counts`` and ``description`` say what was read and left out.
 
     Raises
     ------
@@ -63,6 +64,7 @@ def read(
     ]
     counts["solutions"], counts["labelled steps"] = len(found), len(rows)
     counts["steps without a label"] = sum(one.solution.n_steps for one in found) - len(rows)
+    _refuse_mixed(rows)
     name = source if isinstance(source, str) or hasattr(source, "__fspath__") else type(source).__name__
     lines = [f"{layout.name}: {layout.description}", f"from {name}"]
     description = "\n".join([*lines, *(f"{what}: {n}" for what, n in counts.items())])
@@ -72,11 +74,31 @@ def read(
     return StepDataset(
         [step for step, _ in rows],
         np.array([rating for _, rating in rows]),
+        _groups(rows),
         solutions=[one.solution for one in found],
         description=description,
         first_errors=[one.first_error for one in found],
         counts=dict(counts),
     )
+
+
+def _refuse_mixed(rows: list[tuple[Step, Any]]) -> None:
+    """Raise where probabilities and ratings would share one column: there 0.0 is wrong, and 0 neutral."""
+    first = {isinstance(rating, float): step for step, rating in reversed(rows)}
+    if len(first) > 1:
+        raise ValueError(
+            f"the step labels mix probabilities (first in {first[True].solution.id}) and ratings (first in "
+            f"{first[False].solution.id}), expected one kind. Read them apart, or choose a threshold where the layout "
+            "has one"
+        )
+
+
+def _groups(rows: list[tuple[Step, Any]]) -> np.ndarray:
+    ids = [(step.solution.meta or {}).get("problem_id") for step, _ in rows]
+    if not all(isinstance(one, (str, int, float)) for one in ids):
+        return problem_groups([step for step, _ in rows])
+    position: dict[Any, int] = {}
+    return np.array([position.setdefault(one, len(position)) for one in ids], dtype=np.int64)
 
 
 def iter_labelled(
@@ -99,7 +121,8 @@ def iter_labelled(
         raise ValueError(f"the layout {layout.name} has no option {', '.join(unknown)}; its options: {known}")
     counts = Counter() if counts is None else counts
     records = iter_records(source, split=split, on_error=on_error, counts=counts)
-    return _parsed(islice(records, limit), layout, on_error, counts, {**layout.options, **options})
+    found = _parsed(islice(records, limit), layout, on_error, counts, {**layout.options, **options})
+    return layout.across(found, counts)
 
 
 def _parsed(

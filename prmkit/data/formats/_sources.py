@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from io import TextIOWrapper
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +17,10 @@ from typing import Any, NamedTuple
 from prmkit.data._jsonlines import iter_json_lines, open_unzipped
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+$")
-_ENDINGS = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz")
+_CSV = (".csv", ".csv.gz")
+_ENDINGS = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz", *_CSV)
+_BLANK = b"\xef\xbb\xbf \t\r\n"
+_FIELDS_OF_LISTS = {"conversations"}  # of a record, all of whose fields are lists; not ids of problems
 
 
 class Found(NamedTuple):
@@ -33,7 +40,8 @@ def iter_records(
     ----------
     source : path, list of records, ``datasets.Dataset``, or the name "owner/name" of a Hugging Face data set
         A file: JSON lines, a JSON array of records, or one JSON object of lists of records (its key is put in front of
-        the id); each also gzipped; or Parquet. A folder: all such files in it, in the order of their names.
+        the id), or CSV with a header; each also gzipped; or Parquet. A folder: all such files in it, in the order of
+        their names.
     split : str, default="train"
         Of a data set on the hub.
     on_error : {"raise", "skip"}
@@ -95,6 +103,9 @@ def _from_file(path: Path, on_error: str, counts: Counter[str] | None) -> Iterat
                 yield Found(record, f"{path}, row {number}", f"{stem}:{number}")
                 number += 1
         return
+    if path.name.endswith(_CSV):
+        yield from _from_csv(path, stem)
+        return
     whole = _whole_value(path)
     if whole is None:
         for number, record in iter_json_lines(path, on_error=on_error, counts=counts):
@@ -108,34 +119,44 @@ def _from_file(path: Path, on_error: str, counts: Counter[str] | None) -> Iterat
                 yield Found(record, f"{path}, {key!r}, record {number}", f"{stem}:{key}:{number}")
 
 
+def _from_csv(path: Path, stem: str) -> Iterator[Found]:
+    with open_unzipped(path) as file, TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        rows = csv.reader(text, strict=True)
+        try:
+            names = next(rows, [])
+            for number, row in enumerate(filter(None, rows)):
+                # A row of another width than the header is no record: each layout says so of what is no object.
+                record = dict(zip(names, row, strict=True)) if len(row) == len(names) else row
+                yield Found(record, f"{path}, row {number} (line {rows.line_num})", f"{stem}:{number}")
+        except (csv.Error, UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{path} is not CSV in UTF-8 ({error}), near line {rows.line_num}") from None
+
+
 def _whole_value(path: Path) -> list[Any] | dict[str, list[Any]] | None:
     """Return the JSON array, or object of lists, that a file is; None where it is JSON lines."""
-    with open_unzipped(path) as file:
-        start = file.read(1 << 16).lstrip(b"\xef\xbb\xbf \t\r\n")
-        if not start.startswith((b"[", b"{")):
-            return None
-        if start.startswith(b"{") and _first_line_is_json(start):
-            return None
-        file.seek(0)
-        try:
+    try:
+        with open_unzipped(path) as file:
+            first = next((line for line in file if line.strip(_BLANK)), b"").lstrip(_BLANK)
+            if not first.startswith((b"[", b"{")):
+                return None
+            if first.startswith(b"{") and _is_json(first) and any(line.strip() for line in file):
+                return None
+            file.seek(0)
             value = json.loads(file.read().decode("utf-8-sig"))
-        except ValueError as error:
-            if start.startswith(b"{"):
-                return (
-                    None  # lines, of which the first is damaged or very long: the reader of lines says which
-                )
-            raise ValueError(f"{path} starts like a JSON array and is none ({error})") from None
-    if isinstance(value, dict) and not all(isinstance(records, list) for records in value.values()):
-        return [value]  # one record over several lines
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return None  # damaged gzip data: the reader of lines says so
+    except ValueError as error:
+        if first.startswith(b"{"):
+            return None  # lines, of which the first is damaged: the reader of lines says which
+        raise ValueError(f"{path} starts like a JSON array and is none ({error})") from None
+    if isinstance(value, dict) and (
+        set(value) <= _FIELDS_OF_LISTS or not all(isinstance(records, list) for records in value.values())
+    ):
+        return [value]  # one record, alone in its file
     return value
 
 
-def _first_line_is_json(start: bytes) -> bool:
-    line, _, rest = start.partition(b"\n")
-    if (
-        not rest.strip()
-    ):  # the only line, or longer than what was read: an object of lists looks like that too
-        return False
+def _is_json(line: bytes) -> bool:
     try:
         json.loads(line.decode("utf-8"))
     except ValueError:

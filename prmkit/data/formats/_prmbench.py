@@ -1,0 +1,207 @@
+"""PRMBench: right solutions into which errors of a named class were written, and the solutions as they were."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prmkit.data._dataset import StepDataset
+from prmkit.data._malformed import MalformedRecordError
+from prmkit.data._solution import Solution
+from prmkit.data.formats._format import Format, LabelledSolution, Rating, any_field, text_field, texts_field
+from prmkit.data.formats._read import read
+from prmkit.data.formats._step_labels import from_ratings
+
+_CLASSES = (
+    "redundency",  # as published
+    "circular",
+    "counterfactual",
+    "step_contradiction",
+    "domain_inconsistency",
+    "confidence",
+    "missing_condition",
+    "deception",
+    "multi_solutions",
+)
+_NUMBERING = re.compile(
+    r"^\s*(?:step\s+\d+\s*[.:)]|\d+[.)])\s+(?=\S)", re.IGNORECASE
+)  # and not "7.8 minutes"
+
+
+def _recognises(record: Any) -> bool:
+    return isinstance(record, Mapping) and set(record) >= {
+        "idx",
+        "classification",
+        "modified_process",
+        "error_steps",
+    }
+
+
+def _parse(
+    record: Any,
+    _solution_id: str,
+    counts: Counter[str],
+    *,
+    include_original: bool = True,
+    redundancy: str = "negative",
+    strip_numbering: bool = False,
+) -> list[LabelledSolution]:
+    idx, error_type = text_field(record, "idx"), text_field(record, "classification").strip()
+    if error_type not in _CLASSES:
+        raise MalformedRecordError(
+            "unknown classification",
+            f"classification is {error_type!r:.60}, expected one of {', '.join(_CLASSES)}",
+        )
+    shown = _without_numbering if strip_numbering else lambda steps: steps
+    found = []
+    if include_original:
+        problem, steps = text_field(record, "original_question"), texts_field(record, "original_process")
+        meta = {"kind": "original", "problem_id": idx}
+        found = [from_ratings(problem, shown(steps), [1] * len(steps), f"{idx}/original", meta)]
+    problem, steps = text_field(record, "modified_question"), texts_field(record, "modified_process")
+    wrong = _error_steps(record, len(steps), error_type, counts)
+    if not wrong and error_type != "multi_solutions":
+        counts["dropped: modified solutions without an error step"] += 1
+        return found
+    wrong_rating = 0 if error_type == "redundency" and redundancy == "neutral" else -1
+    ratings: list[Rating] = [wrong_rating if i in wrong else 1 for i in range(len(steps))]
+    meta = {"kind": "modified", "error_type": error_type, "problem_id": idx}
+    return [from_ratings(problem, shown(steps), ratings, f"{idx}/{error_type}", meta), *found]
+
+
+def _error_steps(record: Any, n_steps: int, error_type: str, counts: Counter[str]) -> set[int]:
+    """Return the wrong steps, 0-based; indices beyond the last step, which the published files hold, are counted."""
+    given = any_field(record, "error_steps")
+    if not isinstance(given, list) or any(
+        isinstance(i, bool) or not isinstance(i, int) or i < 1 for i in given
+    ):
+        raise MalformedRecordError(
+            "error_steps is no list of indices",
+            f"error_steps is {given!r:.60}, expected whole numbers from 1",
+        )
+    if given and error_type == "multi_solutions":
+        raise MalformedRecordError(
+            "error steps of a right solution",
+            f"error_steps is {given!r:.60}, but multi_solutions has no wrong step",
+        )
+    counts["error steps beyond the last step"] += sum(i > n_steps for i in given)
+    return {i - 1 for i in given if i <= n_steps}
+
+
+def _without_numbering(steps: list[str]) -> list[str]:
+    return [_NUMBERING.sub("", step) for step in steps]
+
+
+def _originals_once(found: Iterator[LabelledSolution], counts: Counter[str]) -> Iterator[LabelledSolution]:
+    """Pass modified solutions on; at the end yield one original of each problem, in its most frequent wording."""
+    variants: dict[str | None, list[LabelledSolution]] = {}
+    seen: set[str | None] = set()
+    for one in found:
+        if one.solution.meta["kind"] == "original":  # type: ignore[index]
+            variants.setdefault(one.solution.id, []).append(one)
+            continue
+        counts["doubtful: idx and class not unique"] += one.solution.id in seen
+        seen.add(one.solution.id)
+        yield one
+    for same in variants.values():
+        n_of_steps = Counter(one.solution.steps for one in same)
+        n_of = Counter(one.solution for one in same)
+        counts["repeated originals"] += len(same) - 1
+        yield min(same, key=lambda one: _rank(one.solution, n_of_steps, n_of))
+
+
+def _rank(
+    solution: Solution, n_of_steps: Counter[tuple[str, ...]], n_of: Counter[Solution]
+) -> tuple[Any, ...]:
+    """Sort the most frequent first, and equally frequent ones by their text: the order of the files is no reason."""
+    steps = solution.steps
+    return -n_of_steps[steps], json.dumps(steps, ensure_ascii=False), -n_of[solution], solution.problem
+
+
+PRMBENCH = Format(
+    name="prmbench",
+    description="PRMBench's modified solutions, wrong at error_steps (1-based) and right elsewhere, and the originals",
+    recognises=_recognises,
+    parse=_parse,
+    across=_originals_once,
+    options={"include_original": True, "redundancy": "negative", "strip_numbering": False},
+)
+
+
+def load_prmbench(
+    path: Any,
+    include_original: bool = True,
+    *,
+    redundancy: str = "negative",
+    strip_numbering: bool = False,
+    on_error: str = "raise",
+    limit: int | None = None,
+    split: str = "train",
+) -> StepDataset:
+    """Load PRMBench (Song et al. 2025, arXiv:2501.03124).
+
+    ``{"idx": "demo_3", "classification": "circular", "original_question": "2 + 3 * 4?", "modified_question":``
+    ``"2 + 3 * 4?", "original_process": ["3 * 4 = 12.", "2 + 12 = 14."], "modified_process": ["Assume it is 14.",``
+    ``"3 * 4 = 12.", "2 + 12 = 14."], "error_steps": [1]}``
+
+    Parameters
+    ----------
+    path : path, list of dict, ``datasets.Dataset`` or name on the Hugging Face hub
+        A file (JSON lines, a JSON array, Parquet; also gzipped) or a folder of such: one file per class.
+    include_original : bool, default=True
+        Whether the unmodified solutions follow the modified ones: each once, in its most frequent wording, although
+        every class repeats it. PRMScore leaves them out.
+    redundancy : {"negative", "neutral"}, default="negative"
+        What the error steps of the class ``redundency`` are: -1 as in PRMScore, or 0, being right but of no use.
+    strip_numbering : bool, default=False
+        Whether "1. " and "Step 1: " are cut off at the start of steps, in originals and modified solutions alike: some
+        were numbered only when they were modified, which gives them away.
+    on_error : {"raise", "skip"}, default="raise"
+        What to do with a record that breaks the layout; skipped ones are counted and warned about.
+    limit : int, optional
+        Read this many records at most.
+    split : str, default="train"
+        Of a data set on the hub.
+
+    Returns
+    -------
+    StepDataset
+        ``y`` holds -1 at the error steps and +1 elsewhere, also after an error, where that is a convention. Ids are
+        ``idx/class`` and ``idx/original``; ``groups`` follow ``idx``, since the problem's wording varies.
+        ``Solution.meta`` holds ``kind`` ("modified" or "original"), ``error_type`` and ``problem_id``. Error steps
+        beyond the last step, which the published files hold, are left out and counted; so is, outside
+        ``multi_solutions``, a modified solution that has no error step (left).
+
+    Raises
+    ------
+    FileNotFoundError, ConnectionError
+        If the source cannot be read.
+    ValueError
+        For an unknown class or option, error steps that are no whole numbers from 1, or other broken records.
+
+    Examples
+    --------
+    >>> row = {
+    ...     "idx": "demo_3", "classification": "circular", "original_question": "2 + 3 * 4?",
+    ...     "modified_question": "2 + 3 * 4?", "original_process": ["3 * 4 = 12.", "2 + 12 = 14."],
+    ...     "modified_process": ["Assume it is 14.", "3 * 4 = 12.", "2 + 12 = 14."], "error_steps": [1],
+    ... }
+    >>> dataset = load_prmbench([row])
+    >>> dataset.y, [solution.id for solution in dataset.solutions]
+    (array([-1,  1,  1,  1,  1]), ['demo_3/circular', 'demo_3/original'])
+    """
+    if redundancy not in ("negative", "neutral"):
+        raise ValueError(f"redundancy is {redundancy!r}, expected 'negative' or 'neutral'")
+    return read(
+        path,
+        PRMBENCH,
+        on_error=on_error,
+        limit=limit,
+        split=split,
+        include_original=include_original,
+        redundancy=redundancy,
+        strip_numbering=strip_numbering,
+    )

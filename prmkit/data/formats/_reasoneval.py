@@ -1,0 +1,226 @@
+"""ReasonEval's three files: human labels of invalid and of redundant steps, and edits made by a script."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from prmkit.data._dataset import StepDataset
+from prmkit.data._malformed import MalformedRecordError
+from prmkit.data._solution import Solution
+from prmkit.data.formats._first_error_fields import correct_or, first_error_field, known_only, scalar_as_text
+from prmkit.data.formats._format import (
+    Format,
+    LabelledSolution,
+    Rating,
+    any_field,
+    from_first_error,
+    text_field,
+    texts_field,
+)
+from prmkit.data.formats._read import read
+from prmkit.data.formats._step_labels import from_ratings
+
+_BLOCKS = "model_output_step_format"
+_INDEX = "model_output_solution_first_error_step"
+_VERDICT = "model_output_solution_correctness"
+_FIELDS = {
+    "invalid": {"question", _BLOCKS, _INDEX},
+    "redundant": {"question", _BLOCKS, "rating"},
+    "perturbation": {"question", "reference_steps", "hypothesis_steps", "error_type", "tags"},
+}
+_MAPPED = ("random number", "random operation")
+_EDITS = (*_MAPPED, "swap steps", "remove step", "repeat step", "swap solutions")
+
+
+def _kinds(record: Any) -> list[str]:
+    fields = set(record) if isinstance(record, Mapping) else set()
+    return [kind for kind, names in _FIELDS.items() if names <= fields]
+
+
+def _recognises(record: Any) -> bool:
+    return len(_kinds(record)) == 1
+
+
+def _parse(
+    record: Any, solution_id: str, counts: Counter[str], *, blocks: str = "join"
+) -> list[LabelledSolution]:
+    any_field(record, "", None)
+    kinds = _kinds(record)
+    if len(kinds) != 1:
+        raise MalformedRecordError(
+            "several of ReasonEval's layouts" if kinds else "none of ReasonEval's layouts",
+            f"the fields are {', '.join(map(str, record)) or 'none'}",
+        )
+    meta = known_only(
+        {
+            "kind": kinds[0],
+            "record_id": scalar_as_text(record, "id"),
+            "answer": scalar_as_text(record, "ground_truth_answer"),
+            "generator": text_field(record, "generator", None),
+            "final_answer_correct": correct_or(record, "model_output_answer_correctness", default=None),
+        }
+    )
+    problem = text_field(record, "question")
+    if kinds[0] == "perturbation":
+        return [_perturbation(record, problem, solution_id, meta, counts)]
+    groups = _groups_of_steps(record)
+    if kinds[0] == "invalid":
+        of_blocks, of_all_parts = _invalid(record, len(groups)), 1
+    else:
+        of_blocks, of_all_parts = _redundant(record), 0
+    if blocks == "join":
+        steps, ratings = ["\n".join(group) for group in groups], of_blocks
+    else:
+        steps, ratings = _split(groups, of_blocks, of_all_parts, counts)
+        meta["block_of_step"] = [i for i, group in enumerate(groups) for _ in group]
+        meta["block_ratings"] = of_blocks
+    labelled = from_ratings(problem, steps, ratings, solution_id, meta)
+    first_error = labelled.first_error if -1 in of_blocks else -1  # a part without a rating is then no error
+    return [LabelledSolution(labelled.solution, labelled.ratings, first_error)]
+
+
+def _groups_of_steps(record: Any) -> list[list[str]]:
+    groups = any_field(record, _BLOCKS)
+    if not isinstance(groups, list) or not all(groups):
+        raise MalformedRecordError(
+            "no blocks", f"{_BLOCKS} is {groups!r:.60}, expected lists of steps, none empty"
+        )
+    one = f"a block of {_BLOCKS}"
+    return [texts_field({one: group}, one) for group in groups]
+
+
+def _invalid(record: Any, n_blocks: int) -> list[Rating]:
+    first_error = first_error_field(record, _INDEX, _VERDICT)
+    return list(from_first_error("", [""] * n_blocks, first_error, "").ratings)
+
+
+def _redundant(record: Any) -> list[Rating]:
+    ratings = any_field(record, "rating")
+    if not isinstance(ratings, list) or not all(type(one) is int and one in (0, 1) for one in ratings):
+        raise MalformedRecordError(
+            "unknown rating", f"rating is {ratings!r:.60}, expected a list of 0 (redundant) and 1 (useful)"
+        )
+    return list(ratings)
+
+
+def _split(
+    groups: list[list[str]], of_blocks: list[Rating], of_all_parts: int, counts: Counter[str]
+) -> tuple[list[str], list[Rating]]:
+    """Return every part as a step; where a block's rating need not hold for each of its parts, they have none."""
+    if len(of_blocks) != len(groups):
+        raise MalformedRecordError("unequal lengths", f"{len(of_blocks)} labels for {len(groups)} blocks")
+    ratings: list[Rating] = []
+    for group, rating in zip(groups, of_blocks, strict=True):
+        holds = len(group) == 1 or rating == of_all_parts
+        ratings += [rating if holds else None] * len(group)
+        if not holds and rating is not None:
+            counts["doubtful: parts of a rated block, not rated themselves"] += len(group)
+    return [step for group in groups for step in group], ratings
+
+
+def _perturbation(
+    record: Any, problem: str, solution_id: str, meta: dict[str, Any], counts: Counter[str]
+) -> LabelledSolution:
+    reference, steps = texts_field(record, "reference_steps"), texts_field(record, "hypothesis_steps")
+    edit, tags = text_field(record, "error_type").strip(), any_field(record, "tags")
+    tags = tags if isinstance(tags, list) else [tags]
+    if edit not in _EDITS:
+        raise MalformedRecordError(
+            "unknown error_type", f"error_type is {edit!r:.60}, expected one of {', '.join(_EDITS)}"
+        )
+    if not tags or not all(type(tag) is int and tag >= 0 for tag in tags):
+        raise MalformedRecordError("tags is no index", f"tags is {record['tags']!r:.60}, expected 0, 1, …")
+    meta = {**meta, "error_type": edit, "tags": tags, **known_only({"rid": scalar_as_text(record, "rid")})}
+    if edit not in _MAPPED:
+        if not steps:
+            raise MalformedRecordError("no steps", "hypothesis_steps is empty")
+        counts[f"without labels: {edit}"] += 1
+        return LabelledSolution(
+            Solution(problem, tuple(steps), id=solution_id, meta=meta), (None,) * len(steps), None
+        )
+    changed = [i for i, (before, after) in enumerate(zip(reference, steps, strict=False)) if before != after]
+    if len(reference) != len(steps) or changed != tags:
+        raise MalformedRecordError(
+            "tags is not what was edited",
+            f"tags is {record['tags']!r:.60}; of {len(reference)} and {len(steps)} steps {changed!r:.60} differ",
+        )
+    return from_first_error(problem, steps, tags[0], solution_id, meta)
+
+
+REASONEVAL = Format(
+    name="reasoneval",
+    description="ReasonEval's files: first invalid block, redundant (0) or useful (+1) blocks, or edited steps",
+    recognises=_recognises,
+    parse=_parse,
+    options={"blocks": "join"},
+)
+
+
+def load_reasoneval(
+    path: Any,
+    *,
+    blocks: str = "join",
+    on_error: str = "raise",
+    limit: int | None = None,
+    split: str = "train",
+) -> StepDataset:
+    """Load ReasonEval's files (Xia et al. 2024, arXiv:2404.05692), each record by its own layout.
+
+    - invalid: ``{"id": 4, "question": "2 + 3 * 4?", "model_output_step_format": [["3 * 4 = 12."], ["2 + 12 = 15.",``
+      ``"So 15."]], "model_output_solution_correctness": "wrong", "model_output_solution_first_error_step": "2"}``
+    - redundant: ``{"id": 5, "question": "2 + 3 * 4?", "model_output_step_format": [["Let us begin."], ["3 * 4 + 2 =``
+      ``14."]], "rating": [0, 1]}``
+    - perturbation: ``{"id": 6, "rid": 9, "question": "2 + 3 * 4?", "reference_steps": ["3 * 4 = 12.", "So 14."],``
+      ``"hypothesis_steps": ["3 * 4 = 17.", "So 14."], "error_type": "random number", "tags": 0}``
+
+    Parameters
+    ----------
+    path : path, list of dict, ``datasets.Dataset`` or name on the Hugging Face hub
+        A file (JSON lines, also named .json, a JSON array, Parquet; also gzipped) or a folder of such.
+    blocks : {"join", "split"}, default="join"
+        Labels belong to blocks, lists of steps. "join" makes a block one step of several lines. "split" makes every
+        part a step; it has the block's label where that must hold for it (parts of a valid block are valid, of a
+        redundant one redundant), else none, which is counted. ``Solution.meta`` then holds ``block_of_step`` and
+        ``block_ratings``, for scores that take the minimum over a block.
+    on_error : {"raise", "skip"}, default="raise"
+        What to do with a record that breaks the layout; skipped ones are counted and warned about.
+    limit : int, optional
+        Read this many records at most.
+    split : str, default="train"
+        Of a data set on the hub.
+
+    Returns
+    -------
+    StepDataset
+        - invalid: +1 before the first error, -1 there; nobody judged later blocks, so they are no rows.
+        - redundant: 0 or +1 for each block; none is wrong.
+        - perturbation: a script's edits of a number or an operation are -1, and the steps before them +1, although such
+          an edit need not make a step false. Other edits tell of no wrong step: their solutions are in ``solutions``
+          without rows, and counted.
+
+        ``Solution.meta`` holds ``kind`` ("invalid", "redundant" or "perturbation"), ``record_id``, ``answer``,
+        ``generator``, ``final_answer_correct``, ``error_type``, ``tags``, ``rid``, as far as they are known.
+
+    Raises
+    ------
+    FileNotFoundError, ConnectionError
+        If the source cannot be read.
+    ValueError
+        For a first error beyond the blocks or against the verdict, a rating other than 0 and 1, tags that do not
+        name the step that differs from the reference, an unknown kind of edit, or when no labelled step is left.
+
+    Examples
+    --------
+    >>> steps = [["We begin."], ["3 * 4 = 12.", "So 14."]]
+    >>> row = {"question": "2 + 3 * 4?", "model_output_step_format": steps, "rating": [0, 1]}
+    >>> load_reasoneval([row]).y
+    array([0, 1])
+    >>> dataset = load_reasoneval([row], blocks="split")
+    >>> dataset.y, dataset.solutions[0].n_steps
+    (array([0]), 3)
+    """
+    if blocks not in ("join", "split"):
+        raise ValueError(f"blocks is {blocks!r}, expected 'join' or 'split'")
+    return read(path, REASONEVAL, on_error=on_error, limit=limit, split=split, blocks=blocks)

@@ -1,0 +1,156 @@
+"""Candidates that agree on an answer vote for it: by head count, by reward, or by PQM's sigmoid of the reward."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+_MISSING = ("alone", "drop")
+_REPRESENTATIVES = ("first", "best")
+_ROUNDING = 1e-12  # sums that differ by less, relative to the weights, are equal
+
+
+def vote(
+    answers: Sequence[Hashable],
+    weights: Any = None,
+    *,
+    missing: str = "alone",
+    representative: str = "first",
+) -> int:
+    """Return the index of a candidate that bears the winning answer.
+
+    The answer with the most candidates wins (self-consistency), or with the largest sum of weights. Among
+    equals the answer whose first candidate comes first.
+
+    Parameters
+    ----------
+    answers : sequence, length n_candidates
+        A key per candidate, equal where answers are; see :func:`prmkit.data.answer_keys`. None (or NaN) where
+        none was found.
+    weights : array-like of shape (n_candidates,), optional
+        Solution scores, meant to be 0 or more: each negative one counts against its answer.
+    missing : {"alone", "drop"}
+        A candidate without an answer votes for itself alone, or not at all; if nobody is left, candidate 0.
+    representative : {"first", "best"}
+        Return the first candidate with the answer, or the one with the largest weight (the first of equals).
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        Without candidates, for other lengths, weights that are not finite, or unknown options.
+
+    Examples
+    --------
+    >>> vote(["12", "14", "14"])
+    1
+    >>> vote(["12", "14", "14"], weights=[0.9, 0.3, 0.4])
+    0
+    """
+    check_vote_options(missing, representative)
+    if not len(answers):
+        raise ValueError("answers is empty: there is no candidate to choose")
+    weight = check_weights(weights, len(answers))
+    codes = answer_numbers(answers, missing)[None, :]
+    return int(winners(codes, weight[None, :], representative)[0])
+
+
+def combine_vote(answers: Sequence[Hashable], scores: Any, *, missing: str = "alone") -> int:
+    """Return the first candidate with the answer that has the largest sum of ``sigmoid(score)``: PQM's combination.
+
+    For scores on any scale, where a plain sum has no meaning.
+
+    Parameters
+    ----------
+    answers : sequence, length n_candidates
+    scores : array-like of shape (n_candidates,)
+        Solution scores before the sigmoid.
+    missing : {"alone", "drop"}
+        As in :func:`vote`.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        As :func:`vote`.
+
+    Notes
+    -----
+    arXiv:2410.11287.
+
+    Examples
+    --------
+    >>> combine_vote(["12", "14", "14"], [2.0, -1.0, 1.0])
+    1
+    """
+    return vote(answers, expit(np.asarray(scores, dtype=np.float64)), missing=missing)
+
+
+def winners(codes: np.ndarray, weights: np.ndarray, representative: str = "first") -> np.ndarray:
+    """Return the chosen column of each row.
+
+    Parameters
+    ----------
+    codes : ndarray of int, shape (n_rows, n_candidates)
+        The answer of each candidate, below n_codes in every row; -1 where a candidate has no vote.
+    weights : ndarray of shape (n_rows, n_candidates)
+    representative : {"first", "best"}
+    """
+    n_rows, n_candidates = codes.shape
+    votes = codes >= 0
+    n_codes = int(codes.max(initial=0)) + 1
+    group = np.maximum(codes, 0) + n_codes * np.arange(n_rows)[:, None]
+    sums = np.bincount(group.ravel(), weights=np.where(votes, weights, 0).ravel(), minlength=n_rows * n_codes)
+    support = np.where(votes, sums[group], -np.inf)
+    slack = _ROUNDING * n_candidates * np.abs(weights).max(axis=1, keepdims=True)
+    top = votes & (support >= support.max(axis=1, keepdims=True) - slack)
+    chosen = np.argmax(top, axis=1)  # the first of the best; candidate 0 where nobody votes
+    if representative == "first":
+        return chosen
+    answer = np.take_along_axis(codes, chosen[:, None], axis=1)
+    return np.where(
+        top.any(axis=1), np.argmax(np.where(votes & (codes == answer), weights, -np.inf), axis=1), 0
+    )
+
+
+def answer_numbers(answers: Sequence[Hashable], missing: str) -> np.ndarray:
+    """Return a number below n_candidates for each candidate's answer; -1 where it is left out."""
+    numbers: dict[Hashable, int] = {}
+    codes = np.empty(len(answers), dtype=np.int64)
+    for i, answer in enumerate(answers):
+        absent = answer is None or answer != answer  # NaN is not equal to itself
+        codes[i] = (
+            -1 if absent and missing == "drop" else numbers.setdefault((absent, i if absent else answer), i)
+        )
+    return codes
+
+
+def check_vote_options(missing: str, representative: str = "first") -> None:
+    """Raise for unknown options."""
+    if missing not in _MISSING:
+        raise ValueError(f"missing is {missing!r}, expected one of {', '.join(_MISSING)}")
+    if representative not in _REPRESENTATIVES:
+        raise ValueError(
+            f"representative is {representative!r}, expected one of {', '.join(_REPRESENTATIVES)}"
+        )
+
+
+def check_weights(weights: Any, n_candidates: int) -> np.ndarray:
+    """Return finite weights as float64, ones by default."""
+    if weights is None:
+        return np.ones(n_candidates)
+    weight = np.asarray(weights, dtype=np.float64)
+    if weight.shape != (n_candidates,) or not np.isfinite(weight).all():
+        raise ValueError(
+            f"weights has shape {weight.shape}, expected ({n_candidates},): one finite number per candidate"
+        )
+    return weight

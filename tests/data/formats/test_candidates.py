@@ -1,0 +1,120 @@
+"""Best-of-N files: order kept, correctness as stated, steps cut as declared."""
+
+from collections import Counter
+
+import pytest
+
+from prmkit.data._normal_answer import normal_answer
+from prmkit.data.formats._candidates import load_candidates
+
+PQM = {
+    "question": "What is 2+3*4?",
+    "answer": "14",
+    "responses": [{"text": "3*4 = 12.\n2+12 = 14."}, {"text": "x"}],
+}
+RLHFLOW = {"prompt": "What is 2+3*4?", "answers": ["3*4 = 12.\n\nSo 14.\nA: 14.0", "A: 20"], "label": [1, 0]}
+GSM8K = {
+    "question": "What is 1,000+2?",
+    "ground_truth": "1000+2 = <<1000+2=1002>>1002\nA: 1002",
+    "6b_finetuning": {"is_correct": True, "solution": "1000+2 = <<1000+2=1002>>1002\n#### 1,002"},
+    "175b_verification": {"is_correct": False, "solution": "Let us see.\n\n1+2 = 3"},
+}
+
+
+def test_pqm():
+    [one] = load_candidates([PQM])
+    assert (one.problem, one.answer, one.is_correct) == ("What is 2+3*4?", "14", (None, None))
+    assert [solution.steps for solution in one.candidates] == [("3*4 = 12.", "2+12 = 14."), ("x",)]
+    assert one.answer_keys == (None, None)
+
+
+@pytest.mark.parametrize("name", ["label", "labels"])
+def test_rlhflow(name):
+    row = {("labels" if key == "label" else key): value for key, value in RLHFLOW.items()}
+    [one] = load_candidates([RLHFLOW if name == "label" else row])
+    assert one.is_correct == (True, False)
+    assert (one.answers, one.answer_keys) == (("14.0", "20"), ("14", "20"))
+
+
+def test_gsm8k():
+    counts = Counter()
+    [one] = load_candidates([GSM8K], counts=counts)
+    assert [solution.meta["generator"] for solution in one.candidates] == [
+        "6b_finetuning",
+        "175b_verification",
+    ]
+    assert one.is_correct == (True, False)
+    assert (one.answer, one.answers, one.answer_keys) == ("1002", ("1,002", None), ("1002", None))
+    assert one.candidates[0].steps[0] == "1000+2 = <<1000+2=1002>>1002", "marks stay unless asked"
+    assert one.candidates[1].steps == ("Let us see.", "1+2 = 3")
+    assert counts["candidates without an answer"] == 1
+    assert counts["blank steps dropped"] == 1
+
+
+def test_calculator_marks_go_on_request():
+    [one] = load_candidates([GSM8K], keep_calculator_marks=False)
+    assert one.candidates[0].steps == ("1000+2 = 1002", "#### 1,002")
+    text = "if 1 << 2 and 3 >> 1 then <<1<2>>"
+    [one] = load_candidates([{"prompt": "p", "answers": [text]}], keep_calculator_marks=False)
+    assert one.candidates[0].steps == (text,), "a shift is no mark"
+
+
+@pytest.mark.parametrize(
+    ("splitter", "steps"),
+    [
+        ("line", ("Step 1: a", "b", "Step 2: c", "see Step 3: d")),
+        ("paragraph", ("Step 1: a\nb", "Step 2: c\nsee Step 3: d")),
+        ("step", ("Step 1: a\nb", "Step 2: c\nsee Step 3: d")),
+    ],
+)
+def test_splitters(splitter, steps):
+    row = {"prompt": "p", "answers": ["Step 1: a\nb\n \nStep 2: c\nsee Step 3: d\n"]}
+    assert load_candidates([row], splitter)[0].candidates[0].steps == steps
+
+
+def test_own_rules_for_answers():
+    [one] = load_candidates([PQM], extract=lambda text: text.split()[-1], answer_key=str.upper)
+    assert (one.answers, one.answer_keys) == (("14.", "x"), ("14.", "X"))
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({**PQM, "responses": []}, "no candidates"),
+        ({**PQM, "responses": ["text"]}, "no object"),
+        ({**PQM, "responses": [{"text": " \n"}]}, "blank candidate"),
+        ({**PQM, "answer": ["14"]}, "answer is no text"),
+        ({**RLHFLOW, "label": [1]}, "unequal lengths"),
+        ({**RLHFLOW, "label": [1, 2]}, "unknown label"),
+        ({**RLHFLOW, "answers": []}, "no candidates"),
+        ({**GSM8K, "6b_finetuning": {"is_correct": True}}, "without solution"),
+        ({"question": "p", "ground_truth": "A: 1"}, "no candidates"),
+        ([], "no object"),
+    ],
+)
+def test_bad_rows(row, reason):
+    with pytest.raises(ValueError, match=f"record 1: {reason}"):
+        load_candidates([PQM, row])
+    with pytest.warns(UserWarning, match="1 malformed"):
+        assert len(load_candidates([PQM, row], on_error="skip")) == 1
+
+
+@pytest.mark.parametrize("options", [{"step_splitter": "word"}, {"on_error": "x"}, {"limit": 0}])
+def test_unknown_options(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        load_candidates([PQM], **options)
+
+
+def test_gsm8k_solutions(data_folder):
+    sets = load_candidates(data_folder / "gsm8k_solutions" / "example_model_solutions.jsonl")
+    assert len(sets) == 700
+    assert {len(one.candidates) for one in sets} == {4}
+    assert sum(None in one.is_correct or one.answer is None for one in sets) == 0
+    # What is stated to be correct is what has the reference's key.
+    pairs = [
+        (key == normal_answer(one.answer), correct)
+        for one in sets
+        for key, correct in zip(one.answer_keys, one.is_correct, strict=True)
+    ]
+    assert sum(same == correct for same, correct in pairs) == len(pairs)
+    assert load_candidates(data_folder / "gsm8k_solutions", limit=3) == sets[:3]

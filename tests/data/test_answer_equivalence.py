@@ -1,0 +1,131 @@
+"""Answers compare as mathematics where spelling does not decide, and nothing hangs."""
+
+import os
+import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from prmkit.data._answer_equivalence import AnswerComparison, answer_keys, same_answer
+
+NEVER_ENDS = "9^{9^{9^{9}}}"
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    pytest.importorskip("math_verify")
+    with AnswerComparison(math_verify=True, timeout=1.5) as comparison:
+        comparison.same("x+1", "1+x")  # loads the libraries
+        yield comparison
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}", True),
+        ("x^2-1", "(x-1)(x+1)", True),
+        (r"\{1,2\}", r"\{2,1\}", True),
+        ("(1,2)", "(2,1)", False),
+        ("2x+1", "2x+2", False),
+        ("listen", "silent", False),  # the same letters, multiplied
+        ("101_2", "101", False),  # the subscript would be lost
+        ("5}{6", "5", False),  # the rest would be lost
+        ("9**9", "9", False),
+        ("1/0", "2", False),
+    ],
+)
+def test_mathematics(comparison, a, b, expected):
+    assert comparison.same(a, b) is expected
+    assert comparison.same(b, a) is expected
+
+
+def test_what_never_ends_is_counted_once_slow_then_fast(comparison):
+    before = comparison.counts["timed_out"]
+    start = time.perf_counter()
+    assert not comparison.same(NEVER_ENDS, r"\sqrt{7}")
+    assert time.perf_counter() - start < 20
+    start = time.perf_counter()
+    assert not any(comparison.same(NEVER_ENDS, rf"\sqrt{{{i}}}") for i in range(11, 30))
+    assert time.perf_counter() - start < 1
+    assert comparison.counts["timed_out"] == before + 20
+    assert comparison.same("y+1", "1+y")  # the next one has a new process
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        "9**9**9**9",
+        "{" * 200,
+        "(" * 140 + "1" + ")" * 140,
+        r"\frac{1}{" * 30 + "2" + "}" * 30,
+        "1" * 5000,
+        "10!!!",
+    ],
+)
+def test_strange_expressions_return(comparison, strange):
+    start = time.perf_counter()
+    assert not comparison.same(strange, r"\sqrt{3}")
+    assert time.perf_counter() - start < 20
+
+
+def test_threads_share_a_process(comparison):
+    with ThreadPoolExecutor(4) as threads:
+        pairs = [(f"z+{i}", f"{i + i % 2}+z") for i in range(12)]
+        results = list(threads.map(lambda pair: comparison.same(*pair), pairs))
+    assert results == [i % 2 == 0 for i in range(12)]
+
+
+def test_a_process_that_dies_is_a_failure_and_replaced(comparison):
+    process = comparison._process._process
+    process.kill()
+    process.wait()
+    assert comparison.same("w+1", "1+w")
+    comparison.close()
+    assert comparison.same("v+1", "1+v")
+
+
+def test_copies_start_their_own(comparison):
+    copy = pickle.loads(pickle.dumps(comparison))
+    assert copy.same("u+1", "1+u")
+    assert copy._process._process.pid != comparison._process._process.pid
+    copy.close()
+
+
+def test_the_process_ends_with_its_owner(comparison):
+    other = AnswerComparison()
+    other.same("u+1", "2+u")
+    pid = other._process._process.pid
+    del other
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_counts_without_math_verify():
+    comparison = AnswerComparison(math_verify=False)
+    assert [comparison.same("0.5", "1/2"), comparison.same("x+1", "1+x"), comparison.same(None, None)] == [
+        True,
+        False,
+        False,
+    ]
+    assert comparison.counts == {"equal": 1, "different": 1, "missing": 1}
+    with pytest.raises(TypeError, match="expected a str or None"):
+        comparison.same(5, "5")
+    with pytest.raises(ValueError, match="timeout"):
+        AnswerComparison(timeout=0)
+
+
+def test_math_verify_asked_for_but_absent(monkeypatch):
+    monkeypatch.setattr("prmkit.data._answer_equivalence.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"prmkit\[math\]"):
+        AnswerComparison(math_verify=True)
+    assert same_answer("18 insects", "18.0")
+    assert not same_answer("x+1", "1+x")
+
+
+def test_keys_group_equal_answers(comparison):
+    keys = answer_keys(
+        ["1/2", "x+1", None, "0.50", "1+x", "", "Paris", r"\text{paris}"], comparison=comparison
+    )
+    assert keys == ["1/2", "x+1", None, "1/2", "x+1", None, "paris", "paris"]
+    assert answer_keys(iter(["7", "7.0"])) == ["7", "7"]

@@ -1,0 +1,104 @@
+"""Votes against counting by hand, and their accuracy against all subsets."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prmkit.metrics._best_of_n import pass_at_k
+from prmkit.metrics._vote_accuracy import vote_accuracy
+from prmkit.metrics._votes import combine_vote, vote
+
+few = settings(deadline=None, max_examples=50, derandomize=True)
+
+
+def by_hand(answers, weights):
+    sums = {}
+    for answer, weight in zip(answers, weights, strict=True):
+        sums[answer] = sums.get(answer, 0) + weight
+    best = max(sums.values())
+    return answers.index(
+        next(answer for answer in sums if sums[answer] == best)
+    )  # dicts keep first-seen order
+
+
+@few
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), min_size=1, max_size=9))
+def test_counting(rows):
+    answers, weights = map(list, zip(*rows, strict=True))
+    assert vote(answers) == by_hand(answers, [1] * len(answers))
+    assert vote(answers, weights) == by_hand(answers, weights)
+    # Tenths do not add up exactly in binary, and still tie.
+    assert vote(answers, [w / 10 for w in weights]) == by_hand(answers, weights)
+
+
+def test_missing_answers_do_not_agree_with_each_other():
+    assert vote(["5", None, None, float("nan")]) == 0
+    assert vote([None, "5", "5", None, None]) == 1
+    assert vote([None, None]) == 0
+    assert vote([None, "5"], missing="drop") == 1
+    assert vote([None, None], weights=[0.1, 0.9], missing="drop") == 0
+
+
+def test_the_best_scored_represents_its_group():
+    assert vote("abb", [0.1, 0.2, 0.9], representative="best") == 2
+    assert vote("abb", [0.1, 0.9, 0.9], representative="best") == 1
+    assert vote("abb", [0.1, 0.2, 0.9]) == 1
+
+
+def test_combine_sums_sigmoids():
+    scores = [3.0, -0.2, 0.4]
+    assert combine_vote("abb", scores) == 1  # 0.95 against 0.45 + 0.60
+    assert combine_vote("abb", [3.0, -2.0, -1.0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (([],), {}),
+        ((["a"], [1, 2]), {}),
+        ((["a"], [np.nan]), {}),
+        ((["a"],), {"missing": "?"}),
+        ((["a"],), {"representative": "?"}),
+    ],
+)
+def test_bad_votes(arguments, options):
+    with pytest.raises(ValueError, match=r"expected|empty"):
+        vote(*arguments, **options)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_random_subsets_approach_all_subsets(weighted):
+    rng = np.random.default_rng(0)
+    answers = [[str(a) for a in rng.integers(0, 3, size=7)] for _ in range(20)]
+    correct = [[a == "1" for a in row] for row in answers]
+    weights = list(rng.random((20, 7))) if weighted else None
+    exact = np.mean(
+        [
+            correct[i][
+                subset[vote([answers[i][j] for j in subset], weights[i][list(subset)] if weighted else None)]
+            ]
+            for i in range(20)
+            for subset in combinations(range(7), 4)
+        ]
+    )
+    result = vote_accuracy(answers, correct, 4, weights, n_subsets=2000)
+    assert 0 < result.standard_error < 0.01
+    assert abs(result.value - exact) < 4 * result.standard_error
+    again = vote_accuracy(answers, correct, 4, weights, n_subsets=2000)
+    assert again.value == result.value
+    bound = np.mean([pass_at_k(sum(row), 7, 4) for row in correct])
+    assert result.value <= bound + 0.05
+
+
+def test_one_voter_all_voters_and_the_first():
+    answers, correct = [["a", "b", "b"], ["b", "a"]], [[True, False, False], [False, True]]
+    everyone = vote_accuracy([answers[0]], [correct[0]], 3)
+    assert (everyone.value, everyone.standard_error) == (0.0, 0.0)
+    first = vote_accuracy(answers, correct, 2, method="prefix")
+    assert first.per_problem.tolist() == [1.0, 0.0]
+    assert vote_accuracy([], [], 2).value is None
+    with pytest.raises(ValueError, match="problem 1 has 2 answers"):
+        vote_accuracy(answers, correct, 3)
