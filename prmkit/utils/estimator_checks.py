@@ -17,14 +17,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 
 from prmkit.data._solution import Solution, Step, as_steps, flatten
-from prmkit.utils._path_checks import check_path_invariance, check_same_problem_refused
 from prmkit.utils._registry import REGISTRY
 
 __all__ = [
     "check_no_lookahead",
     "check_one_pass_per_solution",
-    "check_path_invariance",
-    "check_same_problem_refused",
     "check_step_order_invariance",
     "check_step_subset_invariance",
     "registered_estimators",

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+__all__ = ["check_path_invariance", "check_same_problem_refused"]
+
 
 def check_path_invariance(estimator: Any, *, random_state: int = 0) -> None:
     """The order of paths changes neither what is learnt nor what is predicted, and a path alone is judged as among all.
