@@ -18,9 +18,11 @@ from prmkit.uncertainty._paths_input import (
 )
 from prmkit.uncertainty._saving import load_model, save_model
 from prmkit.uncertainty._wrapping import KeepsFitted
+from prmkit.utils._sklearn import fit_context
 
 _MARGIN = 1e-6  # more than float32 risks change from one batch to another
 Self = TypeVar("Self", bound="Guarantee")
+PathSelf = TypeVar("PathSelf", bound="PathGuarantee")
 
 
 class Guarantee(KeepsFitted, BaseEstimator):
@@ -92,12 +94,53 @@ class Guarantee(KeepsFitted, BaseEstimator):
     def _margin(self) -> float:
         return 0.0 if self.classifier is None else _MARGIN
 
-    def _calibration_paths(self, X: Any, first_errors: Any, groups: Any) -> tuple[Paths, np.ndarray]:
-        """Read and check what ``fit`` was given, and remember its problems."""
+    def _remember(self, keys: np.ndarray) -> None:
+        refuse_shared_problems(keys, training_problems(self.classifier), "the classifier was trained on")
+        self.calibration_problems_ = np.unique(keys)
+        self.settings_ = {
+            name: value for name, value in self.get_params(deep=False).items() if name != "classifier"
+        }
+        self.unit_ = "problem" if len(keys) else "path"
+
+    def _refuse_known(self, keys: np.ndarray) -> None:
+        refuse_shared_problems(keys, training_problems(self.classifier), "the classifier was trained on")
+        refuse_shared_problems(keys, self.calibration_problems_, f"{type(self).__name__} was calibrated on")
+
+
+class PathGuarantee(Guarantee):
+    """Base of guarantees about paths; a subclass says in ``_calibrate`` what it learns of them."""
+
+    @fit_context
+    def fit(self: PathSelf, X: Any, first_errors: Any, groups: Any = None) -> PathSelf:
+        """Find the threshold on problems that the classifier has not seen.
+
+        Parameters
+        ----------
+        X : list of Solution; without a classifier list of array-like of shape (n_steps,)
+            Solutions, or the risks of their steps.
+        first_errors : array-like of int of shape (n_paths,)
+            0-based index of the first wrong step, -1 where no step is wrong.
+        groups : array-like of shape (n_paths,), optional
+            The problem of each path. None: solutions say it themselves; each array is a problem of its own.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            For another kind of X, risks that are NaN or outside [0, 1], first errors that a path does not have, or
+            problems that the classifier was trained on, where it remembers them (prmkit's do).
+        """
         paths = read_paths(self.classifier, X, groups)
-        checked = check_first_errors(first_errors, paths.lengths)
+        first_errors = check_first_errors(first_errors, paths.lengths)
         self._remember(paths.keys)
-        return paths, checked
+        self._calibrate(paths, first_errors)
+        return self
+
+    def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
+        raise NotImplementedError
 
     def _new_paths(self, X: Any, groups: Any) -> Paths:
         """Read paths of problems that must be new."""
@@ -110,18 +153,6 @@ class Guarantee(KeepsFitted, BaseEstimator):
         """Read labelled paths of problems that must be new."""
         paths = self._new_paths(X, groups)
         return paths, check_first_errors(first_errors, paths.lengths)
-
-    def _remember(self, keys: np.ndarray) -> None:
-        refuse_shared_problems(keys, training_problems(self.classifier), "the classifier was trained on")
-        self.calibration_problems_ = np.unique(keys)
-        self.settings_ = {
-            name: value for name, value in self.get_params(deep=False).items() if name != "classifier"
-        }
-        self.unit_ = "problem" if len(keys) else "path"
-
-    def _refuse_known(self, keys: np.ndarray) -> None:
-        refuse_shared_problems(keys, training_problems(self.classifier), "the classifier was trained on")
-        refuse_shared_problems(keys, self.calibration_problems_, f"{type(self).__name__} was calibrated on")
 
 
 def largest_risks(paths: Paths, until: np.ndarray | None = None) -> np.ndarray:

@@ -109,7 +109,7 @@ def warn_unattainable(
         f"a failure rate of {level} is not attainable with {n_units} {unit}, at least "
         f"{needed or units_needed(alpha, delta)} are needed: {instead}",
         UserWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.uncertainty.guarantees._base import Guarantee, largest_risks, share_of
+from prmkit.uncertainty._paths_input import Paths
+from prmkit.uncertainty.guarantees._base import PathGuarantee, largest_risks, share_of
 from prmkit.uncertainty.guarantees._cut import largest_cut, mean_over_units, warn_unattainable
-from prmkit.utils._sklearn import HasMethods, Interval, fit_context
+from prmkit.utils._sklearn import HasMethods, Interval
 
 
-class ErrorDetector(Guarantee):
+class ErrorDetector(PathGuarantee):
     """Flag a path whose riskiest step exceeds a calibrated threshold.
 
     The guarantee: a path with an error, of a new problem, is flagged with probability at least ``recall``. (Several
@@ -71,40 +72,6 @@ class ErrorDetector(Guarantee):
         self.recall = recall
         self.delta = delta
 
-    @fit_context
-    def fit(self, X: Any, first_errors: Any, groups: Any = None) -> ErrorDetector:
-        """Find the threshold on problems that the classifier has not seen.
-
-        Parameters
-        ----------
-        X : list of Solution; without a classifier list of array-like of shape (n_steps,)
-            Solutions, or the risks of their steps.
-        first_errors : array-like of int of shape (n_paths,)
-            0-based index of the first wrong step, -1 where no step is wrong.
-        groups : array-like of shape (n_paths,), optional
-            The problem of each path. None: solutions say it themselves; each array is a problem of its own.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError, ValueError
-            For another kind of X, risks that are NaN or outside [0, 1], first errors that a path does not have, or
-            problems that the classifier was trained on, where it remembers them (prmkit's do).
-        """
-        paths, first_errors = self._calibration_paths(X, first_errors, groups)
-        wrong = first_errors >= 0
-        alpha = 1 - self.recall
-        cut = largest_cut(largest_risks(paths)[wrong], paths.units[wrong], alpha, self.delta)
-        self.threshold_ = cut.threshold(self._margin)
-        self.attainable_, self.n_calibration_ = cut.attainable, cut.n_units
-        if not cut.attainable:
-            counted = f"{self.unit_}s with an error"
-            warn_unattainable(cut.n_units, counted, alpha, self.delta, "every path will be flagged")
-        return self
-
     def predict(self, X: Any, groups: Any = None) -> np.ndarray:
         """Return whether each path is flagged as holding an error.
 
@@ -145,3 +112,13 @@ class ErrorDetector(Guarantee):
             "n_units": paths.n_units,
             "n_paths": len(flagged),
         }
+
+    def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
+        wrong = first_errors >= 0
+        alpha = 1 - self.recall
+        cut = largest_cut(largest_risks(paths)[wrong], paths.units[wrong], alpha, self.delta)
+        self.threshold_ = cut.threshold(self._margin)
+        self.attainable_, self.n_calibration_ = cut.attainable, cut.n_units
+        if not cut.attainable:
+            counted = f"{self.unit_}s with an error"
+            warn_unattainable(cut.n_units, counted, alpha, self.delta, "every path will be flagged")

@@ -11,12 +11,12 @@ import numpy as np
 
 from prmkit.metrics._paths import flat_first_error_distribution
 from prmkit.uncertainty._paths_input import Paths
-from prmkit.uncertainty.guarantees._base import Guarantee, share_of
+from prmkit.uncertainty.guarantees._base import PathGuarantee, share_of
 from prmkit.uncertainty.guarantees._cut import largest_cut, mean_over_units, warn_unattainable
-from prmkit.utils._sklearn import HasMethods, Interval, fit_context
+from prmkit.utils._sklearn import HasMethods, Interval
 
 
-class FirstErrorSet(Guarantee):
+class FirstErrorSet(PathGuarantee):
     """Predict for each path the set of steps that may be its first error; -1 in it stands for "no error".
 
     The guarantee: the set of a path of a new problem holds the truth with probability at least ``1 - alpha`` (several
@@ -75,39 +75,6 @@ class FirstErrorSet(Guarantee):
         self.classifier = classifier
         self.alpha = alpha
 
-    @fit_context
-    def fit(self, X: Any, first_errors: Any, groups: Any = None) -> FirstErrorSet:
-        """Find the threshold on problems that the classifier has not seen.
-
-        Parameters
-        ----------
-        X : list of Solution; without a classifier list of array-like of shape (n_steps,)
-            Solutions, or the risks of their steps.
-        first_errors : array-like of int of shape (n_paths,)
-            0-based index of the first wrong step, -1 where no step is wrong.
-        groups : array-like of shape (n_paths,), optional
-            The problem of each path. None: solutions say it themselves; each array is a problem of its own.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError, ValueError
-            For another kind of X, risks that are NaN or outside [0, 1], first errors that a path does not have, or
-            problems that the classifier was trained on, where it remembers them (prmkit's do).
-        """
-        paths, first_errors = self._calibration_paths(X, first_errors, groups)
-        outcomes = _outcomes(paths)
-        scores = outcomes.scores[outcomes.of(first_errors)]
-        cut = largest_cut(-scores, paths.units, self.alpha)  # missed where the score exceeds minus the cut
-        self.threshold_ = self._margin - cut.value
-        self.attainable_, self.n_calibration_ = cut.attainable, cut.n_units
-        if not cut.attainable:
-            warn_unattainable(cut.n_units, f"{self.unit_}s", self.alpha, None, "every set will be full")
-        return self
-
     def predict(self, X: Any, groups: Any = None) -> list[set[int]]:
         """Return the set of possible first errors of each path.
 
@@ -152,6 +119,15 @@ class FirstErrorSet(Guarantee):
             "n_units": paths.n_units,
             "n_paths": len(sizes),
         }
+
+    def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
+        outcomes = _outcomes(paths)
+        scores = outcomes.scores[outcomes.of(first_errors)]
+        cut = largest_cut(-scores, paths.units, self.alpha)  # missed where the score exceeds minus the cut
+        self.threshold_ = self._margin - cut.value
+        self.attainable_, self.n_calibration_ = cut.attainable, cut.n_units
+        if not cut.attainable:
+            warn_unattainable(cut.n_units, f"{self.unit_}s", self.alpha, None, "every set will be full")
 
     def _kept(self, outcomes: _Outcomes) -> np.ndarray:
         """Whether each outcome is in its path's set."""

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.uncertainty.guarantees._base import Guarantee, largest_risks
+from prmkit.uncertainty._paths_input import Paths
+from prmkit.uncertainty.guarantees._base import PathGuarantee, largest_risks
 from prmkit.uncertainty.guarantees._cut import largest_cut, mean_over_units, warn_unattainable
-from prmkit.utils._sklearn import HasMethods, Interval, fit_context
+from prmkit.utils._sklearn import HasMethods, Interval
 
 
-class PrefixCertifier(Guarantee):
+class PrefixCertifier(PathGuarantee):
     """Keep the steps before the first one whose risk exceeds a calibrated threshold.
 
     The guarantee: the kept prefix of a path of a new problem contains the path's first error with probability at
@@ -75,40 +76,6 @@ class PrefixCertifier(Guarantee):
         self.alpha = alpha
         self.delta = delta
 
-    @fit_context
-    def fit(self, X: Any, first_errors: Any, groups: Any = None) -> PrefixCertifier:
-        """Find the threshold on problems that the classifier has not seen.
-
-        Parameters
-        ----------
-        X : list of Solution; without a classifier list of array-like of shape (n_steps,)
-            Solutions, or the risks of their steps.
-        first_errors : array-like of int of shape (n_paths,)
-            0-based index of the first wrong step, -1 where no step is wrong.
-        groups : array-like of shape (n_paths,), optional
-            The problem of each path. None: solutions say it themselves; each array is a problem of its own.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError, ValueError
-            For another kind of X, risks that are NaN or outside [0, 1], first errors that a path does not have, or
-            problems that the classifier was trained on, where it remembers them (prmkit's do).
-        """
-        paths, first_errors = self._calibration_paths(X, first_errors, groups)
-        until_error = np.where(first_errors >= 0, largest_risks(paths, first_errors), np.inf)
-        cut = largest_cut(until_error, paths.units, self.alpha, self.delta)
-        self.threshold_ = cut.threshold(self._margin)
-        self.attainable_, self.n_calibration_ = cut.attainable, cut.n_units
-        if not cut.attainable:
-            warn_unattainable(
-                cut.n_units, f"{self.unit_}s", self.alpha, self.delta, "no step will be certified"
-            )
-        return self
-
     def predict(self, X: Any, groups: Any = None) -> np.ndarray:
         """Return the length of the certified prefix of each path.
 
@@ -148,6 +115,16 @@ class PrefixCertifier(Guarantee):
             "n_units": paths.n_units,
             "n_paths": len(kept),
         }
+
+    def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
+        until_error = np.where(first_errors >= 0, largest_risks(paths, first_errors), np.inf)
+        cut = largest_cut(until_error, paths.units, self.alpha, self.delta)
+        self.threshold_ = cut.threshold(self._margin)
+        self.attainable_, self.n_calibration_ = cut.attainable, cut.n_units
+        if not cut.attainable:
+            warn_unattainable(
+                cut.n_units, f"{self.unit_}s", self.alpha, self.delta, "no step will be certified"
+            )
 
     def _certified(self, paths: Any) -> np.ndarray:
         stops = np.where(paths.risks > self.threshold_, paths.place, np.repeat(paths.lengths, paths.lengths))

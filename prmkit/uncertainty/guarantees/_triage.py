@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.uncertainty.guarantees._base import Guarantee, path_risks, share_of
+from prmkit.uncertainty._paths_input import Paths
+from prmkit.uncertainty.guarantees._base import PathGuarantee, path_risks, share_of
 from prmkit.uncertainty.guarantees._cut import largest_cut, mean_over_units, warn_unattainable
-from prmkit.utils._sklearn import HasMethods, Interval, fit_context
+from prmkit.utils._sklearn import HasMethods, Interval
 
 _RATE = [Interval(Real, 0, 1, closed="neither")]
 _TOSS_UP = 0.5
 
 
-class PathTriage(Guarantee):
+class PathTriage(PathGuarantee):
     """Accept a path, reject it, or escalate it to a bigger judge, by its risk ``1 - P(no error)``.
 
     Two guarantees, for a path of a new problem (several paths per problem: the mean over them):
@@ -88,44 +89,6 @@ class PathTriage(Guarantee):
         self.reject_error = reject_error
         self.delta = delta
 
-    @fit_context
-    def fit(self, X: Any, first_errors: Any, groups: Any = None) -> PathTriage:
-        """Find both thresholds on problems that the classifier has not seen.
-
-        Parameters
-        ----------
-        X : list of Solution; without a classifier list of array-like of shape (n_steps,)
-            Solutions, or the risks of their steps.
-        first_errors : array-like of int of shape (n_paths,)
-            0-based index of the first wrong step, -1 where no step is wrong.
-        groups : array-like of shape (n_paths,), optional
-            The problem of each path. None: solutions say it themselves; each array is a problem of its own.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError, ValueError
-            For another kind of X, risks that are NaN or outside [0, 1], first errors that a path does not have, or
-            problems that the classifier was trained on, where it remembers them (prmkit's do).
-        """
-        paths, first_errors = self._calibration_paths(X, first_errors, groups)
-        risks, wrong = path_risks(paths), first_errors >= 0
-        accept = largest_cut(np.where(wrong, risks, np.inf), paths.units, self.accept_error, self.delta)
-        reject = largest_cut(np.where(wrong, np.inf, -risks), paths.units, self.reject_error, self.delta)
-        self.accept_threshold_ = accept.threshold(self._margin)
-        self.reject_threshold_ = self._margin - reject.value
-        self.attainable_, self.n_calibration_ = accept.attainable and reject.attainable, paths.n_units
-        for cut, rate, verb in (
-            (accept, self.accept_error, "accepted"),
-            (reject, self.reject_error, "rejected"),
-        ):
-            if not cut.attainable:
-                warn_unattainable(cut.n_units, f"{self.unit_}s", rate, self.delta, f"no path will be {verb}")
-        return self
-
     def predict(self, X: Any, groups: Any = None) -> np.ndarray:
         """Return what to do with each path.
 
@@ -170,6 +133,20 @@ class PathTriage(Guarantee):
             "n_units": paths.n_units,
             "n_paths": len(decided),
         }
+
+    def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
+        risks, wrong = path_risks(paths), first_errors >= 0
+        accept = largest_cut(np.where(wrong, risks, np.inf), paths.units, self.accept_error, self.delta)
+        reject = largest_cut(np.where(wrong, np.inf, -risks), paths.units, self.reject_error, self.delta)
+        self.accept_threshold_ = accept.threshold(self._margin)
+        self.reject_threshold_ = self._margin - reject.value
+        self.attainable_, self.n_calibration_ = accept.attainable and reject.attainable, paths.n_units
+        for cut, rate, verb in (
+            (accept, self.accept_error, "accepted"),
+            (reject, self.reject_error, "rejected"),
+        ):
+            if not cut.attainable:
+                warn_unattainable(cut.n_units, f"{self.unit_}s", rate, self.delta, f"no path will be {verb}")
 
     def _decide(self, risks: np.ndarray) -> np.ndarray:
         may_accept, may_reject = risks <= self.accept_threshold_, risks > self.reject_threshold_
