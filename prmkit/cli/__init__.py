@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from prmkit.cli._cache import cache
+from prmkit.cli._convert import convert
+from prmkit.cli._evaluate import SeveralAfterOn, evaluate
 from prmkit.cli._train import train
 
 __all__ = ["app", "main"]
@@ -17,13 +19,16 @@ app = typer.Typer(
     add_completion=False,
     help=(
         "Process reward models: which step of a solution is wrong, and how sure is that?\n\n"
-        "Language models are fine-tuned here, by  prmkit train. All else is done from Python:\n\n"
+        "Language models are fine-tuned here, by  prmkit train, step labels put into another layout by  prmkit "
+        "convert, and models compared by  prmkit evaluate. All else is done from Python:\n\n"
         "    from prmkit import PRMClassifier, load_prm800k\n\n"
         "    X, y = load_prm800k('train.jsonl'); clf = PRMClassifier().fit(X, y)\n\n"
         "See it work, offline and on your machine:  python -m prmkit.examples"
     ),
 )
 app.command(no_args_is_help=True)(train)
+app.command(no_args_is_help=True)(convert)
+app.command(no_args_is_help=True, cls=SeveralAfterOn)(evaluate)
 app.add_typer(cache, name="cache")
 
 

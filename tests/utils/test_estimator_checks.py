@@ -42,9 +42,7 @@ def test_guarantees(entry, params, check, data):
 
 
 @pytest.mark.filterwarnings("ignore:.*not attainable")
-@pytest.mark.parametrize(
-    "check", [path_checks.check_path_invariance, path_checks.check_same_problem_refused]
-)
+@pytest.mark.parametrize("check", [path_checks.check_path_invariance, path_checks.check_same_problem_refused])
 @pytest.mark.parametrize(("entry", "params"), PATH_CASES)
 def test_guarantees_of_path_estimators(entry, params, check):
     check(entry.make(params))

@@ -1,0 +1,248 @@
+"""``evaluate``: models in, benchmarks in, one report out."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prmkit.data import StepDataset
+from prmkit.evaluation._benchmark import Benchmark
+from prmkit.evaluation._benchmarks import distinct_names, read_benchmark
+from prmkit.evaluation._browse import browsed_solutions
+from prmkit.evaluation._cautions import known_problems, unread_steps
+from prmkit.evaluation._context import Context
+from prmkit.evaluation._curves import step_curves
+from prmkit.evaluation._evaluation import Evaluation
+from prmkit.evaluation._models import JudgedModel, judged_models
+from prmkit.evaluation._result import Curve, Table
+from prmkit.evaluation._score_file import read_step_scores
+from prmkit.evaluation._scoring import cached_scores
+from prmkit.evaluation._step_scores import StepScores
+from prmkit.evaluation._systems import System, baseline_systems
+from prmkit.evaluation._tables_first_error import first_error_tables, processbench_mean
+from prmkit.evaluation._tables_prmbench import prmbench_tables
+from prmkit.evaluation._tables_reasoneval import reasoneval_tables
+from prmkit.evaluation._tables_selection import selection
+from prmkit.evaluation._tables_steps import step_tables
+from prmkit.evaluation._thresholds import ThresholdData
+
+_TRAINED_ON = ("exclude", "keep")
+
+
+def evaluate(
+    models: Any,
+    on: Any,
+    *,
+    out: str | Path | None = None,
+    work: str | Path | None = None,
+    threshold_data: str | Benchmark | StepDataset | None = None,
+    trained_on: str = "exclude",
+    quoted: bool = False,
+    n_resamples: int = 1000,
+    n_jobs: int | None = None,
+    random_state: int = 0,
+    show_progress: bool = True,
+) -> Evaluation:
+    """Evaluate models on benchmarks, trivial baselines beside every number.
+
+    Parameters
+    ----------
+    models : str, path, fitted classifier, a list of such, or a mapping of names to such
+        A folder that ``PRMClassifier.save`` wrote; a folder or hub name of an existing PRM, with its published layout
+        in front where needed (``"skywork:FOLDER"``); a file of step scores made elsewhere (``.jsonl``, see *Notes*);
+        or any fitted classifier over steps. Steps that a model read from a path cannot read, being too long for it,
+        count as right; the notes of the tables count them.
+    on : str, Benchmark, StepDataset, or a list of such
+        As :func:`read_benchmark` takes them, such as ``"processbench:gsm8k.json"`` or ``"bon:samples.jsonl"``.
+    out : str or path, optional
+        Folder for ``report.html``, ``results.json``, ``results.md`` and ``run.json``.
+    work : str or path, optional
+        Folder for scores as they are made: a run that was killed goes on there, and another one with the same model
+        and data needs no scoring. Default: ``out/scores``; without ``out`` nothing is kept.
+    threshold_data : str, Benchmark or StepDataset, optional
+        The data that choose thresholds, one of ``on`` (by its name) or others. None: each half of a benchmark's
+        problems is judged with the threshold that its other half chose.
+    trained_on : {"exclude", "keep"}
+        What to do with problems that a model says it was trained on: leave them out for all models, or keep them.
+        Either way the description of the benchmark counts them. Nothing is known of existing PRMs and of score files.
+    quoted : bool, default=False
+        Put published numbers beside, marked and with their source.
+    n_resamples : int, default=1000
+        Of problems, for the 95% intervals.
+    n_jobs : int, optional
+        Processes for the tables, one benchmark each; None: one.
+    random_state : int, default=0
+        Of the resamples and of the halves; the result depends on nothing else that is random.
+    show_progress : bool, default=True
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    FileNotFoundError, TypeError
+        For models or benchmarks that are none.
+    ValueError
+        For equal names, scores that do not fit the solutions, or a benchmark of which no problem is new to the models.
+
+    Notes
+    -----
+    A file of step scores holds one line per solution: ``{"id": "gsm8k-7", "rewards": [0.98, 0.12]}``, with ``risks``
+    (P(wrong)), ``probabilities`` (of all classes, worst first) or ``raw_rewards`` (any scale; the sigmoid is taken) in
+    place of ``rewards``, and ``"benchmark": NAME`` where ids do not tell. :func:`write_step_scores` writes one.
+
+    Examples
+    --------
+    >>> from prmkit import PRMClassifier
+    >>> from prmkit.data import make_arithmetic_solutions
+    >>> from prmkit.features import StepStatistics
+    >>> data, new = (make_arithmetic_solutions(40, 2, random_state=seed) for seed in (0, 1))
+    >>> clf = PRMClassifier(StepStatistics()).fit(data.X, data.y)
+    >>> result = evaluate({"statistics": clf}, Benchmark.from_dataset("new", new), n_resamples=20)
+    >>> [row.system for row in result.table("Steps of new").rows]
+    ['statistics', 'majority', 'position', 'length']
+    >>> round(result.table("Steps of new").rows[1].values["AUROC"].value, 3)
+    0.5
+    """
+    started, clock = datetime.now(timezone.utc), time.perf_counter()
+    if trained_on not in _TRAINED_ON:
+        raise ValueError(f"trained_on is {trained_on!r}, expected one of {', '.join(map(repr, _TRAINED_ON))}")
+    judged = judged_models(models)
+    benchmarks = [read_benchmark(spec) for spec in _as_list(on)]
+    distinct_names(benchmarks)
+    chooser = _chooser(threshold_data, on, benchmarks)
+    everything = benchmarks + [one for one in [chooser] if one is not None and one not in benchmarks]
+    work = Path(out) / "scores" if work is None and out is not None else work
+    scores = _scores(judged, everything, None if work is None else Path(work).expanduser(), show_progress)
+    contexts = _contexts(judged, everything, scores, trained_on, n_resamples, random_state, quoted)
+    data = None
+    if chooser is not None:
+        found = next(one for one in contexts if one.benchmark.name == chooser.name)
+        data = ThresholdData(found.benchmark, {system.name: system for system in found.systems})
+    contexts = [replace(one, threshold_data=data) for one in contexts[: len(benchmarks)]]
+    tables, curves = _tables(contexts, n_jobs, quoted)
+    evaluation = Evaluation(
+        judged,
+        [one.benchmark for one in contexts],
+        tables,
+        curves,
+        lambda: browsed_solutions(contexts),
+        _run(started, time.perf_counter() - clock, n_resamples, random_state, threshold_data, trained_on),
+    )
+    if out is not None:
+        evaluation.save(out)
+    return evaluation
+
+
+def _as_list(on: Any) -> list[Any]:
+    found = [on] if isinstance(on, (str, Benchmark, StepDataset)) else list(on)
+    if not found:
+        raise ValueError(
+            "there is no benchmark to evaluate on, expected one such as 'processbench:gsm8k.json'"
+        )
+    return found
+
+
+def _chooser(threshold_data: Any, on: Any, benchmarks: Sequence[Benchmark]) -> Benchmark | None:
+    """Return the benchmark that chooses thresholds: one of those given, by name or as it was given, or another."""
+    if threshold_data is None:
+        return None
+    for spec, benchmark in zip(_as_list(on), benchmarks, strict=True):
+        if threshold_data is spec or (
+            isinstance(threshold_data, str) and threshold_data in (spec, benchmark.name)
+        ):
+            return benchmark
+    found = read_benchmark(threshold_data)
+    distinct_names([*benchmarks, found])
+    return found
+
+
+def _scores(
+    models: Sequence[JudgedModel], benchmarks: Sequence[Benchmark], work: Path | None, show_progress: bool
+) -> dict[str, dict[str, StepScores]]:
+    """Return scores by model and benchmark."""
+    return {
+        model.name: read_step_scores(model.path, benchmarks)
+        if model.kind == "scores"
+        else {
+            one.name: cached_scores(model, one.name, one.solutions, work, show_progress) for one in benchmarks
+        }
+        for model in models
+    }
+
+
+def _contexts(
+    models: Sequence[JudgedModel],
+    benchmarks: Sequence[Benchmark],
+    scores: Mapping[str, Mapping[str, StepScores]],
+    trained_on: str,
+    n_resamples: int,
+    random_state: int,
+    quoted: bool,
+) -> list[Context]:
+    contexts = []
+    for benchmark in benchmarks:
+        known, lines = known_problems(models, benchmark, trained_on)
+        lines += unread_steps(benchmark, scores)
+        description = "\n".join(filter(None, [benchmark.description, *lines]))
+        new = ~known if trained_on == "exclude" else np.ones(len(known), dtype=bool)
+        if not new.any():
+            raise ValueError(
+                f"{benchmark.name}: {'; '.join(lines)}. Nothing is left to evaluate on. Take other data, or pass "
+                "trained_on='keep' to see how the model does on problems that it knows"
+            )
+        kept = benchmark.subset(new, description)
+        by_step = np.repeat(new, benchmark.lengths)
+        systems = [
+            System(model.name, scores[model.name][benchmark.name].filled().rows(by_step)) for model in models
+        ]
+        systems += baseline_systems(kept, random_state)
+        contexts.append(Context(kept, systems, None, n_resamples, random_state, quoted, tuple(lines)))
+    return contexts
+
+
+def _tables(contexts: Sequence[Context], n_jobs: int | None, quoted: bool) -> tuple[list[Table], list[Curve]]:
+    from joblib import Parallel, delayed
+
+    found = Parallel(n_jobs=n_jobs)(delayed(_of_one)(context) for context in contexts)
+    tables = [table for one in found for table in one[0]]
+    curves = [curve for one in found for curve in one[1]]
+    splits = [context.benchmark.name for context in contexts if context.benchmark.kind == "processbench"]
+    return processbench_mean(tables, splits, quoted) + tables, curves
+
+
+def _of_one(context: Context) -> tuple[list[Table], list[Curve]]:
+    tables, curves = selection(context)
+    made = (first_error_tables, prmbench_tables, reasoneval_tables, step_tables)
+    return tables + [table for make in made for table in make(context)], curves + step_curves(context)
+
+
+def _run(
+    started: datetime,
+    seconds: float,
+    n_resamples: int,
+    random_state: int,
+    threshold_data: Any,
+    trained_on: str,
+) -> dict[str, Any]:
+    from prmkit import __version__
+
+    return {
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "prmkit": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "n_resamples": n_resamples,
+        "random_state": random_state,
+        "threshold_data": threshold_data if isinstance(threshold_data, str) else None,
+        "trained_on": trained_on,
+    }

@@ -1,0 +1,104 @@
+"""``prmkit evaluate`` from a terminal."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from prmkit.cli import app
+from prmkit.data import make_arithmetic_solutions
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two benchmarks of one made-up ProcessBench, and constant scores for both."""
+    data = make_arithmetic_solutions(30, 2, random_state=0)
+    rows, scores = [], []
+    for i, (solution, first) in enumerate(zip(data.solutions, data.first_errors, strict=True)):
+        rows.append(
+            {
+                "id": f"made-{i}",
+                "generator": "M",
+                "problem": solution.problem,
+                "steps": list(solution.steps),
+                "final_answer_correct": first == -1,
+                "label": int(first),
+            }
+        )
+        scores.append(
+            {"id": f"made-{i}", "risks": [0.9 if k == first else 0.1 for k in range(solution.n_steps)]}
+        )
+    for name in ("gsm8k", "math"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    (tmp_path / "scores.jsonl").write_text("\n".join(map(json.dumps, scores)))
+    return tmp_path
+
+
+def test_several_benchmarks_after_one_option(files):
+    done = run(
+        f"mine={files / 'scores.jsonl'}",
+        "--on",
+        f"processbench:{files / 'gsm8k.json'}",
+        f"processbench:{files / 'math.json'}",
+        "--out",
+        files / "report",
+        "--resamples",
+        "10",
+    )
+    assert done.exit_code == 0, done.output
+    assert "| mine | 1.000 | 1.000 | 1.000 |" in "".join(
+        line.replace(" [1.000, 1.000]", "") + "\n" for line in done.output.splitlines()
+    )
+    result = json.loads((files / "report" / "results.json").read_text())
+    assert [one["name"] for one in result["benchmarks"]] == ["processbench gsm8k", "processbench math"]
+    assert result["models"] == [{"name": "mine", "kind": "scores", "path": str(files / "scores.jsonl")}]
+    assert (files / "report" / "report.html").stat().st_size > 10_000
+    assert (files / "report" / "results.md").read_text() in done.output
+
+
+def test_the_option_several_times_and_models_on_either_side(files):
+    done = run(
+        "--on",
+        f"a=processbench:{files / 'gsm8k.json'}",
+        "--on",
+        f"b=processbench:{files / 'math.json'}",
+        "--threshold-data",
+        "a",
+        "--out",
+        files / "report",
+        files / "scores.jsonl",
+        "--resamples",
+        "0",
+    )
+    assert done.exit_code == 0, done.output
+    assert "Thresholds chosen on a" in done.output
+
+
+def test_help_teaches():
+    text = " ".join(run("--help").output.split())
+    for wanted in (
+        "--on processbench:gsm8k.json processbench:math.json",
+        '"rewards": [0.98, 0.12]',
+        "bon:samples.jsonl",
+    ):
+        assert wanted in text.replace("│ ", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere", "--on", "processbench:{}/gsm8k.json"], "the model nowhere does not exist"),
+        (["{}/scores.jsonl", "--on", "what:{}/none.json"], "unknown kind 'what'"),
+        (["{}/scores.jsonl", "--on", "processbench:{}/none.json"], "none.json does not exist"),
+    ],
+)
+def test_errors_are_one_line(files, arguments, told):
+    done = run(*(one.format(files) for one in arguments), "--out", files / "report")
+    assert done.exit_code == 2
+    assert told in " ".join(done.output.split())
+    assert "Traceback" not in done.output
+    assert not (files / "report" / "results.json").exists()

@@ -1,0 +1,154 @@
+"""Scores on disk: nothing is scored twice, and half a line never counts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator
+
+from prmkit.evaluation import _scoring, read_benchmark
+from prmkit.evaluation._models import JudgedModel, judged_model
+from prmkit.evaluation._scoring import CHUNK, cached_scores
+
+
+class Counting(BaseEstimator):
+    """A classifier that counts the steps it is asked about."""
+
+    def __init__(self, classifier):
+        self.inner, self.n_steps = classifier, 0
+        self.classes_, self.label_order_ = classifier.classes_, classifier.label_order_
+
+    def predict_proba(self, X):
+        self.n_steps += len(X)
+        return self.inner.predict_proba(X)
+
+    def fit(self, X, y):
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+@pytest.fixture
+def solutions(processbench):
+    return read_benchmark(f"processbench:{processbench}").solutions
+
+
+def model(counting, digest="a"):
+    return JudgedModel("m", "prmkit", "", lambda: counting, lambda: digest)
+
+
+def test_scores_are_kept_by_model_and_data(tmp_path, classifier, solutions):
+    counting = Counting(classifier)
+    n_steps = sum(one.n_steps for one in solutions)
+    first = cached_scores(model(counting), "b", solutions, tmp_path)
+    again = cached_scores(model(counting), "b", solutions, tmp_path)
+    assert counting.n_steps == n_steps
+    assert first.risks.tolist() == again.risks.tolist()
+    assert first.neutral.tolist() == again.neutral.tolist()
+    cached_scores(model(counting, "another"), "b", solutions, tmp_path)
+    cached_scores(model(counting), "b", solutions[1:], tmp_path)
+    assert counting.n_steps == 3 * n_steps - solutions[0].n_steps
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, "one line", "line and a half"])
+def test_what_a_kill_left_is_completed(tmp_path, classifier, solutions, kept):
+    counting = Counting(classifier)
+    whole = cached_scores(model(counting), "b", solutions, tmp_path)
+    [file] = tmp_path.iterdir()
+    text = file.read_bytes()
+    n_line = text.index(b"\n") + 1
+    kept = {"one line": n_line, "line and a half": n_line + 50}.get(kept, kept)
+    file.write_bytes(text[:kept])
+    before = counting.n_steps
+    again = cached_scores(model(counting), "b", solutions, tmp_path)
+    done = CHUNK if kept >= n_line else 0
+    assert counting.n_steps - before == sum(one.n_steps for one in solutions[done:])
+    assert again.risks.tobytes() == whole.risks.tobytes()
+    assert file.read_bytes() == text
+
+
+def test_a_damaged_line_is_scored_again(tmp_path, classifier, solutions):
+    whole = cached_scores(model(classifier), "b", solutions, tmp_path)
+    [file] = tmp_path.iterdir()
+    lines = file.read_text().splitlines()
+    broken = json.loads(lines[1])
+    broken["risks"] = broken["risks"][:-1]
+    file.write_text("\n".join([lines[0], json.dumps(broken), *lines[2:]]) + "\n")
+    assert cached_scores(model(classifier), "b", solutions, tmp_path).risks.tolist() == whole.risks.tolist()
+
+
+def test_nothing_is_kept_without_a_folder(tmp_path, classifier, solutions, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cached_scores(model(classifier), "b", solutions, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_saved_model_has_one_digest_until_it_changes(classifier, tmp_path):
+    classifier.save(tmp_path / "a")
+    digest = judged_model(tmp_path / "a").digest()
+    assert judged_model(tmp_path / "a").digest() == digest
+    (tmp_path / "a" / "note.txt").write_text("x")
+    assert judged_model(tmp_path / "a").digest() != digest
+
+
+_RUN = """
+import sys, time
+from prmkit.evaluation import _scoring, evaluate
+
+if sys.argv[4] == "slow":
+    score = _scoring.score_steps
+
+    def slowly(*arguments):
+        time.sleep(0.5)
+        return score(*arguments)
+
+    _scoring.score_steps = slowly
+evaluate({"m": sys.argv[1]}, "processbench:" + sys.argv[2], out=sys.argv[3], n_resamples=20, show_progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_gives_the_same_bytes(tmp_path, model_folder, processbench):
+    def run(out, speed):
+        arguments = [sys.executable, "-c", _RUN, str(model_folder), str(processbench), str(out), speed]
+        return subprocess.Popen(arguments)
+
+    assert run(tmp_path / "whole", "fast").wait() == 0
+    process = run(tmp_path / "killed", "slow")
+    scores = tmp_path / "killed" / "scores"
+    deadline = time.monotonic() + 60
+    while not any(file.stat().st_size for file in scores.glob("*.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "results.json").exists()
+    [half] = scores.iterdir()
+    assert 0 < half.read_bytes().count(b"\n") < 4
+    assert run(tmp_path / "killed", "fast").wait() == 0
+    for name in ("results.json", "results.md", "report.html"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_chunks_do_not_change_scores(classifier, solutions, monkeypatch):
+    whole = cached_scores(model(classifier), "b", solutions, None).risks
+    monkeypatch.setattr(_scoring, "CHUNK", 7)
+    np.testing.assert_allclose(cached_scores(model(classifier), "b", solutions, None).risks, whole)
+
+
+def test_warnings_of_all_chunks_are_one(classifier, solutions):
+    class Complaining(Counting):
+        def predict_proba(self, X):
+            warnings.warn(f"{len(X)} steps are too long", UserWarning, stacklevel=2)
+            return super().predict_proba(X)
+
+    with pytest.warns(UserWarning, match="m on b: .* steps are too long .and 3 such warnings") as caught:
+        cached_scores(model(Complaining(classifier)), "b", solutions, None)
+    assert len(caught) == 1
