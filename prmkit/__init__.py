@@ -10,6 +10,7 @@ negative, neutral or positive.
 ``PRMClassifier``       the front door: ``fit``, ``predict_proba``, ``score_solutions``
 ``prmkit.metrics``      step reports with their baselines; scores of a reasoning path
 ``prmkit.uncertainty``  calibration, ensembles, guarantees, decisions about paths
+``prmkit.evaluation``   models on benchmarks, beside baselines, as one report
 ``prmkit.cli``          the ``prmkit`` command
 ======================  ====================================================================
 """
