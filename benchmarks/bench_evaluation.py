@@ -2,7 +2,7 @@
 
 "step labels" learns from PRM800K (train sample) and PRMBench (train part), and is judged on ProcessBench, ReasonEval,
 Mr-Ben, BIG-Bench-Mistake and best of 4 on gsm8k_solutions; "PRM800K" learns from the PRM800K sample alone, judged
-on PRMBench. Training leaves out the problems of ProcessBench and ReasonEval (which all occur in PRM800K); other problems
+on PRMBench. Training leaves out the problems of ProcessBench and ReasonEval (all in PRM800K too); other problems
 that a model learnt from are left out of the benchmarks. Thresholds: each half of a benchmark's problems is
 judged with the one that its other half chose. Nothing was tuned on these benchmarks for this run; the features of the
 default model were chosen with some of them in view (see quality.md).
