@@ -123,6 +123,13 @@ def _convert(
     check_path(output)
     if output.exists() and not overwrite:
         raise ValueError(f"{output} is there already: pass --overwrite, or choose another name")
+    read = Path(source)
+    if (
+        output.exists()
+        and read.exists()
+        and (output.samefile(read) or output.resolve().parent == read.resolve())
+    ):
+        raise ValueError(f"{output} is what is read, and may hold more than is written: choose another name")
     name = recognise(source, split=split) if from_ is None else check_format(from_)
     typer.echo(f"{'recognised as' if from_ is None else 'read as'} {name}: {FORMATS[name].description}")
     options = {key: _unescaped(value) for key, value in as_mapping(option, "--option").items()}

@@ -87,16 +87,20 @@ def processbench_mean(tables: Sequence[Table], names: Sequence[str], quoted: boo
     parts = [found[name] for name in names if name in found]
     if len(parts) < (1 if quoted else 2):
         return []
-    columns = [_split(table.benchmark) for table in parts]
+    columns = [table.benchmark for table in parts]
+    splits = [_split(name) for name in columns]
     rows = []
     for i, row in enumerate(parts[0].rows):
         values = [table.rows[i].values.get(_F1) for table in parts]
         rows.append(Row(row.system, _with_mean(columns, values), row.baseline))
-    if quoted and set(columns) & set(PROCESSBENCH_SPLITS):
+    if quoted and set(splits) & set(PROCESSBENCH_SPLITS):
         for one in PROCESSBENCH:
-            published = [Interval(one.values[name]) if name in one.values else None for name in columns]
+            published = [Interval(one.values[name]) if name in one.values else None for name in splits]
             rows.append(Row(one.system, _with_mean(columns, published), quoted=True, source=one.source))
-    note = "F1 with the thresholds of each split's own table; the mean is the plain mean of the splits shown."
+    note = (
+        "F1 with the thresholds of each split's own table; the mean is the plain mean of the splits shown, without an "
+        "interval."
+    )
     if quoted:
         note += " Quoted rows are published numbers for the whole splits, with one threshold chosen on GSM8K or none."
     shown = [*columns, "mean"] if len(columns) > 1 else columns

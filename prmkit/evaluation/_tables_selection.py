@@ -63,8 +63,7 @@ def selection(context: Context) -> tuple[list[Table], list[Curve]]:
         f"Share of correct choices among N candidates of {len(sets.rows):,} problems with "
         f"{n_min if n_min == n_max else f'{n_min} to {n_max}'} each: the expectation over all subsets of N, exact "
         f"except for votes ({_N_SUBSETS} random subsets where there are more)",
-        "Of equal scores, and equal votes, the first candidate is taken: where candidates come from different models, "
-        "their order in the file matters",
+        "Of equal scores the first candidate is taken; answers with equal votes share them",
         "A row per rule that turns step rewards into a score: the best of them, picked here, flatters the model",
         "'weighted' sums the scores of equal answers; pass@N is a bound, not a rule",
     )
@@ -120,7 +119,13 @@ def _votes(sets: _Sets, scores: np.ndarray | None, random_state: int) -> dict[in
     weights = None if scores is None else [row[:n] for row, n in zip(scores, counts, strict=True)]
     return {
         n: vote_accuracy(
-            sets.answer_keys, correct, n, weights, n_subsets=_N_SUBSETS, random_state=random_state
+            sets.answer_keys,
+            correct,
+            n,
+            weights,
+            n_subsets=_N_SUBSETS,
+            ties="average",
+            random_state=random_state,
         ).per_problem
         for n in sets.sizes
     }

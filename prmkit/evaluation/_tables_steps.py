@@ -8,7 +8,7 @@ from prmkit.evaluation._context import Context
 from prmkit.evaluation._result import Row, Table
 from prmkit.evaluation._systems import BASELINES_NOTE
 from prmkit.evaluation._thresholds import HALF, choose_by_steps, thresholds, thresholds_note
-from prmkit.metrics._bootstrap import bootstrap_counts, problem_numbers
+from prmkit.metrics._bootstrap import Interval, bootstrap_counts, problem_numbers
 from prmkit.metrics._step_metrics import WeightedStepMetrics
 
 _CHOSEN = "macro-F1"
@@ -66,15 +66,17 @@ def _binary(context: Context) -> Table:
 
     result = bootstrap_counts(statistic, n_problems, context.n_resamples, context.random_state)
     rows, first = [], context.compared_with
+    n, n_wrong = len(right), int((right == 0).sum())
     for system in context.systems:
         name = system.name
         values = {column: result.interval(f"{name}/{metric}") for column, metric in _COLUMNS.items()}
+        if n_wrong in (0, n):  # a mean over classes of which one is not there
+            values["macro-F1 at 0.5"] = Interval(None)
         if name in macro_f1:
             values[_CHOSEN] = result.interval(f"{name}/{_CHOSEN}")
         if first not in (None, name):
             values[f"AUROC minus {first}"] = result.difference(f"{name}/auroc", f"{first}/auroc")
         rows.append(Row(name, {**values, "risk threshold": shown.get(name)}, system.baseline))
-    n, n_wrong = len(right), int((right == 0).sum())
     return Table(
         f"Steps of {benchmark.name}",
         benchmark.name,
@@ -131,14 +133,14 @@ def _three_classes(context: Context) -> list[Table]:
         context.n_resamples,
         context.random_state,
     )
-    rows = [
-        Row(
-            system.name,
-            {column: result.interval(f"{system.name}/{metric}") for column, metric in _THREE.items()},
-            system.baseline,
-        )
+    found = {
+        system.name: {column: result.interval(f"{system.name}/{metric}") for column, metric in _THREE.items()}
         for system in systems
-    ]
+    }
+    if len(np.unique(classes)) < 3:  # a mean over classes of which one is not there
+        for values in found.values():
+            values["macro-F1"] = Interval(None)
+    rows = [Row(system.name, {**found[system.name]}, system.baseline) for system in systems]
     note = context.note(
         "Negative, neutral and positive steps; each system says its likeliest class", BASELINES_NOTE
     )

@@ -78,7 +78,7 @@ def thresholds(
     random_state : int
     """
     n = len(benchmark.solutions)
-    if data is not None and data.benchmark.name != benchmark.name:
+    if data is not None and data.benchmark.name != benchmark.name and not system.baseline:
         value = choose(data.benchmark, data.systems[system.name])
         return None if value is None else Chosen(np.full(n, value), _shown(value))
     problems, n_problems = problem_numbers(benchmark.problems)
@@ -100,7 +100,8 @@ def thresholds(
 def thresholds_note(benchmark: Benchmark, data: ThresholdData | None) -> str:
     """Return in words where thresholds come from."""
     if data is not None and data.benchmark.name != benchmark.name:
-        return f"Thresholds chosen on {data.benchmark.name}"
+        of_baselines = f"of the baselines, fitted to {benchmark.name} itself: {_CROSSED}"
+        return f"Thresholds chosen on {data.benchmark.name}; {of_baselines}"
     return f"Thresholds of {benchmark.name}: {_CROSSED}"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.metrics._votes import answer_numbers, check_vote_options, check_weights, winners
+from prmkit.metrics._votes import answer_numbers, check_vote_options, check_weights, shared_hits, winners
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +48,7 @@ def vote_accuracy(
     method: str = "subsets",
     n_subsets: int = 400,
     missing: str = "alone",
+    ties: str = "first",
     random_state: int | np.random.Generator | None = 0,
 ) -> VoteAccuracy:
     """Return how often a vote of n candidates, by head count or by weight, elects a correct one.
@@ -71,6 +72,9 @@ def vote_accuracy(
         Drawn for each problem, independently.
     missing : {"alone", "drop"}
         As in :func:`prmkit.metrics.vote`.
+    ties : {"first", "average"}
+        Of answers with equal votes the one whose first member comes first, as :func:`prmkit.metrics.vote` says; or all
+        of them, with equal shares: then the order of the candidates is invisible.
     random_state : int, Generator or None, default 0
 
     Returns
@@ -89,6 +93,8 @@ def vote_accuracy(
     1.000 ± 0.000 (400 subsets of 3)
     """
     check_vote_options(missing)
+    if ties not in ("first", "average"):
+        raise ValueError(f"ties is {ties!r}, expected first or average")
     if method not in ("subsets", "prefix"):
         raise ValueError(f"method is {method!r}, expected subsets or prefix")
     if n < 1 or n_subsets < 1:
@@ -110,8 +116,11 @@ def vote_accuracy(
         whole = method == "prefix" or n == len(keys)
         columns = np.arange(n)[None, :] if whole else _subsets(rng, len(keys), n, n_subsets)
         codes, weight = answer_numbers(keys, missing)[columns], check_weights(weight, len(keys))[columns]
-        chosen = winners(codes, weight, representative)
-        right = hits[np.take_along_axis(columns, chosen[:, None], axis=1)]
+        if ties == "average":
+            right = shared_hits(codes, weight, hits[columns], representative)
+        else:
+            chosen = winners(codes, weight, representative)
+            right = hits[np.take_along_axis(columns, chosen[:, None], axis=1)]
         means[i] = right.mean()
         if len(columns) > 1:
             variances[i] = right.var(ddof=1) / len(columns)

@@ -105,14 +105,7 @@ def winners(codes: np.ndarray, weights: np.ndarray, representative: str = "first
     weights : ndarray of shape (n_rows, n_candidates)
     representative : {"first", "best"}
     """
-    n_rows, n_candidates = codes.shape
-    votes = codes >= 0
-    n_codes = int(codes.max(initial=0)) + 1
-    group = np.maximum(codes, 0) + n_codes * np.arange(n_rows)[:, None]
-    sums = np.bincount(group.ravel(), weights=np.where(votes, weights, 0).ravel(), minlength=n_rows * n_codes)
-    support = np.where(votes, sums[group], -np.inf)
-    slack = _ROUNDING * n_candidates * np.abs(weights).max(axis=1, keepdims=True)
-    top = votes & (support >= support.max(axis=1, keepdims=True) - slack)
+    top, votes = _top(codes, weights), codes >= 0
     chosen = np.argmax(top, axis=1)  # the first of the best; candidate 0 where nobody votes
     if representative == "first":
         return chosen
@@ -120,6 +113,45 @@ def winners(codes: np.ndarray, weights: np.ndarray, representative: str = "first
     return np.where(
         top.any(axis=1), np.argmax(np.where(votes & (codes == answer), weights, -np.inf), axis=1), 0
     )
+
+
+def shared_hits(
+    codes: np.ndarray, weights: np.ndarray, hits: np.ndarray, representative: str = "first"
+) -> np.ndarray:
+    """Return the share of the tied winners of each row that are right: one representative for each answer.
+
+    Parameters
+    ----------
+    codes, weights, representative : as in :func:`winners`
+    hits : ndarray of bool, shape (n_rows, n_candidates)
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+        0 or 1 where one answer wins; where nobody votes, candidate 0 is chosen.
+    """
+    top = _top(codes, weights)
+    row, column = np.indices(codes.shape)
+    worth = weights if representative == "best" else np.zeros_like(weights)
+    order = np.lexsort((column.ravel(), -worth.ravel(), codes.ravel(), row.ravel()))
+    code = codes.ravel()[order] + row.ravel()[order] * (int(codes.max(initial=0)) + 2)
+    stands = np.zeros(codes.size, dtype=bool)
+    stands[order[np.append(True, code[1:] != code[:-1])]] = True
+    chosen = top & stands.reshape(codes.shape)
+    chosen[~top.any(axis=1), 0] = True
+    return (chosen & hits).sum(axis=1) / chosen.sum(axis=1)
+
+
+def _top(codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Whether each candidate bears an answer with the most support."""
+    n_rows, n_candidates = codes.shape
+    votes = codes >= 0
+    n_codes = int(codes.max(initial=0)) + 1
+    group = np.maximum(codes, 0) + n_codes * np.arange(n_rows)[:, None]
+    sums = np.bincount(group.ravel(), weights=np.where(votes, weights, 0).ravel(), minlength=n_rows * n_codes)
+    support = np.where(votes, sums[group], -np.inf)
+    slack = _ROUNDING * n_candidates * np.abs(weights).max(axis=1, keepdims=True)
+    return votes & (support >= support.max(axis=1, keepdims=True) - slack)
 
 
 def answer_numbers(answers: Sequence[Hashable], missing: str) -> np.ndarray:

@@ -85,8 +85,9 @@ def test_an_existing_file_is_safe(rows, tmp_path):
     assert out.read_text() == "precious"
     assert run(rows, out, "--to", "flat", "--overwrite").exit_code == 0
     assert len(out.read_text().splitlines()) == 4
-    assert run(rows, rows, "--to", "stepwise", "--overwrite").exit_code == 0
-    assert load(rows).y.tolist() == [1, -1, 1, -1]
+    before = rows.read_bytes()
+    assert "is what is read" in run(rows, rows, "--to", "stepwise", "--overwrite").output
+    assert rows.read_bytes() == before
 
 
 def test_options_of_the_layout(tmp_path):
@@ -163,3 +164,14 @@ def test_processbench_there_and_back(data_folder, tmp_path):
     assert json.loads(gzip.decompress((tmp_path / "b.json.gz").read_bytes())) == json.loads(
         source.read_text()
     )
+
+
+def test_what_is_read_is_never_replaced(tmp_path):
+    source = tmp_path / "mine.jsonl"
+    source.write_text('{"input": "2 + 2?", "value": ["4."], "label": ["+"]}\n')
+    before = source.read_bytes()
+    for given in (source, tmp_path):
+        done = CliRunner().invoke(app, ["convert", str(given), str(source), "--to", "flat", "--overwrite"])
+        assert done.exit_code == 2
+        assert "is what is read" in done.output
+    assert source.read_bytes() == before

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from prmkit.data import Solution, make_arithmetic_solutions
+from prmkit import PRMClassifier
+from prmkit.data import Solution, make_arithmetic_solutions, split_by_problem
 from prmkit.data.formats._candidates import load_candidates
 from prmkit.evaluation import Benchmark, evaluate
 from prmkit.evaluation._benchmark import Candidates
 from prmkit.evaluation._benchmarks import candidates_benchmark
+from prmkit.features import StepStatistics
 from prmkit.metrics import aggregate
 from prmkit.metrics._first_error import first_error_f1_score, first_error_from_scores
 
@@ -256,7 +258,9 @@ def test_selection_baselines(candidates, tmp_path, value_of):
     found = evaluate(str(path), f"B=bon:{candidates}", n_resamples=10)
     assert value_of(found, "Best of N, B", "longest candidate", "best of 3") == 1.0
     assert value_of(found, "Best of N, B", "shortest candidate", "best of 3") == 0.0
-    assert value_of(found, "Best of N, B", "majority", "best of 3") == 1.0  # all differ: the first
+    assert value_of(found, "Best of N, B", "majority", "best of 3") == pytest.approx(
+        1 / 3, abs=1e-5
+    )  # all differ
     assert value_of(found, "Best of N, B", "m, mean", "best of 3") == 1.0  # equal scores: the first
     assert value_of(found, "Best of N, B", "m, product", "best of 3") == 0.0
 
@@ -273,3 +277,31 @@ def test_candidates_of_unequal_number(score):
     assert table.columns == ["best of 1", "best of 2"]
     assert "2 to 3 each" in table.note
     assert "majority" not in [row.system for row in table.rows]
+
+
+def test_each_split_has_its_own_column_of_processbench():
+    data = make_arithmetic_solutions(60, 1, error_rate=0.5, random_state=0)
+    one, other = split_by_problem(data, 0.5, 0.5, random_state=0)
+    classifier = PRMClassifier(StepStatistics()).fit(*make_arithmetic_solutions(40, 2, random_state=7))
+    on = [
+        Benchmark.from_dataset("gsm8k a", one, "processbench"),
+        Benchmark.from_dataset("gsm8k b", other, "processbench"),
+    ]
+    result = evaluate({"m": classifier}, on, n_resamples=5, quoted=True, show_progress=False)
+    table = result.table("ProcessBench F1")
+    assert table.columns == ["gsm8k a", "gsm8k b", "mean"]
+    of_one = result.table("First errors of gsm8k a").rows[0].values["F1"].value
+    of_other = result.table("First errors of gsm8k b").rows[0].values["F1"].value
+    row = table.rows[0].values
+    assert (row["gsm8k a"].value, row["gsm8k b"].value) == (of_one, of_other)
+    assert row["mean"].value == pytest.approx((of_one + of_other) / 2)
+    published = next(row for row in table.rows if row.system == "Skywork-PRM-7B")
+    assert published.values["gsm8k b"].value == 0.708
+
+
+def test_macro_f1_without_wrong_steps_is_undefined():
+    data = make_arithmetic_solutions(20, 1, error_rate=0.0, neutral_rate=0.0, random_state=0)
+    classifier = PRMClassifier(StepStatistics()).fit(*make_arithmetic_solutions(40, 2, random_state=7))
+    benchmark = Benchmark.from_dataset("right", data)
+    result = evaluate({"m": classifier}, benchmark, n_resamples=5, show_progress=False)
+    assert all(row.values["macro-F1 at 0.5"].value is None for row in result.table("Steps of right").rows)

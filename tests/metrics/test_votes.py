@@ -1,5 +1,6 @@
 """Votes against counting by hand, and their accuracy against all subsets."""
 
+import itertools
 from itertools import combinations
 
 import numpy as np
@@ -102,3 +103,42 @@ def test_one_voter_all_voters_and_the_first():
     assert vote_accuracy([], [], 2).value is None
     with pytest.raises(ValueError, match="problem 1 has 2 answers"):
         vote_accuracy(answers, correct, 3)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_shared_ties_are_the_mean_over_all_orders_of_the_candidates(weighted):
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        answers = [["a", "b", "c", None][i] for i in rng.integers(0, 4, 4)]
+        correct = rng.random(4) < 0.5
+        weights = rng.integers(1, 3, 4) / 2 if weighted else None
+        # Ties among members of one answer go to the lower index, so only whole answers are put in another order.
+        groups = {}
+        for i, answer in enumerate(answers):
+            groups.setdefault((answer, i if answer is None else 0), []).append(i)
+        found = []
+        for order in itertools.permutations(groups.values()):
+            rows = [i for group in order for i in group]
+            found.append(
+                vote_accuracy(
+                    [[answers[i] for i in rows]],
+                    [correct[rows]],
+                    4,
+                    None if weights is None else [weights[rows]],
+                ).value
+            )
+        shared = vote_accuracy(
+            [answers], [correct], 4, None if weights is None else [weights], ties="average"
+        ).value
+        assert shared == pytest.approx(np.mean(found))
+
+
+def test_ties_are_first_or_average():
+    with pytest.raises(ValueError, match="ties is 'last'"):
+        vote_accuracy([["a"]], [[True]], 1, ties="last")
+
+
+def test_shared_ties_of_two_voters_are_their_mean():
+    answers, correct = [["a", "b", "c", "d", "e"]], [np.array([True, True, False, False, False])]
+    found = vote_accuracy(answers, correct, 2, ties="average", n_subsets=4000)
+    assert found.value == pytest.approx(0.4, abs=0.02)  # any two differ, and share the vote

@@ -94,8 +94,16 @@ def _refuse_mixed(rows: list[tuple[Step, Any]]) -> None:
 
 
 def _groups(rows: list[tuple[Step, Any]]) -> np.ndarray:
-    ids = [(step.solution.meta or {}).get("problem_id") for step, _ in rows]
-    if not all(isinstance(one, (str, int, float)) for one in ids):
+    metas = [step.solution.meta or {} for step, _ in rows]
+    ids = next(
+        (
+            named
+            for named in ([meta.get(key) for meta in metas] for key in ("problem_id", "problem_key"))
+            if all(isinstance(one, (str, int, float)) for one in named)
+        ),
+        None,
+    )
+    if ids is None:
         return problem_groups([step for step, _ in rows])
     position: dict[Any, int] = {}
     return np.array([position.setdefault(one, len(position)) for one in ids], dtype=np.int64)

@@ -162,3 +162,9 @@ def test_damaged_gzip_says_so(tmp_path):
     path.write_bytes(gzip.compress((json.dumps(STEPWISE_ROW) + "\n").encode() * 5000)[:-40])
     with pytest.raises(ValueError, match="gzip data is damaged"):
         load(path)
+
+
+def test_the_unified_table_is_grouped_by_its_problem_keys(data_folder):
+    with gzip.open(data_folder / "steps_train.jsonl.gz", "rt", encoding="utf-8") as file:
+        keys = {json.loads(line)["problem_key"] for line in file}
+    assert len(set(load(data_folder / "steps_train.jsonl.gz").groups.tolist())) == len(keys)
