@@ -114,7 +114,7 @@ def _convert(
     overwrite: bool,
 ) -> None:
     from prmkit.cli._train_settings import as_mapping
-    from prmkit.data.formats._read import iter_labelled
+    from prmkit.data.formats._read import iter_labelled, named_skips
     from prmkit.data.formats._registry import FORMATS, check_format, load, recognise
     from prmkit.data.formats._whole_file import check_path
     from prmkit.data.formats._write import check_writable, write
@@ -134,6 +134,7 @@ def _convert(
     typer.echo(f"{'recognised as' if from_ is None else 'read as'} {name}: {FORMATS[name].description}")
     options = {key: _unescaped(value) for key, value in as_mapping(option, "--option").items()}
     counts: Counter[str] = Counter()
+    skipped: list[str] = []
     given: Any
     if name == "prm800k":  # merged as a whole, since its labellers rated some solutions more than once
         given = load(
@@ -146,10 +147,17 @@ def _convert(
         )
     else:
         given = iter_labelled(
-            source, FORMATS[name], on_error=on_error, limit=limit, split=split, counts=counts, **options
+            source,
+            FORMATS[name],
+            on_error=on_error,
+            limit=limit,
+            split=split,
+            counts=counts,
+            skipped=skipped,
+            **options,
         )
     report = write(given, output, to, on_loss=on_loss)
-    lines = [f"{what}: {n}" for what, n in counts.items()]
+    lines = [f"{what}: {n}" for what, n in counts.items()] + named_skips(skipped)
     if name == "prm800k":
         lines = [line for line in given.description.splitlines()[1:] if not line.endswith(": 0")]
     for line in filter(str.strip, lines):

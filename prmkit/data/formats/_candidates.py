@@ -146,7 +146,7 @@ def load_candidates(
                     f"{place}: {error}. Pass on_error='skip' to leave such records out."
                 ) from None
             counts[f"malformed: {error.reason}"] += 1
-    warn_of_skipped(counts)
+    warn_of_skipped(counts, "on_error='raise' names")
     counts["candidates"] += sum(len(one.candidates) for one in found)
     counts["candidates without an answer"] += sum(one.answer_keys.count(None) for one in found)
     return found

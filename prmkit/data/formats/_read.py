@@ -16,6 +16,8 @@ from prmkit.data._solution import Step, problem_groups
 from prmkit.data.formats._format import Format, LabelledSolution
 from prmkit.data.formats._sources import Found, iter_records
 
+_NAMED = 20  # skipped records that a description names
+
 
 def read(
     source: Any,
@@ -53,8 +55,18 @@ def read(
         For a malformed record (``on_error="raise"``), unknown options, or when no labelled step is left.
     """
     counts: Counter[str] = Counter()
+    skipped: list[str] = []
     found = list(
-        iter_labelled(source, layout, on_error=on_error, limit=limit, split=split, counts=counts, **options)
+        iter_labelled(
+            source,
+            layout,
+            on_error=on_error,
+            limit=limit,
+            split=split,
+            counts=counts,
+            skipped=skipped,
+            **options,
+        )
     )
     rows = [
         (Step(one.solution, index), rating)
@@ -67,7 +79,9 @@ def read(
     _refuse_mixed(rows)
     name = source if isinstance(source, str) or hasattr(source, "__fspath__") else type(source).__name__
     lines = [f"{layout.name}: {layout.description}", f"from {name}"]
-    description = "\n".join([*lines, *(f"{what}: {n}" for what, n in counts.items())])
+    lines += [f"{what}: {n}" for what, n in counts.items()]
+    lines += named_skips(skipped)
+    description = "\n".join(lines)
     warn_of_skipped(counts)
     if not rows:
         raise ValueError(f"no labelled step is left, expected at least one. What was read:\n{description}")
@@ -117,9 +131,13 @@ def iter_labelled(
     limit: int | None = None,
     split: str = "train",
     counts: Counter[str] | None = None,
+    skipped: list[str] | None = None,
     **options: Any,
 ) -> Iterator[LabelledSolution]:
-    """Stream the labelled solutions of a source; parameters and errors as :func:`read`, ``counts`` is filled."""
+    """Stream the labelled solutions of a source; parameters and errors as :func:`read`.
+
+    ``counts`` is filled, and ``skipped`` with file, line and reason of each record that was left out.
+    """
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error is {on_error!r}, expected 'raise' or 'skip'")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
@@ -129,12 +147,18 @@ def iter_labelled(
         raise ValueError(f"the layout {layout.name} has no option {', '.join(unknown)}; its options: {known}")
     counts = Counter() if counts is None else counts
     records = iter_records(source, split=split, on_error=on_error, counts=counts)
-    found = _parsed(islice(records, limit), layout, on_error, counts, {**layout.options, **options})
+    why = [] if skipped is None else skipped
+    found = _parsed(islice(records, limit), layout, on_error, counts, why, {**layout.options, **options})
     return layout.across(found, counts)
 
 
 def _parsed(
-    records: Iterator[Found], layout: Format, on_error: str, counts: Counter[str], options: dict[str, Any]
+    records: Iterator[Found],
+    layout: Format,
+    on_error: str,
+    counts: Counter[str],
+    skipped: list[str],
+    options: dict[str, Any],
 ) -> Iterator[LabelledSolution]:
     for record, place, solution_id in records:
         counts["records"] += 1
@@ -147,11 +171,18 @@ def _parsed(
                     f"{layout.name}."
                 ) from None
             counts[f"malformed: {error.reason}"] += 1
+            skipped.append(f"{place}: {error}")
             continue
         yield from solutions
 
 
-def warn_of_skipped(counts: Counter[str]) -> None:
+def named_skips(skipped: list[str]) -> list[str]:
+    """Return a line for each record that was left out, the first twenty."""
+    rest = [f"skipped: {len(skipped) - _NAMED:,} more"] if len(skipped) > _NAMED else []
+    return [f"skipped: {why}" for why in skipped[:_NAMED]] + rest
+
+
+def warn_of_skipped(counts: Counter[str], named_by: str = "the description names") -> None:
     """Warn where records were skipped: the file may be damaged, or of another layout."""
     skipped = {
         key.removeprefix("malformed: "): n for key, n in counts.items() if key.startswith("malformed: ")
@@ -159,8 +190,8 @@ def warn_of_skipped(counts: Counter[str]) -> None:
     if skipped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in skipped.items())
         warnings.warn(
-            f"{sum(skipped.values())} malformed records were skipped ({reasons}); on_error='raise' names the first "
-            "one's file and line",
+            f"{sum(skipped.values())} malformed records were skipped ({reasons}); {named_by} their files "
+            "and lines",
             UserWarning,
             stacklevel=4,
         )

@@ -168,3 +168,13 @@ def test_the_unified_table_is_grouped_by_its_problem_keys(data_folder):
     with gzip.open(data_folder / "steps_train.jsonl.gz", "rt", encoding="utf-8") as file:
         keys = {json.loads(line)["problem_key"] for line in file}
     assert len(set(load(data_folder / "steps_train.jsonl.gz").groups.tolist())) == len(keys)
+
+
+def test_skipped_records_are_named_by_file_line_and_reason(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    good = {"input": "2 + 2?", "value": ["4."], "label": ["+"]}
+    path.write_text("\n".join(json.dumps(row) for row in (good, {**good, "label": ["?"]}, {"input": "p"})))
+    with pytest.warns(UserWarning, match="2 malformed records were skipped"):
+        description = load(path, "sdiehl", on_error="skip").description
+    assert f"skipped: {path}, line 2: " in description
+    assert f"skipped: {path}, line 3: without value" in description
