@@ -41,15 +41,25 @@ def known_problems(
     return known, lines
 
 
-def unread_steps(benchmark: Benchmark, scores: Mapping[str, Mapping[str, StepScores]]) -> list[str]:
-    """Return a line on each model that could not read all steps."""
-    n_steps = len(benchmark.positions)
-    unread = {name: int(np.isnan(of[benchmark.name].risks).sum()) for name, of in scores.items()}
-    return [
-        f"{name} could not read {n:,} of {n_steps:,} steps, too long for it: they count as right (risk 0)"
-        for name, n in unread.items()
-        if n
-    ]
+def unread_problems(
+    benchmark: Benchmark, scores: Mapping[str, Mapping[str, StepScores]]
+) -> tuple[np.ndarray, list[str]]:
+    """Return which solutions are of problems with a step that a model could not read, and a line on each such model.
+
+    A step without a score has none: to call it right, or wrong, would be a number that no model said.
+    """
+    unread = np.zeros(len(benchmark.solutions), dtype=bool)
+    lines = []
+    for name, of in scores.items():
+        steps = np.isnan(of[benchmark.name].risks)
+        problems = np.unique(benchmark.step_problems[steps])
+        if len(problems):
+            lines.append(
+                f"{name} could not read {steps.sum():,} of {len(steps):,} steps, too long for it: the {len(problems)} "
+                "problems they belong to are left out for all"
+            )
+            unread |= np.isin(benchmark.problems, problems)
+    return unread, lines
 
 
 def _named_key(meta: Mapping[str, Any] | None, key: int) -> int:

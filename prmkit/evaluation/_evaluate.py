@@ -16,7 +16,7 @@ from prmkit.data import StepDataset
 from prmkit.evaluation._benchmark import Benchmark
 from prmkit.evaluation._benchmarks import distinct_names, read_benchmark
 from prmkit.evaluation._browse import browsed_solutions
-from prmkit.evaluation._cautions import known_problems, unread_steps
+from prmkit.evaluation._cautions import known_problems, unread_problems
 from prmkit.evaluation._context import Context
 from prmkit.evaluation._curves import step_curves
 from prmkit.evaluation._evaluation import Evaluation
@@ -57,8 +57,8 @@ def evaluate(
     models : str, path, fitted classifier, a list of such, or a mapping of names to such
         A folder that ``PRMClassifier.save`` wrote; a folder or hub name of an existing PRM, with its published layout
         in front where needed (``"skywork:FOLDER"``); a file of step scores made elsewhere (``.jsonl``, see *Notes*);
-        or any fitted classifier over steps. Steps that a model read from a path cannot read, being too long for it,
-        count as right; the notes of the tables count them.
+        or any fitted classifier over steps. Problems with a step that a model cannot read, being too long for it, are
+        left out for all; the notes of the tables count them.
     on : str, Benchmark, StepDataset, or a list of such
         As :func:`read_benchmark` takes them, such as ``"processbench:gsm8k.json"`` or ``"bon:samples.jsonl"``.
     out : str or path, optional
@@ -191,19 +191,18 @@ def _contexts(
     contexts = []
     for benchmark in benchmarks:
         known, lines = known_problems(models, benchmark, trained_on)
-        lines += unread_steps(benchmark, scores)
+        unread, more = unread_problems(benchmark, scores)
+        lines += more
         description = "\n".join(filter(None, [benchmark.description, *lines]))
-        new = ~known if trained_on == "exclude" else np.ones(len(known), dtype=bool)
+        new = ~unread & ~known if trained_on == "exclude" else ~unread
         if not new.any():
             raise ValueError(
                 f"{benchmark.name}: {'; '.join(lines)}. Nothing is left to evaluate on. Take other data, or pass "
-                "trained_on='keep' to see how the model does on problems that it knows"
+                "trained_on='keep' to see how the model does on problems that it knows, or a longer max_length"
             )
         kept = benchmark.subset(new, description)
         by_step = np.repeat(new, benchmark.lengths)
-        systems = [
-            System(model.name, scores[model.name][benchmark.name].filled().rows(by_step)) for model in models
-        ]
+        systems = [System(model.name, scores[model.name][benchmark.name].rows(by_step)) for model in models]
         systems += baseline_systems(kept, random_state)
         contexts.append(Context(kept, systems, None, n_resamples, random_state, quoted, tuple(lines)))
     return contexts

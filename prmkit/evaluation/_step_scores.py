@@ -19,7 +19,7 @@ class StepScores:
     Parameters
     ----------
     risks : ndarray of shape (n_steps,)
-        P(step is wrong); NaN where a model could not read the step, see :meth:`filled`.
+        P(step is wrong); NaN where a model could not read the step; no table gets such.
     neutral : ndarray of shape (n_steps,), optional
         P(step is neutral), of models with three classes.
     """
@@ -31,12 +31,6 @@ class StepScores:
     def rewards(self) -> np.ndarray:
         """``1 - risks``; higher is better."""
         return 1.0 - self.risks
-
-    def filled(self) -> StepScores:
-        """Return the scores with the steps that were not read as right: no alarm is raised, and no credit given."""
-        unread = np.isnan(self.risks)
-        neutral = None if self.neutral is None else np.where(unread, 0.0, self.neutral)
-        return StepScores(np.where(unread, 0.0, self.risks), neutral)
 
     def rows(self, kept: np.ndarray) -> StepScores:
         """Return the steps where ``kept`` is True."""

@@ -187,7 +187,7 @@ def test_an_existing_prm(published_trl):
     assert "trained on" not in found.benchmarks[0].description
 
 
-def test_steps_too_long_for_a_model_are_counted(published_trl, tmp_path):
+def test_steps_too_long_for_a_model_are_left_out_and_counted(published_trl, tmp_path):
     long = Solution("1 + 1?", ["We add. " * 5, "We add. " * 500, "We add."], id="long")
     short = Solution("2 + 1?", ["We add.", "That is 3."], id="short")
     data = Benchmark.from_dataset("data", StepDataset(flatten([long, short]), [1, -1, 1, -1, 1]))
@@ -195,10 +195,10 @@ def test_steps_too_long_for_a_model_are_counted(published_trl, tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = evaluate(f"tiny=trl:{published_trl}", data, n_resamples=0, work=tmp_path)
-        told = "tiny could not read 2 of 5 steps, too long for it: they count as right (risk 0)"
+        told = "tiny could not read 2 of 5 steps, too long for it: the 1 problems they belong to are left out for all"
         assert told in found.table("Steps of data").note
         assert told in found.benchmarks[0].description
-        assert next(iter(found.solutions()))["risks"]["tiny"][1:] == [0.0, 0.0]
+        assert [one["id"] for one in found.solutions()] == ["short"]
 
 
 @pytest.mark.slow
