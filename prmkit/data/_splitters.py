@@ -137,7 +137,7 @@ def _groups(X: Any, groups: Any, at_least: int, needed_for: str) -> Any:
     """Return ``groups``, or one per row read from X, and check that there are enough of them."""
     source = "groups" if groups is not None else "X"
     if groups is None:
-        if _holds_numbers(X):
+        if holds_numbers(X):
             raise ValueError(
                 "X holds numbers, which name no problem, and groups is None: pass groups=, one value per "
                 "row, such as problem_groups(steps) of the steps that the rows were computed from"
@@ -153,7 +153,8 @@ def _groups(X: Any, groups: Any, at_least: int, needed_for: str) -> Any:
     return groups
 
 
-def _holds_numbers(X: Any) -> bool:
+def holds_numbers(X: Any) -> bool:
+    """Whether X is a table of numbers, rather than a list of steps."""
     if getattr(X, "ndim", 1) == 2:
         return True
     if hasattr(X, "solutions"):  # a whole data set, which the reader of steps refuses in its own words

@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from prmkit.metrics._paths import _concatenate
+from prmkit.metrics._paths import concatenate_paths
 
 FIRST_ERROR_RULES = ("first_below", "argmin")
 _NO_PREDICTION = -2  # matches no label
@@ -144,7 +144,7 @@ def first_error_from_scores(values: Sequence[Any], threshold: float, rule: str =
     check_rule(rule)
     if np.isnan(threshold):
         raise ValueError("threshold is NaN, expected a number")
-    flat, lengths = _concatenate(values, False)
+    flat, lengths = concatenate_paths(values, False)
     if not len(lengths):
         return np.empty(0, dtype=np.int64)
     starts = np.cumsum(lengths) - lengths

@@ -14,7 +14,7 @@ from prmkit.metrics._first_error import (
     first_error_f1_score,
     first_error_from_scores,
 )
-from prmkit.metrics._paths import _concatenate
+from prmkit.metrics._paths import concatenate_paths
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def choose_first_error_threshold(
     check_rule(rule)
     if not isinstance(data, str) or not data.strip():
         raise ValueError(f"data is {data!r}, expected the name of the data the threshold is chosen on")
-    flat, lengths = _concatenate(values, False)
+    flat, lengths = concatenate_paths(values, False)
     y_true, _, _ = check_first_errors(y_true, np.full(len(lengths), -1))
     beyond = np.flatnonzero(y_true >= lengths)
     if len(beyond):

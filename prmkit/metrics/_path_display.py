@@ -11,7 +11,7 @@ from prmkit.metrics._pyplot import import_pyplot, plain_text
 from prmkit.metrics._scored_solution import ScoredSolution
 from prmkit.metrics._solution_view import risk_rgb
 
-_LABEL_LENGTH = 52
+LABEL_LENGTH = 52
 _TITLE_LENGTH = 100
 _X_LABELS = ("risk, P(step is wrong)", "P(first error is here)", "entropy (nats)")
 
@@ -105,7 +105,7 @@ def _plot_one(axes: np.ndarray, scored: ScoredSolution) -> None:
     entropy_axis.plot(scored.entropy, places[:-1], "o", color="0.25", markersize=5)
     entropy_axis.hlines(places[:-1], 0, scored.entropy, color="0.7", linewidth=1)
 
-    problem = _shorten(scored.solution.problem or "(no problem)", _TITLE_LENGTH)
+    problem = shorten(scored.solution.problem or "(no problem)", _TITLE_LENGTH)
     risk_axis.set_title(" ")  # keeps the space; the text itself may run on above the panels to its right
     title = risk_axis.annotate(problem, (0, 1), (0, 6), "axes fraction", "offset points", fontsize=10)
     title.set_in_layout(False)
@@ -125,7 +125,7 @@ def _plot_one(axes: np.ndarray, scored: ScoredSolution) -> None:
         axis.set_xticks(np.linspace(0, 1, 6))
     risk_axis.axvline(0.5, color="0.8", linewidth=0.8, linestyle=":", zorder=0)
     labels = [
-        f"{_shorten(text, _LABEL_LENGTH) or '(empty step)'}  {i}"
+        f"{shorten(text, LABEL_LENGTH) or '(empty step)'}  {i}"
         for i, text in enumerate(scored.solution.steps)
     ]
     risk_axis.set_yticks(places, [*labels, "no error"], fontsize=8)
@@ -138,6 +138,7 @@ def _write_values(axis: Any, places: np.ndarray, values: np.ndarray) -> None:
         axis.text(value + 0.012, place, f"{value:.2f}", va="center", fontsize=8, color="0.25")
 
 
-def _shorten(text: str, length: int) -> str:
+def shorten(text: str, length: int) -> str:
+    """Return a text on one line, cut at a length."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1].rstrip(" .,;:") + "…"

@@ -62,16 +62,17 @@ def aggregate(values: Sequence[Any], how: str, *, probabilities: bool = True) ->
     if not probabilities and how in _NEEDS_PROBABILITIES:
         allowed = ", ".join(AGGREGATION_RULES[:5])
         raise ValueError(f"{how!r} needs probabilities; for other scores use one of {allowed}")
-    flat, lengths = _concatenate(values, probabilities)
+    flat, lengths = concatenate_paths(values, probabilities)
     if not len(lengths):
         return np.empty(0)
     ends = np.cumsum(lengths)
-    return _reduce(flat, ends - lengths, ends, lengths, how)
+    return reduce_paths(flat, ends - lengths, ends, lengths, how)
 
 
-def _reduce(
+def reduce_paths(
     flat: np.ndarray, starts: np.ndarray, ends: np.ndarray, lengths: np.ndarray, how: str
 ) -> np.ndarray:
+    """Return one number per path, by a rule of :func:`aggregate`, from steps end to end."""
     if how == "first":
         return flat[starts]
     if how == "last":
@@ -119,7 +120,7 @@ def p_no_error(risks: Any) -> Any:
     array([0.45, 0.8 ])
     """
     paths, alone = as_paths(risks)
-    flat, lengths = _concatenate(paths, True)
+    flat, lengths = concatenate_paths(paths, True)
     if not len(lengths):
         return np.empty(0)
     with np.errstate(divide="ignore"):
@@ -153,7 +154,7 @@ def first_error_distribution(risks: Any) -> Any:
     array([0.1 , 0.45, 0.45])
     """
     paths, alone = as_paths(risks)
-    flat, lengths = _concatenate(paths, True)
+    flat, lengths = concatenate_paths(paths, True)
     parts = np.split(flat_first_error_distribution(flat, lengths), np.cumsum(lengths + 1)[:-1])
     return parts[0] if alone else parts[: len(lengths)]
 
@@ -260,7 +261,7 @@ def _refuse_no_array(values: Any, name: str) -> None:
         raise TypeError(f"{name} is a {type(values).__name__}, expected a 1-D array of step scores per path")
 
 
-def _concatenate(paths: Sequence[Any], probabilities: bool) -> tuple[np.ndarray, np.ndarray]:
+def concatenate_paths(paths: Sequence[Any], probabilities: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return all steps end to end and the number of steps of each path, both checked."""
     _refuse_no_array(paths, "X")
     arrays = []

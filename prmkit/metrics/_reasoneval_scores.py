@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from prmkit.metrics._first_error import check_first_errors, check_weight
-from prmkit.metrics._paths import _concatenate, aggregate
+from prmkit.metrics._paths import aggregate, concatenate_paths
 from prmkit.metrics._selective import auroc_by_ties, tie_numbers
 
 _THRESHOLDS = {"invalid": 0.5, "redundant": -0.15}
@@ -65,7 +65,7 @@ def reasoneval_scores(
     """
     if task not in _THRESHOLDS:
         raise ValueError(f"task is {task!r}, expected one of {', '.join(_THRESHOLDS)}")
-    flat, lengths = _concatenate(values, False)
+    flat, lengths = concatenate_paths(values, False)
     if task == "redundant" and threshold is None and (flat > 0).any():
         raise ValueError(
             f"values holds {flat.max()}, expected -P(neutral); for one reward per step set threshold=0.5"
@@ -174,7 +174,7 @@ def _step_labels(y_true: Any, lengths: np.ndarray, task: str) -> tuple[np.ndarra
         last = np.repeat(np.where(first < 0, lengths, first), lengths)
         step = _places(lengths)
         return step < last, step <= last, first < 0
-    labels, n_labels = _concatenate(y_true, False)
+    labels, n_labels = concatenate_paths(y_true, False)
     odd = np.flatnonzero(n_labels != lengths)
     if len(odd):
         i = odd[0]

@@ -15,8 +15,8 @@ import numpy as np
 from prmkit.metrics._calibration import from_objects
 from prmkit.metrics._paths import (
     _EPS,
-    _concatenate,
     as_paths,
+    concatenate_paths,
     flat_cumsum,
     flat_first_error_distribution,
     flat_log_survival,
@@ -96,7 +96,7 @@ def survival(risks: Any) -> Any:
     (1, 1)
     """
     paths, alone = as_paths(risks)
-    flat, lengths = _concatenate(paths, True)
+    flat, lengths = concatenate_paths(paths, True)
     steps, outcomes = np.cumsum(lengths)[:-1], np.cumsum(lengths + 1)[:-1]
     parts = (
         np.split(flat, steps),
@@ -138,7 +138,7 @@ def credible_set(distribution: Any, level: float = 0.9) -> Any:
     if not 0 < level <= 1:
         raise ValueError(f"level is {level!r}, expected a number in (0, 1]")
     paths, alone = as_paths(distribution)
-    flat, lengths = _concatenate(paths, True)
+    flat, lengths = concatenate_paths(paths, True)
     if not len(lengths):
         return []
     starts = np.cumsum(lengths) - lengths
@@ -264,5 +264,5 @@ def check_first_errors(first_errors: Any, lengths: np.ndarray) -> np.ndarray:
 
 
 def _check_paths(risks: Sequence[Any], first_errors: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    flat, lengths = _concatenate(risks, True)
+    flat, lengths = concatenate_paths(risks, True)
     return flat, lengths, check_first_errors(first_errors, lengths)

@@ -12,10 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data._problem_keys import problem_keys
 from prmkit.data._solution import Solution, as_solutions
-from prmkit.metrics._paths import _concatenate
+from prmkit.metrics._paths import concatenate_paths
 from prmkit.metrics._score_solutions import step_risks
 from prmkit.metrics._scored_solution import ScoredSolution
-from prmkit.metrics._survival import check_first_errors as check_first_errors  # for all that read paths
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def read_paths(classifier: Any, X: Any, groups: Any = None) -> Paths:
     by_problem = None
     if classifier is None:
         _refuse_solutions(X)
-        risks, lengths = _concatenate(_as_list(X), True)
+        risks, lengths = concatenate_paths(_as_list(X), True)
     else:
         check_is_fitted(classifier)
         # Scored ones are scored again: nothing tells whether this classifier did it.

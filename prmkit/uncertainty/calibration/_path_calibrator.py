@@ -11,9 +11,9 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
+from prmkit.metrics._survival import check_first_errors
 from prmkit.uncertainty._paths_input import (
     Paths,
-    check_first_errors,
     read_paths,
     refuse_shared_problems,
     training_problems,

@@ -8,7 +8,7 @@ import numpy as np
 
 from prmkit.data._problem_keys import problem_keys
 from prmkit.data._solution import as_steps
-from prmkit.data._splitters import _holds_numbers
+from prmkit.data._splitters import holds_numbers
 from prmkit.uncertainty._paths_input import check_groups, group_keys
 
 
@@ -22,7 +22,7 @@ def problems_of_rows(X: Any, groups: Any) -> tuple[np.ndarray | None, Any]:
     """
     if hasattr(X, "__array__") and not hasattr(X, "__iter__"):
         X = np.asarray(X)
-    if not _holds_numbers(X):
+    if not holds_numbers(X):
         if groups is not None:
             raise ValueError("groups is for numeric X: a Step already knows its problem")
         X = as_steps(X)

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.metrics._pyplot import import_pyplot
 from prmkit.metrics._solution_view import risk_rgb
-from prmkit.uncertainty._paths_input import check_first_errors
+from prmkit.metrics._survival import check_first_errors
 from prmkit.uncertainty.guarantees._cut import unit_weights
 from prmkit.uncertainty.guarantees._prefix_certifier import PrefixCertifier
 

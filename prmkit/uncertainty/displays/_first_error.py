@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from prmkit.metrics import ScoredSolution, credible_set, survival
-from prmkit.metrics._path_display import _LABEL_LENGTH, _shorten
+from prmkit.metrics._path_display import LABEL_LENGTH, shorten
 from prmkit.metrics._pyplot import import_pyplot, plain_text
 from prmkit.metrics._solution_view import risk_rgb
 
@@ -149,7 +149,7 @@ class FirstErrorDisplay:
         ax.axhline(n_steps - 0.5, color="0.8", linewidth=0.8)
         ax.set(xlim=(0, 1.1), ylim=(n_steps + 0.6, -0.6), xlabel="P(first error is here)")
         ax.set_xticks(np.linspace(0, 1, 6))
-        texts = [_shorten(text, _LABEL_LENGTH) or "(empty step)" for text in solution.steps]
+        texts = [shorten(text, LABEL_LENGTH) or "(empty step)" for text in solution.steps]
         ax.set_yticks(places, [*(f"{text}  {i}" for i, text in enumerate(texts)), "no error"], fontsize=8)
         ax.tick_params(axis="y", length=0)
         place = {
@@ -160,7 +160,7 @@ class FirstErrorDisplay:
             "handlelength": 1.4,
         }
         ax.legend(frameon=False, fontsize=8, ncols=4, reverse=True, **place)
-        problem = wrap(_shorten(solution.problem or "(no problem)", 2 * _TITLE_WIDTH - 10), _TITLE_WIDTH)
+        problem = wrap(shorten(solution.problem or "(no problem)", 2 * _TITLE_WIDTH - 10), _TITLE_WIDTH)
         title = ax.set_title("\n".join(problem), loc="left", fontsize=9, pad=20)
         for text in (title, *ax.get_yticklabels()):
             plain_text(text)

@@ -15,7 +15,7 @@ from prmkit.classifier import PRMClassifier
 from prmkit.data._labels import check_labels, resolve_label_order
 from prmkit.data._problem_keys import problem_keys
 from prmkit.data._solution import as_steps
-from prmkit.data._splitters import _holds_numbers
+from prmkit.data._splitters import holds_numbers
 from prmkit.uncertainty._saving import load_model, save_model
 from prmkit.uncertainty._wrapping import is_fitted
 from prmkit.uncertainty.ensembles._averaged import AveragesMembers
@@ -143,7 +143,7 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
         order = getattr(template, "label_order", None)
         if hasattr(X, "__array__") and not hasattr(X, "__iter__"):
             X = np.asarray(X)
-        if _holds_numbers(X):
+        if holds_numbers(X):
             X, y = validate_data(self, X, y)
             units = np.arange(len(y)) if groups is None else _checked_groups(groups, len(y))
             self.training_problems_ = None

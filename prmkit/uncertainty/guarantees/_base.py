@@ -9,9 +9,9 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from prmkit.metrics._survival import check_first_errors
 from prmkit.uncertainty._paths_input import (
     Paths,
-    check_first_errors,
     read_paths,
     refuse_shared_problems,
     training_problems,

@@ -14,7 +14,7 @@ from prmkit.data._labels import check_labels
 from prmkit.data._problem_keys import distinct_problem_keys
 from prmkit.data._solution import as_steps, flatten, refuse_steps
 from prmkit.features import PRMFeaturizer
-from prmkit.metrics._paths import _reduce
+from prmkit.metrics._paths import reduce_paths
 from prmkit.uncertainty.shift._base import ShiftDetector, unscored
 from prmkit.utils._sklearn import HasMethods, StrOptions, fit_context
 
@@ -124,4 +124,4 @@ class FeatureShift(ShiftDetector):
         lengths = np.array([len(path) if self._precomputed else path.n_steps for path in X])
         scores = self.step_scores(np.concatenate(X) if self._precomputed else flatten(X))
         ends = np.cumsum(lengths)
-        return _reduce(scores, ends - lengths, ends, lengths, self.path_score)
+        return reduce_paths(scores, ends - lengths, ends, lengths, self.path_score)
