@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from prmkit import PRMClassifier, PRMFeaturizer, Solution, Step, flatten
 from prmkit.features import StepSequences, StepStatistics, StepWords
 from prmkit.models import StepTransformer
-from prmkit.models._decision import choose_decision_weights
+from prmkit.models.heads.decision import choose_decision_weights
 
 LABELS = np.array([-1, 0, 1])
 INNER_FOLDS = 3
@@ -113,7 +113,7 @@ class LookAheadTransformer(PlacedTransformer):
     """Attention to every step of the solution, later ones too: what a plain BERT over step embeddings sees."""
 
     def _build_module(self, n_features, n_classes, backbone=None):
-        from prmkit.models._modules import CausalEncoder
+        from prmkit.models.heads._networks import CausalEncoder
 
         class LookAheadEncoder(CausalEncoder):
             def attention_mask(self, values):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from _quality_models import CAUSAL, DEFAULT, LABELS, LOOK_AHEAD
 
-from prmkit.metrics._bootstrap import BootstrapResult, Interval
-from prmkit.metrics._step_metrics import WeightedStepMetrics
+from prmkit.metrics.bootstrap import BootstrapResult, Interval
+from prmkit.metrics.steps.step_metrics import WeightedStepMetrics
 
 LEAKY = "prm800k_train"
 METRICS = {

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from prmkit.features.marking._scheme import MarkingScheme
+from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.tokens._loading import (
     adapt_model,
     load_token_model,

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from prmkit.metrics import calibration_report, selective_report
+from prmkit.metrics import aggregate, calibration_report, decompose_uncertainty, selective_report
 from prmkit.uncertainty import (
     CalibratedStepClassifier,
     ErrorDetector,
@@ -21,8 +21,6 @@ from prmkit.uncertainty import (
     PathCalibrator,
     PathTriage,
     PrefixCertifier,
-    aggregate,
-    decompose_uncertainty,
     path_uncertainty,
 )
 

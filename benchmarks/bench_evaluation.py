@@ -23,7 +23,7 @@ from _common import RESULTS, data_folder, load_steps_table, write_result
 
 from prmkit import PRMClassifier, Step
 from prmkit.data import load_processbench, load_reasoneval
-from prmkit.data._problem_keys import problem_keys
+from prmkit.data.problem_keys import problem_keys
 from prmkit.evaluation import Evaluation, evaluate
 
 SOURCES = {"step labels": ["prm800k_train", "prmbench_train"], "PRM800K": ["prm800k_train"]}

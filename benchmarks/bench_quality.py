@@ -36,7 +36,7 @@ from _quality_models import DEFAULT, GROUPS, LABELS, MODELS, TRAINING, StepTable
 from _quality_report import Results, markdown, mean, measure, tables, together, values
 from sklearn.model_selection import StratifiedGroupKFold
 
-from prmkit.metrics._bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
+from prmkit.metrics.bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
 
 FAMILIES = ("prm800k", "processbench", "prmbench", "mr_ben", "bbm")
 PROTOCOLS = ("within", "pooled", "transfer")

@@ -37,7 +37,7 @@ from _quality_report import CRITERIA, METRICS, markdown, mean, measure, signed, 
 from bench_quality import read
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
-from prmkit.metrics._bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
+from prmkit.metrics.bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
 from prmkit.models import TokenPRM
 from prmkit.models.tokens._loading import load_tokenizer
 

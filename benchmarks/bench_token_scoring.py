@@ -45,8 +45,8 @@ from _token_models import encoder, language_model, learn_tokenizer, save_for_prm
 from transformers.utils.logging import disable_progress_bar
 
 from prmkit import PRMClassifier, Solution, flatten
-from prmkit.features.marking._records import encode_solution
-from prmkit.features.marking._scheme import MarkingScheme
+from prmkit.marking.records import encode_solution
+from prmkit.marking.scheme import MarkingScheme
 
 PIPELINE, FORWARD, BATCHES, PRMKIT = (
     "pipeline per prefix",

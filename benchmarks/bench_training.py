@@ -56,7 +56,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from prmkit.features.marking._scheme import MarkingScheme
+from prmkit.marking.scheme import MarkingScheme
 from prmkit.models import PRMTrainer, PRMTrainingConfig
 from prmkit.models.tokens._loading import token_limit
 from prmkit.models.trainer._rows import training_rows

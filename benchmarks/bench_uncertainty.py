@@ -25,7 +25,7 @@ from _common import RESULTS, load_steps_table, print_table, write_result
 from _uncertainty_report import guarantees, markdown, paths, shift, steps
 
 from prmkit import PRMClassifier, Solution, Step
-from prmkit.data._problem_keys import problem_keys
+from prmkit.data.problem_keys import problem_keys
 from prmkit.uncertainty import StepEnsemble
 
 ORDER = ["wrong", "right"]

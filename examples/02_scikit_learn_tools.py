@@ -11,7 +11,7 @@ from prmkit import PRMClassifier, PRMFeaturizer, StratifiedProblemKFold
 from prmkit.data import ProblemShuffleSplit, make_arithmetic_solutions
 from prmkit.features import StepStatistics
 from prmkit.models import StepTransformer
-from prmkit.uncertainty import score_solutions
+from prmkit.scoring import score_solutions
 
 data = make_arithmetic_solutions(80, 3, random_state=0)
 learn, test = next(ProblemShuffleSplit(1, test_size=0.25, random_state=0).split(data.X, data.y))

@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from prmkit import PRMClassifier, Solution, flatten
 from prmkit.data import make_arithmetic_solutions
 from prmkit.models import PRMTrainer, PRMTrainingConfig
-from prmkit.uncertainty import score_solutions
+from prmkit.scoring import score_solutions
 
 
 def stepwise_rows(n_problems, per_problem, seed):

@@ -15,23 +15,8 @@ negative, neutral or positive.
 ======================  ====================================================================
 """
 
-from prmkit.utils._lazy import lazy_names
+import lazy_loader
 
 __version__ = "0.1.0"
 
-__all__, __getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "prmkit.data": (
-            "Solution",
-            "Step",
-            "StepDataset",
-            "StratifiedProblemKFold",
-            "flatten",
-            "load_prm800k",
-            "problem_groups",
-        ),
-        "prmkit.features": ("PRMFeaturizer",),
-        "prmkit.classifier": ("PRMClassifier",),
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

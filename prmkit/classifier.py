@@ -10,21 +10,60 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from prmkit.data._labels import check_labels, resolve_label_order
-from prmkit.data._problem_keys import distinct_problem_keys
-from prmkit.data._solution import Solution, as_steps, refuse_steps
-from prmkit.metrics import ScoredSolution, score_solutions
-from prmkit.models import TokenPRM
-from prmkit.models._decision import most_probable
-from prmkit.models._head_input import fit_head, head_input, head_proba, learn_input
-from prmkit.models._pairing import make_featurizer, make_head
-from prmkit.utils._sklearn import (
+from prmkit.data.labels import check_labels, resolve_label_order
+from prmkit.data.problem_keys import distinct_problem_keys
+from prmkit.data.solution import Solution, as_steps, refuse_steps
+from prmkit.features import PRMFeaturizer
+from prmkit.models.heads.blend import StepBlend
+from prmkit.models.heads.decision import most_probable
+from prmkit.models.heads.head_input import fit_head, head_input, head_proba, learn_input
+from prmkit.models.tokens.token_prm import TokenPRM
+from prmkit.scoring import ScoredSolution, score_solutions
+from prmkit.utils.sklearn import (
     HasMethods,
     StrOptions,
     distinct_classes,
     fit_context,
     set_random_states,
 )
+
+
+def make_head(featurizer: Any, head: Any, label_order: Any) -> Any:
+    """Return an unfitted head; None where it can only be made when the rows are known."""
+    if head is not None:
+        made = clone(head)
+        if isinstance(made, TokenPRM) and made.label_order is None:
+            made.set_params(label_order=label_order)
+        return made
+    if isinstance(featurizer, PRMFeaturizer) and featurizer.kind == "embeddings":
+        return StepBlend(clone(featurizer))
+    if not isinstance(featurizer, str):
+        return None
+    return {"embeddings": StepBlend, "tokens": lambda: TokenPRM(label_order=label_order)}.get(
+        featurizer, lambda: None
+    )()
+
+
+def make_featurizer(featurizer: Any, head: Any) -> Any:
+    """Return an unfitted featurizer; None where X is numeric or the head reads the steps itself.
+
+    Raises
+    ------
+    ValueError
+        If tokens are paired with a head that does not read them, or the other way round.
+    """
+    if getattr(featurizer, "kind", None) == "tokens":
+        raise ValueError(
+            "TokenPRM marks its tokens itself: pass featurizer='tokens' and set it up on the head"
+        )
+    by_name = featurizer if isinstance(featurizer, str) else None
+    if isinstance(head, TokenPRM) != (by_name == "tokens"):
+        raise ValueError("featurizer='tokens' and head=TokenPRM(…) go together, and with nothing else")
+    if by_name == "precomputed" or isinstance(head, (StepBlend, TokenPRM)):
+        return None
+    if by_name == "embeddings":
+        return PRMFeaturizer(context="none" if getattr(head, "reads_sequences", False) else "prefix")
+    return clone(featurizer)
 
 
 class PRMClassifier(ClassifierMixin, BaseEstimator):
@@ -189,7 +228,7 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         ImportError
             If a part is scikit-learn's and skops is not installed.
         """
-        from prmkit.models._saving import save_classifier
+        from prmkit.saving.classifiers import save_classifier
 
         save_classifier(self, path)
 
@@ -202,7 +241,7 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         FileNotFoundError, ValueError
             If there is no model, or it is incomplete, damaged, or holds types that prmkit does not save.
         """
-        from prmkit.models._saving import load_classifier
+        from prmkit.saving.classifiers import load_classifier
 
         return load_classifier(cls, path)
 

@@ -21,7 +21,7 @@ from prmkit import PRMClassifier, PRMFeaturizer, Solution, StratifiedProblemKFol
 from prmkit.data import ProblemShuffleSplit, make_arithmetic_solutions, ratings_to_names
 from prmkit.features import StepStatistics
 from prmkit.models import StepMLP, StepTransformer, TokenPRM
-from prmkit.uncertainty import score_solutions
+from prmkit.scoring import score_solutions
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +213,7 @@ class TestTokens:
         np.testing.assert_allclose(scored[0].risks, proba[: data.solutions[0].n_steps, 0], atol=1e-6)
 
     def test_head_left_to_the_classifier(self, data):
-        from prmkit.models._pairing import make_featurizer, make_head
+        from prmkit.classifier import make_featurizer, make_head
 
         head = make_head("tokens", None, ["bad", "good"])
         assert isinstance(head, TokenPRM)

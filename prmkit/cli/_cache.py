@@ -53,7 +53,7 @@ def clear(
 
 
 def _open(folder: str | None):
-    from prmkit.features._cache import EmbeddingCache
+    from prmkit.features.encoding.cache import EmbeddingCache
 
     try:
         return EmbeddingCache(folder)

@@ -114,10 +114,10 @@ def _convert(
     overwrite: bool,
 ) -> None:
     from prmkit.cli._train_settings import as_mapping
-    from prmkit.data.formats._read import iter_labelled, named_skips
-    from prmkit.data.formats._registry import FORMATS, check_format, load, recognise
-    from prmkit.data.formats._whole_file import check_path
-    from prmkit.data.formats._write import check_writable, write
+    from prmkit.data.formats.reading import iter_labelled, named_skips
+    from prmkit.data.formats.registry import FORMATS, check_format, load, recognise
+    from prmkit.data.formats.writing import check_writable, write
+    from prmkit.utils.files import check_path
 
     check_writable(to)
     check_path(output)

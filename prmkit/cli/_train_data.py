@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from prmkit.data import StepDataset, load_prm800k
-from prmkit.data._jsonlines import iter_json_lines, open_unzipped
-from prmkit.data._labels import RATINGS
+from prmkit.data.jsonlines import iter_json_lines, open_unzipped
+from prmkit.data.labels import RATINGS
 
 _STEPWISE = ("prompt", "completions", "labels")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+$")
@@ -202,7 +202,7 @@ def _from_hub(name: str, split: str | None, view: str, streaming: bool) -> ReadD
 def _loaded(kind: str, streaming: bool, **where: Any) -> ReadData:
     import datasets
 
-    from prmkit.models.trainer._row_sources import column_names
+    from prmkit.models.trainer.stepwise import column_names
 
     try:
         rows = datasets.load_dataset(kind, streaming=streaming, **where)

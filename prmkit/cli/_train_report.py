@@ -10,9 +10,8 @@ from typing import Any
 
 import typer
 
-from prmkit.models.trainer._bar import TrainingBar
-from prmkit.models.trainer._metrics import evaluation_report, metric_names
-from prmkit.utils._quiet import quiet_loading, quiet_mapping
+from prmkit.models.trainer.progress import TrainingBar, evaluation_report, metric_names
+from prmkit.utils.log_silence import quiet_loading, quiet_mapping
 
 _SHOWN = {
     "accuracy": "accuracy",

@@ -13,25 +13,20 @@ from typing import Any
 import numpy as np
 
 from prmkit.data import StepDataset
-from prmkit.evaluation._benchmark import Benchmark
-from prmkit.evaluation._benchmarks import distinct_names, read_benchmark
-from prmkit.evaluation._browse import browsed_solutions
-from prmkit.evaluation._cautions import known_problems, unread_problems
-from prmkit.evaluation._context import Context
-from prmkit.evaluation._curves import step_curves
 from prmkit.evaluation._evaluation import Evaluation
-from prmkit.evaluation._models import JudgedModel, judged_models
+from prmkit.evaluation._inputs._benchmark import Benchmark, known_problems, unread_problems
+from prmkit.evaluation._inputs._benchmarks import distinct_names, read_benchmark
+from prmkit.evaluation._inputs._models import JudgedModel, judged_models
+from prmkit.evaluation._inputs._score_file import read_step_scores
+from prmkit.evaluation._inputs._scoring import StepScores, cached_scores
 from prmkit.evaluation._result import Curve, Table
-from prmkit.evaluation._score_file import read_step_scores
-from prmkit.evaluation._scoring import cached_scores
-from prmkit.evaluation._step_scores import StepScores
-from prmkit.evaluation._systems import System, baseline_systems
-from prmkit.evaluation._tables_first_error import first_error_tables, processbench_mean
-from prmkit.evaluation._tables_prmbench import prmbench_tables
-from prmkit.evaluation._tables_reasoneval import reasoneval_tables
-from prmkit.evaluation._tables_selection import selection
-from prmkit.evaluation._tables_steps import step_tables
-from prmkit.evaluation._thresholds import ThresholdData
+from prmkit.evaluation._tables._browse import browsed_solutions
+from prmkit.evaluation._tables._context import Context, System, ThresholdData, baseline_systems
+from prmkit.evaluation._tables._first_error import first_error_tables, processbench_mean
+from prmkit.evaluation._tables._prmbench import prmbench_tables
+from prmkit.evaluation._tables._reasoneval import reasoneval_tables
+from prmkit.evaluation._tables._selection import selection
+from prmkit.evaluation._tables._steps import step_curves, step_tables
 
 _TRAINED_ON = ("exclude", "keep")
 

@@ -9,10 +9,51 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prmkit.evaluation._benchmark import Benchmark
-from prmkit.evaluation._markdown import markdown_of
-from prmkit.evaluation._models import JudgedModel
+from prmkit.evaluation._inputs._benchmark import Benchmark
+from prmkit.evaluation._inputs._models import JudgedModel
 from prmkit.evaluation._result import Curve, Table
+
+_MISSING = "–"
+
+
+def markdown_of(result: Mapping[str, Any]) -> str:
+    """Return the tables of ``Evaluation.to_dict()`` as Markdown: baselines in italics, quoted rows with a source."""
+    parts = ["# Evaluation"]
+    parts += [
+        f"- {one['name']}: {one['n_solutions']:,} solutions of {one['n_problems']:,} problems"
+        for one in result["benchmarks"]
+    ]
+    for table in result["tables"]:
+        parts += ["", f"## {table['title']}", "", *_rows(table)]
+        if table["note"]:
+            parts += ["", table["note"]]
+    return "\n".join(parts) + "\n"
+
+
+def _rows(table: Mapping[str, Any]) -> list[str]:
+    columns = table["columns"]
+    lines = [f"| system | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
+    for row in table["rows"]:
+        name = _escaped(row["system"])
+        if row["quoted"]:
+            name += f" (quoted: {_escaped(row['source'])})"
+        elif row["baseline"]:
+            name = f"*{name}*"
+        lines.append(f"| {name} | {' | '.join(_cell(row['values'][column]) for column in columns)} |")
+    return lines
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        if value["value"] is None:
+            return _MISSING
+        interval = "" if value["low"] is None else f" [{value['low']:.3f}, {value['high']:.3f}]"
+        return f"{value['value']:.3f}{interval}"
+    return "" if value is None else _escaped(str(value))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,7 +134,7 @@ class Evaluation:
         Path
             The folder.
         """
-        from prmkit.evaluation._page import write_page
+        from prmkit.evaluation._page._page import write_page
 
         folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from prmkit import PRMClassifier, StepDataset, StratifiedProblemKFold, load_prm800k
 from prmkit.data import ProblemShuffleSplit, Solution, make_arithmetic_solutions
-from prmkit.metrics import PathDisplay, ScoredSolution, StepReport, StepReportDisplay, step_report
+from prmkit.metrics import StepReport, StepReportDisplay, step_report
+from prmkit.scoring import PathDisplay, ScoredSolution
 
 
 def run(

@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.data._solution import as_steps
-from prmkit.utils._sklearn import Interval, ReadsSteps, fit_context
+from prmkit.data.solution import as_steps
+from prmkit.utils.sklearn import Interval, ReadsSteps, fit_context
 
 _KINDS: dict[str, dict[str, Any]] = {
     "words": {"ngram_range": (1, 2), "token_pattern": r"\b\w+\b"},

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from prmkit.metrics._bootstrap import Interval
+from prmkit.metrics.bootstrap import Interval
 
 Metrics = Mapping[str, Mapping[str, Interval]]
 

@@ -9,18 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.data._problem_keys import problem_keys
-from prmkit.data._solution import Solution, as_solutions, flatten
-from prmkit.metrics import (
-    MemberUncertainty,
-    ScoredSolution,
-    credible_set,
-    decompose_uncertainty,
-    score_solutions,
-)
-from prmkit.metrics._paths import entropy, flat_first_error_distribution
-from prmkit.uncertainty._paths_input import Paths, units_and_keys
+from prmkit.data.problem_keys import problem_keys
+from prmkit.data.solution import Solution, as_solutions, flatten
+from prmkit.metrics import MemberUncertainty, credible_set, decompose_uncertainty
+from prmkit.metrics.solutions.aggregation import entropy, flat_first_error_distribution
+from prmkit.scoring import ScoredSolution, score_solutions
 from prmkit.uncertainty._saving import thawed
+from prmkit.uncertainty._solutions_input import Paths, units_and_keys
 
 
 @dataclass(frozen=True, eq=False, repr=False)

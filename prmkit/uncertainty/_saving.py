@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 
-from prmkit.models._saved_folder import read_config, saved_class, writing_folder
-from prmkit.models._saved_parts import plain
+from prmkit.saving.folder import read_config, saved_class, writing_folder
+from prmkit.saving.parts import plain
 
 _ARRAYS = "arrays.safetensors"
 # What a folder inside a folder may be, and where its class is: nothing else is ever imported by a saved name.

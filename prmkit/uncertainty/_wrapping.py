@@ -11,9 +11,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.data._solution import Solution
-from prmkit.metrics import ScoredSolution, score_solutions
-from prmkit.models._decision import most_probable
+from prmkit.data.solution import Solution
+from prmkit.models.heads.decision import most_probable
+from prmkit.scoring import ScoredSolution, score_solutions
 
 
 def is_fitted(classifier: Any) -> bool:

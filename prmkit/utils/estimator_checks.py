@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 
-from prmkit.data._solution import Solution, Step, as_steps, flatten
+from prmkit.data.solution import Solution, Step, as_steps, flatten
 from prmkit.utils._registry import REGISTRY
 
 __all__ = [
@@ -230,7 +230,7 @@ def _work(answer: Callable[[list[Step]], np.ndarray], steps: list[Step]) -> int:
 def _counted() -> Iterator[dict[str, int]]:
     import torch
 
-    from prmkit.features._encoder import TextEncoder
+    from prmkit.features.encoding.encoder import TextEncoder
 
     count = {"positions": 0, "characters": 0}
     iter_encode = TextEncoder.iter_encode

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from prmkit.cli import app
 from prmkit.data import load_prm800k
-from prmkit.data.formats._registry import load
+from prmkit.data.formats.registry import load
 
 
 def run(*arguments):

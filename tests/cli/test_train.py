@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from prmkit import PRMClassifier, Solution
 from prmkit.cli import app
 from prmkit.data import make_arithmetic_solutions
-from prmkit.data._solution import iter_solutions
+from prmkit.data.solution import iter_solutions
 
 SOLUTION = Solution("What is 2 + 3?", ["2 + 3 = 5.", "So the answer is 6."])
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from prmkit.data._answer_equivalence import AnswerComparison, answer_keys, same_answer
+from prmkit.data.answers.equivalence import AnswerComparison, answer_keys, same_answer
 
 NEVER_ENDS = "9^{9^{9^{9}}}"
 
@@ -116,7 +116,7 @@ def test_counts_without_math_verify():
 
 
 def test_math_verify_asked_for_but_absent(monkeypatch):
-    monkeypatch.setattr("prmkit.data._answer_equivalence.find_spec", lambda name: None)
+    monkeypatch.setattr("prmkit.data.answers.equivalence.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"prmkit\[math\]"):
         AnswerComparison(math_verify=True)
     assert same_answer("18 insects", "18.0")

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prmkit.data._answers import extract_answer
-from prmkit.data._normal_answer import normal_answer
+from prmkit.data.answers.extraction import extract_answer, normal_answer
 
 few = settings(deadline=None, max_examples=50, derandomize=True)
 

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from prmkit.data._jsonlines import iter_json_lines
+from prmkit.data.jsonlines import iter_json_lines
 
 POINTER = (
     "version https://git-lfs.github.com/spec/v1\n"

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from prmkit.data._labels import (
+from prmkit.data.labels import (
     first_error_to_ratings,
     names_to_ratings,
     ratings_to_first_error,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prmkit.data import Solution, Step
-from prmkit.data._problem_keys import distinct_problem_keys, problem_keys
+from prmkit.data.problem_keys import distinct_problem_keys, problem_keys
 
 
 def test_spelling_does_not_matter_and_words_do():

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from prmkit.data import Solution, Step, StepDataset, flatten, problem_groups
-from prmkit.data._solution import as_steps, iter_solutions
+from prmkit.data.solution import as_steps, iter_solutions
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def test_prmbench_groups_classes_of_one_problem(data_folder, tmp_path):
 
 
 def test_a_split_of_a_data_set_on_the_hub(monkeypatch):
-    from prmkit.evaluation import _benchmarks
+    from prmkit.evaluation._inputs import _benchmarks
 
     asked = {}
 

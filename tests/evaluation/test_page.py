@@ -16,8 +16,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from prmkit.evaluation._page import write_page
-from prmkit.metrics._solution_view import risk_rgb
+from prmkit.evaluation._page._page import write_page
+from prmkit.scoring.scored_solution import risk_rgb
 
 NASTY = "a < b && c > d </script><!-- \"q' \u2028 \u2029 <img src=x onerror=alert(1)> ]]> $title ки 步 \ud83d \x00"
 

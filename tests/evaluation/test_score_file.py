@@ -7,7 +7,7 @@ import pytest
 
 from prmkit.data import Solution, StepDataset, flatten
 from prmkit.evaluation import Benchmark, evaluate, write_step_scores
-from prmkit.evaluation._score_file import read_step_scores
+from prmkit.evaluation._inputs._score_file import read_step_scores
 
 
 @pytest.fixture

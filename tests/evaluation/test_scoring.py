@@ -13,8 +13,8 @@ import pytest
 from sklearn.base import BaseEstimator
 
 from prmkit.evaluation import _scoring, read_benchmark
-from prmkit.evaluation._models import JudgedModel, judged_model
-from prmkit.evaluation._scoring import CHUNK, cached_scores
+from prmkit.evaluation._inputs._models import JudgedModel, judged_model
+from prmkit.evaluation._inputs._scoring import CHUNK, cached_scores
 
 
 class Counting(BaseEstimator):

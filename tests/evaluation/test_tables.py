@@ -9,13 +9,13 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from prmkit import PRMClassifier
 from prmkit.data import Solution, make_arithmetic_solutions, split_by_problem
-from prmkit.data.formats._candidates import load_candidates
+from prmkit.data.formats.candidates import load_candidates
 from prmkit.evaluation import Benchmark, evaluate
-from prmkit.evaluation._benchmark import Candidates
-from prmkit.evaluation._benchmarks import candidates_benchmark
+from prmkit.evaluation._inputs._benchmark import Candidates
+from prmkit.evaluation._inputs._benchmarks import candidates_benchmark
 from prmkit.features import StepStatistics
 from prmkit.metrics import aggregate
-from prmkit.metrics._first_error import first_error_f1_score, first_error_from_scores
+from prmkit.metrics.benchmarks.first_error import first_error_f1_score, first_error_from_scores
 
 
 @pytest.fixture
@@ -86,9 +86,8 @@ def test_a_perfect_ranking_with_low_risks(benchmark, score, value_of):
 
 def test_a_threshold_never_judges_the_problems_that_chose_it(benchmark, score, random_risks):
     """Labels of one half turned round leave the threshold of that half as it was."""
-    from prmkit.evaluation._step_scores import StepScores
-    from prmkit.evaluation._systems import System
-    from prmkit.evaluation._thresholds import choose_by_first_error, thresholds
+    from prmkit.evaluation._inputs._scoring import StepScores
+    from prmkit.evaluation._tables._context import System, choose_by_first_error, thresholds
 
     scores = StepScores(np.concatenate([random_risks(one) for one in benchmark.solutions]))
     system = System("m", scores)
@@ -108,7 +107,7 @@ def test_a_threshold_never_judges_the_problems_that_chose_it(benchmark, score, r
 
 @pytest.mark.parametrize("name", ["position", "length"])
 def test_baselines_never_see_the_labels_of_the_problem(benchmark, name):
-    from prmkit.evaluation._systems import baseline_systems
+    from prmkit.evaluation._tables._context import baseline_systems
 
     def risks_of_first_problem(ratings):
         changed = Benchmark(

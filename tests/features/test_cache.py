@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from prmkit.features import EmbeddingCache
-from prmkit.features._cache import encode_cached
+from prmkit.features.encoding.cache import encode_cached
 
 WRITER = """
 import sys, numpy as np
@@ -95,7 +95,7 @@ def test_truncation_is_still_told_when_the_vector_comes_from_the_cache(cache):
 
 
 def test_an_interrupted_run_keeps_what_it_had(cache, monkeypatch):
-    monkeypatch.setattr("prmkit.features._cache._ROWS_PER_WRITE", 4)
+    monkeypatch.setattr("prmkit.features.encoding.cache._ROWS_PER_WRITE", 4)
     texts = [f"{i:03d}" for i in range(40)]
     with pytest.raises(KeyboardInterrupt):
         encode_cached(CountingEncoder(fail_after=20), texts, cache)
@@ -242,7 +242,7 @@ def test_it_travels_to_other_processes(cache):
 
 
 def test_with_a_real_encoder(cache, tiny_model, texts):
-    from prmkit.features._encoder import TextEncoder
+    from prmkit.features.encoding.encoder import TextEncoder
 
     encoder = TextEncoder(tiny_model, dtype="float32", device="cpu")
     cold = encode_cached(encoder, texts, cache)
@@ -252,7 +252,7 @@ def test_with_a_real_encoder(cache, tiny_model, texts):
 
 
 def test_cached_vectors_need_no_model_even_where_texts_were_cut(cache, tiny_model, monkeypatch):
-    from prmkit.features import _encoder
+    from prmkit.features.encoding import encoder as _encoder
 
     with pytest.warns(UserWarning, match="longer than 16 tokens"):
         cold = encode_cached(_encoder.TextEncoder(tiny_model, device="cpu"), ["x " * 40], cache)

@@ -8,10 +8,10 @@ import warnings
 import numpy as np
 import pytest
 
-from prmkit.features import _model_path
-from prmkit.features._batching import token_batches
-from prmkit.features._encoder import TextEncoder
-from prmkit.features._model_path import resolve_model
+from prmkit.features.encoding import model_path as _model_path
+from prmkit.features.encoding.encoder import TextEncoder
+from prmkit.features.encoding.model_path import resolve_model
+from prmkit.utils.batching import token_batches
 
 
 def reference(model, texts):

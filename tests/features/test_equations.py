@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prmkit.features._equations import Ledger, check_equations, relative_error
-from prmkit.features._expressions import Reader, tokenize
+from prmkit.features.statistics._equations import Ledger, check_equations, relative_error
+from prmkit.features.statistics._expressions import Reader, tokenize
 
 COUNTS = ("right", "wrong", "bound_right", "bound_wrong", "identities", "differing", "unread", "rebound")
 COUNTS += ("solved_right", "solved_wrong")

@@ -9,7 +9,7 @@ import pytest
 from prmkit import PRMFeaturizer, Solution, Step, flatten
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepSequences
-from prmkit.features._encoder import TextEncoder
+from prmkit.features.encoding.encoder import TextEncoder
 
 
 @pytest.fixture

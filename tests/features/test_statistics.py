@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from prmkit import Solution, Step, flatten
 from prmkit.features import STATISTICS, StepStatistics, _equations
-from prmkit.features._statistic_names import MARKERS, OPENINGS
-from prmkit.features._step_statistics import step_statistics
+from prmkit.features.statistics._step_statistics import MARKERS, OPENINGS, step_statistics
 
 NAMES = list(STATISTICS)
 ALICE = "Alice: black, Bob: blue"

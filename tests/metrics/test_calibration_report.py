@@ -11,7 +11,7 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from prmkit.data import Solution, flatten
 from prmkit.metrics import calibration_report, expected_calibration_error
-from prmkit.metrics._calibration import maximum_calibration_error, reliability_curve
+from prmkit.metrics.calibration.calibration import maximum_calibration_error, reliability_curve
 
 
 def made_up_rows(n=600, n_classes=3, seed=0, sharpness=2.0):

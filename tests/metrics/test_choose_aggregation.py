@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from prmkit.metrics import aggregate, choose_aggregation
-from prmkit.metrics._paths import AGGREGATION_RULES
+from prmkit.metrics.solutions.aggregation import AGGREGATION_RULES
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
 from prmkit.data import Solution
-from prmkit.metrics import PathDisplay, ScoredSolution, StepReportDisplay
+from prmkit.metrics import StepReportDisplay
+from prmkit.scoring import PathDisplay, ScoredSolution
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")

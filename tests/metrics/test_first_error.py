@@ -5,13 +5,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from prmkit.metrics._bootstrap import bootstrap_by_problem
-from prmkit.metrics._first_error import (
+from prmkit.metrics.benchmarks.first_error import (
     first_error_f1_score,
     first_error_from_scores,
     first_error_position_accuracy,
 )
-from prmkit.metrics._first_error_threshold import choose_first_error_threshold
+from prmkit.metrics.benchmarks.first_error_threshold import choose_first_error_threshold
+from prmkit.metrics.bootstrap import bootstrap_by_problem
 
 few = settings(deadline=None, max_examples=50, derandomize=True)
 rewards = st.integers(0, 6).map(lambda k: k / 6)

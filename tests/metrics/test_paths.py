@@ -17,7 +17,7 @@ from prmkit.metrics import (
     p_no_error,
     survival,
 )
-from prmkit.metrics._paths import flat_cumsum, flat_first_error_distribution
+from prmkit.metrics.solutions.aggregation import flat_cumsum, flat_first_error_distribution
 
 BY_LOOP = {
     "min": min,

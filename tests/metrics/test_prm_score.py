@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from prmkit.metrics._mr_score import mr_score_parts
-from prmkit.metrics._prm_score import prm_score, prm_score_by_class
+from prmkit.metrics.benchmarks.first_error import mr_score_parts
+from prmkit.metrics.benchmarks.prmbench import prm_score, prm_score_by_class
 
 few = settings(deadline=None, max_examples=50, derandomize=True)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
-from prmkit.metrics._reasoneval_scores import block_minimum, reasoneval_judge_scores, reasoneval_scores
+from prmkit.metrics.benchmarks.reasoneval import block_minimum, reasoneval_judge_scores, reasoneval_scores
 
 few = settings(deadline=None, max_examples=50, derandomize=True)
 validity = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from prmkit.data import Solution
-from prmkit.metrics import ScoredSolution
+from prmkit.scoring import ScoredSolution
 
 PROBA = np.array([[0.1, 0.2, 0.7], [0.8, 0.1, 0.1], [0.25, 0.5, 0.25]])
 

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prmkit.metrics._best_of_n import pass_at_k
-from prmkit.metrics._vote_accuracy import vote_accuracy
-from prmkit.metrics._votes import combine_vote, vote
+from prmkit.metrics.selection.best_of_n import pass_at_k
+from prmkit.metrics.selection.votes import combine_vote, vote, vote_accuracy
 
 few = settings(deadline=None, max_examples=50, derandomize=True)
 

@@ -10,7 +10,7 @@ from prmkit import Solution, flatten
 from prmkit.data import ProblemShuffleSplit, make_arithmetic_solutions
 from prmkit.features import StepStatistics
 from prmkit.models import StepBlend
-from prmkit.models._blend import _VIEW_OF, make_members
+from prmkit.models.heads.blend import _VIEW_OF, make_members
 
 
 def quick(random_state=0):
@@ -59,7 +59,8 @@ class TestLearning:
     def test_default_featurizer_embeds_the_prefix(self, monkeypatch):
         asked = []
         monkeypatch.setattr(
-            "prmkit.models._blend.PRMFeaturizer", lambda **params: asked.append(params) or StepStatistics()
+            "prmkit.models.heads.blend.PRMFeaturizer",
+            lambda **params: asked.append(params) or StepStatistics(),
         )
         StepBlend().fit(["2 + 2 = 4", "2 + 2 = 5"], [1, -1])
         assert asked == [{"context": "prefix"}]
@@ -179,7 +180,7 @@ class TestLittleData:
                 rows = np.arange(len(y))
                 return [(rows[rows // 9 != fold], rows[rows // 9 == fold]) for fold in range(3)]
 
-        monkeypatch.setattr("prmkit.models._blend.StratifiedProblemKFold", InOrder)
+        monkeypatch.setattr("prmkit.models.heads.blend.StratifiedProblemKFold", InOrder)
         model = quick().fit(X, y)
         assert model.blend_ is not None
         assert model.classes_.tolist() == [-1, 0, 1]

@@ -7,7 +7,7 @@ from prmkit import PRMClassifier
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepSequences
 from prmkit.models import StepMLP, StepTransformer
-from prmkit.models._training import batches
+from prmkit.models.heads._training import batches
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_pretrained_backbone_really_loads_weights():
     import torch
     from transformers import AutoModel
 
-    from prmkit.features._model_path import resolve_model
+    from prmkit.features.encoding.model_path import resolve_model
 
     X = np.random.default_rng(0).normal(size=(20, 384)).astype(np.float32)
     y = np.arange(20) % 2
@@ -124,7 +124,7 @@ def test_batches_hold_every_sequence_once_within_the_budget():
 
 def test_validation_is_cut_by_problem(monkeypatch):
     """No problem is on both sides of the early-stopping split."""
-    from prmkit.models import _training
+    from prmkit.models.heads import _training
 
     seen = []
 

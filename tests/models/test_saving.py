@@ -64,7 +64,7 @@ class TestRoundTrips:
         assert [a.aggregates for a in one] == [b.aggregates for b in other]
 
     def test_default_of_everything(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("prmkit.models._blend.PRMFeaturizer", lambda context: StepStatistics())
+        monkeypatch.setattr("prmkit.models.heads.blend.PRMFeaturizer", lambda context: StepStatistics())
         loaded = round_trip(PRMClassifier(random_state=3).fit(DATA.X, DATA.y), tmp_path)
         assert loaded.get_params()["featurizer"] == "embeddings"
         assert loaded.head is None
@@ -314,7 +314,7 @@ class TestNamedBackbone:
             raise AssertionError("the hub was asked")
 
         monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-        monkeypatch.setattr("prmkit.features._model_path.resolve_model", refuse)
+        monkeypatch.setattr("prmkit.features.encoding.model_path.resolve_model", refuse)
         monkeypatch.setattr("socket.socket.connect", refuse)
         generator = torch.random.get_rng_state()
         loaded = PRMClassifier.load(tmp_path / "model")
@@ -412,7 +412,7 @@ class TestFolder:
         PRMClassifier.load(folder)
 
     @pytest.mark.parametrize(
-        "where", ["prmkit.models._saving.write_part", "prmkit.models._saved_folder.json.dumps"]
+        "where", ["prmkit.saving.classifiers.write_part", "prmkit.saving.folder.json.dumps"]
     )
     def test_interruption_leaves_the_old_model_and_no_rest(self, saved, monkeypatch, where):
         clf, folder = saved

@@ -1,1 +1,5 @@
 """Every layout that the field publishes step labels in: one file per layout, one way of reading them all."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from prmkit.data._dataset import StepDataset
-from prmkit.data._malformed import MalformedRecordError
-from prmkit.data.formats._first_error_fields import known_only, scalar_as_text
-from prmkit.data.formats._format import (
+from prmkit.data.dataset import StepDataset
+from prmkit.data.formats._step_labels import known_only, scalar_as_text
+from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
     any_field,
@@ -17,7 +16,8 @@ from prmkit.data.formats._format import (
     text_field,
     texts_field,
 )
-from prmkit.data.formats._read import read
+from prmkit.data.formats.reading import read
+from prmkit.data.jsonlines import MalformedRecordError
 
 
 def _recognises(record: Any) -> bool:

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from prmkit.data._dataset import StepDataset
-from prmkit.data._malformed import MalformedRecordError
-from prmkit.data.formats._format import Format, LabelledSolution, text_field
-from prmkit.data.formats._read import read
+from prmkit.data.dataset import StepDataset
 from prmkit.data.formats._step_labels import from_ratings, rating_of_sign, signs_of
+from prmkit.data.formats.format import Format, LabelledSolution, text_field
+from prmkit.data.formats.reading import read
+from prmkit.data.jsonlines import MalformedRecordError
 
 TAG = "ки"
 _MARK = "\0"  # stands for the tag where both texts must be of one length

@@ -6,16 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from prmkit.data._dataset import StepDataset
-from prmkit.data._malformed import MalformedRecordError
-from prmkit.data._problem_keys import problem_keys
-from prmkit.data.formats._first_error_fields import (
+from prmkit.data.dataset import StepDataset
+from prmkit.data.formats._step_labels import (
     correct_or,
     first_error_field,
     known_only,
     scalar_as_text,
 )
-from prmkit.data.formats._format import (
+from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
     any_field,
@@ -23,7 +21,9 @@ from prmkit.data.formats._format import (
     text_field,
     texts_field,
 )
-from prmkit.data.formats._read import read
+from prmkit.data.formats.reading import read
+from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.problem_keys import problem_keys
 
 _STEPS = "Model_Solution_Steps"
 _INDEX = "Model_Solution_First_Error_Step"

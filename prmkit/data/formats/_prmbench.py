@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from prmkit.data._dataset import StepDataset
-from prmkit.data._malformed import MalformedRecordError
-from prmkit.data._solution import Solution
-from prmkit.data.formats._format import Format, LabelledSolution, Rating, any_field, text_field, texts_field
-from prmkit.data.formats._read import read
+from prmkit.data.dataset import StepDataset
 from prmkit.data.formats._step_labels import from_ratings
+from prmkit.data.formats.format import Format, LabelledSolution, Rating, any_field, text_field, texts_field
+from prmkit.data.formats.reading import read
+from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.solution import Solution
 
 _CLASSES = (
     "redundency",  # as published

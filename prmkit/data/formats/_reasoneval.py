@@ -6,11 +6,15 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from prmkit.data._dataset import StepDataset
-from prmkit.data._malformed import MalformedRecordError
-from prmkit.data._solution import Solution
-from prmkit.data.formats._first_error_fields import correct_or, first_error_field, known_only, scalar_as_text
-from prmkit.data.formats._format import (
+from prmkit.data.dataset import StepDataset
+from prmkit.data.formats._step_labels import (
+    correct_or,
+    first_error_field,
+    from_ratings,
+    known_only,
+    scalar_as_text,
+)
+from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
     Rating,
@@ -19,8 +23,9 @@ from prmkit.data.formats._format import (
     text_field,
     texts_field,
 )
-from prmkit.data.formats._read import read
-from prmkit.data.formats._step_labels import from_ratings
+from prmkit.data.formats.reading import read
+from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.solution import Solution
 
 _BLOCKS = "model_output_step_format"
 _INDEX = "model_output_solution_first_error_step"

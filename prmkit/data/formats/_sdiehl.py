@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from prmkit.data._dataset import StepDataset
-from prmkit.data.formats._format import Format, LabelledSolution, text_field, texts_field
-from prmkit.data.formats._read import read
+from prmkit.data.dataset import StepDataset
 from prmkit.data.formats._step_labels import from_ratings, rating_of_sign, signs_of
+from prmkit.data.formats.format import Format, LabelledSolution, text_field, texts_field
+from prmkit.data.formats.reading import read
 
 
 def _recognises(record: Any) -> bool:

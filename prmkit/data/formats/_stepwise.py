@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from prmkit.data._dataset import StepDataset
-from prmkit.data._malformed import MalformedRecordError
-from prmkit.data.formats._format import Format, LabelledSolution, Rating, any_field, text_field, texts_field
-from prmkit.data.formats._read import read
+from prmkit.data.dataset import StepDataset
 from prmkit.data.formats._step_labels import from_ratings, probability
+from prmkit.data.formats.format import Format, LabelledSolution, Rating, any_field, text_field, texts_field
+from prmkit.data.formats.reading import read
+from prmkit.data.jsonlines import MalformedRecordError
 
 _COLUMNS = {"prompt", "completions", "labels"}
 

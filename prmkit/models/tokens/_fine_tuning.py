@@ -15,17 +15,17 @@ import torch
 from sklearn.model_selection import GroupShuffleSplit
 from transformers import PrinterCallback
 
-from prmkit.data._dataset import StepDataset
-from prmkit.data._solution import Step, problem_groups
-from prmkit.features._hardware import best_device, has_bfloat16
-from prmkit.models.tokens._links import Link, as_rewards
+from prmkit.data.dataset import StepDataset
+from prmkit.data.solution import Step, problem_groups
 from prmkit.models.tokens._loading import load_tokenizer
-from prmkit.models.tokens._scorer import TokenScorer
-from prmkit.models.trainer._bar import TrainingBar
+from prmkit.models.tokens.links import Link, as_rewards
+from prmkit.models.tokens.scorer import TokenScorer
 from prmkit.models.trainer._config import PRMTrainingConfig
 from prmkit.models.trainer._target_plan import TargetPlan
 from prmkit.models.trainer._trainer import PRMTrainer
-from prmkit.utils._quiet import quiet_mapping
+from prmkit.models.trainer.progress import TrainingBar
+from prmkit.utils.hardware import best_device, has_bfloat16
+from prmkit.utils.log_silence import quiet_mapping
 
 _LOG_ODDS = ("bce", "mse", "soft_cross_entropy")  # what they put out turns into a probability by itself
 _FEWEST_PROBLEMS = 10

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prmkit.features._model_path import resolve_model
-from prmkit.features.marking._records import prepare_tokenizer, reward_token_ids
-from prmkit.features.marking._scheme import MarkingScheme
+from prmkit.features.encoding.model_path import resolve_model
+from prmkit.marking.records import prepare_tokenizer, reward_token_ids
+from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.tokens._block_causal import check_block_causal, is_causal
 from prmkit.models.tokens._model_files import read_description
-from prmkit.models.tokens._readout import Readout
-from prmkit.utils._quiet import quiet_loading
+from prmkit.models.tokens._one_pass import Readout
+from prmkit.utils.log_silence import quiet_loading
 
 _AUTO_CLASSES = {
     "separator": "AutoModelForTokenClassification",

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from prmkit.features.marking._records import fingerprint
-from prmkit.features.marking._scheme import MarkingScheme
-from prmkit.models.tokens._readout import Readout
-from prmkit.utils._versions import installed_version
+from prmkit.marking.records import fingerprint
+from prmkit.marking.scheme import MarkingScheme
+from prmkit.models.tokens._one_pass import Readout
+from prmkit.utils.versions import installed_version
 
 FILE = "prmkit.json"
 _FORMAT = 1

@@ -1,1 +1,5 @@
 """PRMTrainer: labelled solutions become rows and batches, and transformers' trainer learns from them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from prmkit.features._hardware import has_bfloat16
-from prmkit.features.marking._scheme import SCHEMES, MarkingScheme
+from prmkit.marking.scheme import SCHEMES, MarkingScheme
 from prmkit.models.losses import LOSSES
+from prmkit.utils.hardware import has_bfloat16
 
 _RENAMED = {
     "activation_checkpointing": "gradient_checkpointing",
@@ -40,7 +40,7 @@ class PRMTrainingConfig(TrainingArguments):
         What closes a step, and where its score is read. Left at its default it becomes the tokenizer's own separator
         where that drops white space, as BERT's does, and ``"[PRM]"`` with ``scheme="special_token"``.
     scheme : {"separator", "special_token", "reward_tokens", "prefix"}, default="separator"
-        See :class:`prmkit.features.MarkingScheme`.
+        See :class:`prmkit.marking.MarkingScheme`.
     reward_tokens : list of str or None, default=None
         One token per class, worst first; only for ``scheme="reward_tokens"``, None there: ``["-", "+"]``, or
         ``["-", "0", "+"]`` for three classes.

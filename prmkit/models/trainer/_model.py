@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from prmkit.features.marking._scheme import MarkingScheme
-from prmkit.features.marking._text import marker_text, text_ids
+from prmkit.marking.scheme import MarkingScheme
+from prmkit.marking.text import marker_text, text_ids
 from prmkit.models.tokens._loading import adapt_model, auto_class, load_token_model
 from prmkit.models.trainer._config import PRMTrainingConfig
 from prmkit.models.trainer._target_plan import TargetPlan

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from prmkit.features.marking._records import reward_token_ids
-from prmkit.features.marking._scheme import MarkingScheme
+from prmkit.marking.records import reward_token_ids
+from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.losses import StepLoss, binary_labels, get_loss
 
 if TYPE_CHECKING:

@@ -12,21 +12,19 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
-from prmkit.features.marking._records import prepare_tokenizer
-from prmkit.features.marking._text import marker_text
+from prmkit.marking.records import prepare_tokenizer
+from prmkit.marking.text import marker_text
 from prmkit.models.tokens._loading import load_tokenizer, make_readout, token_limit
 from prmkit.models.tokens._model_files import ModelDescription, write_description
-from prmkit.models.tokens._readout import marked_outputs
-from prmkit.models.trainer._batches import Collator
-from prmkit.models.trainer._checkpoints import check_checkpoint, last_checkpoint
+from prmkit.models.tokens._one_pass import marked_outputs
+from prmkit.models.trainer._batches import Collator, budget_loader, row_maker, without_repeated
+from prmkit.models.trainer._checkpoints import check_checkpoint, last_checkpoint, write_model_card
 from prmkit.models.trainer._config import PRMTrainingConfig
-from prmkit.models.trainer._data import budget_loader, row_maker, without_repeated
-from prmkit.models.trainer._metrics import step_metrics
 from prmkit.models.trainer._model import adapted_anew, model_to_train
-from prmkit.models.trainer._model_card import write_model_card
 from prmkit.models.trainer._rows import RowReport
-from prmkit.models.trainer._stepwise import find_classes, tokenize_row
 from prmkit.models.trainer._target_plan import TargetPlan
+from prmkit.models.trainer.progress import step_metrics
+from prmkit.models.trainer.stepwise import find_classes, tokenize_row
 
 
 class PRMTrainer(Trainer):

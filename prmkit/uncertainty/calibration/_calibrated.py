@@ -13,12 +13,19 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from prmkit.data._labels import check_labels, class_codes, resolve_label_order
-from prmkit.data._splitters import StratifiedProblemKFold
-from prmkit.metrics._calibration import check_class_probabilities
-from prmkit.models._decision import choose_decision_weights
-from prmkit.uncertainty._paths_input import refuse_shared_problems, training_problems
+from prmkit.data.labels import check_labels, class_codes, resolve_label_order
+from prmkit.data.problem_keys import problem_keys
+from prmkit.data.solution import as_steps
+from prmkit.data.splitters import StratifiedProblemKFold, holds_numbers
+from prmkit.metrics.calibration.calibration import check_class_probabilities
+from prmkit.models.heads.decision import choose_decision_weights
 from prmkit.uncertainty._saving import load_model, save_model, thawed
+from prmkit.uncertainty._solutions_input import (
+    check_groups,
+    group_keys,
+    refuse_shared_problems,
+    training_problems,
+)
 from prmkit.uncertainty._wrapping import KeepsFitted, WrapsClassifier, is_fitted
 from prmkit.uncertainty.calibration._methods import (
     METHODS,
@@ -27,8 +34,28 @@ from prmkit.uncertainty.calibration._methods import (
     fit_calibrator,
     log_probabilities,
 )
-from prmkit.uncertainty.calibration._rows import problems_of_rows
-from prmkit.utils._sklearn import HasMethods, Interval, StrOptions, fit_context, fit_weighted, safe_indexing
+from prmkit.utils.sklearn import HasMethods, Interval, StrOptions, fit_context, fit_weighted, safe_indexing
+
+
+def problems_of_rows(X: Any, groups: Any) -> tuple[np.ndarray | None, Any]:
+    """Return the key of each row's problem, where it is known, and X, steps as a list.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If X is not a flat list of steps, or groups has another length, or comes with steps.
+    """
+    if hasattr(X, "__array__") and not hasattr(X, "__iter__"):
+        X = np.asarray(X)
+    if not holds_numbers(X):
+        if groups is not None:
+            raise ValueError("groups is for numeric X: a Step already knows its problem")
+        X = as_steps(X)
+        return problem_keys(X), X
+    if groups is None:
+        return None, X
+    named, numbers = np.unique(check_groups(groups, len(X), "row"), return_inverse=True)
+    return group_keys(named)[numbers], X
 
 
 class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):

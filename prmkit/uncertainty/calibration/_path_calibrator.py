@@ -11,17 +11,17 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.metrics._survival import check_first_errors
-from prmkit.uncertainty._paths_input import (
+from prmkit.metrics.solutions.first_errors import check_first_errors
+from prmkit.uncertainty._saving import load_model, save_model
+from prmkit.uncertainty._solutions_input import (
     Paths,
     read_paths,
     refuse_shared_problems,
     training_problems,
 )
-from prmkit.uncertainty._saving import load_model, save_model
 from prmkit.uncertainty._wrapping import KeepsFitted
 from prmkit.uncertainty.calibration._methods import calibrate, fit_calibrator
-from prmkit.utils._sklearn import HasMethods, StrOptions, fit_context
+from prmkit.utils.sklearn import HasMethods, StrOptions, fit_context
 
 _FLOOR = 1e-15  # under a step's P(right), and under P(some error) of a path, before the logarithm
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.metrics._pyplot import import_pyplot
-from prmkit.metrics._solution_view import risk_rgb
-from prmkit.metrics._survival import check_first_errors
+from prmkit.metrics.pyplot import import_pyplot
+from prmkit.metrics.solutions.first_errors import check_first_errors
+from prmkit.scoring.scored_solution import risk_rgb
 from prmkit.uncertainty.guarantees._cut import unit_weights
 from prmkit.uncertainty.guarantees._prefix_certifier import PrefixCertifier
 

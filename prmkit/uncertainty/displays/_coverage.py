@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from prmkit.metrics._pyplot import import_pyplot
-from prmkit.metrics._survival import check_first_errors
-from prmkit.uncertainty._paths_input import (
+from prmkit.metrics.pyplot import import_pyplot
+from prmkit.metrics.solutions.first_errors import check_first_errors
+from prmkit.uncertainty._solutions_input import (
     Paths,
     read_paths,
     refuse_shared_problems,
@@ -19,7 +19,7 @@ from prmkit.uncertainty._paths_input import (
 from prmkit.uncertainty.guarantees._error_detector import ErrorDetector
 from prmkit.uncertainty.guarantees._first_error_set import FirstErrorSet
 from prmkit.uncertainty.guarantees._prefix_certifier import PrefixCertifier
-from prmkit.utils._sklearn import random_generator
+from prmkit.utils.sklearn import random_generator
 
 _LEVELS = tuple(np.linspace(0.02, 0.5, 13).round(6).tolist())
 _RANGE = (10, 90)  # percentiles over splits

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.metrics import ScoredSolution, credible_set, survival
-from prmkit.metrics._path_display import LABEL_LENGTH, shorten
-from prmkit.metrics._pyplot import import_pyplot, plain_text
-from prmkit.metrics._solution_view import risk_rgb
+from prmkit.metrics import credible_set, survival
+from prmkit.metrics.pyplot import import_pyplot, plain_text
+from prmkit.scoring import ScoredSolution
+from prmkit.scoring.scored_solution import risk_rgb
+from prmkit.scoring.solution_display import LABEL_LENGTH, shorten
 
 _TITLE_WIDTH = 68
 _INSIDE, _OUTSIDE = "#1f5fa8", "0.8"

@@ -12,13 +12,13 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.classifier import PRMClassifier
-from prmkit.data._labels import resolve_label_order
-from prmkit.models._head_input import head_proba
-from prmkit.uncertainty._paths_input import training_problems
+from prmkit.data.labels import resolve_label_order
+from prmkit.models.heads.head_input import head_proba
 from prmkit.uncertainty._saving import load_model, save_model, thawed
+from prmkit.uncertainty._solutions_input import training_problems
 from prmkit.uncertainty._wrapping import KeepsFitted, is_fitted
-from prmkit.uncertainty.ensembles._averaged import AveragesMembers
-from prmkit.utils._sklearn import HasMethods, Interval, fit_context
+from prmkit.uncertainty.ensembles._step_ensemble import AveragesMembers
+from prmkit.utils.sklearn import HasMethods, Interval, fit_context
 
 
 class MCDropout(KeepsFitted, AveragesMembers, BaseEstimator):
@@ -220,9 +220,9 @@ class MCDropout(KeepsFitted, AveragesMembers, BaseEstimator):
 
 def _module(model: Any, rate: float | None) -> Any:
     """Return the torch module of a fitted model, checking that there is something to drop."""
-    from prmkit.models._torch_head import TorchHead
-    from prmkit.models.tokens._scorer import loaded
-    from prmkit.models.tokens._token_prm import TokenPRM
+    from prmkit.models.heads.torch_heads import TorchHead
+    from prmkit.models.tokens.scorer import loaded
+    from prmkit.models.tokens.token_prm import TokenPRM
     from prmkit.uncertainty.ensembles._dropout_masks import NO_DROPOUT, dropout_layers
 
     head = getattr(model, "head_", model)

@@ -10,8 +10,8 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from prmkit.classifier import PRMClassifier
-from prmkit.models._head_input import fit_head, head_proba, learn_input, take_rows
-from prmkit.utils._sklearn import has_fit_parameter
+from prmkit.models.heads.head_input import fit_head, head_proba, learn_input, take_rows
+from prmkit.utils.sklearn import has_fit_parameter
 
 
 def fit_members(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from abc import abstractmethod
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,16 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from prmkit.classifier import PRMClassifier
-from prmkit.data._labels import check_labels, resolve_label_order
-from prmkit.data._problem_keys import problem_keys
-from prmkit.data._solution import as_steps
-from prmkit.data._splitters import holds_numbers
+from prmkit.data.labels import check_labels, resolve_label_order
+from prmkit.data.problem_keys import problem_keys
+from prmkit.data.solution import as_steps
+from prmkit.data.splitters import holds_numbers
+from prmkit.metrics.solutions.members import MemberUncertainty, decompose_uncertainty
+from prmkit.models.heads.decision import most_probable
 from prmkit.uncertainty._saving import load_model, save_model
-from prmkit.uncertainty._wrapping import is_fitted
-from prmkit.uncertainty.ensembles._averaged import AveragesMembers
+from prmkit.uncertainty._wrapping import WrapsClassifier, is_fitted
 from prmkit.uncertainty.ensembles._shared_pass import fit_members, share_parts, stacked_proba
-from prmkit.utils._sklearn import (
+from prmkit.utils.sklearn import (
     HasMethods,
     Interval,
     distinct_classes,
@@ -28,6 +31,64 @@ from prmkit.utils._sklearn import (
     random_generator,
     set_random_states,
 )
+
+
+class AveragesMembers(WrapsClassifier):
+    """Mixin of classifiers of steps that answer the mean of what their members say."""
+
+    @abstractmethod
+    def member_proba(self, X: Any, groups: Any = None) -> np.ndarray:
+        """Probability of each class, by each member."""
+
+    def predict_proba(self, X: Any, groups: Any = None) -> np.ndarray:
+        """Probability of each class: the members' mean.
+
+        Parameters
+        ----------
+        X : as in ``fit``
+        groups : array-like of shape (n_steps,), optional
+            Only with numbers and a head over sequences: the solution of each row.
+
+        Returns
+        -------
+        ndarray of shape (n_steps, n_classes)
+        """
+        return self.member_proba(X, groups).mean(axis=0)
+
+    def predict(self, X: Any, groups: Any = None) -> np.ndarray:
+        """Class of each step, of shape (n_steps,): the likeliest, after weighing where the members weigh."""
+        proba = self.predict_proba(X, groups)
+        return most_probable(self.classes_, proba * getattr(self, "decision_weights_", 1.0))
+
+    def uncertainty(self, X: Any, groups: Any = None) -> MemberUncertainty:
+        """Total, aleatoric and epistemic uncertainty of each step.
+
+        Parameters
+        ----------
+        X, groups : as in ``predict_proba``
+
+        Returns
+        -------
+        MemberUncertainty
+            With ``risk_variance`` where it is known which class is the worst.
+
+        Raises
+        ------
+        ValueError
+            If a step has no probabilities (NaN), as one that did not fit into a token model.
+        """
+        proba = self.member_proba(X, groups)  # first: it raises NotFittedError
+        order = self.label_order_
+        found = decompose_uncertainty(proba, self.classes_.tolist().index(order[0]) if order else None)
+        if len(proba) > 1 and found.epistemic.max(initial=0.0) < 1e-12:
+            warnings.warn(
+                f"all {len(proba)} members say the same, so nothing can be read from their disagreement: use "
+                "bootstrap=True, a head that learns by chance, or a smaller rate",
+                UserWarning,
+                stacklevel=2,
+            )
+        return found
+
 
 _MOST_DRAWS = 100
 

@@ -9,16 +9,16 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.metrics._survival import check_first_errors
-from prmkit.uncertainty._paths_input import (
+from prmkit.metrics.solutions.first_errors import check_first_errors
+from prmkit.uncertainty._saving import load_model, save_model
+from prmkit.uncertainty._solutions_input import (
     Paths,
     read_paths,
     refuse_shared_problems,
     training_problems,
 )
-from prmkit.uncertainty._saving import load_model, save_model
 from prmkit.uncertainty._wrapping import KeepsFitted
-from prmkit.utils._sklearn import fit_context
+from prmkit.utils.sklearn import fit_context
 
 _MARGIN = 1e-6  # more than float32 risks change from one batch to another
 Self = TypeVar("Self", bound="Guarantee")

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.uncertainty._paths_input import Paths
+from prmkit.uncertainty._solutions_input import Paths
 from prmkit.uncertainty.guarantees._base import PathGuarantee, largest_risks, share_of
 from prmkit.uncertainty.guarantees._cut import largest_cut, mean_over_units, warn_unattainable
-from prmkit.utils._sklearn import HasMethods, Interval
+from prmkit.utils.sklearn import HasMethods, Interval
 
 
 class ErrorDetector(PathGuarantee):

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.metrics._paths import flat_first_error_distribution
-from prmkit.uncertainty._paths_input import Paths
+from prmkit.metrics.solutions.aggregation import flat_first_error_distribution
+from prmkit.uncertainty._solutions_input import Paths
 from prmkit.uncertainty.guarantees._base import PathGuarantee, share_of
 from prmkit.uncertainty.guarantees._cut import largest_cut, mean_over_units, warn_unattainable
-from prmkit.utils._sklearn import HasMethods, Interval
+from prmkit.utils.sklearn import HasMethods, Interval
 
 
 class FirstErrorSet(PathGuarantee):

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from prmkit.uncertainty.guarantees._cut import warn_unattainable
-from prmkit.utils._sklearn import random_generator
+from prmkit.utils.sklearn import random_generator
 
 
 class MapieSets:

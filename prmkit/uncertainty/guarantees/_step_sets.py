@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.data._labels import check_labels, class_codes
-from prmkit.data._problem_keys import problem_keys
-from prmkit.data._solution import as_steps
-from prmkit.metrics._calibration import check_class_probabilities
-from prmkit.uncertainty._paths_input import units_and_keys
+from prmkit.data.labels import check_labels, class_codes
+from prmkit.data.problem_keys import problem_keys
+from prmkit.data.solution import as_steps
+from prmkit.metrics.calibration.calibration import check_class_probabilities
+from prmkit.uncertainty._solutions_input import units_and_keys
 from prmkit.uncertainty.guarantees._base import Guarantee, share_of
 from prmkit.uncertainty.guarantees._cut import largest_cut, mean_over_units, warn_unattainable
 from prmkit.uncertainty.guarantees._mapie_sets import MapieSets
-from prmkit.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
+from prmkit.utils.sklearn import HasMethods, Interval, StrOptions, fit_context
 
 
 class StepPredictionSets(Guarantee):

@@ -1,1 +1,5 @@
 """Whether a solution looks unlike the data that a model learnt from."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

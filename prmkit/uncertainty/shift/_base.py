@@ -12,13 +12,13 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.data._problem_keys import problem_keys
-from prmkit.data._solution import Solution, as_solutions
-from prmkit.metrics._scored_solution import ScoredSolution
-from prmkit.models._saved_folder import read_config, writing_folder
-from prmkit.models._saved_parts import plain, read_part, write_part
-from prmkit.uncertainty._paths_input import refuse_shared_problems, units_and_keys
-from prmkit.utils._sklearn import ReadsSteps
+from prmkit.data.problem_keys import problem_keys
+from prmkit.data.solution import Solution, as_solutions
+from prmkit.saving.folder import read_config, writing_folder
+from prmkit.saving.parts import plain, read_part, write_part
+from prmkit.scoring.scored_solution import ScoredSolution
+from prmkit.uncertainty._solutions_input import refuse_shared_problems, units_and_keys
+from prmkit.utils.sklearn import ReadsSteps
 
 _ROUNDING = 1e-12
 _ARRAYS = "arrays.safetensors"

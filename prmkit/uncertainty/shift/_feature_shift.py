@@ -10,13 +10,13 @@ from sklearn.base import clone
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.data._labels import check_labels
-from prmkit.data._problem_keys import distinct_problem_keys
-from prmkit.data._solution import as_steps, flatten, refuse_steps
+from prmkit.data.labels import check_labels
+from prmkit.data.problem_keys import distinct_problem_keys
+from prmkit.data.solution import as_steps, flatten, refuse_steps
 from prmkit.features import PRMFeaturizer
-from prmkit.metrics._paths import reduce_paths
+from prmkit.metrics.solutions.aggregation import reduce_paths
 from prmkit.uncertainty.shift._base import ShiftDetector, unscored
-from prmkit.utils._sklearn import HasMethods, StrOptions, fit_context
+from prmkit.utils.sklearn import HasMethods, StrOptions, fit_context
 
 
 class FeatureShift(ShiftDetector):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.data._problem_keys import distinct_problem_keys
-from prmkit.data._solution import Solution, as_steps, iter_solutions
+from prmkit.data.problem_keys import distinct_problem_keys
+from prmkit.data.solution import Solution, as_steps, iter_solutions
 from prmkit.uncertainty.shift._base import ShiftDetector
-from prmkit.utils._sklearn import fit_context
+from prmkit.utils.sklearn import fit_context
 
 
 class LengthShift(ShiftDetector):

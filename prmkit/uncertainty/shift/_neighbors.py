@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from prmkit.uncertainty.shift._feature_shift import FeatureShift
-from prmkit.utils._sklearn import Interval
+from prmkit.utils.sklearn import Interval
 
 
 class NeighborShift(FeatureShift):

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from prmkit.data.formats._big_bench_mistake import BIG_BENCH_MISTAKE, load_big_bench_mistake
-from prmkit.data.formats._read import iter_labelled
+from prmkit.data.formats.reading import iter_labelled
 
 ROW = {"input": "Sort: b a", "steps": ["Letters: b, a.", "Order: b, a."], "answer": "b a", "target": "a b"}
 

@@ -13,8 +13,8 @@ from prmkit.data.formats._mr_ben import MR_BEN
 from prmkit.data.formats._mr_gsm8k import MR_GSM8K
 from prmkit.data.formats._prmbench import PRMBENCH
 from prmkit.data.formats._processbench import PROCESSBENCH
-from prmkit.data.formats._read import iter_labelled, read
 from prmkit.data.formats._reasoneval import REASONEVAL
+from prmkit.data.formats.reading import iter_labelled, read
 
 STEPS = ["3 * 4 = 12.", "2 + 12 = 15.", "So 15."]
 VERDICT = {

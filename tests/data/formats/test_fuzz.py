@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prmkit.data.formats._candidates import load_candidates
-from prmkit.data.formats._registry import FORMATS, load
+from prmkit.data.formats.candidates import load_candidates
+from prmkit.data.formats.registry import FORMATS, load
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 CHAT = [("user", "2+3? 2+3 = 5."), ("assistant", "+"), ("user", "So 6."), ("assistant", "-")]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prmkit.data.formats._mr_ben import MR_BEN, load_mr_ben
-from prmkit.data.formats._read import iter_labelled
+from prmkit.data.formats.reading import iter_labelled
 
 ROW = {
     "Question_UUID": "q1",

@@ -9,7 +9,7 @@ import pytest
 
 from prmkit.data.formats._prmbench import PRMBENCH, load_prmbench
 from prmkit.data.formats._rated import RATED, load_rated
-from prmkit.data.formats._read import iter_labelled
+from prmkit.data.formats.reading import iter_labelled
 
 ROW = {
     "idx": "demo_3",

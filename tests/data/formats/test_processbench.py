@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from prmkit.data.formats._format import LabelledSolution
 from prmkit.data.formats._processbench import PROCESSBENCH, load_processbench
-from prmkit.data.formats._read import iter_labelled
+from prmkit.data.formats.format import LabelledSolution
+from prmkit.data.formats.reading import iter_labelled
 
 ROW = {
     "id": "gsm8k-7",

@@ -6,10 +6,10 @@ import tracemalloc
 
 import pytest
 
-from prmkit.data.formats._read import iter_labelled, read
-from prmkit.data.formats._registry import FORMATS, load, recognise
 from prmkit.data.formats._stepwise import STEPWISE
-from prmkit.data.formats._write import check_writable
+from prmkit.data.formats.reading import iter_labelled, read
+from prmkit.data.formats.registry import FORMATS, load, recognise
+from prmkit.data.formats.writing import check_writable
 
 FILES = {
     "processbench/gsm8k.json": "processbench",
@@ -53,7 +53,7 @@ def test_all_that_real_files_hold_is_of_one_layout(data_folder):
 
 
 def _records(path):
-    from prmkit.data.formats._sources import iter_records
+    from prmkit.data.formats.sources import iter_records
 
     return (found.record for found in iter_records(path))
 

@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prmkit.data import Solution, Step, StepDataset, load_prm800k
-from prmkit.data._malformed import MalformedRecordError
-from prmkit.data.formats._candidates import load_candidates
-from prmkit.data.formats._format import LabelledSolution, first_error_of
-from prmkit.data.formats._losses import losses_of
-from prmkit.data.formats._read import iter_labelled
-from prmkit.data.formats._registry import FORMATS, load
-from prmkit.data.formats._write import write
+from prmkit.data.formats.candidates import load_candidates
+from prmkit.data.formats.format import LabelledSolution, first_error_of
+from prmkit.data.formats.reading import iter_labelled
+from prmkit.data.formats.registry import FORMATS, load
+from prmkit.data.formats.writing import losses_of, write
+from prmkit.data.jsonlines import MalformedRecordError
 
 WRITTEN = ("stepwise", "sdiehl", "math_shepherd", "prm800k", "flat", "rated")
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prmkit import PRMFeaturizer, Solution, flatten
-from prmkit.features._model_path import resolve_model
-from prmkit.features.marking._records import (
+from prmkit.features.encoding.model_path import resolve_model
+from prmkit.marking.records import (
     encode_prefix,
     encode_solution,
     fingerprint,
@@ -18,7 +18,7 @@ from prmkit.features.marking._records import (
     reward_token_ids,
     token_records,
 )
-from prmkit.features.marking._scheme import MarkingScheme
+from prmkit.marking.scheme import MarkingScheme
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n{% endfor %}"

@@ -394,7 +394,7 @@ def test_the_hook_goes_when_the_pass_fails():
 
 
 def test_real_weights():
-    from prmkit.features._model_path import resolve_model
+    from prmkit.features.encoding.model_path import resolve_model
 
     try:
         folder = resolve_model("all-MiniLM-L6-v2")

@@ -9,9 +9,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from prmkit import Solution
-from prmkit.features.marking._records import encode_solution, reward_token_ids
-from prmkit.models.tokens._presets import PRESETS, get_preset
-from prmkit.models.tokens._published import load_published
+from prmkit.marking.records import encode_solution, reward_token_ids
+from prmkit.models.pretrained._presets import PRESETS, get_preset
+from prmkit.models.pretrained._published import load_published
 
 SOLUTION = Solution("What is 2 + 3 * 4?", ["3 * 4 = 12.", "We add 2 + 12 = 14.", "So the answer is 14."])
 

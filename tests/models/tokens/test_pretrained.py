@@ -12,10 +12,10 @@ from sklearn.exceptions import NotFittedError
 
 from prmkit import PRMClassifier, Solution, flatten
 from prmkit.data import make_arithmetic_solutions
-from prmkit.features.marking._scheme import MarkingScheme
+from prmkit.marking.scheme import MarkingScheme
 from prmkit.models import PRMTrainer, PRMTrainingConfig, TokenPRM
+from prmkit.models.pretrained._presets import PRESETS, get_preset
 from prmkit.models.tokens._loading import load_token_model, load_tokenizer
-from prmkit.models.tokens._presets import PRESETS, get_preset
 from prmkit.utils import estimator_checks
 
 SOLUTIONS = [

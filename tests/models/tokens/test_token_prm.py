@@ -17,12 +17,12 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from prmkit import PRMClassifier, Solution, StratifiedProblemKFold, flatten
 from prmkit.data import StepDataset, make_arithmetic_solutions
-from prmkit.data._solution import Step
-from prmkit.features.marking._records import token_records
+from prmkit.data.solution import Step
+from prmkit.marking.records import token_records
 from prmkit.models import PRMTrainer, PRMTrainingConfig, TokenPRM
 from prmkit.models.losses import LOSSES
-from prmkit.models.tokens._links import Link
 from prmkit.models.tokens._loading import load_tokenizer
+from prmkit.models.tokens.links import Link
 from prmkit.utils import estimator_checks
 
 TINY = {

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prmkit import Solution, StepDataset, flatten
-from prmkit.features.marking._records import encode_prefix, encode_solution
-from prmkit.features.marking._scheme import MarkingScheme
+from prmkit.marking.records import encode_prefix, encode_solution
+from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.trainer._rows import RowReport, row_lengths, training_rows
-from prmkit.models.trainer._stepwise import find_classes, tokenize_row
+from prmkit.models.trainer.stepwise import find_classes, tokenize_row
 
 SEPARATOR = MarkingScheme("separator", marker="\n")
 PREFIX = MarkingScheme("prefix", marker="\n")

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from prmkit import Solution, StepDataset, flatten
-from prmkit.features.marking._scheme import MarkingScheme
+from prmkit.marking.scheme import MarkingScheme
 from prmkit.metrics import step_report
 from prmkit.models import PRMTrainer, PRMTrainingConfig
 from prmkit.models.losses import LOSSES

@@ -17,7 +17,7 @@ from prmkit import PRMClassifier, StratifiedProblemKFold
 from prmkit.data import Solution, flatten, make_arithmetic_solutions
 from prmkit.features import StepStatistics
 from prmkit.uncertainty import CalibratedStepClassifier
-from prmkit.uncertainty._paths_input import units_and_keys
+from prmkit.uncertainty._solutions_input import units_and_keys
 from prmkit.uncertainty.calibration._methods import METHODS
 
 

@@ -111,7 +111,7 @@ def test_each_step_is_scored_once():
 
 
 def test_problems_of_the_training_are_refused():
-    from prmkit.data._problem_keys import problem_keys
+    from prmkit.data.problem_keys import problem_keys
 
     classifier = CountingClassifier().fit()
     solutions = [Solution(f"problem {i}", ["a", "b"]) for i in range(30)]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from prmkit.data import Solution
-from prmkit.metrics import ScoredSolution, credible_set
+from prmkit.metrics import credible_set
+from prmkit.scoring import ScoredSolution
 from prmkit.uncertainty import FirstErrorDisplay
 
 matplotlib = pytest.importorskip("matplotlib")

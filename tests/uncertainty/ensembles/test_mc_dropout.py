@@ -15,7 +15,7 @@ from prmkit import PRMClassifier, StratifiedProblemKFold
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepStatistics
 from prmkit.models import StepMLP, StepTransformer, TokenPRM
-from prmkit.models.tokens._scorer import loaded
+from prmkit.models.tokens.scorer import loaded
 from prmkit.uncertainty import MCDropout
 from prmkit.uncertainty.ensembles._dropout_masks import sub_network
 

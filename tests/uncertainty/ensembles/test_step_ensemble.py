@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 
 from prmkit import PRMClassifier, StratifiedProblemKFold, problem_groups
 from prmkit.data import make_arithmetic_solutions
-from prmkit.data._problem_keys import distinct_problem_keys
+from prmkit.data.problem_keys import distinct_problem_keys
 from prmkit.features import StepStatistics, StepWords
 from prmkit.models import StepBlend, StepMLP, StepTransformer, TokenPRM
 from prmkit.uncertainty import CalibratedStepClassifier, StepEnsemble
@@ -36,7 +36,7 @@ HEADS = {
 def few_trees(monkeypatch):
     """Boosting is most of what a blend costs, and nothing here depends on how well it does."""
     monkeypatch.setattr(
-        "prmkit.models._blend.HistGradientBoostingClassifier",
+        "prmkit.models.heads.blend.HistGradientBoostingClassifier",
         lambda **params: HistGradientBoostingClassifier(**{**params, "max_iter": 5}),
     )
 
@@ -212,7 +212,7 @@ class TestSharedPass:
         assert calls == {"fit": 0, "transform": passes}
 
     def test_encoder_of_the_default_classifier_runs_once(self, data, monkeypatch):
-        from prmkit.features._encoder import TextEncoder
+        from prmkit.features.encoding.encoder import TextEncoder
 
         texts = []
         original = TextEncoder.iter_encode

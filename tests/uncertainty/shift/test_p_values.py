@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 
 from prmkit import PRMFeaturizer, Solution, flatten
 from prmkit.features import StepStatistics
-from prmkit.metrics import ScoredSolution
+from prmkit.scoring import ScoredSolution
 from prmkit.uncertainty import LengthShift, MahalanobisShift, NeighborShift
 
 DETECTORS = [

@@ -1,0 +1,216 @@
+r"""The final answer in a solution's text, found by the marks that data sets and models use; pure text, no maths."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import NamedTuple
+
+_LONGEST = 300  # characters; anything longer is only compared as it stands
+_DROPPED = re.compile(
+    r"\\left(?![a-z])|\\right(?![a-z])|\\[!,;:>]|\\displaystyle|\^\{?\\circ\}?|\\(?:degree|circ)(?![a-z])"
+    r"|\\?%|\\?\$|[€£¥°]|\*\*|\\\(|\\\)|\\\[|\\\]"
+)
+_WORDS = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
+_SHORT_FRACTION = re.compile(r"\\frac\s*(?:(\d)\s*(\d)|(\d)\s*\{([^{}]*)\}|\{([^{}]*)\}\s*(\d))")
+_THOUSANDS = re.compile(r"(?<![\d.,(\[{])(\d{1,3})((?:,\d{3}|\{,\}\d{3})+)(?![\d,)\]}])")
+_DEFINED = re.compile(r"^(?:\\?[A-Za-z]+(?:\([A-Za-z]\))?)\s*=\s*([^=]+)$")
+_UNIT = re.compile(r"^([-+]?[\d.,/]*\d|.*\})\s*([A-Za-z][A-Za-z .]*[A-Za-z])(?:\s*\^\s*\{?\d\}?|²|³)?$")
+_NO_UNIT = re.compile(  # words after a number that change it
+    r"\b(?:and|or|to|pi|sqrt|sin|cos|tan|log|ln|exp|mod|times|over|plus|minus|by|of|base|hundred|thousand|million"
+    r"|billion|trillion|dozen|half|halves|thirds?|quarters?|percent|remainder|choose|am|pm|[ap]\.m)\b",
+    re.IGNORECASE,
+)
+_DECIMAL = r"(?:\d{1,60}(?:\.\d{0,60})?|\.\d{1,60})"
+_PLAIN_NUMBER = re.compile(rf"^([-+]?)({_DECIMAL})(?:/({_DECIMAL}))?$")
+_FRACTION = re.compile(rf"^([-+]?)(\d{{1,60}})?\\frac\{{([-+]?)({_DECIMAL})\}}\{{({_DECIMAL})\}}$")
+_MIXED = re.compile(r"^([-+]?)(\d{1,60})\s+(\d{1,60})\s*/\s*(\d{1,60})$")
+_POWER = re.compile(
+    rf"^([-+]?)({_DECIMAL})(?:[eE]|\\times10\^|\\cdot10\^|\*10\^|×10\^)\{{?([-+]?\d{{1,2}})\}}?$"
+)
+
+
+def normal_answer(text: str) -> str:
+    r"""Return a text that is the same for answers that plainly are: numbers as reduced fractions.
+
+    Dollars, percent signs, degrees, units after a number (``18 insects``), ``x =``, thousands' commas and
+    LaTeX without meaning are dropped; what is no number keeps its letters, without white space.
+
+    Examples
+    --------
+    >>> [normal_answer(text) for text in ("$0.50", r"\dfrac{1}{2}", "1/2 cup", "2/4", r"x = \frac12")]
+    ['1/2', '1/2', '1/2', '1/2', '1/2']
+    >>> normal_answer("1,234 apples"), normal_answer(r"\text{Evelyn}"), normal_answer("(3, 4)")
+    ('1234', 'evelyn', '(3,4)')
+    """
+    text = " ".join(text.replace("−", "-").replace("~", " ").split())
+    if len(text) > _LONGEST:
+        return text
+    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\ ", " ")
+    text = _WORDS.sub(r" \1 ", _DROPPED.sub("", text))
+    text = " ".join(text.split()).rstrip(".,;:! ").strip()
+    text = _SHORT_FRACTION.sub(_full_fraction, text)
+    text = _THOUSANDS.sub(lambda match: match[1] + re.sub(r"\D", "", match[2]), text)
+    defined = _DEFINED.match(text)
+    if defined:
+        text = defined[1].strip()
+    number = _as_fraction(text)
+    if number is None:
+        unit = _UNIT.match(text)
+        if unit and not _NO_UNIT.search(unit[2]):
+            number = _as_fraction(unit[1])
+    if number is not None:
+        return str(number)
+    if re.fullmatch(r"\(?([A-Za-z])\)?", text):  # a choice
+        return text.strip("()")
+    if re.fullmatch(r"[A-Za-z .,'-]{2,}", text):
+        return text.casefold()
+    return re.sub(r"\s+", "", text)
+
+
+def _full_fraction(match: re.Match[str]) -> str:
+    above, below = (match[i] or match[i + 2] or match[i + 4] for i in (1, 2))
+    return rf"\frac{{{above}}}{{{below}}}"
+
+
+def _as_fraction(text: str) -> Fraction | None:
+    """Return the number a text is, exactly, None if it is none; no power beyond 10**99 is computed."""
+    mixed = _MIXED.match(text)
+    text = text if mixed else re.sub(r"\s+", "", text)
+    if mixed:
+        sign, whole, above, below = mixed.groups()
+        minus = ""
+    elif match := _FRACTION.match(text):
+        sign, whole, minus, above, below = match.groups()
+        if whole and minus:
+            return None
+    elif match := _PLAIN_NUMBER.match(text):
+        (sign, above, below), whole, minus = match.groups(), None, ""
+    elif match := _POWER.match(text):
+        sign, above, exponent = match.groups()
+        return Fraction(f"{sign}{above}") * Fraction(10) ** int(exponent)
+    else:
+        return None
+    if below is not None and not Fraction(below):
+        return None
+    value = Fraction(above) / Fraction(below or 1) + Fraction(whole or 0)
+    return -value if (sign == "-") != (minus == "-") else value
+
+
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}\\]|[{}]")
+_BOXED_TOKEN = re.compile(r"\\boxed\s+([^\s${}]+)")
+_HASHES = re.compile(r"^.*####[ \t]*(\S[^\n]*)", re.MULTILINE)
+_HEADING = re.compile(r"^[ \t]*# Answer:?\s*(\S[^\n]*)", re.MULTILINE)
+_SENTENCE = re.compile(r"\banswer\s+is\b[:\s*]*(?=([^\s:*][^\n]{0,400}))", re.IGNORECASE)
+_LINE = re.compile(r"^[ \t*]*(?:final )?answer[ \t*]*:[ \t*]*([^\s*][^\n]*)", re.MULTILINE | re.IGNORECASE)
+_LAST_LINE = re.compile(r"^A:[ \t]*(\S[^\n]*)\Z", re.MULTILINE)  # anywhere else it may be an option A
+_NUMBER = re.compile(
+    r"(?:(?<![\w.)\]}])[-−])?(?:\d[\d,]*\d|\d)?(?:(?<=\d)\.\d+|(?<!\d)\.\d+|(?<=\d)/\d+|(?<=\d))%?"
+)
+_MARKS = (
+    ("hashes", _HASHES),
+    ("heading", _HEADING),
+    ("sentence", _SENTENCE),
+    ("line", _LINE),
+    ("line", _LAST_LINE),
+)
+_SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z]|\s*$)")
+_UNWRAPPED = "*_ \t\r"
+
+
+class ExtractedAnswer(NamedTuple):
+    """The answer found in a text, and the rule that found it; made by :func:`extract_answer`.
+
+    Parameters
+    ----------
+    answer : str or None
+        As written, without the mark around it; None if nothing was found.
+    rule : str or None
+        ``"boxed"``, ``"hashes"``, ``"heading"``, ``"sentence"``, ``"line"`` or ``"last_number"``.
+    """
+
+    answer: str | None
+    rule: str | None
+
+
+def extract_answer(text: str, *, last_number: bool = True) -> ExtractedAnswer:
+    r"""Return the final answer in a solution's text, and which rule found it.
+
+    The rules in order; of several matches of a rule the last counts: ``\boxed{…}`` with braces inside,
+    ``#### …`` (GSM8K), a heading ``# Answer`` (PRM800K), ``The answer is …`` (Math-Shepherd), a line
+    ``Answer: …`` or a last line ``A: …``, and the last number in the text.
+
+    Parameters
+    ----------
+    text : str
+    last_number : bool, default True
+        False: only what is marked as an answer counts.
+
+    Returns
+    -------
+    ExtractedAnswer
+        ``(None, None)`` if nothing is found.
+
+    Raises
+    ------
+    TypeError
+        If ``text`` is no str: join the steps of a solution first.
+
+    Examples
+    --------
+    >>> extract_answer(r"So we get $\boxed{\frac{1}{2}}$.")
+    ExtractedAnswer(answer='\\frac{1}{2}', rule='boxed')
+    >>> extract_answer("3 * 4 = 12.\n#### 12")
+    ExtractedAnswer(answer='12', rule='hashes')
+    >>> extract_answer("That makes 1,200 nuts in 3 days").answer
+    '3'
+    """
+    if not isinstance(text, str):
+        raise TypeError(
+            f"text is a {type(text).__name__}, expected a str: join the steps with newlines first"
+        )
+    boxed = _last_boxed(text)
+    if boxed is not None:
+        return ExtractedAnswer(boxed, "boxed")
+    for rule, pattern in _MARKS:
+        found = pattern.findall(text.rstrip())
+        answer = _trim(found[-1], rule) if found else ""
+        if answer:
+            return ExtractedAnswer(answer, rule)
+    numbers = [number for number in _NUMBER.findall(text) if number] if last_number else []
+    return ExtractedAnswer(numbers[-1], "last_number") if numbers else ExtractedAnswer(None, None)
+
+
+def _last_boxed(text: str) -> str | None:
+    r"""Return what the last ``\boxed{…}`` that is closed holds; one pass, however deep the braces."""
+    open_braces: list[int | None] = []  # where the content of a box begins; None for another brace
+    last: tuple[int, int] | None = None
+    for brace in _BRACES.finditer(text):
+        token = brace.group()
+        if token == "}":
+            start = open_braces.pop() if open_braces else None
+            if (
+                start is not None
+                and (last is None or start > last[0])
+                and text[start : brace.start()].strip()
+            ):
+                last = start, brace.start()
+        elif len(token) > 2:
+            open_braces.append(brace.end())
+        elif token == "{":
+            open_braces.append(None)
+    bare = list(_BOXED_TOKEN.finditer(text))
+    if bare and (last is None or bare[-1].start() > last[0]):
+        return bare[-1].group(1).rstrip(".,;")
+    return None if last is None else text[last[0] : last[1]].strip()
+
+
+def _trim(answer: str, rule: str) -> str:
+    """Cut at the end of a sentence, and take off emphasis, brackets of formulas and the final stop."""
+    if rule == "sentence":
+        end = _SENTENCE_END.search(answer)
+        answer = answer[: end.start()] if end else answer
+    answer = answer.strip(_UNWRAPPED)
+    if answer.endswith(".") and not answer.endswith(".."):
+        answer = answer[:-1].strip(_UNWRAPPED)
+    return answer

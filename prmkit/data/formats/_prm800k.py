@@ -1,0 +1,99 @@
+"""PRM800K's records among the other layouts: recognised, streamed, and written as ``load_prm800k`` reads them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from prmkit.data.dataset import StepDataset
+from prmkit.data.formats.format import Format, LabelledSolution, Rating
+from prmkit.data.formats.reading import read
+from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.labels import ratings_to_first_error
+from prmkit.data.prm800k._loader import load_prm800k
+from prmkit.data.prm800k._records import Rules, parse_record, trajectory_rows, why_dropped
+
+_QUESTION = (
+    "ground_truth_solution",
+    "pre_generated_steps",
+    "pre_generated_answer",
+    "pre_generated_verifier_score",
+)
+
+
+def _recognises(record: Any) -> bool:
+    return (
+        isinstance(record, Mapping)
+        and isinstance(record.get("question"), Mapping)
+        and isinstance(record.get("label"), Mapping)
+    )
+
+
+def _parse(record: Any, solution_id: str, counts: Counter[str]) -> list[LabelledSolution]:
+    rules = Rules(view="trajectories")
+    if (reason := why_dropped(record, rules)) is not None:
+        counts[f"dropped: {reason}"] += 1
+        return []
+    rows = list(trajectory_rows(parse_record(record, solution_id), rules, counts))
+    if not rows:
+        counts["dropped: no rated step"] += 1
+        return []
+    solution = rows[0][0].solution
+    ratings: list[Rating] = [None] * solution.n_steps
+    for step, rating, _ in rows:
+        ratings[step.index] = rating
+    return [LabelledSolution(solution, tuple(ratings), ratings_to_first_error(ratings))]  # type: ignore[arg-type]
+
+
+def _write(labelled: LabelledSolution) -> dict[str, Any]:
+    solution, ratings = labelled.solution, labelled.ratings
+    if any(isinstance(rating, float) for rating in ratings):
+        raise MalformedRecordError("soft labels", "PRM800K rates -1, 0, 1: choose a threshold first")
+    if all(rating is None for rating in ratings):
+        raise MalformedRecordError("no rated step", "the solution has no label to write")
+    if not solution.problem.strip() or not all(step.strip() for step in solution.steps):
+        raise MalformedRecordError("blank text", "PRM800K has no blank problem and no blank step")
+    meta = dict(solution.meta or {})
+    last = "found_error" if ratings[-1] == -1 else None if None in ratings else "solution"
+    question = {
+        "problem": solution.problem,
+        "ground_truth_answer": meta.get("final_answer", meta.get("answer")),
+        **dict.fromkeys(() if meta.get("phase") == 1 else _QUESTION),
+    }
+    steps = [
+        {
+            "completions": [{"text": text, "rating": rating, "flagged": False}],
+            "human_completion": None,
+            "chosen_completion": 0,
+        }
+        for text, rating in zip(solution.steps, ratings, strict=True)
+    ]
+    return {
+        "labeler": meta.get("labeler"),
+        "timestamp": None,
+        "generation": meta.get("generation"),
+        "is_quality_control_question": False,
+        "is_initial_screening_question": False,
+        "question": question,
+        "label": {"steps": steps, "total_time": None, "finish_reason": meta.get("finish_reason", last)},
+    }
+
+
+PRM800K = Format(
+    name="prm800k",
+    description="PRM800K's records: human ratings -1, 0, +1 of the solution that each record follows",
+    recognises=_recognises,
+    parse=_parse,
+    write=_write,
+)
+
+
+def load_trajectories(path: Any, **options: Any) -> StepDataset:
+    """Load PRM800K's records as ``load_prm800k`` does, one solution each unless ``view`` says otherwise.
+
+    It reads files; records that are no files are read one by one, equal solutions not merged.
+    """
+    if not (isinstance(path, str) or hasattr(path, "__fspath__")):
+        return read(path, PRM800K, **options)
+    return load_prm800k(path, **{"view": "trajectories", **options})

@@ -1,0 +1,3 @@
+from ._loader import iter_prm800k, load_prm800k
+
+__all__ = ["iter_prm800k", "load_prm800k"]

@@ -1,0 +1,291 @@
+"""What one PRM800K record says: checked, then read as labelled prefixes or as one trajectory.
+
+Pure rules on one parsed JSON line; files, merging and counting across records are elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.solution import Solution, Step
+
+_ANSWER_LINE = re.compile(r"^[ \t]*# Answer[ \t]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Which records and ratings count; see ``load_prm800k``."""
+
+    phase: int | None = None
+    view: str = "prefixes"
+    include_alternatives: bool = True
+    drop_quality_control: bool = True
+    drop_screening: bool = True
+    drop_flagged: bool = True
+    cut_answer: bool = False
+
+
+class Candidate(NamedTuple):
+    """One text for a place in a solution, and what the labeller said of it."""
+
+    text: str
+    rating: int | None
+    flagged: bool
+    answer: str | None
+    source: str = "model"
+
+
+class Branch(NamedTuple):
+    """One place in a solution: all candidates follow the same prefix; one of them may continue it."""
+
+    candidates: tuple[Candidate, ...]
+    chosen: int | None
+    human: Candidate | None
+
+    @property
+    def continuing(self) -> Candidate | None:
+        """What the solution goes on with; None at its end."""
+        return self.human if self.chosen is None else self.candidates[self.chosen]
+
+
+class Record(NamedTuple):
+    """One labelled solution."""
+
+    problem: str
+    branches: tuple[Branch, ...]
+    id: str
+    meta: dict[str, Any]
+
+
+def why_dropped(record: Any, rules: Rules, file_phase: int | None = None) -> str | None:
+    """Return the reason why a record is left out as a whole, or None where it stays."""
+    if rules.drop_quality_control and _field(record, "is_quality_control_question", "record", None):
+        return "quality control"
+    if rules.drop_screening and _field(record, "is_initial_screening_question", "record", None):
+        return "screening"
+    if _field(_field(record, "label", "record"), "finish_reason", "label", None) == "bad_problem":
+        return "bad_problem"
+    if rules.phase is not None:
+        phase = file_phase or phase_of(record)
+        if phase is None:
+            return "phase not recorded"
+        if phase != rules.phase:
+            return "other phase"
+    return None
+
+
+def phase_of(record: Any) -> int | None:
+    """Return 1 or 2, or None where the record does not tell.
+
+    Phase 2 numbers its generations. Phase 1 has ``generation: null`` *and* a question without
+    pre-generated fields; where these are there but null too, they were lost, and so was the phase.
+    """
+    question = _field(record, "question", "record")
+    if _field(record, "generation", "record", None) is not None:
+        return 2
+    if _field(question, "pre_generated_steps", "question", None) is not None:
+        return 2
+    return None if "pre_generated_steps" in question else 1
+
+
+def parse_record(
+    record: Any, record_id: str, *, cut_answer: bool = False, file_phase: int | None = None
+) -> Record:
+    """Check a record against the schema.
+
+    Raises
+    ------
+    MalformedRecordError
+        Naming the field, what was found and what was expected.
+    """
+    question, label = _field(record, "question", "record"), _field(record, "label", "record")
+    problem = _text(question, "problem", "question")
+    steps = _field(label, "steps", "label")
+    if not isinstance(steps, list):
+        raise _wrong_type("label.steps", steps, "a list")
+    meta = {
+        "final_answer": _field(question, "ground_truth_answer", "question", None),
+        "finish_reason": _field(label, "finish_reason", "label", None),
+        "labeler": _field(record, "labeler", "record", None),
+        "generation": _field(record, "generation", "record", None),
+        "phase": file_phase or phase_of(record),
+    }
+    branches = tuple(_parse_branch(step, f"label.steps[{i}]", cut_answer) for i, step in enumerate(steps))
+    return Record(problem, branches, record_id, meta)
+
+
+def prefix_rows(
+    record: Record, rules: Rules, counts: Counter[str]
+) -> Iterator[tuple[Step, int, dict[str, Any]]]:
+    """Yield every rated step of a record after its own prefix, in the order of the record.
+
+    Steps that the solution continues with share one solution; each alternative gets its own, in
+    which its siblings cannot be seen.
+    """
+    branches = _until_end(record, counts)
+    taken = [branch.continuing for branch in branches if branch.continuing is not None]
+    main = _solution(record, (), taken, record.id)
+    for i, branch in enumerate(branches):
+        ratings = [_target(candidate, rules, counts) for candidate in branch.candidates]
+        leaf = _terminal_pick(ratings) if branch.continuing is None else None
+        for j, (candidate, rating) in enumerate(zip(branch.candidates, ratings, strict=True)):
+            if rating is None:
+                continue
+            if j == branch.chosen:
+                yield Step(main, i), rating, _row_meta(record, candidate, chosen=True)
+            elif rules.include_alternatives or j == leaf:
+                alternative = _solution(record, main.steps[:i], [candidate], f"{record.id}/{i}.{j}")
+                yield Step(alternative, i), rating, _row_meta(record, candidate, chosen=False)
+            else:
+                counts["alternatives left out"] += 1
+        if branch.chosen is None and branch.human is not None:
+            rating = _target(branch.human, rules, counts)
+            if rating is not None:
+                yield Step(main, i), rating, _row_meta(record, branch.human, chosen=True)
+
+
+def trajectory_rows(
+    record: Record, rules: Rules, counts: Counter[str]
+) -> Iterator[tuple[Step, int, dict[str, Any]]]:
+    """Yield the rated steps of the one solution that a record follows to its end."""
+    path: list[tuple[Candidate, int | None, bool]] = []
+    for branch in _until_end(record, counts):
+        ratings = [_target(candidate, rules, counts) for candidate in branch.candidates]
+        picked = branch.chosen
+        if branch.continuing is None:
+            picked = _terminal_pick(ratings)
+        if picked is not None:
+            path.append((branch.candidates[picked], ratings[picked], picked == branch.chosen))
+        elif branch.human is not None:
+            path.append((branch.human, _target(branch.human, rules, counts), True))
+        rated = sum(rating is not None for rating in ratings)
+        counts["alternatives left out"] += rated - (picked is not None and ratings[picked] is not None)
+    solution = _solution(record, (), [candidate for candidate, _, _ in path], record.id)
+    for i, (candidate, rating, chosen) in enumerate(path):
+        if rating is not None:
+            yield Step(solution, i), rating, _row_meta(record, candidate, chosen=chosen)
+
+
+def _until_end(record: Record, counts: Counter[str]) -> tuple[Branch, ...]:
+    """Return the branches up to the first that nothing continues: nothing after it has a prefix."""
+    for i, branch in enumerate(record.branches):
+        if branch.continuing is None:
+            counts["steps after the end"] += len(record.branches) - i - 1
+            return record.branches[: i + 1]
+    return record.branches
+
+
+def _target(candidate: Candidate, rules: Rules, counts: Counter[str]) -> int | None:
+    """Return the rating to learn from: not every candidate was rated, and not every rating is meant."""
+    if candidate.rating is None:
+        counts["unrated"] += 1
+        return None
+    if candidate.flagged and rules.drop_flagged:
+        counts["flagged"] += 1
+        return None
+    counts["human steps"] += candidate.source == "human"
+    return candidate.rating
+
+
+def _terminal_pick(ratings: list[int | None]) -> int | None:
+    """Return which leaf ends the trajectory: the first wrong one, else the first rated one."""
+    rated = [j for j, rating in enumerate(ratings) if rating is not None]
+    return next((j for j in rated if ratings[j] == -1), rated[0] if rated else None)
+
+
+def _solution(record: Record, prefix: tuple[str, ...], rest: list[Candidate], solution_id: str) -> Solution:
+    meta = record.meta
+    if rest and rest[-1].answer is not None:
+        meta = {**meta, "answer": rest[-1].answer}
+    return Solution(
+        record.problem, (*prefix, *(candidate.text for candidate in rest)), id=solution_id, meta=meta
+    )
+
+
+def _row_meta(record: Record, candidate: Candidate, *, chosen: bool) -> dict[str, Any]:
+    return {
+        "source": candidate.source,
+        "chosen": chosen,
+        "flagged": candidate.flagged,
+        "labeler": record.meta["labeler"],
+        "generation": record.meta["generation"],
+        "phase": record.meta["phase"],
+    }
+
+
+def _parse_branch(step: Any, where: str, cut_answer: bool) -> Branch:
+    completions = _field(step, "completions", where)
+    chosen = _field(step, "chosen_completion", where)
+    human = _field(step, "human_completion", where, None)
+    if completions is None:  # seen on the last step of a solution that was given up
+        completions = []
+    if not isinstance(completions, list):
+        raise _wrong_type(f"{where}.completions", completions, "a list or null")
+    candidates = tuple(
+        _parse_candidate(completion, f"{where}.completions[{j}]", cut_answer)
+        for j, completion in enumerate(completions)
+    )
+    if chosen is not None:
+        if isinstance(chosen, bool) or not isinstance(chosen, int):
+            raise _wrong_type(f"{where}.chosen_completion", chosen, "an int or null")
+        if not 0 <= chosen < len(candidates):
+            raise MalformedRecordError(
+                "index out of range",
+                f"{where}.chosen_completion is {chosen} with {len(candidates)} completions",
+            )
+    if human is not None:
+        text, answer = _cut(_text(human, "text", f"{where}.human_completion"), cut_answer)
+        # Right by construction: the labeller wrote it because no candidate would do. Its own rating is null.
+        human = Candidate(text, 1, bool(human.get("flagged")), answer, "human")
+    return Branch(candidates, chosen, human)
+
+
+def _parse_candidate(completion: Any, where: str, cut_answer: bool) -> Candidate:
+    text, answer = _cut(_text(completion, "text", where), cut_answer)
+    rating = _field(completion, "rating", where)
+    if rating is not None and (isinstance(rating, bool) or rating not in (-1, 0, 1)):
+        raise MalformedRecordError(
+            "unknown rating", f"{where}.rating is {rating!r:.40}, expected -1, 0, 1 or null"
+        )
+    return Candidate(text, rating if rating is None else int(rating), bool(completion.get("flagged")), answer)
+
+
+def _cut(text: str, cut_answer: bool) -> tuple[str, str | None]:
+    """Split a step at its ``# Answer`` line; a step that is nothing else keeps its text."""
+    found = _ANSWER_LINE.search(text) if cut_answer else None
+    if found is None:
+        return text, None
+    return text[: found.start()].rstrip() or text, text[found.end() :].strip()
+
+
+def _text(mapping: Any, key: str, where: str) -> str:
+    text = _field(mapping, key, where)
+    if not isinstance(text, str):
+        raise _wrong_type(f"{where}.{key}", text, "a string")
+    if not text.strip():
+        raise MalformedRecordError("empty text", f"{where}.{key} is {text!r:.40}")
+    return text
+
+
+_REQUIRED = object()
+
+
+def _field(mapping: Any, key: str, where: str, default: Any = _REQUIRED) -> Any:
+    if not isinstance(mapping, dict):
+        raise _wrong_type(where, mapping, "an object")
+    if key not in mapping and default is _REQUIRED:
+        raise MalformedRecordError(
+            "missing key", f"{where} has no {key!r}, only {', '.join(map(repr, mapping)) or 'nothing'}"
+        )
+    return mapping.get(key, default)
+
+
+def _wrong_type(where: str, found: Any, expected: str) -> MalformedRecordError:
+    return MalformedRecordError(
+        "wrong type", f"{where} is {type(found).__name__} ({found!r:.40}), expected {expected}"
+    )

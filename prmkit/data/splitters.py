@@ -1,0 +1,230 @@
+"""Steps of one problem look alike: splits that keep a problem on one side, without ``groups=``.
+
+scikit-learn has no way to hand ``groups`` to the splitter inside ``CalibratedClassifierCV`` or
+``StackingClassifier``. A step knows its problem, so these splitters read the groups from X.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Number, Real
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
+
+from prmkit.data.dataset import StepDataset
+from prmkit.data.problem_keys import problem_keys
+from prmkit.data.solution import problem_groups
+
+
+def split_by_problem(
+    dataset: StepDataset, *shares: float, random_state: int | np.random.Generator | None = None
+) -> tuple[StepDataset, ...]:
+    """Divide a data set at random into parts that share no problem.
+
+    Parameters
+    ----------
+    dataset : StepDataset
+    *shares : float
+        Of the problems, one per part; positive, with a sum of 1.
+    random_state : int, Generator or None, default=None
+
+    Returns
+    -------
+    tuple of StepDataset
+        Solutions and rows in their order, with ``first_errors`` and ``rows`` where the data set has them. Problems
+        whose texts differ only in case, white space or LaTeX spacing stay together.
+
+    Raises
+    ------
+    TypeError
+        If ``dataset`` is no StepDataset.
+    ValueError
+        If there are fewer than two shares, they do not add up to 1, or a part would have no problem.
+
+    Examples
+    --------
+    >>> from prmkit.data import make_arithmetic_solutions
+    >>> data = make_arithmetic_solutions(10, 3, random_state=0)
+    >>> train, calibration, test = split_by_problem(data, 0.6, 0.2, 0.2, random_state=0)
+    >>> [len(part.solutions) for part in (train, calibration, test)]
+    [18, 6, 6]
+    """
+    if not isinstance(dataset, StepDataset):
+        raise TypeError(f"dataset is {type(dataset).__name__}, expected StepDataset, as loaders return it")
+    numbers = all(isinstance(share, Real) for share in shares)
+    if len(shares) < 2 or not numbers or not min(shares) > 0 or not abs(sum(shares) - 1) <= 1e-9:
+        raise ValueError(f"shares are {shares}, expected two or more that add up to 1: 0.6, 0.2, 0.2")
+    keys = problem_keys(dataset.solutions)
+    distinct, problems = np.unique(keys, return_inverse=True)
+    ends = np.round(np.cumsum(shares) * len(distinct)).astype(int)
+    if (np.diff(ends, prepend=0) < 1).any():
+        raise ValueError(f"{len(distinct)} problems are too few for parts of {shares}: one would be empty")
+    place = np.random.default_rng(random_state).permutation(len(distinct))
+    part_of_solution = np.searchsorted(ends, place[problems], side="right")
+    position = {solution: i for i, solution in enumerate(dataset.solutions)}
+    part_of_row = part_of_solution[[position[step.solution] for step in dataset.X]]
+    return tuple(_part(dataset, part_of_row == i, part_of_solution == i) for i in range(len(shares)))
+
+
+def _part(dataset: StepDataset, rows: np.ndarray, solutions: np.ndarray) -> StepDataset:
+    def kept(values: Any) -> list[Any]:
+        return [values[i] for i in np.flatnonzero(solutions)]
+
+    return StepDataset(
+        [dataset.X[i] for i in np.flatnonzero(rows)],
+        dataset.y[rows],
+        groups=dataset.groups[rows],
+        solutions=kept(dataset.solutions),
+        description=dataset.description,
+        first_errors=None if dataset.first_errors is None else kept(dataset.first_errors),
+        rows={name: column[rows] for name, column in dataset.rows.items()},
+    )
+
+
+class StratifiedProblemKFold(StratifiedGroupKFold):
+    """K folds with about equal shares of each label and no problem in two folds.
+
+    Takes the place of ``cv=5`` wherever scikit-learn accepts a splitter.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        At least 2.
+    shuffle : bool, default=False
+    random_state : int, RandomState or None, default=None
+        Used with ``shuffle=True``; an int gives the same folds on each call.
+
+    Examples
+    --------
+    >>> from prmkit.data import Solution, flatten
+    >>> X = flatten([Solution(problem, ["a", "b"]) for problem in "pqpr"])
+    >>> y = [1, -1] * 4
+    >>> for train, test in StratifiedProblemKFold(n_splits=3).split(X, y):
+    ...     print(sorted({X[i].problem for i in train}), sorted({X[i].problem for i in test}))
+    ['q', 'r'] ['p']
+    ['p', 'r'] ['q']
+    ['p', 'q'] ['r']
+    """
+
+    def __init__(self, n_splits: int = 5, *, shuffle: bool = False, random_state: Any = None) -> None:
+        super().__init__(n_splits=n_splits, shuffle=shuffle, random_state=random_state)
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the rows to train on and the rows to test on.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step, shape (n_steps,)
+            Numbers, shape (n_steps, n_features), only together with ``groups``.
+        y : array-like of shape (n_steps,)
+            Labels to balance over the folds.
+        groups : array-like of shape (n_steps,), optional
+            Wins over the problems of X.
+
+        Returns
+        -------
+        iterator of (train, test), two integer ndarrays
+
+        Raises
+        ------
+        ValueError
+            If there are fewer problems than folds, if X holds numbers and ``groups`` is missing, or
+            without ``y``.
+        """
+        if y is None:
+            raise ValueError(
+                "y is None: StratifiedProblemKFold balances labels, call split(X, y). "
+                "ProblemShuffleSplit splits without them."
+            )
+        groups = _groups(X, groups, at_least=self.n_splits, needed_for=f"n_splits={self.n_splits}")
+        return super().split(X, y, groups)
+
+
+class ProblemShuffleSplit(GroupShuffleSplit):
+    """Random train and test parts that share no problem.
+
+    Parameters
+    ----------
+    n_splits : int, default=10
+    test_size : float or int, default=None
+        Share or number of *problems*, not of steps; None is what ``train_size`` leaves, or 0.2.
+    train_size : float or int, default=None
+        None is what ``test_size`` leaves.
+    random_state : int, RandomState or None, default=None
+
+    Examples
+    --------
+    >>> from prmkit.data import Solution, flatten
+    >>> X = flatten([Solution(problem, ["a", "b"]) for problem in "pqpr"])
+    >>> train, test = next(ProblemShuffleSplit(n_splits=1, test_size=1, random_state=0).split(X))
+    >>> {X[i].problem for i in train} & {X[i].problem for i in test}
+    set()
+    """
+
+    def __init__(
+        self,
+        n_splits: int = 10,
+        *,
+        test_size: float | None = None,
+        train_size: float | None = None,
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(
+            n_splits=n_splits, test_size=test_size, train_size=train_size, random_state=random_state
+        )
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the rows to train on and the rows to test on.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step, shape (n_steps,)
+            Numbers, shape (n_steps, n_features), only together with ``groups``.
+        y : array-like of shape (n_steps,), optional
+            Not used beyond its length.
+        groups : array-like of shape (n_steps,), optional
+            Wins over the problems of X.
+
+        Returns
+        -------
+        iterator of (train, test), two integer ndarrays
+
+        Raises
+        ------
+        ValueError
+            If all steps belong to one problem, or if X holds numbers and ``groups`` is missing.
+        """
+        groups = _groups(X, groups, at_least=2, needed_for="a train and a test part")
+        return super().split(X, y, groups)
+
+
+def _groups(X: Any, groups: Any, at_least: int, needed_for: str) -> Any:
+    """Return ``groups``, or one per row read from X, and check that there are enough of them."""
+    source = "groups" if groups is not None else "X"
+    if groups is None:
+        if holds_numbers(X):
+            raise ValueError(
+                "X holds numbers, which name no problem, and groups is None: pass groups=, one value per "
+                "row, such as problem_groups(steps) of the steps that the rows were computed from"
+            )
+        groups = problem_groups(X)
+    n_problems = len(np.unique(np.asarray(groups)))
+    if n_problems < at_least:
+        raise ValueError(
+            f"{source} has {n_problems} distinct problem{'s' * (n_problems != 1)}, expected at least "
+            f"{at_least} for {needed_for}: steps of one problem are never split. Pass more problems"
+            + (f", or n_splits={n_problems}." if n_problems > 1 else ".")
+        )
+    return groups
+
+
+def holds_numbers(X: Any) -> bool:
+    """Whether X is a table of numbers, rather than a list of steps."""
+    if getattr(X, "ndim", 1) == 2:
+        return True
+    if hasattr(X, "solutions"):  # a whole data set, which the reader of steps refuses in its own words
+        return False
+    first = next(iter(X), None) if hasattr(X, "__iter__") else None
+    return isinstance(first, (Number, list, tuple, np.ndarray))

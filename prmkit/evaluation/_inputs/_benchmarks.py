@@ -1,0 +1,177 @@
+"""From "processbench:gsm8k.json" to a benchmark: which data a word on the command line stands for."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prmkit.data import StepDataset
+from prmkit.data.answers.equivalence import AnswerComparison, answer_keys
+from prmkit.data.answers.extraction import extract_answer
+from prmkit.data.formats.candidates import CandidateSet, load_candidates
+from prmkit.data.formats.registry import FORMATS, load, recognise
+from prmkit.data.formats.sources import iter_records
+from prmkit.data.problem_keys import problem_keys
+from prmkit.evaluation._inputs._benchmark import Benchmark, Candidates
+
+_SHORT = {"bbm": "big_bench_mistake"}
+_SPLITTERS = {"bon": "line", "bon-paragraph": "paragraph", "bon-step": "step"}
+_HUB_SPLIT = re.compile(r"[\w.-]+/[\w.-]+:[\w.-]+")
+_ENDINGS = (".gz", ".jsonl", ".json", ".parquet", ".csv")
+
+
+def read_benchmark(spec: str | Benchmark | StepDataset) -> Benchmark:
+    """Read a benchmark.
+
+    Parameters
+    ----------
+    spec : str, Benchmark or StepDataset
+        ``"KIND:PATH"``, ``"PATH"`` or ``"NAME=KIND:PATH"``: a file, a folder, or a Hugging Face data set as
+        ``owner/name`` or ``owner/name:split``.
+        KIND is "bon" (sampled solutions for best-of-N, a step per line; "bon-paragraph" and "bon-step": a step per
+        paragraph, or per "Step 1:"), "bbm" (BIG-Bench-Mistake), or the name of a layout such as "processbench",
+        "prmbench", "prm800k", "reasoneval", "mr_ben"; without it the first records tell.
+
+    Returns
+    -------
+    Benchmark
+
+    Raises
+    ------
+    FileNotFoundError, ConnectionError
+        If the data cannot be read.
+    TypeError
+        For anything but these.
+    ValueError
+        For an unknown kind, or data that its layout refuses.
+    """
+    if isinstance(spec, Benchmark):
+        return spec
+    if isinstance(spec, StepDataset):
+        return Benchmark.from_dataset("data", spec)
+    if not isinstance(spec, str):
+        raise TypeError(
+            f"a benchmark is {type(spec).__name__}, expected a string such as 'processbench:gsm8k.json', a StepDataset "
+            "or a Benchmark"
+        )
+    name, kind, path = _parts(spec)
+    if kind in _SPLITTERS:
+        return candidates_benchmark(name, load_candidates(path, _SPLITTERS[kind], extract=_answer))
+    options: dict[str, Any] = (
+        {"include_original": False} if kind == "prmbench" else {}
+    )  # PRMScore leaves them out
+    if _HUB_SPLIT.fullmatch(path) and not Path(path).exists():
+        path, _, options["split"] = path.rpartition(":")
+    dataset = load(path, kind, **options)
+    return Benchmark.from_dataset(name, dataset, kind, _problems(dataset))
+
+
+def candidates_benchmark(name: str, sets: Sequence[CandidateSet]) -> Benchmark:
+    """Make a best-of-N benchmark of sampled solutions.
+
+    A candidate of which the file does not tell whether it is correct is compared with the reference answer; without
+    one it is left out, and counted.
+
+    Raises
+    ------
+    ValueError
+        If no candidate is left.
+    """
+    counts: Counter[str] = Counter()
+    solutions, numbers, correct, keys = [], [], [], []
+    with AnswerComparison() as comparison:
+        for number, one in enumerate(sets):
+            of_answers = answer_keys(one.answers, comparison=comparison)
+            for i, solution in enumerate(one.candidates):
+                is_correct = one.is_correct[i]
+                if is_correct is None and one.answer is not None:
+                    is_correct = comparison.same(one.answers[i], one.answer)
+                    counts["candidates that were compared with the reference answer"] += 1
+                if is_correct is None:
+                    counts["candidates left out: nothing tells whether they are correct"] += 1
+                    continue
+                solutions.append(solution)
+                numbers.append(number)
+                correct.append(is_correct)
+                keys.append(of_answers[i])
+        counts |= {
+            f"answers that {why.replace('_', ' ')}": comparison.counts[why] for why in ("failed", "timed_out")
+        }
+    if not solutions:
+        raise ValueError(
+            f"{name}: none of the candidates is known to be correct or not, and there is no reference answer"
+        )
+    counts |= {"candidates": len(solutions), "candidates without an answer": keys.count(None)}
+    return Benchmark(
+        name,
+        "bon",
+        solutions,
+        [(None,) * solution.n_steps for solution in solutions],
+        [None] * len(solutions),
+        problem_keys(solutions),
+        "\n".join(f"{what}: {n}" for what, n in counts.items() if n),
+        Candidates(np.array(numbers), np.array(correct, dtype=bool), keys),
+    )
+
+
+def _answer(text: str) -> str | None:
+    return extract_answer(text).answer
+
+
+def distinct_names(benchmarks: Sequence[Benchmark]) -> None:
+    """Raise where two benchmarks, or two models, have one name."""
+    doubled = [name for name, n in Counter(one.name for one in benchmarks).items() if n > 1]
+    if doubled:
+        raise ValueError(f"{doubled[0]!r} is the name of two: write NAME=… in front of one of them")
+
+
+def _parts(spec: str) -> tuple[str, str, str]:
+    """Return name, kind and path of a spec."""
+    name, is_named, rest = spec.partition("=")
+    if not is_named or "/" in name or ":" in name:
+        name, rest = "", spec
+    kind, has_kind, path = rest.partition(":")
+    kind = _SHORT.get(kind, kind)
+    if not has_kind or (kind not in FORMATS and kind not in _SPLITTERS):
+        if has_kind and not Path(rest).expanduser().exists():
+            known = ", ".join([*_SPLITTERS, *_SHORT, *FORMATS])
+            raise ValueError(
+                f"the benchmark {spec!r} is of the unknown kind {kind!r}, expected one of {known}"
+            )
+        kind, path = _recognised(rest), rest
+    if not path:
+        raise ValueError(
+            f"the benchmark {spec!r} has no path, expected KIND:PATH, like processbench:gsm8k.json"
+        )
+    stem = _stem(path)
+    return name or (stem if stem == kind else f"{kind} {stem}"), kind, path
+
+
+def _recognised(path: str) -> str:
+    from prmkit.data.formats.candidates import is_candidates
+
+    first = next(iter_records(path, on_error="skip"), None)
+    return "bon" if first is not None and is_candidates(first.record) else recognise(path)
+
+
+def _stem(path: str) -> str:
+    name = Path(path).name
+    for ending in _ENDINGS:
+        name = name.removesuffix(ending)
+    return name
+
+
+def _problems(dataset: StepDataset) -> np.ndarray | None:
+    """Return the problem of each solution where the source names it apart from the text."""
+    named: list[Any] = []
+    for solution in dataset.solutions:
+        meta = solution.meta or {}
+        named.append(
+            next((meta[key] for key in ("problem_key", "problem_id") if meta.get(key) is not None), None)
+        )
+    return None if None in named else np.array(list(map(str, named)))

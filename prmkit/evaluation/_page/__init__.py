@@ -1,0 +1,1 @@
+"""The report page: data, curves and the page around them."""

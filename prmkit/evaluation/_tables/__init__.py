@@ -1,0 +1,1 @@
+"""One file of tables per kind of benchmark, and what all tables share."""

@@ -1,0 +1,208 @@
+"""What every table is made from: a benchmark, its systems, and the settings of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from prmkit.evaluation._inputs._benchmark import Benchmark
+from prmkit.evaluation._inputs._scoring import StepScores
+from prmkit.metrics import choose_threshold
+from prmkit.metrics.benchmarks.first_error_threshold import choose_first_error_threshold
+from prmkit.metrics.bootstrap import problem_numbers
+from prmkit.metrics.steps.threshold import position_baseline
+
+_N_FOLDS = 5
+BASELINES_NOTE = (
+    "Baselines: majority (a constant, the share of wrong steps here), position (a step's index alone) and length (a "
+    "step's number of characters alone); the last two are fitted to these very labels, out of fold by problem"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """A model or a baseline with its scores of one benchmark."""
+
+    name: str
+    scores: StepScores
+    baseline: bool = False
+
+    def rows(self, kept: np.ndarray) -> System:
+        """Return it with the steps where ``kept`` is True."""
+        return System(self.name, self.scores.rows(kept), self.baseline)
+
+
+def baseline_systems(benchmark: Benchmark, random_state: int) -> list[System]:
+    """Return the trivial baselines of a benchmark's steps; none where no step is labelled."""
+    labels = benchmark.step_labels
+    labelled = ~np.isnan(labels)
+    if not labelled.any():
+        return []
+    has_neutral = bool((labels == 0).any())
+    classes = np.where(labels == 0, 1, np.where(labels < 0, 0, 2)).astype(np.int64)  # worst first
+    n_characters = np.array([len(step) for one in benchmark.solutions for step in one.steps])
+    octaves = np.floor(4 * np.log2(1 + n_characters)).astype(np.int64)  # four steps to a doubling
+    problems, n_problems = problem_numbers(benchmark.step_problems)
+    folds = np.random.default_rng(random_state).permutation(n_problems)[problems] % _N_FOLDS
+    shares = np.bincount(classes[labelled], minlength=3) / labelled.sum()
+    found = {"majority": np.tile(shares, (len(labels), 1))}
+    for name, places in (("position", benchmark.positions), ("length", octaves)):
+        proba = np.tile(shares, (len(labels), 1))
+        for fold in range(_N_FOLDS):
+            rows, others = folds == fold, (folds != fold) & labelled
+            if rows.any() and others.any():
+                proba[rows] = position_baseline(places[rows], 3, train=(places[others], classes[others]))
+        found[name] = proba
+    return [
+        System(name, StepScores(proba[:, 0], proba[:, 1] if has_neutral else None), baseline=True)
+        for name, proba in found.items()
+    ]
+
+
+HALF = 0.5
+_CROSSED = "each half of the problems is judged with the threshold that the other half chose"
+
+
+@dataclass(frozen=True, eq=False)
+class ThresholdData:
+    """Another benchmark that chooses thresholds, with every system's scores there."""
+
+    benchmark: Benchmark
+    systems: dict[str, System]
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The threshold of each solution, and how it is shown in a table."""
+
+    by_solution: np.ndarray
+    shown: str
+
+
+def choose_by_first_error(benchmark: Benchmark, system: System) -> float | None:
+    """Return the **reward** with the best ProcessBench F1: a step is wrong if its own is below.
+
+    None where erroneous or correct solutions are missing.
+    """
+    known = np.array([first is not None for first in benchmark.first_errors], dtype=bool)
+    first_errors = [first for first in benchmark.first_errors if first is not None]
+    if not any(first >= 0 for first in first_errors) or not any(first < 0 for first in first_errors):
+        return None
+    paths = [path for path, one in zip(system.scores.paths(benchmark.lengths), known, strict=True) if one]
+    return choose_first_error_threshold(first_errors, paths, data=benchmark.name).threshold
+
+
+def choose_by_steps(benchmark: Benchmark, system: System) -> float | None:
+    """Return the **risk** with the best macro-F1 of wrong and other steps: a step is wrong if its own is above.
+
+    None where wrong or other steps are missing.
+    """
+    labels = benchmark.step_labels
+    kept = ~np.isnan(labels)
+    wrong = labels[kept] < 0
+    if not wrong.any() or wrong.all():
+        return None
+    return choose_threshold(wrong, system.scores.risks[kept])
+
+
+Choose = Callable[[Benchmark, System], "float | None"]
+
+
+def thresholds(
+    benchmark: Benchmark, system: System, choose: Choose, data: ThresholdData | None, random_state: int
+) -> Chosen | None:
+    """Return the threshold for each solution of a benchmark; None where the data cannot choose one.
+
+    Parameters
+    ----------
+    benchmark : Benchmark
+    system : System
+    choose : callable
+        :func:`choose_by_first_error` or :func:`choose_by_steps`.
+    data : ThresholdData or None
+        None, or the benchmark itself: each half of its problems chooses for the other.
+    random_state : int
+    """
+    n = len(benchmark.solutions)
+    if data is not None and data.benchmark.name != benchmark.name and not system.baseline:
+        value = choose(data.benchmark, data.systems[system.name])
+        return None if value is None else Chosen(np.full(n, value), _shown(value))
+    problems, n_problems = problem_numbers(benchmark.problems)
+    second = (np.random.default_rng(random_state).permutation(n_problems) % 2 == 1)[problems]
+    by_solution = np.empty(n)
+    found = []
+    for half in (second, ~second):
+        if not half.any():
+            return None
+        part = benchmark.subset(half, benchmark.description)
+        value = choose(part, system.rows(np.repeat(half, benchmark.lengths)))
+        if value is None:
+            return None
+        found.append(value)
+        by_solution[~half] = value
+    return Chosen(by_solution, " / ".join(map(_shown, found)))
+
+
+def thresholds_note(benchmark: Benchmark, data: ThresholdData | None) -> str:
+    """Return in words where thresholds come from."""
+    if data is not None and data.benchmark.name != benchmark.name:
+        of_baselines = f"of the baselines, fitted to {benchmark.name} itself: {_CROSSED}"
+        return f"Thresholds chosen on {data.benchmark.name}; {of_baselines}"
+    return f"Thresholds of {benchmark.name}: {_CROSSED}"
+
+
+def first_errors_at(benchmark: Benchmark, system: System, threshold: np.ndarray | float) -> np.ndarray:
+    """Return each solution's first step whose reward is below the threshold, -1 where there is none."""
+    by_step = np.repeat(np.broadcast_to(threshold, benchmark.lengths.shape), benchmark.lengths)
+    places = np.where(system.scores.rewards < by_step, np.arange(len(by_step)), len(by_step))
+    first = np.minimum.reduceat(places, benchmark.starts)
+    return np.where(first < len(by_step), first - benchmark.starts, -1)
+
+
+def _shown(threshold: float) -> str:
+    return f"{threshold:.4g}"
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """A benchmark with the scores of all systems, models first.
+
+    Parameters
+    ----------
+    benchmark : Benchmark
+    systems : list of System
+    threshold_data : ThresholdData or None
+    n_resamples : int
+    random_state : int
+    quoted : bool
+        Whether published numbers stand beside.
+    cautions : tuple of str
+        What to know before believing any number, such as problems that a model was trained on.
+    """
+
+    benchmark: Benchmark
+    systems: list[System]
+    threshold_data: ThresholdData | None = None
+    n_resamples: int = 1000
+    random_state: int = 0
+    quoted: bool = False
+    cautions: tuple[str, ...] = ()
+
+    @property
+    def compared_with(self) -> str | None:
+        """The first of several models, which is subtracted from the others; None where there is one alone."""
+        models = [system.name for system in self.systems if not system.baseline]
+        return models[0] if len(models) > 1 else None
+
+    def note(self, *sentences: str) -> str:
+        """Return the note of a table: what it says, and what stands in brackets."""
+        intervals = (
+            [
+                f"[ ]: 95% intervals from {self.n_resamples:,} resamples of the {self.benchmark.n_problems:,} problems"
+            ]
+            if self.n_resamples and self.benchmark.n_problems > 1
+            else []
+        )
+        return ". ".join([*self.cautions, *sentences, *intervals]) + "."

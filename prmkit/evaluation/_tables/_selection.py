@@ -1,0 +1,197 @@
+"""Best of N: how often the candidate that a model, or a vote, chooses is correct."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+
+from prmkit.evaluation._inputs._benchmark import Benchmark, Candidates
+from prmkit.evaluation._result import Curve, Row, Series, Table
+from prmkit.evaluation._tables._context import Context
+from prmkit.evaluation._tables._quoted import BEST_OF_8, BEST_OF_1024
+from prmkit.metrics import BootstrapResult, Interval, aggregate
+from prmkit.metrics.bootstrap import bootstrap_counts, problem_numbers
+from prmkit.metrics.selection.best_of_n import best_of_n_accuracy, pass_at_k
+from prmkit.metrics.selection.votes import vote_accuracy
+from prmkit.metrics.solutions.aggregation import AGGREGATION_RULES
+
+_WEIGHTED = ("min", "product", "mean", "last")  # not negative, so that they can be summed
+_DRAWN = ("product", "min", "last", "majority", "random candidate", "pass@N (oracle)")
+_N_SUBSETS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class _Sets:
+    """Candidates by problem: row numbers of solutions, -1 where a set has fewer than others."""
+
+    rows: np.ndarray
+    correct: np.ndarray
+    answer_keys: list[list[Hashable]]
+    sizes: list[int]
+
+    def by_set(self, values: np.ndarray) -> np.ndarray:
+        """Return a value per solution as one row per set, NaN where there is no candidate."""
+        return np.where(self.rows >= 0, values[self.rows], np.nan)
+
+
+def selection(context: Context) -> tuple[list[Table], list[Curve]]:
+    """Return the table of rules of selection and its curve, where a benchmark holds candidates."""
+    benchmark = context.benchmark
+    if benchmark.candidates is None:
+        return [], []
+    sets = _sets(benchmark.candidates)
+    accuracies = _baselines(benchmark, sets, context.random_state)
+    baselines = set(accuracies)
+    for system in context.systems:
+        if not system.baseline:
+            paths = system.scores.paths(benchmark.lengths)
+            accuracies |= _rules(system.name, paths, sets, context.random_state)
+    result = _bootstrap(context, sets, accuracies)
+    columns = {size: f"best of {size}" for size in sets.sizes}
+    rows = [
+        Row(
+            name,
+            {column: result.interval(f"{name}/{size}") for size, column in columns.items()},
+            name in baselines,
+        )
+        for name in accuracies
+    ]
+    n_min, n_max = int((sets.rows >= 0).sum(axis=1).min()), sets.rows.shape[1]
+    note = context.note(
+        f"Share of correct choices among N candidates of {len(sets.rows):,} problems with "
+        f"{n_min if n_min == n_max else f'{n_min} to {n_max}'} each: the expectation over all subsets of N, exact "
+        f"except for votes ({_N_SUBSETS} random subsets where there are more)",
+        "Of equal scores the first candidate is taken; answers with equal votes share them",
+        "A row per rule that turns step rewards into a score: the best of them, picked here, flatters the model",
+        "'weighted' sums the scores of equal answers; pass@N is a bound, not a rule",
+    )
+    tables = [Table(f"Best of N, {benchmark.name}", benchmark.name, list(columns.values()), rows, note)]
+    return tables + (_quoted(benchmark.name) if context.quoted else []), [
+        _curve(benchmark.name, result, sets, baselines)
+    ]
+
+
+def _sets(candidates: Candidates) -> _Sets:
+    numbers, counts = np.unique(candidates.sets, return_counts=True)
+    order = np.argsort(candidates.sets, kind="stable")
+    rows = np.full((len(numbers), counts.max()), -1)
+    rows[np.arange(counts.max()) < counts[:, None]] = order
+    keys = [[candidates.answer_keys[i] for i in row if i >= 0] for row in rows]
+    most = int(counts.min())
+    sizes = sorted({2**power for power in range(most.bit_length())} | {most})
+    return _Sets(rows, (rows >= 0) & candidates.correct[rows], keys, sizes)
+
+
+def _baselines(benchmark: Benchmark, sets: _Sets, random_state: int) -> dict[str, dict[int, np.ndarray]]:
+    counts = (sets.rows >= 0).sum(axis=1)
+    n_correct = sets.correct.sum(axis=1)
+    n_characters = np.array([sum(map(len, one.steps)) for one in benchmark.solutions], dtype=np.float64)
+    found = {
+        "random candidate": dict.fromkeys(sets.sizes, n_correct / counts),
+        "longest candidate": _best(sets.by_set(n_characters), sets),
+        "shortest candidate": _best(sets.by_set(-n_characters), sets),
+    }
+    if any(key is not None for keys in sets.answer_keys for key in keys):
+        found["majority"] = _votes(sets, None, random_state)
+    return found | {"pass@N (oracle)": {n: pass_at_k(n_correct, counts, n) for n in sets.sizes}}
+
+
+def _rules(
+    name: str, paths: list[np.ndarray], sets: _Sets, random_state: int
+) -> dict[str, dict[int, np.ndarray]]:
+    scores = {rule: sets.by_set(aggregate(paths, rule)) for rule in AGGREGATION_RULES}
+    found = {f"{name}, {rule}": _best(of_rule, sets) for rule, of_rule in scores.items()}
+    if any(key is not None for keys in sets.answer_keys for key in keys):
+        for rule in _WEIGHTED:
+            found[f"{name}, weighted by {rule}"] = _votes(sets, scores[rule], random_state)
+    return found
+
+
+def _best(scores: np.ndarray, sets: _Sets) -> dict[int, np.ndarray]:
+    return {n: best_of_n_accuracy(scores, sets.correct, n, per_problem=True) for n in sets.sizes}
+
+
+def _votes(sets: _Sets, scores: np.ndarray | None, random_state: int) -> dict[int, np.ndarray]:
+    counts = [len(keys) for keys in sets.answer_keys]
+    correct = [row[:n] for row, n in zip(sets.correct, counts, strict=True)]
+    weights = None if scores is None else [row[:n] for row, n in zip(scores, counts, strict=True)]
+    return {
+        n: vote_accuracy(
+            sets.answer_keys,
+            correct,
+            n,
+            weights,
+            n_subsets=_N_SUBSETS,
+            ties="average",
+            random_state=random_state,
+        ).per_problem
+        for n in sets.sizes
+    }
+
+
+def _bootstrap(
+    context: Context, sets: _Sets, accuracies: dict[str, dict[int, np.ndarray]]
+) -> BootstrapResult:
+    problems, n_problems = problem_numbers(context.benchmark.problems[sets.rows[:, 0]])
+    names = [f"{name}/{n}" for name, by_size in accuracies.items() for n in by_size]
+    sums = np.stack(
+        [
+            np.bincount(problems, weights=values, minlength=n_problems)
+            for by_size in accuracies.values()
+            for values in by_size.values()
+        ]
+    )
+    n_sets = np.bincount(problems, minlength=n_problems)
+
+    def statistic(counts: np.ndarray) -> dict[str, float]:
+        means = (sums * counts).sum(axis=1) / (n_sets * counts).sum()
+        return dict(zip(names, means.tolist(), strict=True))
+
+    return bootstrap_counts(statistic, n_problems, context.n_resamples, context.random_state)
+
+
+def _curve(name: str, result: BootstrapResult, sets: _Sets, baselines: set[str]) -> Curve:
+    x = np.array(sets.sizes, dtype=np.float64)
+    series = []
+    for system in dict.fromkeys(key.rpartition("/")[0] for key in result.estimates):
+        if (system if system in baselines else system.rpartition(", ")[2]) not in _DRAWN:
+            continue
+        points = [result.interval(f"{system}/{size}") for size in sets.sizes]
+        y, low, high = (
+            np.array([getattr(point, part) for point in points], dtype=np.float64)
+            for part in ("value", "low", "high")
+        )
+        has_interval = not np.isnan(low).any()
+        series.append(
+            Series(
+                system,
+                x,
+                y,
+                low if has_interval else None,
+                high if has_interval else None,
+                system in baselines,
+            )
+        )
+    return Curve(f"Best of N, {name}", name, "best_of_n", "candidates N", "share of correct choices", series)
+
+
+def _quoted(name: str) -> list[Table]:
+    tables = []
+    for what, published in (
+        ("best of 1024 on GSM8K and MATH", BEST_OF_1024),
+        ("best of 8, mean of seven sets", BEST_OF_8),
+    ):
+        rows = [
+            Row(
+                one.system,
+                {key: Interval(value) for key, value in one.values.items()},
+                quoted=True,
+                source=one.source,
+            )
+            for one in published
+        ]
+        note = "Published numbers of other candidates and other problems than those above: not comparable with them."
+        tables.append(Table(f"Quoted: {what}", name, list(published[0].values), rows, note))
+    return tables

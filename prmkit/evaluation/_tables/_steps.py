@@ -1,0 +1,193 @@
+"""Step by step: how well wrong steps are told from others, and how honest the probabilities are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prmkit.evaluation._result import Curve, Row, Series, Table
+from prmkit.evaluation._tables._context import (
+    BASELINES_NOTE,
+    HALF,
+    Context,
+    choose_by_steps,
+    thresholds,
+    thresholds_note,
+)
+from prmkit.metrics import reliability_curve, risk_coverage_curve
+from prmkit.metrics.bootstrap import Interval, bootstrap_counts, problem_numbers
+from prmkit.metrics.steps.step_metrics import WeightedStepMetrics
+
+_MOST_POINTS = 100
+_FEWEST_STEPS = 10  # a bin of fewer says nothing
+
+
+def step_curves(context: Context) -> list[Curve]:
+    """Return the reliability and the risk-coverage curves of a benchmark's labelled steps."""
+    benchmark = context.benchmark
+    kept = ~np.isnan(benchmark.step_labels)
+    if not kept.any():
+        return []
+    wrong = benchmark.step_labels[kept] < 0
+    reliability, coverage = [], []
+    for system in context.systems:
+        risks = system.scores.risks[kept]
+        if not system.baseline:
+            mean_risk, share, counts = reliability_curve(wrong, risks)
+            enough = counts >= min(_FEWEST_STEPS, counts.max())
+            reliability.append(Series(system.name, mean_risk[enough], share[enough]))
+        loss = (risks > HALF) != wrong
+        curve = risk_coverage_curve(loss, -np.abs(risks - HALF))
+        points = np.unique(np.linspace(0, len(loss) - 1, _MOST_POINTS).round().astype(int))
+        coverage.append(
+            Series(system.name, curve.coverages[points], curve.risks[points], baseline=system.baseline)
+        )
+    name = benchmark.name
+    return [
+        Curve(
+            f"Reliability, {name}", name, "reliability", "mean P(wrong)", "share of wrong steps", reliability
+        ),
+        Curve(
+            f"Risk and coverage, {name}",
+            name,
+            "risk_coverage",
+            "share of steps decided, surest first",
+            "share of wrong verdicts at 0.5",
+            coverage,
+        ),
+    ]
+
+
+_CHOSEN = "macro-F1"
+_COLUMNS = {
+    "AUROC": "auroc",
+    "average precision": "average_precision",
+    "macro-F1 at 0.5": "macro_f1",
+    "accuracy at 0.5": "accuracy",
+    "log-loss": "log_loss",
+    "ECE": "ece",
+}
+_THREE = {"macro-F1": "macro_f1", "accuracy": "accuracy"} | {
+    f"F1 of {name}": f"f1[{name}]" for name in ("negative", "neutral", "positive")
+}
+
+
+def step_tables(context: Context) -> list[Table]:
+    """Return the step table, and that of three classes where steps are rated neutral."""
+    labels = context.benchmark.step_labels
+    if np.isnan(labels).all():
+        return []
+    tables = [_binary(context)]
+    if (labels == 0).any():
+        tables += _three_classes(context)
+    return tables
+
+
+def _binary(context: Context) -> Table:
+    benchmark = context.benchmark
+    kept = ~np.isnan(benchmark.step_labels)
+    right = (benchmark.step_labels[kept] >= 0).astype(np.int64)  # classes from worst to best
+    problems, n_problems = problem_numbers(benchmark.step_problems[kept])
+    computed, macro_f1, shown = {}, {}, {}
+    for system in context.systems:
+        risks = system.scores.risks[kept]
+        proba = np.column_stack([risks, 1 - risks])
+        at_half = (risks <= HALF).astype(np.int64)
+        computed[system.name] = WeightedStepMetrics(right, proba, at_half, problems, ("wrong", "right"))
+        chosen = thresholds(benchmark, system, choose_by_steps, context.threshold_data, context.random_state)
+        if chosen is not None:
+            limits = np.repeat(chosen.by_solution, benchmark.lengths)[kept]
+            cells = 2 * right + (risks <= limits)
+            counts = np.bincount(4 * problems + cells, minlength=4 * n_problems).reshape(n_problems, 4)
+            macro_f1[system.name], shown[system.name] = counts.T.astype(np.float64), chosen.shown
+
+    def statistic(counts: np.ndarray) -> dict[str, float]:
+        found = {
+            f"{name}/{metric}": value
+            for name, metrics in computed.items()
+            for metric, value in metrics(counts).items()
+        }
+        return found | {
+            f"{name}/{_CHOSEN}": _macro_f1((cells * counts).sum(axis=1)) for name, cells in macro_f1.items()
+        }
+
+    result = bootstrap_counts(statistic, n_problems, context.n_resamples, context.random_state)
+    rows, first = [], context.compared_with
+    n, n_wrong = len(right), int((right == 0).sum())
+    for system in context.systems:
+        name = system.name
+        values = {column: result.interval(f"{name}/{metric}") for column, metric in _COLUMNS.items()}
+        if n_wrong in (0, n):  # a mean over classes of which one is not there
+            values["macro-F1 at 0.5"] = Interval(None)
+        if name in macro_f1:
+            values[_CHOSEN] = result.interval(f"{name}/{_CHOSEN}")
+        if first not in (None, name):
+            values[f"AUROC minus {first}"] = result.difference(f"{name}/auroc", f"{first}/auroc")
+        rows.append(Row(name, {**values, "risk threshold": shown.get(name)}, system.baseline))
+    return Table(
+        f"Steps of {benchmark.name}",
+        benchmark.name,
+        [
+            "AUROC",
+            "average precision",
+            _CHOSEN,
+            "risk threshold",
+            *list(_COLUMNS)[2:],
+            *([f"AUROC minus {first}"] if first else []),
+        ],
+        rows,
+        context.note(
+            f"{n:,} labelled steps, {n_wrong / n:.1%} wrong; AUROC, average precision and ECE (15 bins) of P(wrong)",
+            "Macro-F1 calls a step wrong if its risk is above the threshold",
+            thresholds_note(benchmark, context.threshold_data),
+            BASELINES_NOTE,
+        ),
+    )
+
+
+def _macro_f1(cells: np.ndarray) -> float:
+    """Return the mean of two F1 from wrong judged wrong, wrong judged right, right judged wrong, right judged right."""
+    true_wrong, missed, alarms, true_right = cells
+    if not true_wrong + missed or not alarms + true_right:
+        return np.nan
+    return float(
+        true_wrong / (2 * true_wrong + missed + alarms) + true_right / (2 * true_right + missed + alarms)
+    )
+
+
+def _three_classes(context: Context) -> list[Table]:
+    benchmark = context.benchmark
+    systems = [system for system in context.systems if system.scores.neutral is not None]
+    if all(system.baseline for system in systems):
+        return []
+    kept = ~np.isnan(benchmark.step_labels)
+    classes = benchmark.step_labels[kept].astype(np.int64) + 1
+    problems, n_problems = problem_numbers(benchmark.step_problems[kept])
+    computed = {}
+    for system in systems:
+        assert system.scores.neutral is not None
+        risks, neutral = system.scores.risks[kept], system.scores.neutral[kept]
+        proba = np.column_stack([risks, neutral, 1 - risks - neutral])
+        names = ("negative", "neutral", "positive")
+        computed[system.name] = WeightedStepMetrics(classes, proba, proba.argmax(axis=1), problems, names)
+    result = bootstrap_counts(
+        lambda counts: {
+            f"{name}/{metric}": value
+            for name, metrics in computed.items()
+            for metric, value in metrics(counts).items()
+        },
+        n_problems,
+        context.n_resamples,
+        context.random_state,
+    )
+    found = {
+        system.name: {column: result.interval(f"{system.name}/{metric}") for column, metric in _THREE.items()}
+        for system in systems
+    }
+    if len(np.unique(classes)) < 3:  # a mean over classes of which one is not there
+        for values in found.values():
+            values["macro-F1"] = Interval(None)
+    rows = [Row(system.name, {**found[system.name]}, system.baseline) for system in systems]
+    note = context.note(
+        "Negative, neutral and positive steps; each system says its likeliest class", BASELINES_NOTE
+    )
+    return [Table(f"Three classes of {benchmark.name}", benchmark.name, list(_THREE), rows, note)]

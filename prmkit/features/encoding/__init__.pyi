@@ -1,0 +1,3 @@
+from .cache import EmbeddingCache
+
+__all__ = ["EmbeddingCache"]

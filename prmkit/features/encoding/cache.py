@@ -1,0 +1,444 @@
+"""Embeddings on disk, keyed by text, so that folds, processes and runs encode every text once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from prmkit.features.encoding.encoder import warn_truncated
+from prmkit.utils.batching import distinct_texts
+
+_ROW_OVERHEAD = 96  # bytes: the key twice (row and index), checksum, cell headers; an estimate
+_KEEP_FRACTION = 0.9  # an eviction makes some room, so that not every write has to evict
+_PAGE_BYTES = 16384
+_KEYS_PER_QUERY = 900  # older SQLite takes 999 parameters
+_BUSY_SECONDS = 30.0
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS namespaces (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, dimension INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS vectors (
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, namespace INTEGER NOT NULL,
+    truncated INTEGER NOT NULL, checksum INTEGER NOT NULL, vector BLOB NOT NULL
+);
+"""
+
+
+class CachedVectors(NamedTuple):
+    """What a cache knows about some texts; rows that are not ``found`` are undefined."""
+
+    vectors: np.ndarray  # (n_texts, dimension) float32; dimension 0 when nothing was found
+    found: np.ndarray  # (n_texts,) bool
+    truncated: np.ndarray  # (n_texts,) bool: the text was cut when it was encoded
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the file, making it and its folder where they do not exist."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+    try:
+        # The rollback journal (not a write-ahead log) also works on network and read-only folders.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'vectors'").fetchone():
+            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            connection.execute("PRAGMA auto_vacuum = FULL")  # the file shrinks with its content
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def read_vectors(connection: sqlite3.Connection, namespace: str, texts: Sequence[str]) -> CachedVectors:
+    """Look texts up; a vector that is not what was written counts as not found."""
+    keys = _keys(namespace, texts)
+    found, truncated = np.zeros((2, len(keys)), dtype=bool)
+    known = connection.execute("SELECT dimension FROM namespaces WHERE name = ?", (namespace,)).fetchone()
+    if known is None:
+        return CachedVectors(np.empty((len(keys), 0), dtype=np.float32), found, truncated)
+    vectors = np.empty((len(keys), known[0]), dtype=np.float32)
+    rows = {key: i for i, key in enumerate(keys)}
+    wanted = list(rows)
+    for start in range(0, len(wanted), _KEYS_PER_QUERY):
+        part = wanted[start : start + _KEYS_PER_QUERY]
+        marks = ",".join("?" * len(part))
+        query = f"SELECT key, truncated, checksum, vector FROM vectors WHERE key IN ({marks})"
+        for key, cut, checksum, blob in connection.execute(query, part):
+            if len(blob) == vectors.shape[1] * 4 and zlib.crc32(blob) == checksum:
+                i = rows[key]
+                vectors[i] = np.frombuffer(blob, dtype="<f4")
+                found[i], truncated[i] = True, cut
+    if len(rows) < len(keys):  # a text was asked for twice
+        source = [rows[key] for key in keys]
+        vectors, found, truncated = vectors[source], found[source], truncated[source]
+    return CachedVectors(vectors, found, truncated)
+
+
+def write_vectors(
+    connection: sqlite3.Connection,
+    namespace: str,
+    texts: Sequence[str],
+    vectors: np.ndarray,
+    truncated: np.ndarray,
+    max_bytes: int,
+) -> None:
+    """Store finite vectors in one transaction, pushing out the oldest where there is no room."""
+    dimension = vectors.shape[1]
+    # What does not fit beside an eviction's remainder would only push itself out.
+    most = int(max_bytes * _KEEP_FRACTION) // (dimension * 4 + _ROW_OVERHEAD)
+    keep = np.flatnonzero(np.isfinite(vectors).all(axis=1))[:most]
+    keys, little_endian = _keys(namespace, [texts[i] for i in keep]), vectors[keep].astype("<f4")
+    blobs = [vector.tobytes() for vector in little_endian]
+    with _transaction(connection):
+        connection.execute(
+            "INSERT OR IGNORE INTO namespaces (name, dimension) VALUES (?, ?)", (namespace, dimension)
+        )
+        number = connection.execute("SELECT id FROM namespaces WHERE name = ?", (namespace,)).fetchone()[0]
+        connection.executemany(
+            "INSERT OR REPLACE INTO vectors (key, namespace, truncated, checksum, vector) "
+            f"VALUES (?, {number}, ?, ?, ?)",
+            zip(keys, map(int, truncated[keep]), map(zlib.crc32, blobs), blobs, strict=True),
+        )
+        _make_room(connection, max_bytes)
+
+
+def count_vectors(connection: sqlite3.Connection) -> dict[str, int]:
+    """Entries per namespace."""
+    return dict(
+        connection.execute(
+            "SELECT name, COUNT(vectors.id) FROM namespaces "
+            "LEFT JOIN vectors ON vectors.namespace = namespaces.id GROUP BY name ORDER BY name"
+        )
+    )
+
+
+def delete_vectors(connection: sqlite3.Connection) -> int:
+    """Delete everything; return how many entries there were."""
+    with _transaction(connection):
+        connection.execute("DELETE FROM namespaces")
+        return connection.execute("DELETE FROM vectors").rowcount
+
+
+def _make_room(connection: sqlite3.Connection, max_bytes: int) -> None:
+    """Delete the oldest rows until the file, once committed, is no larger than it may be."""
+    page_bytes = _pragma(connection, "page_size")
+    while True:
+        used = (_pragma(connection, "page_count") - _pragma(connection, "freelist_count")) * page_bytes
+        entries = connection.execute("SELECT COUNT(*) FROM vectors").fetchone()[0] if used > max_bytes else 0
+        if not entries:
+            return
+        n_oldest = int(entries * (used - max_bytes * _KEEP_FRACTION) / used) + 1
+        connection.execute(
+            "DELETE FROM vectors WHERE id IN (SELECT id FROM vectors ORDER BY id LIMIT ?)", (n_oldest,)
+        )
+
+
+def _keys(namespace: str, texts: Sequence[str]) -> list[bytes]:
+    """128 bits per text; lone surrogates, which some data sets hold, are texts too."""
+    seed = hashlib.blake2b(namespace.encode() + b"\0", digest_size=16)
+    keys = []
+    for text in texts:
+        digest = seed.copy()
+        digest.update(text.encode("utf-8", "surrogatepass"))
+        keys.append(digest.digest())
+    return keys
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")  # waits its turn here, not half-way
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()
+
+
+_T = TypeVar("_T")
+_FILE = "embeddings-v1.sqlite3"  # another layout gets another name, so versions never misread each other
+_DEFAULT_MAX_BYTES = 2 * 1024**3
+_ROWS_PER_WRITE = 1024
+_SECONDS_PER_WRITE = 5.0
+
+
+class Encoder(Protocol):
+    """What ``encode_cached`` needs of an encoder."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for two encoders if and only if they give the same vectors."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        ...
+
+    @property
+    def token_limit(self) -> int | None:
+        """Tokens kept of a text."""
+        ...
+
+    def iter_encode(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield ``(indices, vectors, truncated)`` until every text was given."""
+        ...
+
+
+class EmbeddingCache:
+    """One SQLite file of float32 vectors, keyed by namespace (an encoder's fingerprint) and text.
+
+    Many processes may read and write at once, and any of them may be killed. A cache never stands in the
+    way: a corrupt file is replaced by an empty one, and where nothing can be written (or read) a warning
+    says so once and everything is computed.
+
+    Parameters
+    ----------
+    directory : str or Path, optional
+        By default the environment variable ``PRMKIT_CACHE_DIR``, else the user's cache folder.
+    max_bytes : int, optional
+        Size of the file, in bytes, above which the oldest entries go; by default the environment variable
+        ``PRMKIT_CACHE_MAX_BYTES``, else 2 GiB.
+
+    Raises
+    ------
+    ValueError
+        If ``max_bytes`` is not a positive integer.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     cache = EmbeddingCache(folder)
+    ...     cache.put_many("encoder", ["a"], np.ones((1, 2), dtype="float32"))
+    ...     vectors, found, truncated = cache.get_many("encoder", ["a", "b"])
+    >>> found, vectors[0]
+    (array([ True, False]), array([1., 1.], dtype=float32))
+    """
+
+    def __init__(self, directory: str | Path | None = None, *, max_bytes: int | None = None) -> None:
+        self.directory = Path(directory).expanduser() if directory is not None else _default_directory()
+        self.max_bytes = _checked_max_bytes(max_bytes)
+        self._warned = False
+
+    @property
+    def path(self) -> Path:
+        """The database file; it may not exist yet."""
+        return self.directory / _FILE
+
+    def get_many(self, namespace: str, texts: Sequence[str]) -> CachedVectors:
+        """Look up texts.
+
+        Parameters
+        ----------
+        namespace : str
+        texts : sequence of str
+
+        Returns
+        -------
+        CachedVectors
+            ``(vectors, found, truncated)``. A damaged vector counts as not found.
+        """
+        known = self._attempt(lambda connection: read_vectors(connection, namespace, texts))
+        if known is not None:
+            return known
+        nothing = np.zeros(len(texts), dtype=bool)
+        return CachedVectors(np.empty((len(texts), 0), dtype=np.float32), nothing, nothing.copy())
+
+    def put_many(
+        self, namespace: str, texts: Sequence[str], vectors: np.ndarray, truncated: np.ndarray | None = None
+    ) -> None:
+        """Store vectors, replacing older ones; those that are not finite are left out.
+
+        Parameters
+        ----------
+        namespace : str
+        texts : sequence of str
+        vectors : array of shape (n_texts, dimension)
+        truncated : array of bool, shape (n_texts,), optional
+            Which texts were cut when they were encoded.
+
+        Raises
+        ------
+        ValueError
+            If the lengths differ.
+        """
+        vectors = np.asarray(vectors, dtype=np.float32)
+        cut = np.zeros(len(texts), dtype=bool) if truncated is None else np.asarray(truncated, dtype=bool)
+        if vectors.ndim != 2 or len(vectors) != len(texts) or len(cut) != len(texts):
+            raise ValueError(
+                f"vectors has shape {vectors.shape} and truncated {cut.shape} for {len(texts)} texts, "
+                "expected one row and one flag per text"
+            )
+        if len(texts):
+            self._attempt(
+                lambda connection: write_vectors(connection, namespace, texts, vectors, cut, self.max_bytes),
+                create=True,
+            )
+
+    def info(self) -> dict[str, Any]:
+        """Return ``path``, ``entries``, ``bytes``, ``max_bytes``, and the entries of each namespace."""
+        namespaces = self._attempt(count_vectors) or {}
+        return {
+            "path": str(self.path),
+            "entries": sum(namespaces.values()),
+            "bytes": self.path.stat().st_size if self.path.is_file() else 0,
+            "max_bytes": self.max_bytes,
+            "namespaces": namespaces,
+        }
+
+    def clear(self) -> int:
+        """Forget everything; return the number of entries that went."""
+        return self._attempt(delete_vectors) or 0
+
+    def _attempt(self, work: Callable[[sqlite3.Connection], _T], create: bool = False) -> _T | None:
+        """Do the work on a connection of its own; None where there is no file, or (with a warning) no way.
+
+        A connection per call costs less than a millisecond and is what makes the object safe to
+        fork and to pickle.
+        """
+        for repaired in (False, True):
+            identity = _identity(self.path)
+            if identity is None and not create:
+                return None
+            try:
+                with closing(connect(self.path)) as connection:
+                    return work(connection)
+            except (OSError, sqlite3.DatabaseError) as error:
+                # Only the bare class means "not a database" or "malformed"; locked, read-only, full or
+                # unreachable files raise its subclasses and are left alone.
+                if type(error) is sqlite3.DatabaseError and not repaired and self._discard(identity):
+                    self._warn(
+                        f"was corrupt ({error}) and is started anew: its embeddings are computed again"
+                    )
+                    continue
+                self._warn(
+                    f"cannot be used ({error}): embeddings are computed, not kept. Set PRMKIT_CACHE_DIR or "
+                    "cache_dir to a folder that can be written, or pass cache=False"
+                )
+                return None
+        return None
+
+    def _discard(self, identity: tuple[int, int] | None) -> bool:
+        """Delete the file, unless another process has already put a new one in its place."""
+        try:
+            if identity is not None and _identity(self.path) == identity:
+                self.path.unlink(missing_ok=True)
+                self.path.with_name(f"{_FILE}-journal").unlink(missing_ok=True)
+        except OSError:
+            return False
+        return True
+
+    def _warn(self, what: str) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(f"the embedding cache {self.path} {what}.", stacklevel=5)
+
+
+def encode_cached(encoder: Encoder, texts: Sequence[str], cache: EmbeddingCache | None) -> np.ndarray:
+    """Encode texts, computing only distinct ones that the cache does not hold.
+
+    New vectors are stored as they are made, so a run that is killed loses seconds, not hours.
+
+    Parameters
+    ----------
+    encoder : TextEncoder
+    texts : sequence of str
+    cache : EmbeddingCache or None
+        None computes everything.
+
+    Returns
+    -------
+    ndarray of shape (n_texts, dimension), dtype float32
+        Rows in the order of the texts.
+    """
+    distinct, inverse = distinct_texts(texts)
+    if cache is None:
+        nothing = np.zeros((2, len(distinct)), dtype=bool)
+        known = CachedVectors(np.empty((len(distinct), 0)), *nothing)
+    else:
+        known = cache.get_many(encoder.fingerprint, distinct)
+    if known.found.all() and len(distinct):
+        rows, cut = known.vectors, known.truncated
+    else:
+        rows = np.empty((len(distinct), encoder.dimension), dtype=np.float32)
+        if known.found.any():
+            rows[known.found] = known.vectors[known.found]
+        cut = known.truncated & known.found
+        missing = np.flatnonzero(~known.found)
+        for where, vectors, flags in _stored(encoder, [distinct[i] for i in missing], cache):
+            rows[missing[where]], cut[missing[where]] = vectors, flags
+    if cut.any():
+        warn_truncated(int(cut.sum()), encoder.token_limit)
+    return rows[inverse]
+
+
+def _stored(
+    encoder: Encoder, texts: list[str], cache: EmbeddingCache | None
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield what the encoder yields, in larger portions, each stored before it is given on."""
+    pending: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    n_pending, since = 0, time.monotonic()
+
+    def flush() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        where, vectors, flags = (np.concatenate(parts) for parts in zip(*pending, strict=True))
+        if cache is not None:
+            cache.put_many(encoder.fingerprint, [texts[i] for i in where], vectors, flags)
+        pending.clear()
+        return where, vectors, flags
+
+    for batch in encoder.iter_encode(texts):
+        pending.append(batch)
+        n_pending += len(batch[0])
+        if n_pending >= _ROWS_PER_WRITE or time.monotonic() - since > _SECONDS_PER_WRITE:
+            yield flush()
+            n_pending, since = 0, time.monotonic()
+    if pending:
+        yield flush()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def _default_directory() -> Path:
+    from_environment = os.environ.get("PRMKIT_CACHE_DIR")
+    if from_environment:
+        return Path(from_environment).expanduser()
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("prmkit"))
+
+
+def _checked_max_bytes(max_bytes: int | None) -> int:
+    value: Any = max_bytes if max_bytes is not None else os.environ.get("PRMKIT_CACHE_MAX_BYTES")
+    if value is None:
+        return _DEFAULT_MAX_BYTES
+    try:
+        number = int(value)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ValueError(
+            f"max_bytes (or PRMKIT_CACHE_MAX_BYTES) is {value!r}, expected a positive number of bytes"
+        )
+    return number

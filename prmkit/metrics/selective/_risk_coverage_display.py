@@ -1,0 +1,184 @@
+"""A picture of selective prediction: the loss left against the share of decisions kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from prmkit.metrics.bootstrap import bootstrap_counts, problem_numbers
+from prmkit.metrics.pyplot import import_pyplot
+from prmkit.metrics.selective._selective import (
+    RiskCoverageCurve,
+    all_alike,
+    check_decisions,
+    kept_at,
+    losses_by_certainty,
+    prefix_risks,
+    risk_coverage_curve,
+    tie_numbers,
+)
+
+_COLORS = ("#1f5fa8", "#e08a1e", "#2a9d8f", "#b5446e", "#6c5ba7", "#8c6d31")
+_GRID = np.linspace(
+    0.02, 1.0, 50
+)  # coverages of a band; below, a handful of decisions would fill the picture
+_MOST_POINTS = 1000
+
+
+class RiskCoverageDisplay:
+    """Plot of risk-coverage curves, in the manner of scikit-learn's displays; made by :meth:`from_predictions`.
+
+    A good uncertainty lies low; "random" is what rejecting without looking gives, "oracle" what knowing the loss would.
+
+    Parameters
+    ----------
+    curves : dict of str to RiskCoverageCurve
+    oracle : RiskCoverageCurve
+        By the loss itself.
+    bands : dict of str to ndarray of shape (3, n_coverages), optional
+        Coverages, and the ends of the pointwise interval.
+    loss_name : str
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    ax_ : matplotlib Axes
+
+    Examples
+    --------
+    >>> display = RiskCoverageDisplay.from_predictions([0, 0, 1], {"entropy": [0.1, 0.3, 0.2]})  # doctest: +SKIP
+    """
+
+    figure_: Any
+    ax_: Any
+
+    def __init__(
+        self,
+        curves: Mapping[str, RiskCoverageCurve],
+        oracle: RiskCoverageCurve,
+        bands: Mapping[str, np.ndarray] | None = None,
+        loss_name: str = "share of wrong decisions",
+    ) -> None:
+        self.curves = curves
+        self.oracle = oracle
+        self.bands = bands or {}
+        self.loss_name = loss_name
+
+    @classmethod
+    def from_predictions(
+        cls,
+        loss: Any,
+        uncertainties: Any,
+        groups: Any = None,
+        *,
+        ax: Any = None,
+        loss_name: str = "share of wrong decisions",
+        n_resamples: int = 200,
+        confidence_level: float = 0.95,
+        random_state: int | np.random.Generator | None = 0,
+    ) -> RiskCoverageDisplay:
+        """Compute the curves and draw them.
+
+        Parameters
+        ----------
+        loss : array-like of shape (n_decisions,)
+            In [0, 1].
+        uncertainties : array-like of shape (n_decisions,), or dict of str to such
+            Higher is rejected first.
+        groups : array-like of shape (n_decisions,), optional
+            The problem of each decision: gives the first uncertainty a band, by resampling problems.
+        ax : matplotlib Axes, optional
+        loss_name : str, default="share of wrong decisions"
+            For the axis.
+        n_resamples : int, default=200
+        confidence_level : float, default=0.95
+            Of the band, at each coverage by itself.
+        random_state : int, Generator or None, default=0
+
+        Raises
+        ------
+        ValueError
+            As :func:`risk_coverage_curve` raises, for no uncertainty, or groups of another length.
+        """
+        if not isinstance(uncertainties, Mapping):
+            uncertainties = {"uncertainty": uncertainties}
+        if not uncertainties:
+            raise ValueError('uncertainties is empty, expected at least one: {"entropy": …}')
+        curves = {name: risk_coverage_curve(loss, values) for name, values in uncertainties.items()}
+        bands = {}
+        if groups is not None and n_resamples:
+            first = next(iter(uncertainties))
+            band = _band(loss, uncertainties[first], groups, n_resamples, confidence_level, random_state)
+            bands = {first: band} if band is not None else {}
+        return cls(curves, risk_coverage_curve(loss, loss), bands, loss_name).plot(ax=ax)
+
+    def plot(self, ax: Any = None) -> RiskCoverageDisplay:
+        """Draw into ``ax``, a new one if None, and return the display."""
+        if ax is None:
+            _, ax = import_pyplot().subplots(figsize=(6.4, 4.6), layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        alike = all_alike(*self.oracle.thresholds[[0, -1]])  # then aurc() is None
+        highest = 0.0
+        for i, (name, curve) in enumerate(self.curves.items()):
+            color = _COLORS[i % len(_COLORS)]
+            ax.plot(
+                *_thinned(curve),
+                color=color,
+                linewidth=1.8,
+                label=_label(name, curve.risks.mean(), alike),
+                zorder=3,
+            )
+            if name in self.bands:
+                coverages, low, high = self.bands[name]
+                label = f"{name}, interval by problem"
+                ax.fill_between(coverages, low, high, color=color, alpha=0.15, linewidth=0, label=label)
+                highest = max(highest, float(high[coverages >= 0.1].max()))
+            highest = max(highest, float(curve.risks[curve.coverages >= 0.1].max()))
+        mean = float(self.oracle.risks[-1])
+        ax.axhline(mean, color="0.45", linestyle="--", linewidth=1.2, label=_label("random", mean, alike))
+        style = {"color": "0.45", "linestyle": ":", "linewidth": 1.4}
+        ax.plot(*_thinned(self.oracle), label=_label("oracle", self.oracle.risks.mean(), alike), **style)
+        ax.set(xlim=(0, 1), xlabel="coverage, share of decisions kept", ylabel=f"risk, {self.loss_name}")
+        ax.grid(color="0.92")
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
+        legend = ax.legend(loc="upper right", frameon=False, fontsize=9)
+        share = legend.get_window_extent().height / ax.get_window_extent().height
+        # A few decisions at the left may be all wrong: they do not set the scale.
+        top = 1.04 * max(highest, mean) or 1.0
+        ax.set_ylim(0, top / max(0.95 - share, 0.3))  # the legend lies above all lines
+        return self
+
+
+def _band(
+    loss: Any, uncertainty: Any, groups: Any, n_resamples: int, confidence_level: float, random_state: Any
+) -> np.ndarray | None:
+    """Return coverages and both ends of the interval; None where one problem leaves nothing to resample."""
+    loss, uncertainty, _ = check_decisions(loss, uncertainty)
+    problems, n_problems = problem_numbers(groups)
+    if len(problems) != len(loss):
+        raise ValueError(f"groups has {len(problems)} rows and loss {len(loss)}, expected the same")
+    ties = tie_numbers(uncertainty)
+
+    def on_grid(counts: np.ndarray) -> dict[str, float]:
+        risks = prefix_risks(losses_by_certainty(loss, ties, counts[problems]))
+        return {f"{c:g}": float(risks[kept_at(c, len(risks)) - 1]) for c in _GRID}
+
+    bootstrap = bootstrap_counts(on_grid, n_problems, n_resamples, random_state, confidence_level)
+    intervals = [bootstrap.interval(name) for name in bootstrap.estimates]
+    if intervals[0].low is None:
+        return None
+    return np.array([_GRID, [i.low for i in intervals], [i.high for i in intervals]])
+
+
+def _thinned(curve: RiskCoverageCurve) -> tuple[np.ndarray, np.ndarray]:
+    """Return at most 1000 points of a curve, the last among them."""
+    n = len(curve.risks)
+    points = np.unique(np.linspace(0, n - 1, min(n, _MOST_POINTS)).round().astype(np.int64))
+    return curve.coverages[points], curve.risks[points]
+
+
+def _label(name: str, area: float, alike: bool) -> str:
+    return f"{name} (AURC undefined)" if alike else f"{name} (AURC {area:.3f})"

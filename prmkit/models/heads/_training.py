@@ -1,0 +1,218 @@
+"""The one training loop of the torch heads: weighted cross entropy over the answered positions."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from prmkit.features.sequences import StepSequences
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """How long and how fast to train.
+
+    Parameters
+    ----------
+    max_epochs : int
+    batch_size : int or None
+        Positions per batch; None: everything in one batch.
+    learning_rate, weight_decay : float
+    warmup : float
+        Share of the updates in which the learning rate rises; then it falls to zero as a cosine does.
+    max_norm : float
+        Gradients longer than this are scaled down to it.
+    patience : int or None
+        Epochs without a better validation loss before training stops.
+    show_progress : bool
+    """
+
+    max_epochs: int
+    batch_size: int | None
+    learning_rate: float
+    weight_decay: float
+    warmup: float
+    max_norm: float
+    patience: int | None
+    show_progress: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Class codes and weights of the rows, aligned with ``StepSequences.answers``."""
+
+    codes: np.ndarray
+    weights: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Targets:
+        """Return those of the chosen rows."""
+        return Targets(self.codes[rows], self.weights[rows])
+
+
+def train(
+    module: torch.nn.Module,
+    sequences: StepSequences,
+    targets: Targets,
+    plan: TrainingPlan,
+    *,
+    rng: np.random.RandomState,
+    validation: tuple[StepSequences, Targets] | None = None,
+) -> tuple[list[float], list[float]]:
+    """Train a module in place and leave it with its best weights.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Maps values (n_sequences, n_positions, n_features), padded on the right, to logits
+        (n_sequences, n_positions, n_classes). It is trained on the device its weights are on.
+    sequences, targets
+        What to learn.
+    plan : TrainingPlan
+    rng : RandomState
+        Orders the batches. Dropout draws from torch's generator: fork it around this call.
+    validation : tuple of sequences and targets, optional
+        Decides which epoch was best and when to stop.
+
+    Returns
+    -------
+    loss_curve, validation_curve : list of float
+        Mean weighted loss of each epoch.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss is not finite.
+    """
+    optimizer = torch.optim.AdamW(module.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    n_updates = plan.max_epochs * sum(1 for _ in batches(sequences.lengths, plan.batch_size))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda update: _rate(update, n_updates, plan.warmup)
+    )
+    losses: list[float] = []
+    checks: list[float] = []
+    best = None
+    bar = tqdm(
+        range(plan.max_epochs),
+        desc="training",
+        unit="epoch",
+        delay=2,
+        disable=None if plan.show_progress else True,
+    )
+    for _ in bar:
+        module.train()
+        total = 0.0
+        for chosen in batches(sequences.lengths, plan.batch_size, rng):
+            part, rows = sequences.take(chosen)
+            answer = targets.take(rows)
+            if not answer.weights.sum() > 0:
+                continue
+            loss = _loss(module, part, answer) / answer.weights.sum()
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"the training loss is {loss.item()}: lower learning_rate, or look at X"
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(module.parameters(), plan.max_norm)
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * answer.weights.sum()
+        losses.append(total / targets.weights.sum())
+        bar.set_postfix(loss=f"{losses[-1]:.4f}")
+        if validation is None:
+            continue
+        checks.append(_mean_loss(module, *validation, plan.batch_size))
+        if best is None or checks[-1] < best[0]:
+            best = checks[-1], len(checks), copy.deepcopy(module.state_dict())
+        elif plan.patience is not None and len(checks) - best[1] >= plan.patience:
+            break
+    bar.close()
+    if best is not None:
+        module.load_state_dict(best[2])
+    return losses, checks
+
+
+def predict_logits(module: torch.nn.Module, sequences: StepSequences, batch_size: int | None) -> np.ndarray:
+    """Return the logits of every row, of shape (n_rows, n_classes), one pass per sequence."""
+    device = next(module.parameters()).device
+    module.eval()
+    out = None
+    with torch.inference_mode():
+        for chosen in batches(sequences.lengths, batch_size):
+            part, rows = sequences.take(chosen)
+            logits = module(_padded(part, device))[_where(part, device)].double().cpu().numpy()
+            out = np.empty((len(sequences.answers), logits.shape[1])) if out is None else out
+            out[rows] = logits
+    assert out is not None
+    return out
+
+
+def batches(
+    lengths: np.ndarray, batch_size: int | None, rng: np.random.RandomState | None = None
+) -> Iterator[np.ndarray]:
+    """Yield sequences of like length so that each batch, padding included, has at most ``batch_size`` positions.
+
+    With ``rng`` equal lengths are shuffled among themselves and the batches come in random order.
+    """
+    order = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
+    if batch_size is None:
+        yield np.sort(order)
+        return
+    order = order[np.argsort(lengths[order], kind="stable")]
+    groups = []
+    start = 0
+    for stop in range(1, len(order) + 1):
+        # lengths rise, so the longest of the batch is the one that would come next
+        if stop == len(order) or (stop + 1 - start) * lengths[order[stop]] > batch_size:
+            groups.append(order[start:stop])
+            start = stop
+    for i in range(len(groups)) if rng is None else rng.permutation(len(groups)):
+        yield groups[i]
+
+
+def _rate(update: int, n_updates: int, warmup: float) -> float:
+    rising = max(1, round(warmup * n_updates))
+    if update < rising:
+        return (update + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (update - rising) / max(1, n_updates - rising))))
+
+
+def _loss(module: torch.nn.Module, part: StepSequences, answer: Targets) -> torch.Tensor:
+    """Sum of the weighted losses of the rows."""
+    device = next(module.parameters()).device
+    logits = module(_padded(part, device))[_where(part, device)]
+    loss = cross_entropy(logits, torch.as_tensor(answer.codes, device=device), reduction="none")
+    return (loss * torch.as_tensor(answer.weights, dtype=loss.dtype, device=device)).sum()
+
+
+def _mean_loss(
+    module: torch.nn.Module, sequences: StepSequences, targets: Targets, batch_size: int | None
+) -> float:
+    module.eval()
+    total = 0.0
+    with torch.inference_mode():
+        for chosen in batches(sequences.lengths, batch_size):
+            part, rows = sequences.take(chosen)
+            total += float(_loss(module, part, targets.take(rows)))
+    return total / float(targets.weights.sum())
+
+
+def _padded(part: StepSequences, device: torch.device) -> torch.Tensor:
+    starts, lengths = part.starts, part.lengths
+    values = np.zeros((len(lengths), lengths.max(), part.values.shape[1]), dtype=part.values.dtype)
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    values[owner, np.arange(len(part.values)) - np.repeat(starts, lengths)] = part.values
+    return torch.from_numpy(values).to(device)
+
+
+def _where(part: StepSequences, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    owner = part.owners
+    place = part.answers - part.starts[owner]
+    return torch.from_numpy(owner).to(device), torch.from_numpy(place).to(device)

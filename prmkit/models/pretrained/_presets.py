@@ -1,0 +1,212 @@
+"""Published PRMs as data: what text each was trained on, where its scores are read, and how its weights are named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from prmkit.marking.scheme import MarkingScheme
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLayout:
+    """Names and shapes of a scoring head in a checkpoint.
+
+    Parameters
+    ----------
+    layers : tuple of str
+        Names of its linear layers, first to last, as ``<layer>.weight`` and ``<layer>.bias`` in the checkpoint.
+        Between two layers stands a ReLU.
+    n_outputs : int
+        Outputs of the last layer, per token.
+    backbones : tuple of str
+        What the names of the transformer's weights may start with; the published one first.
+    bias : bool or None
+        Whether the layers have a bias. None: as the checkpoint has it.
+    """
+
+    layers: tuple[str, ...]
+    n_outputs: int
+    backbones: tuple[str, ...] = ("model.",)
+    bias: bool | None = True
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One published layout of a PRM.
+
+    Parameters
+    ----------
+    name : str
+    scheme : MarkingScheme
+        How a solution is written, and where its scores are read.
+    kind : {"token_classifier", "causal_lm", "value_head"}
+        Which model the checkpoint holds: one of transformers' token classifiers, a causal language model, or a bare
+        transformer with a head of its own.
+    classes : tuple
+        Worst first. For heads with several outputs also the order of the columns; for a causal language model that
+        of ``scheme.reward_tokens``. A head with one output scores the last class.
+    head : HeadLayout or None
+        Only for ``"value_head"``.
+    activation : {"softmax", "sigmoid", "none"}
+        What turns the model's outputs into probabilities. ``"none"``: the output is a raw reward, trained to rank;
+        its sigmoid is a probability by convention alone.
+    source : str
+        The publication that the record follows.
+    bos : bool, default=True
+        Whether the text begins with the BOS token of a tokenizer that has one.
+
+    Examples
+    --------
+    >>> preset = get_preset("qwen2.5-math-prm")
+    >>> preset.scheme.marker, preset.head.layers, preset.activation
+    ('<extra_0>', ('score.0', 'score.2'), 'softmax')
+    """
+
+    name: str
+    scheme: MarkingScheme
+    kind: str
+    classes: tuple
+    head: HeadLayout | None
+    activation: str
+    source: str
+    bos: bool = True
+
+
+# Steps are joined by a line break and each closed by it; column 1 is LABEL_1, "right".
+_TRL = Preset(
+    name="trl",
+    scheme=MarkingScheme("separator", marker="\n"),
+    kind="token_classifier",
+    classes=(0, 1),
+    head=None,
+    activation="softmax",
+    source="huggingface/trl, PRMTrainer (default step_separator); AutoModelForTokenClassification",
+)
+
+# "<problem> Step 1: … ки\nStep 2: … ки" tokenised as one; logits of "+" and "-" at the tag. The original upload has
+# pickled weights only: convert it, or use a copy in safetensors.
+_MATH_SHEPHERD = Preset(
+    name="math-shepherd",
+    scheme=MarkingScheme(
+        "reward_tokens",
+        marker=" ки",
+        reward_tokens=(" -", " +"),
+        opening="{problem} ",
+        step="Step {number}: {step}",
+        between="\n",
+        joint=True,
+    ),
+    kind="causal_lm",
+    classes=(0, 1),
+    head=None,
+    activation="softmax",
+    source="peiyi9979/math-shepherd-mistral-7b-prm (model card); data card peiyi9979/Math-Shepherd; arXiv:2312.08935",
+)
+
+# The first user's message holds problem and first step, a space between them. Each verdict in the text is "+", whatever
+# the model would say; its logits are those of the token before it.
+_RLHFLOW = Preset(
+    name="rlhflow",
+    scheme=MarkingScheme("reward_tokens", marker="", reward_tokens=("-", "+"), chat="turns"),
+    kind="causal_lm",
+    classes=(0, 1),
+    head=None,
+    activation="softmax",
+    source="RLHFlow/Llama3.1-8B-PRM-Deepseek-Data; RLHFlow/RLHF-Reward-Modeling, math-rm/prm_evaluate.py",
+)
+
+# Column 1 is "right". The repository's own modelling code is not needed: its transformer is a plain Qwen2.
+_QWEN = Preset(
+    name="qwen2.5-math-prm",
+    scheme=MarkingScheme(
+        "special_token",
+        marker="<extra_0>",
+        joint=True,
+        chat="answer",
+        system="Please reason step by step, and put your final answer within \\boxed{}.",
+    ),
+    kind="value_head",
+    classes=(0, 1),
+    head=HeadLayout(layers=("score.0", "score.2"), n_outputs=2),
+    activation="softmax",
+    source="Qwen/Qwen2.5-Math-PRM-7B (model card, config.json); arXiv:2501.07301",
+)
+
+# The upload holds model.safetensors alone, in zeta-2 and zeta-4: put it into a folder beside config and tokenizer of
+# deepseek-ai/deepseek-math-7b-base. "[PRM]" is then added as the last token, as in training. No BOS.
+_PQM = Preset(
+    name="pqm",
+    scheme=MarkingScheme(
+        "special_token",
+        marker="[PRM]",
+        opening=(
+            "Below is an instruction that describes a task.\nWrite a response that appropriately completes the request."
+            "\n\n### Instruction:\n{problem}\n\n### Response: Let's think step by step\n"
+        ),
+        step="Step {number}: {step} ",
+        between="\n",
+        joint=True,
+    ),
+    kind="value_head",
+    classes=(0, 1),
+    head=HeadLayout(layers=("v_head.summary",), n_outputs=1, backbones=("pretrained_model.model.", "model.")),
+    activation="none",
+    source="Windy0822/PQM; WindyLee0822/Process_Q_Model, train_main.py and bon_eval_hf.py; arXiv:2410.11287",
+    bos=False,
+)
+
+# Problem, steps and line breaks are tokenised apart; the published loader takes one line as one step.
+_SKYWORK = Preset(
+    name="skywork",
+    scheme=MarkingScheme("separator", marker="\n", opening="{bos}{problem}\n"),
+    kind="value_head",
+    classes=(0, 1),
+    head=HeadLayout(layers=("v_head.summary",), n_outputs=1, backbones=("model.", "pretrained_model.model.")),
+    activation="sigmoid",
+    source="Skywork/Skywork-o1-Open-PRM-Qwen-2.5-7B (model card, config.json); SkyworkAI/skywork-o1-prm-inference",
+)
+
+# The published code puts pad tokens between the steps, tokenises, and takes them out again: the model sees none, and a
+# step is read at its own last token. (Its branch for the 7B model then shifts all positions by one, to the token before
+# the last; the branch for the 34B model does not.)
+_REASONEVAL = Preset(
+    name="reasoneval",
+    scheme=MarkingScheme(
+        "separator",
+        marker="",
+        opening="Question:\n{problem}\nAnswer:\nLet's think step by step.\n",
+    ),
+    kind="value_head",
+    classes=("negative", "neutral", "positive"),
+    head=HeadLayout(layers=("score_head",), n_outputs=3, bias=None),
+    activation="softmax",
+    source="GAIR/ReasonEval-7B and -34B; GAIR-NLP/ReasonEval, codes/examples.py; arXiv:2404.05692",
+)
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {preset.name: preset for preset in (_TRL, _MATH_SHEPHERD, _RLHFLOW, _QWEN, _PQM, _SKYWORK, _REASONEVAL)}
+)
+
+
+def get_preset(name: str) -> Preset:
+    """Return the record of a published layout.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> get_preset("reasoneval").classes
+    ('negative', 'neutral', 'positive')
+    >>> get_preset("qwen")
+    Traceback (most recent call last):
+    ...
+    ValueError: no preset 'qwen': choose one of math-shepherd, pqm, qwen2.5-math-prm, reasoneval, rlhflow, skywork, trl
+    """
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name!r}: choose one of {', '.join(sorted(PRESETS))}")
+    return PRESETS[name]

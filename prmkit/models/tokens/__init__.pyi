@@ -1,0 +1,3 @@
+from .token_prm import TokenPRM
+
+__all__ = ["TokenPRM"]

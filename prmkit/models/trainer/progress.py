@@ -1,0 +1,104 @@
+"""What the trainer reports of an evaluation unless told otherwise: the step metrics, beside the majority class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+from transformers import TrainerCallback
+
+from prmkit.metrics import StepReport, step_report
+from prmkit.models.trainer._target_plan import TargetPlan
+
+
+class TrainingBar(TrainerCallback):
+    """A bar over the updates, with the loss beside it; on a terminal only, and only in the main process.
+
+    Parameters
+    ----------
+    shown : bool, default=True
+    delay : float, default=0
+        Seconds that training must take before the bar appears.
+    """
+
+    def __init__(self, *, shown: bool = True, delay: float = 0) -> None:
+        self._shown, self._delay = shown, delay
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start where a resumed run goes on."""
+        self._bar = tqdm(
+            total=state.max_steps,
+            initial=state.global_step,
+            desc="training",
+            unit="update",
+            delay=self._delay,
+            disable=None if self._shown and state.is_world_process_zero else True,
+        )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count an update."""
+        self._bar.update()
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Show the loss."""
+        if logs and "loss" in logs and not self._bar.disable:
+            self._bar.set_postfix(loss=f"{float(logs['loss']):.4f}", refresh=False)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Leave the finished bar."""
+        self._bar.close()
+
+
+_METRICS = ("accuracy", "macro_f1", "auroc", "average_precision", "brier", "ece")
+
+
+def step_metrics(evaluated: Any, *, targets: TargetPlan) -> dict[str, float]:
+    """Return step metrics over all targets of an evaluation set.
+
+    Parameters
+    ----------
+    evaluated : EvalPrediction
+        ``predictions`` (n_solutions, max_steps, n_classes), or (n_solutions, max_steps) for raw rewards;
+        ``label_ids`` (n_solutions, max_steps), -100 where there is no target.
+    targets : TargetPlan
+
+    Returns
+    -------
+    dict of str to float
+        Accuracy, macro-F1, AUROC and average precision of the worst class, Brier score, calibration error, and
+        ``majority_accuracy``. Of ranking losses, whose rewards are no probabilities, only what the order tells:
+        AUROC and average precision. Soft labels count as right from 0.5 on. Undefined numbers are left out.
+    """
+    report = evaluation_report(evaluated, targets=targets).metrics
+    found = {name: report["model"][name].value for name in metric_names(targets)}
+    if "accuracy" in found:
+        found["majority_accuracy"] = report["majority"]["accuracy"].value
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def metric_names(targets: TargetPlan) -> tuple[str, ...]:
+    """Return the metrics of a report that mean something for outputs trained with this loss."""
+    return ("auroc", "average_precision") if targets.loss_name.endswith("rank") else _METRICS
+
+
+def evaluation_report(evaluated: Any, *, targets: TargetPlan) -> StepReport:
+    """Return the whole report that :func:`step_metrics` takes its numbers from, the majority class beside the model."""
+    import torch
+
+    outputs, labels = np.asarray(evaluated.predictions), np.asarray(evaluated.label_ids)
+    codes = targets.of_labels(torch.from_numpy(labels)).numpy()
+    known = codes != -100
+    outputs, codes = outputs[known].astype(np.float64), codes[known]
+    if targets.classes is None:
+        codes = codes >= 0.5
+    if outputs.ndim == 1:
+        right = 1 / (1 + np.exp(-np.clip(outputs, -500, 500)))
+        proba = np.stack([1 - right, right], axis=1)
+    else:
+        proba = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        proba /= proba.sum(axis=1, keepdims=True)
+    classes = list(range(proba.shape[1]))
+    return step_report(codes.astype(int), proba, classes=classes, label_order=classes)

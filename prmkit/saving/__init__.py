@@ -1,0 +1,1 @@
+"""Fitted models as folders: config.json and safetensors, checked by digest, read without running code."""

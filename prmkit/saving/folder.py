@@ -1,0 +1,139 @@
+"""A saved model is a folder: written beside its place and renamed into it, with a checksum of each file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+from uuid import uuid4
+
+from prmkit.utils.files import sha256_of
+from prmkit.utils.versions import installed_version
+
+CONFIG = "config.json"
+_FORMAT = 1
+
+
+@contextmanager
+def writing_folder(path: str | Path, kind: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield a hidden folder and a configuration to fill; then they take the place of ``path``, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    kind : str
+        The class that is saved. A folder of another class is not replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If something stands at ``path`` that is not such a model alone.
+    """
+    path = Path(path).expanduser()
+    _check_replaceable(path, kind)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.parent / f".{path.name}-{uuid4().hex}"
+    folder.mkdir()
+    config: dict[str, Any] = {"format": _FORMAT, "class": kind}
+    try:
+        yield folder, config
+        config["files"] = {name: sha256_of(folder / name) for name in _files(folder)}
+        config["versions"] = {
+            name: installed_version(name) for name in ("prmkit", "numpy", "scikit-learn", "torch")
+        }
+        (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        _replace(folder, path)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def saved_class(path: str | Path) -> str:
+    """Return the name of the class that is saved at ``path``."""
+    return _read_json(Path(path).expanduser(), "model that prmkit saved")["class"]
+
+
+def read_config(path: Path, kind: str, required: Iterable[str] = ()) -> dict[str, Any]:
+    """Read the configuration of a saved model, checking that every file is whole.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no saved model at ``path``.
+    ValueError
+        If it is of another class or a later format, incomplete or damaged.
+    """
+    file, config = path / CONFIG, _read_json(path, kind)
+    if config["class"] != kind:
+        raise ValueError(
+            f"{file} describes no {kind} but a {config['class']}: read it with {config['class']}.load"
+        )
+    if config.get("format", _FORMAT) != _FORMAT:
+        raise ValueError(
+            f"{path} has format {config['format']}, this prmkit reads {_FORMAT}: it was saved by prmkit "
+            f"{config.get('versions', {}).get('prmkit')}, load it with that version"
+        )
+    if missing := sorted({"format", "files", "versions", *required} - config.keys()):
+        raise ValueError(f"{file} is damaged (without {missing}): copy or save the model again")
+    for name, digest in config["files"].items():
+        part = path / PurePosixPath(name)
+        if ".." in part.parts or not part.is_relative_to(path):
+            raise ValueError(f"{file} names {name!r}, which lies outside the model")
+        if not part.is_file():
+            raise ValueError(f"{part} is missing: the saved model is incomplete; copy or save it again")
+        if sha256_of(part) != digest:
+            raise ValueError(f"{part} is damaged (its checksum differs): copy or save the model again")
+    return config
+
+
+def _read_json(path: Path, kind: str) -> dict[str, Any]:
+    file = path / CONFIG
+    if not file.is_file():
+        raise FileNotFoundError(f"{path} holds no saved model: no {CONFIG} there")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}): copy or save the model again") from error
+    if not isinstance(config, dict) or not isinstance(config.get("class"), str):
+        raise ValueError(f"{file} describes no {kind}")
+    return config
+
+
+def _check_replaceable(path: Path, kind: str) -> None:
+    """Refuse to replace what was not written here: another kind of model has a config.json too."""
+    if not path.exists():
+        return
+    try:
+        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        found, written = config["class"], {CONFIG, *config["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise FileExistsError(f"{path} exists and is no saved model: choose another folder") from None
+    if found != kind:
+        raise FileExistsError(f"{path} holds a saved {found}, and this is a {kind}: choose another folder")
+    foreign = sorted(set(_files(path)) - written)
+    if foreign:
+        raise FileExistsError(
+            f"{path} also holds {foreign}, which saving over it would delete: move it or choose another folder"
+        )
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+
+
+def _replace(folder: Path, path: Path) -> None:
+    """Put the finished folder in the place of ``path``; what stood there is put back where that fails."""
+    if not path.exists():
+        folder.replace(path)
+        return
+    old = folder.with_name(f"{folder.name}-old")
+    path.replace(old)
+    try:
+        folder.replace(path)
+    except BaseException:
+        old.replace(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

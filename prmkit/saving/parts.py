@@ -1,0 +1,187 @@
+"""One fitted part of a classifier as files: parameters as JSON, weights as safetensors, scikit-learn's by skops."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_DEFLATED
+
+import numpy as np
+
+from prmkit.features import PRMFeaturizer
+from prmkit.models.heads.torch_heads import StepMLP, StepTransformer, TorchHead
+from prmkit.models.pretrained.loading import WeightsOrigin
+from prmkit.models.tokens.links import Link
+from prmkit.models.tokens.token_prm import TokenPRM
+
+_OWN_CLASSES = {cls.__name__: cls for cls in (PRMFeaturizer, StepMLP, StepTransformer)}
+# Types that skops does not trust by itself and that the default model, or a common head, is made of.
+_TRUSTED = frozenset(
+    [
+        "pathlib.PosixPath",
+        "pathlib.WindowsPath",
+        "prmkit.features._featurizer.PRMFeaturizer",
+        "prmkit.features.statistics._step_statistics.StepStatistics",
+        "prmkit.features._words.StepWords",
+        "prmkit.models.heads.blend.StepBlend",
+        "prmkit.models.heads.blend.bounded",
+        "prmkit.models.heads.blend.signed_log",
+        "sklearn._loss.link.Interval",
+        "sklearn._loss.link.LogitLink",
+        "sklearn._loss.link.MultinomialLogit",
+        "sklearn._loss.loss.HalfBinomialLoss",
+        "sklearn._loss.loss.HalfMultinomialLoss",
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.metrics._dist_metrics.EuclideanDistance64",
+        "sklearn.neighbors._kd_tree.KDTree",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.tree._tree.Tree",
+        "sklearn.utils._bunch.Bunch",
+    ]
+)
+
+
+def write_part(part: Any, folder: Path, name: str) -> dict[str, Any] | None:
+    """Write a fitted part's arrays to a file and return what else there is to know of it."""
+    if part is None:
+        return None
+    if type(part) is PRMFeaturizer:
+        return {"class": "PRMFeaturizer", "params": plain(part.get_params(deep=False))}
+    if type(part) is TokenPRM:
+        return _write_token_head(part, folder / name)
+    if type(part) in _OWN_CLASSES.values():
+        return _write_torch_head(part, folder / f"{name}.safetensors")
+    _write_skops(part, folder / f"{name}.skops")
+    return {"class": f"{type(part).__module__}.{type(part).__qualname__}"}
+
+
+def read_part(described: dict[str, Any] | None, folder: Path, name: str) -> Any:
+    """Rebuild what ``write_part`` wrote and described."""
+    if described is None:
+        return None
+    if described["class"] == "TokenPRM":
+        return _read_token_head(described, folder / name)
+    cls = _OWN_CLASSES.get(described["class"])
+    if cls is None:
+        return _read_skops(folder / f"{name}.skops")
+    part = cls(**{name: _from_plain(value) for name, value in described["params"].items()})
+    if isinstance(part, TorchHead):
+        _restore_torch_head(part, described, folder / f"{name}.safetensors")
+    return part
+
+
+def _write_torch_head(head: TorchHead, file: Path) -> dict[str, Any]:
+    from safetensors.torch import save_file
+
+    save_file({key: value.contiguous().clone() for key, value in head.module_.state_dict().items()}, file)
+    backbone = head.module_.backbone.config if getattr(head, "backbone", None) is not None else None
+    return {
+        "class": type(head).__name__,
+        "params": plain(head.get_params(deep=False)),
+        "classes": plain(head.classes_),
+        "classes_dtype": head.classes_.dtype.str,
+        "n_features_in": head.n_features_in_,
+        "loss_curve": plain(head.loss_curve_),
+        "validation_curve": plain(head.validation_curve_),
+        "backbone": None if backbone is None else json.loads(backbone.to_json_string(use_diff=False)),
+    }
+
+
+def _restore_torch_head(head: TorchHead, described: dict[str, Any], file: Path) -> None:
+    from safetensors.torch import load_file
+
+    head.classes_ = np.array(described["classes"], dtype=described["classes_dtype"])
+    head.n_features_in_ = described["n_features_in"]
+    head.loss_curve_ = described["loss_curve"]
+    head.validation_curve_ = described["validation_curve"]
+    head.n_iter_ = len(head.loss_curve_)
+    head.restore(load_file(file), described["backbone"])
+
+
+def _write_token_head(head: TokenPRM, folder: Path) -> dict[str, Any]:
+    """Write model and tokenizer as transformers does, so that the folder is a model of its own too."""
+    from prmkit.models.tokens.scorer import loaded, save_scorer
+
+    save_scorer(loaded(head), folder, loss=head.loss)
+    return {
+        "class": "TokenPRM",
+        "params": plain(head.get_params(deep=False)),
+        "classes": plain(head.classes_),
+        "classes_dtype": head.classes_.dtype.str,
+        "loss_curve": plain(head.loss_curve_),
+        "link": plain(asdict(head.link_)),
+    }
+
+
+def _read_token_head(described: dict[str, Any], folder: Path) -> TokenPRM:
+    head = TokenPRM(**{name: _from_plain(value) for name, value in described["params"].items()})
+    head.classes_ = np.array(described["classes"], dtype=described["classes_dtype"])
+    head.loss_curve_ = described["loss_curve"]
+    head.link_ = Link.from_dict(described["link"])
+    origin = WeightsOrigin.of(folder)
+    head.take_weights(origin, origin.read())  # now: later another model may stand there
+    return head
+
+
+def _write_skops(part: Any, file: Path) -> None:
+    skops = _skops()
+    try:
+        skops.dump(part, file, compression=ZIP_DEFLATED)
+        untrusted = _untrusted(file)
+        reason = f"holds {untrusted}" if untrusted else ""
+    except Exception as error:  # whatever a foreign class raises when it is taken apart
+        reason = f"cannot be taken apart ({error})"
+    if reason:
+        raise ValueError(
+            f"{part!r:.300} {reason}: it could not be loaded again without running its code. "
+            "Use parts of scikit-learn, or StepMLP or StepTransformer as the head itself"
+        )
+
+
+def _read_skops(file: Path) -> Any:
+    if untrusted := _untrusted(file):
+        raise ValueError(
+            f"{file} holds types that prmkit does not vouch for: {untrusted}. If you trust its author, read it "
+            f"yourself with skops.io.load({str(file)!r}, trusted={untrusted})"
+        )
+    return _skops().load(file, trusted=sorted(_TRUSTED))
+
+
+def _untrusted(file: Path) -> list[str]:
+    return sorted(set(_skops().get_untrusted_types(file=file)) - _TRUSTED)
+
+
+def _skops() -> Any:
+    try:
+        import skops.io
+    except ImportError as error:
+        raise ImportError(
+            "saving or loading a scikit-learn part needs skops: pip install 'prmkit[skops]'; "
+            "or use a torch head (StepMLP, StepTransformer), which is saved as safetensors"
+        ) from error
+    return skops.io
+
+
+def plain(value: Any) -> Any:
+    """Turn numpy scalars, paths and containers into what JSON holds; its keys are strings, other keys make pairs."""
+    if isinstance(value, dict):
+        if all(isinstance(key, str) for key in value):
+            return {key: plain(kept) for key, kept in value.items()}
+        return {"pairs": [[plain(key), plain(kept)] for key, kept in value.items()]}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(kept) for kept in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.random.RandomState):
+        return None  # a generator's state is no setting
+    return str(value) if isinstance(value, Path) else value
+
+
+def _from_plain(value: Any) -> Any:
+    """Undo what ``plain`` did to the keys of a mapping, such as the labels of ``class_weight``."""
+    is_pairs = isinstance(value, dict) and isinstance(value.get("pairs"), list)
+    return dict(value["pairs"]) if is_pairs else value

@@ -1,0 +1,297 @@
+"""A solution with the probabilities of its steps: all that is known of a reasoning path after scoring it."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from prmkit.data.labels import resolve_label_order
+from prmkit.data.solution import Solution
+from prmkit.metrics.calibration.calibration import check_class_probabilities
+from prmkit.metrics.solutions.aggregation import (
+    aggregate,
+    entropy,
+    first_error_distribution,
+    margin,
+    p_no_error,
+)
+
+# Teal, amber, red: told apart by people who do not tell red from green.
+_SCALE = ((42, 157, 143), (233, 160, 59), (209, 44, 60))
+_BAR_CELLS = 8
+_HTML_BAR = "flex:none;align-self:center;width:4em;height:.55em;background:rgba(128,128,128,.25)"
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+# Steps are somebody else's text: a control character must not reach the terminal.
+_VISIBLE_CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {
+    127: 0x2421,
+    155: 0x241B,
+}
+
+
+def risk_rgb(risk: float) -> tuple[int, int, int]:
+    """Return the colour of a risk in [0, 1], from teal (0) over amber (0.5) to red (1)."""
+    part = min(max(float(risk), 0.0), 1.0) * (len(_SCALE) - 1)
+    left = min(int(part), len(_SCALE) - 2)
+    red, green, blue = (
+        round(a + (b - a) * (part - left)) for a, b in zip(_SCALE[left], _SCALE[left + 1], strict=True)
+    )
+    return red, green, blue
+
+
+def risk_bar(risk: float) -> str:
+    """Return a bar of eight cells, drawn to an eighth of a cell."""
+    eighths = round(float(risk) * _BAR_CELLS * 8)
+    bar = "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
+    return bar.ljust(_BAR_CELLS)
+
+
+def solution_text(scored: ScoredSolution, color: bool | None = None, width: int | None = None) -> str:
+    """Return a scored solution as a table of its steps; see :meth:`ScoredSolution.to_text`."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if color is None:
+        color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    table = Table(box=None, padding=(0, 1), pad_edge=True, header_style="dim")
+    for name in ("step", "risk", "", "entropy", "first error"):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    table.add_column("text", ratio=1, overflow="fold")
+    rows = zip(
+        scored.solution.steps, scored.risks, scored.entropy, scored.first_error_distribution, strict=False
+    )
+    for index, (text, risk, step_entropy, first) in enumerate(rows):
+        style = "rgb({},{},{})".format(*risk_rgb(risk))
+        table.add_row(
+            str(index),
+            Text(f"{risk:.2f}", style=f"bold {style}"),
+            Text(risk_bar(risk), style=style),
+            f"{step_entropy:.2f}",
+            f"{first:.2f}",
+            Text(_printable(text) or "(empty step)", style=style if risk >= 0.5 else ""),
+        )
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=bool(color),
+        force_jupyter=False,
+        color_system="auto" if color else None,
+        no_color=not color,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+    if scored.solution.problem:
+        console.print(Text.assemble(("Problem  ", "dim"), _printable(scored.solution.problem)), end="\n\n")
+    console.print(table)
+    console.print()
+    console.print(Text("\n".join(_summary(scored))))
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+
+
+def solution_html(scored: ScoredSolution) -> str:
+    """Return a scored solution as HTML that stands alone: inline styles, no script, every text escaped."""
+    steps = []
+    first_error = scored.first_error_distribution
+    rows = zip(scored.solution.steps, scored.proba, scored.risks, scored.entropy, strict=True)
+    for index, (text, proba, risk, step_entropy) in enumerate(rows):
+        rgb = "{},{},{}".format(*risk_rgb(risk))
+        said = "\n".join(f"P({label}) = {p:.3f}" for label, p in zip(scored.classes, proba, strict=True))
+        tooltip = (
+            f"step {index}: risk {risk:.3f}, entropy {step_entropy:.3f} nats\n{said}\n"
+            f"P(first error here) = {first_error[index]:.3f}"
+        )
+        steps.append(
+            f'<div title="{escape(tooltip)}" style="display:flex;gap:.7em;margin:2px 0;padding:3px 8px;cursor:help;'
+            f'border-left:4px solid rgb({rgb});background:rgba({rgb},{0.08 + 0.22 * risk:.2f})">'
+            f'<span style="opacity:.6;min-width:1.6em;text-align:right">{index}</span>'
+            f'<span style="min-width:2.6em;font-variant-numeric:tabular-nums">{risk:.2f}</span>'
+            f'<span style="{_HTML_BAR}">'
+            f'<span style="display:block;height:100%;width:{100 * risk:.0f}%;background:rgb({rgb})">'
+            "</span></span>"
+            f'<span style="white-space:pre-wrap;overflow-wrap:anywhere">'
+            f"{escape(text) or '<i>(empty step)</i>'}</span></div>"
+        )
+    problem = scored.solution.problem
+    head = f'<div style="white-space:pre-wrap;margin-bottom:.5em"><b>Problem</b> {escape(problem)}</div>'
+    legend = '<div style="opacity:.6;font-size:.85em">step, risk (hover for all probabilities)</div>'
+    foot = "<br>".join(map(escape, _summary(scored)))
+    return (
+        '<div class="prmkit-path" style="max-width:60em;line-height:1.45">'
+        f"{head if problem else ''}{legend}{''.join(steps)}"
+        f'<div style="opacity:.8;font-size:.9em;margin-top:.4em">{foot}</div></div>'
+    )
+
+
+def _summary(scored: ScoredSolution) -> list[str]:
+    first = scored.first_error_distribution
+    likely = int(first[:-1].argmax())
+    return [
+        f"P(no error) {first[-1]:.2f}, most likely first error: step {likely} ({first[likely]:.2f})",
+        "rewards: " + ", ".join(f"{rule.replace('_', ' ')} {v:.2f}" for rule, v in scored.aggregates.items()),
+    ]
+
+
+def _printable(text: str) -> str:
+    return text.translate(_VISIBLE_CONTROLS)
+
+
+_SHOWN_AGGREGATES = ("min", "product", "mean", "last", "geometric_mean")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ScoredSolution:
+    """A solution and the class probabilities of its steps; risk and uncertainty follow from them.
+
+    It shows itself: as coloured steps in a terminal (``print``) and in a notebook.
+
+    Parameters
+    ----------
+    solution : Solution
+        With at least one step.
+    proba : array-like of shape (n_steps, n_classes)
+        Row t depends on the problem and on steps up to t alone, or risks are no hazards. Kept read-only,
+        as float64.
+    classes : sequence, length n_classes
+        The labels of the columns.
+    label_order : sequence, optional
+        The labels from worst to best; not needed for -1/0/+1, "negative"/"neutral"/"positive" and the like.
+
+    Raises
+    ------
+    ValueError
+        For a solution without steps, another shape, rows that are no probabilities (named), or labels of
+        which nothing tells the worst.
+
+    Examples
+    --------
+    >>> solution = Solution("What is 2 + 3 * 4?", ["3 * 4 = 12.", "2 + 12 = 15."])
+    >>> scored = ScoredSolution(solution, [[0.1, 0.2, 0.7], [0.8, 0.1, 0.1]], classes=[-1, 0, 1])
+    >>> scored.risks
+    array([0.1, 0.8])
+    >>> scored.first_error_distribution.round(2)
+    array([0.1 , 0.72, 0.18])
+    >>> print(scored.to_text(color=False, width=70))
+    Problem  What is 2 + 3 * 4?
+    <BLANKLINE>
+     step  risk            entropy  first error  text
+        0  0.10  ▊            0.80         0.10  3 * 4 = 12.
+        1  0.80  ██████▍      0.64         0.72  2 + 12 = 15.
+    <BLANKLINE>
+    P(no error) 0.18, most likely first error: step 1 (0.72)
+    rewards: min 0.20, product 0.18, mean 0.55, last 0.20, geometric mean
+    0.42
+    """
+
+    solution: Solution
+    proba: np.ndarray
+    classes: tuple[Any, ...]
+    label_order: tuple[Any, ...] | None = None
+
+    def __post_init__(self) -> None:
+        classes = tuple(c.item() if isinstance(c, np.generic) else c for c in self.classes)
+        order = resolve_label_order(classes, self.label_order)
+        if order is None:
+            raise ValueError(
+                f"nothing tells which of {list(classes)} is worst: pass label_order=[worst, …, best]"
+            )
+        if not self.solution.n_steps:
+            raise ValueError(
+                f"solution {self.solution.id or self.solution.problem!r:.60} has no steps to score"
+            )
+        proba = check_class_probabilities(self.proba, (self.solution.n_steps, len(classes)))
+        proba.flags.writeable = False
+        object.__setattr__(self, "proba", proba)
+        object.__setattr__(self, "classes", classes)
+        object.__setattr__(self, "label_order", order)
+
+    @property
+    def risks(self) -> np.ndarray:
+        """P(worst class) of each step, shape (n_steps,); higher is worse."""
+        assert self.label_order is not None  # resolved above
+        return self.proba[:, self.classes.index(self.label_order[0])]
+
+    @property
+    def rewards(self) -> np.ndarray:
+        """``1 - risk`` of each step, shape (n_steps,); higher is better."""
+        return 1.0 - self.risks
+
+    @property
+    def entropy(self) -> np.ndarray:
+        """Entropy of each step's class probabilities in nats, shape (n_steps,); higher is more uncertain."""
+        return entropy(self.proba)
+
+    @property
+    def margin(self) -> np.ndarray:
+        """``|risk - 1/2|`` of each step, shape (n_steps,); lower is more uncertain."""
+        return margin(self.risks)
+
+    @property
+    def aggregates(self) -> dict[str, float]:
+        """Path scores from the rewards: min, product, mean, last, geometric_mean; higher is better."""
+        return {rule: float(aggregate([self.rewards], rule)[0]) for rule in _SHOWN_AGGREGATES}
+
+    @property
+    def p_no_error(self) -> float:
+        """Probability that no step is wrong."""
+        return p_no_error(self.risks)
+
+    @property
+    def first_error_distribution(self) -> np.ndarray:
+        """P(step t is the first wrong one), then P(no error); shape (n_steps + 1,), sums to 1."""
+        return first_error_distribution(self.risks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain Python values, ready for JSON."""
+        per_step = zip(self.proba, self.rewards, self.risks, self.entropy, self.margin, strict=True)
+        return {
+            "id": self.solution.id,
+            "problem": self.solution.problem,
+            "classes": list(self.classes),
+            "label_order": list(self.label_order or ()),
+            "steps": [
+                {
+                    "text": text,
+                    "proba": proba.tolist(),
+                    "reward": float(reward),
+                    "risk": float(risk),
+                    "entropy": float(step_entropy),
+                    "margin": float(step_margin),
+                }
+                for text, (proba, reward, risk, step_entropy, step_margin) in zip(
+                    self.solution.steps, per_step, strict=True
+                )
+            ],
+            "aggregates": self.aggregates,
+            "p_no_error": self.p_no_error,
+            "first_error_distribution": self.first_error_distribution.tolist(),
+        }
+
+    def to_text(self, color: bool | None = None, width: int | None = None) -> str:
+        """Return the solution as text: one line per step with risk, a bar, entropy and P(first error).
+
+        Parameters
+        ----------
+        color : bool, optional
+            None: colour if standard output is a terminal and the environment does not set ``NO_COLOR``.
+        width : int, optional
+            Columns; None: the terminal's, or 80.
+        """
+
+        return solution_text(self, color=color, width=width)
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def __repr__(self) -> str:
+        return f"<ScoredSolution: {self.solution.n_steps} steps, P(no error) {self.p_no_error:.2f}>"
+
+    def _repr_html_(self) -> str:
+
+        return solution_html(self)
