@@ -473,7 +473,7 @@ def test_inflate_opens_what_zlib_closed(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, 70_000, dtype=np.uint8).tobytes()
     plain = [b"", b"a", b"abc" * 9_000, noise, json.dumps(list(made_up_solutions(40))).encode()]
     packed = [base64.b64encode(zlib.compress(p, level)).decode() for p in plain for level in (0, 1, 6, 9)]
-    code = (files("prmkit.evaluation") / "page" / "inflate.js").read_text(encoding="utf-8")
+    code = (files("prmkit.evaluation._page") / "inflate.js").read_text(encoding="utf-8")
     code += f"""
     for (const text of {json.dumps(packed)}) {{
       console.log(Buffer.from(inflate(new Uint8Array(Buffer.from(text, "base64")))).toString("base64"));

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
 
-from prmkit.evaluation import _scoring, read_benchmark
+from prmkit.evaluation import read_benchmark
+from prmkit.evaluation._inputs import _scoring
 from prmkit.evaluation._inputs._models import JudgedModel, judged_model
 from prmkit.evaluation._inputs._scoring import CHUNK, cached_scores
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prmkit import Solution, Step, flatten
-from prmkit.features import STATISTICS, StepStatistics, _equations
+from prmkit.features import STATISTICS, StepStatistics
+from prmkit.features.statistics import _equations
 from prmkit.features.statistics._step_statistics import MARKERS, OPENINGS, step_statistics
 
 NAMES = list(STATISTICS)

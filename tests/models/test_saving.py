@@ -275,7 +275,7 @@ class TestTokenModels:
     @pytest.mark.parametrize("where", ["save_scorer", "write_description"])
     def test_interruption_leaves_the_old_model(self, tokens, monkeypatch, where):
         clf, folder = tokens
-        module = {"save_scorer": "tokens._scorer", "write_description": "tokens._model_files"}[where]
+        module = {"save_scorer": "tokens.scorer", "write_description": "tokens._model_files"}[where]
 
         def interrupt(*args, **kwargs):
             raise KeyboardInterrupt
