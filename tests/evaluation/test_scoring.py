@@ -102,8 +102,8 @@ def test_a_saved_model_has_one_digest_until_it_changes(classifier, tmp_path):
 
 _RUN = """
 import sys, time
-    from prmkit.evaluation import evaluate
-    from prmkit.evaluation._inputs import _scoring
+from prmkit.evaluation import evaluate
+from prmkit.evaluation._inputs import _scoring
 
 if sys.argv[4] == "slow":
     score = _scoring.score_steps
