@@ -1,9 +1,27 @@
-from . import data, evaluation, features, marking, metrics, models, scoring, uncertainty, utils
-from .classifier import PRMClassifier
-from .data import Solution, Step, StepDataset, StratifiedProblemKFold, flatten, load_prm800k, problem_groups
-from .features import PRMFeaturizer
-from .models import TokenPRM
-from .scoring import score_solutions
+from . import (
+    data as data,
+    evaluation as evaluation,
+    features as features,
+    marking as marking,
+    metrics as metrics,
+    models as models,
+    scoring as scoring,
+    uncertainty as uncertainty,
+    utils as utils,
+)
+from .classifier import PRMClassifier as PRMClassifier
+from .data import (
+    Solution as Solution,
+    Step as Step,
+    StepDataset as StepDataset,
+    StratifiedProblemKFold as StratifiedProblemKFold,
+    flatten as flatten,
+    load_prm800k as load_prm800k,
+    problem_groups as problem_groups,
+)
+from .features import PRMFeaturizer as PRMFeaturizer
+from .models import TokenPRM as TokenPRM
+from .scoring import score_solutions as score_solutions
 
 __version__: str
 

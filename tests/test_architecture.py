@@ -148,6 +148,23 @@ def test_a_folder_exports_nothing_that_its_room_hides(stub):
         assert set(public_names(".".join(parts))) <= set(public_names(room))
 
 
+@pytest.mark.parametrize(
+    "stub", sorted(PACKAGE.rglob("*.pyi")), ids=lambda stub: str(stub.relative_to(PACKAGE))
+)
+def test_stubs_repeat_the_name_so_that_editors_offer_it(stub):
+    """``from ._x import Y as Y``: without the second Y, jedi takes the import for the stub's own use."""
+    names = [
+        name
+        for node in ast.parse(stub.read_text()).body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    ]
+    assert [name.name for name in names if name.asname != name.name] == []
+    assert {name.name for name in names} - {"__version__"} == set(
+        public_names(".".join(stub.parent.relative_to(PACKAGE).parts))
+    )
+
+
 def test_words_of_the_field():
     """Names keep to the words of the design."""
     wrong = re.compile(r"(?<![a-z])(trace|chain|item|manager|helper|util)s?(?![a-z])", re.IGNORECASE)

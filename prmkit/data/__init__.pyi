@@ -1,38 +1,47 @@
 from .answers import (
-    AnswerComparison,
-    ExtractedAnswer,
-    answer_keys,
-    extract_answer,
-    normal_answer,
-    same_answer,
+    AnswerComparison as AnswerComparison,
+    ExtractedAnswer as ExtractedAnswer,
+    answer_keys as answer_keys,
+    extract_answer as extract_answer,
+    normal_answer as normal_answer,
+    same_answer as same_answer,
 )
-from .arithmetic import make_arithmetic_solutions
-from .dataset import StepDataset
+from .arithmetic import make_arithmetic_solutions as make_arithmetic_solutions
+from .dataset import StepDataset as StepDataset
 from .formats import (
-    FORMATS,
-    CandidateSet,
-    WriteReport,
-    load,
-    load_big_bench_mistake,
-    load_candidates,
-    load_flat,
-    load_math_shepherd,
-    load_mr_ben,
-    load_mr_gsm8k,
-    load_openrlhf,
-    load_prmbench,
-    load_processbench,
-    load_rated,
-    load_reasoneval,
-    load_rlhflow,
-    load_sdiehl,
-    load_stepwise,
-    write,
+    FORMATS as FORMATS,
+    CandidateSet as CandidateSet,
+    WriteReport as WriteReport,
+    load as load,
+    load_big_bench_mistake as load_big_bench_mistake,
+    load_candidates as load_candidates,
+    load_flat as load_flat,
+    load_math_shepherd as load_math_shepherd,
+    load_mr_ben as load_mr_ben,
+    load_mr_gsm8k as load_mr_gsm8k,
+    load_openrlhf as load_openrlhf,
+    load_prmbench as load_prmbench,
+    load_processbench as load_processbench,
+    load_rated as load_rated,
+    load_reasoneval as load_reasoneval,
+    load_rlhflow as load_rlhflow,
+    load_sdiehl as load_sdiehl,
+    load_stepwise as load_stepwise,
+    write as write,
 )
-from .labels import first_error_to_ratings, names_to_ratings, ratings_to_first_error, ratings_to_names
-from .prm800k import iter_prm800k, load_prm800k
-from .solution import Solution, Step, flatten, problem_groups
-from .splitters import ProblemShuffleSplit, StratifiedProblemKFold, split_by_problem
+from .labels import (
+    first_error_to_ratings as first_error_to_ratings,
+    names_to_ratings as names_to_ratings,
+    ratings_to_first_error as ratings_to_first_error,
+    ratings_to_names as ratings_to_names,
+)
+from .prm800k import iter_prm800k as iter_prm800k, load_prm800k as load_prm800k
+from .solution import Solution as Solution, Step as Step, flatten as flatten, problem_groups as problem_groups
+from .splitters import (
+    ProblemShuffleSplit as ProblemShuffleSplit,
+    StratifiedProblemKFold as StratifiedProblemKFold,
+    split_by_problem as split_by_problem,
+)
 
 __all__ = [
     "FORMATS",

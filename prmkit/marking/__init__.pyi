@@ -1,4 +1,4 @@
-from .records import TokenRecord
-from .scheme import MarkingScheme
+from .records import TokenRecord as TokenRecord
+from .scheme import MarkingScheme as MarkingScheme
 
 __all__ = ["MarkingScheme", "TokenRecord"]

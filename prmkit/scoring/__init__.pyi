@@ -1,5 +1,5 @@
-from .scored_solution import ScoredSolution
-from .scoring import score_solutions
-from .solution_display import PathDisplay
+from .scored_solution import ScoredSolution as ScoredSolution
+from .scoring import score_solutions as score_solutions
+from .solution_display import PathDisplay as PathDisplay
 
 __all__ = ["PathDisplay", "ScoredSolution", "score_solutions"]

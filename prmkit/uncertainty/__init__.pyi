@@ -1,10 +1,27 @@
-from ._bmuq import PRMUncertainty, UncertaintyScore
-from ._path_uncertainty import PathUncertainty, path_uncertainty
-from .calibration import CalibratedStepClassifier, PathCalibrator
-from .displays import CertifiedPrefixDisplay, CoverageDisplay, FirstErrorDisplay
-from .ensembles import MCDropout, StepEnsemble
-from .guarantees import ErrorDetector, FirstErrorSet, PathTriage, PrefixCertifier, StepPredictionSets
-from .shift import LengthShift, MahalanobisShift, NeighborShift
+from ._bmuq import PRMUncertainty as PRMUncertainty, UncertaintyScore as UncertaintyScore
+from ._path_uncertainty import PathUncertainty as PathUncertainty, path_uncertainty as path_uncertainty
+from .calibration import (
+    CalibratedStepClassifier as CalibratedStepClassifier,
+    PathCalibrator as PathCalibrator,
+)
+from .displays import (
+    CertifiedPrefixDisplay as CertifiedPrefixDisplay,
+    CoverageDisplay as CoverageDisplay,
+    FirstErrorDisplay as FirstErrorDisplay,
+)
+from .ensembles import MCDropout as MCDropout, StepEnsemble as StepEnsemble
+from .guarantees import (
+    ErrorDetector as ErrorDetector,
+    FirstErrorSet as FirstErrorSet,
+    PathTriage as PathTriage,
+    PrefixCertifier as PrefixCertifier,
+    StepPredictionSets as StepPredictionSets,
+)
+from .shift import (
+    LengthShift as LengthShift,
+    MahalanobisShift as MahalanobisShift,
+    NeighborShift as NeighborShift,
+)
 
 __all__ = [
     "CalibratedStepClassifier",

@@ -1,5 +1,13 @@
-from .equivalence import AnswerComparison, answer_keys, same_answer
-from .extraction import ExtractedAnswer, extract_answer, normal_answer
+from .equivalence import (
+    AnswerComparison as AnswerComparison,
+    answer_keys as answer_keys,
+    same_answer as same_answer,
+)
+from .extraction import (
+    ExtractedAnswer as ExtractedAnswer,
+    extract_answer as extract_answer,
+    normal_answer as normal_answer,
+)
 
 __all__ = [
     "AnswerComparison",

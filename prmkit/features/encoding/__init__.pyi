@@ -1,3 +1,3 @@
-from .cache import EmbeddingCache
+from .cache import EmbeddingCache as EmbeddingCache
 
 __all__ = ["EmbeddingCache"]

@@ -1,4 +1,4 @@
-from .blend import StepBlend
-from .torch_heads import StepMLP, StepTransformer
+from .blend import StepBlend as StepBlend
+from .torch_heads import StepMLP as StepMLP, StepTransformer as StepTransformer
 
 __all__ = ["StepBlend", "StepMLP", "StepTransformer"]

@@ -1,3 +1,3 @@
-from .token_prm import TokenPRM
+from .token_prm import TokenPRM as TokenPRM
 
 __all__ = ["TokenPRM"]

@@ -1,4 +1,4 @@
-from ._config import PRMTrainingConfig
-from ._trainer import PRMTrainer
+from ._config import PRMTrainingConfig as PRMTrainingConfig
+from ._trainer import PRMTrainer as PRMTrainer
 
 __all__ = ["PRMTrainer", "PRMTrainingConfig"]

@@ -1,4 +1,4 @@
-from ._calibrated import CalibratedStepClassifier
-from ._path_calibrator import PathCalibrator
+from ._calibrated import CalibratedStepClassifier as CalibratedStepClassifier
+from ._path_calibrator import PathCalibrator as PathCalibrator
 
 __all__ = ["CalibratedStepClassifier", "PathCalibrator"]

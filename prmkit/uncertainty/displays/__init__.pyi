@@ -1,5 +1,5 @@
-from ._certified_prefix import CertifiedPrefixDisplay
-from ._coverage import CoverageDisplay
-from ._first_error import FirstErrorDisplay
+from ._certified_prefix import CertifiedPrefixDisplay as CertifiedPrefixDisplay
+from ._coverage import CoverageDisplay as CoverageDisplay
+from ._first_error import FirstErrorDisplay as FirstErrorDisplay
 
 __all__ = ["CertifiedPrefixDisplay", "CoverageDisplay", "FirstErrorDisplay"]

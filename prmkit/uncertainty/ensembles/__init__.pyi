@@ -1,4 +1,4 @@
-from ._mc_dropout import MCDropout
-from ._step_ensemble import StepEnsemble
+from ._mc_dropout import MCDropout as MCDropout
+from ._step_ensemble import StepEnsemble as StepEnsemble
 
 __all__ = ["MCDropout", "StepEnsemble"]
