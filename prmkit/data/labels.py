@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -118,35 +118,53 @@ def first_error_to_ratings(first_error: int | None, n_steps: int) -> tuple[int |
     return (1,) * int(first_error) + (-1,) + (None,) * (n_steps - int(first_error) - 1)
 
 
-def ratings_to_first_error(ratings: Iterable[int | None]) -> int | None:
-    """Return the 0-based index of the first rating -1.
+def ratings_to_first_error(
+    ratings: Iterable[int | float | None], *, unlabelled: Literal["unknown", "right"] = "unknown"
+) -> int | None:
+    """Return the 0-based index of the first wrong step.
 
-    As PRM800K is read, an unlabelled step *before* the first -1 does not make the first error
-    unknown; unlabelled steps matter only where no step is rated -1.
+    This is the package's one rule. The first error is the first step rated -1. It is known only if
+    every step before it is rated, because an unlabelled step may be wrong too. A solution without a
+    rating -1 has no error only if all of its steps are rated.
 
     Parameters
     ----------
-    ratings : sequence of {-1, 0, 1, None}, length n_steps
-        NaN counts as None.
+    ratings : 1-D array-like of {-1, 0, 1, None}, shape (n_steps,)
+        Rating of each step. NaN counts as None.
+    unlabelled : {"unknown", "right"}, default="unknown"
+        Meaning of an unlabelled step before the first rating -1. With "unknown", the first error is
+        then unknown. "right" is for a layout that promises that all steps before its first error are
+        right. It does not say that a solution without a rating -1 is right to its end.
 
     Returns
     -------
     int or None
-        -1 when every step is rated and none is wrong; None when a step is unlabelled and none is wrong.
+        Index of the first wrong step, -1 if no step is wrong, None if it is unknown.
+
+    Raises
+    ------
+    ValueError
+        If a rating has another value, or ``unlabelled`` is unknown.
 
     Examples
     --------
-    >>> ratings_to_first_error([1, None, -1, None]), ratings_to_first_error([1, 0, 1])
+    >>> ratings_to_first_error([1, 0, -1, None]), ratings_to_first_error([1, 0, 1])
     (2, -1)
-    >>> ratings_to_first_error([1, None]) is None
+    >>> ratings_to_first_error([1, None, -1]) is None
     True
+    >>> ratings_to_first_error([1, None, -1], unlabelled="right")
+    2
     """
+    if unlabelled not in ("unknown", "right"):
+        raise ValueError(f"unlabelled is {unlabelled!r}, expected 'unknown' or 'right'")
     values = _as_list(ratings, "ratings")
     for i, value in enumerate(values):
         _check_rating(value, i)
-    if -1 in values:
-        return values.index(-1)
-    return None if any(_is_missing(value) for value in values) else -1
+    n_before = values.index(-1) if -1 in values else len(values)
+    has_gap = any(_is_missing(value) for value in values[:n_before])
+    if n_before == len(values):
+        return None if has_gap else -1
+    return None if has_gap and unlabelled == "unknown" else n_before
 
 
 def resolve_label_order(

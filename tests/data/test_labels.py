@@ -88,12 +88,31 @@ def test_a_first_error_is_an_int(first_error):
         first_error_to_ratings(first_error, 3)
 
 
-def test_an_unlabelled_step_before_the_first_error_does_not_hide_it():
-    assert ratings_to_first_error((1, 1, None, -1)) == 3  # the worked example of PRM800K's trajectories
-    assert ratings_to_first_error(np.array([1.0, np.nan, -1.0, -1.0])) == 2
-    assert ratings_to_first_error([1, 0, None]) is None
-    assert ratings_to_first_error([1, float("nan")]) is None
-    assert ratings_to_first_error([1, 0, 1]) == -1
+@pytest.mark.parametrize(
+    ("ratings", "first_error", "if_right"),
+    [
+        ((1, 1, None, -1), None, 3),  # the worked example of PRM800K's trajectories
+        (np.array([1.0, np.nan, -1.0, -1.0]), None, 2),
+        ([None, -1], None, 1),
+        ([1, -1, None, -1], 1, 1),
+        ([1, 0, -1, None], 2, 2),
+        ([1, 0, None], None, None),
+        ([1, float("nan")], None, None),
+        ([1, 0, 1], -1, -1),
+        ([None], None, None),
+        ([], -1, -1),
+    ],
+)
+def test_an_unlabelled_step_before_the_first_error_hides_it_unless_it_is_right(
+    ratings, first_error, if_right
+):
+    assert ratings_to_first_error(ratings) == first_error
+    assert ratings_to_first_error(ratings, unlabelled="right") == if_right
+
+
+def test_an_unlabelled_step_has_one_of_two_meanings():
+    with pytest.raises(ValueError, match="unlabelled is 'wrong', expected 'unknown' or 'right'"):
+        ratings_to_first_error([1, -1], unlabelled="wrong")
 
 
 @pytest.mark.parametrize(

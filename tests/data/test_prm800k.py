@@ -4,13 +4,13 @@ import pickle
 import warnings
 from collections import Counter
 from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from prmkit.data import Solution, StepDataset, iter_prm800k, load_prm800k
+from prmkit.data import Solution, StepDataset, iter_prm800k, load_prm800k, load_stepwise, write as write_file
 
 # --- records in code
 
@@ -124,8 +124,8 @@ def test_chosen_rows_share_one_solution_and_each_alternative_has_its_own(write):
         ("a",), ("b", "c"), ("b", "d"), ("b", "h", "e", "g"), ("b", "h", "e", "k"),
     ]  # fmt: skip
     assert dataset.solutions == list(dict.fromkeys(step.solution for step in dataset.X))
-    # a; the long one (e is unrated, so its end is not judged); b c; b d; b h e g; b h e k
-    assert dataset.first_errors == [-1, None, 1, 1, 3, None]
+    # a; b h e; b c; b d; b h e g; b h e k. Nobody rated e: it may be wrong, also where g is.
+    assert dataset.first_errors == [-1, None, 1, 1, None, None]
     assert [solution.id for solution in dataset.solutions][:3] == [
         "records:1/0.0",
         "records:1",
@@ -147,7 +147,30 @@ def test_made_up_record_as_a_trajectory(write):
         (1, 1),
         (3, -1),
     ]
-    assert dataset.first_errors == [3]
+    assert dataset.first_errors == [None]  # e is unrated, and may be wrong
+
+
+@pytest.mark.parametrize("view", ["prefixes", "trajectories"])
+def test_labels_and_first_errors_survive_the_way_through_another_format(write, tmp_path, view):
+    records = [
+        made_up_record(),
+        make_record(branch(("a", 1), chosen=0), branch(("b", -1)), problem="q"),
+        make_record(branch(("a", None), chosen=0), branch(("b", -1)), problem="r"),
+        make_record(branch(("a", 1), chosen=0), branch(("b", 1)), problem="s"),
+    ]
+    dataset = load_prm800k(write(*records), view=view)
+    report = write_file(dataset, tmp_path / "stepwise.jsonl", format="stepwise")
+    back = load_stepwise(tmp_path / "stepwise.jsonl")
+    key = attrgetter("solution.problem", "solution.steps", "index")
+    labels = [dict(zip(map(key, d.X), d.y.tolist(), strict=True)) for d in (dataset, back)]
+    assert labels[1] == {step: 1 if rating == 0 else rating for step, rating in labels[0].items()}
+    errors = [dict(zip(d.solutions, d.first_errors, strict=True)) for d in (dataset, back)]
+    lost = [solution for solution in errors[0] if errors[0][solution] != errors[1][solution]]
+    assert all(errors[1][solution] is None for solution in lost)
+    assert len(lost) == report.lost["the first error, which the labels alone do not tell"]
+    # An alternative shares the labels of its prefix with other solutions, and a row is written once.
+    assert (len(lost) == 0) == (view == "trajectories")
+    assert None in errors[0].values()
 
 
 @pytest.mark.parametrize(
@@ -733,8 +756,8 @@ def test_merged_rows_agree_with_what_was_read(scratch, some, view):
             for i, text in enumerate(solution.steps)
         ]
         known = [expected[key][0] if key in expected else None for key in keys]
-        wrong = [i for i, rating in enumerate(known) if rating == -1]
-        assert first_error == (wrong[0] if wrong else None if None in known else -1)
+        decisive = [i for i, rating in enumerate(known) if rating in (-1, None)]
+        assert first_error == (-1 if not decisive else None if known[decisive[0]] is None else decisive[0])
 
 
 # --- real records
