@@ -1,15 +1,17 @@
-"""Steps to numbers, by a sentence encoder or a tokenizer, as a scikit-learn transformer."""
+"""``PRMFeaturizer``: steps become sentence embeddings, or solutions become marked tokens."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from prmkit.data.solution import Solution, as_steps, iter_solutions
+from prmkit.data.solution import Solution, Step, as_steps, iter_solutions
 from prmkit.features.encoding.cache import EmbeddingCache, encode_cached
 from prmkit.features.encoding.encoder import TextEncoder
 from prmkit.features.encoding.model_path import resolve_model
@@ -17,8 +19,12 @@ from prmkit.marking.records import TokenRecord, token_records
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.utils.sklearn import Interval, ReadsSteps, StrOptions, fit_context
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
+
+# The values of ``context``, from the least text to the most.
 CONTEXTS = ("none", "problem", "prefix")
-"""Values of ``context``, from the least to the most."""
 
 _BLOCKS = {
     "none": ("step",),
@@ -36,24 +42,27 @@ _LIKENESSES = (
 
 
 def context_names(context: str, width: int) -> list[str]:
-    """Names of the columns of :func:`context_rows` for embeddings of ``width`` numbers."""
+    """Return the column names of :func:`context_rows` for embeddings of ``width`` numbers."""
     names = [f"{block}_{i}" for block in _BLOCKS[context] for i in range(width)]
     return names + list(_LIKENESSES) if context == "prefix" else names
 
 
 def context_rows(problem: np.ndarray, steps: np.ndarray, context: str) -> np.ndarray:
-    """Return one row per step; row t reads the problem and steps 0..t, nothing later.
+    """Return one row per step. Row t reads the problem and the steps 0..t, and no later step.
 
     Parameters
     ----------
     problem : ndarray of shape (dim,)
+        The embedding of the problem.
     steps : ndarray of shape (n_steps, dim)
         The embeddings of a solution's steps from the first one on.
     context : {"none", "problem", "prefix"}
+        The text that a row describes beside the step itself.
 
     Returns
     -------
     ndarray of shape (n_steps, len(context_names(context, dim)))
+        The rows, in the order of the steps.
     """
     if context == "none":
         return steps
@@ -77,7 +86,7 @@ def context_rows(problem: np.ndarray, steps: np.ndarray, context: str) -> np.nda
 
 
 def _extreme_products(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Largest and smallest product of each step with one before it; 0 for the first."""
+    """Return the largest and the smallest product of each step with an earlier one, 0 for the first step."""
     nearest, farthest = np.zeros((2, len(steps)), dtype=steps.dtype)
     for t in range(1, len(steps)):
         products = steps[:t] @ steps[t]
@@ -102,44 +111,48 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     kind : {"embeddings", "tokens"}, default="embeddings"
+        The features to make. ``"embeddings"`` gives one row of numbers per step. ``"tokens"`` gives one
+        record of marked tokens per solution, for a :class:`~prmkit.models.TokenPRM`.
     model : str or path, default="all-MiniLM-L6-v2"
-        A sentence-transformers model (for tokens: any tokenizer), by local folder or hub name.
-        The default is read from the package of the ``offline`` extra where that is installed.
+        Name or local folder of a sentence-transformers model, or of any tokenizer when ``kind="tokens"``.
+        If the extra ``offline`` is installed, the default comes from its package, without network.
     context : {"none", "problem", "prefix"}, default="none"
-        What a row of embeddings holds. ``"none"``: the step. ``"problem"``: step, problem.
-        ``"prefix"``: step, problem, mean of the steps before, the previous step, and inner products that say
-        how alike they are, repeated steps included. An absent problem or prefix is zeros.
+        The embeddings that a row holds. ``"none"`` takes the step alone. ``"problem"`` adds the problem.
+        ``"prefix"`` adds the mean of the earlier steps, the previous step, and six inner products that
+        measure how alike these texts are. An absent problem or prefix is filled with zeros.
     batch_size : int, default=64
-        Texts of ordinary length per batch; long texts make smaller batches, by token count.
+        Number of texts of ordinary length per batch. Long texts make smaller batches.
     device : str or None, default=None
-        Where to encode; None takes a GPU if there is one. Weights return to the CPU afterwards.
+        Device on which to encode, such as ``"cpu"`` or ``"cuda"``. None takes a GPU if there is one.
+        The weights return to the CPU afterwards.
     dtype : {"float32", "bfloat16", "float16"} or None, default=None
-        Precision of the encoder. None: bfloat16 where the hardware computes in it, else float32.
-        Features are float32 always; in bfloat16 they agree with float32 to a cosine of 0.9999.
+        Precision in which the encoder computes. None takes bfloat16 if the hardware computes in it, else
+        float32. Features are always float32. Computed in bfloat16, they agree with float32 to a cosine of
+        0.9999.
     cache : bool, default=True
-        Keep embeddings on disk, keyed by text and model; shared by folds, processes and runs.
+        If True, keep embeddings on disk, keyed by text and model. Folds, processes and runs share them.
     cache_dir : str or path or None, default=None
-        Folder of the cache. None: ``$PRMKIT_CACHE_DIR``, else the user's cache folder.
+        Folder of the cache. None takes ``$PRMKIT_CACHE_DIR`` if it is set, else the user's cache folder.
     max_length : int or None, default=None
-        Tokens read of one text (for tokens: of a solution). None: the model's own limit. Longer texts
-        are cut, counted and warned about; with ``kind="tokens"`` they raise.
+        Largest number of tokens of a text, or of a solution when ``kind="tokens"``. None takes the model's own
+        limit. Longer texts are cut and counted in a warning. With ``kind="tokens"`` they are an error.
     step_separator : str or None, default=None
-        Only for ``kind="tokens"``: closes each step, its last token is the step's position. None: a line
-        break, or the tokenizer's own separator where it drops white space, as BERT's does.
+        Text that closes each step when ``kind="tokens"``. Its last token is the position of the step. None
+        takes a line break, or the tokenizer's own separator if it drops white space, as BERT's does.
     show_progress : bool, default=True
-        A progress bar on a terminal when encoding takes more than a moment.
+        If True, show a progress bar on a terminal when encoding takes more than a second.
     store_weights_in_pickle : bool, default=False
-        Whether pickling keeps loaded weights; without, they are loaded again when needed.
+        If True, a pickle keeps the loaded weights. If False, they are loaded again when needed.
 
     See Also
     --------
-    prmkit.features.StepStatistics : what can be counted in a step without a model.
-    prmkit.features.StepWords : words and characters of a step.
+    prmkit.features.StepStatistics : Counts and checks of a step, made without a model.
+    prmkit.features.StepWords : Words and character runs of a step.
 
     Notes
     -----
-    ``fit`` learns nothing and loads nothing. The row of a step depends on its problem, the steps
-    before it and itself alone. Every distinct text is encoded once per call, and once ever with the cache.
+    ``fit`` learns nothing and loads nothing. The row of a step depends on the problem, the earlier steps
+    and the step itself. Every distinct text is encoded once per call. With the cache it is encoded once.
 
     Examples
     --------
@@ -168,20 +181,20 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        kind="embeddings",
-        model="all-MiniLM-L6-v2",
+        kind: Literal["embeddings", "tokens"] = "embeddings",
+        model: str | Path = "all-MiniLM-L6-v2",
         *,
-        context="none",
-        batch_size=64,
-        device=None,
-        dtype=None,
-        cache=True,
-        cache_dir=None,
-        max_length=None,
-        step_separator=None,
-        show_progress=True,
-        store_weights_in_pickle=False,
-    ):
+        context: Literal["none", "problem", "prefix"] = "none",
+        batch_size: int = 64,
+        device: str | None = None,
+        dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+        cache: bool = True,
+        cache_dir: str | Path | None = None,
+        max_length: int | None = None,
+        step_separator: str | None = None,
+        show_progress: bool = True,
+        store_weights_in_pickle: bool = False,
+    ) -> None:
         self.kind = kind
         self.model = model
         self.context = context
@@ -196,37 +209,45 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         self.store_weights_in_pickle = store_weights_in_pickle
 
     @fit_context
-    def fit(self, X, y=None):
-        """Check the parameters and X; nothing is learnt.
+    def fit(self, X: Sequence[Step | str] | npt.NDArray[np.object_], y: object = None) -> PRMFeaturizer:
+        """Check the parameters and X. Nothing is learnt.
 
         Parameters
         ----------
         X : 1-D array-like of Step or str
-        y : ignored
+            The steps. A plain string is a step without problem and prefix.
+        y : object, default=None
+            Ignored. It is there for scikit-learn's pipelines.
 
         Returns
         -------
-        self
+        PRMFeaturizer
+            The featurizer itself.
         """
         as_steps(X)
         return self
 
-    def transform(self, X) -> np.ndarray | list[TokenRecord]:
+    def transform(
+        self, X: Sequence[Step | str] | npt.NDArray[np.object_]
+    ) -> npt.NDArray[np.float32] | list[TokenRecord]:
         """Turn steps into features.
 
         Parameters
         ----------
         X : 1-D array-like of Step or str
+            The steps. A plain string is a step without problem and prefix.
 
         Returns
         -------
         ndarray of shape (n_steps, n_features), float32
-            For ``kind="tokens"``: a list of :class:`TokenRecord`, one per distinct solution.
+            One row per step. With ``kind="tokens"``, a list with one record per distinct solution:
+            ``input_ids``, ``attention_mask``, ``step_positions`` and the rows of X that they answer.
 
         Raises
         ------
         TypeError, ValueError
-            If X is not a flat list of steps, or (tokens) a solution is longer than ``max_length``.
+            If X is not a flat list of steps, or if a solution has more than ``max_length`` tokens with
+            ``kind="tokens"``.
         OSError
             If the model is neither installed nor reachable.
         """
@@ -237,34 +258,40 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
             limit = self.max_length or tokenizer.model_max_length
             return token_records(tokenizer, steps, MarkingScheme(marker=self.step_separator), limit)
         solutions = list(iter_solutions(steps))
-        place: dict[str, int] = {}
+        positions: dict[str, int] = {}
         for solution, _, indices in solutions:
             for text in self._texts(solution, indices):
-                place.setdefault(text, len(place))
-        vectors = self._encode(list(place))
-        nothing = np.zeros(vectors.shape[1], dtype=np.float32)
-        out = np.empty((len(steps), len(context_names(self.context, len(nothing)))), dtype=np.float32)
+                positions.setdefault(text, len(positions))
+        vectors = self._encode(list(positions))
+        no_problem = np.zeros(vectors.shape[1], dtype=np.float32)
+        out = np.empty((len(steps), len(context_names(self.context, len(no_problem)))), dtype=np.float32)
         for solution, rows, indices in solutions:
             if self.context == "none":
-                out[rows] = vectors[[place[solution.steps[t]] for t in indices]]
+                out[rows] = vectors[[positions[solution.steps[t]] for t in indices]]
                 continue
-            problem = vectors[place[solution.problem]] if solution.problem else nothing
-            own = vectors[[place[text] for text in solution.steps[: max(indices) + 1]]]
-            out[rows] = context_rows(problem, own, self.context)[indices]
+            problem = vectors[positions[solution.problem]] if solution.problem else no_problem
+            embeddings = vectors[[positions[text] for text in solution.steps[: max(indices) + 1]]]
+            out[rows] = context_rows(problem, embeddings, self.context)[indices]
         return out
 
-    def __call__(self, texts: str | list[str]) -> Any:
+    def __call__(self, texts: str | list[str]) -> torch.Tensor | BatchEncoding:
         """Encode plain texts, without context, as torch tensors.
 
         Parameters
         ----------
         texts : str or list of str
+            One text, or several.
 
         Returns
         -------
-        Tensor of shape (dim,) for a text, (n_texts, dim) for a list
-            For ``kind="tokens"``: a mapping with ``input_ids``, ``attention_mask`` and ``token_type_ids``,
-            each of shape (n_texts, n_tokens).
+        Tensor of shape (dim,) for one text, (n_texts, dim) for a list
+            The embeddings. With ``kind="tokens"``, a mapping with ``input_ids``, ``attention_mask`` and
+            ``token_type_ids``, each of shape (n_texts, n_tokens).
+
+        Raises
+        ------
+        TypeError
+            If ``texts`` is neither a text nor a list of texts.
         """
         import torch
 
@@ -289,17 +316,33 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
 
     @property
     def precision(self) -> str:
-        """The precision in which the encoder computes here: "float32", "bfloat16" or "float16"."""
+        """Name of the precision in which the encoder computes here, such as ``"float32"``."""
         return self._loaded_encoder().precision
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
-        """Names such as ``step_0``, ``problem_0``, ``step_like_problem``; only for embeddings."""
+    def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
+        """Return column names such as ``step_0``, ``problem_0`` and ``step_like_problem``.
+
+        Parameters
+        ----------
+        input_features : object, default=None
+            Ignored. It is there for scikit-learn.
+
+        Returns
+        -------
+        ndarray of str
+            One name per column of the embeddings.
+
+        Raises
+        ------
+        ValueError
+            If ``kind="tokens"``, which has no columns.
+        """
         if self.kind == "tokens":
             raise ValueError("tokens have no feature names: kind='tokens' gives one record per solution")
         return np.array(context_names(self.context, self._loaded_encoder().dimension), dtype=object)
 
     def _texts(self, solution: Solution, indices: list[int]) -> list[str]:
-        """The texts that rows ``indices`` of a solution are made of."""
+        """Return the texts from which the rows of some steps of a solution are made."""
         if self.context == "none":
             return [solution.steps[t] for t in indices]
         problem = [solution.problem] if solution.problem else []
@@ -311,20 +354,21 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         )
 
     def _loaded_encoder(self) -> TextEncoder:
-        """The encoder for the current parameters; ``set_params`` makes the next call build a new one."""
-        wanted = {name: getattr(self, name) for name in _ENCODER_PARAMS}
-        if getattr(self, "_encoder_params", None) != wanted:
-            self._encoder = TextEncoder(**wanted)
-            self._encoder_params = wanted
+        """Return the encoder for the current parameters, a new one after ``set_params``."""
+        params = {name: getattr(self, name) for name in _ENCODER_PARAMS}
+        if getattr(self, "_encoder_params", None) != params:
+            self._encoder = TextEncoder(**params)
+            self._encoder_params = params
         return self._encoder
 
-    def _tokenizer(self) -> Any:
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
 
-        folder = Path(self.model)  # a tokenizer alone needs no weights beside it
+        # A folder may hold a tokenizer alone: it needs no weights beside it.
+        folder = Path(self.model)
         return AutoTokenizer.from_pretrained(folder if folder.is_dir() else resolve_model(self.model))
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__().copy()
         if not self.store_weights_in_pickle:
             state.pop("_encoder", None)

@@ -1,41 +1,46 @@
-"""The words and character runs of a step, weighted as TF-IDF does, with a vocabulary that is small to save."""
+"""``StepWords``: the words and character runs of a step, weighted by TF-IDF."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.data.solution import as_steps
+from prmkit.data.solution import Step, as_steps
 from prmkit.utils.sklearn import Interval, ReadsSteps, fit_context
 
 _KINDS: dict[str, dict[str, Any]] = {
     "words": {"ngram_range": (1, 2), "token_pattern": r"\b\w+\b"},
     "characters": {"analyzer": "char_wb", "ngram_range": (2, 5)},
 }
-_MIN_STEPS = {"words": 2, "characters": 3}  # a term of fewer steps is dropped, unless nothing would be left
+# A term that occurs in fewer steps is dropped, unless no term would remain.
+_MIN_STEPS = {"words": 2, "characters": 3}
 
 
 class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
-    """TF-IDF of the words (one and two) and character runs (two to five) of the step itself.
+    """Weigh the words and the character runs of a step by TF-IDF.
 
-    A word that occurs in one step only, or a character run in fewer than three, is left out; where that
-    would leave nothing of a kind, as with a handful of steps, all are kept.
+    Words are taken alone and in pairs. Character runs have two to five characters. A word must occur in two
+    steps and a character run in three. If no term of a kind occurs that often, all terms of the kind are
+    taken.
 
     Parameters
     ----------
     max_features : int, default=50_000
-        Of each kind, the most frequent ones.
+        Largest number of words, and largest number of character runs. The most frequent ones are taken.
 
     Attributes
     ----------
     vectorizers_ : dict of str to TfidfVectorizer
-        "words" and "characters"; a kind of which the training texts hold nothing is absent.
+        The fitted vectorizers, under ``"words"`` and ``"characters"``. A kind is absent if the training texts
+        hold no term of it.
 
     Examples
     --------
@@ -46,20 +51,23 @@ class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
     learns = True
     _parameter_constraints = {"max_features": [Interval(Integral, 1, None, closed="left")]}
 
-    def __init__(self, max_features=50_000):
+    def __init__(self, max_features: int = 50_000) -> None:
         self.max_features = max_features
 
-    def fit(self, X, y=None):
+    def fit(self, X: Sequence[Step | str] | npt.NDArray[np.object_], y: object = None) -> StepWords:
         """Learn the vocabulary and its weights.
 
         Parameters
         ----------
         X : 1-D array-like of Step or str
-        y : ignored
+            The steps. A plain string is a step without problem and prefix.
+        y : object, default=None
+            Ignored. It is there for scikit-learn's pipelines.
 
         Returns
         -------
-        self
+        StepWords
+            The transformer itself.
 
         Raises
         ------
@@ -70,41 +78,77 @@ class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
         return self
 
     @fit_context
-    def fit_transform(self, X, y=None):
-        """Learn and weigh in one reading of the texts."""
-        texts = [step.text for step in as_steps(X)]
-        self.vectorizers_: dict[str, TfidfVectorizer] = {}
-        weighed = []
-        for kind in _KINDS:
-            for min_df in (_MIN_STEPS[kind], 1):
-                vectorizer = _vectorizer(kind, max_features=self.max_features, min_df=min_df)
-                try:
-                    weighed.append(vectorizer.fit_transform(texts))
-                except ValueError:  # an empty vocabulary
-                    continue
-                self.vectorizers_[kind] = vectorizer
-                break
-        if not weighed:
-            raise ValueError(f"all {len(texts)} steps are blank: there are no words to learn from")
-        return sparse.hstack(weighed, format="csr")
-
-    def transform(self, X):
-        """Weigh.
+    def fit_transform(
+        self, X: Sequence[Step | str] | npt.NDArray[np.object_], y: object = None
+    ) -> sparse.csr_matrix | sparse.csr_array:
+        """Learn the vocabulary and weigh the terms, reading the texts once.
 
         Parameters
         ----------
         X : 1-D array-like of Step or str
+            The steps. A plain string is a step without problem and prefix.
+        y : object, default=None
+            Ignored. It is there for scikit-learn's pipelines.
 
         Returns
         -------
         sparse array of shape (n_steps, n_features), float32
+            The weights of the terms of each step.
+
+        Raises
+        ------
+        ValueError
+            If every text is blank.
+        """
+        texts = [step.text for step in as_steps(X)]
+        self.vectorizers_: dict[str, TfidfVectorizer] = {}
+        weights = []
+        for kind in _KINDS:
+            for min_df in (_MIN_STEPS[kind], 1):
+                vectorizer = _vectorizer(kind, max_features=self.max_features, min_df=min_df)
+                try:
+                    weights.append(vectorizer.fit_transform(texts))
+                except ValueError:
+                    # scikit-learn says in this way that no term is frequent enough.
+                    continue
+                self.vectorizers_[kind] = vectorizer
+                break
+        if not weights:
+            raise ValueError(f"all {len(texts)} steps are blank: there are no words to learn from")
+        return sparse.hstack(weights, format="csr")
+
+    def transform(
+        self, X: Sequence[Step | str] | npt.NDArray[np.object_]
+    ) -> sparse.csr_matrix | sparse.csr_array:
+        """Weigh the terms of each step.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step or str
+            The steps. A plain string is a step without problem and prefix.
+
+        Returns
+        -------
+        sparse array of shape (n_steps, n_features), float32
+            The weights of the terms of each step.
         """
         check_is_fitted(self)
         texts = [step.text for step in as_steps(X)]
         return sparse.hstack([v.transform(texts) for v in self.vectorizers_.values()], format="csr")
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
-        """Names of the columns."""
+    def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
+        """Return the names of the columns.
+
+        Parameters
+        ----------
+        input_features : object, default=None
+            Ignored. It is there for scikit-learn.
+
+        Returns
+        -------
+        ndarray of str
+            The kind and the term of each column, such as ``words__sum``.
+        """
         check_is_fitted(self)
         names = [
             f"{kind}__{term}" for kind, v in self.vectorizers_.items() for term in v.get_feature_names_out()
@@ -112,8 +156,9 @@ class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
         return np.array(names, dtype=object)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Terms as one string and weights as one array: a vocabulary of 50,000 objects is slow and large to save."""
-        state = dict(super().__getstate__())  # it may be the instance's own
+        """Hold the terms as one string: a vocabulary of 50,000 objects is slow to save, and large."""
+        # A copy, since the parent may return the dictionary of the instance.
+        state = dict(super().__getstate__())
         if "vectorizers_" in state:
             state["vectorizers_"] = {
                 kind: ["\n".join(v.get_feature_names_out()), v.idf_] for kind, v in self.vectorizers_.items()
@@ -123,7 +168,9 @@ class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "vectorizers_" in state:
-            self.vectorizers_ = {kind: _restored(kind, *kept) for kind, kept in state["vectorizers_"].items()}
+            self.vectorizers_ = {
+                kind: _restored(kind, terms, idf) for kind, (terms, idf) in state["vectorizers_"].items()
+            }
 
 
 def _vectorizer(kind: str, **options: Any) -> TfidfVectorizer:
@@ -131,6 +178,7 @@ def _vectorizer(kind: str, **options: Any) -> TfidfVectorizer:
 
 
 def _restored(kind: str, terms: str, idf: np.ndarray) -> TfidfVectorizer:
-    vectorizer = _vectorizer(kind, vocabulary=terms.split("\n"))  # no term of either kind holds a line break
+    # No term of either kind holds a line break.
+    vectorizer = _vectorizer(kind, vocabulary=terms.split("\n"))
     vectorizer.idf_ = idf
     return vectorizer

@@ -1,29 +1,39 @@
-"""Rows of one solution as a sequence, problem first: what a head that attends over steps reads."""
+"""Rows of a solution as one sequence, the problem first, for heads that attend over the steps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from prmkit.data.solution import Solution, Step, as_steps, iter_solutions
 
 
+class Transformer(Protocol):
+    """A fitted transformer over steps."""
+
+    def transform(self, X: Sequence[Step]) -> Any:
+        """Return one row of features per step."""
+
+
 @dataclass(frozen=True)
 class StepSequences:
-    """Feature rows of several solutions, end to end, and which of them answer which row of X.
+    """Feature rows of several solutions, end to end, and the rows of X that they answer.
 
     Parameters
     ----------
     values : ndarray of shape (n_positions, n_features), dtype float32
+        The feature rows of all sequences.
     lengths : ndarray of int of shape (n_sequences,)
-        Positions of each sequence; they add up to ``n_positions``.
+        Number of positions of each sequence. They add up to ``n_positions``.
     answers : ndarray of int of shape (n_rows,)
-        For each row of X the position in ``values`` at which its step stands.
+        The position in ``values`` of the step of each row of X.
     problems : ndarray of int of shape (n_sequences,)
-        Equal for solutions of one problem, so that a validation part can be cut by problem.
+        Number of the problem of each sequence. A validation part is cut by it.
 
     Examples
     --------
@@ -49,12 +59,30 @@ class StepSequences:
 
     @cached_property
     def _rows_by_sequence(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of X ordered by their sequence, and how many each sequence has."""
+        """Rows of X in the order of their sequences, and the number of rows of each sequence."""
         return np.argsort(self.owners, kind="stable"), np.bincount(self.owners, minlength=len(self.lengths))
 
     @classmethod
-    def from_rows(cls, X: np.ndarray, groups: Any = None) -> StepSequences:
-        """Rows of equal group, in the order they stand in X, form one sequence; no groups: one row each."""
+    def from_rows(cls, X: np.ndarray, groups: npt.ArrayLike | None = None) -> StepSequences:
+        """Make one sequence of the rows of each group, in the order of X.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features)
+            The feature rows.
+        groups : array-like of shape (n_rows,), default=None
+            The solution of each row. None makes a sequence of each row.
+
+        Returns
+        -------
+        StepSequences
+            The sequences, in the order of the sorted groups.
+
+        Raises
+        ------
+        ValueError
+            If there is not one group per row.
+        """
         groups = np.arange(len(X)) if groups is None else np.asarray(groups)
         if groups.shape != (len(X),):
             raise ValueError(
@@ -67,12 +95,25 @@ class StepSequences:
         return cls(np.asarray(X)[order], lengths, answers, np.arange(len(lengths)))
 
     @classmethod
-    def from_steps(cls, transformer: Any, X: Any) -> StepSequences:
-        """Transform problem and steps of each distinct solution, up to the last step asked for."""
+    def from_steps(cls, transformer: Transformer, X: Sequence[Step | str]) -> StepSequences:
+        """Transform the problem and the steps of each distinct solution, up to the last step in X.
+
+        Parameters
+        ----------
+        transformer : transformer over steps
+            Gives the feature rows. The problem is transformed as a step without problem.
+        X : 1-D array-like of Step or str
+            The steps to answer.
+
+        Returns
+        -------
+        StepSequences
+            One sequence per distinct solution, the row of its problem first.
+        """
         texts: list[Step] = []
         lengths: list[int] = []
         problems: list[int] = []
-        seen: dict[str, int] = {}
+        numbers: dict[str, int] = {}
         steps = as_steps(X)
         answers = np.empty(len(steps), dtype=np.int64)
         for solution, rows, indices in iter_solutions(steps):
@@ -81,19 +122,32 @@ class StepSequences:
             texts.append(Step(Solution("", (solution.problem,)), 0))
             texts += [Step(solution, index) for index in range(last)]
             lengths.append(last + 1)
-            problems.append(seen.setdefault(solution.problem, len(seen)))
+            problems.append(numbers.setdefault(solution.problem, len(numbers)))
         values = np.asarray(transformer.transform(texts), dtype=np.float32)
         return cls(values, np.array(lengths), answers, np.array(problems))
 
     def as_rows(self) -> StepSequences:
-        """Return each answered row as a sequence of its own, for heads that look at no other row."""
+        """Return each answered row as a sequence of its own, for heads that read single rows."""
         n = len(self.answers)
         return StepSequences(
             self.values[self.answers], np.ones(n, dtype=np.int64), np.arange(n), self.problems[self.owners]
         )
 
-    def take(self, chosen: np.ndarray) -> tuple[StepSequences, np.ndarray]:
-        """Return the chosen sequences and the rows of X that they answer."""
+    def take(self, chosen: npt.NDArray[np.integer]) -> tuple[StepSequences, npt.NDArray[np.int64]]:
+        """Return some sequences, and the rows of X that they answer.
+
+        Parameters
+        ----------
+        chosen : ndarray of int
+            Indices of the sequences.
+
+        Returns
+        -------
+        sequences : StepSequences
+            The chosen sequences, in this order.
+        rows : ndarray of int
+            The rows of X that they answer.
+        """
         lengths = self.lengths[chosen]
         order, counts = self._rows_by_sequence
         rows = order[_ranges((np.cumsum(counts) - counts)[chosen], counts[chosen])]
@@ -103,5 +157,5 @@ class StepSequences:
 
 
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Concatenate ``start, start + 1, …, start + length - 1`` of every pair."""
+    """Concatenate ``start, start + 1, …, start + length - 1`` for every pair."""
     return np.arange(lengths.sum()) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
