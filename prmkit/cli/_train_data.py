@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from prmkit.data import StepDataset, load_prm800k
-from prmkit.data.jsonlines import iter_json_lines, open_unzipped
+from prmkit.data.jsonlines import iter_json_lines, open_file
 from prmkit.data.labels import RATINGS
 
 _STEPWISE = ("prompt", "completions", "labels")
@@ -157,7 +157,7 @@ def _layout(path: Path) -> str:
 
 def _records(path: Path) -> Iterator[tuple[int, Any]]:
     """Yield the rows of JSON lines, or of one JSON list, with the number of the line or row."""
-    with open_unzipped(path) as file:
+    with open_file(path) as file:
         if not file.read(200).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
             yield from iter_json_lines(path)
             return

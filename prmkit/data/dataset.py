@@ -318,28 +318,3 @@ def _column(values: list[Any]) -> np.ndarray:
     plain = np.array(values, dtype=object)
     kinds = {type(value) for value in values}
     return plain.astype(kinds.pop()) if kinds in ({bool}, {int}, {float}) else plain
-
-
-def iter_hub_records(name: str, split: str) -> Iterator[dict[str, Any]]:
-    """Stream the lines of a Hugging Face data set.
-
-    Raises
-    ------
-    ConnectionError
-        If it cannot be read, naming both ways out.
-    """
-    import datasets
-
-    try:
-        lines = iter(datasets.load_dataset(name, split=split, streaming=True))
-        first = next(lines, None)
-    except Exception as error:  # the hub, the network, the file format: each raises its own kind
-        raise ConnectionError(
-            f"{name!r} is no local file or folder, and as a Hugging Face data set its split {split!r} could "
-            f"not be read ({type(error).__name__}: {error}). Either pass the path of a PRM800K file or of "
-            "the folder with phase1_train.jsonl and the others, or name a data set in PRM800K's own schema "
-            "and make huggingface.co reachable (HF_HUB_OFFLINE unset)."
-        ) from error
-    if first is not None:
-        yield first
-        yield from lines

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prmkit.data import Solution, Step, StepDataset, flatten
-from prmkit.data.dataset import iter_hub_records
+from prmkit.data.jsonlines import iter_hub_records
 
 BUN = Solution(
     "A bun costs 2. What do 3 cost?", ["3 * 2 = 6.", "It costs 6."], id="bun", meta={"final_answer": "6"}

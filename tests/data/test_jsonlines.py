@@ -1,9 +1,12 @@
+import bz2
 import gzip
+import lzma
 from collections import Counter
 
+import fsspec
 import pytest
 
-from prmkit.data.jsonlines import iter_json_lines
+from prmkit.data.jsonlines import iter_json_lines, matching_files
 
 POINTER = (
     "version https://git-lfs.github.com/spec/v1\n"
@@ -27,9 +30,44 @@ def test_lines_are_numbered_from_1_and_blank_ones_are_passed_over(write):
     assert list(iter_json_lines(path)) == [(1, {"a": 1}), (4, [2]), (5, "é")]
 
 
-@pytest.mark.parametrize("name", ["lines.jsonl.gz", "gzip_under_a_plain_name.jsonl"])
-def test_gzip_is_recognised_by_content(write, name):
-    assert list(iter_json_lines(write(gzip.compress(b"1\n2\n"), name))) == [(1, 1), (2, 2)]
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("name", ["lines.jsonl.gz", "compressed_under_a_plain_name.jsonl"])
+def test_compression_is_recognised_by_content(write, name, compress):
+    assert list(iter_json_lines(write(compress(b"1\n2\n"), name))) == [(1, 1), (2, 2)]
+
+
+def test_zstandard_is_read_or_its_package_is_named(write):
+    path = write(b"\x28\xb5\x2f\xfd\x04\x00\x21\x00\x001\n2\n\x00\x00\x00\x00", "lines.jsonl.zst")
+    if "zstd" not in fsspec.available_compressions():
+        with pytest.raises(
+            ImportError, match=r"lines\.jsonl\.zst is compressed by zstd: pip install zstandard"
+        ):
+            list(iter_json_lines(path))
+    else:
+        with fsspec.open(str(path), "wb", compression="zstd") as file:
+            file.write(b"1\n2\n")
+        assert list(iter_json_lines(path)) == [(1, 1), (2, 2)]
+
+
+@pytest.mark.parametrize("content", [b"1\n2\n", bz2.compress(b"1\n2\n")])
+def test_urls_are_read_by_fsspec(content):
+    with fsspec.open("memory://prmkit_test/lines.jsonl", "wb") as file:
+        file.write(content)
+    assert list(iter_json_lines("memory://prmkit_test/lines.jsonl")) == [(1, 1), (2, 2)]
+    [match] = matching_files("memory://prmkit_test/*.jsonl")
+    assert list(iter_json_lines(match)) == [(1, 1), (2, 2)]
+    with pytest.raises(FileNotFoundError):
+        list(iter_json_lines("memory://prmkit_test/other.jsonl"))
+
+
+def test_patterns_name_files_in_their_order(write, tmp_path):
+    b, a = write("2\n", "part_b.jsonl"), write("1\n", "part_a.jsonl")
+    write("3\n", "other.jsonl")
+    assert matching_files(tmp_path / "part_*.jsonl") == [str(a), str(b)]
+    assert matching_files(tmp_path / "none_*.jsonl") == matching_files(a) == []
+    literal = write("4\n", "part_[a].jsonl")
+    assert matching_files(literal) == []
+    assert list(iter_json_lines(literal)) == [(1, 4)]
 
 
 def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(write):
@@ -63,13 +101,12 @@ def test_a_git_lfs_pointer_is_no_data(write, on_error):
 
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_cut_off_gzip_is_an_error_after_the_lines_that_are_whole(write, on_error):
-    packed = gzip.compress("\n".join(str(i) for i in range(20_000)).encode())
-    lines = iter_json_lines(write(packed[: len(packed) // 2], "cut.jsonl.gz"), on_error=on_error)
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_cut_off_data_are_an_error_after_the_lines_that_are_whole(write, on_error, compress):
+    packed = compress("\n".join(str(i) for i in range(400_000)).encode())
+    lines = iter_json_lines(write(packed[: 2 * len(packed) // 3], "cut.jsonl.gz"), on_error=on_error)
     assert next(lines) == (1, 0)
-    with pytest.raises(
-        ValueError, match=r"cut\.jsonl\.gz: the gzip data is damaged or cut off after line \d+"
-    ):
+    with pytest.raises(ValueError, match=r"cut\.jsonl\.gz: the data are damaged or cut off after line \d+"):
         list(lines)
 
 

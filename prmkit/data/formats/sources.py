@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from io import TextIOWrapper
@@ -14,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prmkit.data.jsonlines import iter_json_lines, open_unzipped
+from prmkit.data.jsonlines import DAMAGED, iter_hub_records, iter_json_lines, open_file
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+$")
 _CSV = (".csv", ".csv.gz")
@@ -81,8 +79,6 @@ def _from_path(
     elif path.is_file():
         yield from _from_file(path, on_error, counts)
     elif _HUB_NAME.match(str(source)) and not str(source).endswith(_ENDINGS):
-        from prmkit.data.dataset import iter_hub_records
-
         for number, record in enumerate(iter_hub_records(str(source), split)):
             yield Found(record, f"{source}, {split}, record {number}", f"{source}:{number}")
     else:
@@ -120,7 +116,7 @@ def _from_file(path: Path, on_error: str, counts: Counter[str] | None) -> Iterat
 
 
 def _from_csv(path: Path, stem: str) -> Iterator[Found]:
-    with open_unzipped(path) as file, TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+    with open_file(path) as file, TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         rows = csv.reader(text, strict=True)
         try:
             names = next(rows, [])
@@ -128,14 +124,14 @@ def _from_csv(path: Path, stem: str) -> Iterator[Found]:
                 # A row of another width than the header is no record: each layout says so of what is no object.
                 record = dict(zip(names, row, strict=True)) if len(row) == len(names) else row
                 yield Found(record, f"{path}, row {number} (line {rows.line_num})", f"{stem}:{number}")
-        except (csv.Error, UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except (csv.Error, UnicodeDecodeError, *DAMAGED) as error:
             raise ValueError(f"{path} is not CSV in UTF-8 ({error}), near line {rows.line_num}") from None
 
 
 def _whole_value(path: Path) -> list[Any] | dict[str, list[Any]] | None:
     """Return the JSON array, or object of lists, that a file is; None where it is JSON lines."""
     try:
-        with open_unzipped(path) as file:
+        with open_file(path) as file:
             first = next((line for line in file if line.strip(_BLANK)), b"").lstrip(_BLANK)
             if not first.startswith((b"[", b"{")):
                 return None
@@ -143,7 +139,7 @@ def _whole_value(path: Path) -> list[Any] | dict[str, list[Any]] | None:
                 return None
             file.seek(0)
             value = json.loads(file.read().decode("utf-8-sig"))
-    except (EOFError, zlib.error, gzip.BadGzipFile):
+    except DAMAGED:
         return None  # damaged gzip data: the reader of lines says so
     except ValueError as error:
         if first.startswith(b"{"):

@@ -35,7 +35,7 @@ class Source(NamedTuple):
         """Yield ``(line number, record)``."""
         if self.path is not None:
             return iter_json_lines(self.path, on_error=on_error, counts=counts)
-        from prmkit.data.dataset import iter_hub_records
+        from prmkit.data.jsonlines import iter_hub_records
 
         return enumerate(iter_hub_records(self.name, self.split), start=1)
 

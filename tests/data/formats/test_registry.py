@@ -160,7 +160,7 @@ def test_limit_reads_no_further(tmp_path, ending):
 def test_damaged_gzip_says_so(tmp_path):
     path = tmp_path / "rows.jsonl.gz"
     path.write_bytes(gzip.compress((json.dumps(STEPWISE_ROW) + "\n").encode() * 5000)[:-40])
-    with pytest.raises(ValueError, match="gzip data is damaged"):
+    with pytest.raises(ValueError, match="data are damaged"):
         load(path)
 
 
