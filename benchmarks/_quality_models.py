@@ -18,7 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from prmkit import PRMClassifier, PRMFeaturizer, Solution, Step, flatten
-from prmkit.features import StepSequences, StepStatistics, StepWords
+from prmkit.features import StepStatistics, StepWords
+from prmkit.features.sequences import StepSequences
 from prmkit.models import StepTransformer
 from prmkit.models.heads.decision import choose_decision_weights
 

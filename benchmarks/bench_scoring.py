@@ -41,9 +41,9 @@ from sklearn.preprocessing import StandardScaler
 
 from prmkit import PRMClassifier, PRMFeaturizer, Solution, StratifiedProblemKFold, flatten
 from prmkit.data import make_arithmetic_solutions
-from prmkit.features import StepSequences
 from prmkit.features.encoding.encoder import TextEncoder
 from prmkit.features.encoding.model_path import resolve_model
+from prmkit.features.sequences import StepSequences
 from prmkit.models import StepTransformer
 
 PATH_AT_A_TIME, COLD, WARM = "path at a time", "prmkit, cold", "prmkit, warm cache"

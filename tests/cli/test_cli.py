@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import prmkit
 from prmkit.cli import app
-from prmkit.features import EmbeddingCache
+from prmkit.features.encoding.cache import EmbeddingCache
 
 
 @pytest.fixture

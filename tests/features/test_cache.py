@@ -11,12 +11,11 @@ import warnings
 import numpy as np
 import pytest
 
-from prmkit.features import EmbeddingCache
-from prmkit.features.encoding.cache import encode_cached
+from prmkit.features.encoding.cache import EmbeddingCache, encode_cached
 
 WRITER = """
 import sys, numpy as np
-from prmkit.features import EmbeddingCache
+from prmkit.features.encoding.cache import EmbeddingCache
 cache, name = EmbeddingCache(sys.argv[1]), sys.argv[2]
 for start in range(0, int(sys.argv[3]), 50):
     numbers = range(start, start + 50)

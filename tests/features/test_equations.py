@@ -4,8 +4,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from prmkit.features.statistics._equations import Ledger, check_equations, relative_error
 from prmkit.features.statistics._expressions import Reader, tokenize

@@ -8,8 +8,8 @@ import pytest
 
 from prmkit import PRMFeaturizer, Solution, Step, flatten
 from prmkit.data import make_arithmetic_solutions
-from prmkit.features import StepSequences
 from prmkit.features.encoding.encoder import TextEncoder
+from prmkit.features.sequences import StepSequences
 
 
 @pytest.fixture

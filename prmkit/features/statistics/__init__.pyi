@@ -1,3 +1,3 @@
-from ._step_statistics import STATISTICS as STATISTICS, StepStatistics as StepStatistics
+from ._step_statistics import StepStatistics as StepStatistics
 
-__all__ = ["STATISTICS", "StepStatistics"]
+__all__ = ["StepStatistics"]

@@ -1,6 +1,6 @@
-"""Check the equations that a text states, given what the text before it stated.
+"""Statistics of the equations and the numbers of a step, given the text before it.
 
-Each equality ``a = b = c`` is read around its signs, every side is evaluated, and neighbouring sides are compared.
+Each equality ``a = b = c`` is cut at its signs, every side is evaluated, and neighbouring sides are compared.
 """
 
 from __future__ import annotations
@@ -22,38 +22,42 @@ from prmkit.features.statistics._expressions import (
     tokenize,
 )
 
-_MAX_EQUATIONS = 8  # the latest; the cost of a value stays bounded
-_EXACT, _ROUNDED = 1e-9, 5e-3  # largest relative errors of equal integers and of equal decimals
+# Only the latest equations are remembered, so that the cost of a new value stays bounded.
+_MAX_EQUATIONS = 8
+# The largest relative errors of equal integers and of equal decimals.
+_EXACT, _ROUNDED = 1e-9, 5e-3
 
-Equation = tuple[str, list[Token], list[Token]]  # its unknown symbol, its left and its right side
+# The unknown symbol, the left side and the right side.
+Equation = tuple[str, list[Token], list[Token]]
 
 
 @dataclass(slots=True)
 class EquationReport:
-    """What the equations of one text amount to; every count is a number of neighbouring pairs of sides.
+    """Counts over the equations of one text. A comparison is a pair of neighbouring sides.
 
     Parameters
     ----------
     equalities : int
-        Signs read.
+        Number of equal signs.
     right, wrong : int
-        Both sides are numbers.
+        Comparisons of two numbers that hold, and that fail.
     bound_right, bound_wrong : int
-        Both sides are numbers once known symbols are filled in.
+        The same for sides that are numbers once known symbols have their values.
     identities, differing : int
-        Both sides are in the same unknown symbols, equal or not.
+        Comparisons of sides in the same unknown symbols that are equal, and that differ.
     differing_later : int
-        The differing ones beyond the first sign of ``a = b = c``.
+        Comparisons that differ, after the first sign of ``a = b = c``.
     unread : int
-        A side has no value.
+        Comparisons in which a side has no value.
     rebound : int
-        Symbols given another value than before.
+        Symbols that get another value than before.
     solved_right, solved_wrong : int
-        Values of a symbol, stated or implied by a linear equation, that satisfy or violate an equation stated earlier.
+        Values of a symbol that satisfy, or violate, an equation stated earlier. The value is stated, or it is the
+        root of a linear equation.
     worst : float
-        The largest relative error of a wrong pair.
+        The largest relative error of a wrong comparison.
     results : list of float
-        What the equalities end in.
+        The last values of the equalities.
     """
 
     equalities: int = 0
@@ -74,23 +78,23 @@ class EquationReport:
 
 @dataclass(slots=True)
 class Ledger:
-    """What was stated so far: the values of symbols, and equations in one unknown symbol."""
+    """The values of symbols, and the equations in one unknown symbol, that were stated so far."""
 
     values: dict[str, float] = field(default_factory=dict)
     equations: deque[Equation] = field(default_factory=lambda: deque(maxlen=_MAX_EQUATIONS))
 
 
-def check_equations(text: str, known: Ledger) -> EquationReport:
-    """Evaluate every equation in ``text`` given what is ``known``, which takes up what the text states."""
+def check_equations(text: str, ledger: Ledger) -> EquationReport:
+    """Evaluate every equation in ``text`` by the ``ledger``, and add the text's statements to the ledger."""
     report = EquationReport()
     if "=" in text or "≈" in text or "\\approx" in text:
         for sides in _equalities(tokenize(text)):
-            _check_equality(sides, known, report)
+            _check_equality(sides, ledger, report)
     return report
 
 
 def _equalities(tokens: list[Token]) -> Iterator[list[list[Token]]]:
-    """The runs of sides joined by equal signs."""
+    """Yield the sides of each equality."""
     sides: list[list[Token]] = []
     side: list[Token] = []
     for token in [*tokens, (STOP, math.nan)]:
@@ -106,7 +110,7 @@ def _equalities(tokens: list[Token]) -> Iterator[list[list[Token]]]:
 
 
 def _balanced(sides: list[list[Token]]) -> list[list[Token]]:
-    """Drop a bracket around the whole equality; a side that a bracket still cuts becomes unreadable."""
+    """Drop a bracket around the whole equality. A side that a bracket still cuts becomes unreadable."""
     first, last = sides[0], sides[-1]
     if _balance(first) == 1 and _balance(last) == -1 and first[0][0] == "(" and last[-1][0] == ")":
         sides = [first[1:], *sides[1:-1], last[:-1]]
@@ -117,68 +121,70 @@ def _balance(side: list[Token]) -> int:
     return sum((kind == "(") - (kind == ")") for kind, _ in side)
 
 
-def _check_equality(sides: list[list[Token]], known: Ledger, report: EquationReport) -> None:
-    """Compare the sides one after the other, binding a symbol that stands alone on the left."""
+def _check_equality(sides: list[list[Token]], ledger: Ledger, report: EquationReport) -> None:
+    """Compare neighbouring sides. A symbol that stands alone on the left gets the value of the right."""
     previous = NOTHING
-    for at, side in enumerate(sides):
-        current = Reader(side, known.values).read()
-        if at == 0 and len(side) == 1 and is_symbol(side[0][0]):
-            _bind(side[0][0], sides[-1], known, report)
-            current = NOTHING  # a statement, not a claim to be checked
-        if at:
+    for index, side in enumerate(sides):
+        current = Reader(side, ledger.values).read()
+        if index == 0 and len(side) == 1 and is_symbol(side[0][0]):
+            _bind(side[0][0], sides[-1], ledger, report)
+            # This is a statement and not a claim that could be wrong.
+            current = NOTHING
+        if index:
             report.equalities += 1
-            _compare(previous, current, at, report)
+            _compare(previous, current, index, report)
             unknown = previous.unknown | current.unknown
             if previous.readable and current.readable and len(unknown) == 1:
-                _solve((min(unknown), sides[at - 1], side), known, report)
+                _solve((min(unknown), sides[index - 1], side), ledger, report)
         previous = current
     if previous.readable and not previous.unknown:
         report.results.append(previous.value)
 
 
-def _bind(symbol: str, side: list[Token], known: Ledger, report: EquationReport) -> None:
-    """Record ``symbol = ... = value`` and try it in the equations stated before."""
-    reading = Reader(side, known.values).read()
+def _bind(symbol: str, side: list[Token], ledger: Ledger, report: EquationReport) -> None:
+    """Record ``symbol = ... = value`` and try the value in the earlier equations."""
+    reading = Reader(side, ledger.values).read()
     if not reading.readable or reading.unknown:
         return
-    old = known.values.pop(symbol, None)
+    old = ledger.values.pop(symbol, None)
     report.rebound += old is not None and relative_error(old, reading.value) > _ROUNDED
-    _try(symbol, reading.value, known, report)
-    known.values[symbol] = reading.value
+    _try(symbol, reading.value, ledger, report)
+    ledger.values[symbol] = reading.value
 
 
-def _solve(equation: Equation, known: Ledger, report: EquationReport) -> None:
-    """Keep an equation in one unknown symbol; where it is linear, try its root in those stated before."""
-    at_zero, at_one, at_two = (_residual(equation, value, known)[0] for value in (0.0, 1.0, 2.0))
+def _solve(equation: Equation, ledger: Ledger, report: EquationReport) -> None:
+    """Remember an equation in one unknown symbol. If it is linear, try its root in the earlier equations."""
+    at_zero, at_one, at_two = (_residual(equation, value, ledger)[0] for value in (0.0, 1.0, 2.0))
     slope = at_one - at_zero
     if slope and abs(at_two - at_one - slope) <= _EXACT * (abs(slope) + abs(at_zero)):
-        _try(equation[0], -at_zero / slope, known, report)
+        _try(equation[0], -at_zero / slope, ledger, report)
     if not math.isnan(at_one):
-        known.equations.append(equation)
+        ledger.equations.append(equation)
 
 
-def _try(symbol: str, value: float, known: Ledger, report: EquationReport) -> None:
-    """Count the equations in ``symbol`` that ``value`` satisfies and violates."""
-    for equation in known.equations:
+def _try(symbol: str, value: float, ledger: Ledger, report: EquationReport) -> None:
+    """Count the equations in ``symbol`` that ``value`` satisfies, and those that it violates."""
+    for equation in ledger.equations:
         if equation[0] == symbol:
-            difference, scale = _residual(equation, value, known)
+            difference, scale = _residual(equation, value, ledger)
             if not math.isnan(difference):
                 satisfied = abs(difference) <= _ROUNDED * max(scale, 1e-9)
                 report.solved_right += satisfied
                 report.solved_wrong += not satisfied
 
 
-def _residual(equation: Equation, value: float, known: Ledger) -> tuple[float, float]:
-    """Left minus right where the unknown symbol, which the ledger does not hold, has a value; and their size."""
+def _residual(equation: Equation, value: float, ledger: Ledger) -> tuple[float, float]:
+    """Return left minus right, and their size, if the unknown symbol has this value."""
     symbol, left, right = equation
-    known.values[symbol] = value
-    a, b = Reader(left, known.values).read(), Reader(right, known.values).read()
-    del known.values[symbol]
+    # The ledger never holds the unknown symbol of an equation, so it can be lent the value.
+    ledger.values[symbol] = value
+    a, b = Reader(left, ledger.values).read(), Reader(right, ledger.values).read()
+    del ledger.values[symbol]
     return (math.nan, 0.0) if a.unknown or b.unknown else (a.value - b.value, max(abs(a.value), abs(b.value)))
 
 
-def _compare(left: Reading, right: Reading, at: int, report: EquationReport) -> None:
-    """Count one sign, the ``at``-th of its equality, by what its two sides are."""
+def _compare(left: Reading, right: Reading, index: int, report: EquationReport) -> None:
+    """Count the comparison at the ``index``-th sign of an equality by the kinds of its two sides."""
     if not left.readable or not right.readable or left.unknown != right.unknown:
         report.unread += 1
         return
@@ -187,7 +193,7 @@ def _compare(left: Reading, right: Reading, at: int, report: EquationReport) -> 
     if left.unknown:
         report.identities += equal
         report.differing += not equal
-        report.differing_later += not equal and at > 1
+        report.differing_later += not equal and index > 1
     elif left.bound or right.bound:
         report.bound_right += equal
         report.bound_wrong += not equal
@@ -198,29 +204,32 @@ def _compare(left: Reading, right: Reading, at: int, report: EquationReport) -> 
 
 
 def relative_error(left: float, right: float) -> float:
-    """Distance of two values relative to the larger one."""
+    """Return the distance of two values, relative to the larger one."""
     scale = max(abs(left), abs(right))
     return abs(left - right) / scale if scale else 0.0
 
 
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|\.\d+")
-_LARGEST = 1e15  # above it a float no longer tells neighbouring integers apart
-_DIGITS = 6  # numbers that agree to so many decimals are the same
-_MAX_OPERANDS = 48  # tried for each new number, the latest first: the cost of a step stays bounded
+# Above it a float no longer tells neighbouring integers apart.
+_LARGEST = 1e15
+# Numbers that agree to so many decimals are the same.
+_DIGITS = 6
+# Only so many operands, the latest ones, are tried for a new number: the cost of a step stays bounded.
+_MAX_OPERANDS = 48
 
 
 def share(part: float, whole: float) -> float:
-    """``part / whole``, 0 of nothing."""
+    """Return ``part / whole``, or 0 if ``whole`` is 0."""
     return part / whole if whole else 0.0
 
 
 def log_ratio(a: float, b: float) -> float:
-    """Logarithm of ``a / b`` for counts that may be 0."""
+    """Return the logarithm of ``a / b``, for counts that may be 0."""
     return math.log((1.0 + a) / (1.0 + b))
 
 
 def read_numbers(text: str) -> list[float]:
-    """The numbers of a text, without signs; ``1,250`` is one number and ``1,2`` are two."""
+    """Return the numbers of a text, without signs. ``1,250`` is one number and ``1,2`` are two."""
     numbers: list[float] = []
     for piece in _NUMBER.findall(text):
         groups = piece.split(",")
@@ -231,7 +240,7 @@ def read_numbers(text: str) -> list[float]:
 
 
 class NumberStatistics:
-    """Which numbers a step holds, and where they may come from."""
+    """The numbers of a step, and whether the problem or the earlier steps hold or imply them."""
 
     def __init__(self, problem: str) -> None:
         numbers = read_numbers(problem)
@@ -243,9 +252,9 @@ class NumberStatistics:
         self._last = math.nan
 
     def read(self, step: str, results: set[float]) -> dict[str, float]:
-        """Return the statistics of the next step, whose equations end in ``results``, and take its numbers in."""
+        """Return the statistics of the next step, whose equations end in ``results``."""
         numbers = read_numbers(step)
-        distinct = {round(number, _DIGITS): None for number in numbers}  # a dict keeps the order
+        distinct = {round(number, _DIGITS): None for number in numbers}
         new = [number for number in distinct if number not in self._known]
         in_problem = distinct.keys() & self._problem
         self._used |= in_problem
@@ -274,7 +283,7 @@ class NumberStatistics:
         return row
 
     def _derivable(self, number: float) -> bool:
-        """Whether one of + - * / on two known numbers gives ``number``."""
+        """Whether one operation, + - * or /, on two known numbers gives ``number``."""
         known = self._known
         for a in self._operands:
             if (
@@ -290,7 +299,7 @@ class NumberStatistics:
 
 
 class EquationStatistics:
-    """Which equations of a step hold, by what the text before it stated."""
+    """Whether the equations of a step hold, given the statements of the text before it."""
 
     def __init__(self, problem: str) -> None:
         self._ledger = Ledger()
@@ -298,7 +307,7 @@ class EquationStatistics:
         check_equations(problem, self._ledger)
 
     def read(self, step: str) -> tuple[dict[str, float], set[float]]:
-        """Return the statistics of the next step and what its equations end in; take up what it states."""
+        """Return the statistics of the next step, and the last values of its equations."""
         report = check_equations(step, self._ledger)
         row = {
             "equalities": report.equalities,

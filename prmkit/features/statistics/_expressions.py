@@ -1,7 +1,7 @@
 """Arithmetic expressions in running text: cut into tokens in linear time and evaluated without ``eval``.
 
-A symbol whose value is known has that value; any other symbol gets a fixed odd value, so that two sides in the same
-symbols can be compared as an identity. What cannot be read has no value (``nan``).
+A known symbol has its value. Any other symbol gets a fixed odd value, so that two sides in the same symbols can be
+compared as an identity. A side that cannot be read has the value ``nan``.
 """
 
 from __future__ import annotations
@@ -56,11 +56,15 @@ _CONNECTING = (
     "and or so is are was were the a an we then to if when that which gives gets get equals not by from as"
 )
 _NOT_UNITS = frozenset([*_CONNECTING.split(), "but", "since", "because"])
-Token = tuple[str, float]  # ("#", 3.0) is a number; every other kind carries nan
+# ("#", 3.0) is a number. Every other kind of token carries nan.
+Token = tuple[str, float]
 
 
 def tokenize(text: str) -> list[Token]:
-    """Numbers, symbols, operators and relations of a text; ``;`` ends an expression, ``?`` makes it unreadable."""
+    """Cut a text into numbers, symbols, operators and relations.
+
+    The token ``;`` ends an expression, and ``?`` makes it unreadable.
+    """
     if "frac" in text:
         text = _SHORT_FRACTION.sub(r"\1{\2}{\3}", text)
     tokens: list[Token] = []
@@ -84,8 +88,9 @@ def tokenize(text: str) -> list[Token]:
 
 
 def _number_tokens(piece: str, before: str) -> list[Token]:
-    """A comma groups digits only when three digits follow it; otherwise it separates numbers of a list."""
-    if before.isalpha():  # as in CH3
+    """Read a number, or a list of them: a comma groups digits only if three digits follow it."""
+    # A digit after a letter is an index, as in CH3.
+    if before.isalpha():
         return [(BAD, math.nan)]
     parts = piece.split(",")
     if all(len(part.partition(".")[0]) == 3 for part in parts[1:]):
@@ -95,34 +100,38 @@ def _number_tokens(piece: str, before: str) -> list[Token]:
 
 
 def _operator_token(piece: str, tokens: list[Token], after: str) -> Token:
-    """An operator that opens an expression and stands free, as in "total - 5": the word before belongs to it."""
+    """Read an operator. One that opens an expression and stands free is unreadable, as in "total - 5"."""
     symbol = _OPERATORS.get(piece, piece)
     opens = not tokens or tokens[-1][0] == STOP
     return (BAD if opens and after == " " and symbol in "+-*/^" else symbol, math.nan)
 
 
 def _append_word(tokens: list[Token], piece: str, before: str, after: str) -> None:
-    """A letter is a symbol, a word after a number its unit; any other word ends the expression."""
+    """Append a word: a letter is a symbol, a word after a number is a unit, any other word ends the expression."""
     last = tokens[-1][0] if tokens else ""
     kinds = [STOP]
     if piece == "x" and last in ("#", ")") and before == " " and _begins_factor(after):
         kinds = ["*"]
-    elif piece in ("a", "A", "I"):  # the symbol or the English word
+    elif piece in ("a", "A", "I"):
+        # Before another word these are English words, and else they are symbols.
         kinds = [STOP if after[:1] == " " and after[1:2].isalpha() else piece]
     elif is_symbol(piece):
         kinds = [piece]
-    elif after[:1] == "(":  # a function
+    elif after[:1] == "(":
+        # A word before a bracket is a function.
         kinds = ["sqrt" if piece == "sqrt" else BAD]
     elif piece == "of" and last == "%":
         kinds = ["*"]
     elif "mod" in piece:
         kinds = [BAD]
     elif last == "#" and len(piece) < 4 and before.isdigit():
-        kinds = list(piece)  # 2ab, or a unit such as 5cm: symbols in both cases
+        # In 2ab, and in a unit such as 5cm, every letter is a symbol.
+        kinds = list(piece)
     elif last == "#" and piece not in _NOT_UNITS:
         kinds = ["unit"]
     elif last == "/" and len(tokens) > 1 and tokens[-2][0] in ("#", "unit"):
-        tokens.pop()  # $5/bag
+        # In $5/bag the sign belongs to the unit.
+        tokens.pop()
         kinds = ["unit"]
     elif last == "unit" and piece not in _NOT_UNITS:
         return
@@ -130,18 +139,18 @@ def _append_word(tokens: list[Token], piece: str, before: str, after: str) -> No
 
 
 def _begins_factor(after: str) -> bool:
-    """Whether a factor follows, set off by a space: the ``x`` before it is a times sign."""
+    """Whether a space and a factor follow, so that the ``x`` before them is a times sign."""
     return after[:1] == " " and (after[1:2].isdigit() or after[1:2] in ("(", "$"))
 
 
 def is_symbol(kind: str) -> bool:
-    """Whether a token is the name of a quantity: one letter, or a letter with an index."""
+    """Whether a token is the name of a quantity, a letter with or without an index."""
     return (len(kind) == 1 and kind.isalpha()) or (len(kind) > 1 and kind[1] == "_")
 
 
 @dataclass(slots=True, frozen=True)
 class Reading:
-    """A side's value (``nan`` when unreadable), whether a known symbol was used, and the unknown symbols."""
+    """The value of a side (``nan`` if unreadable), whether it uses a known symbol, and its unknown symbols."""
 
     value: float = math.nan
     bound: bool = False
@@ -167,7 +176,7 @@ class Reader:
         self.unknown: set[str] = set()
 
     def read(self) -> Reading:
-        """Evaluate; ``NOTHING`` where a token is left over, the side is too long, or the value is no number."""
+        """Return the value, or ``NOTHING`` if a token is left over or the side is too long."""
         value = math.nan
         if 0 < len(self.tokens) <= _MAX_SIDE_TOKENS:
             try:
@@ -181,9 +190,9 @@ class Reader:
         return self.tokens[self.at][0] if self.at < len(self.tokens) else ""
 
     def _take(self, kind: str) -> bool:
-        taken = self._peek() == kind
-        self.at += taken
-        return taken
+        is_next = self._peek() == kind
+        self.at += is_next
+        return is_next
 
     def _sum(self, depth: int) -> float:
         total = self._product(depth)
@@ -207,7 +216,7 @@ class Reader:
         return result
 
     def _multiplies(self, sign: str) -> bool:
-        r"""As in 2(3) and 2x; but 2\frac13 may be a mixed number and stays unread."""
+        r"""Whether two factors stand side by side, as in 2(3) and 2x. 2\frac13 may be a mixed number."""
         if sign == "frac":
             return self.tokens[self.at - 1][0] != "#"
         return sign in ("(", "sqrt") or is_symbol(sign)
@@ -246,7 +255,7 @@ class Reader:
         return self._suffixed(self._symbol(kind)) if is_symbol(kind) else math.nan
 
     def _suffixed(self, value: float) -> float:
-        """The value with what follows it: factorial, per cent, a unit."""
+        """Apply a factorial or a per cent sign that follows the value, and skip a unit."""
         while (sign := self._peek()) in ("!", "%", "unit"):
             self.at += 1
             if sign == "%":
@@ -262,7 +271,8 @@ class Reader:
             self.bound = True
             return self.bindings[name]
         self.unknown.add(name)
-        return 1.3 + (crc32(name.encode()) % 997) / 613.0  # the same in every process
+        # The value must be the same in every process, so it comes from a checksum and not from hash().
+        return 1.3 + (crc32(name.encode()) % 997) / 613.0
 
 
 def _factorial(value: float) -> float:

@@ -1,7 +1,7 @@
-"""Cheap numbers about each step of a solution: position, length, novelty, repetition, arithmetic, wording.
+"""``StepStatistics``: position, length, novelty, repetition, arithmetic and wording of each step.
 
-Row ``t`` of :func:`step_statistics` depends on the problem and the steps up to ``t`` alone. Each class here reads the
-steps one by one and keeps what it must know of the earlier ones, so a solution costs time in proportion to its text.
+Row ``t`` of :func:`step_statistics` depends on the problem and the steps up to ``t``. Each class here reads the steps
+one by one and remembers the earlier ones, so the time grows in proportion to the text of a solution.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from prmkit.data.solution import as_steps, iter_solutions
+from prmkit.data.solution import Step, as_steps, iter_solutions
 from prmkit.features.statistics._equations import EquationStatistics, NumberStatistics, log_ratio, share
 from prmkit.utils.sklearn import ReadsSteps
 
@@ -38,7 +39,7 @@ MARKERS: dict[str, frozenset[str]] = {
         "plan": "need want try first next start begin now will should find compute calculate determine",
     }.items()
 }
-"""Words that are counted, by what they signal."""
+"""Words that are counted, under the name of the thing that they signal."""
 
 OPENINGS = ("conclusion", "hedge", "agreement", "plan")
 
@@ -134,19 +135,19 @@ _Triple = tuple[str, str, str]
 
 
 def step_statistics(problem: str, steps: Sequence[str]) -> np.ndarray:
-    """Count and check every step of a solution.
+    """Count and check the parts of every step of a solution.
 
     Parameters
     ----------
     problem : str
-        The problem text; may be empty.
+        The problem text, which may be empty.
     steps : sequence of str
         The steps in order. A leading number such as ``Step 3:`` is not part of a step.
 
     Returns
     -------
     ndarray of shape (n_steps, len(STATISTICS)), float64
-        Column ``j`` is the ``j``-th name of :data:`STATISTICS`.
+        Column ``j`` is described by the ``j``-th entry of ``STATISTICS``.
     """
     numbers, equations = NumberStatistics(problem), EquationStatistics(problem)
     asked = _Text.of(problem)
@@ -163,13 +164,13 @@ def step_statistics(problem: str, steps: Sequence[str]) -> np.ndarray:
 
 
 def _without_enumeration(step: str) -> str:
-    found = _ENUMERATION.match(step)
-    return step[found.end() :] if found else step
+    enumeration = _ENUMERATION.match(step)
+    return step[enumeration.end() :] if enumeration else step
 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A text as it is and in lower case, and the words of the latter; a LaTeX command is a word."""
+    """A text, the same in lower case, and the words of the latter. A LaTeX command is a word."""
 
     raw: str
     lower: str
@@ -199,7 +200,7 @@ class _Mean:
         return share(self._total, self._count)
 
     def excess(self, value: float) -> float:
-        """``value`` less the mean, 0 at the first step; the value is taken in."""
+        """Return ``value`` minus the mean, 0 at the first step. Then add the value to the mean."""
         excess = value - self.value() if self._count else 0.0
         self._total += value
         self._count += 1
@@ -207,7 +208,7 @@ class _Mean:
 
 
 class _MakeUp:
-    """Position, length, and what a step is made of."""
+    """Position and length of a step, and the kinds of its characters."""
 
     def __init__(self, problem: _Text) -> None:
         self._problem_words = len(problem.words)
@@ -236,7 +237,8 @@ class _MakeUp:
 
     def _characters(self, step: _Text) -> dict[str, float]:
         text, size = step.raw, len(step.raw)
-        letters = sum(map(len, step.words))  # with the backslashes of commands
+        # The backslash of a LaTeX command counts as a letter here.
+        letters = sum(map(len, step.words))
         commands = sum(word[0] == "\\" for word in step.words)
         digits = sum(map(text.count, "0123456789"))
         spaces = text.count(" ") + text.count("\n")
@@ -258,7 +260,7 @@ class _MakeUp:
 
 
 class _Vocabulary:
-    """Which words are new; "longer" words, of more than three letters, carry the content."""
+    """The share of new words. Longer words, of more than three letters, carry the content."""
 
     def __init__(self, problem: _Text) -> None:
         self._problem = set(problem.words)
@@ -285,7 +287,7 @@ class _Vocabulary:
 
 
 class _Repetition:
-    """How much of a step was said before."""
+    """The share of a step that repeats the problem or an earlier step."""
 
     def __init__(self, problem: _Text) -> None:
         self._problem_triples = _triples(problem.words)
@@ -313,7 +315,7 @@ class _Repetition:
 
 
 class _Assignments:
-    """Pairs "name: value", as puzzles about states keep them, and named answer options."""
+    """Pairs "name: value", as in puzzles about states, and named answer options."""
 
     def __init__(self, problem: _Text) -> None:
         self._state: dict[str, str] = {}
@@ -335,7 +337,7 @@ class _Assignments:
 
 
 class _Wording:
-    """Words that signal a conclusion, a doubt, an assumption and so on."""
+    """Words that signal a conclusion, a doubt or an assumption, among others."""
 
     def __init__(self, _problem: _Text) -> None:
         self._hedges = self._answers = 0
@@ -358,14 +360,18 @@ class _Wording:
 
 
 class StepStatistics(ReadsSteps, TransformerMixin, BaseEstimator):
-    """Position, length, novelty, repetition, arithmetic and wording of each step.
+    """Count position, length, novelty, repetition, arithmetic and wording of each step.
 
-    Row t reads the problem and steps 0..t; a solution is read once, in time proportional to its text.
-    :data:`prmkit.features.STATISTICS` says what each column is.
+    Row t reads the problem and the steps 0..t. A solution is read once, in time proportional to its text.
+
+    Attributes
+    ----------
+    descriptions : dict of str to str
+        The meaning of each column, under its name. It belongs to the class.
 
     See Also
     --------
-    PRMFeaturizer : what a sentence encoder sees in a step.
+    prmkit.features.PRMFeaturizer : Sentence embeddings of a step.
 
     Examples
     --------
@@ -378,31 +384,38 @@ class StepStatistics(ReadsSteps, TransformerMixin, BaseEstimator):
     array([0., 1.])
     """
 
-    def fit(self, X, y=None):
-        """Check X; nothing is learnt.
+    descriptions = STATISTICS
+
+    def fit(self, X: Sequence[Step | str] | npt.NDArray[np.object_], y: object = None) -> StepStatistics:
+        """Check X. Nothing is learnt.
 
         Parameters
         ----------
         X : 1-D array-like of Step or str
-        y : ignored
+            The steps. A plain string is a step without problem and prefix.
+        y : object, default=None
+            Ignored. It is there for scikit-learn's pipelines.
 
         Returns
         -------
-        self
+        StepStatistics
+            The transformer itself.
         """
         as_steps(X)
         return self
 
-    def transform(self, X) -> np.ndarray:
-        """Count.
+    def transform(self, X: Sequence[Step | str] | npt.NDArray[np.object_]) -> npt.NDArray[np.float64]:
+        """Compute the statistics of each step.
 
         Parameters
         ----------
         X : 1-D array-like of Step or str
+            The steps. A plain string is a step without problem and prefix.
 
         Returns
         -------
         ndarray of shape (n_steps, n_statistics), float64
+            One row per step.
         """
         steps = as_steps(X)
         out = np.empty((len(steps), len(STATISTICS)))
@@ -410,6 +423,17 @@ class StepStatistics(ReadsSteps, TransformerMixin, BaseEstimator):
             out[rows] = step_statistics(solution.problem, solution.steps[: max(indices) + 1])[indices]
         return out
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
-        """Names of the columns."""
+    def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
+        """Return the names of the columns.
+
+        Parameters
+        ----------
+        input_features : object, default=None
+            Ignored. It is there for scikit-learn.
+
+        Returns
+        -------
+        ndarray of str
+            One name per column.
+        """
         return np.array(list(STATISTICS), dtype=object)

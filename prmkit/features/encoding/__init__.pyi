@@ -1,3 +1,0 @@
-from .cache import EmbeddingCache as EmbeddingCache
-
-__all__ = ["EmbeddingCache"]
