@@ -1,45 +1,66 @@
-"""What every loader returns: steps and labels, and what belongs to them."""
+"""The data set that every loader returns: labelled steps, their solutions, and how both are cut and stored."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
+from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution, Step, as_steps, iter_solutions, problem_groups
 
 if TYPE_CHECKING:
     import datasets
     import pandas as pd
 
+_ARROW_TYPES = {"i": "int64", "u": "int64", "f": "float64", "b": "bool"}
+Rows = Sequence[int] | Sequence[bool] | npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]
+"""Row numbers, or a mask with one boolean per row."""
 
-@dataclass(frozen=True, eq=False, repr=False)
+
+@dataclass(frozen=True, eq=False, repr=False, init=False)
 class StepDataset:
-    """Labelled steps; unpacks as ``X, y = dataset``.
+    """Labelled steps and their solutions.
+
+    A data set unpacks as ``X, y = dataset``. It is cut by ``dataset[:100]``, ``dataset[mask]`` or
+    ``dataset.take(rows)``, and split by ``dataset.split_by_problem(0.8, 0.2)``.
 
     Parameters
     ----------
-    X : list of Step, length n_steps
-        One row per labelled step.
+    X : array-like of Step, shape (n_steps,)
+        Labelled steps, one per row.
     y : array-like of shape (n_steps,)
-        Ratings (-1, 0, +1) or label names.
+        Label of each step, such as a rating (-1, 0, +1) or its name.
     groups : array-like of int, shape (n_steps,), optional
-        Equal where the problems are; computed from ``X`` by default.
-    solutions : list of Solution, optional
-        The distinct solutions of ``X``, in order of their first row; computed by default.
+        Group of each step. Steps of one problem share it. Computed from ``X`` by default.
+    solutions : iterable of Solution, optional
+        Solutions of the steps. By default the distinct solutions of ``X``, in order of their first row.
     description : str, default=""
-        Where the steps come from and what was left out.
-    first_errors : list of (int or None), one per solution, optional
-        0-based; -1 when no step is wrong; None where the solution is not judged to its end. The
-        attribute itself is None where the source says nothing of it.
+        Text that says where the steps come from, and which were left out.
+    first_errors : iterable of (int or None), one per solution, optional
+        First error of each solution: the 0-based index of its first wrong step, -1 if no step is wrong,
+        None if it is unknown. The attribute itself is None if the source does not know first errors.
     rows : mapping of str to array-like of shape (n_steps,), optional
-        Metadata of the rows, one column per name. Not for features: such columns give labels away.
+        Metadata of the rows, one column per name. They often give labels away: do not use them as features.
     counts : mapping of str to int, optional
-        What a loader read, kept and left out, by reason.
+        Number of records and steps that a loader read, kept and left out, by reason.
+
+    Attributes
+    ----------
+    X : list of Step
+        Labelled steps.
+    y : ndarray of shape (n_steps,)
+        Label of each step.
+    groups : ndarray of shape (n_steps,)
+        Group of each step.
+    solutions : list of Solution
+        Solutions of the steps.
 
     Raises
     ------
@@ -58,30 +79,44 @@ class StepDataset:
     >>> X, y = dataset
     >>> X[1].text, int(y[1])
     ('2 + 12 = 15.', -1)
+    >>> dataset[dataset.y == 1]
+    StepDataset(n_steps=1, n_solutions=1, n_problems=1, labels={1: 1})
     """
 
     X: list[Step]
-    y: np.ndarray
-    groups: np.ndarray = field(default=None)  # type: ignore[arg-type]
-    solutions: list[Solution] = field(default=None)  # type: ignore[arg-type]
-    description: str = ""
-    first_errors: list[int | None] | None = None
-    rows: Mapping[str, np.ndarray] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)
+    y: npt.NDArray[Any]
+    groups: npt.NDArray[Any]
+    solutions: list[Solution]
+    description: str
+    first_errors: list[int | None] | None
+    rows: Mapping[str, npt.NDArray[Any]]
+    counts: Mapping[str, int]
 
-    def __post_init__(self) -> None:
-        steps = as_steps(self.X)
-        derived = {
+    def __init__(
+        self,
+        X: Iterable[Step | str],
+        y: npt.ArrayLike,
+        groups: npt.ArrayLike | None = None,
+        solutions: Iterable[Solution] | None = None,
+        description: str = "",
+        first_errors: Iterable[int | None] | None = None,
+        rows: Mapping[str, npt.ArrayLike] | None = None,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
+        steps = as_steps(X)
+        if solutions is None:
+            solutions = [solution for solution, _, _ in iter_solutions(steps)]
+        fields = {
             "X": steps,
-            "y": np.asarray(self.y),
-            "groups": problem_groups(steps) if self.groups is None else np.asarray(self.groups),
-            "solutions": [s for s, _, _ in iter_solutions(steps)]
-            if self.solutions is None
-            else list(self.solutions),
-            "first_errors": None if self.first_errors is None else list(self.first_errors),
-            "rows": {name: np.asarray(column) for name, column in self.rows.items()},
+            "y": np.asarray(y),
+            "groups": problem_groups(steps) if groups is None else np.asarray(groups),
+            "solutions": list(solutions),
+            "description": description,
+            "first_errors": None if first_errors is None else list(first_errors),
+            "rows": {name: np.asarray(column) for name, column in (rows or {}).items()},
+            "counts": dict(counts or {}),
         }
-        for name, value in derived.items():
+        for name, value in fields.items():
             object.__setattr__(self, name, value)
         for name, column in {"y": self.y, "groups": self.groups, **self.rows}.items():
             if column.shape != (len(steps),):
@@ -93,9 +128,22 @@ class StepDataset:
                 f"{len(self.first_errors)} first_errors for {len(self.solutions)} solutions, expected as many"
             )
 
+    # A type checker cannot tell the two values of an iterator apart. A union would refuse `X, y = dataset`
+    # followed by a right call, so both are Any.
     def __iter__(self) -> Iterator[Any]:
         yield self.X
         yield self.y
+
+    def __getitem__(self, rows: slice | Rows) -> StepDataset:
+        """Return the data set of some rows, as `take` does."""
+        if isinstance(rows, slice):
+            return self.take(range(*rows.indices(len(self.X))))
+        if isinstance(rows, (Integral, str, tuple)):
+            raise TypeError(
+                f"dataset[{rows!r}] is not defined, expected a slice, a mask or a list of rows: dataset[:5]. "
+                "dataset.X[0] is the first step, and dataset.y[0] its label"
+            )
+        return self.take(rows)
 
     def __repr__(self) -> str:
         labels, n_rows = np.unique(self.y, return_counts=True)
@@ -103,6 +151,103 @@ class StepDataset:
         return (
             f"StepDataset(n_steps={len(self.X)}, n_solutions={len(self.solutions)}, "
             f"n_problems={len(np.unique(self.groups))}, labels={n_of})"
+        )
+
+    def take(self, rows: Rows) -> StepDataset:
+        """Return the data set of some rows.
+
+        Parameters
+        ----------
+        rows : array-like of int or bool
+            Row numbers, in the order to return them, or a mask of shape (n_steps,). Negative numbers
+            count from the end.
+
+        Returns
+        -------
+        StepDataset
+            The rows with their labels, groups and metadata, and the solutions that have one of these rows.
+            Solutions stay whole, because they are the context of their steps. So ``first_errors`` stay true.
+            The description is that of the data set before the cut. ``counts`` is empty.
+
+        Raises
+        ------
+        TypeError
+            If ``rows`` holds neither integers nor booleans.
+        IndexError
+            If a row does not exist, or a mask has another length than ``X``.
+        ValueError
+            If no row is left.
+
+        Examples
+        --------
+        >>> from prmkit.data import make_arithmetic_solutions
+        >>> dataset = make_arithmetic_solutions(10, random_state=0)
+        >>> dataset.take([2, 0]).X == [dataset.X[2], dataset.X[0]]
+        True
+        >>> dataset[:5]
+        StepDataset(n_steps=5, n_solutions=1, n_problems=1, labels={0: 1, 1: 4})
+        """
+        numbers = _row_numbers(rows, len(self.X))
+        return self._part(numbers, list(dict.fromkeys(solution_positions(self)[numbers].tolist())))
+
+    def split_by_problem(
+        self, *shares: float, random_state: int | np.random.Generator | None = None
+    ) -> tuple[StepDataset, ...]:
+        """Divide the data set at random into parts that share no problem.
+
+        Parameters
+        ----------
+        *shares : float
+            Share of the problems for each part. Shares are positive and add up to 1.
+        random_state : int, Generator or None, default=None
+            Seed of the random order of problems. An int gives the same parts on each call.
+
+        Returns
+        -------
+        tuple of StepDataset
+            One data set per share, with rows and solutions in their old order. Problems whose texts differ
+            only in case, white space or LaTeX spacing stay together.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two shares, they do not add up to 1, or a part would have no problem.
+
+        Examples
+        --------
+        >>> from prmkit.data import make_arithmetic_solutions
+        >>> dataset = make_arithmetic_solutions(10, 3, random_state=0)
+        >>> train, calibration, test = dataset.split_by_problem(0.6, 0.2, 0.2, random_state=0)
+        >>> [len(part.solutions) for part in (train, calibration, test)]
+        [18, 6, 6]
+        """
+        are_numbers = all(isinstance(share, Real) for share in shares)
+        if len(shares) < 2 or not are_numbers or not min(shares) > 0 or not abs(sum(shares) - 1) <= 1e-9:
+            raise ValueError(f"shares are {shares}, expected two or more that add up to 1: 0.6, 0.2, 0.2")
+        distinct, problems = np.unique(problem_keys(self.solutions), return_inverse=True)
+        ends = np.round(np.cumsum(shares) * len(distinct)).astype(int)
+        if (np.diff(ends, prepend=0) < 1).any():
+            raise ValueError(
+                f"{len(distinct)} problems are too few for parts of {shares}: one would be empty"
+            )
+        shuffled = np.random.default_rng(random_state).permutation(len(distinct))
+        part_of_solution = np.searchsorted(ends, shuffled[problems], side="right")
+        part_of_row = part_of_solution[solution_positions(self)]
+        return tuple(
+            self._part(np.flatnonzero(part_of_row == i), np.flatnonzero(part_of_solution == i).tolist())
+            for i in range(len(shares))
+        )
+
+    def _part(self, rows: npt.NDArray[np.intp], solutions: list[int]) -> StepDataset:
+        """Return the data set of the given rows and solutions, by their positions."""
+        return StepDataset(
+            [self.X[i] for i in rows],
+            self.y[rows],
+            groups=self.groups[rows],
+            solutions=[self.solutions[i] for i in solutions],
+            description=self.description,
+            first_errors=None if self.first_errors is None else [self.first_errors[i] for i in solutions],
+            rows={name: column[rows] for name, column in self.rows.items()},
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -131,11 +276,10 @@ class StepDataset:
             import pandas as pd
         except ImportError as error:
             raise ImportError("to_frame needs pandas: pip install pandas") from error
-        position = {solution: i for i, solution in enumerate(self.solutions)}
         return pd.DataFrame(
             {
                 "problem": [step.problem for step in self.X],
-                "solution": [position[step.solution] for step in self.X],
+                "solution": solution_positions(self),
                 "id": [step.solution.id for step in self.X],
                 "index": [step.index for step in self.X],
                 "text": [step.text for step in self.X],
@@ -146,16 +290,18 @@ class StepDataset:
         )
 
     def to_hf(self) -> datasets.Dataset:
-        """Return a Hugging Face data set with one line per solution; ``from_hf`` reads it back.
+        """Return a Hugging Face data set with one line per solution.
+
+        ``from_hf`` reads it back without loss. So does `load_rated`, as far as labels are ratings.
 
         Returns
         -------
         datasets.Dataset
-            Columns ``problem`` (str), ``steps`` (list of str), ``ratings`` (the label of each step,
-            null where it is no row), ``positions`` (where in ``X`` that row was, or null),
-            ``first_error`` (int or null), ``id`` (str or null), ``meta`` and ``rows`` (JSON: the
-            solution's metadata, and the metadata columns of its rows). A step with two labels puts
-            its solution on a second line. The description is ``.info.description``.
+            Columns ``id`` (str or null), ``problem`` (str), ``steps`` (list of str), ``labels`` (label of
+            each step, null where it is no row), ``first_error`` (int or null) and ``meta`` (the solution's
+            metadata as JSON). They are those of the format "rated". Two more hold what belongs to rows:
+            ``positions`` (row number of each step, or null) and ``rows`` (metadata columns as JSON). A
+            solution with two labels for a step takes two lines. The description is ``.info.description``.
 
         Raises
         ------
@@ -166,98 +312,198 @@ class StepDataset:
         --------
         >>> from prmkit.data import Solution, flatten
         >>> hf = StepDataset(flatten([Solution("p", ["a", "b"])]), [1, 0]).to_hf()
-        >>> hf[0]["steps"], hf[0]["ratings"]
+        >>> hf[0]["steps"], hf[0]["labels"]
         (['a', 'b'], [1, 0])
         """
+        import datasets
 
-        return dataset_to_hf(self)
+        lines = _lines(self)
+        features = {
+            "id": datasets.Value("string"),
+            "problem": datasets.Value("string"),
+            "steps": [datasets.Value("string")],
+            "labels": [datasets.Value(_ARROW_TYPES.get(self.y.dtype.kind, "string"))],
+            "first_error": datasets.Value("int64"),
+            "meta": datasets.Value("string"),
+            "positions": [datasets.Value("int64")],
+            "rows": datasets.Value("string"),
+        }
+        if self.first_errors is None:
+            del features["first_error"]
+        table = datasets.Dataset.from_dict(
+            {name: [line[name] for line in lines] for name in features}, features=datasets.Features(features)
+        )
+        table.info.description = self.description
+        return table
 
     @classmethod
     def from_hf(cls, dataset: datasets.Dataset) -> StepDataset:
-        """Read the layout that ``to_hf`` writes.
+        """Read the columns that ``to_hf`` writes.
 
         Parameters
         ----------
         dataset : datasets.Dataset
-            ``problem``, ``steps`` and ``ratings`` are enough; rows then follow the order of the steps.
+            Data set with the columns ``problem``, ``steps`` and ``labels`` at least. Without
+            ``positions``, rows follow the order of the steps.
+
+        Returns
+        -------
+        StepDataset
+            The labelled steps, with the metadata that the columns hold.
 
         Raises
         ------
         TypeError
             If it is a ``DatasetDict``: pick one split.
         ValueError
-            If one of the three columns is missing, or a line has another number of ratings than steps.
+            If one of the three columns is missing, or a line has another number of labels than steps.
 
         Examples
         --------
         >>> from prmkit.data import Solution, flatten
         >>> dataset = StepDataset(flatten([Solution("p", ["a", "b"])]), [1, 0])
-        >>> StepDataset.from_hf(dataset.to_hf()).X == dataset.X
-        True
+        >>> StepDataset.from_hf(dataset.to_hf())
+        StepDataset(n_steps=2, n_solutions=1, n_problems=1, labels={0: 1, 1: 1})
         """
+        if isinstance(dataset, dict):
+            raise TypeError(
+                f"a DatasetDict with splits {', '.join(dataset)}, expected one Dataset: pass dataset['train']"
+            )
+        missing = [name for name in ("problem", "steps", "labels") if name not in dataset.column_names]
+        if missing:
+            raise ValueError(
+                f"columns {', '.join(dataset.column_names)} lack {', '.join(missing)}; expected those of to_hf()"
+            )
+        # Two lines are one solution, with two labels for a step, if they agree in their id too.
+        solutions: dict[tuple[str | None, Solution], Solution] = {}
+        first_errors: dict[tuple[str | None, Solution], int | None] = {}
+        # Each row as its position, its step, its label and its metadata.
+        rows: list[tuple[int, Step, Any, dict[str, Any]]] = []
+        for number, line in enumerate(dataset):
+            meta = json.loads(line["meta"]) if line.get("meta") else None
+            solution = Solution(line["problem"], line["steps"], id=line.get("id"), meta=meta)
+            key = solution.id, solution
+            solution = solutions.setdefault(key, solution)
+            first_errors[key] = line.get("first_error")
+            if len(line["labels"]) != solution.n_steps:
+                raise ValueError(
+                    f"line {number} has {len(line['labels'])} labels for {solution.n_steps} steps"
+                )
+            rows += _read_rows(line, solution, len(rows))
+        rows.sort(key=lambda row: row[0])
+        names = rows[0][3] if rows else ()
+        return cls(
+            [step for _, step, _, _ in rows],
+            np.array([label for _, _, label, _ in rows]),
+            solutions=list(solutions.values()),
+            description=dataset.info.description or "",
+            first_errors=list(first_errors.values()) if "first_error" in dataset.column_names else None,
+            rows={name: _column([meta[name] for *_, meta in rows]) for name in names},
+        )
 
-        return dataset_from_hf(dataset)
+
+def solution_positions(dataset: StepDataset) -> npt.NDArray[np.intp]:
+    """Return the position in ``dataset.solutions`` of each row's solution.
+
+    Equal solutions are told apart by identity where the rows hold the very objects of ``solutions``.
+
+    Raises
+    ------
+    ValueError
+        If a row's solution is not among them.
+    """
+    by_identity = {id(solution): i for i, solution in enumerate(dataset.solutions)}
+    by_value: dict[Solution, int] = {}
+    positions = np.empty(len(dataset.X), dtype=np.intp)
+    for row, step in enumerate(dataset.X):
+        position = by_identity.get(id(step.solution))
+        if position is None:
+            # Hashing long texts is slow, and rarely needed.
+            by_value = by_value or {s: i for i, s in reversed(list(enumerate(dataset.solutions)))}
+            position = by_value.get(step.solution)
+        if position is None:
+            raise ValueError(
+                f"a row's solution ({step.solution.id}) is not among the solutions of the data set"
+            )
+        positions[row] = position
+    return positions
 
 
-_REQUIRED = ("problem", "steps", "ratings")
+def _row_numbers(rows: Rows, n_rows: int) -> npt.NDArray[np.intp]:
+    """Return row numbers from 0, checked, for numbers or a mask."""
+    array = np.asarray(rows)
+    if array.ndim != 1 or (array.dtype.kind not in "biu" and array.size):
+        raise TypeError(f"rows is {rows!r:.60}, expected a list of row numbers, or one boolean per row")
+    if array.dtype.kind == "b":
+        if len(array) != n_rows:
+            raise IndexError(f"the mask has {len(array)} entries for {n_rows} rows, expected as many")
+        array = np.flatnonzero(array)
+    if not array.size:
+        raise ValueError("no row is left, expected at least one: a data set has one step or more")
+    outside = array[(array < -n_rows) | (array >= n_rows)]
+    if outside.size:
+        raise IndexError(f"row {outside[0]} of a data set with {n_rows} rows (0-based)")
+    return np.where(array < 0, array.astype(np.intp) + n_rows, array.astype(np.intp))
 
 
-def dataset_to_hf(dataset: StepDataset) -> datasets.Dataset:
-    """Write the layout documented at ``StepDataset.to_hf``."""
-    import datasets
+def solution_record(
+    solution: Solution, labels: Sequence[Any], first_error: int | None, meta: Any
+) -> dict[str, Any]:
+    """Return the fields of a labelled solution in prmkit's own columns: the format "rated" and ``to_hf``.
 
-    lines = _lines(dataset)
-    label = datasets.Value("int64" if dataset.y.dtype.kind in "iu" else "string")
-    features = {
-        "problem": datasets.Value("string"),
-        "steps": [datasets.Value("string")],
-        "ratings": [label],
-        "positions": [datasets.Value("int64")],
-        "first_error": datasets.Value("int64"),
-        "id": datasets.Value("string"),
-        "meta": datasets.Value("string"),
-        "rows": datasets.Value("string"),
+    Parameters
+    ----------
+    solution : Solution
+        Solution to write.
+    labels : sequence, length n_steps
+        Label of each step, None where it has none.
+    first_error : int or None
+        First error of the solution.
+    meta : object
+        Metadata of the solution, in the shape that the file needs.
+
+    Returns
+    -------
+    dict
+        Record with the keys id, problem, steps, labels, first_error and meta.
+    """
+    return {
+        "id": solution.id,
+        "problem": solution.problem,
+        "steps": list(solution.steps),
+        "labels": list(labels),
+        "first_error": first_error,
+        "meta": meta,
     }
-    if dataset.first_errors is None:
-        del features["first_error"]
-    written = datasets.Dataset.from_dict(
-        {name: [line[name] for line in lines] for name in features}, features=datasets.Features(features)
-    )
-    written.info.description = dataset.description
-    return written
 
 
 def _lines(dataset: StepDataset) -> list[dict[str, Any]]:
-    """One line per solution, or several where a step of it has several labels."""
-    lines_of: dict[Solution, list[dict[str, Any]]] = {}
+    """Return one line per solution, or several where a step of it has several labels."""
     errors = dataset.first_errors or [None] * len(dataset.solutions)
-    for solution, error in zip(dataset.solutions, errors, strict=True):
-        lines_of[solution] = [_empty_line(solution, error)]
-    for position, (step, label) in enumerate(zip(dataset.X, dataset.y.tolist(), strict=True)):
-        lines = lines_of[step.solution]
+    lines_of = [
+        [_empty_line(solution, error)] for solution, error in zip(dataset.solutions, errors, strict=True)
+    ]
+    rows = zip(dataset.X, dataset.y.tolist(), solution_positions(dataset).tolist(), strict=True)
+    for row, (step, label, position) in enumerate(rows):
+        lines = lines_of[position]
         line = next((line for line in lines if line["positions"][step.index] is None), None)
         if line is None:
             line = _empty_line(step.solution, lines[0]["first_error"])
             lines.append(line)
-        line["ratings"][step.index], line["positions"][step.index] = label, position
-    lines = [line for lines in lines_of.values() for line in lines]
+        line["labels"][step.index], line["positions"][step.index] = label, row
+    all_lines = [line for lines in lines_of for line in lines]
     columns = {name: column.tolist() for name, column in dataset.rows.items()}
-    for line in lines:
-        positions = [position for position in line["positions"] if position is not None]
-        line["rows"] = _to_json({name: [column[i] for i in positions] for name, column in columns.items()})
-    return lines
+    for line in all_lines:
+        numbers = [row for row in line["positions"] if row is not None]
+        line["rows"] = _to_json({name: [column[i] for i in numbers] for name, column in columns.items()})
+    return all_lines
 
 
 def _empty_line(solution: Solution, first_error: int | None) -> dict[str, Any]:
-    return {
-        "problem": solution.problem,
-        "steps": list(solution.steps),
-        "ratings": [None] * solution.n_steps,
-        "positions": [None] * solution.n_steps,
-        "first_error": first_error,
-        "id": solution.id,
-        "meta": None if solution.meta is None else _to_json(dict(solution.meta)),
-    }
+    # Arrow wants one type per column, and metadata differ from solution to solution: they are written as text.
+    meta = None if solution.meta is None else _to_json(dict(solution.meta))
+    record = solution_record(solution, [None] * solution.n_steps, first_error, meta)
+    return {**record, "positions": [None] * solution.n_steps}
 
 
 def _to_json(value: Any) -> str:
@@ -267,54 +513,19 @@ def _to_json(value: Any) -> str:
         raise TypeError(f"metadata cannot be written as JSON ({error}): {value!r:.200}") from None
 
 
-def dataset_from_hf(dataset: datasets.Dataset) -> StepDataset:
-    """Read the layout documented at ``StepDataset.to_hf``."""
-    if isinstance(dataset, dict):
-        raise TypeError(
-            f"a DatasetDict with splits {', '.join(dataset)}, expected one Dataset: pass dataset['train']"
-        )
-    missing = [name for name in _REQUIRED if name not in dataset.column_names]
-    if missing:
-        raise ValueError(
-            f"columns {', '.join(dataset.column_names)} lack {', '.join(missing)}; expected those of to_hf()"
-        )
-    first_errors: dict[Solution, int | None] = {}
-    shared: dict[Solution, Solution] = {}
-    found: list[tuple[int, Step, Any, dict[str, Any]]] = []  # position, step, label, metadata
-    for number, line in enumerate(dataset):
-        solution = _read_solution(line)
-        solution = shared.setdefault(solution, solution)
-        first_errors[solution] = line.get("first_error")
-        if len(line["ratings"]) != solution.n_steps:
-            raise ValueError(f"line {number} has {len(line['ratings'])} ratings for {solution.n_steps} steps")
-        found += _read_rows(line, solution, len(found))
-    found.sort(key=lambda row: row[0])
-    return StepDataset(
-        [step for _, step, _, _ in found],
-        np.array([label for _, _, label, _ in found]),
-        solutions=list(shared),
-        description=dataset.info.description or "",
-        first_errors=list(first_errors.values()) if "first_error" in dataset.column_names else None,
-        rows={name: _column([meta[name] for *_, meta in found]) for name in (found[0][3] if found else ())},
-    )
-
-
-def _read_solution(line: dict[str, Any]) -> Solution:
-    meta = json.loads(line["meta"]) if line.get("meta") else None
-    return Solution(line["problem"], line["steps"], id=line.get("id"), meta=meta)
-
-
 def _read_rows(
     line: dict[str, Any], solution: Solution, n_before: int
 ) -> Iterator[tuple[int, Step, Any, dict[str, Any]]]:
+    """Yield the position, step, label and metadata of each row that a line holds."""
     columns = json.loads(line.get("rows") or "{}")
-    labelled = [i for i, label in enumerate(line["ratings"]) if label is not None]
+    labelled = [i for i, label in enumerate(line["labels"]) if label is not None]
     positions = line.get("positions") or dict(zip(labelled, count(n_before), strict=False))
     for k, i in enumerate(labelled):
-        yield positions[i], Step(solution, i), line["ratings"][i], {name: c[k] for name, c in columns.items()}
+        yield positions[i], Step(solution, i), line["labels"][i], {name: c[k] for name, c in columns.items()}
 
 
-def _column(values: list[Any]) -> np.ndarray:
+def _column(values: list[Any]) -> npt.NDArray[Any]:
+    """Return a column of numbers or booleans where all values are, and of objects otherwise."""
     plain = np.array(values, dtype=object)
     kinds = {type(value) for value in values}
     return plain.astype(kinds.pop()) if kinds in ({bool}, {int}, {float}) else plain

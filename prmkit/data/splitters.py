@@ -7,14 +7,13 @@ scikit-learn has no way to hand ``groups`` to the splitter inside ``CalibratedCl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from numbers import Number, Real
+from numbers import Number
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import problem_groups
 
 
@@ -23,18 +22,21 @@ def split_by_problem(
 ) -> tuple[StepDataset, ...]:
     """Divide a data set at random into parts that share no problem.
 
+    This is the function of the method ``dataset.split_by_problem``.
+
     Parameters
     ----------
     dataset : StepDataset
+        Data set to divide.
     *shares : float
-        Of the problems, one per part; positive, with a sum of 1.
+        Share of the problems for each part. Shares are positive and add up to 1.
     random_state : int, Generator or None, default=None
+        Seed of the random order of problems. An int gives the same parts on each call.
 
     Returns
     -------
     tuple of StepDataset
-        Solutions and rows in their order, with ``first_errors`` and ``rows`` where the data set has them. Problems
-        whose texts differ only in case, white space or LaTeX spacing stay together.
+        One data set per share, as the method returns them.
 
     Raises
     ------
@@ -47,40 +49,13 @@ def split_by_problem(
     --------
     >>> from prmkit.data import make_arithmetic_solutions
     >>> data = make_arithmetic_solutions(10, 3, random_state=0)
-    >>> train, calibration, test = split_by_problem(data, 0.6, 0.2, 0.2, random_state=0)
-    >>> [len(part.solutions) for part in (train, calibration, test)]
-    [18, 6, 6]
+    >>> train, test = split_by_problem(data, 0.8, 0.2, random_state=0)
+    >>> len(train.solutions), len(test.solutions)
+    (24, 6)
     """
     if not isinstance(dataset, StepDataset):
         raise TypeError(f"dataset is {type(dataset).__name__}, expected StepDataset, as loaders return it")
-    numbers = all(isinstance(share, Real) for share in shares)
-    if len(shares) < 2 or not numbers or not min(shares) > 0 or not abs(sum(shares) - 1) <= 1e-9:
-        raise ValueError(f"shares are {shares}, expected two or more that add up to 1: 0.6, 0.2, 0.2")
-    keys = problem_keys(dataset.solutions)
-    distinct, problems = np.unique(keys, return_inverse=True)
-    ends = np.round(np.cumsum(shares) * len(distinct)).astype(int)
-    if (np.diff(ends, prepend=0) < 1).any():
-        raise ValueError(f"{len(distinct)} problems are too few for parts of {shares}: one would be empty")
-    place = np.random.default_rng(random_state).permutation(len(distinct))
-    part_of_solution = np.searchsorted(ends, place[problems], side="right")
-    position = {solution: i for i, solution in enumerate(dataset.solutions)}
-    part_of_row = part_of_solution[[position[step.solution] for step in dataset.X]]
-    return tuple(_part(dataset, part_of_row == i, part_of_solution == i) for i in range(len(shares)))
-
-
-def _part(dataset: StepDataset, rows: np.ndarray, solutions: np.ndarray) -> StepDataset:
-    def kept(values: Any) -> list[Any]:
-        return [values[i] for i in np.flatnonzero(solutions)]
-
-    return StepDataset(
-        [dataset.X[i] for i in np.flatnonzero(rows)],
-        dataset.y[rows],
-        groups=dataset.groups[rows],
-        solutions=kept(dataset.solutions),
-        description=dataset.description,
-        first_errors=None if dataset.first_errors is None else kept(dataset.first_errors),
-        rows={name: column[rows] for name, column in dataset.rows.items()},
-    )
+    return dataset.split_by_problem(*shares, random_state=random_state)
 
 
 class StratifiedProblemKFold(StratifiedGroupKFold):

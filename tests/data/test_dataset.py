@@ -66,6 +66,70 @@ def test_lengths_must_agree(changes, message):
         make_dataset(**changes)
 
 
+@pytest.mark.parametrize(
+    ("rows", "numbers"),
+    [
+        (slice(1, None), [1, 2, 3]),
+        (slice(None, None, -2), [3, 1]),
+        ([2, 0, 2], [2, 0, 2]),
+        (np.array([-1]), [3]),
+        (range(2), [0, 1]),
+        ([False, True, False, True], [1, 3]),
+        (np.array([1, 1, 0, -1]) == 1, [0, 1]),
+    ],
+)
+def test_a_part_keeps_what_belongs_to_its_rows(rows, numbers):
+    dataset = make_dataset()
+    part = dataset[rows]
+    assert [dataset.X[i] for i in numbers] == part.X
+    assert part.y.tolist() == dataset.y[numbers].tolist()
+    assert part.groups.tolist() == dataset.groups[numbers].tolist()
+    assert part.rows["source"].tolist() == dataset.rows["source"][numbers].tolist()
+    assert part.description == dataset.description
+    assert part.solutions == list(dict.fromkeys(step.solution for step in part.X))
+    error_of = dict(zip(dataset.solutions, dataset.first_errors, strict=True))
+    assert part.first_errors == [error_of[solution] for solution in part.solutions]
+    if not isinstance(rows, slice):
+        assert_equal(dataset.take(rows), part)
+
+
+def test_a_part_of_what_knows_no_first_errors_knows_none():
+    assert make_dataset(first_errors=None)[:2].first_errors is None
+
+
+def test_equal_solutions_stay_apart_where_their_rows_do():
+    twins = [Solution("p", ["a"], id=name) for name in "ab"]
+    dataset = StepDataset(flatten(twins), [1, -1], solutions=twins, first_errors=[-1, 0])
+    assert [part.solutions[0].id for part in (dataset[:1], dataset[1:])] == ["a", "b"]
+    assert [part.first_errors for part in (dataset[:1], dataset[1:])] == [[-1], [0]]
+    assert_equal(StepDataset.from_hf(dataset.to_hf()), dataset)
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        (0, TypeError, r"dataset\[0\] is not defined.*dataset\.X\[0\] is the first step"),
+        ("y", TypeError, r"dataset\['y'\] is not defined, expected a slice, a mask or a list of rows"),
+        ((0, 1), TypeError, "is not defined"),
+        ([0.5], TypeError, r"rows is \[0\.5\], expected a list of row numbers"),
+        ([[0]], TypeError, "expected a list of row numbers"),
+        ([4], IndexError, "row 4 of a data set with 4 rows"),
+        ([True], IndexError, "the mask has 1 entries for 4 rows"),
+        (slice(4, None), ValueError, "no row is left"),
+        ([False] * 4, ValueError, "no row is left"),
+    ],
+)
+def test_rows_that_make_no_sense(rows, error, message):
+    with pytest.raises(error, match=message):
+        make_dataset()[rows]
+
+
+@pytest.mark.parametrize("y", [(0.25, 0.5, 0.75, 1.0), (True, False, True, True)])
+def test_labels_of_other_types_survive_the_round_trip(y):
+    dataset = make_dataset(y)
+    assert_equal(StepDataset.from_hf(dataset.to_hf()), dataset)
+
+
 def test_solutions_in_place_of_steps_are_refused():
     with pytest.raises(TypeError, match=r"flatten\(solutions\)"):
         StepDataset([BUN, PEN], [1, 0])
@@ -96,7 +160,7 @@ def test_round_trip_through_hugging_face_loses_nothing(y, first_errors):
     dataset = make_dataset(y, first_errors=first_errors)
     hf = dataset.to_hf()
     assert hf.num_rows == 2
-    assert hf[1]["ratings"] == [y[1], y[3], None]
+    assert hf[1]["labels"] == [y[1], y[3], None]
     assert hf[1]["steps"] == list(PEN.steps)
     assert_equal(StepDataset.from_hf(hf), dataset)
 
@@ -116,11 +180,11 @@ def test_a_step_with_two_labels_survives_the_round_trip():
     assert_equal(StepDataset.from_hf(dataset.to_hf()), dataset)
 
 
-def test_problem_steps_and_ratings_are_enough_to_read():
+def test_problem_steps_and_labels_are_enough_to_read():
     import datasets
 
     hf = datasets.Dataset.from_dict(
-        {"problem": ["p", "q"], "steps": [["a", "b"], ["c"]], "ratings": [[None, 1], [-1]]}
+        {"problem": ["p", "q"], "steps": [["a", "b"], ["c"]], "labels": [[None, 1], [-1]]}
     )
     dataset = StepDataset.from_hf(hf)
     assert flatten([Solution("p", ["a", "b"]), Solution("q", ["c"])])[1:] == dataset.X
@@ -131,11 +195,11 @@ def test_problem_steps_and_ratings_are_enough_to_read():
 def test_unreadable_layouts_say_what_is_expected():
     import datasets
 
-    with pytest.raises(ValueError, match="columns prompt, completions lack problem, steps, ratings"):
+    with pytest.raises(ValueError, match="columns prompt, completions lack problem, steps, labels"):
         StepDataset.from_hf(datasets.Dataset.from_dict({"prompt": ["p"], "completions": [["a"]]}))
-    with pytest.raises(ValueError, match="line 0 has 1 ratings for 2 steps"):
+    with pytest.raises(ValueError, match="line 0 has 1 labels for 2 steps"):
         StepDataset.from_hf(
-            datasets.Dataset.from_dict({"problem": ["p"], "steps": [["a", "b"]], "ratings": [[1]]})
+            datasets.Dataset.from_dict({"problem": ["p"], "steps": [["a", "b"]], "labels": [[1]]})
         )
     with pytest.raises(TypeError, match=r"splits train.*pass dataset\['train'\]"):
         StepDataset.from_hf(datasets.DatasetDict(train=make_dataset().to_hf()))

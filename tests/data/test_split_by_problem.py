@@ -47,6 +47,15 @@ def test_shares_that_make_no_sense(shares):
         split_by_problem(DATA, *shares)
 
 
+def test_the_method_is_the_function():
+    for one, two in zip(
+        DATA.split_by_problem(0.7, 0.3, random_state=2),
+        split_by_problem(DATA, 0.7, 0.3, random_state=2),
+        strict=True,
+    ):
+        assert one.X == two.X
+
+
 def test_too_few_problems():
     with pytest.raises(ValueError, match="2 problems are too few"):
         split_by_problem(make_arithmetic_solutions(2, 1, random_state=0), 0.9, 0.05, 0.05)

@@ -120,7 +120,7 @@ def column_names(dataset: Any) -> list[str]:
     if missing:
         hint = (
             "StepDataset.from_hf(dataset)"
-            if {"problem", "steps", "ratings"} <= set(columns)
+            if {"problem", "steps", "labels"} <= set(columns)
             else _WHAT_TO_PASS
         )
         raise ValueError(f"the data set lacks {', '.join(missing)} and has {', '.join(columns)}: {hint}")
