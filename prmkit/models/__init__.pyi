@@ -1,16 +1,15 @@
 from . import losses as losses
 from .heads import StepBlend as StepBlend, StepMLP as StepMLP, StepTransformer as StepTransformer
 from .losses import (
-    LOSSES as LOSSES,
     StepLoss as StepLoss,
     ablate_rank_loss as ablate_rank_loss,
     bce_loss as bce_loss,
-    binary_labels as binary_labels,
     cross_entropy_loss as cross_entropy_loss,
     get_loss as get_loss,
     mse_loss as mse_loss,
     orm_loss as orm_loss,
     rank_loss as rank_loss,
+    register_loss as register_loss,
     reward_token_loss as reward_token_loss,
     soft_cross_entropy_loss as soft_cross_entropy_loss,
     theory_rank_loss as theory_rank_loss,
@@ -19,7 +18,6 @@ from .tokens import TokenPRM as TokenPRM
 from .trainer import PRMTrainer as PRMTrainer, PRMTrainingConfig as PRMTrainingConfig
 
 __all__ = [
-    "LOSSES",
     "PRMTrainer",
     "PRMTrainingConfig",
     "StepBlend",
@@ -29,13 +27,13 @@ __all__ = [
     "TokenPRM",
     "ablate_rank_loss",
     "bce_loss",
-    "binary_labels",
     "cross_entropy_loss",
     "get_loss",
     "losses",
     "mse_loss",
     "orm_loss",
     "rank_loss",
+    "register_loss",
     "reward_token_loss",
     "soft_cross_entropy_loss",
     "theory_rank_loss",

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from prmkit.models.losses._targets import check_options, mean_of, n_solutions, read_rewards
+from prmkit.models.losses._step_loss import Option, register_loss
+from prmkit.models.losses._targets import read_rewards
 
 # In place of a step outside a set: below any reward, yet finite, so that gradients are 0 and not NaN.
 _ABSENT = -1e30
 
 
-def rank_loss(
-    rewards: Tensor,
-    labels: Tensor,
-    zeta: float = 4.0,
-    *,
-    compatibility: Literal["readme"] | None = None,
-    epsilon: float = 0.0,
-) -> Tensor:
+def _read_margin(value: Any) -> float:
+    if not 0 <= value < math.inf:
+        raise ValueError
+    return float(value)
+
+
+def _read_divisor(value: Any) -> str:
+    if value not in ("code", "single"):
+        raise ValueError
+    return str(value)
+
+
+_ZETA = Option(_read_margin, "a finite number of at least 0")
+
+
+@register_loss("rank", reads="reward", averaging="macro", options={"zeta": _ZETA})
+def rank_loss(rewards: Tensor, labels: Tensor, zeta: float = 4.0) -> Tensor:
     r"""PQM's practical ranking loss (Li and Li, arXiv:2410.11287, Eq. 10); macro mean over solutions.
 
     With P the right and N the wrong steps of a solution, and a start state of reward 0 before the first:
@@ -43,21 +53,22 @@ def rank_loss(
         1 right, 0 wrong, -100 for padding, anywhere.
     zeta : float, default=4.0
         Margin by which wrong steps are pushed down, at least 0.
-    compatibility : {None, "readme"}, default=None
-        "readme" is the formula of an early README of PQM: from the second position of the padded row
-        on, a right step stands twice in its own denominator.
-    epsilon : float, default=0.0
-        Added to every denominator; PQM's code has 1e-5 there.
 
     Returns
     -------
     Tensor
-        A scalar. Solutions without a target are left out; 0 with zero gradient where all are.
+        A scalar. Solutions without a target are left out. It is 0 with zero gradient where all are.
 
     Raises
     ------
     ValueError
         For shapes that differ, labels other than 0, 1 and -100, or an option out of range.
+
+    Notes
+    -----
+    PQM's program adds 1e-5 to each denominator. A denominator here is at least 1, so the term changes a loss by less
+    than 1e-5 per step, and prmkit leaves it out. An early README of PQM counted a right step twice in its own
+    denominator, which was an error.
 
     Examples
     --------
@@ -65,35 +76,45 @@ def rank_loss(
     >>> rewards, labels = torch.tensor([[0.25, 1.0, -2.0]]), torch.tensor([[1, 1, 0]])
     >>> rank_loss(rewards, labels, zeta=2.0)
     tensor(0.8081)
-    >>> rank_loss(rewards, labels, zeta=2.0, compatibility="readme")
-    tensor(0.9326)
     """
-    total = rank_total(rewards, labels, zeta, compatibility=compatibility, epsilon=epsilon)
-    return mean_of(total, n_solutions(labels))
+    rewards, _ = read_rewards(rewards, labels, soft=False)
+    right, wrong = labels == 1, labels == 0
+    raised = torch.where(wrong, rewards + zeta, rewards)
+    return _ratio(_terms(raised, right, wrong), right.sum(-1) + wrong.any(-1)).sum()
 
 
+@register_loss(
+    "theory_rank",
+    reads="reward",
+    averaging="macro",
+    options={"zeta": _ZETA, "divisor": Option(_read_divisor, "'code' or 'single'")},
+)
 def theory_rank_loss(
     rewards: Tensor, labels: Tensor, zeta: float = 4.0, *, divisor: Literal["code", "single"] = "code"
 ) -> Tensor:
     r"""PQM's theoretical ranking loss (arXiv:2410.11287, Eq. 9); macro mean over solutions.
 
-    To the terms of :func:`rank_loss`, A in sum, it adds an order among the wrong steps, an earlier one
-    above a later one:
+    To A, the sum of the terms of :func:`rank_loss`, it adds an order among the wrong steps, an earlier one above a
+    later one:
 
     .. math:: B = \sum_{j \in N} \Bigl(\log \sum_{i \in N, i \ge j} e^{r_i} - r_j\Bigr)
 
     Parameters
     ----------
-    rewards, labels, zeta
-        As in :func:`rank_loss`.
+    rewards : float tensor of shape (n_solutions, max_steps)
+        Raw outputs. Half precision is computed in float32.
+    labels : tensor of the same shape
+        1 right, 0 wrong, -100 for padding, anywhere.
+    zeta : float, default=4.0
+        Margin by which wrong steps are pushed down, at least 0.
     divisor : {"code", "single"}, default="code"
-        For T steps with a target: "code" is A / (T + 1) + B / T, as PQM's program divides (without
-        that program's double count of right steps); "single" is (A + B) / T.
+        How the sums are averaged over the T steps with a target. ``"code"`` is A / (T + 1) + B / T, as in PQM's
+        program. ``"single"`` is (A + B) / T, another reading of the paper.
 
     Returns
     -------
     Tensor
-        A scalar. Solutions without a target are left out; 0 with zero gradient where all are.
+        A scalar. Solutions without a target are left out. It is 0 with zero gradient where all are.
 
     Raises
     ------
@@ -107,62 +128,6 @@ def theory_rank_loss(
     >>> theory_rank_loss(rewards, labels, zeta=1.0)
     tensor(0.9789)
     """
-    total = theory_rank_total(rewards, labels, zeta, divisor=divisor)
-    return mean_of(total, n_solutions(labels))
-
-
-def ablate_rank_loss(rewards: Tensor, labels: Tensor) -> Tensor:
-    """PQM's ablation (arXiv:2410.11287, Eq. 12): of the wrong steps only the first, without a margin.
-
-    :func:`rank_loss` with zeta = 0 and the first wrong step as the only member of N; later wrong steps
-    have no influence. Macro mean over solutions. (PQM's program takes the step at index "number of right
-    steps", which is the first wrong one only where no right step follows.)
-
-    Parameters
-    ----------
-    rewards, labels
-        As in :func:`rank_loss`.
-
-    Returns
-    -------
-    Tensor
-        A scalar. Solutions without a target are left out; 0 with zero gradient where all are.
-
-    Raises
-    ------
-    ValueError
-        For shapes that differ or labels other than 0, 1 and -100.
-
-    Examples
-    --------
-    >>> import torch
-    >>> rewards, labels = torch.tensor([[0.5, -0.5, 0.0, -1.0]]), torch.tensor([[1, 0, 1, 0]])
-    >>> ablate_rank_loss(rewards, labels)
-    tensor(0.8675)
-    """
-    return mean_of(ablate_rank_total(rewards, labels), n_solutions(labels))
-
-
-def rank_total(
-    rewards: Tensor,
-    labels: Tensor,
-    zeta: float = 4.0,
-    *,
-    compatibility: str | None = None,
-    epsilon: float = 0.0,
-) -> Tensor:
-    """Sum of the solutions' means."""
-    check_options(zeta=zeta, compatibility=compatibility, epsilon=epsilon)
-    rewards, _ = read_rewards(rewards, labels, soft=False)
-    right, wrong = labels == 1, labels == 0
-    raised = torch.where(wrong, rewards + zeta, rewards)
-    terms = _terms(raised, right, wrong, epsilon=epsilon, own_twice=compatibility == "readme")
-    return _ratio(terms, right.sum(-1) + wrong.any(-1)).sum()
-
-
-def theory_rank_total(rewards: Tensor, labels: Tensor, zeta: float = 4.0, *, divisor: str = "code") -> Tensor:
-    """Sum of the solutions' losses."""
-    check_options(zeta=zeta, divisor=divisor)
     rewards, valid = read_rewards(rewards, labels, soft=False)
     right, wrong = labels == 1, labels == 0
     n_valid = valid.sum(-1)
@@ -176,32 +141,57 @@ def theory_rank_total(rewards: Tensor, labels: Tensor, zeta: float = 4.0, *, div
     return (above + _ratio(among, n_valid)).sum()
 
 
-def ablate_rank_total(rewards: Tensor, labels: Tensor) -> Tensor:
-    """Sum of the solutions' means."""
+@register_loss("ablate_rank", reads="reward", averaging="macro")
+def ablate_rank_loss(rewards: Tensor, labels: Tensor) -> Tensor:
+    """PQM's ablation (arXiv:2410.11287, Eq. 12): only the first of the wrong steps, without a margin.
+
+    It is :func:`rank_loss` with zeta = 0 and the first wrong step as the only member of N. Later wrong steps have no
+    influence. Macro mean over solutions. (PQM's program takes the step at index "number of right steps", which is the
+    first wrong one only where no right step follows.)
+
+    Parameters
+    ----------
+    rewards : float tensor of shape (n_solutions, max_steps)
+        Raw outputs. Half precision is computed in float32.
+    labels : tensor of the same shape
+        1 right, 0 wrong, -100 for padding, anywhere.
+
+    Returns
+    -------
+    Tensor
+        A scalar. Solutions without a target are left out. It is 0 with zero gradient where all are.
+
+    Raises
+    ------
+    ValueError
+        For shapes that differ or labels other than 0, 1 and -100.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rewards, labels = torch.tensor([[0.5, -0.5, 0.0, -1.0]]), torch.tensor([[1, 0, 1, 0]])
+    >>> ablate_rank_loss(rewards, labels)
+    tensor(0.8675)
+    """
     rewards, _ = read_rewards(rewards, labels, soft=False)
     right, wrong = labels == 1, labels == 0
     first = wrong & (wrong.cumsum(-1) == 1)
     return _ratio(_terms(rewards, right, first), right.sum(-1) + wrong.any(-1)).sum()
 
 
-def _terms(
-    rewards: Tensor, right: Tensor, wrong: Tensor, *, epsilon: float = 0.0, own_twice: bool = False
-) -> Tensor:
+def _terms(rewards: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
     """Return l_0 (where a step is wrong) plus the l_t of the right steps, of the shape of the solutions.
 
-    A denominator is that of the members before t plus e^(r_t) itself, so l_t is the softplus of
+    A denominator is the sum of the members before t plus e^(r_t) itself, so l_t is the softplus of
     log(members before) - r_t: no difference of nearly equal numbers, and never below 0.
     """
-    # The start state (e^0) and epsilon stand in every denominator, as one member.
-    start = rewards.new_tensor(math.log1p(epsilon))
     shifted = torch.where(wrong, rewards, _ABSENT)
-    base = torch.logaddexp(torch.logsumexp(pad(shifted, (1, 0), value=_ABSENT), -1), start)
+    # The zero in front is the start state, which stands in every denominator.
+    base = torch.logsumexp(pad(shifted, (1, 0), value=0.0), -1)
     members = torch.where(right, rewards, _ABSENT)
     before = _sums_before(torch.cat([base.unsqueeze(-1), members], -1))
-    own = torch.ones_like(rewards)
-    if own_twice:
-        own[..., 1:] = 2.0
-    steps = torch.logaddexp(before - rewards, own.log())
+    # Not torch's softplus, which is linear from 20 on and loses digits in float64.
+    steps = torch.logaddexp(before - rewards, torch.zeros_like(rewards))
     return torch.where(right, steps, 0.0).sum(-1) + torch.where(wrong.any(-1), base, 0.0)
 
 

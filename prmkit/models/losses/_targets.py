@@ -1,37 +1,39 @@
-"""What all losses share: which steps have a target, how many they are, and what is refused."""
+"""Shared by all losses: which steps have a target, how many they are, and which labels are refused."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from operator import index
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-PADDING = -100  # the label of a position without a target
+PADDING = -100
+"""The label of a position without a target."""
 
 
 def binary_labels(
-    codes: Any, n_classes: int, neutral: Literal["positive", "negative", "drop"] = "positive"
+    codes: Tensor | npt.ArrayLike,
+    n_classes: int,
+    neutral: Literal["positive", "negative", "drop"] = "positive",
 ) -> Tensor:
     """Turn class codes into 1 right, 0 wrong, -100 no target.
 
     Parameters
     ----------
     codes : tensor or array-like
-        Class codes counted from the worst class, -100 for padding. Floats are chances of being right:
-        they are checked and returned as they are.
+        Class codes counted from the worst class, -100 for padding. Floats are chances of being right. They are checked
+        and returned as they are.
     n_classes : int
-        The first class is wrong, the last one right.
+        Number of classes. The first class is wrong, the last one right.
     neutral : {"positive", "negative", "drop"}, default="positive"
-        What the classes between count as; "drop" makes them padding.
+        How the classes between them count. ``"drop"`` makes them padding.
 
     Returns
     -------
-    Tensor of the shape of ``codes``
-        int64, or the dtype of ``codes`` where it is a float.
+    Tensor
+        Labels in the shape of ``codes``: int64, or the dtype of ``codes`` where it is a float.
 
     Raises
     ------
@@ -45,9 +47,9 @@ def binary_labels(
     >>> binary_labels([0, 1, 2, -100], n_classes=3, neutral="drop")
     tensor([   0, -100,    1, -100])
     """
-    meaning = {"positive": 1, "negative": 0, "drop": PADDING}
-    if neutral not in meaning:
-        raise ValueError(f"neutral={neutral!r}, expected one of {sorted(meaning)}")
+    neutral_label = {"positive": 1, "negative": 0, "drop": PADDING}
+    if neutral not in neutral_label:
+        raise ValueError(f"neutral={neutral!r}, expected one of {sorted(neutral_label)}")
     if n_classes < 2:
         raise ValueError(f"n_classes={n_classes}, expected at least 2: a wrong and a right one")
     codes = torch.as_tensor(codes)
@@ -58,7 +60,7 @@ def binary_labels(
     valid = class_mask(codes, n_classes)
     between = valid & (codes > 0) & (codes < n_classes - 1)
     right = valid & (codes == n_classes - 1)
-    return codes.masked_fill(right, 1).masked_fill(between, meaning[neutral])
+    return codes.masked_fill(right, 1).masked_fill(between, neutral_label[neutral])
 
 
 def step_mask(labels: Tensor, *, soft: bool) -> Tensor:
@@ -70,7 +72,7 @@ def step_mask(labels: Tensor, *, soft: bool) -> Tensor:
     else:
         expected = "1 (right) or 0 (wrong)"
         fits = (labels == 0) | (labels == 1)
-    _refuse(labels, valid & ~fits, expected, "binary_labels() makes two classes of class codes")
+    _refuse(labels, valid & ~fits, expected, "make two classes of class codes first")
     return valid
 
 
@@ -79,7 +81,7 @@ def class_mask(labels: Tensor, n_classes: int) -> Tensor:
     if labels.is_floating_point():
         raise ValueError(
             f"labels are {labels.dtype}, expected class codes (integers): "
-            "soft_cross_entropy, bce and mse read chances of being right, .long() makes codes of whole numbers"
+            "soft_cross_entropy, bce and mse take chances of being right, .long() makes codes of whole numbers"
         )
     valid = labels != PADDING
     fits = (labels >= 0) & (labels < n_classes)
@@ -91,11 +93,11 @@ def _refuse(labels: Tensor, wrong: Tensor, expected: str, remedy: str) -> None:
     if wrong.any():
         found = sorted({float(label) for label in labels[wrong][:1000]})[:5]
         values = ", ".join(f"{label:g}" for label in found)
-        raise ValueError(f"labels hold {values}; expected {expected}, and {PADDING} for padding: {remedy}")
+        raise ValueError(f"labels hold {values}, expected {expected}, and {PADDING} for padding: {remedy}")
 
 
 def check_outputs(outputs: Tensor, labels: Tensor, axes: str) -> None:
-    """Raise unless the outputs are floats and have the shape of the labels, then a class axis if so named."""
+    """Raise unless the outputs are floats in the shape of the labels, with one more axis if ``axes`` names it."""
     for name, value in (("outputs", outputs), ("labels", labels)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} are {type(value).__name__}, expected a torch tensor: torch.as_tensor(…)")
@@ -103,9 +105,11 @@ def check_outputs(outputs: Tensor, labels: Tensor, axes: str) -> None:
         raise ValueError(f"outputs are {outputs.dtype}, expected floating-point numbers: outputs.float()")
     shape = outputs.shape if axes == "steps" else outputs.shape[:-1]
     if outputs.ndim == 0 or shape != labels.shape:
-        wanted = "the shape of the labels" if axes == "steps" else f"the shape of the labels and {axes} last"
+        expected = (
+            "the shape of the labels" if axes == "steps" else f"the shape of the labels and {axes} last"
+        )
         raise ValueError(
-            f"outputs have shape {tuple(outputs.shape)} and labels {tuple(labels.shape)}, expected {wanted}"
+            f"outputs have shape {tuple(outputs.shape)} and labels {tuple(labels.shape)}, expected {expected}"
         )
 
 
@@ -136,7 +140,7 @@ def n_solutions(labels: Tensor) -> Tensor:
 
 
 def step_weights(labels: Tensor, class_weight: Sequence[float] | None, dtype: torch.dtype) -> Tensor:
-    """Return each step's share in the mean: its class's weight (without weights 1), 0 for padding."""
+    """Return the share of each step in the mean: the weight of its class, or 1 without weights; 0 for padding."""
     valid = labels != PADDING
     if class_weight is None:
         return valid.to(dtype)
@@ -146,41 +150,5 @@ def step_weights(labels: Tensor, class_weight: Sequence[float] | None, dtype: to
 
 
 def mean_of(total: Tensor, count: Tensor) -> Tensor:
-    """Return total / count, and the total, which is 0, where there is nothing to count."""
+    """Return total / count, or the total, which is 0 then, where the count is 0."""
     return total / torch.where(count > 0, count, 1).to(total.dtype)
-
-
-def check_options(**options: Any) -> None:
-    """Raise a ValueError for the first option whose value is out of its range."""
-    for name, value in options.items():
-        fits, expected = _RULES[name]
-        try:
-            good = fits(value)
-        except (TypeError, ValueError):
-            good = False
-        if not good:
-            raise ValueError(f"{name}={value!r}, expected {expected}")
-
-
-def _are_weights(value: Sequence[float] | None) -> bool:
-    if value is None:
-        return True
-    weights = [] if isinstance(value, Mapping) else [float(weight) for weight in value]
-    return all(0 <= weight < math.inf for weight in weights) and sum(weights) > 0
-
-
-def _are_tokens(value: Sequence[int]) -> bool:
-    ids = [index(token) for token in value]
-    return len(ids) == len(set(ids)) >= 2 and min(ids) >= 0
-
-
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "zeta": (lambda value: 0 <= value < math.inf, "a finite number of at least 0"),
-    "epsilon": (lambda value: 0 <= value < math.inf, "a finite number of at least 0"),
-    "compatibility": (lambda value: value in (None, "readme"), "None or 'readme'"),
-    "divisor": (lambda value: value in ("code", "single"), "'code' or 'single'"),
-    "label_smoothing": (lambda value: 0 <= value <= 1, "a number from 0 to 1"),
-    "class_weight": (_are_weights, "None or a finite weight of at least 0 per class code, not all 0"),
-    "token_ids": (_are_tokens, "the token ids of the classes, worst first: two or more, all different"),
-    "full_vocabulary": (lambda value: isinstance(value, bool), "True or False"),
-}

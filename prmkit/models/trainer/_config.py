@@ -11,7 +11,7 @@ import torch
 from transformers import TrainingArguments
 
 from prmkit.marking.scheme import SCHEMES, MarkingScheme
-from prmkit.models.losses import LOSSES
+from prmkit.models.losses._registry import loss_names
 from prmkit.utils.hardware import has_bfloat16
 
 _RENAMED = {
@@ -155,7 +155,7 @@ class PRMTrainingConfig(TrainingArguments):
     def _check_choices(self) -> None:
         for name, known in (
             ("scheme", SCHEMES),
-            ("loss", tuple(LOSSES)),
+            ("loss", loss_names()),
             ("neutral", NEUTRAL),
             ("too_long", ("drop", "raise")),
             ("initialization", ("pretrained", "random")),
@@ -207,9 +207,9 @@ class PRMTrainingConfig(TrainingArguments):
                 )
         return MarkingScheme(
             self.scheme,
-            marker=None if isinstance(self.step_separator, _ByDefault) else self.step_separator,
+            step_separator=None if isinstance(self.step_separator, _ByDefault) else self.step_separator,
             reward_tokens=tokens,
-            max_problem_length=self.max_prompt_length,
+            max_prompt_length=self.max_prompt_length,
         )
 
 

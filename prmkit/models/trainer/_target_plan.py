@@ -10,7 +10,8 @@ import torch
 
 from prmkit.marking.records import reward_token_ids
 from prmkit.marking.scheme import MarkingScheme
-from prmkit.models.losses import StepLoss, binary_labels, get_loss
+from prmkit.models.losses import StepLoss, get_loss
+from prmkit.models.losses._targets import binary_labels
 
 if TYPE_CHECKING:
     from prmkit.models.trainer._config import PRMTrainingConfig

@@ -189,7 +189,7 @@ def test_float_labels_are_refused_by_cross_entropy_in_words():
 
 def test_bad_input_is_refused_in_words():
     logits, labels = torch.zeros(1, 2, 3), torch.tensor([[0, 2]])
-    with pytest.raises(ValueError, match=r"hold -1, 3; expected class codes from 0 \(worst\) to 2, and -100"):
+    with pytest.raises(ValueError, match=r"hold -1, 3, expected class codes from 0 \(worst\) to 2, and -100"):
         cross_entropy_loss(logits, torch.tensor([[-1, 3]]))
     with pytest.raises(ValueError, match=r"shape \(1, 2\) and labels \(1, 2\), expected .* the classes last"):
         cross_entropy_loss(logits[..., 0], labels)
@@ -197,13 +197,13 @@ def test_bad_input_is_refused_in_words():
         cross_entropy_loss(logits, labels, class_weight=[1, 2])
     with pytest.raises(ValueError, match=r"logits have 3 classes, expected 2: wrong and right"):
         soft_cross_entropy_loss(logits, labels)
-    with pytest.raises(ValueError, match=r"hold 2; expected chances of being right"):
+    with pytest.raises(ValueError, match=r"hold 2, expected chances of being right"):
         soft_cross_entropy_loss(logits[..., :2], labels)
     with pytest.raises(ValueError, match=r"token_ids=\[0, 3\], but the vocabulary has 3 logits"):
         reward_token_loss(logits, labels, (0, 3))
     with pytest.raises(ValueError, match=r"token_ids=\(1, 1\), expected the token ids"):
         reward_token_loss(logits, labels, (1, 1))
-    with pytest.raises(ValueError, match="hold 2; expected class codes from 0"):
+    with pytest.raises(ValueError, match="hold 2, expected class codes from 0"):
         reward_token_loss(logits, labels, (0, 1), full_vocabulary=True)
     with pytest.raises(ValueError, match="label_smoothing=2, expected a number from 0 to 1"):
         cross_entropy_loss(logits, labels, label_smoothing=2)

@@ -12,7 +12,7 @@ from prmkit import Solution, StepDataset, flatten
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.metrics import step_report
 from prmkit.models import PRMTrainer, PRMTrainingConfig
-from prmkit.models.losses import LOSSES
+from prmkit.models.losses._registry import loss_names
 
 RATINGS = [-1, 0, 1]
 
@@ -181,7 +181,7 @@ def test_last_step_alone(make_rows, make_trainer):
 # ---- every loss, label and scheme
 
 
-@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "reward_token"])
+@pytest.mark.parametrize("loss", [loss for loss in loss_names() if loss != "reward_token"])
 @pytest.mark.parametrize("labels", ["two", "positive", "negative", "drop"])
 def test_every_loss_takes_every_label(make_rows, make_trainer, loss, labels):
     three = {"neutral": labels, "label_order": RATINGS} if labels != "two" else {}
@@ -337,7 +337,7 @@ def test_a_separator_that_the_tokenizer_does_not_know(make_rows, make_trainer):
         ValueError, match=r"separator '\\n' has no token in this tokenizer: choose one that has"
     ):
         make_trainer(make_rows(3), backbone="bert", step_separator="\n")
-    assert make_trainer(make_rows(3), backbone="bert").scheme.marker == "[SEP]"  # left at its default
+    assert make_trainer(make_rows(3), backbone="bert").scheme.step_separator == "[SEP]"  # left at its default
     with pytest.raises(ValueError, match="step_separator is ''"):
         make_trainer(make_rows(3), step_separator="")
     with pytest.raises(ValueError, match="is unknown to this tokenizer"):
