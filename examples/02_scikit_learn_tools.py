@@ -15,8 +15,8 @@ from prmkit.scoring import score_solutions
 
 data = make_arithmetic_solutions(80, 3, random_state=0)
 learn, test = next(ProblemShuffleSplit(1, test_size=0.25, random_state=0).split(data.X, data.y))
-X, y = [data.X[i] for i in learn], data.y[learn]
-X_test, y_test = [data.X[i] for i in test], data.y[test]
+X, y = data[learn]
+X_test, y_test = data[test]
 
 # Features of your choice, side by side, and any classifier.
 pipe = make_pipeline(

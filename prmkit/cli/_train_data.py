@@ -117,7 +117,7 @@ def problems(rows: Any) -> list[str]:
 
 def _part(rows: Any, indices: np.ndarray) -> Any:
     if isinstance(rows, StepDataset):
-        return StepDataset([rows.X[i] for i in indices], rows.y[indices])
+        return rows.take(indices)
     return [rows[i] for i in indices] if isinstance(rows, list) else rows.select(indices)
 
 

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from tqdm import tqdm
 
 from prmkit import PRMClassifier, StepDataset, StratifiedProblemKFold, load_prm800k
-from prmkit.data import ProblemShuffleSplit, Solution, make_arithmetic_solutions
+from prmkit.data import Solution, make_arithmetic_solutions
 from prmkit.metrics import StepReport, StepReportDisplay, step_report
 from prmkit.scoring import PathDisplay, ScoredSolution
 
@@ -38,7 +38,7 @@ def run(
     console.print(repr(dataset), markup=False)
 
     stage("2. Keep a fifth of the problems for the test")
-    train, test = split(dataset, seed)
+    train, test = dataset.split_by_problem(0.8, 0.2, random_state=seed)
     console.print(
         f"{len(train.X)} steps of {n_problems(train)} problems to learn from, "
         f"{len(test.X)} of {n_problems(test)} to test on"
@@ -70,13 +70,6 @@ def read(data: Path | None, limit: int | None, seed: int) -> StepDataset:
     return load_prm800k(data, limit=limit)
 
 
-def split(dataset: StepDataset, seed: int) -> tuple[StepDataset, StepDataset]:
-    """Cut off a fifth of the problems."""
-    parts = next(ProblemShuffleSplit(1, test_size=0.2, random_state=seed).split(dataset.X, dataset.y))
-    first, second = (StepDataset([dataset.X[i] for i in rows], dataset.y[rows]) for rows in parts)
-    return first, second
-
-
 def n_problems(dataset: StepDataset) -> int:
     """Count distinct problems."""
     return len(np.unique(dataset.groups))
@@ -88,8 +81,8 @@ def cross_validate(classifier: PRMClassifier, train: StepDataset, folds: int) ->
     proba, labels = np.zeros((len(train.y), len(classes))), train.y.copy()
     splits = StratifiedProblemKFold(folds).split(train.X, train.y)
     for learn, check in tqdm(splits, total=folds, desc="folds", disable=None):
-        model = clone(classifier).fit([train.X[i] for i in learn], train.y[learn])
-        X = [train.X[i] for i in check]
+        model = clone(classifier).fit(*train[learn])
+        X = train[check].X
         proba[np.ix_(check, np.searchsorted(classes, model.classes_))] = model.predict_proba(X)
         labels[check] = model.predict(X)
     return step_report(train.y, proba, y_pred=labels, classes=classes, steps=train.X)
@@ -99,22 +92,14 @@ def interesting(test: StepDataset, n: int) -> list[Solution]:
     """Pick solutions of distinct problems, with and without an error, of ordinary length."""
     chosen: list[Solution] = []
     wanted = [True, False] * n
-    for solution, first_error in zip(test.solutions, test.first_errors or first_errors(test), strict=True):
+    for solution, first_error in zip(test.solutions, test.first_errors or [], strict=True):
         if len(chosen) == n:
             break
-        new = solution.problem not in {other.problem for other in chosen}
-        if new and 3 <= solution.n_steps <= 12 and (first_error != -1) == wanted[len(chosen)]:
+        is_new = solution.problem not in {other.problem for other in chosen}
+        has_error = None if first_error is None else first_error >= 0
+        if is_new and 3 <= solution.n_steps <= 12 and has_error == wanted[len(chosen)]:
             chosen.append(solution)
     return chosen
-
-
-def first_errors(dataset: StepDataset) -> list[int]:
-    """First step rated worst of each solution, -1 where there is none."""
-    wrong: dict[int, int] = {}
-    for step, label in zip(dataset.X, dataset.y, strict=True):
-        if label == -1:
-            wrong[id(step.solution)] = min(step.index, wrong.get(id(step.solution), step.index))
-    return [wrong.get(id(solution), -1) for solution in dataset.solutions]
 
 
 def save(

@@ -135,7 +135,7 @@ class TestTokens:
     def test_one_record_per_solution_and_every_row_answered(self):
         data = make_arithmetic_solutions(3, 2, random_state=0)
         order = np.random.default_rng(0).permutation(len(data.X))
-        steps = [data.X[i] for i in order]
+        steps = data[order].X
         records = PRMFeaturizer(kind="tokens").transform(steps)
         assert len(records) == len(data.solutions)
         assert sorted(row for record in records for row in record.rows) == list(range(len(steps)))
@@ -166,7 +166,7 @@ class TestSequences:
     def test_problem_first_then_the_steps_and_rows_find_their_place(self):
         data = make_arithmetic_solutions(4, 2, random_state=0)
         order = np.random.default_rng(1).permutation(len(data.X))[: len(data.X) // 2]
-        steps = [data.X[i] for i in order]
+        steps = data[order].X
         featurizer = PRMFeaturizer()
         sequences = StepSequences.from_steps(featurizer, steps)
         np.testing.assert_array_equal(sequences.values[sequences.answers], featurizer.transform(steps))

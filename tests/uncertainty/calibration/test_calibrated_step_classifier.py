@@ -136,9 +136,9 @@ def test_an_unfitted_classifier_is_calibrated_out_of_fold_and_fitted_on_all(data
     np.testing.assert_allclose(calibrated.classifier_.predict_proba(new.X), fitted.predict_proba(new.X))
     rows, probas = [], []
     for train, test in StratifiedProblemKFold(4).split(data.X, data.y):
-        part = fast().fit([data.X[i] for i in train], np.asarray(data.y)[train])
+        part = fast().fit(*data[train])
         rows.append(test)
-        probas.append(part.predict_proba([data.X[i] for i in test]))
+        probas.append(part.predict_proba(data[test].X))
     y = np.asarray(data.y)[np.concatenate(rows)]
 
     def loss(temperature):
@@ -186,8 +186,7 @@ def test_the_same_problem_on_both_sides_is_refused(fitted, data, other):
 
 
 def test_a_missing_class_is_named(fitted, other):
-    kept = np.flatnonzero(np.asarray(other.y) != 0)
-    X, y = [other.X[i] for i in kept], np.asarray(other.y)[kept]
+    X, y = other[other.y != 0]
     with pytest.raises(ValueError, match=r"no step of class 0 \(found -1: \d+, 0: 0, 1: \d+\).*Add problems"):
         CalibratedStepClassifier(fitted).fit(X, y)
     weight = np.where(np.asarray(other.y) == -1, 0.0, 1.0)
@@ -220,8 +219,7 @@ def test_weights_count_as_repeated_steps(fitted, other):
     rows = np.repeat(np.arange(len(other.y)), times)
     for method in ("temperature", "sigmoid"):
         weighted = CalibratedStepClassifier(fitted, method).fit(other.X, other.y, sample_weight=times)
-        X, y = [other.X[i] for i in rows], np.asarray(other.y)[rows]
-        repeated = CalibratedStepClassifier(fitted, method).fit(X, y)
+        repeated = CalibratedStepClassifier(fitted, method).fit(*other[rows])
         np.testing.assert_allclose(
             weighted.predict_proba(other.X), repeated.predict_proba(other.X), atol=1e-4
         )
