@@ -1,0 +1,214 @@
+"""Rows of different lengths end to end: where each starts, and what a reduction of each row gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def row_starts(lengths: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return where each row starts when rows of these lengths stand end to end.
+
+    Parameters
+    ----------
+    lengths : array-like of int, shape (n_rows,)
+        Number of values in each row.
+
+    Returns
+    -------
+    ndarray of int, shape (n_rows,)
+        The place of the first value of each row.
+
+    Examples
+    --------
+    >>> row_starts([2, 1, 3])
+    array([0, 2, 3])
+    """
+    sizes = np.asarray(lengths, dtype=np.int64)
+    starts: npt.NDArray[np.int64] = np.cumsum(sizes) - sizes
+    return starts
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Rows of different lengths, stored end to end.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_values, ...)
+        The values of all rows.
+    lengths : ndarray of int, shape (n_rows,)
+        Number of values in each row. They sum to ``n_values``.
+
+    Examples
+    --------
+    >>> ragged = Ragged.from_arrays([[0.9, 0.5], [0.8]])
+    >>> ragged.starts, ragged.rows, ragged.positions
+    (array([0, 2]), array([0, 0, 1]), array([0, 1, 0]))
+    >>> ragged.reduce(np.minimum)
+    array([0.5, 0.8])
+    >>> ragged.split()
+    [array([0.9, 0.5]), array([0.8])]
+    """
+
+    values: npt.NDArray[Any]
+    lengths: npt.NDArray[np.int64]
+
+    @classmethod
+    def from_arrays(cls, arrays: Iterable[npt.ArrayLike]) -> Ragged:
+        """Return 1-D arrays end to end.
+
+        Parameters
+        ----------
+        arrays : iterable of array-like of shape (n_i,)
+            The rows.
+
+        Returns
+        -------
+        Ragged
+            The same rows.
+        """
+        parts = [np.asarray(array) for array in arrays]
+        lengths = np.array([len(part) for part in parts], dtype=np.int64)
+        return cls(np.concatenate(parts) if parts else np.empty(0), lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """The place of the first value of each row."""
+        return row_starts(self.lengths)
+
+    @property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """The place after the last value of each row."""
+        ends: npt.NDArray[np.int64] = np.cumsum(self.lengths)
+        return ends
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """The number of the row that each value belongs to."""
+        return np.repeat(np.arange(len(self.lengths)), self.lengths)
+
+    @property
+    def positions(self) -> npt.NDArray[np.int64]:
+        """The 0-based index of each value in its row."""
+        positions: npt.NDArray[np.int64] = np.arange(int(self.lengths.sum())) - self.spread(self.starts)
+        return positions
+
+    def with_values(self, values: npt.NDArray[Any]) -> Ragged:
+        """Return rows of the same lengths with other values.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_values, ...)
+            The new values.
+
+        Returns
+        -------
+        Ragged
+            The new rows.
+        """
+        return Ragged(values, self.lengths)
+
+    def spread(self, per_row: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Return the number of each row once for every value in it.
+
+        Parameters
+        ----------
+        per_row : array-like of shape (n_rows,)
+            One number per row.
+
+        Returns
+        -------
+        ndarray of shape (n_values,)
+            The repeated numbers.
+        """
+        return np.repeat(np.asarray(per_row), self.lengths)
+
+    def reduce(self, ufunc: np.ufunc) -> npt.NDArray[Any]:
+        """Return one number per row. No row may be empty.
+
+        Parameters
+        ----------
+        ufunc : numpy ufunc
+            The operation between two values, such as ``np.add`` or ``np.minimum``.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, ...)
+            The reduced rows.
+
+        Raises
+        ------
+        ValueError
+            If a row is empty: ``reduceat`` would silently return its neighbour's value.
+        """
+        if not self.lengths.all():
+            raise ValueError(
+                f"row {int(np.argmin(self.lengths))} is empty, expected at least 1 value per row"
+            )
+        return np.asarray(ufunc.reduceat(self.values, self.starts)) if len(self) else self.values[:0]
+
+    def cumsum(self) -> npt.NDArray[Any]:
+        """Return the running sums of each row, end to end.
+
+        Returns
+        -------
+        ndarray of shape (n_values,)
+            The running sums.
+        """
+        # One running sum over everything, cut afterwards, would carry the rounding errors and infinities of a row
+        # into the next. So rows of one length are stacked. n values have at most sqrt(2 n) distinct lengths.
+        sums = np.empty_like(self.values)
+        starts = self.starts
+        for length in np.unique(self.lengths):
+            columns = starts[self.lengths == length][:, None] + np.arange(length)
+            sums[columns] = np.cumsum(self.values[columns], axis=1)
+        return sums
+
+    def split(self) -> list[npt.NDArray[Any]]:
+        """Return the rows as a list of arrays.
+
+        Returns
+        -------
+        list of ndarray
+            Views of the values, one per row.
+        """
+        return [self.values[start:end] for start, end in zip(self.starts, self.ends, strict=True)]
+
+    def take(self, rows: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Ragged:
+        """Return some rows, in the order asked for.
+
+        Parameters
+        ----------
+        rows : array-like of int
+            Row numbers.
+
+        Returns
+        -------
+        Ragged
+            The chosen rows.
+        """
+        return Ragged(self.values[self.places(rows)], self.lengths[rows])
+
+    def places(self, rows: Sequence[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
+        """Return where the values of some rows stand.
+
+        Parameters
+        ----------
+        rows : array-like of int
+            Row numbers.
+
+        Returns
+        -------
+        ndarray of int
+            Places in ``values``, row by row.
+        """
+        lengths = self.lengths[rows]
+        return np.arange(int(lengths.sum())) + np.repeat(self.starts[rows] - row_starts(lengths), lengths)
