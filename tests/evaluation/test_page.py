@@ -355,7 +355,7 @@ def test_tables_show_numbers_with_intervals_baselines_and_sources(tmp_path):
 
 def test_plots_say_what_they_show(tmp_path):
     page = page_of(tmp_path, made_up_result(), [])
-    figures = re.findall(r"<figure>.*?</figure>", page)
+    figures = re.findall(r"<figure>.*?</figure>", page, flags=re.DOTALL)
     assert len(figures) == 3
     for figure in figures:
         named = re.search(r'role="img" aria-labelledby="(\S+) (\S+)"', figure).groups()
@@ -394,7 +394,7 @@ def test_degenerate_curves_are_drawn_or_said_to_be_undefined(tmp_path, curve):
     result = made_up_result()
     result["curves"] = [result["curves"][2] | curve]
     page = page_of(tmp_path, result, [])
-    assert "nan" not in re.search(r"<figure>.*?</figure>", page).group()
+    assert "nan" not in re.search(r"<figure>.*?</figure>", page, flags=re.DOTALL).group()
     assert ("Undefined: no points" in page) == (
         not any(None not in (s["x"][0], s["y"][0]) for s in curve["series"])
     )
@@ -461,26 +461,6 @@ def test_a_model_may_leave_solutions_and_steps_unscored(tmp_path):
     index, texts = embedded(page_of(tmp_path, made_up_result(), [solution]))
     assert index["solutions"]["highest"] == [[0.25, None]]
     assert texts == [["", ["a", "b"], [], [[None, 0.25], None]]]
-
-
-def test_inflate_opens_what_zlib_closed(tmp_path):
-    """The fallback for old browsers, run where Node is installed: stored, fixed and dynamic blocks."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("Node is not installed, so the fallback cannot run alone")
-    from importlib.resources import files
-
-    noise = np.random.default_rng(0).integers(0, 256, 70_000, dtype=np.uint8).tobytes()
-    plain = [b"", b"a", b"abc" * 9_000, noise, json.dumps(list(made_up_solutions(40))).encode()]
-    packed = [base64.b64encode(zlib.compress(p, level)).decode() for p in plain for level in (0, 1, 6, 9)]
-    code = (files("prmkit.evaluation._page") / "inflate.js").read_text(encoding="utf-8")
-    code += f"""
-    for (const text of {json.dumps(packed)}) {{
-      console.log(Buffer.from(inflate(new Uint8Array(Buffer.from(text, "base64")))).toString("base64"));
-    }}"""
-    out = subprocess.run([node, "-"], input=code, capture_output=True, text=True, check=True).stdout
-    opened = [base64.b64decode(line) for line in out.split("\n")[:-1]]
-    assert opened == [p for p in plain for _ in range(4)]
 
 
 @pytest.fixture(scope="module")
@@ -636,19 +616,6 @@ def test_hostile_text_in_the_browser(browser, tmp_path):
     text = browser.run("JSON.stringify(document.querySelector('#solution .step .text').textContent)")
     assert json.loads(text) == NASTY
     assert browser.run("document.images.length") == 0
-    assert browser.complaints() == []
-
-
-def test_a_browser_without_decompression_reads_it_too(browser, large_page):
-    path, solutions = large_page
-    added = browser.ask("Page.addScriptToEvaluateOnNewDocument", source="delete window.DecompressionStream")
-    try:
-        browser.open(path)
-        assert browser.run("window.DecompressionStream") is None
-        set_filter(browser, search=solutions[3399]["steps"][-1])
-        browser.wait(f"{SHOWN} === 'made-up-3399'")
-    finally:
-        browser.ask("Page.removeScriptToEvaluateOnNewDocument", identifier=added["identifier"])
     assert browser.complaints() == []
 
 

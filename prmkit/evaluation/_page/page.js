@@ -15,7 +15,6 @@
   /* ---- data ---- */
   const held = new Map();
   async function unpack(bytes) {
-    if (!window.DecompressionStream) return inflate(bytes);
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
