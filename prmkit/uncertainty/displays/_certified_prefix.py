@@ -10,8 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 from prmkit.metrics.pyplot import import_pyplot
 from prmkit.metrics.solutions.first_errors import check_first_errors
 from prmkit.scoring.scored_solution import risk_rgb
-from prmkit.uncertainty.guarantees._cut import unit_weights
 from prmkit.uncertainty.guarantees._prefix_certifier import PrefixCertifier
+from prmkit.uncertainty.guarantees._thresholds import unit_weights
 
 _CERTIFIED, _WRONG = (tuple(part / 255 for part in risk_rgb(risk)) for risk in (0.0, 1.0))
 _REST = "0.87"
@@ -118,12 +118,12 @@ class CertifiedPrefixDisplay:
         if not isinstance(certifier, PrefixCertifier):
             raise TypeError(f"certifier is {type(certifier).__name__}, expected a fitted PrefixCertifier")
         check_is_fitted(certifier)
-        paths = certifier._new_paths(X, groups)  # as predict and evaluate do, but the risks are computed once
+        paths = certifier.read(X, groups)
         if not len(paths.lengths):
             raise ValueError("X is empty: at least 1 path is required")
         checked = None if first_errors is None else check_first_errors(first_errors, paths.lengths)
         display = cls(
-            certifier._certified(paths),
+            certifier.decide(paths),
             paths.lengths,
             first_errors=checked,
             units=paths.units,

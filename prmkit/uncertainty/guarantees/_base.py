@@ -1,15 +1,19 @@
-"""What all guarantees share: which problems they have seen, and how they are saved and read."""
+"""What all guarantees share: which problems they have seen, how they read paths, and how they are saved and loaded."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from numbers import Real
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.metrics.solutions.first_errors import check_first_errors
+from prmkit.uncertainty._protocols import Paths as PathsInput, StepClassifier
 from prmkit.uncertainty._saving import load_model, save_model
 from prmkit.uncertainty._solutions_input import (
     Paths,
@@ -18,18 +22,26 @@ from prmkit.uncertainty._solutions_input import (
     training_problems,
 )
 from prmkit.uncertainty._wrapping import KeepsFitted
-from prmkit.utils.sklearn import fit_context
+from prmkit.utils.sklearn import HasMethods, Interval, fit_context
 
-_MARGIN = 1e-6  # more than float32 risks change from one batch to another
+# More than float32 risks change from one batch to another.
+_MARGIN = 1e-6
+CLASSIFIER = [HasMethods(["fit", "predict_proba"]), None]
+RATE = [Interval(Real, 0, 1, closed="neither")]
 Self = TypeVar("Self", bound="Guarantee")
-PathSelf = TypeVar("PathSelf", bound="PathGuarantee")
+PathSelf = TypeVar("PathSelf", bound="PathGuarantee[Any]")
+Decisions = TypeVar("Decisions")
 
 
 class Guarantee(KeepsFitted, BaseEstimator):
-    """Base of estimators whose promise holds for problems that neither they nor their classifier have seen."""
+    """Base of estimators whose promise holds for problems that neither they nor their classifier have seen.
 
-    _thresholds: tuple[str, ...] = ("threshold_",)
-    classifier: Any
+    A guarantee about whole paths derives from :class:`PathGuarantee`, which says how to add one.
+    """
+
+    # Names of the fitted thresholds, which ``save`` writes.
+    _thresholds: ClassVar[tuple[str, ...]] = ("threshold_",)
+    classifier: StepClassifier | None
     calibration_problems_: np.ndarray
     n_calibration_: int
     attainable_: bool
@@ -37,17 +49,21 @@ class Guarantee(KeepsFitted, BaseEstimator):
     unit_: str
 
     def save(self, path: str | Path) -> None:
-        """Write a folder: the level, unit and size of the calibration, thresholds, and the classifier inside.
+        """Save the guarantee to a folder, together with its classifier.
+
+        Parameters
+        ----------
+        path : str or path
+            Folder to write. A saved guarantee that stands there is replaced.
 
         Raises
         ------
         FileExistsError
             If something else stands at ``path``.
         TypeError
-            If the classifier is none of prmkit's.
+            If the classifier is not one of prmkit's.
         """
         check_is_fitted(self)
-        classifier = self.classifier
         learnt, arrays = self._state()
         settings = {
             "params": self.settings_,
@@ -57,12 +73,22 @@ class Guarantee(KeepsFitted, BaseEstimator):
             **learnt,
         }
         arrays["calibration_problems"] = self.calibration_problems_
-        models = {} if classifier is None else {"classifier": classifier}
+        models = {} if self.classifier is None else {"classifier": self.classifier}
         save_model(type(self).__name__, path, settings=settings, arrays=arrays, models=models)
 
     @classmethod
     def load(cls: type[Self], path: str | Path) -> Self:
-        """Read what ``save`` wrote. Runs no code from the folder.
+        """Load a saved guarantee. No code from the folder is run.
+
+        Parameters
+        ----------
+        path : str or path
+            Folder that ``save`` wrote.
+
+        Returns
+        -------
+        Guarantee
+            The fitted guarantee.
 
         Raises
         ------
@@ -71,8 +97,9 @@ class Guarantee(KeepsFitted, BaseEstimator):
         """
         settings, arrays, models = load_model(cls.__name__, path)
         try:
-            self = cls(classifier=models.get("classifier"), **settings["params"])
-            self.settings_ = settings["params"]
+            params = cls._current_params(settings["params"])
+            self = cls(classifier=models.get("classifier"), **params)
+            self.settings_ = params
             self.unit_ = settings["unit"]
             self.n_calibration_ = settings["n_calibration"]
             self.attainable_ = settings["attainable"]
@@ -82,19 +109,27 @@ class Guarantee(KeepsFitted, BaseEstimator):
             raise ValueError(f"{path} is damaged ({error}): copy or save the model again") from error
         return self
 
+    @classmethod
+    def _current_params(cls, params: dict[str, Any]) -> dict[str, Any]:
+        """Return the saved parameters in the words of this version."""
+        return params
+
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Settings and arrays that ``save`` writes; thresholds are arrays, for JSON has no infinity."""
+        """Return the settings and arrays to save. Thresholds are arrays because JSON has no infinity."""
         return {}, {name: np.array([getattr(self, name)]) for name in self._thresholds}
 
     def _restore(self, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Undo ``_state``."""
         for name in self._thresholds:
             setattr(self, name, float(arrays[name][0]))
 
     @property
     def _margin(self) -> float:
+        """Distance to a threshold that counts as equal to it. Given risks are exact, computed ones are not."""
         return 0.0 if self.classifier is None else _MARGIN
 
     def _remember(self, keys: np.ndarray) -> None:
+        """Store the problems and the settings of the calibration, after refusing problems of the training."""
         refuse_shared_problems(keys, training_problems(self.classifier), "the classifier was trained on")
         self.calibration_problems_ = np.unique(keys)
         self.settings_ = {
@@ -103,35 +138,52 @@ class Guarantee(KeepsFitted, BaseEstimator):
         self.unit_ = "problem" if len(keys) else "path"
 
     def _refuse_known(self, keys: np.ndarray) -> None:
+        """Raise if problems are also in the training of the classifier or in the calibration."""
         refuse_shared_problems(keys, training_problems(self.classifier), "the classifier was trained on")
         refuse_shared_problems(keys, self.calibration_problems_, f"{type(self).__name__} was calibrated on")
 
 
-class PathGuarantee(Guarantee):
-    """Base of guarantees about paths; a subclass says in ``_calibrate`` what it learns of them."""
+class PathGuarantee(Guarantee, ABC, Generic[Decisions]):
+    """Base of guarantees about paths.
+
+    Notes
+    -----
+    To add a guarantee, write three files:
+
+    1. A file in this folder with a subclass. It has ``_calibrate``, which sets ``attainable_``, ``n_calibration_`` and
+       the thresholds that the class attribute ``_thresholds`` names. It has ``_decide`` and ``_report``. The
+       docstring of the class says what is promised, what a decision is and what ``evaluate`` reports.
+    2. A line in ``prmkit/utils/_registry.py``: the common checks then try it. To make the name public, add it to
+       ``__init__.pyi`` of this folder and of its room.
+    3. A test in ``tests/uncertainty/guarantees`` which shows that the promise holds over random splits.
+    """
 
     @fit_context
-    def fit(self: PathSelf, X: Any, first_errors: Any, groups: Any = None) -> PathSelf:
-        """Find the threshold on problems that the classifier has not seen.
+    def fit(
+        self: PathSelf, X: PathsInput, first_errors: npt.ArrayLike, groups: npt.ArrayLike | None = None
+    ) -> PathSelf:
+        """Calibrate on problems that the classifier has not seen.
 
         Parameters
         ----------
-        X : list of Solution; without a classifier list of array-like of shape (n_steps,)
-            Solutions, or the risks of their steps.
+        X : list of Solution, or list of array-like of shape (n_steps,)
+            Solutions. If the guarantee has no classifier, the risks of the steps of each path.
         first_errors : array-like of int of shape (n_paths,)
-            0-based index of the first wrong step, -1 where no step is wrong.
+            0-based index of the first wrong step of each path, -1 if no step is wrong.
         groups : array-like of shape (n_paths,), optional
-            The problem of each path. None: solutions say it themselves; each array is a problem of its own.
+            Problem of each path. If ``None``, the problem of a solution is its text, and each array of risks is a
+            problem of its own.
 
         Returns
         -------
         self
+            The calibrated guarantee.
 
         Raises
         ------
         TypeError, ValueError
-            For another kind of X, risks that are NaN or outside [0, 1], first errors that a path does not have, or
-            problems that the classifier was trained on, where it remembers them (prmkit's do).
+            If X is of another kind, a risk is NaN or outside [0, 1], a path does not have its first error, or the
+            classifier was trained on a problem and remembers it (prmkit's classifiers do).
         """
         paths = read_paths(self.classifier, X, groups)
         first_errors = check_first_errors(first_errors, paths.lengths)
@@ -139,36 +191,129 @@ class PathGuarantee(Guarantee):
         self._calibrate(paths, first_errors)
         return self
 
-    def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
-        raise NotImplementedError
+    def predict(self, X: PathsInput, groups: npt.ArrayLike | None = None) -> Decisions:
+        """Decide about paths of new problems.
 
-    def _new_paths(self, X: Any, groups: Any) -> Paths:
-        """Read paths of problems that must be new."""
+        Parameters
+        ----------
+        X : list of Solution, or list of array-like of shape (n_steps,)
+            Paths, as in ``fit``.
+        groups : array-like of shape (n_paths,), optional
+            Problem of each path. It only serves to refuse problems of the calibration.
+
+        Returns
+        -------
+        ndarray or list, length n_paths
+            Decision about each path. The docstring of the class says what a decision is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in ``fit``, and if a problem belongs to the calibration.
+        """
+        return self.decide(self.read(X, groups))
+
+    def evaluate(
+        self, X: PathsInput, first_errors: npt.ArrayLike, groups: npt.ArrayLike | None = None
+    ) -> dict[str, float | int | None]:
+        """Report how often the guarantee fails and what it costs, on labelled paths of new problems.
+
+        Parameters
+        ----------
+        X : list of Solution, or list of array-like of shape (n_steps,)
+            Paths, as in ``fit``.
+        first_errors : array-like of int of shape (n_paths,)
+            0-based index of the first wrong step of each path, -1 if no step is wrong.
+        groups : array-like of shape (n_paths,), optional
+            Problem of each path, as in ``fit``.
+
+        Returns
+        -------
+        dict
+            The numbers that the docstring of the class names, and ``n_units`` and ``n_paths``. A mean is over units of
+            the mean over their paths, and ``None`` if there is nothing to average.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in ``fit``, and if a problem belongs to the calibration.
+        """
+        paths = self.read(X, groups)
+        report = self._report(paths, check_first_errors(first_errors, paths.lengths))
+        return {**report, "n_units": paths.n_units, "n_paths": len(paths.lengths)}
+
+    def read(self, X: PathsInput, groups: npt.ArrayLike | None = None) -> Paths:
+        """Compute the step risks of paths of new problems, for :meth:`decide`.
+
+        Parameters
+        ----------
+        X : list of Solution, or list of array-like of shape (n_steps,)
+            Paths, as in ``fit``.
+        groups : array-like of shape (n_paths,), optional
+            Problem of each path. It only serves to refuse problems of the calibration.
+
+        Returns
+        -------
+        Paths
+            The risks of all steps, and the problem of each path.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in ``fit``, and if a problem belongs to the calibration.
+        """
         check_is_fitted(self)
         paths = read_paths(self.classifier, X, groups)
         self._refuse_known(paths.keys)
         return paths
 
-    def _test_paths(self, X: Any, first_errors: Any, groups: Any) -> tuple[Paths, np.ndarray]:
-        """Read labelled paths of problems that must be new."""
-        paths = self._new_paths(X, groups)
-        return paths, check_first_errors(first_errors, paths.lengths)
+    def decide(self, paths: Paths) -> Decisions:
+        """Decide about paths whose steps have been scored.
+
+        Parameters
+        ----------
+        paths : Paths
+            The result of :meth:`read`.
+
+        Returns
+        -------
+        ndarray or list, length n_paths
+            Decision about each path, as ``predict`` returns it.
+        """
+        check_is_fitted(self)
+        return self._decide(paths)
+
+    @abstractmethod
+    def _decide(self, paths: Paths) -> Decisions:
+        """Return the decision about each path."""
+
+    @abstractmethod
+    def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
+        """Set the thresholds, ``attainable_`` and ``n_calibration_``."""
+
+    @abstractmethod
+    def _report(self, paths: Paths, first_errors: np.ndarray) -> dict[str, float | int | None]:
+        """Return the numbers of ``evaluate`` apart from the counts."""
 
 
 def largest_risks(paths: Paths, until: np.ndarray | None = None) -> np.ndarray:
-    """Return the largest step risk of each path, shape (n_paths,); ``until``: among its steps 0..until only."""
+    """Return the largest step risk of each path, of shape (n_paths,).
+
+    With ``until`` only the steps 0 to ``until`` of each path count.
+    """
     risks = paths.risks
     if until is not None:
         risks = np.where(paths.place <= np.repeat(until, paths.lengths), risks, -np.inf)
-    return np.maximum.reduceat(risks, paths.starts)
+    return np.asarray(np.maximum.reduceat(risks, paths.starts))
 
 
 def path_risks(paths: Paths) -> np.ndarray:
-    """Return ``1 - P(no error)`` of each path, shape (n_paths,)."""
-    with np.errstate(divide="ignore"):  # a risk of 1 makes the path's risk 1
-        return -np.expm1(np.add.reduceat(np.log1p(-paths.risks), paths.starts))
+    """Return ``1 - P(no error)`` of each path, of shape (n_paths,)."""
+    # The logarithm of a risk of 1 is -inf, and the risk of its path is then 1, as it should be.
+    with np.errstate(divide="ignore"):
+        return np.asarray(-np.expm1(np.add.reduceat(np.log1p(-paths.risks), paths.starts)))
 
 
 def share_of(true: np.ndarray) -> float | None:
-    """Return the share that is true; None of nothing."""
+    """Return the share of entries that are true, or None if there are no entries."""
     return float(true.mean()) if len(true) else None

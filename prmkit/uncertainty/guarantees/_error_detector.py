@@ -2,53 +2,59 @@
 
 from __future__ import annotations
 
-from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from prmkit.uncertainty._protocols import StepClassifier
 from prmkit.uncertainty._solutions_input import Paths
-from prmkit.uncertainty.guarantees._base import PathGuarantee, largest_risks, share_of
-from prmkit.uncertainty.guarantees._cut import largest_cut, mean_over_units, warn_unattainable
-from prmkit.utils.sklearn import HasMethods, Interval
+from prmkit.uncertainty.guarantees._base import CLASSIFIER, RATE, PathGuarantee, largest_risks, share_of
+from prmkit.uncertainty.guarantees._thresholds import (
+    largest_threshold,
+    mean_over_units,
+    warn_if_unattainable,
+)
 
 
-class ErrorDetector(PathGuarantee):
+class ErrorDetector(PathGuarantee[np.ndarray]):
     """Flag a path whose riskiest step exceeds a calibrated threshold.
 
-    The guarantee: a path with an error, of a new problem, is flagged with probability at least ``recall``. (Several
-    such paths per problem: the mean over them.) What it costs are false alarms, which nothing bounds: ``evaluate``
-    always says how many.
+    The guarantee: a path with an error, of a new problem, is flagged with probability at least ``recall``. With several
+    such paths per problem this holds for the mean over them. The price is false alarms. Nothing bounds them, and
+    ``evaluate`` always reports them.
+
+    ``predict`` returns for each path whether it is flagged. ``evaluate`` reports ``recall`` over erroneous paths,
+    ``false_alarm_rate`` over error-free ones, ``flagged`` (the share of all paths) and ``n_units_with_error``.
 
     Parameters
     ----------
     classifier : fitted classifier over steps, or None, default=None
-        None: X is a list of 1-D arrays of step risks, P(step is wrong), in place of solutions.
+        Classifier that gives the risks. If ``None``, X is a list of 1-D arrays of step risks, P(step is wrong).
     recall : float, default=0.9
-        Share of erroneous paths to be flagged at least, in (0, 1).
+        Share of erroneous paths to flag at least, in (0, 1).
     delta : float or None, default=None
-        None: on average over calibration sets (conformal). Given, in (0, 1): with probability ``1 - delta`` over
-        calibration sets (Learn then Test), at the price of more false alarms.
+        If ``None``, the guarantee holds on average over calibration sets (conformal). If a number in (0, 1), it holds
+        with probability ``1 - delta`` over calibration sets (Learn then Test), at the price of more false alarms.
 
     Attributes
     ----------
     threshold_ : float
-        A risk: a path is flagged where the largest risk of its steps exceeds this. -inf where not attainable.
+        A path is flagged if the largest risk of its steps exceeds this. ``-inf`` if the level is not attainable.
     n_calibration_ : int
-        Number of calibration units **with an error**; the others say nothing about recall.
+        Number of calibration units **with an error**. The other units say nothing about recall.
     attainable_ : bool
-        False: too few units with an error for this ``recall`` (and ``delta``), and every path is flagged.
+        False if too few units have an error for this ``recall`` (and ``delta``). Every path is flagged then.
     unit_ : {"problem", "path"}
-        What was counted: the problem where it is known, else the path.
+        The unit that is counted: the problem if it is known, otherwise the path.
     settings_ : dict
-        The level that was calibrated for, whatever the parameters say by now.
+        The parameters at the time of calibration.
     calibration_problems_ : ndarray of uint64
-        Keys of all problems of the calibration; predictions refuse them.
+        Keys of all problems of the calibration, which predictions refuse.
 
     Notes
     -----
-    With one erroneous path in each of n1 units, a path is flagged where its smallest validity ``1 - risk`` is at most
-    the k-th smallest of the calibration, ``k = ceil((n1 + 1) * recall)``: split conformal prediction, and the same
+    With one erroneous path in each of n1 units, a path is flagged if its smallest validity ``1 - risk`` is at most the
+    k-th smallest of the calibration, ``k = ceil((n1 + 1) * recall)``. This is split conformal prediction, and the same
     number as conformal risk control (arXiv:2208.02814). ``delta``: arXiv:2110.01052.
 
     Examples
@@ -61,64 +67,40 @@ class ErrorDetector(PathGuarantee):
     array([ True, False])
     """
 
-    _parameter_constraints = {
-        "classifier": [HasMethods(["fit", "predict_proba"]), None],
-        "recall": [Interval(Real, 0, 1, closed="neither")],
-        "delta": [Interval(Real, 0, 1, closed="neither"), None],
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "classifier": CLASSIFIER,
+        "recall": RATE,
+        "delta": [*RATE, None],
     }
+    threshold_: float
 
-    def __init__(self, classifier: Any = None, recall: float = 0.9, delta: float | None = None) -> None:
+    def __init__(
+        self, classifier: StepClassifier | None = None, recall: float = 0.9, delta: float | None = None
+    ) -> None:
         self.classifier = classifier
         self.recall = recall
         self.delta = delta
 
-    def predict(self, X: Any, groups: Any = None) -> np.ndarray:
-        """Return whether each path is flagged as holding an error.
+    def _decide(self, paths: Paths) -> np.ndarray:
+        return np.asarray(largest_risks(paths) > self.threshold_)
 
-        Parameters
-        ----------
-        X, groups : as in ``fit``
-            ``groups`` serves to refuse problems of the calibration only.
-
-        Returns
-        -------
-        ndarray of bool of shape (n_paths,)
-
-        Raises
-        ------
-        TypeError, ValueError
-            As in ``fit``, and for problems of the calibration.
-        """
-        return largest_risks(self._new_paths(X, groups)) > self.threshold_
-
-    def evaluate(self, X: Any, first_errors: Any, groups: Any = None) -> dict[str, float | int | None]:
-        """Return what is found and what is flagged in vain, on labelled paths of new problems.
-
-        Returns
-        -------
-        dict
-            ``recall``, over erroneous paths, and ``false_alarm_rate``, over error-free ones, each a mean over the units
-            that have such paths (None where none has); ``flagged``, the share of all paths;
-            ``n_units_with_error``, ``n_units``, ``n_paths``.
-        """
-        paths, first_errors = self._test_paths(X, first_errors, groups)
-        flagged = largest_risks(paths) > self.threshold_
+    def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
+        # An erroneous path fails if it passes without a flag.
         wrong = first_errors >= 0
+        alpha = 1 - self.recall
+        threshold = largest_threshold(
+            largest_risks(paths)[wrong], paths.units[wrong], alpha, self.delta, margin=self._margin
+        )
+        self.threshold_ = threshold.value
+        self.attainable_, self.n_calibration_ = threshold.attainable, threshold.n_units
+        counted = f"{self.unit_}s with an error"
+        warn_if_unattainable(threshold, counted, alpha, self.delta, "every path will be flagged")
+
+    def _report(self, paths: Paths, first_errors: np.ndarray) -> dict[str, float | int | None]:
+        flagged, wrong = self._decide(paths), first_errors >= 0
         return {
             "recall": mean_over_units(flagged[wrong], paths.units[wrong]),
             "false_alarm_rate": mean_over_units(flagged[~wrong], paths.units[~wrong]),
             "flagged": share_of(flagged),
             "n_units_with_error": len(np.unique(paths.units[wrong])),
-            "n_units": paths.n_units,
-            "n_paths": len(flagged),
         }
-
-    def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
-        wrong = first_errors >= 0
-        alpha = 1 - self.recall
-        cut = largest_cut(largest_risks(paths)[wrong], paths.units[wrong], alpha, self.delta)
-        self.threshold_ = cut.threshold(self._margin)
-        self.attainable_, self.n_calibration_ = cut.attainable, cut.n_units
-        if not cut.attainable:
-            counted = f"{self.unit_}s with an error"
-            warn_unattainable(cut.n_units, counted, alpha, self.delta, "every path will be flagged")

@@ -4,46 +4,54 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from prmkit.metrics.solutions.aggregation import flat_first_error_distribution
+from prmkit.uncertainty._protocols import StepClassifier
 from prmkit.uncertainty._solutions_input import Paths
-from prmkit.uncertainty.guarantees._base import PathGuarantee, share_of
-from prmkit.uncertainty.guarantees._cut import largest_cut, mean_over_units, warn_unattainable
-from prmkit.utils.sklearn import HasMethods, Interval
+from prmkit.uncertainty.guarantees._base import CLASSIFIER, RATE, PathGuarantee, share_of
+from prmkit.uncertainty.guarantees._thresholds import (
+    mean_over_units,
+    smallest_threshold,
+    warn_if_unattainable,
+)
 
 
-class FirstErrorSet(PathGuarantee):
-    """Predict for each path the set of steps that may be its first error; -1 in it stands for "no error".
+class FirstErrorSet(PathGuarantee[list[set[int]]]):
+    """Predict for each path the set of steps that may be its first error.
 
-    The guarantee: the set of a path of a new problem holds the truth with probability at least ``1 - alpha`` (several
-    paths per problem: the mean over them). Its size says how much the model knows.
+    The guarantee: the set of a path of a new problem holds the true first error with probability at least
+    ``1 - alpha``. With several paths per problem this holds for the mean over them. The size of a set says how much the
+    model knows.
+
+    ``predict`` returns a set of 0-based indices for each path, in which -1 stands for "no error". ``evaluate``
+    reports ``coverage`` (the share of sets that hold the truth), ``mean_size`` and ``singletons`` (the share of all
+    sets with one outcome).
 
     Parameters
     ----------
     classifier : fitted classifier over steps, or None, default=None
-        None: X is a list of 1-D arrays of step risks, P(step is wrong), in place of solutions.
+        Classifier that gives the risks. If ``None``, X is a list of 1-D arrays of step risks, P(step is wrong).
     alpha : float, default=0.1
         Share of sets that may miss the truth, in (0, 1).
 
     Attributes
     ----------
     threshold_ : float
-        The set holds the outcomes with ``1 - f <= threshold_``, f the first-error distribution. inf where not
-        attainable.
+        The set holds the outcomes with ``1 - f <= threshold_``, where f is the first-error distribution. ``inf`` if the
+        level is not attainable.
     n_calibration_ : int
         Number of calibration units.
     attainable_ : bool
-        False: too few units for this ``alpha``, and every set is full.
+        False if there are too few units for this ``alpha``. Every set is full then.
     unit_ : {"problem", "path"}
-        What was counted: the problem where it is known, else the path.
+        The unit that is counted: the problem if it is known, otherwise the path.
     settings_ : dict
-        The level that was calibrated for, whatever the parameters say by now.
+        The parameters at the time of calibration.
     calibration_problems_ : ndarray of uint64
-        Keys of the problems of the calibration; predictions refuse them.
+        Keys of the problems of the calibration, which predictions refuse.
 
     See Also
     --------
@@ -51,10 +59,10 @@ class FirstErrorSet(PathGuarantee):
 
     Notes
     -----
-    Split conformal prediction with the score ``1 - f(true outcome)``; the threshold is its k-th smallest value,
-    ``k = ceil((n + 1) * (1 - alpha))``, with one path per problem, and comes from conformal risk control
-    (arXiv:2208.02814) with several. A set is never empty: where no outcome passes, the likeliest one is in it, so
-    coverage can only rise.
+    Split conformal prediction with the score ``1 - f(true outcome)``. With one path per problem the threshold is the
+    k-th smallest score, ``k = ceil((n + 1) * (1 - alpha))``. With several paths it comes from conformal risk control
+    (arXiv:2208.02814). A set is never empty: if no outcome passes, it holds the most likely one, so coverage can only
+    rise.
 
     Examples
     --------
@@ -66,101 +74,74 @@ class FirstErrorSet(PathGuarantee):
     True
     """
 
-    _parameter_constraints = {
-        "classifier": [HasMethods(["fit", "predict_proba"]), None],
-        "alpha": [Interval(Real, 0, 1, closed="neither")],
-    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"classifier": CLASSIFIER, "alpha": RATE}
+    threshold_: float
 
-    def __init__(self, classifier: Any = None, alpha: float = 0.1) -> None:
+    def __init__(self, classifier: StepClassifier | None = None, alpha: float = 0.1) -> None:
         self.classifier = classifier
         self.alpha = alpha
 
-    def predict(self, X: Any, groups: Any = None) -> list[set[int]]:
-        """Return the set of possible first errors of each path.
-
-        Parameters
-        ----------
-        X, groups : as in ``fit``
-            ``groups`` serves to refuse problems of the calibration only.
-
-        Returns
-        -------
-        list of set of int, length n_paths
-            0-based indices, and -1 for "no error".
-
-        Raises
-        ------
-        TypeError, ValueError
-            As in ``fit``, and for problems of the calibration.
-        """
-        outcomes = _outcomes(self._new_paths(X, groups))
-        kept = np.flatnonzero(self._kept(outcomes))
-        labels = outcomes.labels[kept].tolist()
-        bounds = np.searchsorted(kept, np.append(outcomes.starts, len(outcomes.labels))).tolist()
+    def _decide(self, paths: Paths) -> list[set[int]]:
+        outcomes = _outcomes(paths)
+        members = np.flatnonzero(self._in_set(outcomes))
+        labels = outcomes.labels[members].tolist()
+        bounds = np.searchsorted(members, np.append(outcomes.starts, len(outcomes.labels))).tolist()
         return [set(labels[start:end]) for start, end in itertools.pairwise(bounds)]
 
-    def evaluate(self, X: Any, first_errors: Any, groups: Any = None) -> dict[str, float | int | None]:
-        """Return how often sets hold the truth, and how large they are, on labelled paths of new problems.
-
-        Returns
-        -------
-        dict
-            ``coverage`` and ``mean_size``, means over units of the mean over their paths; ``singletons``, the share
-            of all sets that name one outcome; ``n_units``, ``n_paths``.
-        """
-        paths, first_errors = self._test_paths(X, first_errors, groups)
+    def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
+        # A set misses the truth if the score of the true outcome exceeds the threshold.
         outcomes = _outcomes(paths)
-        kept = self._kept(outcomes)
-        sizes = np.add.reduceat(kept.astype(np.int64), outcomes.starts)
+        scores = outcomes.scores[outcomes.position(first_errors)]
+        threshold = smallest_threshold(scores, paths.units, self.alpha, margin=self._margin)
+        self.threshold_ = threshold.value
+        self.attainable_, self.n_calibration_ = threshold.attainable, threshold.n_units
+        warn_if_unattainable(threshold, f"{self.unit_}s", self.alpha, None, "every set will be full")
+
+    def _report(self, paths: Paths, first_errors: np.ndarray) -> dict[str, float | int | None]:
+        outcomes = _outcomes(paths)
+        in_set = self._in_set(outcomes)
+        sizes = np.add.reduceat(in_set.astype(np.int64), outcomes.starts)
         return {
-            "coverage": mean_over_units(kept[outcomes.of(first_errors)], paths.units),
+            "coverage": mean_over_units(in_set[outcomes.position(first_errors)], paths.units),
             "mean_size": mean_over_units(sizes, paths.units),
             "singletons": share_of(sizes == 1),
-            "n_units": paths.n_units,
-            "n_paths": len(sizes),
         }
 
-    def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
-        outcomes = _outcomes(paths)
-        scores = outcomes.scores[outcomes.of(first_errors)]
-        cut = largest_cut(-scores, paths.units, self.alpha)  # missed where the score exceeds minus the cut
-        self.threshold_ = self._margin - cut.value
-        self.attainable_, self.n_calibration_ = cut.attainable, cut.n_units
-        if not cut.attainable:
-            warn_unattainable(cut.n_units, f"{self.unit_}s", self.alpha, None, "every set will be full")
-
-    def _kept(self, outcomes: _Outcomes) -> np.ndarray:
-        """Whether each outcome is in its path's set."""
-        kept = outcomes.scores <= self.threshold_
-        kept[outcomes.likeliest()] = True  # changes empty sets only: any other holds it already
-        return kept
+    def _in_set(self, outcomes: _Outcomes) -> np.ndarray:
+        """Return whether each outcome is in the set of its path."""
+        in_set = np.asarray(outcomes.scores <= self.threshold_)
+        # This changes empty sets only: any other set already holds its most likely outcome.
+        in_set[outcomes.most_likely()] = True
+        return in_set
 
 
 @dataclass(frozen=True)
 class _Outcomes:
-    """The n_steps + 1 outcomes of each path, end to end: its steps, then "no error"."""
+    """The n_steps + 1 outcomes of each path, end to end: its steps, then "no error". A score is 1 - probability."""
 
-    scores: np.ndarray  # 1 - probability
+    scores: np.ndarray
     labels: np.ndarray
     starts: np.ndarray
 
     @property
     def ends(self) -> np.ndarray:
+        """Index after the last outcome of each path."""
         return np.append(self.starts[1:], len(self.scores))
 
-    def of(self, first_errors: np.ndarray) -> np.ndarray:
-        """Where the outcome of each path is."""
+    def position(self, first_errors: np.ndarray) -> np.ndarray:
+        """Return the index of one outcome per path."""
         return np.where(first_errors >= 0, self.starts + first_errors, self.ends - 1)
 
-    def likeliest(self) -> np.ndarray:
-        """Where the likeliest outcome of each path is; the earliest of several."""
+    def most_likely(self) -> np.ndarray:
+        """Return the index of the most likely outcome of each path, the earliest among equals."""
         sizes = self.ends - self.starts
         best = np.repeat(np.minimum.reduceat(self.scores, self.starts), sizes)
         index = np.arange(len(self.scores))
-        return np.minimum.reduceat(np.where(self.scores == best, index, len(index)), self.starts)
+        return np.asarray(np.minimum.reduceat(np.where(self.scores == best, index, len(index)), self.starts))
 
 
 def _outcomes(paths: Paths) -> _Outcomes:
+    """Return the outcomes of paths with their scores."""
     starts = paths.starts + np.arange(len(paths.lengths))
     labels = np.full(len(paths.risks) + len(paths.lengths), -1)
     labels[np.arange(len(paths.risks)) + paths.path_of_step] = paths.place

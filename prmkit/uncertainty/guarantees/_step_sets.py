@@ -2,75 +2,90 @@
 
 from __future__ import annotations
 
-from numbers import Real
-from typing import Any
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.labels import check_labels, class_codes
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import as_steps
 from prmkit.metrics.calibration.calibration import check_class_probabilities
+from prmkit.uncertainty._protocols import StepClassifier, Steps
 from prmkit.uncertainty._solutions_input import units_and_keys
-from prmkit.uncertainty.guarantees._base import Guarantee, share_of
-from prmkit.uncertainty.guarantees._cut import largest_cut, mean_over_units, warn_unattainable
-from prmkit.uncertainty.guarantees._mapie_sets import MapieSets
-from prmkit.utils.sklearn import HasMethods, Interval, StrOptions, fit_context
+from prmkit.uncertainty.guarantees._base import CLASSIFIER, RATE, Guarantee, share_of
+from prmkit.uncertainty.guarantees._thresholds import (
+    mean_over_units,
+    smallest_threshold,
+    warn_if_unattainable,
+)
+from prmkit.utils.sklearn import fit_context
+
+
+class StepSetReport(TypedDict):
+    """What :meth:`StepPredictionSets.evaluate` returns."""
+
+    coverage: float | None
+    joint_coverage: float | None
+    mean_size: float | None
+    singletons: float | None
+    coverage_per_class: dict[Any, float | None]
+    n_units: int
+    n_steps: int
 
 
 class StepPredictionSets(Guarantee):
     """Predict for each step the set of classes that it may have.
 
-    The guarantee: the set of a random step of a new problem holds its class with probability at least ``1 - alpha``;
-    with ``joint=True`` the sets of *all* steps of a new problem hold their classes together; with
-    ``class_conditional=True`` it holds within each class, so that the rare negative one is not sacrificed. No set is
-    empty: the likeliest class is always in it.
+    The guarantee: the set of a random step of a new problem holds its class with probability at least ``1 - alpha``.
+    With ``joint=True`` the sets of *all* steps of a new problem hold their classes together with this probability. With
+    ``class_conditional=True`` the guarantee holds within each class, so that the rare negative class is not sacrificed.
+    No set is empty: the most likely class is always in it.
 
     Parameters
     ----------
     classifier : fitted classifier over steps, or None, default=None
-        None: X holds class probabilities, of shape (n_steps, n_classes), in place of steps.
+        Classifier that gives the probabilities. If ``None``, X holds class probabilities, of shape
+        (n_steps, n_classes).
     alpha : float, default=0.1
-        Share of sets (of problems, with ``joint``) that may miss the truth, in (0, 1).
+        Share of sets that may miss the truth (share of problems, with ``joint``), in (0, 1).
     class_conditional : bool, default=False
-        One threshold per class, from the problems that have steps of it. A class with too few is in every set.
-    score : {"lac", "aps", "raps"}, default="lac"
-        ``"lac"``: ``1 - P(class)``. ``"aps"`` and ``"raps"`` add up probabilities from the largest down, and are
-        calibrated by MAPIE (the extra ``mapie``) on one random step per problem; they need 3 classes.
+        Whether each class has its own threshold, calibrated on the problems that have steps of it. A class with too few
+        problems is in every set.
     joint : bool, default=False
+        Whether the guarantee is about all steps of a problem together.
     classes : array-like of shape (n_classes,) or None, default=None
-        Without a classifier: the labels of the columns. None: the sorted labels of y.
-    random_state : int, RandomState or None, default=None
-        Draws the steps for ``"aps"`` and ``"raps"``.
+        Labels of the columns of X, if there is no classifier. If ``None``, they are the sorted labels of y.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Columns of what ``predict`` returns.
+        Labels of the columns that ``predict`` returns.
     thresholds_ : ndarray of shape (n_classes,)
-        inf: a class is in every set. ``"lac"``: it is in the set where ``1 - P(class)`` is at most this. ``"aps"`` and
-        ``"raps"``: one number for all classes, MAPIE's quantile of summed probabilities; classes enter from the
-        likeliest down until their sum (with the penalty of ``"raps"``) reaches it. The one that reaches it is
-        included always, not at random, so these sets are conservative: they hold the class more often than asked.
+        A class is in the set if ``1 - P(class)`` is at most its threshold. With ``inf`` it is in every set.
     n_calibration_ : int
         Number of calibration units.
     n_calibration_per_class_ : ndarray of int of shape (n_classes,)
         Number of units with steps of each class.
     attainable_ : bool
-        False: too few units for this ``alpha``, and sets are full (of a class: it is in every set).
+        False if there are too few units for this ``alpha``. Every set is then full, or holds the class that is too
+        rare.
     unit_ : {"problem", "step"}
-        What was counted: the problem where it is known, else the step.
+        The unit that is counted: the problem if it is known, otherwise the step.
     settings_ : dict
-        The level that was calibrated for, whatever the parameters say by now.
+        The parameters at the time of calibration.
     calibration_problems_ : ndarray of uint64
-        Keys of the problems of the calibration; predictions refuse them.
+        Keys of the problems of the calibration, which predictions refuse.
 
     Notes
     -----
-    The loss of a problem is the share of its steps whose set misses, and conformal risk control (arXiv:2208.02814)
-    bounds its mean; with one step per problem this is split conformal prediction. ``joint`` takes the largest score
-    of each problem.
+    The score is ``1 - P(class)`` (LAC). The loss of a problem is the share of its steps whose set misses, and conformal
+    risk control (arXiv:2208.02814) bounds its mean. With one step per problem this is split conformal prediction.
+    ``joint`` takes the largest score of each problem.
+
+    Sets with other scores (APS, RAPS) come from MAPIE, whose ``SplitConformalClassifier`` takes a fitted
+    :class:`~prmkit.PRMClassifier`. Its guarantee needs one step per problem.
 
     Examples
     --------
@@ -82,100 +97,81 @@ class StepPredictionSets(Guarantee):
     [[False, True], [True, False]]
     """
 
-    _thresholds = ()
-    _parameter_constraints = {
-        "classifier": [HasMethods(["fit", "predict_proba"]), None],
-        "alpha": [Interval(Real, 0, 1, closed="neither")],
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "classifier": CLASSIFIER,
+        "alpha": RATE,
         "class_conditional": ["boolean"],
-        "score": [StrOptions({"lac", "aps", "raps"})],
         "joint": ["boolean"],
         "classes": ["array-like", None],
-        "random_state": ["random_state"],
     }
+    classes_: np.ndarray
+    thresholds_: np.ndarray
+    n_calibration_per_class_: np.ndarray
 
     def __init__(
         self,
-        classifier: Any = None,
+        classifier: StepClassifier | None = None,
         alpha: float = 0.1,
         *,
         class_conditional: bool = False,
-        score: str = "lac",
         joint: bool = False,
-        classes: Any = None,
-        random_state: Any = None,
+        classes: npt.ArrayLike | None = None,
     ) -> None:
         self.classifier = classifier
         self.alpha = alpha
         self.class_conditional = class_conditional
-        self.score = score
         self.joint = joint
         self.classes = classes
-        self.random_state = random_state
 
     @fit_context
-    def fit(self, X: Any, y: Any, groups: Any = None) -> StepPredictionSets:
+    def fit(self, X: Steps, y: npt.ArrayLike, groups: npt.ArrayLike | None = None) -> StepPredictionSets:
         """Find the thresholds on problems that the classifier has not seen.
 
         Parameters
         ----------
-        X : list of Step; without a classifier array-like of shape (n_steps, n_classes)
-            Steps, or their class probabilities.
+        X : list of Step, or array-like of shape (n_steps, n_classes)
+            Steps. If there is no classifier, their class probabilities.
         y : array-like of shape (n_steps,)
+            Label of each step.
         groups : array-like of shape (n_steps,), optional
-            The problem of each row. None: steps say it themselves; each row of numbers is a unit of its own,
-            so give it wherever rows share a problem.
+            Problem of each row. If ``None``, the problem of a step is its text, and each row of numbers is a unit of
+            its own. So pass groups wherever rows share a problem.
 
         Returns
         -------
         self
+            The calibrated sets.
 
         Raises
         ------
         TypeError, ValueError
-            For another kind of X, rows that are no probabilities, labels that are no classes, problems that the
-            classifier was trained on, ``class_conditional`` or ``joint`` with another score than "lac", or another
-            score with fewer than 3 classes, or with a class that the drawn steps lack.
-        ImportError
-            If ``score`` needs MAPIE and it is not installed.
+            If X is of another kind, a row is no probability, a label is no class, or the classifier was trained on a
+            problem.
         """
-        if self.score != "lac" and (self.class_conditional or self.joint):
-            raise ValueError(
-                f'score is {self.score!r}: class_conditional and joint are there for score="lac"'
-            )
         proba, units, keys = self._read(X, groups)
         labels = check_labels(y, len(proba), label_order=())
         self.classes_ = self._find_classes(labels, proba.shape[1])
-        if self.score != "lac" and len(self.classes_) < 3:
-            raise ValueError(
-                f"score is {self.score!r}, which needs 3 classes, and there are {len(self.classes_)}: "
-                'use score="lac"'
-            )
-        proba = check_class_probabilities(proba, (len(labels), len(self.classes_)))
+        n_classes = len(self.classes_)
+        proba = check_class_probabilities(proba, (len(labels), n_classes))
         columns = class_codes(labels, self.classes_)
         self._remember(keys)
         self.unit_ = "problem" if len(keys) else "step"
         self.n_calibration_ = int(units.max(initial=-1)) + 1
-        n_classes = len(self.classes_)
-        pairs = np.unique(units * n_classes + columns)  # each class once per unit
+        # A class counts once per unit, however many steps of the unit have it.
+        pairs = np.unique(units * n_classes + columns)
         self.n_calibration_per_class_ = np.bincount(pairs % n_classes, minlength=n_classes)
-        self.mapie_ = None
-        if self.score == "lac":
-            self._fit_lac(1 - proba[np.arange(len(columns)), columns], columns, units)
-        else:
-            self.mapie_ = MapieSets.calibrate(
-                proba, columns, units, self.classes_, self.score, self.alpha, self.random_state
-            )
-            self.thresholds_ = np.full(n_classes, self.mapie_.threshold)
-            self.attainable_ = bool(np.isfinite(self.mapie_.threshold))
+        self._calibrate(1 - proba[np.arange(len(columns)), columns], columns, units)
         return self
 
-    def predict(self, X: Any, groups: Any = None) -> np.ndarray:
+    def predict(self, X: Steps, groups: npt.ArrayLike | None = None) -> np.ndarray:
         """Return which classes are in the set of each step.
 
         Parameters
         ----------
-        X, groups : as in ``fit``
-            ``groups`` serves to refuse problems of the calibration only.
+        X : list of Step, or array-like of shape (n_steps, n_classes)
+            Steps of new problems, as in ``fit``.
+        groups : array-like of shape (n_steps,), optional
+            Problem of each row. It only serves to refuse problems of the calibration.
 
         Returns
         -------
@@ -185,29 +181,43 @@ class StepPredictionSets(Guarantee):
         Raises
         ------
         TypeError, ValueError
-            As in ``fit``, and for problems of the calibration.
+            As in ``fit``, and if a problem belongs to the calibration.
         """
         return self._sets(X, groups)[0]
 
-    def evaluate(self, X: Any, y: Any, groups: Any = None) -> dict[str, Any]:
-        """Return how often sets hold the truth, and how large they are, on labelled steps of new problems.
+    def evaluate(self, X: Steps, y: npt.ArrayLike, groups: npt.ArrayLike | None = None) -> StepSetReport:
+        """Report how often sets hold the truth, and how large they are, on labelled steps of new problems.
+
+        Parameters
+        ----------
+        X : list of Step, or array-like of shape (n_steps, n_classes)
+            Steps of new problems, as in ``fit``.
+        y : array-like of shape (n_steps,)
+            Label of each step.
+        groups : array-like of shape (n_steps,), optional
+            Problem of each row, as in ``fit``.
 
         Returns
         -------
         dict
-            ``coverage`` and ``mean_size``, means over units of the mean over their steps; ``joint_coverage``, the
-            share of units whose steps are all covered; ``singletons``, the share of sets with one class;
-            ``coverage_per_class``, a dict from label to the mean over the units that have it, None where none has;
-            ``n_units``, ``n_steps``.
+            ``coverage`` and ``mean_size``: means over units of the mean over their steps. ``joint_coverage``: share
+            of units whose steps are all covered. ``singletons``: share of sets with one class.
+            ``coverage_per_class``: dict from label to the mean over the units that have it, ``None`` if none has.
+            ``n_units`` and ``n_steps``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in ``fit``, and if a problem belongs to the calibration.
         """
         sets, units = self._sets(X, groups)
         columns = class_codes(check_labels(y, len(sets), label_order=()), self.classes_)
         covered = sets[np.arange(len(sets)), columns]
         n_units = len(np.unique(units))
-        missed = len(np.unique(units[~covered]))
+        n_missed = len(np.unique(units[~covered]))
         return {
             "coverage": mean_over_units(covered, units),
-            "joint_coverage": 1 - missed / n_units if n_units else None,
+            "joint_coverage": 1 - n_missed / n_units if n_units else None,
             "mean_size": mean_over_units(sets.sum(axis=1), units),
             "singletons": share_of(sets.sum(axis=1) == 1),
             "coverage_per_class": {
@@ -218,41 +228,51 @@ class StepPredictionSets(Guarantee):
             "n_steps": len(sets),
         }
 
-    def _fit_lac(self, scores: np.ndarray, columns: np.ndarray, units: np.ndarray) -> None:
+    @classmethod
+    def _current_params(cls, params: dict[str, Any]) -> dict[str, Any]:
+        # Sets that were saved before APS and RAPS left have two more settings.
+        score = params.get("score", "lac")
+        if score != "lac":
+            raise ValueError(
+                f"the saved sets have score={score!r}, which an earlier version of prmkit computed by MAPIE: calibrate "
+                "mapie.classification.SplitConformalClassifier over the classifier, or StepPredictionSets anew"
+            )
+        return {name: value for name, value in params.items() if name not in ("score", "random_state")}
+
+    def _calibrate(self, scores: np.ndarray, columns: np.ndarray, units: np.ndarray) -> None:
+        """Set ``thresholds_`` and ``attainable_`` from the scores of the true classes."""
         n_classes = len(self.classes_)
         parts = [columns == c for c in range(n_classes)] if self.class_conditional else [columns >= 0]
         self.attainable_, thresholds = True, []
         for c, rows in enumerate(parts):
-            values, of = -scores[rows], units[rows]
+            part_scores, part_units = scores[rows], units[rows]
             if self.joint:
-                of, numbers = np.unique(of, return_inverse=True)
-                lowest = np.full(len(of), np.inf)
-                np.minimum.at(lowest, numbers, values)
-                values = lowest
-            cut = largest_cut(values, of, self.alpha)  # missed where the score exceeds minus the cut
-            thresholds.append(self._margin - cut.value)
-            self.attainable_ &= cut.attainable
-            if not cut.attainable:
-                counted, instead = f"{self.unit_}s", "every set will be full"
-                if self.class_conditional:
-                    label = self.classes_.tolist()[c]
-                    counted, instead = f"{counted} with class {label!r}", "it will be in every set"
-                warn_unattainable(cut.n_units, counted, self.alpha, None, instead)
+                # A problem misses if any of its steps does: its largest score counts.
+                part_units, numbers = np.unique(part_units, return_inverse=True)
+                largest = np.full(len(part_units), -np.inf)
+                np.maximum.at(largest, numbers, part_scores)
+                part_scores = largest
+            threshold = smallest_threshold(part_scores, part_units, self.alpha, margin=self._margin)
+            thresholds.append(threshold.value)
+            self.attainable_ &= threshold.attainable
+            counted, instead = f"{self.unit_}s", "every set will be full"
+            if self.class_conditional:
+                label = self.classes_.tolist()[c]
+                counted, instead = f"{counted} with class {label!r}", "it will be in every set"
+            warn_if_unattainable(threshold, counted, self.alpha, None, instead)
         self.thresholds_ = np.broadcast_to(thresholds, n_classes).astype(np.float64)
 
-    def _sets(self, X: Any, groups: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _sets(self, X: Steps, groups: npt.ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sets of steps, and the unit of each step."""
         check_is_fitted(self)
         proba, units, keys = self._read(X, groups)
         self._refuse_known(keys)
         proba = check_class_probabilities(proba, (len(proba), len(self.classes_)))
-        if self.mapie_ is None or not self.attainable_:
-            sets = 1 - proba <= self.thresholds_
-        else:
-            sets = self.mapie_.predict(proba)
+        sets = 1 - proba <= self.thresholds_
         sets[np.arange(len(proba)), proba.argmax(axis=1)] = True
         return sets, units
 
-    def _read(self, X: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _read(self, X: Steps, groups: npt.ArrayLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return probabilities, the unit of each row, and the keys of the problems."""
         if self.classifier is not None:
             check_is_fitted(self.classifier)
@@ -263,11 +283,13 @@ class StepPredictionSets(Guarantee):
             raise ValueError(
                 f"X has shape {proba.shape}, expected probabilities of shape (n_steps, n_classes)"
             )
-        known = self.classifier is not None and np.ndim(X) == 1
-        units, keys = units_and_keys(len(proba), problem_keys(as_steps(X)) if known else None, groups, "step")
+        has_steps = self.classifier is not None and np.asarray(X).ndim == 1
+        by_problem = problem_keys(as_steps(X)) if has_steps else None
+        units, keys = units_and_keys(len(proba), by_problem, groups, "step")
         return proba, units, keys
 
     def _find_classes(self, labels: np.ndarray, n_columns: int) -> np.ndarray:
+        """Return the labels of the columns of the probabilities."""
         if self.classifier is not None:
             return np.asarray(self.classifier.classes_)
         classes = np.unique(labels) if self.classes is None else np.asarray(self.classes)
@@ -280,10 +302,8 @@ class StepPredictionSets(Guarantee):
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         settings = {"classes": self.classes_, "classes_dtype": self.classes_.dtype.str}
-        arrays = {"thresholds": self.thresholds_, "n_per_class": self.n_calibration_per_class_}
-        return settings, arrays | (self.mapie_.state() if self.mapie_ else {})
+        return settings, {"thresholds": self.thresholds_, "n_per_class": self.n_calibration_per_class_}
 
     def _restore(self, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self.classes_ = np.array(settings["classes"], dtype=settings["classes_dtype"])
         self.thresholds_, self.n_calibration_per_class_ = arrays["thresholds"], arrays["n_per_class"]
-        self.mapie_ = None if self.score == "lac" else MapieSets.restore(arrays, self.score, self.alpha)

@@ -2,61 +2,69 @@
 
 from __future__ import annotations
 
-from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from prmkit.uncertainty._protocols import StepClassifier
 from prmkit.uncertainty._solutions_input import Paths
-from prmkit.uncertainty.guarantees._base import PathGuarantee, path_risks, share_of
-from prmkit.uncertainty.guarantees._cut import largest_cut, mean_over_units, warn_unattainable
-from prmkit.utils.sklearn import HasMethods, Interval
+from prmkit.uncertainty.guarantees._base import CLASSIFIER, RATE, PathGuarantee, path_risks, share_of
+from prmkit.uncertainty.guarantees._thresholds import (
+    largest_threshold,
+    mean_over_units,
+    smallest_threshold,
+    warn_if_unattainable,
+)
 
-_RATE = [Interval(Real, 0, 1, closed="neither")]
 _TOSS_UP = 0.5
 
 
-class PathTriage(PathGuarantee):
+class PathTriage(PathGuarantee[np.ndarray]):
     """Accept a path, reject it, or escalate it to a bigger judge, by its risk ``1 - P(no error)``.
 
-    Two guarantees, for a path of a new problem (several paths per problem: the mean over them):
-    P(it has an error **and** is accepted) is at most ``accept_error``; P(it has no error **and** is rejected) is at
-    most ``reject_error``. What lies between the thresholds is escalated: the better the classifier, the less.
+    Two guarantees hold for a path of a new problem: P(it has an error **and** is accepted) is at most ``accept_error``,
+    and P(it has no error **and** is rejected) is at most ``reject_error``. With several paths per problem they hold for
+    the mean over them. Paths between the two thresholds are escalated. A better classifier escalates less.
+
+    ``predict`` returns ``"accept"``, ``"escalate"`` or ``"reject"`` for each path. ``evaluate`` reports ``accepted``,
+    ``escalated`` and ``rejected`` (shares of the paths), the two rates under guarantee ``accepted_with_error`` and
+    ``rejected_without_error``, and ``error_rate_of_accepted`` (the share of accepted paths that have an error).
 
     Parameters
     ----------
     classifier : fitted classifier over steps, or None, default=None
-        None: X is a list of 1-D arrays of step risks, P(step is wrong), in place of solutions.
-    accept_error, reject_error : float, default=0.1
-        Shares *of all paths* that may be decided wrongly, each in (0, 1).
+        Classifier that gives the risks. If ``None``, X is a list of 1-D arrays of step risks, P(step is wrong).
+    accept_error : float, default=0.1
+        Share *of all paths* that may be accepted in spite of an error, in (0, 1).
+    reject_error : float, default=0.1
+        Share *of all paths* that may be rejected without an error, in (0, 1).
     delta : float or None, default=None
-        None: both hold on average over calibration sets (conformal risk control). Given, in (0, 1): each holds
-        with probability ``1 - delta`` over calibration sets (Learn then Test).
+        If ``None``, both guarantees hold on average over calibration sets (conformal risk control). If a number in
+        (0, 1), each holds with probability ``1 - delta`` over calibration sets (Learn then Test).
 
     Attributes
     ----------
     accept_threshold_ : float
-        Paths with at most this risk may be accepted. -inf where not attainable.
+        Paths with at most this risk may be accepted. ``-inf`` if the rate is not attainable.
     reject_threshold_ : float
-        Paths with a larger risk may be rejected. inf where not attainable.
+        Paths with a larger risk may be rejected. ``inf`` if the rate is not attainable.
     n_calibration_ : int
         Number of calibration units, with and without errors.
     attainable_ : bool
-        Whether both rates are; where one is not, no path is decided that way.
+        Whether both rates are attainable. If one is not, no path is decided that way.
     unit_ : {"problem", "path"}
-        What was counted: the problem where it is known, else the path.
+        The unit that is counted: the problem if it is known, otherwise the path.
     settings_ : dict
-        The level that was calibrated for, whatever the parameters say by now.
+        The parameters at the time of calibration.
     calibration_problems_ : ndarray of uint64
-        Keys of the problems of the calibration; predictions refuse them.
+        Keys of the problems of the calibration, which predictions refuse.
 
     Notes
     -----
-    Where the accept threshold lies above the reject threshold (a good classifier, or rates that errors hardly
-    reach anyway), either decision is within its rate for the paths between them, and nothing needs to be
-    escalated: such a path is accepted where its risk is at most 1/2, else rejected. Each guarantee holds for all
-    paths on the right side of its threshold, so also for those of them that are decided. Method: arXiv:2208.02814,
-    arXiv:2110.01052.
+    With a good classifier, or rates that errors hardly reach anyway, the accept threshold lies above the reject
+    threshold. Either decision is then within its rate for the paths between them, and nothing needs to be escalated:
+    such a path is accepted if its risk is at most 1/2, otherwise rejected. Each guarantee holds for all paths on its
+    side of the threshold, so also for those of them that are decided. Method: arXiv:2208.02814, arXiv:2110.01052.
 
     Examples
     --------
@@ -69,17 +77,19 @@ class PathTriage(PathGuarantee):
     ['accept', 'escalate', 'reject']
     """
 
-    _thresholds = ("accept_threshold_", "reject_threshold_")
-    _parameter_constraints = {
-        "classifier": [HasMethods(["fit", "predict_proba"]), None],
-        "accept_error": _RATE,
-        "reject_error": _RATE,
-        "delta": [*_RATE, None],
+    _thresholds: ClassVar[tuple[str, ...]] = ("accept_threshold_", "reject_threshold_")
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "classifier": CLASSIFIER,
+        "accept_error": RATE,
+        "reject_error": RATE,
+        "delta": [*RATE, None],
     }
+    accept_threshold_: float
+    reject_threshold_: float
 
     def __init__(
         self,
-        classifier: Any = None,
+        classifier: StepClassifier | None = None,
         accept_error: float = 0.1,
         reject_error: float = 0.1,
         delta: float | None = None,
@@ -89,67 +99,36 @@ class PathTriage(PathGuarantee):
         self.reject_error = reject_error
         self.delta = delta
 
-    def predict(self, X: Any, groups: Any = None) -> np.ndarray:
-        """Return what to do with each path.
-
-        Parameters
-        ----------
-        X, groups : as in ``fit``
-            ``groups`` serves to refuse problems of the calibration only.
-
-        Returns
-        -------
-        ndarray of str of shape (n_paths,)
-            ``"accept"``, ``"escalate"`` or ``"reject"``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As in ``fit``, and for problems of the calibration.
-        """
-        return self._decide(path_risks(self._new_paths(X, groups)))
-
-    def evaluate(self, X: Any, first_errors: Any, groups: Any = None) -> dict[str, float | int | None]:
-        """Return how paths are decided, and how often wrongly, on labelled paths of new problems.
-
-        Returns
-        -------
-        dict
-            ``accepted``, ``escalated``, ``rejected``; ``accepted_with_error`` and ``rejected_without_error``, the
-            two rates under guarantee: all means over units of the mean over their paths.
-            ``error_rate_of_accepted``, the share of accepted paths that have an error (None where none is accepted);
-            ``n_units``, ``n_paths``.
-        """
-        paths, first_errors = self._test_paths(X, first_errors, groups)
-        decided, wrong = self._decide(path_risks(paths)), first_errors >= 0
-        accepted, rejected = decided == "accept", decided == "reject"
-        return {
-            "accepted": mean_over_units(accepted, paths.units),
-            "escalated": mean_over_units(decided == "escalate", paths.units),
-            "rejected": mean_over_units(rejected, paths.units),
-            "accepted_with_error": mean_over_units(accepted & wrong, paths.units),
-            "rejected_without_error": mean_over_units(rejected & ~wrong, paths.units),
-            "error_rate_of_accepted": share_of(wrong[accepted]),
-            "n_units": paths.n_units,
-            "n_paths": len(decided),
-        }
-
-    def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
-        risks, wrong = path_risks(paths), first_errors >= 0
-        accept = largest_cut(np.where(wrong, risks, np.inf), paths.units, self.accept_error, self.delta)
-        reject = largest_cut(np.where(wrong, np.inf, -risks), paths.units, self.reject_error, self.delta)
-        self.accept_threshold_ = accept.threshold(self._margin)
-        self.reject_threshold_ = self._margin - reject.value
-        self.attainable_, self.n_calibration_ = accept.attainable and reject.attainable, paths.n_units
-        for cut, rate, verb in (
-            (accept, self.accept_error, "accepted"),
-            (reject, self.reject_error, "rejected"),
-        ):
-            if not cut.attainable:
-                warn_unattainable(cut.n_units, f"{self.unit_}s", rate, self.delta, f"no path will be {verb}")
-
-    def _decide(self, risks: np.ndarray) -> np.ndarray:
+    def _decide(self, paths: Paths) -> np.ndarray:
+        risks = path_risks(paths)
         may_accept, may_reject = risks <= self.accept_threshold_, risks > self.reject_threshold_
         accept = may_accept & (~may_reject | (risks <= _TOSS_UP))
         reject = may_reject & ~accept
         return np.select([accept, reject], ["accept", "reject"], "escalate")
+
+    def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
+        risks, wrong = path_risks(paths), first_errors >= 0
+        # Only a wrong path fails by passing the first threshold, only a right one by exceeding the second.
+        accept = largest_threshold(
+            np.where(wrong, risks, np.inf), paths.units, self.accept_error, self.delta, margin=self._margin
+        )
+        reject = smallest_threshold(
+            np.where(wrong, -np.inf, risks), paths.units, self.reject_error, self.delta, margin=self._margin
+        )
+        self.accept_threshold_, self.reject_threshold_ = accept.value, reject.value
+        self.attainable_, self.n_calibration_ = accept.attainable and reject.attainable, paths.n_units
+        counted = f"{self.unit_}s"
+        warn_if_unattainable(accept, counted, self.accept_error, self.delta, "no path will be accepted")
+        warn_if_unattainable(reject, counted, self.reject_error, self.delta, "no path will be rejected")
+
+    def _report(self, paths: Paths, first_errors: np.ndarray) -> dict[str, float | int | None]:
+        decisions, wrong = self._decide(paths), first_errors >= 0
+        accepted, rejected = decisions == "accept", decisions == "reject"
+        return {
+            "accepted": mean_over_units(accepted, paths.units),
+            "escalated": mean_over_units(decisions == "escalate", paths.units),
+            "rejected": mean_over_units(rejected, paths.units),
+            "accepted_with_error": mean_over_units(accepted & wrong, paths.units),
+            "rejected_without_error": mean_over_units(rejected & ~wrong, paths.units),
+            "error_rate_of_accepted": share_of(wrong[accepted]),
+        }

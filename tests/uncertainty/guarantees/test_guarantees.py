@@ -85,6 +85,17 @@ def test_with_a_classifier(estimator, fitted):
 
 
 @of_paths
+def test_predict_is_read_and_decide(estimator, draws):
+    (X, first_errors, groups), (X_new, _, groups_new) = draws
+    fitted = clone(estimator).fit(X, first_errors, groups)
+    paths = fitted.read(X_new, groups_new)
+    assert paths.risks.tolist() == np.concatenate(X_new).tolist()
+    assert np.array_equal(fitted.decide(paths), fitted.predict(X_new, groups_new))
+    with pytest.raises(ValueError, match="was calibrated on"):
+        fitted.read(X, groups)
+
+
+@of_paths
 def test_order_of_paths_is_nothing(estimator, draws):
     (X, first_errors, groups), (X_new, _, _) = draws
     order = np.random.default_rng(0).permutation(len(X))
@@ -177,20 +188,41 @@ def test_saved_and_read(estimator, world_several, n_problems, tmp_path):
         clone(estimator).save(tmp_path / "other")
 
 
-@pytest.mark.parametrize("score", ["lac", "aps", "raps"])
-def test_step_sets_saved_and_read(score, tmp_path):
-    if score != "lac":
-        pytest.importorskip("mapie")
+@pytest.mark.parametrize("class_conditional", [False, True])
+def test_step_sets_saved_and_read(class_conditional, tmp_path):
     rng = np.random.default_rng(0)
     proba = rng.dirichlet([1, 1, 1], 200)
     labels = np.array([rng.choice(["negative", "neutral", "positive"], p=p) for p in proba])
-    sets = StepPredictionSets(score=score, random_state=0).fit(proba, labels, groups=np.arange(200) // 2)
+    sets = StepPredictionSets(class_conditional=class_conditional)
+    sets.fit(proba, labels, groups=np.arange(200) // 2)
     sets.save(tmp_path / "sets")
     other = StepPredictionSets.load(tmp_path / "sets")
     assert (other.predict(proba) == sets.predict(proba)).all()
     assert other.classes_.tolist() == ["negative", "neutral", "positive"]
     assert (other.thresholds_ == sets.thresholds_).all()
     assert (other.n_calibration_, other.unit_, other.attainable_) == (100, "problem", True)
+
+
+def edit_settings(folder, **params):
+    """Change parameters in the saved configuration, as an earlier version would have written them."""
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    config["settings"]["params"].update(params)
+    file.write_text(json.dumps(config))
+
+
+def test_step_sets_of_an_earlier_version(tmp_path):
+    """It had ``score`` and ``random_state``: sets by LAC load, those by MAPIE say what to do."""
+    proba, labels = np.tile([[0.2, 0.8], [0.7, 0.3]], (20, 1)), np.tile([1, -1], 20)
+    sets = StepPredictionSets().fit(proba, labels)
+    sets.save(tmp_path / "sets")
+    edit_settings(tmp_path / "sets", score="lac", random_state=0)
+    other = StepPredictionSets.load(tmp_path / "sets")
+    assert (other.predict(proba) == sets.predict(proba)).all()
+    assert other.settings_ == sets.settings_
+    edit_settings(tmp_path / "sets", score="aps")
+    with pytest.raises(ValueError, match=r"score='aps', which an earlier version .* MAPIE: calibrate"):
+        StepPredictionSets.load(tmp_path / "sets")
 
 
 def test_saved_with_its_classifier(fitted, tmp_path):

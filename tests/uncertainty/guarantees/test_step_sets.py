@@ -1,12 +1,12 @@
 """Sets of classes for steps: against the conformal quantile, MAPIE, and by class."""
 
-import builtins
-
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from prmkit.data import Solution, flatten, make_arithmetic_solutions
+from prmkit import PRMClassifier
+from prmkit.data import Solution, flatten, make_arithmetic_solutions, problem_groups
+from prmkit.features import StepStatistics
 from prmkit.uncertainty import StepPredictionSets
 
 
@@ -48,65 +48,31 @@ def test_lac_agrees_with_mapie(rows, alpha):
     assert (found[empty].sum(axis=1) == 1).all()
 
 
-@pytest.mark.parametrize("score", ["aps", "raps"])
-def test_aps_and_raps_by_mapie(rows, score):
-    pytest.importorskip("mapie")
-    proba, labels = np.tile(rows[0], (4, 1)), np.tile(rows[1], 4)
-    groups = np.tile(np.arange(300), 4)  # four like steps per problem, of which one counts
-    state = np.random.get_state()[1].copy()  # noqa: NPY002
-    sets = StepPredictionSets(alpha=0.1, score=score, random_state=0).fit(proba, labels, groups)
-    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
-    assert sets.attainable_
-    assert sets.n_calibration_ == 300
-    rng = np.random.default_rng(1)
-    new = rng.dirichlet([0.5, 0.7, 2.0], 2000)
-    truth = np.array([rng.choice([-1, 0, 1], p=p) for p in new])
-    report = sets.evaluate(new, truth)
-    assert 0.86 <= report["coverage"] <= 1
-    assert 1 <= report["mean_size"] < 3
-    again = StepPredictionSets(alpha=0.1, score=score, random_state=0).fit(proba, labels, groups)
-    assert (again.predict(new) == sets.predict(new)).all()
-    with pytest.warns(UserWarning, match="is not attainable with 9 units, at least"):
-        few = StepPredictionSets(alpha=0.1, score=score).fit(proba[:90], labels[:90], np.arange(90) // 10)
-    assert not few.attainable_
-    assert few.predict(new).all()
-
-
-@pytest.mark.parametrize(
-    ("score", "alpha", "needed"),
-    [("aps", 0.1, 10), ("raps", 0.1, 91), ("raps", 0.2, 41), ("raps", 0.3, 31), ("raps", 0.5, 21)],
-)
-def test_units_that_mapie_needs(rows, score, alpha, needed):
-    pytest.importorskip("mapie")
-    proba, labels = rows
-    sets = StepPredictionSets(alpha=alpha, score=score, random_state=0)
-    assert sets.fit(proba[:needed], labels[:needed]).attainable_
-    with pytest.warns(UserWarning, match=f"at least {needed} are needed: every set will be full"):
-        sets.fit(proba[: needed - 1], labels[: needed - 1])
-    assert not sets.attainable_
-    assert sets.predict(proba).all()
-
-
-@pytest.mark.parametrize("score", ["aps", "raps"])
-def test_classes_that_mapie_cannot_do_without(rows, score):
-    pytest.importorskip("mapie")
-    proba, labels = rows
-    kept = labels != 0
-    with pytest.raises(
-        ValueError, match=f"'{score}', which needs 3 classes, and there are 2: use score=\"lac\""
-    ):
-        StepPredictionSets(score=score).fit(np.c_[proba[kept, 0], 1 - proba[kept, 0]], labels[kept])
-    with pytest.raises(ValueError, match=r"drawn, one per unit, 0 have class 0, .* more problems"):
-        StepPredictionSets(score=score, classes=[-1, 0, 1]).fit(proba[kept], labels[kept])
-
-
-def test_raps_wants_two_steps_of_a_class(rows):
-    pytest.importorskip("mapie")
-    proba, labels = rows
-    kept = np.r_[np.flatnonzero(labels == 0)[:1], np.flatnonzero(labels != 0)]
-    with pytest.raises(ValueError, match="1 have class 0, which is too few"):
-        StepPredictionSets(score="raps").fit(proba[kept], labels[kept])
-    assert StepPredictionSets(score="aps").fit(proba[kept], labels[kept]).attainable_
+@pytest.mark.parametrize("score", ["lac", "aps", "raps"])
+@pytest.mark.parametrize("precomputed", [False, True])
+def test_mapie_takes_our_classifiers_for_other_scores(score, precomputed):
+    """Over steps and over numbers, as the example shows, with one random step per problem."""
+    classification = pytest.importorskip("mapie.classification")
+    train, other = (make_arithmetic_solutions(n, 1, random_state=i) for i, n in enumerate((60, 250)))
+    order = np.random.default_rng(0).permutation(len(other.X))
+    rows = order[np.unique(problem_groups(other.X)[order], return_index=True)[1]]
+    X_train, X = train.X, np.array([other.X[row] for row in rows], dtype=object)
+    if precomputed:
+        statistics = StepStatistics().fit(X_train)
+        X_train, X = statistics.transform(X_train), statistics.transform(X)
+    classifier = PRMClassifier("precomputed" if precomputed else StepStatistics()).fit(X_train, train.y)
+    sets = classification.SplitConformalClassifier(
+        classifier, confidence_level=0.8, conformity_score=score, prefit=True, random_state=0
+    ).conformalize(X[:150], other.y[rows[:150]])
+    found = sets.predict_set(X[150:])[1][:, :, 0]
+    truth = np.searchsorted(classifier.classes_, other.y[rows[150:]])
+    assert 0.65 < found[np.arange(len(truth)), truth].mean() <= 1
+    if score == "lac":
+        ours = StepPredictionSets(classes=classifier.classes_, alpha=0.2)
+        ours.fit(classifier.predict_proba(X[:150]), other.y[rows[:150]])
+        expected = ours.predict(classifier.predict_proba(X[150:]))
+        full = found.any(axis=1)
+        assert (found[full] == expected[full]).all()
 
 
 def test_last_digits_of_another_batch_change_nothing():
@@ -127,20 +93,6 @@ def test_last_digits_of_another_batch_change_nothing():
     assert sets.fit(data.X, wrong_or_not).attainable_
     new = flatten([Solution("A new problem?", ["1 + 1 = 3."])])
     assert sets.predict(new).tolist() == sets.predict(new * 10)[:1].tolist() == [[True, True]]
-
-
-def test_without_mapie_the_extra_is_named(rows, monkeypatch):
-    real = builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name.startswith("mapie"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ImportError, match=r'pip install "prmkit\[mapie\]"'):
-        StepPredictionSets(score="aps").fit(*rows)
-    StepPredictionSets().fit(*rows)
 
 
 def test_problems_weigh_alike_however_many_steps_they_have():
@@ -205,8 +157,7 @@ def test_no_set_is_empty(rows):
         ([[0.5, 0.5]], [2], {"classes": [0, 1]}, r"y has labels \[2\]"),
         ([[0.5, 0.5]], [1, 0], {}, "y has 2 labels and X 1 steps"),
         ([0.5, 0.5], [1, 0], {}, r"X has shape \(2,\)"),
-        ([[0.5, 0.5]] * 2, [1, 0], {"score": "aps", "joint": True}, "score is 'aps'"),
-        ([[0.5, 0.5]] * 2, [1, 0], {"score": "best"}, "score"),
+        ([[0.5, 0.5]] * 2, [1, 0], {"joint": "yes"}, "joint"),
     ],
 )
 def test_bad_input_is_named(X, y, options, message):

@@ -1,0 +1,195 @@
+"""The one computation behind all guarantees: the threshold at which few enough calibration problems fail.
+
+Everywhere in this room a number *passes* if it is at most the threshold: ``risk <= threshold``.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import bdtr, rel_entr
+
+# alpha * (n + 1) is an integer on paper more often than in binary.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A calibrated threshold. A number passes if it is at most ``value``.
+
+    Parameters
+    ----------
+    value : float
+        The largest number that passes. Nothing passes ``-inf``, everything passes ``inf``.
+    n_units : int
+        Number of calibration units that the threshold rests on.
+    attainable : bool
+        False if there are too few units for the level, whatever their numbers are. The threshold is then on the
+        safe side: ``-inf`` from :func:`largest_threshold`, ``inf`` from :func:`smallest_threshold`.
+    """
+
+    value: float
+    n_units: int
+    attainable: bool
+
+
+def largest_threshold(
+    risks: np.ndarray, units: np.ndarray, alpha: float, delta: float | None = None, *, margin: float = 0.0
+) -> Threshold:
+    """Return the largest threshold at which a new unit fails at a rate of at most ``alpha``.
+
+    A path fails if it **passes**: ``risk <= threshold``. The loss of a unit is the share of its paths that fail. It
+    grows with the threshold and lies in [0, 1], and the method needs nothing else.
+
+    Parameters
+    ----------
+    risks : ndarray of shape (n_paths,)
+        Number of each path. It is ``inf`` for a path that cannot fail.
+    units : ndarray of shape (n_paths,)
+        The exchangeable unit of each path: its problem, or the path itself.
+    alpha : float
+        Failure rate to tolerate.
+    delta : float or None, default=None
+        If ``None``, the *expected* loss of a new unit is at most ``alpha``, where the expectation is also over the
+        calibration units (conformal risk control). If a number, the expected loss of a new unit is at most ``alpha``
+        with probability ``1 - delta`` over the calibration units (Learn then Test).
+    margin : float, default=0.0
+        Distance below the first refused number within which numbers are refused, too. The same risk may differ in
+        its last digits if it is computed in another batch.
+
+    Returns
+    -------
+    Threshold
+        The threshold, the number of units, and whether the level is attainable.
+
+    Notes
+    -----
+    Conformal risk control (arXiv:2208.02814, theorem 1) refuses all numbers from the first one on at which the summed
+    loss over the n units exceeds ``alpha * (n + 1) - 1``. With one path per unit that number is the (m + 1)-th smallest
+    one, ``m = floor(alpha * (n + 1)) - 1``.
+
+    Learn then Test (arXiv:2110.01052) refuses all numbers from the first one on at which the hypothesis "the expected
+    loss exceeds alpha" is not rejected at level ``delta``. The loss is monotone, so testing from the lowest number up
+    needs no correction. The p-value is binomial and exact with one path per unit, otherwise Hoeffding-Bentkus.
+    """
+    refused, n_units, attainable = _first_refused(risks, units, alpha, delta)
+    if math.isfinite(refused):
+        # The refused number itself must not pass, and "passes" reads "<=": so go to the next float below it.
+        refused = min(float(np.nextafter(refused, -np.inf)), refused - margin)
+    return Threshold(refused, n_units, attainable)
+
+
+def smallest_threshold(
+    scores: np.ndarray, units: np.ndarray, alpha: float, delta: float | None = None, *, margin: float = 0.0
+) -> Threshold:
+    """Return the smallest threshold at which a new unit fails at a rate of at most ``alpha``.
+
+    A path fails if it does **not** pass: ``score > threshold``. With one path per unit this is the quantile of split
+    conformal prediction, the k-th smallest score with ``k = ceil((n + 1) * (1 - alpha))``.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_paths,)
+        Number of each path. It is ``-inf`` for a path that cannot fail.
+    units, alpha, delta
+        As in :func:`largest_threshold`.
+    margin : float, default=0.0
+        Distance above the threshold within which numbers pass, too.
+
+    Returns
+    -------
+    Threshold
+        The threshold, the number of units, and whether the level is attainable.
+    """
+    # This is largest_threshold in a mirror. Signs are turned here and nowhere else. No step to the next float is
+    # needed: the first refused number becomes the threshold, which passes.
+    refused, n_units, attainable = _first_refused(-scores, units, alpha, delta)
+    return Threshold(margin - refused, n_units, attainable)
+
+
+def unit_weights(units: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the weight of each path, so that those of a unit sum to 1, and the number of units."""
+    _, numbers, counts = np.unique(units, return_inverse=True, return_counts=True)
+    return 1.0 / counts[numbers], len(counts)
+
+
+def mean_over_units(values: np.ndarray, units: np.ndarray) -> float | None:
+    """Return the mean over units of the mean over their paths, or None without paths."""
+    weights, n_units = unit_weights(units)
+    return float(weights @ values / n_units) if n_units else None
+
+
+def units_needed(alpha: float, delta: float | None = None) -> int:
+    """Return the number of calibration units below which a level is not attainable."""
+    if delta is None:
+        return math.ceil((1 - _ROUNDING) / alpha) - 1
+    return math.ceil(math.log(delta) / math.log1p(-alpha) - _ROUNDING)
+
+
+def warn_if_unattainable(
+    threshold: Threshold, counted: str, alpha: float, delta: float | None, instead: str
+) -> None:
+    """Warn if there are too few calibration units, and say what predictions do instead."""
+    if threshold.attainable:
+        return
+    level = f"{alpha:.6g}" if delta is None else f"{alpha:.6g} with confidence {1 - delta:.6g}"
+    warnings.warn(
+        f"a failure rate of {level} is not attainable with {threshold.n_units} {counted}, at least "
+        f"{units_needed(alpha, delta)} are needed: {instead}",
+        UserWarning,
+        stacklevel=5,
+    )
+
+
+def p_values(losses: np.ndarray, n_units: int, alpha: float, *, binary: bool) -> np.ndarray:
+    """Return p-values of the hypothesis "the expected loss exceeds alpha".
+
+    Parameters
+    ----------
+    losses : ndarray of float
+        Losses, each summed over the units.
+    n_units : int
+        Number of units.
+    alpha : float
+        The expected loss to test.
+    binary : bool
+        Whether the loss of a unit is 0 or 1. The p-value is then binomial, otherwise Hoeffding-Bentkus.
+
+    Returns
+    -------
+    ndarray of the shape of ``losses``
+        The p-values.
+    """
+    if binary:
+        return np.asarray(bdtr(np.round(losses), n_units, alpha))
+    rate = np.minimum(losses / n_units, alpha)
+    hoeffding = np.exp(-n_units * (rel_entr(rate, alpha) + rel_entr(1 - rate, 1 - alpha)))
+    at_most = np.minimum(np.ceil(losses - _ROUNDING), n_units)
+    return np.asarray(np.minimum(hoeffding, math.e * bdtr(at_most, n_units, alpha)))
+
+
+def _first_refused(
+    values: np.ndarray, units: np.ndarray, alpha: float, delta: float | None
+) -> tuple[float, int, bool]:
+    """Return the smallest value that must not pass, the number of units, and whether the level is attainable."""
+    weights, n_units = unit_weights(units)
+    binary = len(values) == n_units
+    if not n_units or not _small_enough(np.zeros(1), n_units, alpha, delta, binary)[0]:
+        return -math.inf, n_units, False
+    # Among equal values sort by weight: the sums are then the same in any order of the paths.
+    order = np.lexsort((weights, values))
+    losses = np.cumsum(weights[order])
+    too_many = np.flatnonzero(~_small_enough(losses, n_units, alpha, delta, binary))
+    return (float(values[order[too_many[0]]]) if len(too_many) else math.inf), n_units, True
+
+
+def _small_enough(
+    losses: np.ndarray, n_units: int, alpha: float, delta: float | None, binary: bool
+) -> np.ndarray:
+    """Return whether each summed loss keeps the level."""
+    if delta is None:
+        return losses <= alpha * (n_units + 1) - 1 + _ROUNDING
+    return p_values(losses, n_units, alpha, binary=binary) <= delta
