@@ -94,7 +94,7 @@ def predicted(name: str, table: StepTable, train: np.ndarray, test: np.ndarray, 
             proba, weights = fine_tuned(table, train, test, options.seed)
         elif name.startswith(LOSS):
             settings = LOSSES[name.removeprefix(LOSS)]
-            proba, weights = fine_tuned(table, train, test, options.seed, max_epochs=1, **settings)
+            proba, weights = fine_tuned(table, train, test, options.seed, num_train_epochs=1, **settings)
         else:
             proba, weights = predict(name, table, train, test, options.seed)
         seconds = time.perf_counter() - start

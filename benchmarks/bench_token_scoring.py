@@ -267,7 +267,7 @@ def main() -> None:
     result: dict[str, Any] = {"data": "processbench", "dtype": "float32", "models": {}}
     for kind in options.models:
         separator = "\n" if kind == "causal" else " [SEP] "
-        scheme = MarkingScheme("separator", marker=separator.strip(" "), opening="{problem}" + separator)
+        scheme = MarkingScheme("separator", step_separator=separator.strip(" "), opening="{problem}" + separator)
         if kind == "causal":
             texts = [text for one in load_steps_table()[0] for text in (one.problem, *one.steps)]
             tokenizer = learn_tokenizer(texts)

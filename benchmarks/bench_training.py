@@ -267,7 +267,7 @@ def lost_labels(subject: Subject, rows: list[Row]) -> list[Row]:
             "said": "nothing",
         }
     ]
-    scheme = MarkingScheme(marker=subject.separator)
+    scheme = MarkingScheme(step_separator=subject.separator)
     limits = [token_limit(subject.model, subject.prmkit_length)]
     if subject.trl_length not in limits:
         limits.insert(0, subject.trl_length)

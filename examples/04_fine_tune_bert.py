@@ -13,13 +13,13 @@ from prmkit.models import TokenPRM
 
 if len(sys.argv) > 1:
     data = load_prm800k(sys.argv[1])
-    head = TokenPRM(max_epochs=2, max_problem_length=200, too_long="nan")
+    head = TokenPRM(num_train_epochs=2, max_prompt_length=200, too_long="nan")
 else:  # solutions in which a wrong operation is chosen: a small model learns to see that in seconds, and no sums
     data = make_arithmetic_solutions(150, 3, error_rate=0.8, random_state=0)
     rows = [i for i, step in enumerate(data.X) if step.solution.meta["error"] in (None, "operation")]
     data = StepDataset([data.X[i] for i in rows], data.y[rows])
     head = TokenPRM(
-        backbone_options={"num_hidden_layers": 2}, max_epochs=4, learning_rate=1e-3, tokens_per_batch=512
+        model_kwargs={"num_hidden_layers": 2}, num_train_epochs=4, learning_rate=1e-3, tokens_per_batch=512
     )
 print(repr(data))
 

@@ -247,7 +247,7 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, scheme: str | None = None, *, classes: Any = None, **options: Any
+        cls, name_or_path: str | Path, layout: str | None = None, *, classes: Any = None, **options: Any
     ) -> PRMClassifier:
         """Take an existing PRM as it is: fitted, ready to score. Runs no code from it.
 
@@ -258,7 +258,7 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         ----------
         name_or_path : str or path
             A local folder or hub name: saved by :class:`~prmkit.models.PRMTrainer`, or in a published layout.
-        scheme : {"trl", "math-shepherd", "rlhflow", "qwen2.5-math-prm", "pqm", "skywork", "reasoneval"} or None
+        layout : {"trl", "math-shepherd", "rlhflow", "qwen2.5-math-prm", "pqm", "skywork", "reasoneval"} or None
             The published layout. None: as the folder's ``prmkit.json`` says.
         classes : sequence, optional
             Labels for its outputs, worst first, in place of its own.
@@ -271,7 +271,7 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         OSError, TypeError, ValueError
             For no such model, another layout, pickled weights, unknown options.
         """
-        head = TokenPRM.from_pretrained(name_or_path, scheme, classes=classes, **options)
+        head = TokenPRM.from_pretrained(name_or_path, layout, classes=classes, **options)
         classifier = cls("tokens", clone(head), label_order=head.label_order)
         classifier.classes_, classifier.label_order_ = head.classes_, tuple(head.label_order)
         classifier.featurizer_, classifier.head_, classifier.training_problems_ = None, head, None

@@ -195,7 +195,7 @@ class TestTokens:
 
     def head(self, **params):
         return TokenPRM(
-            initialization="random", backbone_options=self.TINY, max_epochs=1, show_progress=False, **params
+            initialization="random", model_kwargs=self.TINY, num_train_epochs=1, show_progress=False, **params
         )
 
     @pytest.fixture(scope="class")

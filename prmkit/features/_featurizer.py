@@ -256,7 +256,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         if self.kind == "tokens":
             tokenizer = self._tokenizer()
             limit = self.max_length or tokenizer.model_max_length
-            return token_records(tokenizer, steps, MarkingScheme(marker=self.step_separator), limit)
+            return token_records(tokenizer, steps, MarkingScheme(step_separator=self.step_separator), limit)
         solutions = list(iter_solutions(steps))
         positions: dict[str, int] = {}
         for solution, _, indices in solutions:

@@ -1,4 +1,3 @@
-from .records import TokenRecord as TokenRecord
 from .scheme import MarkingScheme as MarkingScheme
 
-__all__ = ["MarkingScheme", "TokenRecord"]
+__all__ = ["MarkingScheme"]

@@ -131,7 +131,7 @@ class SolutionEncoder:
             closed = self._ids(step) + self._marker_ids
             if not closed:
                 raise ValueError(
-                    f"step {len(positions)} ({step!r}) has no token, and marker='' adds none: there is nowhere to read "
+                    f"step {len(positions)} ({step!r}) has no token, and step_separator='' adds none: there is nowhere to read "
                     "its score. Leave the step out, or choose another marker"
                 )
             tokens += self._ids(before) + closed
@@ -157,7 +157,7 @@ class SolutionEncoder:
 
     def _without_beginning(self, marked: MarkedTokens, solution: Solution, n_steps: int) -> MarkedTokens:
         """Cut the problem on the left, to the length that the scheme allows."""
-        limit = self.scheme.max_problem_length
+        limit = self.scheme.max_prompt_length
         if limit is None or (marked.blocks == 0).sum() <= limit:
             return marked
         problem = self.problem_tokens(solution, n_steps)
@@ -184,7 +184,7 @@ class SolutionEncoder:
             if (start, end) == (0, len(written.opening)):
                 return slice(n_added, n_added + len(self._ids(written.opening)))
             if getattr(self.tokenizer, "is_fast", None) is not True:
-                raise ValueError("max_problem_length with this opening needs a fast tokenizer: load one")
+                raise ValueError("max_prompt_length with this opening needs a fast tokenizer: load one")
             inside = self.tokenizer(written.opening, add_special_tokens=False, return_offsets_mapping=True)
             offsets = np.array([(0, 0)] * n_added + inside["offset_mapping"]).reshape(-1, 2)
         own = (offsets[:, 0] >= start) & (offsets[:, 1] <= end) & (np.arange(len(offsets)) >= n_added)
@@ -252,7 +252,7 @@ class SolutionEncoder:
 
     def _read_marker(self) -> list[int]:
         """The marker's tokens on its own, checked."""
-        if self.scheme.name == "separator" and self.scheme.marker == "" and not self._writer.joint:
+        if self.scheme.name == "separator" and self.scheme.step_separator == "" and not self._writer.joint:
             return []  # asked for: a step is read at its own last token
         marker, separator = self._writer.marker, getattr(self.tokenizer, "sep_token", None)
         ids, instead = self._ids(marker), f"choose one that has, such as {separator or ' #'!r}"

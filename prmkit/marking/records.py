@@ -92,7 +92,7 @@ def encode_solution(tokenizer: Any, solution: Solution, n_steps: int, scheme: Ma
     >>> from prmkit.features.encoding.model_path import resolve_model
     >>> tokenizer = AutoTokenizer.from_pretrained(resolve_model("all-MiniLM-L6-v2"))
     >>> solution = Solution("2 + 3?", ["It is 5.", ""])
-    >>> marked = encode_solution(tokenizer, solution, 2, MarkingScheme(marker=" #"))
+    >>> marked = encode_solution(tokenizer, solution, 2, MarkingScheme(step_separator=" #"))
     >>> tokenizer.decode(marked.input_ids), marked.step_positions
     ('2 + 3? it is 5. # #', array([8, 9]))
     """
@@ -209,7 +209,7 @@ def token_records(
                 raise ValueError(
                     f"the problem of {_name(solution)} alone has {n_opening} tokens, more than "
                     f"max_length={max_length}: raise max_length, leave the solution out, or have long problems cut on "
-                    "the left by the scheme's max_problem_length"
+                    "the left by the scheme's max_prompt_length"
                 )
             fits = marked.step_positions[asked] < limit
             rows, asked = rows[fits], asked[fits]

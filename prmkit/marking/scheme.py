@@ -22,7 +22,7 @@ class MarkingScheme:
         with a marker that is one token, added to the vocabulary if need be. ``"reward_tokens"``: a causal language
         model's logits of ``reward_tokens`` at the last token of the marker. ``"prefix"``: one row per step, made of
         the problem and the steps up to it, read by a sequence classifier: n passes for n steps.
-    marker : str or None, default=None
+    step_separator : str or None, default=None
         What closes a step. None: a line break, or the tokenizer's own separator where it drops white space, as
         BERT's does. With ``"special_token"`` None stands for ``"[PRM]"``. ``"{pad}"`` is the tokenizer's pad token.
         With ``chat="turns"`` the marker is ``""``: the score is read where the verdict would be written. So it may
@@ -46,7 +46,7 @@ class MarkingScheme:
         ``"turns"``: each step is a message of the user, answered by the best reward token.
     system : str or None
         The system message of the chat.
-    max_problem_length : int or None
+    max_prompt_length : int or None
         A longer problem loses its beginning. The cut is the same however many steps follow, so nothing looks ahead.
 
     Raises
@@ -56,12 +56,12 @@ class MarkingScheme:
 
     Examples
     --------
-    >>> MarkingScheme("separator", marker="\n\n").reads_language_model
+    >>> MarkingScheme("separator", step_separator="\n\n").reads_language_model
     False
     """
 
     name: str = "separator"
-    marker: str | None = None
+    step_separator: str | None = None
     reward_tokens: tuple[str, ...] | None = None
     opening: str = "{problem}"
     step: str = "{step}"
@@ -69,7 +69,7 @@ class MarkingScheme:
     joint: bool = False
     chat: str | None = None
     system: str | None = None
-    max_problem_length: int | None = None
+    max_prompt_length: int | None = None
 
     def __post_init__(self) -> None:
         if self.reward_tokens is not None:
@@ -100,10 +100,10 @@ class MarkingScheme:
             yield f"opening={self.opening!r}: {{bos}} at most once, and never in a chat, whose template places it"
         if self.system is not None and self.chat is None:
             yield "a system message without a chat: choose chat='answer' or chat='turns', or leave it out"
-        if self.max_problem_length is not None and self.max_problem_length < 1:
-            yield f"max_problem_length={self.max_problem_length}, expected at least 1, or None"
-        if self.chat == "turns" and (self.name != "reward_tokens" or self.marker or self.between):
-            yield "chat='turns' goes with name='reward_tokens', marker='' and between='': the template parts the turns"
+        if self.max_prompt_length is not None and self.max_prompt_length < 1:
+            yield f"max_prompt_length={self.max_prompt_length}, expected at least 1, or None"
+        if self.chat == "turns" and (self.name != "reward_tokens" or self.step_separator or self.between):
+            yield "chat='turns' goes with name='reward_tokens', step_separator='' and between='': the template parts the turns"
 
     @property
     def reads_language_model(self) -> bool:

@@ -209,12 +209,12 @@ def marker_text(tokenizer: Any, scheme: MarkingScheme) -> str:
     """
     if scheme.chat == "turns":
         return ""
-    if scheme.marker == "{pad}":
+    if scheme.step_separator == "{pad}":
         if not tokenizer.pad_token:
-            raise ValueError("marker='{pad}', but the tokenizer has no pad token: set tokenizer.pad_token")
+            raise ValueError("step_separator='{pad}', but the tokenizer has no pad token: set tokenizer.pad_token")
         return tokenizer.pad_token
-    if scheme.marker is not None:
-        return scheme.marker
+    if scheme.step_separator is not None:
+        return scheme.step_separator
     if scheme.name == "special_token":
         return "[PRM]"
     separator = getattr(tokenizer, "sep_token", None)

@@ -117,8 +117,19 @@ def _write_token_head(head: TokenPRM, folder: Path) -> dict[str, Any]:
     }
 
 
+# Folders saved before the first release have the old names of these parameters.
+_RENAMED = {
+    "backbone": "model",
+    "backbone_options": "model_kwargs",
+    "max_problem_length": "max_prompt_length",
+    "max_epochs": "num_train_epochs",
+    "warmup": "warmup_steps",
+}
+
+
 def _read_token_head(described: dict[str, Any], folder: Path) -> TokenPRM:
-    head = TokenPRM(**{name: _from_plain(value) for name, value in described["params"].items()})
+    params = {_RENAMED.get(name, name): _from_plain(value) for name, value in described["params"].items()}
+    head = TokenPRM(**params)
     head.classes_ = np.array(described["classes"], dtype=described["classes_dtype"])
     head.loss_curve_ = described["loss_curve"]
     head.link_ = Link.from_dict(described["link"])

@@ -69,14 +69,14 @@ _SMALL_TRANSFORMER = {"hidden_size": 16, "n_layers": 1, "n_heads": 2}
 _QUICK = {"max_epochs": 2, "random_state": 0}
 _SMALL_TOKEN_MODEL = {
     "initialization": "random",
-    "backbone_options": {
+    "model_kwargs": {
         "num_hidden_layers": 1,
         "hidden_size": 32,
         "num_attention_heads": 2,
         "intermediate_size": 64,
         "initializer_range": 0.3,  # with the usual 0.02 it would say nearly the same of every step
     },
-    "max_epochs": 1,
+    "num_train_epochs": 1,
     "random_state": 0,
 }
 _CLASSIFIER = "prmkit.classifier.PRMClassifier"

@@ -171,8 +171,8 @@ class TestTokenModels:
     def fitted(self, y=DATA.y, **params):
         head = TokenPRM(
             initialization="random",
-            backbone_options=self.TINY,
-            max_epochs=1,
+            model_kwargs=self.TINY,
+            num_train_epochs=1,
             show_progress=False,
             random_state=0,
             **params,

@@ -60,7 +60,7 @@ class Preset:
     Examples
     --------
     >>> preset = get_preset("qwen2.5-math-prm")
-    >>> preset.scheme.marker, preset.head.layers, preset.activation
+    >>> preset.scheme.step_separator, preset.head.layers, preset.activation
     ('<extra_0>', ('score.0', 'score.2'), 'softmax')
     """
 
@@ -77,7 +77,7 @@ class Preset:
 # Steps are joined by a line break and each closed by it; column 1 is LABEL_1, "right".
 _TRL = Preset(
     name="trl",
-    scheme=MarkingScheme("separator", marker="\n"),
+    scheme=MarkingScheme("separator", step_separator="\n"),
     kind="token_classifier",
     classes=(0, 1),
     head=None,
@@ -91,7 +91,7 @@ _MATH_SHEPHERD = Preset(
     name="math-shepherd",
     scheme=MarkingScheme(
         "reward_tokens",
-        marker=" ки",
+        step_separator=" ки",
         reward_tokens=(" -", " +"),
         opening="{problem} ",
         step="Step {number}: {step}",
@@ -109,7 +109,7 @@ _MATH_SHEPHERD = Preset(
 # the model would say; its logits are those of the token before it.
 _RLHFLOW = Preset(
     name="rlhflow",
-    scheme=MarkingScheme("reward_tokens", marker="", reward_tokens=("-", "+"), chat="turns"),
+    scheme=MarkingScheme("reward_tokens", step_separator="", reward_tokens=("-", "+"), chat="turns"),
     kind="causal_lm",
     classes=(0, 1),
     head=None,
@@ -122,7 +122,7 @@ _QWEN = Preset(
     name="qwen2.5-math-prm",
     scheme=MarkingScheme(
         "special_token",
-        marker="<extra_0>",
+        step_separator="<extra_0>",
         joint=True,
         chat="answer",
         system="Please reason step by step, and put your final answer within \\boxed{}.",
@@ -140,7 +140,7 @@ _PQM = Preset(
     name="pqm",
     scheme=MarkingScheme(
         "special_token",
-        marker="[PRM]",
+        step_separator="[PRM]",
         opening=(
             "Below is an instruction that describes a task.\nWrite a response that appropriately completes the request."
             "\n\n### Instruction:\n{problem}\n\n### Response: Let's think step by step\n"
@@ -160,7 +160,7 @@ _PQM = Preset(
 # Problem, steps and line breaks are tokenised apart; the published loader takes one line as one step.
 _SKYWORK = Preset(
     name="skywork",
-    scheme=MarkingScheme("separator", marker="\n", opening="{bos}{problem}\n"),
+    scheme=MarkingScheme("separator", step_separator="\n", opening="{bos}{problem}\n"),
     kind="value_head",
     classes=(0, 1),
     head=HeadLayout(layers=("v_head.summary",), n_outputs=1, backbones=("model.", "pretrained_model.model.")),
@@ -175,7 +175,7 @@ _REASONEVAL = Preset(
     name="reasoneval",
     scheme=MarkingScheme(
         "separator",
-        marker="",
+        step_separator="",
         opening="Question:\n{problem}\nAnswer:\nLet's think step by step.\n",
     ),
     kind="value_head",

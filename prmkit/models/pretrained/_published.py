@@ -310,10 +310,10 @@ def _resembling(keys: Collection[str]) -> list[str]:
 
 def _check_marker(tokenizer: Any, preset: Preset, folder: Path, rows: int) -> None:
     """Refuse a tokenizer that does not know the marker, unless the weights end with the very token to be added."""
-    if preset.scheme.name != "special_token" or preset.scheme.marker in tokenizer.get_vocab():
+    if preset.scheme.name != "special_token" or preset.scheme.step_separator in tokenizer.get_vocab():
         return
     if rows != len(tokenizer) + 1:
         raise ValueError(
-            f"the tokenizer of {folder} has no {preset.scheme.marker} ({len(tokenizer)} tokens, and {rows} rows of "
+            f"the tokenizer of {folder} has no {preset.scheme.step_separator} ({len(tokenizer)} tokens, and {rows} rows of "
             f"embeddings): preset {preset.name!r} needs the tokenizer that the model was trained with"
         )

@@ -29,12 +29,12 @@ class WeightsOrigin:
     ----------
     name : str
         A local folder by its absolute path, so that it is found from any working directory; or a name on the hub.
-    scheme : str or None
+    layout : str or None
         The published layout; None for a folder that prmkit wrote.
     dtype : str, torch.dtype or None
     max_length : int or None
     settings : mapping of str to object
-        What was asked for of the marking scheme: ``step_separator``, ``reward_tokens``, ``max_problem_length``.
+        What was asked for of the marking scheme: ``step_separator``, ``reward_tokens``, ``max_prompt_length``.
     digests : tuple of (str, str) or None
         Name and SHA-256 of each file of weights, where the origin was sealed.
 
@@ -45,18 +45,18 @@ class WeightsOrigin:
     """
 
     name: str
-    scheme: str | None = None
+    layout: str | None = None
     dtype: Any = None
     max_length: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     digests: tuple[tuple[str, str], ...] | None = None
 
     @classmethod
-    def of(cls, name: str | Path, scheme: str | None = None, **reading: Any) -> WeightsOrigin:
+    def of(cls, name: str | Path, layout: str | None = None, **reading: Any) -> WeightsOrigin:
         """Describe where a model is read from."""
         folder = Path(name).expanduser()
         is_local = folder.is_dir() or isinstance(name, Path)
-        return cls(str(folder.resolve()) if is_local else str(name), scheme, **reading)
+        return cls(str(folder.resolve()) if is_local else str(name), layout, **reading)
 
     def sealed(self) -> WeightsOrigin:
         """Return the same with the digests of the files as they are now; a hub name stays as it is."""
@@ -91,23 +91,19 @@ def _digests(folder: Path) -> tuple[tuple[str, str], ...]:
     return tuple((file.name, file_sha256(file)) for file in sorted(folder.glob("*.safetensors")))
 
 
-_SETTINGS = {
-    "step_separator": "marker",
-    "reward_tokens": "reward_tokens",
-    "max_problem_length": "max_problem_length",
-}
-"""The parameters of ``TokenPRM`` that say how a solution is written, and the fields of a scheme that hold them."""
+_SETTINGS = ("step_separator", "reward_tokens", "max_prompt_length")
+"""The parameters of ``TokenPRM`` that say how a solution is written; a scheme has them by the same names."""
 
-_CHOSEN_IN_TRAINING = {"trl": ("step_separator", "max_problem_length")}
+_CHOSEN_IN_TRAINING = {"trl": ("step_separator", "max_prompt_length")}
 """What users of a layout chose by themselves, and no file of theirs records."""
 
-_ARGUMENTS = ("backbone", "scheme", "label_order")  # name, scheme= and classes= of from_pretrained
+_ARGUMENTS = ("model", "scheme", "label_order")  # name, layout= and classes= of from_pretrained
 
 
 def load_head(
     cls: Any,
     name: str | Path,
-    scheme: str | None,
+    layout: str | None,
     *,
     classes: Sequence[Any] | None,
     dtype: Any,
@@ -133,7 +129,7 @@ def load_head(
     settings = {key: options[key] for key in _SETTINGS if options.get(key) is not None}
     options = {key: value for key, value in options.items() if key not in _SETTINGS}
     origin = WeightsOrigin.of(
-        name, scheme, dtype=dtype, max_length=options.get("max_length"), settings=settings
+        name, layout, dtype=dtype, max_length=options.get("max_length"), settings=settings
     )
     scorer, link, loss = _load(origin)
     order = scorer.classes if classes is None else tuple(classes)
@@ -142,9 +138,9 @@ def load_head(
             f"classes={list(order)!r} for a model that tells {len(scorer.classes)} classes apart, worst first: "
             f"{list(scorer.classes)}"
         )
-    as_read = {key: getattr(scorer.scheme, field) for key, field in _SETTINGS.items()}
+    as_read = {key: getattr(scorer.scheme, key) for key in _SETTINGS}
     as_read |= {"scheme": _scheme_parameter(scorer.scheme), "max_length": scorer.max_length, "loss": loss}
-    head = cls(backbone=str(name), label_order=list(order), **{**as_read, **options})
+    head = cls(model=str(name), label_order=list(order), **{**as_read, **options})
     head.classes_ = np.unique(np.array(order))
     head.link_ = link.reordered(np.array([order.index(label) for label in head.classes_.tolist()]))
     head.loss_curve_ = []
@@ -160,7 +156,7 @@ def load_scorer(origin: WeightsOrigin) -> TokenScorer:
 def _load(origin: WeightsOrigin) -> tuple[TokenScorer, Link, str]:
     """Read scorer, link, and the loss to go on training with."""
     scorer, link, loss = (
-        _load_own(origin) if origin.scheme is None else _load_published(origin, origin.scheme)
+        _load_own(origin) if origin.layout is None else _load_published(origin, origin.layout)
     )
     known = [length for length in (scorer.max_length, origin.max_length) if length is not None]
     return replace(scorer, max_length=min(known, default=None)), link, loss
@@ -172,10 +168,10 @@ def _with_settings(
     """Apply the settings that may be chosen; the others must be what the model was trained with."""
     for key, value in settings.items():
         asked: Any = value if isinstance(value, str | int) else tuple(value)
-        found = getattr(scheme, _SETTINGS[key])
+        found = getattr(scheme, key)
         if asked != found and key not in free:
             raise ValueError(f"{key}={value!r} for {name}, which was trained with {found!r}: leave {key} out")
-        scheme = replace(scheme, **{_SETTINGS[key]: asked})
+        scheme = replace(scheme, **{key: asked})
     return scheme
 
 
@@ -185,7 +181,7 @@ def _scheme_parameter(scheme: MarkingScheme) -> str:
     A layout that they cannot express goes by its own name: it can score, and ``fit`` refuses the name, where the scheme
     nearest to it would train another text than the model knows.
     """
-    plain = MarkingScheme(scheme.name, **{field: getattr(scheme, field) for field in _SETTINGS.values()})
+    plain = MarkingScheme(scheme.name, **{key: getattr(scheme, key) for key in _SETTINGS})
     if plain == scheme:
         return scheme.name
     return next((preset.name for preset in PRESETS.values() if preset.scheme == scheme), "published")
@@ -221,7 +217,7 @@ def _load_own(origin: WeightsOrigin) -> tuple[TokenScorer, Link, str]:
     description = read_description(folder)
     if description is None:
         raise ValueError(
-            f"{origin.name} was not saved by prmkit (no prmkit.json): name its layout, scheme= one of "
+            f"{origin.name} was not saved by prmkit (no prmkit.json): pass layout=, one of "
             f"{', '.join(sorted(PRESETS))}"
         )
     scheme = _with_settings(description.scheme, origin.settings, origin.name)

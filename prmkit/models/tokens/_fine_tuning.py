@@ -21,7 +21,7 @@ from prmkit.models.tokens._loading import load_tokenizer
 from prmkit.models.tokens.links import Link, as_rewards
 from prmkit.models.tokens.scorer import TokenScorer
 from prmkit.models.trainer._config import PRMTrainingConfig
-from prmkit.models.trainer._target_plan import TargetPlan
+from prmkit.models.trainer._targets import TargetPlan
 from prmkit.models.trainer._trainer import PRMTrainer
 from prmkit.models.trainer.progress import TrainingBar
 from prmkit.utils.hardware import best_device, has_bfloat16
@@ -110,20 +110,21 @@ def _train(
         config = PRMTrainingConfig(
             output_dir=folder,
             scheme=head.scheme,
-            **({} if head.step_separator is None else {"step_separator": head.step_separator}),
+            step_separator=head.step_separator,
             reward_tokens=None if head.reward_tokens is None else list(head.reward_tokens),
             loss=head.loss,
             loss_options=head.loss_options,
             neutral=head.neutral,
             label_order=list(order),
             initialization=head.initialization,
+            model_kwargs=head.model_kwargs,
             max_length=head.max_length,
-            max_prompt_length=head.max_problem_length,
+            max_prompt_length=head.max_prompt_length,
             too_long="drop" if head.too_long == "nan" else head.too_long,
-            num_train_epochs=head.max_epochs,
+            num_train_epochs=head.num_train_epochs,
             learning_rate=head.learning_rate,
             weight_decay=head.weight_decay,
-            warmup_steps=head.warmup,
+            warmup_steps=head.warmup_steps,
             tokens_per_batch=head.tokens_per_batch,
             gradient_checkpointing=False,
             use_cpu=place == "cpu",
@@ -134,15 +135,14 @@ def _train(
             disable_tqdm=True,
             seed=seed,
         )
-        tokenizer = load_tokenizer(head.backbone)
+        tokenizer = load_tokenizer(head.model)
         with quiet_mapping():
             trainer = PRMTrainer(
-                head.backbone,
+                head.model,
                 config,
                 train_dataset=StepDataset(steps, y),
                 processing_class=tokenizer,
                 callbacks=[TrainingBar(shown=head.show_progress, delay=2)],
-                model_options=head.backbone_options,
             )
         trainer.remove_callback(PrinterCallback)
         trainer.train()

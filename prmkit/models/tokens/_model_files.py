@@ -14,7 +14,9 @@ from prmkit.models.tokens._one_pass import Readout
 from prmkit.utils.versions import installed_version
 
 FILE = "prmkit.json"
-_FORMAT = 1
+_FORMAT = 2
+# Format 1, of prmkit before its first release, had other names for two fields of the scheme.
+_RENAMED = {"marker": "step_separator", "max_problem_length": "max_prompt_length"}
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,15 @@ def read_description(folder: str | Path) -> ModelDescription | None:
     try:
         fields = json.loads(file.read_text(encoding="utf-8"))
         found = fields.pop("format")
-        if found != _FORMAT:
-            raise ValueError(f"format {found}, this prmkit reads {_FORMAT}")
-        fields["scheme"] = MarkingScheme.from_dict(fields["scheme"])
+        if found not in (1, _FORMAT):
+            raise ValueError(f"format {found}, this prmkit reads 1 to {_FORMAT}")
+        scheme = {_RENAMED.get(name, name): value for name, value in fields["scheme"].items()}
+        fields["scheme"] = MarkingScheme.from_dict(scheme)
         description = ModelDescription(**fields)
         return replace(description, classes=tuple(description.classes))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
-            f"{file} cannot be read ({error}): save the model again, or pass scheme=…"
+            f"{file} cannot be read ({error}): save the model again, or pass layout=…"
         ) from error
 
 

@@ -124,7 +124,7 @@ def save_scorer(scorer: TokenScorer, folder: Path, *, loss: str) -> None:
     if not hasattr(scorer.model, "save_pretrained"):
         raise ValueError(
             "this model is in a published layout of its own, and its weights are not copied: keep its folder, and read "
-            "it with PRMClassifier.from_pretrained(folder, scheme=…)"
+            "it with PRMClassifier.from_pretrained(folder, layout=…)"
         )
     with quiet_loading():
         scorer.model.save_pretrained(folder)

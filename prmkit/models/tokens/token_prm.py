@@ -31,7 +31,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    backbone : str or path, default="all-MiniLM-L6-v2"
+    model : str or path, default="all-MiniLM-L6-v2"
         A transformers model, by local folder or hub name. The default is read from the ``offline`` extra.
     scheme : {"separator", "special_token", "reward_tokens", "prefix"}, default="separator"
         How steps are marked and where their scores are read. ``"separator"``: a classifier at the end of each step.
@@ -52,21 +52,22 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
     label_order : sequence or None, default=None
         Labels from worst to best.
     initialization : {"pretrained", "random"}, default="pretrained"
-    backbone_options : dict or None, default=None
+    model_kwargs : dict or None, default=None
         Settings of the backbone's configuration to change, such as ``{"num_hidden_layers": 2}``.
     max_length : int or None, default=None
         Tokens of a solution. None: as many as the backbone has positions for.
-    max_problem_length : int or None, default=None
+    max_prompt_length : int or None, default=None
         Tokens of the problem; a longer one loses its beginning, in training and in use.
     too_long : {"drop", "nan", "raise"}, default="drop"
         What becomes of a solution that is longer. ``"drop"``: its last steps are left out of training, counted and
         warned about, and asking for their scores is an error. ``"nan"``: the same, but their probabilities are NaN.
         ``"raise"``: an error in ``fit`` too.
-    max_epochs : int, default=3
+    num_train_epochs : int, default=3
     learning_rate : float, default=1e-4
     weight_decay : float, default=0.01
-    warmup : float, default=0.1
-        Share of the updates in which the learning rate rises; then it falls linearly to zero.
+    warmup_steps : float, default=0.1
+        Number of updates in which the learning rate rises, or their share if less than 1. Then it falls linearly to
+        zero.
     tokens_per_batch : int, default=2048
         Padded tokens per update; solutions of like length go together.
     validation_fraction : float, default=0.2
@@ -104,7 +105,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
     >>> from prmkit.data import make_arithmetic_solutions
     >>> X, y = make_arithmetic_solutions(4, 1, random_state=0)
     >>> tiny = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
-    >>> head = TokenPRM(initialization="random", backbone_options=tiny, max_epochs=1, random_state=0).fit(X, y)
+    >>> head = TokenPRM(initialization="random", model_kwargs=tiny, num_train_epochs=1, random_state=0).fit(X, y)
     >>> head.predict_proba(X[:2]).shape
     (2, 3)
     """
@@ -112,7 +113,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
     learns = True
 
     _parameter_constraints = {
-        "backbone": [str, Path],
+        "model": [str, Path],
         "scheme": [StrOptions(set(SCHEMES))],
         "step_separator": [str, None],
         "reward_tokens": ["array-like", None],
@@ -121,14 +122,14 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         "neutral": [StrOptions({"positive", "negative", "drop"})],
         "label_order": ["array-like", None],
         "initialization": [StrOptions({"pretrained", "random"})],
-        "backbone_options": [dict, None],
+        "model_kwargs": [dict, None],
         "max_length": [Interval(Integral, 1, None, closed="left"), None],
-        "max_problem_length": [Interval(Integral, 1, None, closed="left"), None],
+        "max_prompt_length": [Interval(Integral, 1, None, closed="left"), None],
         "too_long": [StrOptions({"drop", "nan", "raise"})],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "num_train_epochs": [Interval(Real, 0, None, closed="neither")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "warmup": [Interval(Real, 0, 1, closed="left")],
+        "warmup_steps": [Interval(Real, 0, None, closed="left")],
         "tokens_per_batch": [Interval(Integral, 1, None, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "device": [str, None],
@@ -140,7 +141,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        backbone="all-MiniLM-L6-v2",
+        model="all-MiniLM-L6-v2",
         *,
         scheme="separator",
         step_separator=None,
@@ -150,14 +151,14 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         neutral="positive",
         label_order=None,
         initialization="pretrained",
-        backbone_options=None,
+        model_kwargs=None,
         max_length=None,
-        max_problem_length=None,
+        max_prompt_length=None,
         too_long="drop",
-        max_epochs=3,
+        num_train_epochs=3,
         learning_rate=1e-4,
         weight_decay=0.01,
-        warmup=0.1,
+        warmup_steps=0.1,
         tokens_per_batch=2048,
         validation_fraction=0.2,
         device=None,
@@ -166,7 +167,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         store_weights_in_pickle=False,
         random_state=None,
     ):
-        self.backbone = backbone
+        self.model = model
         self.scheme = scheme
         self.step_separator = step_separator
         self.reward_tokens = reward_tokens
@@ -175,14 +176,14 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         self.neutral = neutral
         self.label_order = label_order
         self.initialization = initialization
-        self.backbone_options = backbone_options
+        self.model_kwargs = model_kwargs
         self.max_length = max_length
-        self.max_problem_length = max_problem_length
+        self.max_prompt_length = max_prompt_length
         self.too_long = too_long
-        self.max_epochs = max_epochs
+        self.num_train_epochs = num_train_epochs
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.warmup = warmup
+        self.warmup_steps = warmup_steps
         self.tokens_per_batch = tokens_per_batch
         self.validation_fraction = validation_fraction
         self.device = device
@@ -260,11 +261,11 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         return most_probable(self.classes_, proba)
 
     @classmethod
-    def from_pretrained(cls, name_or_path, scheme=None, *, classes=None, dtype=None, **options) -> TokenPRM:
+    def from_pretrained(cls, name_or_path, layout=None, *, classes=None, dtype=None, **options) -> TokenPRM:
         """Read an existing PRM; see :meth:`prmkit.PRMClassifier.from_pretrained`."""
         from prmkit.models.pretrained.loading import load_head
 
-        return load_head(cls, name_or_path, scheme, classes=classes, dtype=dtype, options=options)
+        return load_head(cls, name_or_path, layout, classes=classes, dtype=dtype, options=options)
 
     def take_weights(self, origin, scorer) -> None:
         """Score with a model that was read from a folder; after unpickling it is read again when first needed."""

@@ -224,7 +224,7 @@ class RowRule:
             raise ValueError(
                 f"{where}: its prompt alone has {n_prompt} tokens and max_length={self.max_length} leaves no room for "
                 f"a step: raise max_length well above {n_prompt}, leave the row out, or have long prompts cut on the "
-                "left (max_prompt_length; max_problem_length of TokenPRM)"
+                "left (max_prompt_length)"
             )
         of_steps = math.inf if self.max_completion_length is None else self.max_completion_length
         return min(longest, n_prompt + of_steps)

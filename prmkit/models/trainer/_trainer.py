@@ -122,7 +122,7 @@ class PRMTrainer(Trainer):
         self.targets = TargetPlan.of(args, self.classes)
         self.scheme = args.marking(self.targets.n_outputs)
         prepare_tokenizer(tokenizer, self.scheme)
-        self.scheme = replace(self.scheme, marker=marker_text(tokenizer, self.scheme))
+        self.scheme = replace(self.scheme, step_separator=marker_text(tokenizer, self.scheme))
         self.step_loss = self.targets.loss(tokenizer, self.scheme)
         adapt = partial(
             model_to_train,

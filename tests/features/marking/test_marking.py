@@ -122,23 +122,23 @@ def tokenizers(make_tokenizer):
 NAMES = ["bytes", "bytes with BOS", "bytes trimmed", "WordPiece", "unigram", "metaspace"]
 APART = {
     "separator": MarkingScheme(),
-    "separator of two": MarkingScheme(marker="\n#", between=" ", step="Step {number}: {step}"),
+    "separator of two": MarkingScheme(step_separator="\n#", between=" ", step="Step {number}: {step}"),
     "special token": MarkingScheme("special_token"),
     "reward tokens": MarkingScheme("reward_tokens", reward_tokens=("-", "+")),
-    "opening": MarkingScheme(opening="Question: {problem} {x}\nAnswer:", marker="{pad}"),
+    "opening": MarkingScheme(opening="Question: {problem} {x}\nAnswer:", step_separator="{pad}"),
     "rows": MarkingScheme("prefix"),
 }
 JOINT = {
     "joint": MarkingScheme(
         "reward_tokens",
-        marker=" #",
+        step_separator=" #",
         reward_tokens=("-", "+"),
         between="\n",
         opening="{problem} ",
         joint=True,
     ),
-    "joint special": MarkingScheme("special_token", marker="<extra_0>", joint=True),
-    "answer": MarkingScheme("special_token", marker="<extra_0>", chat="answer", system="Think."),
+    "joint special": MarkingScheme("special_token", step_separator="<extra_0>", joint=True),
+    "answer": MarkingScheme("special_token", step_separator="<extra_0>", chat="answer", system="Think."),
     "turns": MarkingScheme("reward_tokens", reward_tokens=("-", "+"), chat="turns"),
 }
 
@@ -178,7 +178,7 @@ class TestRule:
     )
     def test_vectors(self, separator, ids, positions):
         marked = encode_solution(
-            Prescribed(), Solution("P", ["S1", "S2"]), 2, MarkingScheme(marker=separator)
+            Prescribed(), Solution("P", ["S1", "S2"]), 2, MarkingScheme(step_separator=separator)
         )
         assert marked.input_ids.tolist() == ids
         assert marked.step_positions.tolist() == positions
@@ -248,7 +248,7 @@ class TestPrefixProperty:
     def test_a_marker_of_several_bytes(self, tokenizers, tokenizer):
         scheme = MarkingScheme(
             "reward_tokens",
-            marker=" ки",
+            step_separator=" ки",
             reward_tokens=("-", "+"),
             between="\n",
             joint=True,
@@ -293,7 +293,7 @@ class TestJoint:
         for scheme in (
             JOINT["joint"],
             JOINT["turns"],
-            MarkingScheme(opening="{bos}{problem}", marker=" #", joint=True),
+            MarkingScheme(opening="{bos}{problem}", step_separator=" #", joint=True),
             MarkingScheme(opening="{bos}{problem}"),
             MarkingScheme(),
         ):
@@ -309,11 +309,11 @@ class TestJoint:
                 tokenizers["metaspace"],
                 Solution("a", ["b", "\nc"]),
                 2,
-                MarkingScheme(marker="\n", joint=True),
+                MarkingScheme(step_separator="\n", joint=True),
             )
 
     def test_a_marker_that_differs_in_context(self, tokenizers):
-        scheme = MarkingScheme(marker="\n", between=" ", joint=True)
+        scheme = MarkingScheme(step_separator="\n", between=" ", joint=True)
         with pytest.raises(ValueError, match=r"tokenises differently in context: it ends in '\.\\n'"):
             prepare_tokenizer(tokenizers["metaspace"], scheme)
 
@@ -387,9 +387,9 @@ class TestRewardTokens:
         scheme = MarkingScheme("reward_tokens", reward_tokens=("-", "+"))
         assert reward_token_ids(bpe, scheme) == bpe.convert_tokens_to_ids(["-", "+"])
         llama = tokenizers["metaspace"]
-        marked = MarkingScheme("reward_tokens", marker=" ки", reward_tokens=(" -", " +"), joint=True)
+        marked = MarkingScheme("reward_tokens", step_separator=" ки", reward_tokens=(" -", " +"), joint=True)
         assert reward_token_ids(llama, marked) == llama.convert_tokens_to_ids(["▁-", "▁+"])
-        bare = MarkingScheme("reward_tokens", marker=" ки", reward_tokens=("-", "+"), joint=True)
+        bare = MarkingScheme("reward_tokens", step_separator=" ки", reward_tokens=("-", "+"), joint=True)
         assert reward_token_ids(llama, bare) == llama.convert_tokens_to_ids(["-", "+"])
         assert llama("+", add_special_tokens=False)["input_ids"] == [
             llama.convert_tokens_to_ids("▁+")
@@ -434,36 +434,36 @@ class TestPrepare:
 
     def test_a_token_of_the_vocabulary_is_not_added(self, make_tokenizer):
         tokenizer = make_tokenizer(extra=CHAT_TOKENS)
-        assert prepare_tokenizer(tokenizer, MarkingScheme("special_token", marker="<extra_0>")) == 0
+        assert prepare_tokenizer(tokenizer, MarkingScheme("special_token", step_separator="<extra_0>")) == 0
 
     def test_padding(self, make_tokenizer):
         tokenizer = make_tokenizer(pad=None)
         with pytest.raises(ValueError, match=r"no pad token: set tokenizer\.pad_token"):
-            encode_solution(tokenizer, SOLUTION, 1, MarkingScheme(marker="{pad}"))
-        assert prepare_tokenizer(tokenizer, MarkingScheme(marker="{pad}")) == 0
+            encode_solution(tokenizer, SOLUTION, 1, MarkingScheme(step_separator="{pad}"))
+        assert prepare_tokenizer(tokenizer, MarkingScheme(step_separator="{pad}")) == 0
         assert tokenizer.pad_token == tokenizer.eos_token
         with pytest.raises(ValueError, match=r"neither a pad nor an EOS token.*set tokenizer\.pad_token"):
             prepare_tokenizer(make_tokenizer(pad=None, eos=None), MarkingScheme())
 
     def test_separators_without_a_token(self, tokenizers):
         with pytest.raises(ValueError, match=r"separator '\\n' has no token.*such as '\[SEP\]'"):
-            prepare_tokenizer(tokenizers["WordPiece"], MarkingScheme(marker="\n"))
+            prepare_tokenizer(tokenizers["WordPiece"], MarkingScheme(step_separator="\n"))
         with pytest.raises(
             ValueError, match=r"separator '😀' is unknown to this tokenizer.*such as '\[SEP\]'"
         ):
-            prepare_tokenizer(tokenizers["WordPiece"], MarkingScheme(marker="😀"))
+            prepare_tokenizer(tokenizers["WordPiece"], MarkingScheme(step_separator="😀"))
         with pytest.raises(ValueError, match="separator ' ' has no token"):
-            prepare_tokenizer(tokenizers["WordPiece"], MarkingScheme(marker=" "))
+            prepare_tokenizer(tokenizers["WordPiece"], MarkingScheme(step_separator=" "))
         with pytest.raises(ValueError, match=r"no BOS token: leave \{bos\} out"):
             prepare_tokenizer(tokenizers["bytes"], MarkingScheme(opening="{bos}{problem}"))
 
     def test_an_empty_marker_reads_steps_at_their_own_last_token(self, tokenizers):
-        tokenizer = ready(tokenizers["bytes"], MarkingScheme(marker=""))
-        marked = encode_solution(tokenizer, Solution("p", ["a b", "c"]), 2, MarkingScheme(marker=""))
+        tokenizer = ready(tokenizers["bytes"], MarkingScheme(step_separator=""))
+        marked = encode_solution(tokenizer, Solution("p", ["a b", "c"]), 2, MarkingScheme(step_separator=""))
         assert marked.step_positions.tolist() == [np.flatnonzero(marked.blocks == t)[-1] for t in (1, 2)]
         with pytest.raises(ValueError, match="nowhere to read"):
-            encode_solution(tokenizer, Solution("p", ["a", ""]), 2, MarkingScheme(marker=""))
-        for scheme in (MarkingScheme(marker="", joint=True), MarkingScheme("special_token", marker="")):
+            encode_solution(tokenizer, Solution("p", ["a", ""]), 2, MarkingScheme(step_separator=""))
+        for scheme in (MarkingScheme(step_separator="", joint=True), MarkingScheme("special_token", step_separator="")):
             with pytest.raises(ValueError, match="separator '' has no token"):
                 encode_solution(tokenizer, SOLUTION, 1, scheme)
 
@@ -522,7 +522,7 @@ class TestRecords:
 
     def test_the_featurizer_reads_the_separator_scheme(self, tokenizers):
         (record,) = PRMFeaturizer(kind="tokens", step_separator=" ;").transform(flatten([SOLUTION]))
-        marked = encode_solution(tokenizers["WordPiece"], SOLUTION, 4, MarkingScheme(marker=" ;"))
+        marked = encode_solution(tokenizers["WordPiece"], SOLUTION, 4, MarkingScheme(step_separator=" ;"))
         np.testing.assert_array_equal(record.input_ids, marked.input_ids)
         np.testing.assert_array_equal(record.blocks, marked.blocks)
 
@@ -581,7 +581,7 @@ class TestRecords:
         """By the same tokens however many steps follow: what is cut is still a prefix of the whole."""
         tokenizer = ready(tokenizers["bytes with BOS"], scheme)
         whole = encode_solution(tokenizer, SOLUTION, 4, scheme)
-        scheme = replace(scheme, max_problem_length=5)
+        scheme = replace(scheme, max_prompt_length=5)
         marked = encode_solution(tokenizer, SOLUTION, 4, scheme)
         excess = len(whole.input_ids) - len(marked.input_ids)
         assert excess > 0
@@ -595,23 +595,23 @@ class TestRecords:
 
     def test_a_long_problem_of_a_bert_row(self, tokenizers):
         bert = tokenizers["WordPiece"]
-        ids = encode_prefix(bert, SOLUTION, 1, replace(APART["rows"], max_problem_length=6))
+        ids = encode_prefix(bert, SOLUTION, 1, replace(APART["rows"], max_prompt_length=6))
         assert bert.decode(ids).replace(" ", "") == "[CLS]}+3*4?[SEP]3*4=12.[SEP]"
 
     def test_a_short_problem_stays(self, tokenizers):
-        scheme = MarkingScheme(max_problem_length=500)
+        scheme = MarkingScheme(max_prompt_length=500)
         marked = encode_solution(tokenizers["bytes"], SOLUTION, 4, scheme)
         whole = encode_solution(tokenizers["bytes"], SOLUTION, 4, MarkingScheme())
         np.testing.assert_array_equal(marked.input_ids, whole.input_ids)
-        with pytest.raises(ValueError, match="max_problem_length=0, expected at least 1"):
-            MarkingScheme(max_problem_length=0)
+        with pytest.raises(ValueError, match="max_prompt_length=0, expected at least 1"):
+            MarkingScheme(max_prompt_length=0)
 
 
 def test_a_scored_model_sees_nothing_later(make_tokenizer, make_language_model):
     """One pass over the whole solution gives the reward tokens' logits of its prefixes."""
     import torch
 
-    scheme = MarkingScheme("reward_tokens", marker=" ки", reward_tokens=("-", "+"), between="\n", joint=True)
+    scheme = MarkingScheme("reward_tokens", step_separator=" ки", reward_tokens=("-", "+"), between="\n", joint=True)
     tokenizer = make_tokenizer()
     prepare_tokenizer(tokenizer, scheme)
     model, ids = make_language_model(tokenizer), reward_token_ids(tokenizer, scheme)

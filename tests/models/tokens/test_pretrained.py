@@ -1,5 +1,6 @@
 """from_pretrained: published layouts and own folders score as they should, and what cannot be read is said."""
 
+import json
 import pickle
 import shutil
 
@@ -41,7 +42,7 @@ class TestPublished:
     @pytest.mark.parametrize("name", sorted(PRESETS))
     def test_scores_solutions_as_published(self, published, name):
         folder, recipe = published(name)
-        classifier = PRMClassifier.from_pretrained(folder, scheme=name)
+        classifier = PRMClassifier.from_pretrained(folder, layout=name)
         preset = get_preset(name)
         assert classifier.label_order_ == preset.classes
         assert classifier.classes_.tolist() == sorted(preset.classes)
@@ -77,19 +78,19 @@ class TestPublished:
 
     def test_wrong_or_missing_preset(self, published):
         folder, _ = published("skywork")
-        with pytest.raises(ValueError, match=r"not saved by prmkit .* scheme= one of math-shepherd, pqm"):
+        with pytest.raises(ValueError, match=r"not saved by prmkit .* layout=, one of math-shepherd, pqm"):
             PRMClassifier.from_pretrained(folder)
         with pytest.raises(ValueError, match="looks like pqm or skywork"):
-            PRMClassifier.from_pretrained(folder, scheme="trl")
+            PRMClassifier.from_pretrained(folder, layout="trl")
         with pytest.raises(ValueError, match="no preset 'sky': choose one of"):
-            PRMClassifier.from_pretrained(folder, scheme="sky")
+            PRMClassifier.from_pretrained(folder, layout="sky")
         with pytest.raises(FileNotFoundError, match="no folder at"):
-            PRMClassifier.from_pretrained(folder / "nowhere", scheme="trl")
+            PRMClassifier.from_pretrained(folder / "nowhere", layout="trl")
 
     def test_own_names_for_the_classes(self, published):
         folder, _ = published("trl")
-        plain = PRMClassifier.from_pretrained(folder, scheme="trl")
-        named = PRMClassifier.from_pretrained(folder, scheme="trl", classes=["-", "+"])
+        plain = PRMClassifier.from_pretrained(folder, layout="trl")
+        named = PRMClassifier.from_pretrained(folder, layout="trl", classes=["-", "+"])
         assert named.classes_.tolist() == ["+", "-"]
         X = flatten(SOLUTIONS)
         np.testing.assert_array_equal(named.predict_proba(X), plain.predict_proba(X)[:, ::-1])
@@ -98,7 +99,7 @@ class TestPublished:
         np.testing.assert_array_equal(one, other)
         for classes in (["a", "b", "c"], ["a", "a"]):
             with pytest.raises(ValueError, match=r"tells 2 classes apart, worst first: \[0, 1\]"):
-                PRMClassifier.from_pretrained(folder, scheme="trl", classes=classes)
+                PRMClassifier.from_pretrained(folder, layout="trl", classes=classes)
 
     def test_options(self, published):
         folder, _ = published("trl")
@@ -112,9 +113,9 @@ class TestPublished:
         longest = TokenPRM.from_pretrained(folder, "trl", max_length=9999)._scorer.max_length
         assert longest == 2048, "as many as the model has positions for"
         with pytest.raises(TypeError, match="no option lenght, revision: expected dtype, or a parameter"):
-            PRMClassifier.from_pretrained(folder, scheme="trl", lenght=1, revision="main")
+            PRMClassifier.from_pretrained(folder, layout="trl", lenght=1, revision="main")
         with pytest.raises(ValueError, match="'too_long' parameter"):
-            PRMClassifier.from_pretrained(folder, scheme="trl", too_long="cut")
+            PRMClassifier.from_pretrained(folder, layout="trl", too_long="cut")
 
     def test_parameters_say_how_it_marks(self, published):
         folder, _ = published("qwen2.5-math-prm")
@@ -122,19 +123,19 @@ class TestPublished:
         assert (head.scheme, head.step_separator) == ("qwen2.5-math-prm", "<extra_0>")
         assert head.scheme_ == get_preset("qwen2.5-math-prm").scheme
         head = TokenPRM.from_pretrained(published("trl")[0], "trl")
-        assert (head.scheme, head.step_separator, head.max_problem_length) == ("separator", "\n", None)
+        assert (head.scheme, head.step_separator, head.max_prompt_length) == ("separator", "\n", None)
 
     @pytest.mark.parametrize("name", sorted(set(PRESETS) - {"trl"}))
     def test_a_layout_beyond_the_parameters_is_not_trained_as_another(self, published, name):
         folder, _ = published(name)
-        classifier = PRMClassifier.from_pretrained(folder, scheme=name)
+        classifier = PRMClassifier.from_pretrained(folder, layout=name)
         with pytest.raises(ValueError, match=f"'scheme' parameter of TokenPRM .* Got '{name}'"):
             clone(classifier).fit(flatten(SOLUTIONS), [get_preset(name).classes[i] for i in [0, -1] * 3])
 
     def test_training_goes_on_in_the_layout(self, published):
         folder, _ = published("trl")
         classifier = PRMClassifier.from_pretrained(
-            folder, scheme="trl", step_separator="\n\n", max_problem_length=5, max_epochs=1, random_state=0
+            folder, layout="trl", step_separator="\n\n", max_prompt_length=5, num_train_epochs=1, random_state=0
         )
         before = classifier.head_.scheme_
         again = clone(classifier).fit(DATA.X, (np.array(DATA.y) > 0).astype(int))
@@ -144,8 +145,8 @@ class TestPublished:
         folder, _ = published("trl")
         X = flatten(SOLUTIONS)
         plain = TokenPRM.from_pretrained(folder, "trl").reward(X)
-        head = TokenPRM.from_pretrained(folder, "trl", step_separator="\n\n", max_problem_length=3)
-        assert (head.scheme_.marker, head.scheme_.max_problem_length) == ("\n\n", 3)
+        head = TokenPRM.from_pretrained(folder, "trl", step_separator="\n\n", max_prompt_length=3)
+        assert (head.scheme_.step_separator, head.scheme_.max_prompt_length) == ("\n\n", 3)
         assert np.abs(head.reward(X) - plain).max() > 1e-3
         again = pickle.loads(pickle.dumps(head))
         np.testing.assert_array_equal(again.predict_proba(X), head.predict_proba(X))
@@ -156,16 +157,16 @@ class TestPublished:
         for option, value in [
             ("step_separator", "\n"),
             ("reward_tokens", ["no", "yes"]),
-            ("max_problem_length", 9),
+            ("max_prompt_length", 9),
         ]:
             with pytest.raises(
                 ValueError, match=f"{option}=.* which was trained with .*: leave {option} out"
             ):
-                PRMClassifier.from_pretrained(folder, scheme="math-shepherd", **{option: value})
-        same = {"step_separator": " ки", "reward_tokens": [" -", " +"], "max_problem_length": None}
-        PRMClassifier.from_pretrained(folder, scheme="math-shepherd", **same)
+                PRMClassifier.from_pretrained(folder, layout="math-shepherd", **{option: value})
+        same = {"step_separator": " ки", "reward_tokens": [" -", " +"], "max_prompt_length": None}
+        PRMClassifier.from_pretrained(folder, layout="math-shepherd", **same)
         with pytest.raises(ValueError, match=r"reward_tokens=.* trained with None"):
-            PRMClassifier.from_pretrained(published("trl")[0], scheme="trl", reward_tokens=["-", "+"])
+            PRMClassifier.from_pretrained(published("trl")[0], layout="trl", reward_tokens=["-", "+"])
 
     def test_raw_rewards_are_said_to_be_no_probabilities(self):
         assert "PQM's" in PRMClassifier.from_pretrained.__doc__
@@ -175,7 +176,7 @@ class TestPublished:
     def test_a_pickle_names_the_folder(self, published, name, tmp_path, monkeypatch):
         folder, _ = published(name)
         monkeypatch.chdir(folder.parent)
-        classifier = PRMClassifier.from_pretrained(f"./{folder.name}", scheme=name)
+        classifier = PRMClassifier.from_pretrained(f"./{folder.name}", layout=name)
         X = flatten(SOLUTIONS)
         expected, packed = classifier.predict_proba(X), pickle.dumps(classifier)
         assert classifier.head_.weights_path_ == str(folder)
@@ -190,7 +191,7 @@ class TestPublished:
 
     def test_a_pickle_does_not_take_other_weights_for_its_own(self, published):
         folder, _ = published("trl")
-        packed = pickle.dumps(PRMClassifier.from_pretrained(folder, scheme="trl"))
+        packed = pickle.dumps(PRMClassifier.from_pretrained(folder, layout="trl"))
         model = transformers.AutoModelForTokenClassification.from_pretrained(folder)
         with torch.no_grad():
             model.score.weight += 1
@@ -200,14 +201,14 @@ class TestPublished:
 
     def test_weights_in_the_pickle_by_choice(self, published):
         folder, _ = published("trl")
-        classifier = PRMClassifier.from_pretrained(folder, scheme="trl", store_weights_in_pickle=True)
+        classifier = PRMClassifier.from_pretrained(folder, layout="trl", store_weights_in_pickle=True)
         expected, packed = classifier.predict_proba(flatten(SOLUTIONS)), pickle.dumps(classifier)
         shutil.rmtree(folder)
         np.testing.assert_array_equal(pickle.loads(packed).predict_proba(flatten(SOLUTIONS)), expected)
 
     def test_layouts_without_a_class_are_not_copied(self, published, tmp_path):
         folder, _ = published("pqm")
-        classifier = PRMClassifier.from_pretrained(folder, scheme="pqm", store_weights_in_pickle=True)
+        classifier = PRMClassifier.from_pretrained(folder, layout="pqm", store_weights_in_pickle=True)
         with pytest.raises(TypeError, match="store_weights_in_pickle=False"):
             pickle.dumps(classifier)
         with pytest.raises(ValueError, match=r"its weights are not copied: keep its folder"):
@@ -217,7 +218,7 @@ class TestPublished:
     @pytest.mark.parametrize("name", ["trl", "math-shepherd"])
     def test_others_can_be_saved_as_own(self, published, tmp_path, name):
         folder, _ = published(name)
-        classifier = PRMClassifier.from_pretrained(folder, scheme=name)
+        classifier = PRMClassifier.from_pretrained(folder, layout=name)
         classifier.save(tmp_path / "model")
         expected = classifier.predict_proba(flatten(SOLUTIONS))
         shutil.rmtree(folder)
@@ -275,7 +276,7 @@ class TestOwn:
 
     def test_pickle_by_folder_and_refit(self, trained):
         _, folder = trained()
-        classifier = PRMClassifier.from_pretrained(folder, max_epochs=1, random_state=0)
+        classifier = PRMClassifier.from_pretrained(folder, num_train_epochs=1, random_state=0)
         assert len(pickle.dumps(classifier)) < 20_000
         again = classifier.fit(DATA.X, DATA.y)  # goes on from these weights
         assert again.head_.weights_path_ is None
@@ -284,9 +285,9 @@ class TestOwn:
     def test_settings_come_from_the_folder(self, trained):
         _, folder = trained(max_prompt_length=6, loss="rank")
         head = TokenPRM.from_pretrained(folder)
-        assert (head.max_problem_length, head.loss) == (6, "rank")
-        with pytest.raises(ValueError, match=r"max_problem_length=7 .* trained with 6: leave"):
-            TokenPRM.from_pretrained(folder, max_problem_length=7)
+        assert (head.max_prompt_length, head.loss) == (6, "rank")
+        with pytest.raises(ValueError, match=r"max_prompt_length=7 .* trained with 6: leave"):
+            TokenPRM.from_pretrained(folder, max_prompt_length=7)
         with pytest.raises(ValueError, match=r"step_separator=.*: leave step_separator out"):
             PRMClassifier.from_pretrained(folder, step_separator="###")
         with pytest.raises(TypeError, match="no option label_order"):
@@ -294,7 +295,7 @@ class TestOwn:
 
     def test_another_head_is_drawn_anew_and_said(self, trained):
         _, folder = trained(loss="rank")
-        head = TokenPRM(folder, loss="cross_entropy", max_epochs=1, random_state=0, show_progress=False)
+        head = TokenPRM(folder, loss="cross_entropy", num_train_epochs=1, random_state=0, show_progress=False)
         with pytest.warns(UserWarning, match="the head of .* drawn anew: found 1 outputs, .* need 3"):
             head.fit(DATA.X, DATA.y)
         assert head.predict_proba(DATA.X[:2]).shape == (2, 3)
@@ -306,6 +307,21 @@ class TestOwn:
         config.save_pretrained(folder)
         with pytest.raises(ValueError, match=r"intermediate.* has shape \(64.* needs \(48"):
             load_token_model(folder, scheme, 1)
+
+    def test_a_folder_with_the_first_names_of_the_settings(self, trained):
+        _, folder = trained()
+        expected = PRMClassifier.from_pretrained(folder).predict_proba(DATA.X[:6])
+        description = folder / "prmkit.json"
+        fields = json.loads(description.read_text())
+        scheme = fields["scheme"]
+        scheme["marker"] = scheme.pop("step_separator")
+        scheme["max_problem_length"] = scheme.pop("max_prompt_length")
+        description.write_text(json.dumps({**fields, "format": 1}))
+        found = PRMClassifier.from_pretrained(folder).predict_proba(DATA.X[:6])
+        np.testing.assert_array_equal(found, expected)
+        description.write_text(json.dumps({**fields, "format": 9}))
+        with pytest.raises(ValueError, match="format 9, this prmkit reads 1 to 2"):
+            PRMClassifier.from_pretrained(folder)
 
     def test_damaged_weights_are_named(self, trained):
         _, folder = trained()
@@ -366,7 +382,7 @@ def test_random_weights_need_none_on_disk(tmp_path, make_tokenizer):
     tokenizer = make_tokenizer()
     tokenizer.save_pretrained(tmp_path)
     transformers.BertConfig(vocab_size=len(tokenizer), **TINY).save_pretrained(tmp_path)
-    head = TokenPRM(tmp_path, initialization="random", max_epochs=1, random_state=0, show_progress=False)
+    head = TokenPRM(tmp_path, initialization="random", num_train_epochs=1, random_state=0, show_progress=False)
     assert head.fit(DATA.X, DATA.y).predict_proba(DATA.X[:2]).shape == (2, 3)
     with pytest.raises(ValueError, match="weights as"):
         clone(head).set_params(initialization="pretrained").fit(DATA.X, DATA.y)

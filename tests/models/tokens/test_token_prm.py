@@ -20,7 +20,7 @@ from prmkit.data import StepDataset, make_arithmetic_solutions
 from prmkit.data.solution import Step
 from prmkit.marking.records import token_records
 from prmkit.models import PRMTrainer, PRMTrainingConfig, TokenPRM
-from prmkit.models.losses import LOSSES
+from prmkit.models.losses._registry import loss_names
 from prmkit.models.tokens._loading import load_tokenizer
 from prmkit.models.tokens.links import Link
 from prmkit.utils import estimator_checks
@@ -41,8 +41,8 @@ def tiny(**params):
     """A one-layer BERT with random weights and a real tokenizer."""
     defaults = {
         "initialization": "random",
-        "backbone_options": TINY,
-        "max_epochs": 1,
+        "model_kwargs": TINY,
+        "num_train_epochs": 1,
         "dtype": "float32",
         "show_progress": False,
         "random_state": 0,
@@ -68,7 +68,7 @@ def fitted():
 
 
 def causal(folder, **params):
-    return TokenPRM(folder, max_epochs=1, dtype="float32", show_progress=False, random_state=0, **params)
+    return TokenPRM(folder, num_train_epochs=1, dtype="float32", show_progress=False, random_state=0, **params)
 
 
 class TestGuarantees:
@@ -111,7 +111,7 @@ class TestGuarantees:
     @pytest.mark.slow
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
     def test_the_default_model(self, check):
-        check(TokenPRM(max_epochs=1, show_progress=False, random_state=0), DATA.X, DATA.y)
+        check(TokenPRM(num_train_epochs=1, show_progress=False, random_state=0), DATA.X, DATA.y)
 
 
 class TestScikitLearn:
@@ -125,21 +125,21 @@ class TestScikitLearn:
 
     def test_set_params_changes_the_fit(self):
         head = tiny().set_params(scheme="special_token", step_separator="[STEP]")
-        assert head.fit(DATA.X[:30], DATA.y[:30]).scheme_.marker == "[STEP]"
+        assert head.fit(DATA.X[:30], DATA.y[:30]).scheme_.step_separator == "[STEP]"
 
     @pytest.mark.parametrize(
         ("params", "words"),
         [
             ({"scheme": "tag"}, "'scheme' parameter"),
-            ({"max_epochs": 0}, "'max_epochs' parameter"),
-            ({"warmup": 1.0}, "'warmup' parameter"),  # which transformers would read as one update
+            ({"num_train_epochs": 0}, "'num_train_epochs' parameter"),
+            ({"warmup_steps": -0.1}, "'warmup_steps' parameter"),
             ({"too_long": "cut"}, "'too_long' parameter"),
             ({"loss": "hinge"}, "loss 'hinge' is unknown|loss is 'hinge'"),
             ({"loss": "rank", "loss_options": {"gamma": 1}}, "no option gamma"),
             ({"loss": "rank", "scheme": "prefix"}, "choose scheme='separator'"),
             ({"loss": "reward_token"}, "needs scheme='reward_tokens'"),
             ({"scheme": "reward_tokens"}, "need a causal language model, bert is none"),
-            ({"backbone_options": {"n_layers": 2}}, "no setting 'n_layers'"),
+            ({"model_kwargs": {"n_layers": 2}}, "no setting 'n_layers'"),
         ],
     )
     def test_bad_parameters(self, params, words):
@@ -239,7 +239,7 @@ class TestScikitLearn:
 
     def test_fit_changes_no_parameter(self):
         options = dict(TINY)
-        head = tiny(backbone_options=options, loss_options={"class_weight": [1.0, 2.0, 1.0]})
+        head = tiny(model_kwargs=options, loss_options={"class_weight": [1.0, 2.0, 1.0]})
         before = copy.deepcopy(head.get_params())
         head.fit(DATA.X, DATA.y)
         assert head.get_params() == before
@@ -249,7 +249,7 @@ def overfitted(head, bad, good, **params):
     """Trained until it knows two steps by heart."""
     X = flatten([Solution(f"Problem {i % 3}", ["2 + 2 = 5" if i % 2 else "2 + 2 = 4"]) for i in range(24)])
     y = [bad if "5" in step.text else good for step in X]
-    return clone(head).set_params(learning_rate=1e-2, max_epochs=20, **params).fit(X, y), X
+    return clone(head).set_params(learning_rate=1e-2, num_train_epochs=20, **params).fit(X, y), X
 
 
 class TestLabels:
@@ -288,7 +288,7 @@ class TestLabels:
 
     def test_all_positive_labels_but_one_drive_the_probability_of_positive_up(self, language_model):
         y = np.where(np.arange(len(DATA.X)) == 0, "-", "+")
-        head = causal(language_model, scheme="reward_tokens", learning_rate=1e-2).set_params(max_epochs=4)
+        head = causal(language_model, scheme="reward_tokens", learning_rate=1e-2).set_params(num_train_epochs=4)
         proba = head.fit(DATA.X, y).predict_proba(DATA.X)
         assert proba[1:, head.classes_.tolist().index("+")].min() > 0.8
 
@@ -318,7 +318,7 @@ class TestLosses:
         [DATA.y, pytest.param(BINARY, marks=pytest.mark.slow)],
         ids=["three classes", "two classes"],
     )
-    @pytest.mark.parametrize("loss", LOSSES)
+    @pytest.mark.parametrize("loss", loss_names())
     def test_every_loss_gives_probabilities(self, language_model, loss, y):
         scheme = "reward_tokens" if loss == "reward_token" else "separator"
         head = causal(language_model, loss=loss, scheme=scheme).fit(DATA.X, y)
@@ -361,7 +361,7 @@ class TestLosses:
         assert head.predict_proba(DATA.X).shape == (len(y), 2)
 
     def test_options_reach_the_loss(self):
-        rare = tiny(loss_options={"class_weight": [50.0, 1.0, 1.0]}, learning_rate=1e-2, max_epochs=3)
+        rare = tiny(loss_options={"class_weight": [50.0, 1.0, 1.0]}, learning_rate=1e-2, num_train_epochs=3)
         plain = clone(rare).set_params(loss_options=None)
         risk, other = (head.fit(DATA.X, DATA.y).predict_proba(DATA.X)[:, 0].mean() for head in (rare, plain))
         assert risk > other + 0.2
@@ -432,7 +432,7 @@ class TestTooLong:
         X, y = flatten([wordy, SHORT]), [0, 1, 1, 0]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            head = self.head(max_problem_length=8, scheme=scheme).fit(X, y)
+            head = self.head(max_prompt_length=8, scheme=scheme).fit(X, y)
         assert np.isfinite(head.predict_proba(X)).all()
         other = Solution("Other words! " * 3 + wordy.problem, wordy.steps)
         np.testing.assert_allclose(  # what is cut has no say
@@ -494,7 +494,7 @@ class TestInput:
         assert time.perf_counter() - start < 8
 
 
-@pytest.mark.parametrize("max_problem_length", [None, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("max_prompt_length", [None, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("scheme", "kind"),
     [
@@ -509,7 +509,7 @@ class TestInput:
 )
 @pytest.mark.filterwarnings("ignore:.*labelled steps do not fit")
 def test_training_reads_the_tokens_that_scoring_reads(
-    tmp_path, language_model, scheme, kind, max_problem_length
+    tmp_path, language_model, scheme, kind, max_prompt_length
 ):
     """Guarantee 4, byte for byte, truncation included."""
     backbone, options = ("all-MiniLM-L6-v2", TINY) if kind == "encoder" else (language_model, None)
@@ -519,7 +519,7 @@ def test_training_reads_the_tokens_that_scoring_reads(
             output_dir=tmp_path,
             scheme=scheme,
             max_length=limit,
-            max_prompt_length=max_problem_length,
+            max_prompt_length=max_prompt_length,
             initialization="random",
         )
         tokenizer, data = load_tokenizer(backbone), StepDataset(DATA.X, DATA.y)

@@ -13,8 +13,8 @@ from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.trainer._rows import RowReport, row_lengths, training_rows
 from prmkit.models.trainer.stepwise import find_classes, tokenize_row
 
-SEPARATOR = MarkingScheme("separator", marker="\n")
-PREFIX = MarkingScheme("prefix", marker="\n")
+SEPARATOR = MarkingScheme("separator", step_separator="\n")
+PREFIX = MarkingScheme("prefix", step_separator="\n")
 ROW = {
     "prompt": "What is 2 + 3 * 4?",
     "completions": ["3 * 4 = 12.", "So 2 + 12 = 15."],
@@ -139,7 +139,7 @@ def test_rows_keep_exactly_the_labels_that_trl_keeps(
     }
     expected = tokenize_row(row, tokenizer, separator, max_length, max_completion_length, last_only, is_eval)
     n_kept = sum(label != -100 for label in expected["labels"])
-    scheme = MarkingScheme("separator", marker=separator)
+    scheme = MarkingScheme("separator", step_separator=separator)
     options = {"max_length": max_length, "max_completion_length": max_completion_length}
     options |= {"last_step_only": last_only, "is_eval": is_eval}
     n_asked = 1 if last_only and not is_eval else len(steps)

@@ -92,7 +92,7 @@ def test_the_folder_describes_the_model(make_rows, make_trainer, tmp_path):
     trainer.save_model(tmp_path / "saved")
     fields = json.loads((tmp_path / "saved" / "prmkit.json").read_text())
     assert fields["scheme"]["name"] == "separator"
-    assert fields["scheme"]["marker"] == "\n\n"
+    assert fields["scheme"]["step_separator"] == "\n\n"
     assert (fields["classes"], fields["max_length"], fields["by_blocks"]) == ([False, True], 300, False)
     assert fields["versions"]["transformers"] == transformers.__version__
     assert len(fields["fingerprint"]) == 16
@@ -149,7 +149,7 @@ def test_another_scheme_is_noticed(make_rows, make_trainer, tmp_path):
         with pytest.raises(ValueError, match=message):
             PRMClassifier.from_pretrained(tmp_path / "saved")
     file.unlink()
-    with pytest.raises(ValueError, match=r"was not saved by prmkit \(no prmkit.json\): name its layout"):
+    with pytest.raises(ValueError, match=r"was not saved by prmkit \(no prmkit.json\): pass layout="):
         PRMClassifier.from_pretrained(tmp_path / "saved")
 
 

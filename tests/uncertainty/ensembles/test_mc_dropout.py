@@ -34,7 +34,9 @@ def models(data):
     heads = {
         "perceptron": StepMLP(16, dropout=0.3, max_epochs=5),
         "transformer": StepTransformer(hidden_size=16, n_layers=1, n_heads=2, dropout=0.2, max_epochs=2),
-        "tokens": TokenPRM(initialization="random", backbone_options=TINY, max_epochs=1, show_progress=False),
+        "tokens": TokenPRM(
+            initialization="random", model_kwargs=TINY, num_train_epochs=1, show_progress=False
+        ),
     }
     return {
         kind: PRMClassifier("tokens" if kind == "tokens" else StepStatistics(), head, random_state=0).fit(

@@ -355,7 +355,7 @@ class TestEstimator:
 
     def test_token_models(self, data):
         tiny = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
-        head = TokenPRM(initialization="random", backbone_options=tiny, max_epochs=1, show_progress=False)
+        head = TokenPRM(initialization="random", model_kwargs=tiny, num_train_epochs=1, show_progress=False)
         found = StepEnsemble(PRMClassifier("tokens", head), 2, random_state=0).fit(data.X[:60], data.y[:60])
         proba = found.member_proba(data.X[:5])
         assert (proba[0] != proba[1]).all()
