@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from prmkit.cli._cache import cache
-from prmkit.cli._convert import convert
+from prmkit.cli._convert import ListsFormats, convert
 from prmkit.cli._evaluate import SeveralAfterOn, evaluate
 from prmkit.cli._train import train
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     ),
 )
 app.command(no_args_is_help=True)(train)
-app.command(no_args_is_help=True)(convert)
+app.command(no_args_is_help=True, cls=ListsFormats)(convert)
 app.command(no_args_is_help=True, cls=SeveralAfterOn)(evaluate)
 app.add_typer(cache, name="cache")
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from prmkit.features.encoding.cache import EmbeddingCache
 
 cache = typer.Typer(
     no_args_is_help=True,
@@ -52,7 +55,7 @@ def clear(
     typer.echo(f"{embeddings.clear():,} embeddings forgotten in {embeddings.path}")
 
 
-def _open(folder: str | None):
+def _open(folder: str | None) -> EmbeddingCache:
     from prmkit.features.encoding.cache import EmbeddingCache
 
     try:

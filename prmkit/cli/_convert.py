@@ -1,12 +1,30 @@
-"""``prmkit convert``: step labels from one layout into another, and what that cost."""
+"""``prmkit convert``: step labels from one format into another, with an account of the losses."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
+
+
+class ListsFormats(TyperCommand):
+    """A command whose help ends with the registered formats, so that a new format needs no edit of the help."""
+
+    # Typer brings a click of its own in some versions, so the types of click do not fit all of them.
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, with the formats as its last lines."""
+        from prmkit.data.formats.registry import describe_formats
+
+        writable = describe_formats(writable=True)
+        others = [line for line in describe_formats() if line not in writable]
+        lines = ["Formats that are read and written:", *writable, "Formats that are only read:", *others]
+        self.epilog = "\n\n".join(lines)
+        super().format_help(ctx, formatter)
 
 
 def convert(
@@ -15,34 +33,32 @@ def convert(
         typer.Argument(
             metavar="IN",
             show_default=False,
-            help="A file (JSON lines, JSON, CSV, Parquet; also gzipped), a folder of such, or the name owner/name of a "
-            "Hugging Face data set.",
+            help="A file (JSON lines, JSON, CSV or Parquet, also compressed), a folder of such, a pattern in quotes "
+            "('part-*.jsonl'), a URL, or the name owner/name of a Hugging Face data set.",
         ),
     ],
     output: Annotated[
         Path,
         typer.Argument(
-            metavar="OUT", show_default=False, help="The file to write; gzipped if it ends in .gz."
+            metavar="OUT", show_default=False, help="The file to write. It is gzipped if it ends in .gz."
         ),
     ],
     to: Annotated[
         str,
         typer.Option(
             "--to",
-            metavar="LAYOUT",
+            metavar="FORMAT",
             show_default=False,
-            help="stepwise (TRL's prompt, completions, labels), sdiehl, math_shepherd, prm800k, processbench, flat (a "
-            "row per step) or rated (prmkit's own, which loses nothing).",
+            help="The format to write, one of those below. The format rated, prmkit's own, loses nothing.",
         ),
     ],
     from_: Annotated[
         str | None,
         typer.Option(
             "--from",
-            metavar="LAYOUT",
+            metavar="FORMAT",
             show_default=False,
-            help="Any of these, or openrlhf, rlhflow, prmbench, reasoneval, mr_gsm8k, mr_ben, big_bench_mistake. "
-            "Default: what the first records look like.",
+            help="The format of IN, one of those below. By default the first records tell it.",
         ),
     ] = None,
     option: Annotated[
@@ -50,8 +66,8 @@ def convert(
         typer.Option(
             "--option",
             metavar="KEY=VALUE",
-            help="An option of the layout read, as its loader in Python has it, such as threshold=0.5 (stepwise), "
-            'step_separator=TEXT (openrlhf, rlhflow) or label_map=\'{"bad": -1, "good": 1}\' (flat).',
+            help="An option of the format of IN, as its loader in Python has it: threshold=0.5 (stepwise), "
+            'step_separator=TEXT (openrlhf, rlhflow), label_map=\'{"bad": -1, "good": 1}\' (flat).',
         ),
     ] = None,
     on_error: Annotated[
@@ -59,7 +75,7 @@ def convert(
         typer.Option(
             "--on-error",
             metavar="raise|skip",
-            help="What to do with a record that breaks its layout: stop, naming its line, or leave it out.",
+            help="Whether a record that breaks its format stops the command, naming its line, or is left out.",
         ),
     ] = "raise",
     on_loss: Annotated[
@@ -67,21 +83,27 @@ def convert(
         typer.Option(
             "--on-loss",
             metavar="count|raise",
-            help="What to do where the new layout cannot hold all that is said of a step: count it, or stop.",
+            help="Whether a loss is counted or stops the command, if the new format cannot hold all that is said of a "
+            "step.",
         ),
     ] = "count",
     limit: Annotated[
         int | None,
-        typer.Option("--limit", metavar="NUMBER", show_default=False, help="Read this many records at most."),
+        typer.Option(
+            "--limit",
+            metavar="NUMBER",
+            show_default=False,
+            help="Largest number of records to read. By default all are read.",
+        ),
     ] = None,
     split: Annotated[
         str, typer.Option("--split", metavar="NAME", help="Split of a Hugging Face data set.")
     ] = "train",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Convert step labels into another layout, and say what was kept, left out, doubtful and lost.
+    """Convert step labels into another format, and report what was kept, left out, doubtful and lost.
 
-    OUT is written whole or not at all. What the new layout cannot hold is counted:
+    OUT is written whole or not at all. Information that the new format cannot hold is counted:
     neutral steps, probabilities, unlabelled steps, ids. No label is ever guessed.
 
     PRM800K as rows for TRL:
@@ -113,61 +135,69 @@ def _convert(
     split: str,
     overwrite: bool,
 ) -> None:
-    from prmkit.cli._train_settings import as_mapping
     from prmkit.data.formats.reading import iter_labelled, named_skips
     from prmkit.data.formats.registry import FORMATS, check_format, load, recognise
     from prmkit.data.formats.writing import check_writable, write
-    from prmkit.utils.files import check_path
 
     check_writable(to)
-    check_path(output)
-    if output.exists() and not overwrite:
-        raise ValueError(f"{output} is there already: pass --overwrite, or choose another name")
-    read = Path(source)
-    if (
-        output.exists()
-        and read.exists()
-        and (output.samefile(read) or output.resolve().parent == read.resolve())
-    ):
-        raise ValueError(f"{output} is what is read, and may hold more than is written: choose another name")
+    _check_output(output, Path(source), overwrite)
     name = recognise(source, split=split) if from_ is None else check_format(from_)
-    typer.echo(f"{'recognised as' if from_ is None else 'read as'} {name}: {FORMATS[name].description}")
-    options = {key: _unescaped(value) for key, value in as_mapping(option, "--option").items()}
+    file_format = FORMATS[name]
+    typer.echo(f"{'recognised as' if from_ is None else 'read as'} {name}: {file_format.description}")
+    options: dict[str, Any] = {"on_error": on_error, "limit": limit, **_options(option)}
     counts: Counter[str] = Counter()
     skipped: list[str] = []
-    given: Any
-    if name == "prm800k":  # merged as a whole, since its labellers rated some solutions more than once
-        given = load(
-            source,
-            name,
-            on_error=on_error,
-            limit=limit,
-            **({} if Path(source).exists() else {"split": split}),
-            **options,
+    dataset: Any
+    if file_format.reader is not None:
+        # Such a format is merged as a whole, so it cannot be streamed. Its reader knows no split of a local file.
+        if not Path(source).exists():
+            options["split"] = split
+        dataset = load(source, name, **options)
+        report = write(dataset, output, to, on_loss=on_loss)  # type: ignore[arg-type]
+        lines: Iterable[str] = (
+            line for line in dataset.description.splitlines()[1:] if not line.endswith(": 0")
         )
     else:
-        given = iter_labelled(
-            source,
-            FORMATS[name],
-            on_error=on_error,
-            limit=limit,
-            split=split,
-            counts=counts,
-            skipped=skipped,
-            **options,
-        )
-    report = write(given, output, to, on_loss=on_loss)
-    lines = [f"{what}: {n}" for what, n in counts.items()] + named_skips(skipped)
-    if name == "prm800k":
-        lines = [line for line in given.description.splitlines()[1:] if not line.endswith(": 0")]
+        stream = iter_labelled(source, file_format, split=split, counts=counts, skipped=skipped, **options)
+        report = write(stream, output, to, on_loss=on_loss)  # type: ignore[arg-type]
+        lines = [*(f"{reason}: {n}" for reason, n in counts.items()), *named_skips(skipped)]
     for line in filter(str.strip, lines):
         typer.echo(f"read: {line}")
     typer.echo(str(report))
 
 
-def _unescaped(value: Any) -> Any:
-    """A shell hands over a backslash and an n."""
-    return value.replace("\\n", "\n").replace("\\t", "\t") if isinstance(value, str) else value
+def _check_output(output: Path, source: Path, overwrite: bool) -> None:
+    """Raise if the output cannot be written, exists, or is part of the source."""
+    from prmkit.utils.files import check_path
+
+    check_path(output)
+    if not output.exists():
+        return
+    if not overwrite:
+        raise ValueError(f"{output} is there already: pass --overwrite, or choose another name")
+    if source.exists() and (output.samefile(source) or output.resolve().parent == source.resolve()):
+        raise ValueError(f"{output} is what is read, and may hold more than is written: choose another name")
+
+
+def _options(pairs: Sequence[str] | None) -> dict[str, Any]:
+    r"""Return the options that KEY=VALUE stands for. A value is JSON where it can be, else a text.
+
+    Examples
+    --------
+    >>> _options(["threshold=0.5", r"step_separator=\n", "numbering=strip"])
+    {'threshold': 0.5, 'step_separator': '\n', 'numbering': 'strip'}
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, has_value, text = pair.partition("=")
+        if not has_value or not key:
+            raise ValueError(f"--option {pair}: expected KEY=VALUE, such as threshold=0.5")
+        try:
+            options[key] = json.loads(text)
+        except ValueError:
+            # A shell hands over a backslash and an n.
+            options[key] = text.replace("\\n", "\n").replace("\\t", "\t")
+    return options
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:

@@ -9,7 +9,6 @@ from .answers import (
 from .arithmetic import make_arithmetic_solutions as make_arithmetic_solutions
 from .dataset import StepDataset as StepDataset
 from .formats import (
-    FORMATS as FORMATS,
     CandidateSet as CandidateSet,
     WriteReport as WriteReport,
     load as load,
@@ -44,7 +43,6 @@ from .splitters import (
 )
 
 __all__ = [
-    "FORMATS",
     "AnswerComparison",
     "CandidateSet",
     "ExtractedAnswer",

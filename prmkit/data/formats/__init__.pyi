@@ -1,22 +1,19 @@
 from ._big_bench_mistake import load_big_bench_mistake as load_big_bench_mistake
 from ._flat import load_flat as load_flat
 from ._math_shepherd import load_math_shepherd as load_math_shepherd
-from ._mr_ben import load_mr_ben as load_mr_ben
-from ._mr_gsm8k import load_mr_gsm8k as load_mr_gsm8k
-from ._openrlhf import load_openrlhf as load_openrlhf
+from ._mr import load_mr_ben as load_mr_ben, load_mr_gsm8k as load_mr_gsm8k
 from ._prmbench import load_prmbench as load_prmbench
 from ._processbench import load_processbench as load_processbench
 from ._rated import load_rated as load_rated
 from ._reasoneval import load_reasoneval as load_reasoneval
-from ._rlhflow import load_rlhflow as load_rlhflow
+from ._rlhf import load_openrlhf as load_openrlhf, load_rlhflow as load_rlhflow
 from ._sdiehl import load_sdiehl as load_sdiehl
 from ._stepwise import load_stepwise as load_stepwise
 from .candidates import CandidateSet as CandidateSet, load_candidates as load_candidates
-from .registry import FORMATS as FORMATS, load as load
+from .registry import load as load
 from .writing import WriteReport as WriteReport, write as write
 
 __all__ = [
-    "FORMATS",
     "CandidateSet",
     "WriteReport",
     "load",

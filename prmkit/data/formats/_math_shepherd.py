@@ -1,24 +1,33 @@
-"""Math-Shepherd's raw layout: one text with a tag behind each step, and the same text with + and - in their place."""
+"""Math-Shepherd's raw format: one text with a tag behind each step, and the same text with + and - in their place."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats._step_labels import from_ratings, rating_of_sign, signs_of
-from prmkit.data.formats.format import Format, LabelledSolution, text_field
-from prmkit.data.formats.reading import read
+from prmkit.data.formats.format import (
+    Format,
+    LabelledSolution,
+    any_field,
+    from_ratings,
+    rating_of_sign,
+    signs_of,
+    text_field,
+)
+from prmkit.data.formats.reading import read, reads
+from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError
 
 TAG = "ки"
-_MARK = "\0"  # stands for the tag where both texts must be of one length
+# Stands for the tag, so that both texts have one length.
+_MARK = "\0"
 _ANSWER = "The answer is:"
 
 
-def _recognises(record: Any) -> bool:
+def _recognises(record: object) -> bool:
     return (
         isinstance(record, Mapping)
         and isinstance(record.get("input"), str)
@@ -28,7 +37,7 @@ def _recognises(record: Any) -> bool:
 
 
 def _parse(
-    record: Any, solution_id: str, counts: Counter[str], *, step_tag: str = TAG, numbering: str = "keep"
+    record: object, solution_id: str, counts: Counter[str], *, step_tag: str = TAG, numbering: str = "keep"
 ) -> Iterable[LabelledSolution]:
     if not isinstance(step_tag, str) or not step_tag or numbering not in ("keep", "strip"):
         raise ValueError(
@@ -38,59 +47,61 @@ def _parse(
     try:
         problem, steps, signs = _aligned(text, labels, step_tag, counts)
     except _BrokenAlignment as error:
-        # Known of the published file, which is large: such a row is named in the report and stops nothing.
+        # The published file has such rows, and it is large. The report counts them, and reading goes on.
         counts[f"rejected: {error}"] += 1
         return ()
     ratings = [rating_of_sign(sign, "the label of a step") for sign in signs]
     if numbering == "strip":
         steps = [re.sub(rf"^[Ss]tep {i}:\s*", "", step) for i, step in enumerate(steps, start=1)]
-    meta = {"task": record["task"]} if isinstance(record.get("task"), str) else {}
+    task = any_field(record, "task", None)
+    meta = {"task": task} if isinstance(task, str) else {}
     if _ANSWER in steps[-1]:
         meta["candidate_answer"] = steps[-1].rsplit(_ANSWER, 1)[1].strip()
     return [from_ratings(problem, steps, ratings, solution_id, meta)]
 
 
 class _BrokenAlignment(Exception):  # noqa: N818 (a verdict, not an error that leaves this file)
-    """The reason why a row is rejected."""
+    """The two texts of a row do not align, for the reason that the message names."""
 
 
 def _aligned(text: str, labels: str, tag: str, counts: Counter[str]) -> tuple[str, list[str], list[str]]:
-    """Return problem, steps and signs."""
+    """Return problem, steps and signs. The label of a step stands where its tag does, each tag one character long."""
     marked = text.replace(_MARK, " ").replace(tag, _MARK)
-    places = [i for i, letter in enumerate(marked) if letter == _MARK]
-    if not places:
+    positions = [i for i, letter in enumerate(marked) if letter == _MARK]
+    if not positions:
         raise _BrokenAlignment("no step tag")
     if len(marked) != len(labels):
         raise _BrokenAlignment("input and label differ in length")
-    if any(labels[i] not in "+-" for i in places):
+    if any(labels[i] not in "+-" for i in positions):
         raise _BrokenAlignment("a step tag without + or -")
-    if _elsewhere(marked, places) != _elsewhere(labels.replace(_MARK, " "), places):
+    if _elsewhere(marked, positions) != _elsewhere(labels.replace(_MARK, " "), positions):
         raise _BrokenAlignment("input and label are different texts")
-    start = _start_of_step_1(marked, places, counts)
-    stray = [i for i in places if i < start]
-    if len(stray) > 1 or len(stray) == len(places):
+    start = _start_of_step_1(marked, positions, counts)
+    stray = [i for i in positions if i < start]
+    if len(stray) > 1 or len(stray) == len(positions):
         raise _BrokenAlignment("step tags before step 1")
     if stray:
         counts["stray tags before step 1"] += 1
     *steps, rest = marked[start:].split(_MARK)
     if rest.strip():
         raise _BrokenAlignment("no tag behind the last step")
-    signs = [labels[i] for i in places if i >= start]
+    signs = [labels[i] for i in positions if i >= start]
     return marked[:start].replace(_MARK, "").strip(), [step.strip() for step in steps], signs
 
 
-def _elsewhere(text: str, places: list[int]) -> str:
+def _elsewhere(text: str, positions: list[int]) -> str:
+    """Return a text without the characters at these positions."""
     letters = list(text)
-    for i in places:
+    for i in positions:
         letters[i] = _MARK
     return "".join(letters)
 
 
-def _start_of_step_1(marked: str, places: list[int], counts: Counter[str]) -> int:
+def _start_of_step_1(marked: str, positions: list[int], counts: Counter[str]) -> int:
     for name in ("Step 1:", "step 1:"):
         if name in marked:
             return marked.index(name)
-    question = marked.find("?", 0, places[0]) + 1
+    question = marked.find("?", 0, positions[0]) + 1
     if not question:
         raise _BrokenAlignment("nothing tells where step 1 begins")
     counts["doubtful: step 1 begins after the first question mark"] += 1
@@ -119,56 +130,48 @@ MATH_SHEPHERD = Format(
     description="Math-Shepherd's tagged texts: + where some rollout from the step reached the answer (noisy)",
     recognises=_recognises,
     parse=_parse,
-    options={"step_tag": TAG, "numbering": "keep"},
     write=_write,
 )
 
 
+@reads
 def load_math_shepherd(
-    path: Any,
+    path: Source,
     *,
     step_tag: str = TAG,
-    numbering: str = "keep",
-    on_error: str = "raise",
+    numbering: Literal["keep", "strip"] = "keep",
+    on_error: OnError = "raise",
     limit: int | None = None,
     split: str = "train",
 ) -> StepDataset:
-    r"""Load Math-Shepherd (Wang et al. 2023, arXiv:2312.08935) in its raw layout.
+    r"""Load Math-Shepherd (Wang et al. 2023, arXiv:2312.08935) in its raw format.
 
     ``{"input": "… Step 1: 3*4 = 12. ки\nStep 2: The answer is: 15 ки",``
     ``"label": "… Step 1: 3*4 = 12. +\nStep 2: The answer is: 15 -", "task": "GSM8K"}``
 
-    The label of a step is the character of ``label`` where its tag stands once every tag counts as one character; signs
-    are never searched for, since formulas have them too. The problem ends at the first "Step 1:", else "step 1:", else
-    after the first question mark (counted as doubtful). White space around a step is no part of it.
+    The label of a step is the character of ``label`` at the position of its tag, if every tag counts as one character.
+    Signs are never searched for, because formulas have them too. The problem ends at the first "Step 1:", else at the
+    first "step 1:", else after the first question mark (counted as doubtful). White space around a step is no part of
+    it. Rows whose texts do not align are rejected and counted whatever ``on_error`` says, because the published file
+    has such rows: another number of tags than of signs, no tag behind the last step, and others.
 
     Parameters
     ----------
-    path : path, list of dict, ``datasets.Dataset`` or name on the Hugging Face hub
-        A file (JSON lines, a JSON array, Parquet; also gzipped) or a folder of such.
     step_tag : str, default="ки"
+        Text behind each step.
     numbering : {"keep", "strip"}, default="keep"
         Whether "Step 1:" stays in front of a step.
-    on_error : {"raise", "skip"}, default="raise"
-        What to do with a record that is not two texts. One whose texts do not align (another number of tags and
-        signs, no tag behind the last step, …) is rejected and counted in any case: the published file has such.
-    limit : int, optional
-        Read this many records at most.
-    split : str, default="train"
-        Of a data set on the hub.
 
     Returns
     -------
     StepDataset
         ``y`` holds -1 and +1 from rollouts: +1 means that the answer could still be reached, not that the step is
-        right. A solution's ``meta`` has ``task``, and ``candidate_answer`` where the last step says "The answer is:".
+        right. ``Solution.meta`` has ``task``, and ``candidate_answer`` if the last step says "The answer is:".
 
     Raises
     ------
-    FileNotFoundError, ConnectionError
-        If the source cannot be read.
     ValueError
-        For a malformed record, or when no labelled step is left.
+        If a record is malformed, or no labelled step is left.
 
     Examples
     --------

@@ -1,20 +1,27 @@
-"""PRM800K's records among the other layouts: recognised, streamed, and written as ``load_prm800k`` reads them."""
+"""PRM800K's records among the other formats: recognised, streamed, and written as ``load_prm800k`` reads them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import Format, LabelledSolution, Rating
+from prmkit.data.formats.format import (
+    Format,
+    LabelledSolution,
+    Rating,
+    check_writable_ratings,
+    from_ratings,
+)
 from prmkit.data.formats.reading import read
+from prmkit.data.formats.sources import Source, several_addresses
 from prmkit.data.jsonlines import MalformedRecordError
-from prmkit.data.labels import ratings_to_first_error
 from prmkit.data.prm800k._loader import load_prm800k
 from prmkit.data.prm800k._records import Rules, parse_record, trajectory_rows, why_dropped
 
-_QUESTION = (
+_FIELDS_OF_PHASE_2 = (
     "ground_truth_solution",
     "pre_generated_steps",
     "pre_generated_answer",
@@ -22,7 +29,7 @@ _QUESTION = (
 )
 
 
-def _recognises(record: Any) -> bool:
+def _recognises(record: object) -> bool:
     return (
         isinstance(record, Mapping)
         and isinstance(record.get("question"), Mapping)
@@ -30,7 +37,7 @@ def _recognises(record: Any) -> bool:
     )
 
 
-def _parse(record: Any, solution_id: str, counts: Counter[str]) -> list[LabelledSolution]:
+def _parse(record: object, solution_id: str, counts: Counter[str]) -> list[LabelledSolution]:
     rules = Rules(view="trajectories")
     if (reason := why_dropped(record, rules)) is not None:
         counts[f"dropped: {reason}"] += 1
@@ -43,15 +50,13 @@ def _parse(record: Any, solution_id: str, counts: Counter[str]) -> list[Labelled
     ratings: list[Rating] = [None] * solution.n_steps
     for step, rating, _ in rows:
         ratings[step.index] = rating
-    return [LabelledSolution(solution, tuple(ratings), ratings_to_first_error(ratings))]  # type: ignore[arg-type]
+    rated = from_ratings(solution.problem, solution.steps, ratings, solution_id)
+    return [LabelledSolution(solution, rated.ratings, rated.first_error)]
 
 
 def _write(labelled: LabelledSolution) -> dict[str, Any]:
     solution, ratings = labelled.solution, labelled.ratings
-    if any(isinstance(rating, float) for rating in ratings):
-        raise MalformedRecordError("soft labels", "PRM800K rates -1, 0, 1: choose a threshold first")
-    if all(rating is None for rating in ratings):
-        raise MalformedRecordError("no rated step", "the solution has no label to write")
+    check_writable_ratings(labelled, hard_only="PRM800K rates -1, 0, 1")
     if not solution.problem.strip() or not all(step.strip() for step in solution.steps):
         raise MalformedRecordError("blank text", "PRM800K has no blank problem and no blank step")
     meta = dict(solution.meta or {})
@@ -59,7 +64,7 @@ def _write(labelled: LabelledSolution) -> dict[str, Any]:
     question = {
         "problem": solution.problem,
         "ground_truth_answer": meta.get("final_answer", meta.get("answer")),
-        **dict.fromkeys(() if meta.get("phase") == 1 else _QUESTION),
+        **dict.fromkeys(() if meta.get("phase") == 1 else _FIELDS_OF_PHASE_2),
     }
     steps = [
         {
@@ -80,20 +85,23 @@ def _write(labelled: LabelledSolution) -> dict[str, Any]:
     }
 
 
+def load_trajectories(source: Source, **options: Any) -> StepDataset:
+    """Load PRM800K as ``load_prm800k`` does, one solution per record unless ``view`` says otherwise.
+
+    Records that are no files are read one by one, and equal solutions are not merged.
+    """
+    addresses = [source] if isinstance(source, (str, PathLike)) else several_addresses(source)
+    if not addresses:
+        return read(source, PRM800K, **options)
+    view = {"view": "trajectories", **options}
+    return load_prm800k(addresses[0] if len(addresses) == 1 else addresses, **view)
+
+
 PRM800K = Format(
     name="prm800k",
     description="PRM800K's records: human ratings -1, 0, +1 of the solution that each record follows",
     recognises=_recognises,
     parse=_parse,
     write=_write,
+    reader=load_trajectories,
 )
-
-
-def load_trajectories(path: Any, **options: Any) -> StepDataset:
-    """Load PRM800K's records as ``load_prm800k`` does, one solution each unless ``view`` says otherwise.
-
-    It reads files; records that are no files are read one by one, equal solutions not merged.
-    """
-    if not (isinstance(path, str) or hasattr(path, "__fspath__")):
-        return read(path, PRM800K, **options)
-    return load_prm800k(path, **{"view": "trajectories", **options})

@@ -6,12 +6,20 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats._step_labels import from_ratings
-from prmkit.data.formats.format import Format, LabelledSolution, Rating, any_field, text_field, texts_field
-from prmkit.data.formats.reading import read
+from prmkit.data.formats.format import (
+    Format,
+    LabelledSolution,
+    Rating,
+    any_field,
+    from_ratings,
+    text_field,
+    texts_field,
+)
+from prmkit.data.formats.reading import read, reads
+from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.data.solution import Solution
 
@@ -26,12 +34,11 @@ _CLASSES = (
     "deception",
     "multi_solutions",
 )
-_NUMBERING = re.compile(
-    r"^\s*(?:step\s+\d+\s*[.:)]|\d+[.)])\s+(?=\S)", re.IGNORECASE
-)  # and not "7.8 minutes"
+# "7.8 minutes" is no numbering, so a space must follow the full stop.
+_NUMBERING = re.compile(r"^\s*(?:step\s+\d+\s*[.:)]|\d+[.)])\s+(?=\S)", re.IGNORECASE)
 
 
-def _recognises(record: Any) -> bool:
+def _recognises(record: object) -> bool:
     return isinstance(record, Mapping) and set(record) >= {
         "idx",
         "classification",
@@ -41,7 +48,7 @@ def _recognises(record: Any) -> bool:
 
 
 def _parse(
-    record: Any,
+    record: object,
     _solution_id: str,
     counts: Counter[str],
     *,
@@ -49,62 +56,66 @@ def _parse(
     redundancy: str = "negative",
     strip_numbering: bool = False,
 ) -> list[LabelledSolution]:
+    if redundancy not in ("negative", "neutral"):
+        raise ValueError(f"redundancy is {redundancy!r}, expected 'negative' or 'neutral'")
     idx, error_type = text_field(record, "idx"), text_field(record, "classification").strip()
     if error_type not in _CLASSES:
         raise MalformedRecordError(
             "unknown classification",
             f"classification is {error_type!r:.60}, expected one of {', '.join(_CLASSES)}",
         )
-    shown = _without_numbering if strip_numbering else lambda steps: steps
-    found = []
+    clean = _without_numbering if strip_numbering else lambda steps: steps
+    originals = []
     if include_original:
         problem, steps = text_field(record, "original_question"), texts_field(record, "original_process")
         meta = {"kind": "original", "problem_id": idx}
-        found = [from_ratings(problem, shown(steps), [1] * len(steps), f"{idx}/original", meta)]
+        originals = [from_ratings(problem, clean(steps), [1] * len(steps), f"{idx}/original", meta)]
     problem, steps = text_field(record, "modified_question"), texts_field(record, "modified_process")
     wrong = _error_steps(record, len(steps), error_type, counts)
     if not wrong and error_type != "multi_solutions":
         counts["dropped: modified solutions without an error step"] += 1
-        return found
+        return originals
     wrong_rating = 0 if error_type == "redundency" and redundancy == "neutral" else -1
     ratings: list[Rating] = [wrong_rating if i in wrong else 1 for i in range(len(steps))]
     meta = {"kind": "modified", "error_type": error_type, "problem_id": idx}
-    return [from_ratings(problem, shown(steps), ratings, f"{idx}/{error_type}", meta), *found]
+    return [from_ratings(problem, clean(steps), ratings, f"{idx}/{error_type}", meta), *originals]
 
 
-def _error_steps(record: Any, n_steps: int, error_type: str, counts: Counter[str]) -> set[int]:
-    """Return the wrong steps, 0-based; indices beyond the last step, which the published files hold, are counted."""
-    given = any_field(record, "error_steps")
-    if not isinstance(given, list) or any(
-        isinstance(i, bool) or not isinstance(i, int) or i < 1 for i in given
+def _error_steps(record: object, n_steps: int, error_type: str, counts: Counter[str]) -> set[int]:
+    """Return the wrong steps, 0-based. Indices beyond the last step, which the published files hold, are counted."""
+    numbers = any_field(record, "error_steps")
+    if not isinstance(numbers, list) or any(
+        isinstance(i, bool) or not isinstance(i, int) or i < 1 for i in numbers
     ):
         raise MalformedRecordError(
             "error_steps is no list of indices",
-            f"error_steps is {given!r:.60}, expected whole numbers from 1",
+            f"error_steps is {numbers!r:.60}, expected whole numbers from 1",
         )
-    if given and error_type == "multi_solutions":
+    if numbers and error_type == "multi_solutions":
         raise MalformedRecordError(
             "error steps of a right solution",
-            f"error_steps is {given!r:.60}, but multi_solutions has no wrong step",
+            f"error_steps is {numbers!r:.60}, but multi_solutions has no wrong step",
         )
-    counts["error steps beyond the last step"] += sum(i > n_steps for i in given)
-    return {i - 1 for i in given if i <= n_steps}
+    counts["error steps beyond the last step"] += sum(i > n_steps for i in numbers)
+    return {i - 1 for i in numbers if i <= n_steps}
 
 
 def _without_numbering(steps: list[str]) -> list[str]:
     return [_NUMBERING.sub("", step) for step in steps]
 
 
-def _originals_once(found: Iterator[LabelledSolution], counts: Counter[str]) -> Iterator[LabelledSolution]:
-    """Pass modified solutions on; at the end yield one original of each problem, in its most frequent wording."""
+def _originals_once(
+    solutions: Iterator[LabelledSolution], counts: Counter[str]
+) -> Iterator[LabelledSolution]:
+    """Pass modified solutions on. At the end yield one original of each problem, in its most frequent wording."""
     variants: dict[str | None, list[LabelledSolution]] = {}
-    seen: set[str | None] = set()
-    for one in found:
-        if one.solution.meta["kind"] == "original":  # type: ignore[index]
+    ids: set[str | None] = set()
+    for one in solutions:
+        if (one.solution.meta or {})["kind"] == "original":
             variants.setdefault(one.solution.id, []).append(one)
             continue
-        counts["doubtful: idx and class not unique"] += one.solution.id in seen
-        seen.add(one.solution.id)
+        counts["doubtful: idx and class not unique"] += one.solution.id in ids
+        ids.add(one.solution.id)
         yield one
     for same in variants.values():
         n_of_steps = Counter(one.solution.steps for one in same)
@@ -116,7 +127,7 @@ def _originals_once(found: Iterator[LabelledSolution], counts: Counter[str]) -> 
 def _rank(
     solution: Solution, n_of_steps: Counter[tuple[str, ...]], n_of: Counter[Solution]
 ) -> tuple[Any, ...]:
-    """Sort the most frequent first, and equally frequent ones by their text: the order of the files is no reason."""
+    """Sort the most frequent first and equally frequent ones by their text, whatever the order of the files."""
     steps = solution.steps
     return -n_of_steps[steps], json.dumps(steps, ensure_ascii=False), -n_of[solution], solution.problem
 
@@ -127,17 +138,17 @@ PRMBENCH = Format(
     recognises=_recognises,
     parse=_parse,
     across=_originals_once,
-    options={"include_original": True, "redundancy": "negative", "strip_numbering": False},
 )
 
 
+@reads
 def load_prmbench(
-    path: Any,
+    path: Source,
     include_original: bool = True,
     *,
-    redundancy: str = "negative",
+    redundancy: Literal["negative", "neutral"] = "negative",
     strip_numbering: bool = False,
-    on_error: str = "raise",
+    on_error: OnError = "raise",
     limit: int | None = None,
     split: str = "train",
 ) -> StepDataset:
@@ -149,38 +160,29 @@ def load_prmbench(
 
     Parameters
     ----------
-    path : path, list of dict, ``datasets.Dataset`` or name on the Hugging Face hub
-        A file (JSON lines, a JSON array, Parquet; also gzipped) or a folder of such: one file per class.
     include_original : bool, default=True
-        Whether the unmodified solutions follow the modified ones: each once, in its most frequent wording, although
-        every class repeats it. PRMScore leaves them out.
+        Whether the unmodified solutions follow the modified ones. Each comes once, in its most frequent wording,
+        although every class repeats it. PRMScore leaves them out.
     redundancy : {"negative", "neutral"}, default="negative"
-        What the error steps of the class ``redundency`` are: -1 as in PRMScore, or 0, being right but of no use.
+        Rating of the error steps of the class ``redundency``: -1 as in PRMScore, or 0, because they are right but of
+        no use.
     strip_numbering : bool, default=False
-        Whether "1. " and "Step 1: " are cut off at the start of steps, in originals and modified solutions alike: some
+        Whether "1. " and "Step 1: " are cut off at the start of steps, in originals and modified solutions alike. Some
         were numbered only when they were modified, which gives them away.
-    on_error : {"raise", "skip"}, default="raise"
-        What to do with a record that breaks the layout; skipped ones are counted and warned about.
-    limit : int, optional
-        Read this many records at most.
-    split : str, default="train"
-        Of a data set on the hub.
 
     Returns
     -------
     StepDataset
-        ``y`` holds -1 at the error steps and +1 elsewhere, also after an error, where that is a convention. Ids are
-        ``idx/class`` and ``idx/original``; ``groups`` follow ``idx``, since the problem's wording varies.
-        ``Solution.meta`` holds ``kind`` ("modified" or "original"), ``error_type`` and ``problem_id``. Error steps
-        beyond the last step, which the published files hold, are left out and counted; so is, outside
-        ``multi_solutions``, a modified solution that has no error step (left).
+        ``y`` holds -1 at the error steps and +1 elsewhere. After an error, +1 is a convention. Ids are ``idx/class``
+        and ``idx/original``. ``groups`` follow ``idx``, because the wording of a problem varies. ``Solution.meta``
+        holds ``kind`` ("modified" or "original"), ``error_type`` and ``problem_id``. Error steps beyond the last step,
+        which the published files hold, are left out and counted. So is a modified solution without any error step,
+        except in ``multi_solutions``.
 
     Raises
     ------
-    FileNotFoundError, ConnectionError
-        If the source cannot be read.
     ValueError
-        For an unknown class or option, error steps that are no whole numbers from 1, or other broken records.
+        If a class or an option is unknown, error steps are no whole numbers from 1, or a record is broken otherwise.
 
     Examples
     --------
@@ -193,8 +195,6 @@ def load_prmbench(
     >>> dataset.y, [solution.id for solution in dataset.solutions]
     (array([-1,  1,  1,  1,  1]), ['demo_3/circular', 'demo_3/original'])
     """
-    if redundancy not in ("negative", "neutral"):
-        raise ValueError(f"redundancy is {redundancy!r}, expected 'negative' or 'neutral'")
     return read(
         path,
         PRMBENCH,

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats._step_labels import known_only
 from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
@@ -15,12 +14,14 @@ from prmkit.data.formats.format import (
     from_first_error,
     text_field,
     texts_field,
+    without_nulls,
 )
-from prmkit.data.formats.reading import read
+from prmkit.data.formats.reading import read, reads
+from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError
 
 
-def _recognises(record: Any) -> bool:
+def _recognises(record: object) -> bool:
     return (
         isinstance(record, Mapping)
         and isinstance(record.get("problem"), str)
@@ -30,7 +31,7 @@ def _recognises(record: Any) -> bool:
     )
 
 
-def _parse(record: Any, solution_id: str, _counts: Counter[str]) -> list[LabelledSolution]:
+def _parse(record: object, solution_id: str, _counts: Counter[str]) -> list[LabelledSolution]:
     problem, steps = text_field(record, "problem"), texts_field(record, "steps")
     label = any_field(record, "label")
     if isinstance(label, bool) or not isinstance(label, int):
@@ -42,9 +43,10 @@ def _parse(record: Any, solution_id: str, _counts: Counter[str]) -> list[Labelle
         raise MalformedRecordError(
             "final_answer_correct is no boolean", f"final_answer_correct is {correct!r:.60}"
         )
-    meta = known_only({"generator": text_field(record, "generator", None), "final_answer_correct": correct})
+    meta = {"generator": text_field(record, "generator", None), "final_answer_correct": correct}
     own_id = text_field(record, "id", None)
-    return [from_first_error(problem, steps, label, solution_id if own_id is None else own_id, meta)]
+    solution_id = solution_id if own_id is None else own_id
+    return [from_first_error(problem, steps, label, solution_id, without_nulls(meta))]
 
 
 def _write(labelled: LabelledSolution) -> dict[str, Any]:
@@ -70,42 +72,33 @@ PROCESSBENCH = Format(
     recognises=_recognises,
     parse=_parse,
     write=_write,
-    as_one=True,
+    unlabelled="right",
+    json_array=True,
 )
 
 
+@reads
 def load_processbench(
-    path: Any, *, on_error: str = "raise", limit: int | None = None, split: str = "train"
+    path: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
 ) -> StepDataset:
     """Load ProcessBench (Zheng et al. 2024, arXiv:2412.06559).
 
     ``{"id": "gsm8k-7", "generator": "M", "problem": "2 + 3 * 4?", "steps": ["3 * 4 = 12.", "2 + 12 = 15."],``
     ``"final_answer_correct": false, "label": 1}``
 
-    Parameters
-    ----------
-    path : path, list of dict, ``datasets.Dataset`` or name on the Hugging Face hub
-        A file (a JSON array, JSON lines, Parquet; also gzipped) or a folder of such.
-    on_error : {"raise", "skip"}, default="raise"
-        What to do with a record that breaks the layout; skipped ones are counted and warned about.
-    limit : int, optional
-        Read this many records at most. The published files begin with the wrong final answers, so that is no sample.
-    split : str, default="train"
-        Of a data set on the hub.
+    The published files begin with the solutions whose final answer is wrong, so ``limit`` gives no random sample.
 
     Returns
     -------
     StepDataset
-        ``y`` holds +1 for the steps before ``label`` and -1 for that one; nobody judged later steps, so they are no
-        rows. +1 means "not wrong": neutral steps are among them. ``first_errors`` are the labels. ``Solution.meta``
-        holds ``generator`` and ``final_answer_correct``: a right answer may follow a wrong step, so that is no label.
+        ``y`` holds +1 for the steps before ``label`` and -1 for that step. Nobody judged later steps, so they are no
+        rows. +1 means "not wrong", so neutral steps are among them. ``first_errors`` are the labels. ``Solution.meta``
+        holds ``generator`` and ``final_answer_correct``. A right answer may follow a wrong step.
 
     Raises
     ------
-    FileNotFoundError, ConnectionError
-        If the source cannot be read.
     ValueError
-        For a label that is none of the steps, or any other record that breaks the layout.
+        If a label is none of the steps, or a record breaks the format in another way.
 
     Examples
     --------

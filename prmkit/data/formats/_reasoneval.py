@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats._step_labels import (
-    correct_or,
-    first_error_field,
-    from_ratings,
-    known_only,
-    scalar_as_text,
-)
 from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
     Rating,
     any_field,
+    correct_or,
+    first_error_field,
     from_first_error,
+    from_ratings,
+    list_field,
+    scalar_as_text,
     text_field,
     texts_field,
+    without_nulls,
 )
-from prmkit.data.formats.reading import read
+from prmkit.data.formats.reading import read, reads
+from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.data.solution import Solution
 
@@ -39,26 +39,29 @@ _MAPPED = ("random number", "random operation")
 _EDITS = (*_MAPPED, "swap steps", "remove step", "repeat step", "swap solutions")
 
 
-def _kinds(record: Any) -> list[str]:
+def _kinds(record: object) -> list[str]:
     fields = set(record) if isinstance(record, Mapping) else set()
     return [kind for kind, names in _FIELDS.items() if names <= fields]
 
 
-def _recognises(record: Any) -> bool:
+def _recognises(record: object) -> bool:
     return len(_kinds(record)) == 1
 
 
 def _parse(
-    record: Any, solution_id: str, counts: Counter[str], *, blocks: str = "join"
+    record: object, solution_id: str, counts: Counter[str], *, blocks: str = "join"
 ) -> list[LabelledSolution]:
-    any_field(record, "", None)
+    if blocks not in ("join", "split"):
+        raise ValueError(f"blocks is {blocks!r}, expected 'join' or 'split'")
+    any_field(record, "", None)  # refuses all but objects
+    assert isinstance(record, Mapping)
     kinds = _kinds(record)
     if len(kinds) != 1:
         raise MalformedRecordError(
-            "several of ReasonEval's layouts" if kinds else "none of ReasonEval's layouts",
+            "several of ReasonEval's formats" if kinds else "none of ReasonEval's formats",
             f"the fields are {', '.join(map(str, record)) or 'none'}",
         )
-    meta = known_only(
+    meta = without_nulls(
         {
             "kind": kinds[0],
             "record_id": scalar_as_text(record, "id"),
@@ -82,11 +85,12 @@ def _parse(
         meta["block_of_step"] = [i for i, group in enumerate(groups) for _ in group]
         meta["block_ratings"] = of_blocks
     labelled = from_ratings(problem, steps, ratings, solution_id, meta)
-    first_error = labelled.first_error if -1 in of_blocks else -1  # a part without a rating is then no error
+    # Without a wrong block, a part that has no rating is no error either.
+    first_error = labelled.first_error if -1 in of_blocks else -1
     return [LabelledSolution(labelled.solution, labelled.ratings, first_error)]
 
 
-def _groups_of_steps(record: Any) -> list[list[str]]:
+def _groups_of_steps(record: object) -> list[list[str]]:
     groups = any_field(record, _BLOCKS)
     if not isinstance(groups, list) or not all(groups):
         raise MalformedRecordError(
@@ -96,14 +100,14 @@ def _groups_of_steps(record: Any) -> list[list[str]]:
     return [texts_field({one: group}, one) for group in groups]
 
 
-def _invalid(record: Any, n_blocks: int) -> list[Rating]:
+def _invalid(record: object, n_blocks: int) -> list[Rating]:
     first_error = first_error_field(record, _INDEX, _VERDICT)
     return list(from_first_error("", [""] * n_blocks, first_error, "").ratings)
 
 
-def _redundant(record: Any) -> list[Rating]:
-    ratings = any_field(record, "rating")
-    if not isinstance(ratings, list) or not all(type(one) is int and one in (0, 1) for one in ratings):
+def _redundant(record: object) -> list[Rating]:
+    ratings = list_field(record, "rating")
+    if not all(type(one) is int and one in (0, 1) for one in ratings):
         raise MalformedRecordError(
             "unknown rating", f"rating is {ratings!r:.60}, expected a list of 0 (redundant) and 1 (useful)"
         )
@@ -113,7 +117,7 @@ def _redundant(record: Any) -> list[Rating]:
 def _split(
     groups: list[list[str]], of_blocks: list[Rating], of_all_parts: int, counts: Counter[str]
 ) -> tuple[list[str], list[Rating]]:
-    """Return every part as a step; where a block's rating need not hold for each of its parts, they have none."""
+    """Return every part as a step. It has the rating of its block if that must hold for each part, else none."""
     if len(of_blocks) != len(groups):
         raise MalformedRecordError("unequal lengths", f"{len(of_blocks)} labels for {len(groups)} blocks")
     ratings: list[Rating] = []
@@ -126,7 +130,7 @@ def _split(
 
 
 def _perturbation(
-    record: Any, problem: str, solution_id: str, meta: dict[str, Any], counts: Counter[str]
+    record: object, problem: str, solution_id: str, meta: dict[str, Any], counts: Counter[str]
 ) -> LabelledSolution:
     reference, steps = texts_field(record, "reference_steps"), texts_field(record, "hypothesis_steps")
     edit, tags = text_field(record, "error_type").strip(), any_field(record, "tags")
@@ -136,8 +140,8 @@ def _perturbation(
             "unknown error_type", f"error_type is {edit!r:.60}, expected one of {', '.join(_EDITS)}"
         )
     if not tags or not all(type(tag) is int and tag >= 0 for tag in tags):
-        raise MalformedRecordError("tags is no index", f"tags is {record['tags']!r:.60}, expected 0, 1, …")
-    meta = {**meta, "error_type": edit, "tags": tags, **known_only({"rid": scalar_as_text(record, "rid")})}
+        raise MalformedRecordError("tags is no index", f"tags is {tags!r:.60}, expected 0, 1, …")
+    meta = {**meta, "error_type": edit, "tags": tags, **without_nulls({"rid": scalar_as_text(record, "rid")})}
     if edit not in _MAPPED:
         if not steps:
             raise MalformedRecordError("no steps", "hypothesis_steps is empty")
@@ -149,7 +153,7 @@ def _perturbation(
     if len(reference) != len(steps) or changed != tags:
         raise MalformedRecordError(
             "tags is not what was edited",
-            f"tags is {record['tags']!r:.60}; of {len(reference)} and {len(steps)} steps {changed!r:.60} differ",
+            f"tags is {tags!r:.60}; of {len(reference)} and {len(steps)} steps {changed!r:.60} differ",
         )
     return from_first_error(problem, steps, tags[0], solution_id, meta)
 
@@ -159,19 +163,20 @@ REASONEVAL = Format(
     description="ReasonEval's files: first invalid block, redundant (0) or useful (+1) blocks, or edited steps",
     recognises=_recognises,
     parse=_parse,
-    options={"blocks": "join"},
+    unlabelled="right",
 )
 
 
+@reads
 def load_reasoneval(
-    path: Any,
+    path: Source,
     *,
-    blocks: str = "join",
-    on_error: str = "raise",
+    blocks: Literal["join", "split"] = "join",
+    on_error: OnError = "raise",
     limit: int | None = None,
     split: str = "train",
 ) -> StepDataset:
-    """Load ReasonEval's files (Xia et al. 2024, arXiv:2404.05692), each record by its own layout.
+    """Load ReasonEval's files (Xia et al. 2024, arXiv:2404.05692), which have three formats.
 
     - invalid: ``{"id": 4, "question": "2 + 3 * 4?", "model_output_step_format": [["3 * 4 = 12."], ["2 + 12 = 15.",``
       ``"So 15."]], "model_output_solution_correctness": "wrong", "model_output_solution_first_error_step": "2"}``
@@ -182,39 +187,30 @@ def load_reasoneval(
 
     Parameters
     ----------
-    path : path, list of dict, ``datasets.Dataset`` or name on the Hugging Face hub
-        A file (JSON lines, also named .json, a JSON array, Parquet; also gzipped) or a folder of such.
     blocks : {"join", "split"}, default="join"
-        Labels belong to blocks, lists of steps. "join" makes a block one step of several lines. "split" makes every
-        part a step; it has the block's label where that must hold for it (parts of a valid block are valid, of a
-        redundant one redundant), else none, which is counted. ``Solution.meta`` then holds ``block_of_step`` and
-        ``block_ratings``, for scores that take the minimum over a block.
-    on_error : {"raise", "skip"}, default="raise"
-        What to do with a record that breaks the layout; skipped ones are counted and warned about.
-    limit : int, optional
-        Read this many records at most.
-    split : str, default="train"
-        Of a data set on the hub.
+        What becomes of a block. A block is a list of parts, and labels belong to blocks. "join" makes a block one step
+        of several lines. "split" makes every part a step. A part has the label of its block if that must hold for each
+        part: parts of a valid block are valid, parts of a redundant one redundant. Other parts have no label and are
+        counted. ``Solution.meta`` then holds ``block_of_step`` and ``block_ratings``, for scores that take the minimum
+        over a block.
 
     Returns
     -------
     StepDataset
-        - invalid: +1 before the first error, -1 there; nobody judged later blocks, so they are no rows.
-        - redundant: 0 or +1 for each block; none is wrong.
-        - perturbation: a script's edits of a number or an operation are -1, and the steps before them +1, although such
-          an edit need not make a step false. Other edits tell of no wrong step: their solutions are in ``solutions``
+        - invalid: +1 before the first error and -1 there. Nobody judged later blocks, so they are no rows.
+        - redundant: 0 or +1 for each block. None is wrong.
+        - perturbation: a script's edit of a number or an operation is -1, and the steps before it +1, although such an
+          edit need not make a step false. Other edits tell of no wrong step. Their solutions are in ``solutions``
           without rows, and counted.
 
-        ``Solution.meta`` holds ``kind`` ("invalid", "redundant" or "perturbation"), ``record_id``, ``answer``,
-        ``generator``, ``final_answer_correct``, ``error_type``, ``tags``, ``rid``, as far as they are known.
+        ``Solution.meta`` holds ``kind`` ("invalid", "redundant" or "perturbation") and, where the file has them,
+        ``record_id``, ``answer``, ``generator``, ``final_answer_correct``, ``error_type``, ``tags`` and ``rid``.
 
     Raises
     ------
-    FileNotFoundError, ConnectionError
-        If the source cannot be read.
     ValueError
-        For a first error beyond the blocks or against the verdict, a rating other than 0 and 1, tags that do not
-        name the step that differs from the reference, an unknown kind of edit, or when no labelled step is left.
+        If a first error is none of the blocks or against the verdict, a rating is neither 0 nor 1, tags do not name
+        the step that differs from the reference, a kind of edit is unknown, or no labelled step is left.
 
     Examples
     --------
@@ -226,6 +222,4 @@ def load_reasoneval(
     >>> dataset.y, dataset.solutions[0].n_steps
     (array([0]), 3)
     """
-    if blocks not in ("join", "split"):
-        raise ValueError(f"blocks is {blocks!r}, expected 'join' or 'split'")
     return read(path, REASONEVAL, on_error=on_error, limit=limit, split=split, blocks=blocks)

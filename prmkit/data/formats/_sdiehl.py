@@ -1,4 +1,4 @@
-"""The layout of the package sdiehl/prm: input, value and label, where + is right and - is wrong."""
+"""The format of the package sdiehl/prm: input, value and label, where + is right and - is wrong."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats._step_labels import from_ratings, rating_of_sign, signs_of
-from prmkit.data.formats.format import Format, LabelledSolution, text_field, texts_field
-from prmkit.data.formats.reading import read
+from prmkit.data.formats.format import (
+    Format,
+    LabelledSolution,
+    from_ratings,
+    rating_of_sign,
+    signs_of,
+    text_field,
+    texts_field,
+)
+from prmkit.data.formats.reading import read, reads
+from prmkit.data.formats.sources import OnError, Source
 
 
-def _recognises(record: Any) -> bool:
+def _recognises(record: object) -> bool:
     return (
         isinstance(record, Mapping)
         and isinstance(record.get("input"), str)
@@ -21,12 +29,9 @@ def _recognises(record: Any) -> bool:
     )
 
 
-def _parse(record: Any, solution_id: str, _counts: Counter[str]) -> list[LabelledSolution]:
-    problem, steps, labels = (
-        text_field(record, "input"),
-        texts_field(record, "value"),
-        texts_field(record, "label"),
-    )
+def _parse(record: object, solution_id: str, _counts: Counter[str]) -> list[LabelledSolution]:
+    problem, steps = text_field(record, "input"), texts_field(record, "value")
+    labels = texts_field(record, "label")
     ratings = [rating_of_sign(label, f"label[{i}]") for i, label in enumerate(labels)]
     return [from_ratings(problem, steps, ratings, solution_id)]
 
@@ -45,35 +50,23 @@ SDIEHL = Format(
 )
 
 
+@reads
 def load_sdiehl(
-    path_or_list: Any, *, on_error: str = "raise", limit: int | None = None, split: str = "train"
+    path_or_list: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
 ) -> StepDataset:
     """Load rows of the package sdiehl/prm.
 
     ``{"input": "2 + 3 * 4?", "value": ["3 * 4 = 12.", "2 + 12 = 15."], "label": ["+", "-"]}``
 
-    Parameters
-    ----------
-    path_or_list : path, list of dict, ``datasets.Dataset`` or name on the Hugging Face hub
-        A file (JSON lines, a JSON array, Parquet; also gzipped) or a folder of such.
-    on_error : {"raise", "skip"}, default="raise"
-        What to do with a record that breaks the layout; skipped ones are counted and warned about.
-    limit : int, optional
-        Read this many records at most.
-    split : str, default="train"
-        Of a data set on the hub.
-
     Returns
     -------
     StepDataset
-        ``y`` holds +1 for "+" and -1 for "-"; steps after an error are rated on their own.
+        ``y`` holds +1 for "+" and -1 for "-". Steps after an error are rated on their own.
 
     Raises
     ------
-    FileNotFoundError, ConnectionError
-        If the source cannot be read.
     ValueError
-        For a label other than "+" and "-" (white space around them aside), or unequal numbers of labels and steps.
+        If a label is neither "+" nor "-", white space aside, or if there are more or fewer labels than steps.
 
     Examples
     --------

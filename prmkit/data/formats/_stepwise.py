@@ -7,26 +7,41 @@ from collections.abc import Mapping
 from typing import Any
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats._step_labels import from_ratings, probability
-from prmkit.data.formats.format import Format, LabelledSolution, Rating, any_field, text_field, texts_field
-from prmkit.data.formats.reading import read
+from prmkit.data.formats.format import (
+    Format,
+    LabelledSolution,
+    Rating,
+    any_field,
+    check_writable_ratings,
+    from_ratings,
+    list_field,
+    probability,
+    refuse_mixed,
+    text_field,
+    texts_field,
+)
+from prmkit.data.formats.reading import read, reads
+from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError
 
 _COLUMNS = {"prompt", "completions", "labels"}
 
 
-def _recognises(record: Any) -> bool:
+def _recognises(record: object) -> bool:
     return isinstance(record, Mapping) and set(record) >= _COLUMNS
 
 
 def _parse(
-    record: Any,
+    record: object,
     solution_id: str,
     _counts: Counter[str],
     *,
     threshold: float | None = None,
     ratings: bool = False,
 ) -> list[LabelledSolution]:
+    is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+    if threshold is not None and not (is_number and 0 < threshold <= 1):
+        raise ValueError(f"threshold is {threshold!r}, expected a number above 0 and up to 1, or None")
     if isinstance(record, Mapping) and "input_ids" in record and "prompt" not in record:
         raise MalformedRecordError(
             "pre-tokenised", "input_ids in place of texts: such rows are for prmkit.models.PRMTrainer alone"
@@ -36,21 +51,18 @@ def _parse(
             "conversational", "prompt is a list of turns, expected one text: that variant is not supported"
         )
     problem, steps = text_field(record, "prompt"), texts_field(record, "completions")
-    labels = any_field(record, "labels")
-    if not isinstance(labels, list):
-        raise MalformedRecordError("labels is no list", f"labels is {type(labels).__name__} ({labels!r:.60})")
-    if len({isinstance(label, float) for label in labels if label is not None}) > 1:
-        raise MalformedRecordError(
-            "mixed labels", f"labels mix floats with others ({labels!r:.60}): write 1.0, not 1 or true"
-        )
-    read_labels = [
+    labels = list_field(record, "labels")
+    refuse_mixed(labels, "labels")
+    ratings_of_steps = [
         None if label is None else _rating(label, f"labels[{i}]", threshold, ratings, solution_id)
         for i, label in enumerate(labels)
     ]
-    return [from_ratings(problem, steps, read_labels, solution_id)]
+    return [from_ratings(problem, steps, ratings_of_steps, solution_id)]
 
 
-def _rating(label: Any, name: str, threshold: float | None, ratings: bool, solution_id: str) -> int | float:
+def _rating(
+    label: object, name: str, threshold: float | None, ratings: bool, solution_id: str
+) -> int | float:
     if isinstance(label, float):
         value = probability(label, name)
         return value if threshold is None else (1 if value >= threshold else -1)
@@ -75,11 +87,8 @@ def _rating(label: Any, name: str, threshold: float | None, ratings: bool, solut
 
 
 def _write(labelled: LabelledSolution) -> dict[str, Any]:
-    if all(rating is None for rating in labelled.ratings):
-        raise MalformedRecordError("no rated step", "the solution has no label to write")
-    soft = any(isinstance(rating, float) for rating in labelled.ratings)
-    if soft and any(isinstance(rating, int) for rating in labelled.ratings):
-        raise MalformedRecordError("mixed labels", "probabilities and ratings in one solution")
+    check_writable_ratings(labelled)
+    refuse_mixed(labelled.ratings, "labels")
     return {
         "prompt": labelled.solution.problem,
         "completions": list(labelled.solution.steps),
@@ -96,17 +105,17 @@ STEPWISE = Format(
     description="TRL's prompt, completions, labels: right or wrong per step, or P(right) as a float",
     recognises=_recognises,
     parse=_parse,
-    options={"threshold": None, "ratings": False},
     write=_write,
 )
 
 
+@reads
 def load_stepwise(
-    path_or_dataset: Any,
+    path_or_dataset: Source,
     threshold: float | None = None,
     *,
     ratings: bool = False,
-    on_error: str = "raise",
+    on_error: OnError = "raise",
     limit: int | None = None,
     split: str = "train",
 ) -> StepDataset:
@@ -116,18 +125,10 @@ def load_stepwise(
 
     Parameters
     ----------
-    path_or_dataset : path, list of dict, ``datasets.Dataset`` or name on the Hugging Face hub
-        A file (JSON lines, a JSON array, Parquet; also gzipped) or a folder of such.
     threshold : float, optional
-        Floats below it become -1, others +1. By default they stay what they are, P(the step is right).
+        Turns floats into classes: those below it become -1, the others +1. If None, they stay P(the step is right).
     ratings : bool, default=False
-        Declares whole numbers to be ratings -1, 0, +1. Otherwise 0 and 1 are false and true, and -1 an error.
-    on_error : {"raise", "skip"}, default="raise"
-        What to do with a record that breaks the layout; skipped ones are counted and warned about.
-    limit : int, optional
-        Read this many records at most.
-    split : str, default="train"
-        Of a data set on the hub.
+        Whether whole numbers are ratings -1, 0, +1. If False, 0 and 1 are false and true, and -1 is an error.
 
     Returns
     -------
@@ -136,11 +137,9 @@ def load_stepwise(
 
     Raises
     ------
-    FileNotFoundError, ConnectionError
-        If the source cannot be read.
     ValueError
-        For an unknown label (-100 belongs to tokens, NaN to nobody), for unequal numbers of labels and steps, for
-        undeclared ratings, where some rows hold floats and others not, or when no labelled step is left.
+        If a label is unknown (-100 is for tokens), there are more or fewer labels than steps, ratings are not
+        declared, some rows hold floats and others do not, or no labelled step is left.
 
     Examples
     --------
@@ -151,7 +150,6 @@ def load_stepwise(
     >>> load_stepwise([{**row, "labels": [0.875, 0.25]}]).y
     array([0.875, 0.25 ])
     """
-    check_threshold(threshold)
     return read(
         path_or_dataset,
         STEPWISE,
@@ -161,10 +159,3 @@ def load_stepwise(
         threshold=threshold,
         ratings=ratings,
     )
-
-
-def check_threshold(threshold: Any) -> None:
-    """Raise ValueError unless it is None or a number in (0, 1]."""
-    number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
-    if threshold is not None and not (number and 0 < threshold <= 1):
-        raise ValueError(f"threshold is {threshold!r}, expected a number above 0 and up to 1, or None")

@@ -1,30 +1,41 @@
-"""What a layout of step labels is to prmkit: how a record of it is recognised, read, and written."""
+"""A format: how one way of writing step labels is recognised, read and written. Every format file builds on this."""
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.labels import first_error_to_ratings, ratings_to_first_error
 from prmkit.data.solution import Solution
 
-Rating = int | float | None
-"""-1, 0 or +1; a float in [0, 1] where the format gives P(right); None where nobody judged the step."""
+if TYPE_CHECKING:
+    from prmkit.data.dataset import StepDataset
+
+Rating: TypeAlias = int | float | None
+"""-1, 0 or +1. A float in [0, 1] where the format gives P(right). None where nobody judged the step."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class LabelledSolution:
-    """One solution as a format gives it.
+    """One solution with the labels that a format gives it.
 
     Parameters
     ----------
     solution : Solution
-        ``meta`` may hold ``answer`` (reference), ``candidate_answer``, ``generator``, ``error_type``, ….
-    ratings : tuple of (int, float or None), one per step
+        Problem and steps. Its ``meta`` may hold ``answer`` (the reference), ``candidate_answer``, ``generator``,
+        ``error_type`` and others.
+    ratings : tuple of (int, float or None)
+        Rating of each step.
     first_error : int or None
-        0-based, -1 where no step is wrong, None where it is not known.
+        0-based index of the first wrong step, -1 if no step is wrong, None if it is unknown.
     """
 
     solution: Solution
@@ -34,42 +45,123 @@ class LabelledSolution:
 
 @dataclass(frozen=True)
 class Format:
-    """A layout of step labels.
+    """One way of writing step labels.
 
     Parameters
     ----------
     name : str
-        What ``load(path, format=…)`` calls it.
+        Name of the format in ``load(path, format=name)`` and ``prmkit convert --to name``.
     description : str
-        One line, with what a label means there.
+        One line about the fields and the meaning of a label. Command-line help and error messages show it.
     recognises : callable
-        ``recognises(record)``: whether a record, whatever it is, can be of this layout and of no other.
+        ``recognises(record)`` tells whether a record can be of this format and of no other. It takes any JSON value.
     parse : callable
-        ``parse(record, solution_id, counts, **options)`` gives the solutions of a record; it raises
-        :class:`~prmkit.data.jsonlines.MalformedRecordError` for one that breaks the layout, and counts what it leaves
-        out or finds doubtful in ``counts``.
-    across : callable, optional
-        ``across(found, counts)`` gets all solutions of one read, as they come, and yields those to keep: for a layout
-        that repeats a solution in several records.
-    options : mapping of str to value
-        The options of ``parse`` with their defaults.
+        ``parse(record, solution_id, counts, **options)`` returns the solutions of a record. It raises
+        `MalformedRecordError` for a record that breaks the format, and ValueError for a senseless option. It adds to
+        ``counts`` whatever it leaves out or finds doubtful. Its keyword-only parameters are the options of the format.
     write : callable, optional
-        ``write(labelled)`` gives a record of the layout (or a list of them), or raises MalformedRecordError where it
-        cannot hold the solution. None: prmkit does not write this layout.
-    as_one : bool
-        Whether a file is one JSON value (an array of records) rather than JSON lines, in writing.
+        ``write(labelled)`` returns the record of a solution, or a list of records. It raises `MalformedRecordError`
+        if the format cannot hold the solution. If None, prmkit reads the format and does not write it.
+    unlabelled : {"unknown", "right"}, default="unknown"
+        Meaning of an unlabelled step before the first wrong step, as in `ratings_to_first_error`. With "right", the
+        format promises that all steps before its first error are right.
+    across : callable, optional
+        ``across(solutions, counts)`` gets all solutions of a source as a stream and yields those to keep. It is for a
+        format that repeats a solution in several records.
+    reader : callable, optional
+        ``reader(source, **options)`` reads a whole source as a `StepDataset`. If None, records are read one by one.
+        It is for a format that merges its records.
+    json_array : bool, default=False
+        Whether a file is written as one JSON array. Otherwise each line holds one record.
+
+    Attributes
+    ----------
+    options : dict
+        Options of ``parse`` and their defaults.
     """
 
     name: str
     description: str
-    recognises: Callable[[Any], bool]
+    recognises: Callable[[object], bool]
     parse: Callable[..., Iterable[LabelledSolution]]
-    across: Callable[[Iterator[LabelledSolution], Counter[str]], Iterator[LabelledSolution]] = (
-        lambda found, _: found
-    )
-    options: Mapping[str, Any] = field(default_factory=dict)
     write: Callable[[LabelledSolution], dict[str, Any] | list[dict[str, Any]]] | None = None
-    as_one: bool = False
+    unlabelled: Literal["unknown", "right"] = "unknown"
+    across: Callable[[Iterator[LabelledSolution], Counter[str]], Iterator[LabelledSolution]] | None = None
+    reader: Callable[..., StepDataset] | None = None
+    json_array: bool = False
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """Return the options of ``parse`` and their defaults.
+
+        Returns
+        -------
+        dict
+            One entry per keyword-only parameter.
+        """
+        parameters = inspect.signature(self.parse).parameters.values()
+        return {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
+
+    def solutions_of(
+        self, record: object, solution_id: str, counts: Counter[str], **options: Any
+    ) -> list[LabelledSolution]:
+        """Parse a record and complete its first errors by the package's one rule.
+
+        Parameters
+        ----------
+        record : object
+            JSON value of the record.
+        solution_id : str
+            Id of a solution that brings none of its own.
+        counts : Counter
+            Filled with the parts that are left out or doubtful.
+        **options : object
+            Options of ``parse``.
+
+        Returns
+        -------
+        list of LabelledSolution
+            Solutions of the record.
+        """
+        solutions = list(self.parse(record, solution_id, counts, **options))
+        if self.unlabelled == "unknown":
+            return solutions
+        return [
+            one
+            if one.first_error is not None
+            else replace(one, first_error=first_error_of(one.ratings, self.unlabelled))
+            for one in solutions
+        ]
+
+
+def first_error_of(
+    ratings: Sequence[Rating], unlabelled: Literal["unknown", "right"] = "unknown"
+) -> int | None:
+    """Apply `ratings_to_first_error`. A probability says as little of a first error as no label."""
+    hard = [None if isinstance(rating, float) else rating for rating in ratings]
+    return ratings_to_first_error(hard, unlabelled=unlabelled)
+
+
+def from_ratings(
+    problem: str,
+    steps: Sequence[str],
+    ratings: Sequence[Rating],
+    solution_id: str,
+    meta: Mapping[str, Any] | None = None,
+) -> LabelledSolution:
+    """Return a solution whose steps are rated one by one.
+
+    Raises
+    ------
+    MalformedRecordError
+        If there are no steps, or another number of ratings than of steps.
+    """
+    if not steps:
+        raise MalformedRecordError("no steps", "the list of steps is empty")
+    if len(ratings) != len(steps):
+        raise MalformedRecordError("unequal lengths", f"{len(ratings)} labels for {len(steps)} steps")
+    solution = Solution(problem, tuple(steps), id=solution_id, meta=meta)
+    return LabelledSolution(solution, tuple(ratings), first_error_of(ratings))
 
 
 def from_first_error(
@@ -79,12 +171,12 @@ def from_first_error(
     solution_id: str,
     meta: Mapping[str, Any] | None = None,
 ) -> LabelledSolution:
-    """Return a solution whose first error is known: steps before it are right, later ones nobody judged.
+    """Return a solution whose first error is known: the steps before it are right, later ones are not judged.
 
     Raises
     ------
     MalformedRecordError
-        If there are no steps, or the index is none of them.
+        If there are no steps, or the first error is none of them.
     """
     if not steps:
         raise MalformedRecordError("no steps", "the list of steps is empty")
@@ -92,58 +184,18 @@ def from_first_error(
         raise MalformedRecordError(
             "first error beyond the steps", f"0-based index {first_error} of {len(steps)} steps"
         )
-    n = len(steps)
-    right = n if first_error < 0 else first_error
-    ratings: list[Rating] = [1] * right + ([-1] if right < n else []) + [None] * (n - right - 1)
-    return LabelledSolution(
-        Solution(problem, tuple(steps), id=solution_id, meta=meta), tuple(ratings), first_error
-    )
+    solution = Solution(problem, tuple(steps), id=solution_id, meta=meta)
+    return LabelledSolution(solution, first_error_to_ratings(first_error, len(steps)), first_error)
 
 
-def first_error_of(ratings: Sequence[Rating]) -> int | None:
-    """Return the first step rated -1, -1 where all are judged and none is; None where that is not known.
-
-    A step without a rating, or with a soft one, before the first -1 leaves the first error unknown.
-    """
-    for index, rating in enumerate(ratings):
-        if rating is None or isinstance(rating, float):
-            return None
-        if rating < 0:
-            return index
-    return -1
-
-
-def text_field(record: Any, name: str, default: Any = ...) -> Any:
-    """Return a field that must be a string.
+def any_field(record: object, name: str, default: object = ...) -> Any:
+    """Return a field of a record, or the default if the record lacks it.
 
     Raises
     ------
     MalformedRecordError
-        If the record is no object, lacks the field (without a default), or holds something else there.
+        If the record is no object, or lacks the field and there is no default.
     """
-    value = any_field(record, name, default)
-    if value is not default and not isinstance(value, str):
-        raise MalformedRecordError(
-            f"{name} is no string", f"{name} is {type(value).__name__} ({value!r:.60})"
-        )
-    return value
-
-
-def texts_field(record: Any, name: str) -> list[str]:
-    """Return a field that must be a list of strings; errors as :func:`text_field`."""
-    value = any_field(record, name)
-    if not isinstance(value, list):
-        raise MalformedRecordError(f"{name} is no list", f"{name} is {type(value).__name__} ({value!r:.60})")
-    for i, text in enumerate(value):
-        if not isinstance(text, str):
-            raise MalformedRecordError(
-                f"{name} holds no strings", f"{name}[{i}] is {type(text).__name__} ({text!r:.60})"
-            )
-    return value
-
-
-def any_field(record: Any, name: str, default: Any = ...) -> Any:
-    """Return a field of a record; errors as :func:`text_field`."""
     if not isinstance(record, Mapping):
         raise MalformedRecordError("no object", f"the record is {type(record).__name__} ({record!r:.60})")
     if name in record:
@@ -155,17 +207,148 @@ def any_field(record: Any, name: str, default: Any = ...) -> Any:
     return default
 
 
-def one_based_index(value: Any, name: str) -> int:
-    """Return a 1-based index, given as a string or a number, as 0-based; "N/A" as -1.
+def text_field(record: object, name: str, default: _T | EllipsisType = ...) -> str | _T:
+    """Return a field that holds a string. Errors are those of `any_field`."""
+    value = any_field(record, name, default)
+    if value is not default and not isinstance(value, str):
+        raise MalformedRecordError(
+            f"{name} is no string", f"{name} is {type(value).__name__} ({value!r:.60})"
+        )
+    return cast("str | _T", value)
+
+
+def list_field(record: object, name: str) -> list[Any]:
+    """Return a field that holds a list. Errors are those of `any_field`."""
+    value = any_field(record, name)
+    if not isinstance(value, list):
+        raise MalformedRecordError(f"{name} is no list", f"{name} is {type(value).__name__} ({value!r:.60})")
+    return value
+
+
+def texts_field(record: object, name: str) -> list[str]:
+    """Return a field that holds a list of strings. Errors are those of `any_field`."""
+    value = list_field(record, name)
+    for i, text in enumerate(value):
+        if not isinstance(text, str):
+            raise MalformedRecordError(
+                f"{name} holds no strings", f"{name}[{i}] is {type(text).__name__} ({text!r:.60})"
+            )
+    return value
+
+
+def scalar_as_text(record: object, name: str) -> str | None:
+    """Return an answer or an id, which may be a number, as text. None if the record has none."""
+    value = any_field(record, name, None)
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise MalformedRecordError(
+            f"{name} is no text",
+            f"{name} is {type(value).__name__} ({value!r:.60}), expected a text or a number",
+        )
+    return str(value)
+
+
+def without_nulls(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata without the entries that are None."""
+    return {name: value for name, value in meta.items() if value is not None}
+
+
+def first_error_field(record: object, index: str, verdict: str, wrong: str = "wrong") -> int:
+    """Return a 1-based first error as a 0-based index, -1 for "N/A".
+
+    Parameters
+    ----------
+    record : object
+        JSON value of the record.
+    index : str
+        Name of the field that holds 1, 2, … or "N/A".
+    verdict : str
+        Name of the field that judges the whole solution. It must agree with the first error.
+    wrong : str
+        Verdict on a solution with a wrong step. The other verdict is "correct".
 
     Raises
     ------
     MalformedRecordError
-        For anything else.
+        If a field is missing or holds something else, or the two contradict each other.
     """
+    value = any_field(record, index)
     text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
     if text == "N/A":
-        return -1
-    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
-        return int(text) - 1
-    raise MalformedRecordError(f"{name} is no index", f'{name} is {value!r:.60}, expected 1, 2, … or "N/A"')
+        first_error = -1
+    elif text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
+        first_error = int(text) - 1
+    else:
+        raise MalformedRecordError(
+            f"{index} is no index", f'{index} is {value!r:.60}, expected 1, 2, … or "N/A"'
+        )
+    is_correct = correct_or(record, verdict, wrong)
+    if is_correct is None:
+        raise MalformedRecordError(f"without {verdict}", f"{verdict} is null, {index} {value!r:.60}")
+    if is_correct != (first_error < 0):
+        raise MalformedRecordError(
+            "contradictory first error",
+            f"{verdict} is {any_field(record, verdict)!r}, {index} {value!r:.60}",
+        )
+    return first_error
+
+
+def correct_or(record: object, name: str, wrong: str = "wrong", default: object = ...) -> bool | None:
+    """Return True for "correct", False for ``wrong``, None for null. Refuse any other value."""
+    value = any_field(record, name, default)
+    text = value.strip() if isinstance(value, str) else None
+    if value is not None and text not in ("correct", wrong):
+        raise MalformedRecordError(
+            f"unknown {name}", f"{name} is {value!r:.60}, expected 'correct' or {wrong!r}"
+        )
+    return None if text is None else text == "correct"
+
+
+def probability(value: object, name: str) -> float:
+    """Return a number in [0, 1] as float. Refuse any other value, NaN and booleans included."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    raise MalformedRecordError(
+        "no probability", f"{name} is {value!r:.60}, expected a number from 0 to 1: P(the step is right)"
+    )
+
+
+def refuse_mixed(labels: Sequence[object], name: str) -> None:
+    """Raise MalformedRecordError if a record mixes floats with other labels: then 1.0 and 1 differ in meaning."""
+    if len({isinstance(label, float) for label in labels if label is not None}) > 1:
+        raise MalformedRecordError(
+            "mixed labels", f"{name} mix floats with others ({labels!r:.60}): write 1.0, not 1 or true"
+        )
+
+
+def rating_of_sign(label: object, name: str) -> int:
+    """Return +1 for "+" and -1 for "-", white space stripped. Refuse any other label."""
+    sign = label.strip() if isinstance(label, str) else None
+    if sign not in ("+", "-"):
+        raise MalformedRecordError("unknown label", f"{name} is {label!r:.60}, expected '+' or '-'")
+    return 1 if sign == "+" else -1
+
+
+def signs_of(labelled: LabelledSolution) -> tuple[list[str], list[str]]:
+    """Return the steps up to the last rated one and a sign for each. Neutral steps are right, so "+".
+
+    Raises
+    ------
+    MalformedRecordError
+        If signs cannot say it: the labels are probabilities, or a step before the last rated one has none.
+    """
+    rated = [i for i, rating in enumerate(labelled.ratings) if rating is not None]
+    check_writable_ratings(labelled, hard_only="this format holds + and - alone")
+    ratings = labelled.ratings[: rated[-1] + 1]
+    if len(rated) < len(ratings):
+        raise MalformedRecordError("steps without a label", "this format labels every step")
+    return list(labelled.solution.steps[: len(ratings)]), ["-" if rating == -1 else "+" for rating in ratings]
+
+
+def check_writable_ratings(labelled: LabelledSolution, *, hard_only: str = "") -> None:
+    """Raise MalformedRecordError if no step is rated, or a format for classes gets probabilities."""
+    if all(rating is None for rating in labelled.ratings):
+        raise MalformedRecordError("no rated step", "the solution has no label to write")
+    if hard_only and any(isinstance(rating, float) for rating in labelled.ratings):
+        raise MalformedRecordError("soft labels", f"{hard_only}: choose a threshold first")

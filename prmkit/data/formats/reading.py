@@ -1,65 +1,115 @@
-"""One way of reading every layout: records in, labelled steps out, and an account of what became of each record."""
+"""One way of reading every format: records in, labelled steps out, and an account of every record."""
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import Format, LabelledSolution
-from prmkit.data.formats.sources import Found, iter_records
+from prmkit.data.formats.format import Format, LabelledSolution, Rating
+from prmkit.data.formats.sources import Found, OnError, Source, iter_records, name_of
 from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.data.solution import Step, problem_groups
 
-_NAMED = 20  # skipped records that a description names
+_N_NAMED = 20
+"""Number of skipped records that a description names."""
+_SOURCE = """\
+{} : path, URL, sequence of paths, list of dict, ``datasets.Dataset`` or name on the Hugging Face hub
+    Where the records are. A file holds JSON lines, a JSON array, CSV or Parquet, also compressed. A folder stands for
+    all such files in it, and a pattern such as ``"part-*.jsonl"`` for the files that match it."""
+_SETTINGS = """\
+on_error : {"raise", "skip"}, default="raise"
+    What to do with a record that breaks the format. Skipped records are counted, named in ``description`` and warned
+    about.
+limit : int, optional
+    Largest number of records to read. If None, all are read.
+split : str, default="train"
+    Split to read of a data set on the hub.
+"""
+_ERRORS = """\
+FileNotFoundError, ConnectionError
+    If the source cannot be read.
+"""
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def reads(function: _Function) -> _Function:
+    """Complete the docstring of a loader by the parameters and errors that all loaders share.
+
+    The docstring of the function describes the summary, the fields of a record, the parameters of this loader alone,
+    the labels that it returns, and the records that it refuses.
+
+    Parameters
+    ----------
+    function : callable
+        Loader whose first parameter is the source. Its docstring has a section Returns.
+
+    Returns
+    -------
+    callable
+        The same function.
+    """
+    text = inspect.cleandoc(function.__doc__ or "")
+    head, is_documented, rest = text.partition("Returns\n-------\n")
+    if is_documented:  # python -OO strips docstrings
+        head, _, own = head.partition("Parameters\n----------\n")
+        source = _SOURCE.format(next(iter(inspect.signature(function).parameters)))
+        parameters = "\n".join(filter(None, (source, own.strip(), _SETTINGS)))
+        rest = rest.replace("Raises\n------\n", f"Raises\n------\n{_ERRORS}", 1)
+        function.__doc__ = f"{head}Parameters\n----------\n{parameters}\nReturns\n-------\n{rest}"
+    return function
 
 
 def read(
-    source: Any,
-    layout: Format,
+    source: Source,
+    file_format: Format,
     *,
-    on_error: str = "raise",
+    on_error: OnError = "raise",
     limit: int | None = None,
     split: str = "train",
     **options: Any,
 ) -> StepDataset:
-    """Read a source of a known layout as a ``StepDataset``.
+    """Read a source of a known format as a ``StepDataset``.
 
     Parameters
     ----------
-    source : as :func:`~prmkit.data.formats.sources.iter_records` takes it
-    layout : Format
+    source : path, URL, sequence of paths, or iterable of records
+        See `iter_records`.
+    file_format : Format
+        Format of the records.
     on_error : {"raise", "skip"}, default="raise"
-        What to do with a record that breaks the layout; skipped ones are counted and warned about.
+        What to do with a record that breaks the format. Skipped records are counted and warned about.
     limit : int, optional
-        Read no more records than this.
+        Largest number of records to read. If None, all are read.
     split : str, default="train"
-    **options
-        Of the layout.
+        Split of a data set on the hub.
+    **options : object
+        Options of the format.
 
     Returns
     -------
     StepDataset
-        ``y`` holds ratings: int8-like -1, 0, +1, or float where the layout gives P(right). ``solutions`` in the order
-        of the source, with ``first_errors``; ``groups`` follow ``meta["problem_id"]`` where every solution has one
-        (its text may vary), else the problem texts; ``counts`` and ``description`` say what was read and left out.
+        ``y`` holds ratings -1, 0, +1, or floats where the format gives P(right). ``solutions`` are in the order of the
+        source. ``groups`` follow ``meta["problem_id"]`` if every solution has one, because its text may vary, else the
+        problem texts. ``counts`` and ``description`` say how many records were read and left out.
 
     Raises
     ------
     ValueError
-        For a malformed record (``on_error="raise"``), unknown options, or when no labelled step is left.
+        If a record is malformed (with ``on_error="raise"``), an option is unknown, or no labelled step is left.
     """
     counts: Counter[str] = Counter()
     skipped: list[str] = []
-    found = list(
+    solutions = list(
         iter_labelled(
             source,
-            layout,
+            file_format,
             on_error=on_error,
             limit=limit,
             split=split,
@@ -69,17 +119,16 @@ def read(
         )
     )
     rows = [
-        (Step(one.solution, index), rating)
-        for one in found
-        for index, rating in enumerate(one.ratings)
+        (Step(labelled.solution, index), rating)
+        for labelled in solutions
+        for index, rating in enumerate(labelled.ratings)
         if rating is not None
     ]
-    counts["solutions"], counts["labelled steps"] = len(found), len(rows)
-    counts["steps without a label"] = sum(one.solution.n_steps for one in found) - len(rows)
+    counts["solutions"], counts["labelled steps"] = len(solutions), len(rows)
+    counts["steps without a label"] = sum(one.solution.n_steps for one in solutions) - len(rows)
     _refuse_mixed(rows)
-    name = source if isinstance(source, str) or hasattr(source, "__fspath__") else type(source).__name__
-    lines = [f"{layout.name}: {layout.description}", f"from {name}"]
-    lines += [f"{what}: {n}" for what, n in counts.items()]
+    lines = [f"{file_format.name}: {file_format.description}", f"from {name_of(source)}"]
+    lines += [f"{reason}: {n}" for reason, n in counts.items()]
     lines += named_skips(skipped)
     description = "\n".join(lines)
     warn_of_skipped(counts)
@@ -88,74 +137,97 @@ def read(
     return StepDataset(
         [step for step, _ in rows],
         np.array([rating for _, rating in rows]),
-        _groups(rows),
-        solutions=[one.solution for one in found],
+        _groups([step for step, _ in rows]),
+        solutions=[labelled.solution for labelled in solutions],
         description=description,
-        first_errors=[one.first_error for one in found],
+        first_errors=[labelled.first_error for labelled in solutions],
         counts=dict(counts),
     )
 
 
-def _refuse_mixed(rows: list[tuple[Step, Any]]) -> None:
-    """Raise where probabilities and ratings would share one column: there 0.0 is wrong, and 0 neutral."""
+def _refuse_mixed(rows: Sequence[tuple[Step, Rating]]) -> None:
+    """Raise if probabilities and ratings would share one column: there 0.0 is wrong, and 0 is neutral."""
     first = {isinstance(rating, float): step for step, rating in reversed(rows)}
     if len(first) > 1:
         raise ValueError(
             f"the step labels mix probabilities (first in {first[True].solution.id}) and ratings (first in "
-            f"{first[False].solution.id}), expected one kind. Read them apart, or choose a threshold where the layout "
+            f"{first[False].solution.id}), expected one kind. Read them apart, or choose a threshold where the format "
             "has one"
         )
 
 
-def _groups(rows: list[tuple[Step, Any]]) -> np.ndarray:
-    metas = [step.solution.meta or {} for step, _ in rows]
-    ids = next(
-        (
-            named
-            for named in ([meta.get(key) for meta in metas] for key in ("problem_id", "problem_key"))
-            if all(isinstance(one, (str, int, float)) for one in named)
-        ),
-        None,
-    )
-    if ids is None:
-        return problem_groups([step for step, _ in rows])
-    position: dict[Any, int] = {}
-    return np.array([position.setdefault(one, len(position)) for one in ids], dtype=np.int64)
+def _groups(steps: list[Step]) -> np.ndarray:
+    """Return a number per step that is equal where the problems are, and warn of steps that name no problem."""
+    metas = [step.solution.meta or {} for step in steps]
+    for key in ("problem_id", "problem_key"):
+        ids = [meta.get(key) for meta in metas]
+        if all(isinstance(one, (str, int, float)) for one in ids):
+            position: dict[Any, int] = {}
+            return np.array([position.setdefault(one, len(position)) for one in ids], dtype=np.int64)
+    n_alone = sum(not step.problem for step in steps)
+    if n_alone:
+        warnings.warn(
+            f"{n_alone} of {len(steps)} rows name no problem: each solution counts as a problem of its own, so steps "
+            "of one problem may stand on both sides of a split. Add a column problem or problem_id (format flat), or "
+            "pass step_separator (openrlhf, rlhflow)",
+            UserWarning,
+            stacklevel=4,
+        )
+    return problem_groups(steps)
 
 
 def iter_labelled(
-    source: Any,
-    layout: Format,
+    source: Source,
+    file_format: Format,
     *,
-    on_error: str = "raise",
+    on_error: OnError = "raise",
     limit: int | None = None,
     split: str = "train",
     counts: Counter[str] | None = None,
     skipped: list[str] | None = None,
     **options: Any,
 ) -> Iterator[LabelledSolution]:
-    """Stream the labelled solutions of a source; parameters and errors as :func:`read`.
+    """Stream the labelled solutions of a source. Other parameters and errors are those of :func:`read`.
 
-    ``counts`` is filled, and ``skipped`` with file, line and reason of each record that was left out.
+    Parameters
+    ----------
+    source, file_format, on_error, limit, split, **options
+        As in :func:`read`.
+    counts : Counter, optional
+        Filled while reading with the numbers of records that were read and left out.
+    skipped : list of str, optional
+        Filled with file, line and reason of each record that was left out.
+
+    Returns
+    -------
+    iterator of LabelledSolution
+        Solutions in the order of the source.
     """
+    check_reading(on_error, limit)
+    if unknown := sorted(set(options) - set(file_format.options)):
+        known = ", ".join(file_format.options) or "none"
+        raise ValueError(
+            f"the format {file_format.name} has no option {', '.join(unknown)}; its options: {known}"
+        )
+    counts = Counter() if counts is None else counts
+    records = iter_records(source, split=split, on_error=on_error, counts=counts)
+    reasons = [] if skipped is None else skipped
+    solutions = _parsed(islice(records, limit), file_format, on_error, counts, reasons, options)
+    return solutions if file_format.across is None else file_format.across(solutions, counts)
+
+
+def check_reading(on_error: object, limit: object) -> None:
+    """Raise ValueError for an unknown ``on_error`` or a ``limit`` that is no positive number."""
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error is {on_error!r}, expected 'raise' or 'skip'")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise ValueError(f"limit is {limit!r}, expected a positive number of records, or None for all")
-    if unknown := sorted(set(options) - set(layout.options)):
-        known = ", ".join(layout.options) or "none"
-        raise ValueError(f"the layout {layout.name} has no option {', '.join(unknown)}; its options: {known}")
-    counts = Counter() if counts is None else counts
-    records = iter_records(source, split=split, on_error=on_error, counts=counts)
-    why = [] if skipped is None else skipped
-    found = _parsed(islice(records, limit), layout, on_error, counts, why, {**layout.options, **options})
-    return layout.across(found, counts)
 
 
 def _parsed(
     records: Iterator[Found],
-    layout: Format,
-    on_error: str,
+    file_format: Format,
+    on_error: OnError,
     counts: Counter[str],
     skipped: list[str],
     options: dict[str, Any],
@@ -163,12 +235,12 @@ def _parsed(
     for record, place, solution_id in records:
         counts["records"] += 1
         try:
-            solutions = list(layout.parse(record, solution_id, counts, **options))
+            solutions = file_format.solutions_of(record, solution_id, counts, **options)
         except MalformedRecordError as error:
             if on_error == "raise":
                 raise ValueError(
-                    f"{place}: {error}. Pass on_error='skip' to leave such records out, or check that the layout is "
-                    f"{layout.name}."
+                    f"{place}: {error}. Pass on_error='skip' to leave such records out, or check that the format is "
+                    f"{file_format.name}."
                 ) from None
             counts[f"malformed: {error.reason}"] += 1
             skipped.append(f"{place}: {error}")
@@ -178,12 +250,12 @@ def _parsed(
 
 def named_skips(skipped: list[str]) -> list[str]:
     """Return a line for each record that was left out, the first twenty."""
-    rest = [f"skipped: {len(skipped) - _NAMED:,} more"] if len(skipped) > _NAMED else []
-    return [f"skipped: {why}" for why in skipped[:_NAMED]] + rest
+    rest = [f"skipped: {len(skipped) - _N_NAMED:,} more"] if len(skipped) > _N_NAMED else []
+    return [f"skipped: {reason}" for reason in skipped[:_N_NAMED]] + rest
 
 
 def warn_of_skipped(counts: Counter[str], named_by: str = "the description names") -> None:
-    """Warn where records were skipped: the file may be damaged, or of another layout."""
+    """Warn if records were skipped: the file may be damaged, or of another format."""
     skipped = {
         key.removeprefix("malformed: "): n for key, n in counts.items() if key.startswith("malformed: ")
     }

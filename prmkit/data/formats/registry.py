@@ -1,97 +1,181 @@
-"""All layouts by name, and ``load``, which finds out by itself which one a file has."""
+"""All formats by name, and ``load``, which finds out by itself which one a file has.
+
+To add a format, write three files:
+
+1. ``_mine.py`` in this folder, with the constant ``MINE = Format(name="mine", …)``;
+2. one line in ``_FILES`` below: ``"mine": "_mine"``;
+3. its test.
+
+Then ``load(path)``, ``load(path, format="mine")``, ``write(dataset, path, "mine")`` and ``prmkit convert`` know the
+format, and so does their help. A function ``load_mine`` is only needed if the format gets a public loader of its own.
+It stands in the file of the format, completed by the decorator `reads`, and in the stubs of ``prmkit.data.formats`` and
+``prmkit.data``.
+
+A format outside of prmkit calls `register_format` instead.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import replace
 from importlib import import_module
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.candidates import is_candidates
 from prmkit.data.formats.format import Format
-from prmkit.data.formats.sources import iter_records
+from prmkit.data.formats.reading import read
+from prmkit.data.formats.sources import Source, iter_records, name_of
 
-_LOOKED_AT = 20
-
-
-class _Place(NamedTuple):
-    module: str
-    constant: str
-    loader: str
-
-
-def _place(name: str) -> _Place:
-    return _Place(f"prmkit.data.formats._{name}", name.upper(), f"load_{name}")
-
-
-_PLACES: dict[str, _Place] = {
-    "prm800k": _Place("prmkit.data.formats._prm800k", "PRM800K", "load_trajectories"),
-    **{
-        name: _place(name)
-        for name in (
-            "stepwise",
-            "sdiehl",
-            "math_shepherd",
-            "openrlhf",
-            "rlhflow",
-            "processbench",
-            "prmbench",
-            "reasoneval",
-            "mr_gsm8k",
-            "mr_ben",
-            "big_bench_mistake",
-            "flat",
-            "rated",
-        )
-    },
+_FILES = {
+    "prm800k": "_prm800k",
+    "stepwise": "_stepwise",
+    "sdiehl": "_sdiehl",
+    "math_shepherd": "_math_shepherd",
+    "openrlhf": "_rlhf",
+    "rlhflow": "_rlhf",
+    "processbench": "_processbench",
+    "prmbench": "_prmbench",
+    "reasoneval": "_reasoneval",
+    "mr_gsm8k": "_mr",
+    "mr_ben": "_mr",
+    "big_bench_mistake": "_big_bench_mistake",
+    "flat": "_flat",
+    "rated": "_rated",
 }
+"""File of each format in this folder. The constant in it has the name of the format in capital letters."""
+_N_INSPECTED = 20
+"""Number of first records that tell the format of a file."""
 
 
-class _Formats(Mapping[str, Format]):
-    """Name -> Format, each imported when it is asked for."""
+class _Formats(MutableMapping[str, Format]):
+    """Formats by name. Those of prmkit are imported when they are needed, and cannot be replaced."""
+
+    def __init__(self) -> None:
+        self._registered: dict[str, Format] = {}
 
     def __getitem__(self, name: str) -> Format:
-        place = _PLACES[name]
-        return getattr(import_module(place.module), place.constant)
+        if name in self._registered:
+            return self._registered[name]
+        module = import_module(f"prmkit.data.formats.{_FILES[name]}")
+        file_format: Format = getattr(module, name.upper())
+        return file_format
+
+    def __setitem__(self, name: str, file_format: Format) -> None:
+        if not isinstance(file_format, Format) or file_format.name != name or not name.isidentifier():
+            raise ValueError(
+                f"{name!r} is registered as {file_format!r:.80}, expected a Format whose name is an identifier"
+            )
+        if name in _FILES:
+            raise ValueError(f"{name!r} is a format of prmkit already: choose another name")
+        self._registered[name] = file_format
+
+    def __delitem__(self, name: str) -> None:
+        del self._registered[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_PLACES)
+        yield from _FILES
+        yield from self._registered
 
     def __len__(self) -> int:
-        return len(_PLACES)
+        return len(_FILES) + len(self._registered)
 
 
-FORMATS: Mapping[str, Format] = _Formats()
-"""Every layout of step labels by the name that ``load(path, format=…)`` knows it by."""
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+FORMATS: MutableMapping[str, Format] = _Formats()
+"""Every format of step labels by its name."""
 
 
-def load(path: Any, format: str | None = None, **options: Any) -> StepDataset:  # noqa: A002 (the word of the field)
-    """Load step labels of any layout.
+def register_format(file_format: Format) -> None:
+    """Add a format of your own, so that ``load``, ``write`` and ``prmkit convert`` know it.
 
     Parameters
     ----------
-    path : path, list of dict, ``datasets.Dataset`` or name on the Hugging Face hub
-        A file (JSON lines, a JSON array or object, CSV, Parquet; also gzipped) or a folder of such.
+    file_format : Format
+        The format. One that was registered under the same name before is replaced.
+
+    Raises
+    ------
+    ValueError
+        If prmkit itself has a format of this name.
+
+    Examples
+    --------
+    >>> from prmkit.data.formats.format import from_ratings
+    >>> def parse(record, solution_id, counts):
+    ...     ratings = [1 if good else -1 for good in record["good"]]
+    ...     return [from_ratings(record["task"], record["lines"], ratings, solution_id)]
+    >>> register_format(Format("mine", "task, lines, good", lambda record: "lines" in record, parse))
+    >>> load([{"task": "2 + 3?", "lines": ["2 + 3 = 5."], "good": [True]}]).y
+    array([1])
+    >>> del FORMATS["mine"]
+    """
+    FORMATS[file_format.name] = file_format
+
+
+def describe_formats(*, writable: bool = False) -> list[str]:
+    """Return a line per format, with its name and description.
+
+    Parameters
+    ----------
+    writable : bool, default=False
+        Whether only the formats are listed that prmkit writes.
+
+    Returns
+    -------
+    list of str
+        Lines such as "sdiehl: input, value, label".
+    """
+    return [
+        f"{name}: {file_format.description}"
+        for name, file_format in FORMATS.items()
+        if file_format.write is not None or not writable
+    ]
+
+
+def lists_formats(*, writable: bool = False) -> Callable[[_Function], _Function]:
+    """Make a decorator that adds the registered formats to the docstring of a function, as its Notes."""
+
+    def add(function: _Function) -> _Function:
+        lines = "\n".join(f"- {line}" for line in describe_formats(writable=writable))
+        title = "The formats that prmkit writes:" if writable else "The formats:"
+        notes = f"Notes\n-----\n{title}\n\n{lines}\n\nExamples\n--------\n"
+        # Every format is listed from the registry, so that a new one needs no edit here.
+        function.__doc__ = inspect.cleandoc(function.__doc__ or "").replace("Examples\n--------\n", notes, 1)
+        return function
+
+    return add
+
+
+@lists_formats()
+def load(source: Source, format: str | None = None, **options: Any) -> StepDataset:  # noqa: A002 (the word of the field)
+    """Load step labels of any format.
+
+    Parameters
+    ----------
+    source : path, URL, sequence of paths, list of dict, ``datasets.Dataset`` or name on the Hugging Face hub
+        Where the records are. A file holds JSON lines, a JSON array or object, CSV or Parquet, also compressed. A
+        folder stands for all such files in it, and a pattern such as ``"part-*.jsonl"`` for the files that match it.
     format : str, optional
-        One of ``FORMATS``. By default the first records tell, and ``description`` says what they were recognised as.
-        PRM800K is then read as trajectories: one solution per record.
-    **options
-        Of the loader of that layout, such as ``on_error="skip"`` or ``limit=100``.
+        Name of the format, see Notes. If None, the first records tell it, and ``description`` names it.
+    **options : object
+        Options of the loader of that format, such as ``on_error="skip"``, ``limit=100`` or ``split="test"``.
 
     Returns
     -------
     StepDataset
+        Labelled steps. PRM800K is read as trajectories: one solution per record.
 
     Raises
     ------
     FileNotFoundError, ConnectionError
         If the source cannot be read.
-    TypeError
-        For an option that the layout's loader does not have.
     ValueError
-        For an unknown format, where no layout or several fit the first records, or for what the loader refuses.
+        If the format or an option is unknown, if no format or several fit the first records, or if a record breaks the
+        format.
 
     Examples
     --------
@@ -99,62 +183,73 @@ def load(path: Any, format: str | None = None, **options: Any) -> StepDataset:  
     >>> dataset.y, dataset.description.splitlines()[0]
     (array([1]), 'recognised by its first records as sdiehl')
     """
-    source = list(path) if isinstance(path, Iterator) else path
-    name = check_format(format) if format is not None else recognise(source, split=options.get("split"))
-    dataset = _loader(name)(source, **options)
+    records = list(source) if isinstance(source, Iterator) else source
+    name = check_format(format) if format is not None else recognise(records, split=options.get("split"))
+    file_format = FORMATS[name]
+    if file_format.reader is None:
+        dataset = read(records, file_format, **options)
+    else:
+        dataset = file_format.reader(records, **options)
     if format is not None:
         return dataset
     return replace(dataset, description=f"recognised by its first records as {name}\n{dataset.description}")
 
 
-def recognise(source: Any, *, split: str | None = None) -> str:
-    """Return the name of the layout that the first records of a source have.
+def recognise(source: Source, *, split: str | None = None) -> str:
+    """Return the name of the format that the first records of a source have.
+
+    Parameters
+    ----------
+    source : path, URL, sequence of paths, or iterable of records
+        See `load`.
+    split : str, optional
+        Split of a data set on the hub. If None, "train".
+
+    Returns
+    -------
+    str
+        Name of the only format that fits.
 
     Raises
     ------
     FileNotFoundError, ConnectionError, TypeError
         If there are no records to look at.
     ValueError
-        If none fits, or several do, naming them.
+        If no format fits, or several do. The message names them.
     """
-    found = iter_records(source, split=split or "train", on_error="skip")
-    records = [one.record for one in islice(found, _LOOKED_AT)]
+    stream = iter_records(source, split=split or "train", on_error="skip")
+    records = [found.record for found in islice(stream, _N_INSPECTED)]
+    name = (
+        name_of(source)
+        if isinstance(source, str) or hasattr(source, "__fspath__")
+        else f"the {name_of(source)}"
+    )
     if not records:
-        raise ValueError(f"{_named(source)} holds no records, expected step labels")
+        raise ValueError(f"{name} holds no records, expected step labels")
     if any(map(is_candidates, records)):
         raise ValueError(
-            f"{_named(source)} holds sampled solutions for best-of-N, without step labels: "
+            f"{name} holds sampled solutions for best-of-N, without step labels: "
             "load_candidates(path, step_splitter=…) reads it"
         )
-    fitting = [name for name, layout in FORMATS.items() if any(map(layout.recognises, records))]
+    fitting = [known for known, file_format in FORMATS.items() if any(map(file_format.recognises, records))]
     if len(fitting) == 1:
         return fitting[0]
     first = records[0]
     fields = ", ".join(map(repr, first)) if isinstance(first, Mapping) else f"none, but {first!r:.60}"
     if fitting:
         raise ValueError(
-            f"the first records of {_named(source)} fit several layouts ({', '.join(fitting)}): say which, format="
+            f"the first records of {name} fit several formats ({', '.join(fitting)}): say which, format="
             f"{fitting[0]!r}"
         )
     raise ValueError(
-        f"{_named(source)} fits no known layout: its first record has the fields {fields}. Known: "
+        f"{name} fits no known format: its first record has the fields {fields}. Known: "
         f"{', '.join(FORMATS)}. If it is one of them with other names of fields, say which: format='openrlhf', "
         "input_key='text'"
     )
 
 
-def check_format(name: Any) -> str:
-    """Return a name that is in ``FORMATS``; ValueError for any other."""
-    if not isinstance(name, str) or name not in _PLACES:
-        raise ValueError(f"format is {name!r}, expected one of {', '.join(_PLACES)}")
+def check_format(name: object) -> str:
+    """Return the name of a known format. Raise ValueError for any other value."""
+    if not isinstance(name, str) or name not in FORMATS:
+        raise ValueError(f"format is {name!r}, expected one of {', '.join(FORMATS)}")
     return name
-
-
-def _loader(name: str) -> Callable[..., StepDataset]:
-    place = _PLACES[name]
-    return getattr(import_module(place.module), place.loader)
-
-
-def _named(source: Any) -> str:
-    is_path = isinstance(source, str) or hasattr(source, "__fspath__")
-    return str(source) if is_path else f"the {type(source).__name__}"

@@ -1,4 +1,4 @@
-"""Records from wherever they lie: JSON lines, a JSON array or object, gzip, Parquet, a folder, a list, the hub."""
+"""Records from wherever they lie: files, folders, patterns, URLs, lists, and data sets of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -8,21 +8,36 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from io import TextIOWrapper
-from os import PathLike
-from pathlib import Path
-from typing import Any, NamedTuple
+from itertools import chain
+from os import PathLike, fspath
+from pathlib import Path, PurePath
+from typing import IO, Any, Literal, NamedTuple, TypeAlias, cast
 
-from prmkit.data.jsonlines import DAMAGED, iter_hub_records, iter_json_lines, open_file
+from prmkit.data.jsonlines import (
+    COMPRESSED,
+    DAMAGED,
+    file_system,
+    is_url,
+    iter_hub_records,
+    iter_json_lines,
+    matching_files,
+    open_file,
+)
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+$")
-_CSV = (".csv", ".csv.gz")
-_ENDINGS = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz", *_CSV)
+Address: TypeAlias = str | PathLike[str]
+Source: TypeAlias = Address | Iterable[object]
+"""A path, pattern, URL or hub name, several of them, or the records themselves, such as a ``datasets.Dataset``."""
+OnError: TypeAlias = Literal["raise", "skip"]
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_KINDS = (".jsonl", ".json", ".csv", ".parquet")
 _BLANK = b"\xef\xbb\xbf \t\r\n"
-_FIELDS_OF_LISTS = {"conversations"}  # of a record, all of whose fields are lists; not ids of problems
+# A record whose fields are all lists looks like an object of lists of records, unless its fields are these.
+_FIELDS_OF_LISTS = {"conversations"}
 
 
 class Found(NamedTuple):
-    """A record and where it stands: ``place`` for errors, ``solution_id`` for the solution's."""
+    """A record, the place where it stands for error messages, and the id of its solution."""
 
     record: Any
     place: str
@@ -30,126 +45,189 @@ class Found(NamedTuple):
 
 
 def iter_records(
-    source: Any, *, split: str = "train", on_error: str = "raise", counts: Counter[str] | None = None
+    source: Source,
+    *,
+    split: str = "train",
+    on_error: OnError = "raise",
+    counts: Counter[str] | None = None,
 ) -> Iterator[Found]:
-    """Yield the records of a source, one in memory at a time where its kind allows.
+    """Yield the records of a source, one in memory at a time where its kind allows it.
 
     Parameters
     ----------
-    source : path, list of records, ``datasets.Dataset``, or the name "owner/name" of a Hugging Face data set
-        A file: JSON lines, a JSON array of records, or one JSON object of lists of records (its key is put in front of
-        the id), or CSV with a header; each also gzipped; or Parquet. A folder: all such files in it, in the order of
-        their names.
+    source : path, URL, pattern, hub name, sequence of these, or iterable of records
+        A file holds JSON lines, a JSON array of records, one JSON object of lists of records (its keys become part of
+        the ids), CSV with a header, or Parquet. Each may be compressed. A folder stands for all such files in it, in
+        the order of their names. A pattern such as ``"part-*.jsonl"`` stands for the files that match. A URL is opened
+        by fsspec. The name "owner/name" is a data set of the Hugging Face hub.
     split : str, default="train"
-        Of a data set on the hub.
-    on_error : {"raise", "skip"}
-        For a line that is not JSON.
+        Split of a data set of the hub.
+    on_error : {"raise", "skip"}, default="raise"
+        What to do with a line that is not JSON.
     counts : Counter, optional
-        Skipped lines are added to "malformed: not JSON".
+        Number of skipped lines is added to its key "malformed: not JSON".
+
+    Yields
+    ------
+    Found
+        Record, place and id.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file, nor anything that could be read in the folder.
+        If there is no such file, or a folder holds no file that can be read.
     TypeError, ValueError
-        If the source is none of these, or a file is not JSON.
+        If the source is none of these, or a file is damaged.
     ConnectionError
         If a data set of the hub cannot be read.
     """
     if isinstance(source, (str, PathLike)):
-        yield from _from_path(source, split, on_error, counts)
+        yield from _from_address(source, split, on_error, counts)
         return
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
         kind = "a DatasetDict or one record" if isinstance(source, Mapping) else type(source).__name__
         raise TypeError(f"the source is {kind}, expected a path, a list of records or one Dataset")
+    if addresses := several_addresses(source):
+        for address in addresses:
+            yield from _from_address(address, split, on_error, counts)
+        return
     for number, record in enumerate(source):
         yield Found(record, f"record {number}", str(number))
 
 
-def _from_path(
-    source: str | PathLike[str], split: str, on_error: str, counts: Counter[str] | None
+def several_addresses(source: object) -> list[Address]:
+    """Return the addresses that a list or tuple consists of. Nothing if it holds records."""
+    if not isinstance(source, (list, tuple)) or not all(isinstance(one, (str, PathLike)) for one in source):
+        return []
+    # A broken record may be a text too. Only a text that leads somewhere is an address.
+    leads = (
+        isinstance(one, PathLike) or PurePath(one).suffix or len(PurePath(one).parts) > 1 for one in source
+    )
+    return list(source) if all(leads) else []
+
+
+def name_of(source: object) -> str:
+    """Return how messages call a source."""
+    if isinstance(source, (str, PathLike)):
+        return fspath(source)
+    return ", ".join(fspath(address) for address in several_addresses(source)) or type(source).__name__
+
+
+def _from_address(
+    address: Address, split: str, on_error: OnError, counts: Counter[str] | None
 ) -> Iterator[Found]:
-    path = Path(source).expanduser()
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.name.endswith(_ENDINGS))
+    text = fspath(address)
+    system, name = file_system(text)
+    if not is_url(text) and not Path(name).exists() and _HUB_NAME.fullmatch(text) and not _is_readable(text):
+        for number, record in enumerate(iter_hub_records(text, split)):
+            yield Found(record, f"{text}, {split}, record {number}", f"{text}:{number}")
+        return
+    files = matching_files(text) or [text]
+    if system.isdir(name):
+        names = sorted(one for one in system.ls(name, detail=False) if _is_readable(str(one)))
+        files = [system.unstrip_protocol(one) if is_url(text) else str(one) for one in names]
         if not files:
-            raise FileNotFoundError(f"{path} holds no file that ends in {', '.join(_ENDINGS)}")
-        for file in files:
-            yield from _from_file(file, on_error, counts)
-    elif path.is_file():
-        yield from _from_file(path, on_error, counts)
-    elif _HUB_NAME.match(str(source)) and not str(source).endswith(_ENDINGS):
-        for number, record in enumerate(iter_hub_records(str(source), split)):
-            yield Found(record, f"{source}, {split}, record {number}", f"{source}:{number}")
-    else:
+            raise FileNotFoundError(f"{text} holds no file that ends in {_endings()}")
+    elif files == [text] and not is_url(text) and not Path(name).is_file():
         raise FileNotFoundError(
-            f"{source} does not exist (looked for {path.absolute()}), expected a file ({', '.join(_ENDINGS)}), a "
-            "folder of such, or the name 'owner/name' of a Hugging Face data set"
+            f"{text} does not exist (looked for {Path(name).absolute()}), expected a file ({_endings()}), a folder of "
+            "such, a pattern that matches some, a URL, or the name 'owner/name' of a Hugging Face data set"
         )
+    for file in files:
+        yield from _from_file(file, on_error, counts)
 
 
-def _from_file(path: Path, on_error: str, counts: Counter[str] | None) -> Iterator[Found]:
-    stem = path.name.split(".", 1)[0] if path.name.endswith(_ENDINGS) else path.name
-    if path.suffix == ".parquet":
+def _endings() -> str:
+    return f"{', '.join(_KINDS)}, also with {', '.join(COMPRESSED)}"
+
+
+def _kind(file: str) -> str:
+    """Return the ending that tells how a file is written, without that of its compression. "" if there is none."""
+    suffixes = PurePath(file).suffixes
+    if suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes and suffixes[-1] in _KINDS else ""
+
+
+def _is_readable(file: str) -> bool:
+    return bool(_kind(file))
+
+
+def _from_file(file: str, on_error: OnError, counts: Counter[str] | None) -> Iterator[Found]:
+    kind, name = _kind(file), PurePath(file).name
+    stem = name.split(".", 1)[0] if kind else name
+    if kind == ".csv":
+        yield from _from_csv(file, stem)
+        return
+    if kind == ".parquet" or _is_parquet(file):
         from pyarrow.parquet import ParquetFile
 
-        number = 0
-        for batch in ParquetFile(path).iter_batches(batch_size=1024):
-            for record in batch.to_pylist():
-                yield Found(record, f"{path}, row {number}", f"{stem}:{number}")
-                number += 1
+        with open_file(file) as stream:
+            batches = ParquetFile(stream).iter_batches(batch_size=1024)
+            rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+            for number, record in enumerate(rows):
+                yield Found(record, f"{file}, row {number}", f"{stem}:{number}")
         return
-    if path.name.endswith(_CSV):
-        yield from _from_csv(path, stem)
-        return
-    whole = _whole_value(path)
+    whole = _whole_value(file)
     if whole is None:
-        for number, record in iter_json_lines(path, on_error=on_error, counts=counts):
-            yield Found(record, f"{path}, line {number}", f"{stem}:{number}")
+        for number, record in iter_json_lines(file, on_error=on_error, counts=counts):
+            yield Found(record, f"{file}, line {number}", f"{stem}:{number}")
     elif isinstance(whole, list):
         for number, record in enumerate(whole):
-            yield Found(record, f"{path}, record {number}", f"{stem}:{number}")
+            yield Found(record, f"{file}, record {number}", f"{stem}:{number}")
     else:
         for key, records in whole.items():
             for number, record in enumerate(records):
-                yield Found(record, f"{path}, {key!r}, record {number}", f"{stem}:{key}:{number}")
+                yield Found(record, f"{file}, {key!r}, record {number}", f"{stem}:{key}:{number}")
 
 
-def _from_csv(path: Path, stem: str) -> Iterator[Found]:
-    with open_file(path) as file, TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+def _is_parquet(file: str) -> bool:
+    with open_file(file) as stream:
+        try:
+            return bool(stream.read(4) == b"PAR1")
+        except DAMAGED:
+            return False  # the reader of lines names the damage
+
+
+def _from_csv(file: str, stem: str) -> Iterator[Found]:
+    with (
+        open_file(file) as stream,
+        TextIOWrapper(cast(IO[bytes], stream), encoding="utf-8-sig", newline="") as text,
+    ):
         rows = csv.reader(text, strict=True)
         try:
             names = next(rows, [])
             for number, row in enumerate(filter(None, rows)):
-                # A row of another width than the header is no record: each layout says so of what is no object.
+                # A row of another width than the header is no record. Each format says so of a value that is no object.
                 record = dict(zip(names, row, strict=True)) if len(row) == len(names) else row
-                yield Found(record, f"{path}, row {number} (line {rows.line_num})", f"{stem}:{number}")
+                yield Found(record, f"{file}, row {number} (line {rows.line_num})", f"{stem}:{number}")
         except (csv.Error, UnicodeDecodeError, *DAMAGED) as error:
-            raise ValueError(f"{path} is not CSV in UTF-8 ({error}), near line {rows.line_num}") from None
+            raise ValueError(f"{file} is not CSV in UTF-8 ({error}), near line {rows.line_num}") from None
 
 
-def _whole_value(path: Path) -> list[Any] | dict[str, list[Any]] | None:
-    """Return the JSON array, or object of lists, that a file is; None where it is JSON lines."""
+def _whole_value(file: str) -> list[Any] | dict[str, list[Any]] | None:
+    """Return the JSON array, or the object of lists, that a file is. None if it holds JSON lines."""
+    first = b""
     try:
-        with open_file(path) as file:
-            first = next((line for line in file if line.strip(_BLANK)), b"").lstrip(_BLANK)
+        with open_file(file) as stream:
+            first = next((line for line in stream if line.strip(_BLANK)), b"").lstrip(_BLANK)
             if not first.startswith((b"[", b"{")):
                 return None
-            if first.startswith(b"{") and _is_json(first) and any(line.strip() for line in file):
+            if first.startswith(b"{") and _is_json(first) and any(line.strip() for line in stream):
                 return None
-            file.seek(0)
-            value = json.loads(file.read().decode("utf-8-sig"))
+        with open_file(file) as stream:  # not every compressed file can seek backwards
+            value = json.loads(stream.read().decode("utf-8-sig"))
     except DAMAGED:
-        return None  # damaged gzip data: the reader of lines says so
+        return None  # the reader of lines names the damage
     except ValueError as error:
         if first.startswith(b"{"):
-            return None  # lines, of which the first is damaged: the reader of lines says which
-        raise ValueError(f"{path} starts like a JSON array and is none ({error})") from None
+            return None  # JSON lines with a damaged first line, which the reader of lines names
+        raise ValueError(f"{file} starts like a JSON array and is none ({error})") from None
     if isinstance(value, dict) and (
         set(value) <= _FIELDS_OF_LISTS or not all(isinstance(records, list) for records in value.values())
     ):
         return [value]  # one record, alone in its file
-    return value
+    return cast("list[Any] | dict[str, list[Any]]", value)
 
 
 def _is_json(line: bytes) -> bool:

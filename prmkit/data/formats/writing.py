@@ -1,4 +1,4 @@
-"""Step labels into a file of any layout that prmkit writes, with an account of what the layout could not hold."""
+"""Step labels into a file of any format that prmkit writes, with an account of the information that is lost."""
 
 from __future__ import annotations
 
@@ -6,32 +6,102 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from prmkit.data.dataset import StepDataset
+from prmkit.data.dataset import StepDataset, solution_positions
 from prmkit.data.formats.format import Format, LabelledSolution, Rating, first_error_of
-from prmkit.data.formats.labelled_solutions import labelled_solutions
-from prmkit.data.formats.registry import FORMATS, check_format
+from prmkit.data.formats.registry import FORMATS, check_format, lists_formats
 from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.labels import names_to_ratings
 from prmkit.utils.files import writing
 
-BESIDE = ("id", "meta:")
-"""How losses begin that concern no label."""
-_OTHER_NAMES = {"answer": "final_answer"}  # PRM800K's loader calls the reference answer so
+_BESIDE_LABELS = ("id", "meta:")
+"""How the names of losses begin that concern no label."""
+# PRM800K's loader calls the reference answer so.
+_OTHER_NAMES = {"answer": "final_answer"}
+
+
+def labelled_solutions(dataset: StepDataset) -> Iterator[tuple[LabelledSolution, bool]]:
+    """Yield each solution with the ratings of its steps, and whether it repeats one with a step's further label.
+
+    Parameters
+    ----------
+    dataset : StepDataset
+        Labelled steps.
+
+    Yields
+    ------
+    labelled : LabelledSolution
+        Solution with its ratings and first error.
+    is_repeated : bool
+        Whether the solution came before, because a step has several labels.
+
+    Raises
+    ------
+    ValueError
+        If labels are neither ratings, nor their names, nor booleans, nor floats in [0, 1].
+    """
+    lines: list[list[list[Rating]]] = [[[None] * solution.n_steps] for solution in dataset.solutions]
+    positions = solution_positions(dataset).tolist()
+    for step, position, rating in zip(dataset.X, positions, _as_ratings(dataset), strict=True):
+        line = next((line for line in lines[position] if line[step.index] is None), None)
+        if line is None:
+            line = [None] * step.solution.n_steps
+            lines[position].append(line)
+        line[step.index] = rating
+    for i, solution in enumerate(dataset.solutions):
+        for number, line in enumerate(lines[i]):
+            is_stated = dataset.first_errors is not None and not number
+            first_error = dataset.first_errors[i] if is_stated else first_error_of(line)  # type: ignore[index]
+            yield LabelledSolution(solution, tuple(line), first_error), number > 0
+
+
+def _as_ratings(dataset: StepDataset) -> list[Any]:
+    """Return the labels as ratings or probabilities, if their kind tells which of them they are."""
+    values: list[Any] = dataset.y.tolist()
+    kind: str = dataset.y.dtype.kind
+    if kind == "O" and len({type(value) for value in values}) == 1:
+        kind = {str: "U", bool: "b", int: "i", float: "f"}.get(type(values[0]), "O")
+    if kind == "U":
+        return list(names_to_ratings(values).tolist())
+    if kind == "b":
+        return [1 if value else -1 for value in values]
+    if kind in "iu" and set(values) <= {-1, 0, 1}:
+        return values
+    if kind == "f" and all(0 <= value <= 1 for value in values):
+        return [float(value) for value in values]
+    examples = sorted({repr(value) for value in values})[:5]
+    raise ValueError(
+        f"y holds {', '.join(examples)} ({dataset.y.dtype}), expected ratings -1, 0, 1 as integers, their names, "
+        "booleans, or probabilities in [0, 1]"
+    )
 
 
 def losses_of(labelled: LabelledSolution, back: Sequence[LabelledSolution]) -> list[str]:
-    """Return what reading back lacks.
+    """Return the names of the pieces of information that are missing after reading back.
+
+    Parameters
+    ----------
+    labelled : LabelledSolution
+        Solution that was written.
+    back : sequence of LabelledSolution
+        Solutions that its records are read as.
+
+    Returns
+    -------
+    list of str
+        Names of the losses. Those of ids and metadata begin with "id" and "meta:".
 
     Raises
     ------
     MalformedRecordError
-        If it would say something else than was meant: another problem or step, or another label.
+        If the records say something else than the solution: another problem, step, label or first error.
     """
     if not back:
         raise MalformedRecordError("not readable", "its record would be left out in reading")
-    lost = [*_texts(labelled, back), *_ratings(labelled, back)]
+    lost = [*_lost_texts(labelled, back), *_lost_ratings(labelled, back)]
     longest = max(back, key=lambda one: one.solution.n_steps)
     first_error = labelled.first_error
     if first_error is not None and len(back) == 1 and longest.first_error is None:
@@ -53,15 +123,11 @@ def losses_of(labelled: LabelledSolution, back: Sequence[LabelledSolution]) -> l
     return lost
 
 
-def _texts(labelled: LabelledSolution, back: Sequence[LabelledSolution]) -> list[str]:
+def _lost_texts(labelled: LabelledSolution, back: Sequence[LabelledSolution]) -> list[str]:
     problem, steps = labelled.solution.problem, labelled.solution.steps
     lost: list[str] = []
     for one in back:
-        read = one.solution.steps
-        given = steps[: len(read)]
-        if (one.solution.problem, read) != (problem, given):
-            numbered = tuple(f"Step {i}: {step}" for i, step in enumerate(given, start=1))
-            lost += _differences(problem, given, numbered, one)
+        lost += _differences(problem, steps[: one.solution.n_steps], one.solution.problem, one.solution.steps)
     if max(one.solution.n_steps for one in back) < len(steps):
         lost.append("steps after the last labelled one")
     if len(back) > 1:
@@ -70,65 +136,64 @@ def _texts(labelled: LabelledSolution, back: Sequence[LabelledSolution]) -> list
 
 
 def _differences(
-    problem: str, steps: tuple[str, ...], numbered: tuple[str, ...], one: LabelledSolution
+    problem: str, steps: tuple[str, ...], read_problem: str, read_steps: tuple[str, ...]
 ) -> list[str]:
-    def bare(texts: Sequence[str]) -> list[str]:
-        return [text.strip() for text in texts]
-
-    read, lost = one.solution.steps, []
-    if bare([problem]) != bare([one.solution.problem]) or len(read) != len(steps):
+    """Return the harmless differences of texts: numbers in front of steps, and white space. Refuse any other."""
+    if (read_problem, read_steps) == (problem, steps):
+        return []
+    if problem.strip() != read_problem.strip() or len(read_steps) != len(steps):
         raise MalformedRecordError("another text", "problem and steps would be cut elsewhere in reading")
-    gained = any(
-        text.strip() not in (plain.strip(), "") and text.strip() == number.strip()
-        for text, plain, number in zip(read, steps, numbered, strict=True)
-    )
-    for text, plain, number in zip(read, steps, numbered, strict=True):
-        if text.strip() not in (plain.strip(), number.strip()):
-            raise MalformedRecordError("another text", f"{plain!r:.40} would be read as {text!r:.40}")
-    if gained:
+    lost = []
+    has_number = has_other_space = False
+    for i, (text, read_text) in enumerate(zip(steps, read_steps, strict=True), start=1):
+        numbered = f"Step {i}: {text}"
+        if read_text.strip() not in (text.strip(), numbered.strip()):
+            raise MalformedRecordError("another text", f"{text!r:.40} would be read as {read_text!r:.40}")
+        has_number |= read_text.strip() not in (text.strip(), "")
+        has_other_space |= read_text not in (text, numbered)
+    if has_number:
         lost.append("texts as they are: steps get a number, 'Step 1: '")
-    if problem != one.solution.problem or any(
-        text not in (plain, number) for text, plain, number in zip(read, steps, numbered, strict=True)
-    ):
+    if has_other_space or problem != read_problem:
         lost.append("white space around texts")
     return lost
 
 
-def _ratings(labelled: LabelledSolution, back: Sequence[LabelledSolution]) -> list[str]:
-    read: list[Rating] = [None] * labelled.solution.n_steps
+def _lost_ratings(labelled: LabelledSolution, back: Sequence[LabelledSolution]) -> list[str]:
+    read_ratings: list[Rating] = [None] * labelled.solution.n_steps
     for one in back:
         for i, rating in enumerate(one.ratings):
-            read[i] = rating if rating is not None else read[i]
+            read_ratings[i] = rating if rating is not None else read_ratings[i]
     lost = []
-    for given, found in zip(labelled.ratings, read, strict=True):
-        if given == found and isinstance(given, float) == isinstance(found, float):
+    for rating, read_rating in zip(labelled.ratings, read_ratings, strict=True):
+        if rating == read_rating and isinstance(rating, float) == isinstance(read_rating, float):
             continue
-        if given == 0 and not isinstance(given, float) and found == 1:
+        if rating == 0 and not isinstance(rating, float) and read_rating == 1:
             lost.append("neutral steps become right")
-        elif given is not None and found is None:
+        elif rating is not None and read_rating is None:
             lost.append("labels after the first error")
         else:
-            raise MalformedRecordError("another label", f"{given} would be read as {found}")
+            raise MalformedRecordError("another label", f"{rating} would be read as {read_rating}")
     return list(dict.fromkeys(lost))
-
-
-_MERGED = "equal solutions, which load_prm800k merges"
 
 
 @dataclass
 class WriteReport:
-    """What became of a data set in a file.
+    """An account of a data set that was written to a file.
 
     Parameters
     ----------
     path : Path
+        File that was written.
     format : str
-    solutions, records : int
-        Written.
+        Name of its format.
+    solutions : int
+        Number of solutions that were written.
+    records : int
+        Number of records that were written.
     left_out : Counter
-        Solutions that the layout cannot hold, by reason.
+        Number of solutions that the format cannot hold, by reason.
     lost : Counter
-        In how many of the written solutions something is lost, by what it is.
+        Number of written solutions that lost something, by the name of the loss.
     """
 
     path: Path
@@ -143,48 +208,51 @@ class WriteReport:
         records = "" if self.records == self.solutions else f" in {self.records} records"
         lines = [f"written: {self.solutions} solutions{records}, as {self.format}, to {self.path}"]
         lines += [f"left out: {n} solutions ({reason})" for reason, n in self.left_out.items()]
-        beside = {what: n for what, n in self.lost.items() if what.startswith(BESIDE)}
-        lines += [f"lost in {n} solutions: {what}" for what, n in self.lost.items() if what not in beside]
+        beside = {name: n for name, n in self.lost.items() if name.startswith(_BESIDE_LABELS)}
+        lines += [f"lost in {n} solutions: {name}" for name, n in self.lost.items() if name not in beside]
         if beside:
-            names = ", ".join(f"{what.removeprefix('meta: ')} ({n})" for what, n in beside.items())
+            names = ", ".join(f"{name.removeprefix('meta: ')} ({n})" for name, n in beside.items())
             lines.append(f"lost beside the labels: {names}")
         return "\n".join(lines)
 
 
+@lists_formats(writable=True)
 def write(
     dataset: StepDataset | Iterable[LabelledSolution],
-    path: Any,
+    path: str | PathLike[str],
     format: str,  # noqa: A002 (the word of the field)
     *,
-    on_loss: str = "count",
+    on_loss: Literal["count", "raise"] = "count",
 ) -> WriteReport:
-    """Write step labels in another layout.
+    """Write step labels in any format.
 
     The file appears when it is whole, or not at all. It is gzipped if its name ends in ``.gz``.
 
     Parameters
     ----------
-    dataset : StepDataset, or iterable of LabelledSolution
-        A stream is written as it comes.
-    path : str or Path
-        A file that is there already is replaced.
-    format : {"stepwise", "sdiehl", "math_shepherd", "prm800k", "processbench", "flat", "rated"}
-        "rated", prmkit's own, loses nothing.
+    dataset : StepDataset or iterable of LabelledSolution
+        Labelled steps. A stream is written as it comes.
+    path : path
+        File to write. A file that exists is replaced.
+    format : str
+        Name of the format, see Notes. "rated", prmkit's own, loses nothing.
     on_loss : {"count", "raise"}, default="count"
-        What to do where the layout cannot hold all that is said of a step: count it and write the rest, or raise before
-        anything is written. Ids and metadata beside the labels are counted in both cases.
+        What to do if the format cannot hold all that is said of a step: count the loss and write the rest, or raise
+        before anything is written. Lost ids and metadata are counted in both cases.
 
     Returns
     -------
     WriteReport
-        Every record is read back as it is written, so what it says is lost is lost, and nothing else.
+        Numbers of solutions that were written and left out, and the losses. Every record is read back when it is
+        written, so exactly the losses that it names are lost.
 
     Raises
     ------
     FileNotFoundError
         If the folder does not exist.
     ValueError
-        If prmkit does not write the layout, for a loss (``on_loss="raise"``), or if no solution can be written.
+        If prmkit does not write the format, something is lost (with ``on_loss="raise"``), or no solution can be
+        written.
 
     Examples
     --------
@@ -198,54 +266,59 @@ def write(
     >>> dict(report.lost)
     {'neutral steps become right': 1}
     """
-    layout = check_writable(format)
+    file_format = check_writable(format)
     if on_loss not in ("count", "raise"):
         raise ValueError(f"on_loss is {on_loss!r}, expected 'count' or 'raise'")
-    report = WriteReport(Path(path).expanduser(), layout.name)
-    given = (
-        labelled_solutions(dataset) if isinstance(dataset, StepDataset) else ((one, False) for one in dataset)
-    )
-    with writing(report.path, as_array=layout.as_one) as add:
-        for record in _records(given, layout, on_loss, report):
+    report = WriteReport(Path(path).expanduser(), file_format.name)
+    if isinstance(dataset, StepDataset):
+        solutions = labelled_solutions(dataset)
+    else:
+        solutions = ((labelled, False) for labelled in dataset)
+    with writing(report.path, as_array=file_format.json_array) as add:
+        for record in _records(solutions, file_format, on_loss, report):
             add(record)
             report.records += 1
         if not report.records:
             reasons = "; ".join(f"{n} {reason}" for reason, n in report.left_out.items()) or "there are none"
-            raise ValueError(f"no solution can be written as {layout.name} ({reasons}): nothing was written")
+            raise ValueError(
+                f"no solution can be written as {file_format.name} ({reasons}): nothing was written"
+            )
     return report
 
 
-def check_writable(name: Any) -> Format:
-    """Return a layout that prmkit writes; ValueError for any other."""
-    layout = FORMATS[check_format(name)]
-    if layout.write is None:
-        known = ", ".join(repr(other) for other, one in FORMATS.items() if one.write is not None)
-        raise ValueError(f"prmkit reads the layout {name} and does not write it; it writes {known}")
-    return layout
+def check_writable(name: object) -> Format:
+    """Return a format that prmkit writes. Raise ValueError for any other name."""
+    file_format = FORMATS[check_format(name)]
+    if file_format.write is None:
+        writable = ", ".join(repr(other) for other, one in FORMATS.items() if one.write is not None)
+        raise ValueError(f"prmkit reads the format {name} and does not write it; it writes {writable}")
+    return file_format
 
 
 def _records(
-    given: Iterable[tuple[LabelledSolution, bool]], layout: Format, on_loss: str, report: WriteReport
+    solutions: Iterable[tuple[LabelledSolution, bool]], file_format: Format, on_loss: str, report: WriteReport
 ) -> Iterator[str]:
-    seen: set[int] = set()
-    for labelled, again in given:
+    """Yield the records of all solutions as JSON, and fill the report."""
+    hashes: set[int] = set()
+    for labelled, is_repeated in solutions:
         where = f"solution {labelled.solution.id or report.solutions}"
         try:
-            records, lost = _written(labelled, layout)
+            records, lost = _written(labelled, file_format)
         except MalformedRecordError as error:
             if on_loss == "raise":
-                raise ValueError(f"{where} cannot be written as {layout.name}: {error}") from None
+                raise ValueError(f"{where} cannot be written as {file_format.name}: {error}") from None
             report.left_out[error.reason] += 1
             continue
-        if again:
+        if is_repeated:
             lost.append("further labels of a step, as a solution of their own")
-        key = hash(labelled.solution)
-        if layout.name == "prm800k" and key in seen:
-            lost.append(_MERGED)
-        seen.add(key)
-        if on_loss == "raise" and (grave := [what for what in lost if not what.startswith(BESIDE)]):
+        # A format with a reader of its own merges equal solutions.
+        if file_format.reader is not None and hash(labelled.solution) in hashes:
+            lost.append(f"equal solutions, which load_{file_format.name} merges")
+        hashes.add(hash(labelled.solution))
+        if on_loss == "raise" and (grave := [name for name in lost if not name.startswith(_BESIDE_LABELS)]):
             raise ValueError(
-                f"{where} loses something as {layout.name}: {'; '.join(grave)}. Pass on_loss='count' to accept that"
+                f"{where} loses something as {file_format.name}: {'; '.join(grave)}. Pass on_loss='count' to accept "
+                "that"
             )
         report.lost.update(lost)
         report.solutions += 1
@@ -253,13 +326,13 @@ def _records(
             yield _as_json(record, where)
 
 
-def _written(labelled: LabelledSolution, layout: Format) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the records of a solution, and what reading them back lacks."""
-    assert layout.write is not None
-    made = layout.write(labelled)
-    records = made if isinstance(made, list) else [made]
-    # What reading says is what counts: a text that a layout would take for a mark never gets a wrong label.
-    back = [one for record in records for one in layout.parse(record, "", Counter(), **layout.options)]
+def _written(labelled: LabelledSolution, file_format: Format) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the records of a solution, and the losses that reading them back shows."""
+    assert file_format.write is not None
+    result = file_format.write(labelled)
+    records = result if isinstance(result, list) else [result]
+    # Reading back decides: a text that a format would take for a mark never gets a wrong label.
+    back = [one for record in records for one in file_format.solutions_of(record, "", Counter())]
     return records, losses_of(labelled, back)
 
 
@@ -267,7 +340,7 @@ def _as_json(record: dict[str, Any], where: str) -> str:
     try:
         text = json.dumps(record, ensure_ascii=False, allow_nan=False)
         text.encode("utf-8")
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can escape and UTF-8 not hold
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can escape and UTF-8 cannot hold
         text = json.dumps(record)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where} has metadata that JSON cannot hold ({error})") from None

@@ -12,7 +12,7 @@ import numpy as np
 
 from prmkit.data import Solution, StepDataset
 from prmkit.data.formats.format import Rating
-from prmkit.data.formats.labelled_solutions import labelled_solutions
+from prmkit.data.formats.writing import labelled_solutions
 from prmkit.data.problem_keys import problem_keys
 from prmkit.evaluation._inputs._models import JudgedModel
 from prmkit.evaluation._inputs._scoring import StepScores

@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
-from prmkit.data.formats._big_bench_mistake import BIG_BENCH_MISTAKE, load_big_bench_mistake
+from prmkit.data import load_big_bench_mistake
 from prmkit.data.formats.reading import iter_labelled
+from prmkit.data.formats.registry import FORMATS
 
 ROW = {"input": "Sort: b a", "steps": ["Letters: b, a.", "Order: b, a."], "answer": "b a", "target": "a b"}
 
@@ -30,7 +31,7 @@ def test_published_files_have_the_counts_of_their_readme_and_the_labels_of_the_t
     assert dataset.counts["steps without a label"] == unknown
     with gzip.open(data_folder / "steps_train.jsonl.gz", "rt", encoding="utf-8") as file:
         table = [row for row in map(json.loads, file) if row["dataset"] == f"bbm_{name}"]
-    for one, row in zip(iter_labelled(path, BIG_BENCH_MISTAKE), table, strict=True):
+    for one, row in zip(iter_labelled(path, FORMATS["big_bench_mistake"]), table, strict=True):
         assert list(one.ratings) == row["labels"]
         assert (one.solution.problem, list(one.solution.steps)) == (row["problem"], row["steps"])
         assert one.solution.meta["answer"] == row["final_answer"]

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
+from prmkit.data import load_candidates
 from prmkit.data.answers.extraction import normal_answer
-from prmkit.data.formats.candidates import load_candidates
 
 PQM = {
     "question": "What is 2+3*4?",

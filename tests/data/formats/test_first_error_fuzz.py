@@ -5,16 +5,10 @@ import re
 import warnings
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from prmkit.data.formats._big_bench_mistake import BIG_BENCH_MISTAKE
-from prmkit.data.formats._mr_ben import MR_BEN
-from prmkit.data.formats._mr_gsm8k import MR_GSM8K
-from prmkit.data.formats._prmbench import PRMBENCH
-from prmkit.data.formats._processbench import PROCESSBENCH
-from prmkit.data.formats._reasoneval import REASONEVAL
 from prmkit.data.formats.reading import iter_labelled, read
+from prmkit.data.formats.registry import FORMATS
 
 STEPS = ["3 * 4 = 12.", "2 + 12 = 15.", "So 15."]
 VERDICT = {
@@ -100,16 +94,16 @@ RECORDS = {
     },
 }
 LAYOUTS = {
-    "processbench": PROCESSBENCH,
-    "prmbench": PRMBENCH,
-    "invalid": REASONEVAL,
-    "redundant": REASONEVAL,
-    "perturbation": REASONEVAL,
-    "mr_gsm8k": MR_GSM8K,
-    "mr_gsm8k text": MR_GSM8K,
-    "mr_ben": MR_BEN,
-    "mr_ben code": MR_BEN,
-    "big_bench_mistake": BIG_BENCH_MISTAKE,
+    "processbench": FORMATS["processbench"],
+    "prmbench": FORMATS["prmbench"],
+    "invalid": FORMATS["reasoneval"],
+    "redundant": FORMATS["reasoneval"],
+    "perturbation": FORMATS["reasoneval"],
+    "mr_gsm8k": FORMATS["mr_gsm8k"],
+    "mr_gsm8k text": FORMATS["mr_gsm8k"],
+    "mr_ben": FORMATS["mr_ben"],
+    "mr_ben code": FORMATS["mr_ben"],
+    "big_bench_mistake": FORMATS["big_bench_mistake"],
 }
 DISTINCT = {layout.name: layout for layout in LAYOUTS.values()}
 OTHERS = [
@@ -186,24 +180,24 @@ def _number(value):
 
 def _meant(layout, record):
     """What an accepted record says, read as plainly as can be: steps and labels of each solution."""
-    if layout is PROCESSBENCH:
+    if layout is FORMATS["processbench"]:
         return [(record["steps"], _first(record["label"], record["steps"]))]
-    if layout is BIG_BENCH_MISTAKE:
+    if layout is FORMATS["big_bench_mistake"]:
         index = record["mistake_index"]
         return [(record["steps"], _first(-1 if index is None else index, record["steps"]))]
-    if layout is PRMBENCH:
+    if layout is FORMATS["prmbench"]:
         steps, wrong = record["modified_process"], record["error_steps"]
         modified = [(steps, [-1 if i + 1 in wrong else 1 for i in range(len(steps))])]
         has_error = (
             any(i <= len(steps) for i in wrong) or record["classification"].strip() == "multi_solutions"
         )
         return modified * has_error + [(record["original_process"], [1] * len(record["original_process"]))]
-    if layout is MR_GSM8K:
+    if layout is FORMATS["mr_gsm8k"]:
         given, error = record["model_output_steps"], _number(record["model_output_solution_first_error_step"])
         assert record["model_output_solution_correctness"].strip() == ("wrong" if error >= 0 else "correct")
         steps = [s for s in given.split("\n") if s.strip()] if isinstance(given, str) else given
         return [([s.rstrip() if isinstance(given, str) else s for s in steps], _first(error, steps))]
-    if layout is MR_BEN:
+    if layout is FORMATS["mr_ben"]:
         given, error = record["Model_Solution_Steps"], record["Model_Solution_First_Error_Step"]
         steps = [s for s in (given.split("\n") if isinstance(given, str) else given) if s.strip()]
         if isinstance(given, str) and error.strip() != "N/A":
@@ -260,12 +254,12 @@ def test_damage_is_named_or_skipped_and_never_becomes_a_label(name, data):
 def test_split_blocks_agree_with_joined_ones(data, name):
     damaged = data.draw(_damaged(RECORDS[name]))
     try:
-        [joined] = iter_labelled([damaged], REASONEVAL)
+        [joined] = iter_labelled([damaged], FORMATS["reasoneval"])
     except ValueError:
         with pytest.raises(ValueError, match="record 0: "):
-            list(iter_labelled([damaged], REASONEVAL, blocks="split"))
+            list(iter_labelled([damaged], FORMATS["reasoneval"], blocks="split"))
         return
-    [split] = iter_labelled([damaged], REASONEVAL, blocks="split")
+    [split] = iter_labelled([damaged], FORMATS["reasoneval"], blocks="split")
     of_block, of_step = split.solution.meta["block_ratings"], split.solution.meta["block_of_step"]
     assert tuple(of_block) == joined.ratings
     assert "\n".join(split.solution.steps) == "\n".join(joined.solution.steps)

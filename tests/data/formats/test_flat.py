@@ -6,8 +6,7 @@ import warnings
 
 import pytest
 
-from prmkit.data.formats._flat import load_flat
-from prmkit.data.formats.registry import load
+from prmkit.data import load, load_flat
 
 ROWS = [{"problem": "p", "step": text, "label": label} for text, label in zip("abc", (0, 1, 2), strict=True)]
 

@@ -6,11 +6,10 @@ import re
 import warnings
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from prmkit.data.formats.candidates import load_candidates
-from prmkit.data.formats.registry import FORMATS, load
+from prmkit.data import load, load_candidates
+from prmkit.data.formats.registry import FORMATS
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 CHAT = [("user", "2+3? 2+3 = 5."), ("assistant", "+"), ("user", "So 6."), ("assistant", "-")]

@@ -7,8 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from prmkit.data.formats._mr_ben import MR_BEN, load_mr_ben
+from prmkit.data import load_mr_ben
 from prmkit.data.formats.reading import iter_labelled
+from prmkit.data.formats.registry import FORMATS
 
 ROW = {
     "Question_UUID": "q1",
@@ -50,7 +51,7 @@ def test_published_files_have_the_counts_of_their_readme_and_the_labels_of_the_t
     assert dataset.counts["steps without a label"] == unknown
     with gzip.open(data_folder / "steps_train.jsonl.gz", "rt", encoding="utf-8") as file:
         table = [row for row in map(json.loads, file) if row["dataset"] == f"mr_ben_{name}"]
-    for one, row in zip(iter_labelled(path, MR_BEN), table, strict=True):
+    for one, row in zip(iter_labelled(path, FORMATS["mr_ben"]), table, strict=True):
         assert list(one.ratings) == row["labels"]
         assert (one.solution.problem, list(one.solution.steps)) == (row["problem"], row["steps"])
         assert one.solution.meta["generator"] == row["generator"]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from prmkit.data.formats._mr_gsm8k import load_mr_gsm8k
+from prmkit.data import load_mr_gsm8k
 
 ROW = {
     "uuid": "u1",

@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from prmkit.data.formats._prmbench import PRMBENCH, load_prmbench
-from prmkit.data.formats._rated import RATED, load_rated
+from prmkit.data import load_prmbench, load_rated
 from prmkit.data.formats.reading import iter_labelled
+from prmkit.data.formats.registry import FORMATS
 
 ROW = {
     "idx": "demo_3",
@@ -39,7 +39,7 @@ ALREADY_PRESENT = {
 @pytest.fixture(scope="module")
 def published(data_folder):
     counts = Counter()
-    return list(iter_labelled(data_folder / "prmbench", PRMBENCH, counts=counts)), counts
+    return list(iter_labelled(data_folder / "prmbench", FORMATS["prmbench"], counts=counts)), counts
 
 
 def test_published_files_differ_from_the_table_by_the_six_solutions_it_has_already(published, data_folder):
@@ -192,6 +192,6 @@ def test_the_same_problem_and_class_twice_is_doubtful():
 
 
 def test_groups_survive_a_copy_in_prmkits_own_rows():
-    found = iter_labelled([ROW, {**ROW, "idx": "demo_4"}], PRMBENCH)
-    copied = load_rated([RATED.write(one) for one in found])
+    found = iter_labelled([ROW, {**ROW, "idx": "demo_4"}], FORMATS["prmbench"])
+    copied = load_rated([FORMATS["rated"].write(one) for one in found])
     assert copied.groups.tolist() == [0] * 3 + [1] * 3 + [0] * 2 + [1] * 2

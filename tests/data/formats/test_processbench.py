@@ -7,9 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from prmkit.data.formats._processbench import PROCESSBENCH, load_processbench
+from prmkit.data import load_processbench
 from prmkit.data.formats.format import LabelledSolution
 from prmkit.data.formats.reading import iter_labelled
+from prmkit.data.formats.registry import FORMATS
 
 ROW = {
     "id": "gsm8k-7",
@@ -37,7 +38,7 @@ def test_published_files_have_the_counts_of_their_readme_and_the_labels_of_the_t
         for row in map(json.loads, file):
             if row["dataset"] == f"processbench_{name}":
                 table[row["id"]] = row
-    found = list(iter_labelled(data_folder / "processbench" / f"{name}.json", PROCESSBENCH))
+    found = list(iter_labelled(data_folder / "processbench" / f"{name}.json", FORMATS["processbench"]))
     assert len(found) == len(table)
     for one in found:
         row = table[one.solution.id]
@@ -91,12 +92,12 @@ def test_blank_steps_stay_where_they_are():
 def test_written_records_are_the_published_ones(data_folder):
     path = data_folder / "processbench" / "math.json"
     records = json.loads(path.read_text(encoding="utf-8"))
-    written = [PROCESSBENCH.write(one) for one in iter_labelled(path, PROCESSBENCH)]
+    written = [FORMATS["processbench"].write(one) for one in iter_labelled(path, FORMATS["processbench"])]
     assert written == records
     assert list(written[0]) == list(records[0])
 
 
 def test_an_unknown_first_error_cannot_be_written():
-    [one] = iter_labelled([ROW], PROCESSBENCH)
+    [one] = iter_labelled([ROW], FORMATS["processbench"])
     with pytest.raises(ValueError, match="unknown first error"):
-        PROCESSBENCH.write(LabelledSolution(one.solution, (1, None, 1), None))
+        FORMATS["processbench"].write(LabelledSolution(one.solution, (1, None, 1), None))

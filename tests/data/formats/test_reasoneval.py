@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-from prmkit.data.formats._reasoneval import REASONEVAL, load_reasoneval
+from prmkit.data import load_reasoneval
+from prmkit.data.formats.registry import FORMATS
 
 INVALID = {
     "id": 4,
@@ -140,8 +141,8 @@ def test_one_tag_may_come_as_a_list():
         ({**INVALID, "model_output_solution_correctness": "correct"}, "contradictory"),
         ({**INVALID, "model_output_step_format": ["a", "b"]}, "is no list"),
         ({**INVALID, "model_output_step_format": [["a"], [], ["b"]]}, "none empty"),
-        ({**INVALID, "rating": [1, 1, 1]}, "several of ReasonEval's layouts"),
-        ({"question": "2 + 3?"}, "none of ReasonEval's layouts"),
+        ({**INVALID, "rating": [1, 1, 1]}, "several of ReasonEval's formats"),
+        ({"question": "2 + 3?"}, "none of ReasonEval's formats"),
         ({**REDUNDANT, "rating": [0, -1]}, "unknown rating"),
         ({**REDUNDANT, "rating": [0, None]}, "unknown rating"),
         ({**REDUNDANT, "rating": [False, True]}, "unknown rating"),
@@ -167,5 +168,5 @@ def test_only_unlabelled_edits_are_no_data_set():
 
 
 def test_each_kind_is_recognised_and_a_mixture_is_not():
-    assert all(map(REASONEVAL.recognises, (INVALID, REDUNDANT, EDITED)))
-    assert not REASONEVAL.recognises({**INVALID, **REDUNDANT})
+    assert all(map(FORMATS["reasoneval"].recognises, (INVALID, REDUNDANT, EDITED)))
+    assert not FORMATS["reasoneval"].recognises({**INVALID, **REDUNDANT})

@@ -6,9 +6,9 @@ import tracemalloc
 
 import pytest
 
-from prmkit.data.formats._stepwise import STEPWISE
+from prmkit.data import load
 from prmkit.data.formats.reading import iter_labelled, read
-from prmkit.data.formats.registry import FORMATS, load, recognise
+from prmkit.data.formats.registry import FORMATS, recognise
 from prmkit.data.formats.writing import check_writable
 
 FILES = {
@@ -92,12 +92,12 @@ def test_a_damaged_first_row_does_not_hide_the_layout():
     [
         (
             [{"a": 1, "b": 2}],
-            "fits no known layout: its first record has the fields 'a', 'b'. Known: .*stepwise",
+            "fits no known format: its first record has the fields 'a', 'b'. Known: .*stepwise",
         ),
         ([3], "fields none, but 3"),
         (
             [STEPWISE_ROW, {"input": "p", "value": ["a"], "label": ["+"]}],
-            r"several layouts \(stepwise, sdiehl\)",
+            r"several formats \(stepwise, sdiehl\)",
         ),
         ([], "holds no records"),
         ([{"prompt": "p", "answers": ["a"], "label": [1]}], "load_candidates"),
@@ -117,7 +117,7 @@ def test_unknown_names():
     with pytest.raises(ValueError, match="format is 'trl', expected one of prm800k, stepwise"):
         load([STEPWISE_ROW], "trl")
     with pytest.raises(
-        ValueError, match=r"reads the layout prmbench and does not write it; it writes .*'rated'"
+        ValueError, match=r"reads the format prmbench and does not write it; it writes .*'rated'"
     ):
         check_writable("prmbench")
 
@@ -145,13 +145,13 @@ def test_limit_reads_no_further(tmp_path, ending):
         file.write("damaged\n")
     tracemalloc.start()
     try:
-        assert len(read(path, STEPWISE, limit=3).X) == 3
+        assert len(read(path, FORMATS["stepwise"], limit=3).X) == 3
         _, peak = tracemalloc.get_traced_memory()
         assert peak < 4_000_000, "of a file of 20 MB, three lines"
         assert len(load(path, limit=3).X) == 3
     finally:
         tracemalloc.stop()
-    stream = iter_labelled(path, STEPWISE)
+    stream = iter_labelled(path, FORMATS["stepwise"])
     assert next(stream).ratings == (1,)
     with pytest.raises(ValueError, match="line 201: not JSON"):
         list(stream)

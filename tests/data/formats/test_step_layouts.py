@@ -6,12 +6,14 @@ import datasets
 import numpy as np
 import pytest
 
-from prmkit.data.formats._math_shepherd import load_math_shepherd
-from prmkit.data.formats._openrlhf import load_openrlhf
-from prmkit.data.formats._rated import load_rated
-from prmkit.data.formats._rlhflow import load_rlhflow
-from prmkit.data.formats._sdiehl import load_sdiehl
-from prmkit.data.formats._stepwise import load_stepwise
+from prmkit.data import (
+    load_math_shepherd,
+    load_openrlhf,
+    load_rated,
+    load_rlhflow,
+    load_sdiehl,
+    load_stepwise,
+)
 
 STEPS = ["3*4 = 12.", "2+12 = 15."]
 

@@ -7,15 +7,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from prmkit.data import Solution, Step, StepDataset, load_prm800k
-from prmkit.data.formats.candidates import load_candidates
+from prmkit.data import Solution, Step, StepDataset, load, load_candidates, load_prm800k, write
 from prmkit.data.formats.format import LabelledSolution, first_error_of
 from prmkit.data.formats.reading import iter_labelled
-from prmkit.data.formats.registry import FORMATS, load
-from prmkit.data.formats.writing import losses_of, write
+from prmkit.data.formats.registry import FORMATS
+from prmkit.data.formats.writing import losses_of
 from prmkit.data.jsonlines import MalformedRecordError
 
 WRITTEN = ("stepwise", "sdiehl", "math_shepherd", "prm800k", "flat", "rated")

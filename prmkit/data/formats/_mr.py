@@ -1,0 +1,228 @@
+"""MR-GSM8K and Mr-Ben: solutions of exam questions, each with its first wrong step, published by one group."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+from prmkit.data.dataset import StepDataset
+from prmkit.data.formats.format import (
+    Format,
+    LabelledSolution,
+    any_field,
+    correct_or,
+    first_error_field,
+    from_first_error,
+    scalar_as_text,
+    text_field,
+    texts_field,
+    without_nulls,
+)
+from prmkit.data.formats.reading import read, reads
+from prmkit.data.formats.sources import OnError, Source
+from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.problem_keys import problem_keys
+
+_GSM8K_INDEX = "model_output_solution_first_error_step"
+_GSM8K_VERDICT = "model_output_solution_correctness"
+_GSM8K_STEP = re.compile(r"^[ \t]*step[ \t]+(\d+)\b", re.IGNORECASE | re.MULTILINE)
+_STEPS = "Model_Solution_Steps"
+_INDEX = "Model_Solution_First_Error_Step"
+_VERDICT = "Model_Solution_Correctness"
+
+
+def _recognises_gsm8k(record: object) -> bool:
+    return isinstance(record, Mapping) and set(record) >= {"question", "model_output_steps", _GSM8K_INDEX}
+
+
+def _parse_gsm8k(record: object, solution_id: str, counts: Counter[str]) -> list[LabelledSolution]:
+    problem = text_field(record, "question")
+    first_error = first_error_field(record, _GSM8K_INDEX, _GSM8K_VERDICT)
+    texts = any_field(record, "model_output_steps")
+    if isinstance(texts, str):
+        steps = _split(texts, first_error)
+        counts["solutions given as one text, split into steps"] += 1
+    else:
+        steps = texts_field(record, "model_output_steps")
+    if 0 <= first_error < len(steps) and not steps[first_error].strip():
+        raise MalformedRecordError(
+            "first error is a blank step", f"{_GSM8K_INDEX} is {any_field(record, _GSM8K_INDEX)!r}"
+        )
+    meta = {
+        "record_id": scalar_as_text(record, "uuid"),
+        "answer": scalar_as_text(record, "ground_truth_answer"),
+        "question_type": text_field(record, "question_type", None),
+        "final_answer_correct": correct_or(record, "model_output_answer_correctness", default=None),
+    }
+    return [from_first_error(problem, steps, first_error, solution_id, without_nulls(meta))]
+
+
+def _split(text: str, first_error: int) -> list[str]:
+    """Return the steps of a text: the parts that begin with "Step i", or else its lines."""
+    marks = list(_GSM8K_STEP.finditer(text))
+    if marks:
+        numbers = [int(mark[1]) for mark in marks]
+        if numbers != list(range(1, len(marks) + 1)):
+            raise MalformedRecordError(
+                "steps are not numbered from 1",
+                f"the text holds the steps {', '.join(map(str, numbers))[:60]}",
+            )
+        starts = [0, *(mark.start() for mark in marks[1:])]  # words before "Step 1" belong to it
+        return [text[start:end].strip() for start, end in zip(starts, [*starts[1:], None], strict=True)]
+    lines = [line.rstrip() for line in text.strip("\r\n").split("\n")]
+    if text.strip() and not all(lines[: first_error + 1]):
+        # Nobody knows whether the people who counted the steps counted this line.
+        raise MalformedRecordError("blank line before the first error", f"the text is {text!r:.60}")
+    return [line for line in lines if line]
+
+
+MR_GSM8K = Format(
+    name="mr_gsm8k",
+    description='MR-GSM8K\'s model_output_steps with the 1-based first error, or "N/A"; later steps are not judged',
+    recognises=_recognises_gsm8k,
+    parse=_parse_gsm8k,
+    unlabelled="right",
+)
+
+
+@reads
+def load_mr_gsm8k(
+    path: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
+) -> StepDataset:
+    r"""Load MR-GSM8K (Zeng et al. 2023, arXiv:2312.17080).
+
+    ``{"uuid": "u1", "question": "2 + 3 * 4?", "ground_truth_answer": 14, "question_type": "original",``
+    ``"model_output_steps": ["3 * 4 = 12.", "2 + 12 = 15."], "model_output_answer_correctness": "wrong",``
+    ``"model_output_solution_correctness": "wrong", "model_output_solution_first_error_step": "2"}``
+
+    Returns
+    -------
+    StepDataset
+        ``y`` holds +1 for the steps before the first error and -1 for that step. Nobody judged later steps, so they
+        are no rows. Steps that come as one text are cut where a line begins with "Step i", or else into lines, and
+        blank lines are left out. ``Solution.meta`` holds ``answer``, ``question_type`` (original, reversed, or POT for
+        program code), ``final_answer_correct`` and ``record_id``, the ``uuid`` of the file.
+
+    Raises
+    ------
+    ValueError
+        If a first error is none of the steps, a blank step, or behind a blank line of a text (which may have been
+        counted or not), if "Step i" do not run 1, 2, …, or if the first error and the verdict on the solution disagree.
+
+    Examples
+    --------
+    >>> row = {
+    ...     "question": "2 + 3 * 4?",
+    ...     "model_output_steps": "Step 1: 3 * 4 = 12.\nStep 2: 2 + 12 = 15.",
+    ...     "model_output_solution_correctness": "wrong",
+    ...     "model_output_solution_first_error_step": "2",
+    ... }
+    >>> dataset = load_mr_gsm8k([row])
+    >>> dataset.X[1].text, dataset.y
+    ('Step 2: 2 + 12 = 15.', array([ 1, -1]))
+    """
+    return read(path, MR_GSM8K, on_error=on_error, limit=limit, split=split)
+
+
+def _recognises_ben(record: object) -> bool:
+    return isinstance(record, Mapping) and set(record) >= {"Question", _STEPS, _INDEX}
+
+
+def _parse_ben(record: object, solution_id: str, counts: Counter[str]) -> list[LabelledSolution]:
+    question, choices = text_field(record, "Question"), text_field(record, "Options", None)
+    texts = any_field(record, _STEPS)
+    is_code = isinstance(texts, str)
+    texts = texts.split("\n") if is_code else texts_field(record, _STEPS)
+    steps = [step for step in texts if step.strip()]
+    first_error = (
+        _line(record, steps) if is_code else first_error_field(record, _INDEX, _VERDICT, "incorrect")
+    )
+    meta = {
+        "record_id": scalar_as_text(record, "Question_UUID"),
+        "problem_id": f"{int(problem_keys([question])[0]):016x}",
+        "subject": text_field(record, "Subject", None),
+        "answer": scalar_as_text(record, "Ground_Truth_Answer") or None,
+        "generator": text_field(record, "Sampled_Model", None),
+    }
+    problem = f"{question}\n{choices}" if choices else question
+    labelled = from_first_error(problem, steps, first_error, solution_id, without_nulls(meta))
+    counts["blank lines of code dropped" if is_code else "blank steps dropped"] += len(texts) - len(steps)
+    return [labelled]
+
+
+def _line(record: object, lines: list[str]) -> int:
+    """Return the line of code that the error field quotes, -1 if it is "N/A".
+
+    Raises
+    ------
+    MalformedRecordError
+        If no line reads so, or several do: then nobody knows which of them is the error.
+    """
+    quotation, is_correct = text_field(record, _INDEX), correct_or(record, _VERDICT, "incorrect")
+    if is_correct is None or is_correct != (quotation.strip() == "N/A"):
+        raise MalformedRecordError(
+            "contradictory first error",
+            f"{_VERDICT} is {any_field(record, _VERDICT)!r}, {_INDEX} {quotation!r:.60}",
+        )
+    if is_correct:
+        return -1
+    same = [i for i, line in enumerate(lines) if line.rstrip() == quotation.rstrip()]
+    same = same or [i for i, line in enumerate(lines) if line.strip() == quotation.strip()]
+    if len(same) != 1:
+        raise MalformedRecordError(
+            f"first error is {'no' if not same else 'more than one'} line",
+            f"{len(same) or 'no'} line{'s' if same else ''} of the code read {quotation!r:.60}",
+        )
+    return same[0]
+
+
+MR_BEN = Format(
+    name="mr_ben",
+    description='Mr-Ben\'s solutions, 1-based first error among non-blank steps, or "N/A"; later ones are not judged',
+    recognises=_recognises_ben,
+    parse=_parse_ben,
+    unlabelled="right",
+)
+
+
+@reads
+def load_mr_ben(
+    path: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
+) -> StepDataset:
+    """Load Mr-Ben (Zeng et al. 2024, arXiv:2406.13975).
+
+    A file is one JSON object, from the id of a question to its solutions: ``{"q1": [{"Question_UUID": "q1",``
+    ``"Subject": "math", "Question": "2 + 3 * 4?", "Options": "A: 14, B: 20", "Ground_Truth_Answer": "A",``
+    ``"Sampled_Model": "M", "Model_Solution_Steps": ["3 * 4 = 12.", "", "2 + 12 = 15."],``
+    ``"Model_Solution_Correctness": "incorrect", "Model_Solution_First_Error_Step": "2"}]}``. A list of such solutions,
+    or JSON lines, are read too. There is one file per subject.
+
+    Returns
+    -------
+    StepDataset
+        ``y`` holds +1 for the steps before the first error and -1 for that step. Nobody judged later steps, so they
+        are no rows. Blank steps are dropped, because the published numbers do not count them. The problem is the
+        question and its options, and ``groups`` follow the question alone. In ``coding``, steps are the lines of the
+        program that are not blank, and the error field quotes one of them. ``Solution.meta`` holds ``subject``,
+        ``answer``, ``generator``, ``problem_id`` and ``record_id``.
+
+    Raises
+    ------
+    ValueError
+        If a first error is none of the steps or disagrees with the verdict on the solution, or if a quotation is not
+        exactly one line of the program. In the published ``coding`` some are not: pass ``on_error="skip"``.
+
+    Examples
+    --------
+    >>> row = {
+    ...     "Question": "2 + 3 * 4?",
+    ...     "Model_Solution_Steps": ["3 * 4 = 12.", "", "2 + 12 = 15."],
+    ...     "Model_Solution_Correctness": "incorrect",
+    ...     "Model_Solution_First_Error_Step": "2",
+    ... }
+    >>> dataset = load_mr_ben([row])
+    >>> dataset.X[1].text, dataset.y
+    ('2 + 12 = 15.', array([ 1, -1]))
+    """
+    return read(path, MR_BEN, on_error=on_error, limit=limit, split=split)
