@@ -1,31 +1,40 @@
-"""A short key per problem, to find out whether two sets of solutions share one: what leaks begin with."""
+"""A short key per problem, to find out whether two sets of solutions share a problem."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from prmkit.data.solution import Solution, Step, as_steps
 
-_UNREAD = re.compile(r"\s|\$|\\[,;:! ]")  # white space, dollar signs, LaTeX spacing
+# White space, dollar signs and LaTeX spacing make no other problem.
+_NOT_COMPARED = re.compile(r"\s|\$|\\[,;:! ]")
 
 
-def problem_keys(problems: Iterable[Any]) -> np.ndarray:
-    """Return a key per problem; texts that differ in case, white space, ``$`` or LaTeX spacing share it.
+def problem_keys(problems: Iterable[str | Solution | Step]) -> npt.NDArray[np.uint64]:
+    """Return a key per problem.
+
+    Problems share a key if their texts differ only in case, white space, ``$`` or LaTeX spacing.
 
     Parameters
     ----------
     problems : iterable of str, Solution or Step
-        A solution without a problem is known by its first step.
+        Texts of problems, or what belongs to one. A solution without a problem is known by its first
+        step.
 
     Returns
     -------
     ndarray of shape (n_problems,), dtype uint64
-        The first 8 bytes of a SHA-256.
+        First 8 bytes of the SHA-256 of each text.
+
+    Raises
+    ------
+    TypeError
+        If a problem is anything else.
 
     Examples
     --------
@@ -33,23 +42,23 @@ def problem_keys(problems: Iterable[Any]) -> np.ndarray:
     >>> bool(a == b), bool(a == c)
     (True, False)
     """
-    known: dict[str, int] = {}
+    key_of: dict[str, int] = {}
     keys = []
     for problem in problems:
         text = _text(problem)
-        if text not in known:
-            digest = hashlib.sha256(_UNREAD.sub("", text.lower()).encode("utf-8", "surrogatepass")).digest()
-            known[text] = int.from_bytes(digest[:8], "big")
-        keys.append(known[text])
+        if text not in key_of:
+            plain = _NOT_COMPARED.sub("", text.lower()).encode("utf-8", "surrogatepass")
+            key_of[text] = int.from_bytes(hashlib.sha256(plain).digest()[:8], "big")
+        keys.append(key_of[text])
     return np.array(keys, dtype=np.uint64)
 
 
-def distinct_problem_keys(X: Any) -> np.ndarray:
-    """Return the sorted keys of the problems of steps (or strings)."""
+def distinct_problem_keys(X: Iterable[Step | str]) -> npt.NDArray[np.uint64]:
+    """Return the sorted keys of the problems of some steps."""
     return np.unique(problem_keys(as_steps(X)))
 
 
-def _text(problem: Any) -> str:
+def _text(problem: str | Solution | Step) -> str:
     if isinstance(problem, str):
         return problem
     solution = problem.solution if isinstance(problem, Step) else problem

@@ -1,4 +1,4 @@
-"""The data contract: a solution, a step of it, and X as a flat list of steps."""
+"""The data contract: a solution, a step of a solution, and X as a flat list of steps."""
 
 from __future__ import annotations
 
@@ -7,26 +7,32 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 _WHAT_TO_PASS = "X holds one row per step: pass flatten(solutions), and one label per step as y."
 
 
-@dataclass(frozen=True, slots=True)
+# Neither class has __len__ or __getitem__: np.asarray of a list of solutions or steps must stay one-dimensional.
+@dataclass(frozen=True, slots=True, init=False)
 class Solution:
-    """A problem and the steps of a (possibly unfinished) solution of it.
-
-    Deliberately without ``__len__`` and ``__getitem__``: ``np.asarray`` of a list of solutions
-    must stay one-dimensional.
+    """A problem and the steps of a solution, which may be unfinished.
 
     Parameters
     ----------
     problem : str
-    steps : sequence of str
-        Kept as a tuple. An empty text is a step like any other.
+        Text of the problem.
+    steps : iterable of str
+        Text of each step. An empty text is a step like any other.
     id : str, optional
-        Not part of equality or hash.
+        Name of the solution. It does not count in comparisons.
     meta : mapping, optional
-        Anything worth keeping (reference answer, generator, source); not part of equality or hash.
+        Anything worth keeping, such as reference answer, generator or source. It does not count in
+        comparisons.
+
+    Attributes
+    ----------
+    steps : tuple of str
+        Text of each step.
 
     Raises
     ------
@@ -47,20 +53,27 @@ class Solution:
     id: str | None = field(default=None, compare=False)
     meta: Mapping[str, Any] | None = field(default=None, compare=False)
 
-    def __post_init__(self) -> None:
-        if isinstance(self.steps, str):
+    def __init__(
+        self,
+        problem: str,
+        steps: Iterable[str],
+        id: str | None = None,  # noqa: A002 (the field's name)
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        if isinstance(steps, str):
             raise TypeError(
-                f"steps is one string, expected a list of strings, one per step: [{self.steps[:40]!r}, …]"
+                f"steps is one string, expected a list of strings, one per step: [{steps[:40]!r}, …]"
             )
-        if not isinstance(self.steps, Iterable):
-            raise TypeError(f"steps is {type(self.steps).__name__}, expected a list of strings, one per step")
-        steps = tuple(self.steps)
-        if not isinstance(self.problem, str):
-            raise TypeError(f"problem is {type(self.problem).__name__}, expected str")
+        if not isinstance(steps, Iterable):
+            raise TypeError(f"steps is {type(steps).__name__}, expected a list of strings, one per step")
+        steps = tuple(steps)
+        if not isinstance(problem, str):
+            raise TypeError(f"problem is {type(problem).__name__}, expected str")
         for i, step in enumerate(steps):
             if not isinstance(step, str):
                 raise TypeError(f"steps[{i}] is {type(step).__name__} ({step!r:.60}), expected str")
-        object.__setattr__(self, "steps", steps)
+        for name, value in (("problem", problem), ("steps", steps), ("id", id), ("meta", meta)):
+            object.__setattr__(self, name, value)
 
     @property
     def n_steps(self) -> int:
@@ -70,13 +83,16 @@ class Solution:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Step ``index`` of a solution: a view, so that all steps of a solution share its text.
+    """One step of a solution, in the context of its problem and of the steps before it.
+
+    A step is a view: all steps of a solution share its text.
 
     Parameters
     ----------
     solution : Solution
+        Solution that holds the step.
     index : int
-        0-based.
+        Position of the step, from 0.
 
     Raises
     ------
@@ -101,22 +117,37 @@ class Step:
 
     @property
     def text(self) -> str:
-        """The step itself."""
+        """Text of the step."""
         return self.solution.steps[self.index]
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """The steps before it."""
+        """Texts of the steps before it."""
         return self.solution.steps[: self.index]
 
     @property
     def problem(self) -> str:
-        """The problem of its solution."""
+        """Text of the problem."""
         return self.solution.problem
 
 
 def flatten(solutions: Iterable[Solution]) -> list[Step]:
     """Return every step of every solution, in order.
+
+    Parameters
+    ----------
+    solutions : iterable of Solution
+        Solutions to flatten.
+
+    Returns
+    -------
+    list of Step
+        Steps of the first solution, then those of the second, and so on.
+
+    Raises
+    ------
+    TypeError
+        If ``solutions`` is one solution or a data set, or holds anything but solutions.
 
     Examples
     --------
@@ -131,13 +162,13 @@ def flatten(solutions: Iterable[Solution]) -> list[Step]:
     return steps
 
 
-def as_solutions(solutions: Any) -> list[Solution]:
+def as_solutions(solutions: Iterable[Solution]) -> list[Solution]:
     """Return an iterable of solutions as a list.
 
     Raises
     ------
     TypeError
-        For one solution alone, a whole data set, or what cannot be iterated.
+        If it is one solution, a data set, or cannot be iterated.
     """
     if hasattr(solutions, "solutions"):
         raise TypeError(
@@ -150,8 +181,8 @@ def as_solutions(solutions: Any) -> list[Solution]:
     return list(solutions)
 
 
-def refuse_steps(X: Any) -> None:
-    """Raise where X holds steps or texts and numbers are expected."""
+def refuse_steps(X: object) -> None:
+    """Raise a TypeError if X holds steps or texts where numbers are expected."""
     first = next(iter(X), None) if isinstance(X, (list, tuple, np.ndarray)) and np.ndim(X) else X
     if isinstance(first, (Step, Solution, str)):
         raise TypeError(
@@ -160,22 +191,25 @@ def refuse_steps(X: Any) -> None:
         )
 
 
-def as_steps(X: Any) -> list[Step]:
-    """Check a 1-D array-like of steps and return it as a list; a plain ``str`` becomes a step alone.
+def as_steps(X: Iterable[Step | str]) -> list[Step]:
+    """Check a 1-D array-like of steps, and return it as a list.
+
+    A plain string becomes a step without problem or prefix.
 
     Raises
     ------
     TypeError
-        For solutions, nested lists, one bare string, or anything else that is not a step.
+        If X holds solutions, nested lists or anything else that is not a step, or is one string.
     ValueError
-        For an empty or a two-dimensional X.
+        If X is empty or two-dimensional.
     """
     if hasattr(X, "solutions") and hasattr(X, "X"):
         raise TypeError(f"X is a whole {type(X).__name__}, expected its steps: pass dataset.X and dataset.y")
     if isinstance(X, (str, Step, Solution)):
         raise TypeError(f"X is one {type(X).__name__}, expected a list of steps. {_WHAT_TO_PASS}")
-    if getattr(X, "ndim", 1) != 1:
-        raise ValueError(f"X has shape {X.shape}, expected a 1-D array of steps. {_WHAT_TO_PASS}")
+    shape = getattr(X, "shape", (0,))
+    if len(shape) != 1:
+        raise ValueError(f"X has shape {shape}, expected a 1-D array of steps. {_WHAT_TO_PASS}")
     if not isinstance(X, Iterable) or isinstance(X, Mapping):
         raise TypeError(f"X is {type(X).__name__}, expected a list of steps. {_WHAT_TO_PASS}")
     steps = [Step(Solution("", (x,)), 0) if isinstance(x, str) else x for x in X]
@@ -190,15 +224,22 @@ def as_steps(X: Any) -> list[Step]:
 
 
 def iter_solutions(steps: Sequence[Step]) -> Iterator[tuple[Solution, list[int], list[int]]]:
-    """Yield ``(solution, rows, indices)`` once per distinct solution, equal ones merged.
+    """Yield each distinct solution of some steps once, so that a model reads it once.
 
-    ``rows`` are positions in ``steps`` and ``indices`` the step numbers found there: what lets a
-    model spend one pass per solution on rows in any order.
+    Yields
+    ------
+    solution : Solution
+        A solution. Equal ones are one.
+    rows : list of int
+        Positions in ``steps`` that hold a step of it.
+    indices : list of int
+        Index of the step at each of these positions.
     """
     by_object: dict[int, tuple[Solution, list[int], list[int]]] = {}
     distinct: dict[Solution, tuple[Solution, list[int], list[int]]] = {}
     for row, step in enumerate(steps):
-        key = id(step.solution)  # hashing long texts once per object, not once per row
+        # Long texts are hashed once per object, not once per row.
+        key = id(step.solution)
         if key not in by_object:
             by_object[key] = distinct.setdefault(step.solution, (step.solution, [], []))
         _, rows, indices = by_object[key]
@@ -207,17 +248,18 @@ def iter_solutions(steps: Sequence[Step]) -> Iterator[tuple[Solution, list[int],
     yield from distinct.values()
 
 
-def problem_groups(X: Any) -> np.ndarray:
-    """Return one integer per step, equal if and only if the problem texts are equal.
+def problem_groups(X: Iterable[Step | str]) -> npt.NDArray[np.int64]:
+    """Return one integer per step, which is equal where the texts of the problems are.
 
     Parameters
     ----------
     X : 1-D array-like of Step
-        A plain string has no problem; each distinct one counts as a problem of its own.
+        Steps to group. A plain string has no problem: each distinct string is a problem of its own.
 
     Returns
     -------
     ndarray of shape (n_steps,), dtype int64
+        Number of each step's problem, in order of their first steps.
 
     Examples
     --------
