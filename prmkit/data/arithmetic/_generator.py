@@ -1,4 +1,4 @@
-"""Word problems with worked steps whose ratings are true by construction: data without a download."""
+"""Word problems with worked steps, whose ratings are true by construction. They need no download."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from prmkit.data.solution import Solution, flatten
 
 
 class Line(NamedTuple):
-    """A calculation as a solution states it; ``value`` may be wrong."""
+    """A calculation as a solution states it. Its value may be wrong."""
 
     left: Number
     sign: str
@@ -34,7 +34,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class DrawnProblem:
-    """A word problem with its words and numbers, and the right work."""
+    """A word problem with its words and numbers, and the right work for it."""
 
     text: str
     kind: WordProblem
@@ -74,23 +74,23 @@ def work_out(
     right: Number | None = None,
     value: Number | None = None,
 ) -> dict[str, Line] | None:
-    """Return the lines of the work by key, or None where a value is not tidy.
+    """Return the lines of the work by key, or None if a value is not tidy.
 
-    ``left``, ``sign``, ``right`` and ``value`` replace what the line of ``wrong_key`` would hold, and
-    the later lines follow from it.
+    ``left``, ``sign``, ``right`` and ``value`` replace parts of the line of ``wrong_key``. The later lines
+    follow from it.
     """
-    known = dict(givens)
+    values = dict(givens)
     lines = {}
     for key, operation in kind.work.items():
         a, op, b = operation.formula.split()
-        x, y = known[a], int(b) if b.isdigit() else known[b]
+        x, y = values[a], int(b) if b.isdigit() else values[b]
         if key == wrong_key:
             x, op, y = left or x, sign or op, right or y
         result = value if key == wrong_key and value is not None else calculate(x, op, y)
         if not is_tidy(result):
             return None
         lines[key] = Line(x, op, y, result)
-        known[key] = result
+        values[key] = result
     return lines
 
 
@@ -106,12 +106,12 @@ def calculate(left: Number, sign: str, right: Number) -> Number:
 
 
 def is_tidy(value: Number) -> bool:
-    """Whether a solution may hold this number: at least 2, not huge, at most two decimals."""
+    """Return whether a solution may hold this number: at least 2, not huge, at most two decimals."""
     return 2 <= value < 100_000 and (100 * value).denominator == 1
 
 
 def last_value(lines: Mapping[str, Line]) -> Number:
-    """Return the value of the last line: the answer of the work."""
+    """Return the value of the last line, which is the answer of the work."""
     return list(lines.values())[-1].value
 
 
@@ -120,8 +120,8 @@ def write_number(value: Number) -> str:
     return str(value) if value == int(value) else f"{float(value):.2f}".rstrip("0")
 
 
-# No phrase is kept for wrong or for right steps: words alone shall not tell them apart. Plans and
-# calculations share "{Result} is …" with restatements for the same reason.
+# Right and wrong steps use the same phrases, so that words alone do not tell them apart. Plans and calculations
+# share "{Result} is …" with restatements for the same reason.
 _PLANS = (
     "To get {result}, {verb}.",
     "{result} is {left} {joined} {right}.",
@@ -158,13 +158,14 @@ _JOINED = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
 
 
 class Voice:
-    """Words one solution: each has its own signs and its own choice of phrases.
+    """The words of one solution. Each solution has its own signs and its own choice of phrases.
 
     Parameters
     ----------
     problem : WordProblem
-        With its slots filled.
+        Problem whose slots are filled.
     rng : random.Random
+        Generator that chooses the phrases.
     """
 
     def __init__(self, problem: WordProblem, rng: random.Random) -> None:
@@ -172,7 +173,7 @@ class Voice:
         self._rng = rng
         self._signs = {"+": "+", "-": "-", "*": rng.choice("*×"), "/": rng.choice("/÷")}
         self._answer_key = list(problem.work)[-1]
-        self._said: set[tuple[str, str]] = set()
+        self._restated: set[tuple[str, str]] = set()
         self._has_begun = False
 
     def plan(self, key: str, sign: str) -> str:
@@ -182,7 +183,8 @@ class Voice:
     def calculation(self, key: str, line: Line) -> str:
         """State a calculation of the quantity ``key``."""
         left, _, right = self._problem.work[key].formula.split()
-        phrases = _CALCULATIONS[:-1] if right.isdigit() else _CALCULATIONS  # "100 is 100" says nothing
+        # The last phrase states both sides, and "100 is 100" says nothing.
+        phrases = _CALCULATIONS[:-1] if right.isdigit() else _CALCULATIONS
         return self._sentence(
             phrases,
             **self._words(key, line.sign),
@@ -202,13 +204,13 @@ class Voice:
         )
 
     def restatement(self, facts: Mapping[str, Number], done: Mapping[str, Line]) -> str:
-        """Say again, truly, what the problem states or what a calculation in ``done`` has shown."""
+        """Repeat a fact of the problem, or a result of a calculation in ``done``."""
         choices = [("question", self._answer_key)]
         choices += [("fact", key) for key in facts]
         choices += [("result", key) for key in done if key != self._answer_key]
         choices += [("calculation", key) for key in done]
-        about, key = self._rng.choice([c for c in choices if c not in self._said] or choices)
-        self._said.add((about, key))
+        about, key = self._rng.choice([c for c in choices if c not in self._restated] or choices)
+        self._restated.add((about, key))
         if about == "question":
             return self._sentence(_QUESTIONS, result=self._name(key))
         if about == "fact":
@@ -255,44 +257,46 @@ def make_arithmetic_solutions(
     neutral_rate: float = 0.15,
     random_state: int | np.random.RandomState | np.random.Generator | None = None,
 ) -> StepDataset:
-    """Make word problems, solutions of them in several phrasings, and a rating of every step.
+    """Make word problems with solutions in several phrasings, and a rating of every step.
 
-    A solution plans, calculates and answers in 3 to 7 steps, besides restatements. At most one of
-    these steps is wrong, each with about the same chance, so that a position says little about it:
+    A solution plans, calculates and answers in 3 to 7 steps, besides restatements. At most one of these
+    steps is wrong. Each is wrong with about the same chance, so that a position says little about it:
 
-    - a calculation with a wrong result (``3 * 4 = 14``): the equation is false;
-    - the wrong operation, in a plan or in a calculation: the equation is true, and beside the point;
-    - a wrong number copied, into a calculation or into the answer: the equation is true as well.
+    - A calculation has a wrong result (``3 * 4 = 14``). The equation is false.
+    - A plan or a calculation uses the wrong operation. The equation is true, but beside the point.
+    - A wrong number is copied into a calculation or into the answer. The equation is true as well.
 
-    The solution then goes on to its end with the wrong value, and misses the right answer. **Each
-    step is rated on its own, given its prefix**: a later step that reasons rightly from the wrong
-    value is +1, so a solution has at most one -1, its first error. (PRM800K's labellers mostly
-    stopped at the first error; its rows are those up to ``first_errors``.) Restatements of the
-    problem or of an earlier right step are true, and 0.
+    The solution then goes on to its end with the wrong value, and misses the right answer.
+
+    **Each step is rated on its own, given its prefix.** A later step that reasons rightly from the wrong
+    value is +1. So a solution has at most one -1, its first error. PRM800K differs: its labellers mostly
+    stopped at the first error. Restatements of the problem, or of an earlier right step, are true and
+    rated 0.
 
     Parameters
     ----------
     n_problems : int, default=100
-        Problems with distinct texts.
+        Number of problems. Their texts are distinct.
     solutions_per_problem : int, default=3
-        No two solutions of a problem have the same steps.
+        Number of solutions of each problem. No two of them have the same steps.
     error_rate : float, default=0.3
         Chance that a solution has an error.
     neutral_rate : float, default=0.15
         Chance that a restatement is put before a step.
     random_state : int, RandomState, Generator or None, default=None
-        An int gives the same data on each call. Global generators are left alone.
+        Seed. An int gives the same data on each call. Global generators are left alone.
 
     Returns
     -------
     StepDataset
-        ``y`` holds -1, 0 or +1 for every step. ``meta`` of a solution holds ``"answer"`` (the right
-        one), ``"candidate_answer"`` (its own) and ``"error"``: None, "result", "operation" or "number".
+        Labelled steps, where ``y`` holds -1, 0 or +1 for every step. ``meta`` of a solution holds
+        ``"answer"`` (the right one), ``"candidate_answer"`` (its own) and ``"error"`` (None, "result",
+        "operation" or "number").
 
     Raises
     ------
     ValueError
-        If a count is below 1 or a rate is outside 0 to 1.
+        If a count is below 1, or a rate is outside 0 to 1.
 
     Examples
     --------
@@ -345,16 +349,27 @@ def make_arithmetic_solutions(
 
 
 class _Move(NamedTuple):
-    """A step to take: plan or calculate the quantity ``key``, or state it as the answer."""
+    """A step to take. It plans or calculates the quantity ``key``, or states it as the answer."""
 
     stage: str
     key: str
 
 
+class _Change(TypedDict, total=False):
+    """Parts of a line that an error replaces."""
+
+    left: Number
+    sign: str
+    right: Number
+    value: Number
+
+
 class _Error(NamedTuple):
+    """An error at a move, with the lines of work that follow from it."""
+
     move: _Move
     kind: str
-    lines: Mapping[str, Line]  # the work, with what follows from the error
+    lines: Mapping[str, Line]
     answer: Number
 
 
@@ -405,30 +420,32 @@ def _draw_error(problem: DrawnProblem, moves: list[_Move], rng: random.Random) -
 
 
 def _draw_kinds(move: _Move, rng: random.Random) -> list[str]:
-    """Return the kinds of error to try in turn; plans and answers allow one, calculations all three."""
+    """Return the kinds of error to try in turn. A plan allows one kind, a calculation all three."""
     if move.stage == "plan":
         return ["operation"]
     others = rng.sample(["operation", "number"], 2)
     return ["result", *others] if rng.random() < 0.75 else [*others, "result"]
 
 
-def _changes(kind: str, key: str, problem: DrawnProblem) -> list[dict[str, Any]]:
-    """Return what an error of this kind may replace in a line, as keywords of ``work_out``."""
+def _changes(kind: str, key: str, problem: DrawnProblem) -> list[_Change]:
+    """Return the replacements in a line that make an error of this kind, as keywords of ``work_out``."""
     line = problem.lines[key]
     if kind == "result":
         return [{"value": value} for value in _miscalculated(line)]
     if kind == "operation":
         return [{"sign": sign} for sign in _CONFUSED[line.sign]]
-    left, _, right = problem.kind.work[key].formula.split()
+    *_, right = problem.kind.work[key].formula.split()
     given = problem.givens.values()
-    changes = [{"left": value} for value in _misread(line.left, given) if not left.isdigit()]
+    changes: list[_Change] = [{"left": value} for value in _misread(line.left, given)]
+    # A whole number in the formula is not copied from the problem.
     return changes + [{"right": value} for value in _misread(line.right, given) if not right.isdigit()]
 
 
 def _miscalculated(line: Line) -> list[Number]:
     value = line.value
     wrong = [value + slip for slip in (-10, -2, -1, 1, 2, 10)] + _transposed(value)
-    if line.sign == "*":  # one row off in the multiplication table
+    if line.sign == "*":
+        # Results of the neighbouring rows of the multiplication table.
         wrong += [value - line.left, value + line.left, value - line.right, value + line.right]
     return [other for other in wrong if other != value]
 
@@ -454,7 +471,8 @@ def _write_steps(
     voice = Voice(problem.kind, rng)
     steps: list[str] = []
     ratings: list[int] = []
-    done: dict[str, Line] = {}  # right so far: a restatement never repeats what is wrong
+    # Lines that are right: a restatement never repeats a wrong one.
+    done: dict[str, Line] = {}
     for move in moves:
         if rng.random() < neutral_rate:
             steps.append(voice.restatement(problem.givens, done))
