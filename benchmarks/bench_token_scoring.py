@@ -45,7 +45,7 @@ from _token_models import encoder, language_model, learn_tokenizer, save_for_prm
 from transformers.utils.logging import disable_progress_bar
 
 from prmkit import PRMClassifier, Solution, flatten
-from prmkit.marking.records import encode_solution
+from prmkit.marking.encoding import encode_solution
 from prmkit.marking.scheme import MarkingScheme
 
 PIPELINE, FORWARD, BATCHES, PRMKIT = (

@@ -15,7 +15,7 @@ from prmkit.data.solution import Solution, Step, as_steps, iter_solutions
 from prmkit.features.encoding.cache import EmbeddingCache, encode_cached
 from prmkit.features.encoding.encoder import TextEncoder
 from prmkit.features.encoding.model_path import resolve_model
-from prmkit.marking.records import TokenRecord, token_records
+from prmkit.marking.encoding import TokenRecord, token_records
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.utils.sklearn import Interval, ReadsSteps, StrOptions, fit_context
 

@@ -1,4 +1,4 @@
-"""Solutions as marked tokens: what is written around steps, how it is tokenised, where a score is read."""
+"""Solutions as marked tokens: how their text is written, how it is tokenised, and where each step is scored."""
 
 import lazy_loader
 

@@ -14,7 +14,7 @@ from torch import nn
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from prmkit.features.encoding.model_path import resolve_model
-from prmkit.marking.records import prepare_tokenizer
+from prmkit.marking.encoding import prepare_tokenizer
 from prmkit.models.pretrained._presets import PRESETS, HeadLayout, Preset
 from prmkit.utils.log_silence import quiet_loading
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prmkit.features.encoding.model_path import resolve_model
-from prmkit.marking.records import prepare_tokenizer, reward_token_ids
+from prmkit.marking.encoding import prepare_tokenizer, reward_token_ids
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.tokens._block_causal import check_block_causal, is_causal
 from prmkit.models.tokens._model_files import read_description

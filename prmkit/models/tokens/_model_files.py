@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from prmkit.marking.records import fingerprint
+from prmkit.marking.encoding import fingerprint
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.tokens._one_pass import Readout
 from prmkit.utils.versions import installed_version

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from prmkit.marking.records import MarkedTokens, TokenRecord
+from prmkit.marking.encoding import MarkedTokens, TokenRecord
 from prmkit.models.tokens._block_causal import block_causal, unwrapped
 from prmkit.utils.batching import token_batches
 from prmkit.utils.hardware import best_device, no_more_threads_than_cores

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from prmkit.data.solution import Step
-from prmkit.marking.records import token_records
+from prmkit.marking.encoding import token_records
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.tokens._one_pass import Readout
 from prmkit.utils.log_silence import quiet_loading

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from prmkit.marking.records import encode_solution
+from prmkit.marking.encoding import encode_solution
 from prmkit.marking.scheme import MarkingScheme
-from prmkit.marking.text import EXAMPLE, marker_text
+from prmkit.marking.scheme import EXAMPLE, separator_text
 from prmkit.models.tokens._model_files import ModelDescription, read_description
 
 _CARD = """\
@@ -95,7 +95,7 @@ def _of_pipeline(trainer: Any) -> str:
 
 def _reads_text_alike(tokenizer: Any, scheme: MarkingScheme) -> bool:
     """Whether the plain text of a solution has the tokens that the model was trained on."""
-    marker = marker_text(tokenizer, scheme)
+    marker = separator_text(tokenizer, scheme)
     text = EXAMPLE.problem + "".join(step + marker for step in EXAMPLE.steps)
     ids = encode_solution(tokenizer, EXAMPLE, EXAMPLE.n_steps, scheme).input_ids
     return tokenizer(text)["input_ids"] == ids.tolist()

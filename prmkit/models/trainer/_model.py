@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from prmkit.marking.scheme import MarkingScheme
-from prmkit.marking.text import marker_text, text_ids
+from prmkit.marking.scheme import separator_text, text_ids
 from prmkit.models.tokens._loading import adapt_model, auto_class, load_token_model
 from prmkit.models.trainer._config import PRMTrainingConfig
 from prmkit.models.trainer._target_plan import TargetPlan
@@ -69,7 +69,7 @@ def model_to_train(
         if (
             scheme.name == "special_token"
         ):  # its embedding may exist, as one of the spare ones of published models
-            new_ids |= set(text_ids(tokenizer, marker_text(tokenizer, scheme)))
+            new_ids |= set(text_ids(tokenizer, separator_text(tokenizer, scheme)))
         model = _with_adapter(model, peft_config, sorted(new_ids))
     if args.disable_dropout:
         disable_dropout(model)

@@ -13,7 +13,7 @@ import numpy as np
 import prmkit
 from prmkit.data.dataset import StepDataset
 from prmkit.data.solution import Solution
-from prmkit.marking.layout import MarkedTokens, SolutionEncoder
+from prmkit.marking.encoding import MarkedTokens, SolutionEncoder
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.trainer.stepwise import (
     IGNORE,

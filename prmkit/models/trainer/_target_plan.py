@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from prmkit.marking.records import reward_token_ids
+from prmkit.marking.encoding import reward_token_ids
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.losses import StepLoss, get_loss
 from prmkit.models.losses._targets import binary_labels

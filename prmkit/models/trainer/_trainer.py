@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
-from prmkit.marking.records import prepare_tokenizer
-from prmkit.marking.text import marker_text
+from prmkit.marking.encoding import prepare_tokenizer
+from prmkit.marking.scheme import separator_text
 from prmkit.models.tokens._loading import load_tokenizer, make_readout, token_limit
 from prmkit.models.tokens._model_files import ModelDescription, write_description
 from prmkit.models.tokens._one_pass import marked_outputs
@@ -122,7 +122,7 @@ class PRMTrainer(Trainer):
         self.targets = TargetPlan.of(args, self.classes)
         self.scheme = args.marking(self.targets.n_outputs)
         prepare_tokenizer(tokenizer, self.scheme)
-        self.scheme = replace(self.scheme, step_separator=marker_text(tokenizer, self.scheme))
+        self.scheme = replace(self.scheme, step_separator=separator_text(tokenizer, self.scheme))
         self.step_loss = self.targets.loss(tokenizer, self.scheme)
         adapt = partial(
             model_to_train,

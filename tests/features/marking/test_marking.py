@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from prmkit import PRMFeaturizer, Solution, flatten
 from prmkit.features.encoding.model_path import resolve_model
-from prmkit.marking.records import (
+from prmkit.marking.encoding import (
     encode_prefix,
     encode_solution,
     fingerprint,
@@ -303,7 +303,7 @@ class TestJoint:
 
     def test_a_marker_that_merges(self, tokenizers):
         with pytest.raises(
-            ValueError, match=r"merges with what stands beside it.*special_token.*joint=False"
+            ValueError, match=r"merges with the text beside it.*special_token.*joint=False"
         ):
             encode_solution(
                 tokenizers["metaspace"],

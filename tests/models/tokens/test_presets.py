@@ -9,7 +9,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from prmkit import Solution
-from prmkit.marking.records import encode_solution, reward_token_ids
+from prmkit.marking.encoding import encode_solution, reward_token_ids
 from prmkit.models.pretrained._presets import PRESETS, get_preset
 from prmkit.models.pretrained._published import load_published
 

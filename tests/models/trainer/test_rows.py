@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prmkit import Solution, StepDataset, flatten
-from prmkit.marking.records import encode_prefix, encode_solution
+from prmkit.marking.encoding import encode_prefix, encode_solution
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.trainer._rows import RowReport, row_lengths, training_rows
 from prmkit.models.trainer.stepwise import find_classes, tokenize_row

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from prmkit import PRMClassifier, Solution, flatten
-from prmkit.marking.records import encode_solution
+from prmkit.marking.encoding import encode_solution
 from prmkit.models import PRMTrainer
 from prmkit.models.tokens import _model_files as model_files
 
