@@ -3,52 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
-    any_field,
+    Record,
     from_first_error,
-    scalar_as_text,
-    text_field,
-    texts_field,
-    without_nulls,
+    has_fields,
+    wrong_value,
 )
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
-from prmkit.data.jsonlines import MalformedRecordError
 
 
-def _recognises(record: object) -> bool:
-    return (
-        isinstance(record, Mapping)
-        and isinstance(record.get("input"), str)
-        and isinstance(record.get("steps"), list)
-        and "mistake_index" in record
-    )
-
-
-def _parse(record: object, solution_id: str, _counts: Counter[str]) -> list[LabelledSolution]:
-    problem, steps = text_field(record, "input"), texts_field(record, "steps")
-    index = any_field(record, "mistake_index")
+def _parse(record: Record, solution_id: str, _counts: Counter[str]) -> list[LabelledSolution]:
+    problem, steps = record.text("input"), record.texts("steps")
+    index = record.value("mistake_index")
     if index is not None and (isinstance(index, bool) or not isinstance(index, int) or index < 0):
-        raise MalformedRecordError(
-            "mistake_index is no index", f"mistake_index is {index!r:.60}, expected 0, 1, … or null"
-        )
-    meta = {
-        "answer": scalar_as_text(record, "target"),
-        "candidate_answer": scalar_as_text(record, "answer"),
-    }
+        raise wrong_value("mistake_index is no index", "mistake_index", index, "0, 1, … or null")
+    meta = {"answer": record.scalar("target"), "candidate_answer": record.scalar("answer")}
     first_error = -1 if index is None else index
-    return [from_first_error(problem, steps, first_error, solution_id, without_nulls(meta))]
+    return [from_first_error(problem, steps, first_error, solution_id, meta)]
 
 
 BIG_BENCH_MISTAKE = Format(
     name="big_bench_mistake",
     description="BIG-Bench-Mistake's input, steps, mistake_index: the 0-based first logical mistake, or null",
-    recognises=_recognises,
+    recognises=has_fields({"input": str, "steps": list, "mistake_index": object}),
     parse=_parse,
     unlabelled="right",
 )

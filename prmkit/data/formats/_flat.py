@@ -12,15 +12,14 @@ from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
-    any_field,
+    Record,
     check_writable_ratings,
     from_ratings,
-    text_field,
-    texts_field,
+    has_fields,
+    wrong_value,
 )
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
-from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.data.labels import NAMES, RATINGS
 
 Label: TypeAlias = str | float | bool
@@ -28,19 +27,17 @@ _Key: TypeAlias = tuple[bool, bool, Label]
 # A label with two flags, whether it is a text and whether a boolean: 1, True and "1" are different labels.
 
 _RATING_OF: dict[Label, int] = {**dict(zip(NAMES, RATINGS, strict=True)), "-": -1, "+": 1, False: -1, True: 1}
-_TEXTS = ("step", "text")
+
+_has_step = has_fields({"step": str, "label": (str, int, float)})
+_has_text = has_fields({"text": str, "label": (str, int, float)})
 
 
-def _recognises(record: object) -> bool:
-    return (
-        isinstance(record, Mapping)
-        and isinstance(record.get("label"), (str, int, float))
-        and any(isinstance(record.get(name), str) for name in _TEXTS)
-    )
+def _recognises(value: object) -> bool:
+    return _has_step(value) or _has_text(value)
 
 
 def _parse(
-    record: object,
+    record: Record,
     solution_id: str,
     _counts: Counter[str],
     *,
@@ -48,21 +45,17 @@ def _parse(
     worst: Label | None = None,
 ) -> list[LabelledSolution]:
     rating_of = _ratings_of_labels(label_map, worst)
-    any_field(record, "", None)  # refuses all but objects
-    assert isinstance(record, Mapping)
-    text = text_field(record, "step" if "step" in record else "text")
-    problem, prefix = text_field(record, "problem", ""), _prefix(record)
-    label = any_field(record, "label")
+    text = record.text("step" if "step" in record else "text")
+    problem, prefix = record.text("problem", ""), _prefix(record)
+    label = record.value("label")
     rating = rating_of.get(_key(label)) if isinstance(label, (str, int, float)) else None
     if rating is None:
         expected = ", ".join(repr(one) for _, _, one in rating_of)
-        raise MalformedRecordError(
-            "unknown label",
-            f"label is {label!r:.60}, expected {expected} (label_map={{label: rating, …}} declares others)",
-        )
-    problem_id = record.get("problem_id")
+        expected += " (label_map={label: rating, …} declares others)"
+        raise wrong_value("unknown label", "label", label, expected)
+    problem_id = record.value("problem_id", None)
     if problem_id is not None and not isinstance(problem_id, (str, int, float)):
-        raise MalformedRecordError("problem_id is no text", f"problem_id is {problem_id!r:.60}")
+        raise wrong_value("problem_id is no text", "problem_id", problem_id, "a text or a number")
     meta = None if problem_id is None else {"problem_id": problem_id}
     return [from_ratings(problem, [*prefix, text], [None] * len(prefix) + [rating], solution_id, meta)]
 
@@ -130,16 +123,14 @@ def _key(label: Label) -> _Key:
     return isinstance(label, str), isinstance(label, bool), label.strip() if isinstance(label, str) else label
 
 
-def _prefix(record: Mapping[str, Any]) -> list[str]:
-    prefix = record.get("prefix", [])
+def _prefix(record: Record) -> list[str]:
+    prefix = record.value("prefix", [])
     if isinstance(prefix, str):  # a cell of a CSV table
         try:
             prefix = json.loads(prefix) if prefix.strip() else []
         except ValueError:
-            raise MalformedRecordError(
-                "prefix is no list", f"prefix is {prefix!r:.60}, expected a JSON list"
-            ) from None
-    return texts_field({"prefix": prefix}, "prefix")
+            raise wrong_value("prefix is no list", "prefix", prefix, "a JSON list") from None
+    return Record({"prefix": prefix}).texts("prefix")
 
 
 def _write(labelled: LabelledSolution) -> list[dict[str, Any]]:

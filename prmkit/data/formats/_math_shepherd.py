@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
-    any_field,
+    Record,
     from_ratings,
+    has_fields,
     rating_of_sign,
     signs_of,
-    text_field,
 )
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
@@ -27,23 +27,21 @@ _MARK = "\0"
 _ANSWER = "The answer is:"
 
 
-def _recognises(record: object) -> bool:
-    return (
-        isinstance(record, Mapping)
-        and isinstance(record.get("input"), str)
-        and isinstance(record.get("label"), str)
-        and TAG in record["input"]
-    )
+_has_texts = has_fields({"input": str, "label": str})
+
+
+def _recognises(value: object) -> bool:
+    return _has_texts(value) and TAG in Record(value).text("input")
 
 
 def _parse(
-    record: object, solution_id: str, counts: Counter[str], *, step_tag: str = TAG, numbering: str = "keep"
+    record: Record, solution_id: str, counts: Counter[str], *, step_tag: str = TAG, numbering: str = "keep"
 ) -> Iterable[LabelledSolution]:
     if not isinstance(step_tag, str) or not step_tag or numbering not in ("keep", "strip"):
         raise ValueError(
             f"step_tag={step_tag!r}, numbering={numbering!r}: expected a text; 'keep' or 'strip'"
         )
-    text, labels = text_field(record, "input"), text_field(record, "label")
+    text, labels = record.text("input"), record.text("label")
     try:
         problem, steps, signs = _aligned(text, labels, step_tag, counts)
     except _BrokenAlignment as error:
@@ -53,7 +51,7 @@ def _parse(
     ratings = [rating_of_sign(sign, "the label of a step") for sign in signs]
     if numbering == "strip":
         steps = [re.sub(rf"^[Ss]tep {i}:\s*", "", step) for i, step in enumerate(steps, start=1)]
-    task = any_field(record, "task", None)
+    task = record.value("task", None)
     meta = {"task": task} if isinstance(task, str) else {}
     if _ANSWER in steps[-1]:
         meta["candidate_answer"] = steps[-1].rsplit(_ANSWER, 1)[1].strip()

@@ -4,21 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import (
-    Format,
-    LabelledSolution,
-    any_field,
-    correct_or,
-    first_error_field,
-    from_first_error,
-    scalar_as_text,
-    text_field,
-    texts_field,
-    without_nulls,
-)
+from prmkit.data.formats.format import Format, LabelledSolution, Record, from_first_error, has_fields
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError
@@ -32,30 +20,26 @@ _INDEX = "Model_Solution_First_Error_Step"
 _VERDICT = "Model_Solution_Correctness"
 
 
-def _recognises_gsm8k(record: object) -> bool:
-    return isinstance(record, Mapping) and set(record) >= {"question", "model_output_steps", _GSM8K_INDEX}
-
-
-def _parse_gsm8k(record: object, solution_id: str, counts: Counter[str]) -> list[LabelledSolution]:
-    problem = text_field(record, "question")
-    first_error = first_error_field(record, _GSM8K_INDEX, _GSM8K_VERDICT)
-    texts = any_field(record, "model_output_steps")
+def _parse_gsm8k(record: Record, solution_id: str, counts: Counter[str]) -> list[LabelledSolution]:
+    problem = record.text("question")
+    first_error = record.first_error(_GSM8K_INDEX, _GSM8K_VERDICT)
+    texts = record.value("model_output_steps")
     if isinstance(texts, str):
         steps = _split(texts, first_error)
         counts["solutions given as one text, split into steps"] += 1
     else:
-        steps = texts_field(record, "model_output_steps")
+        steps = record.texts("model_output_steps")
     if 0 <= first_error < len(steps) and not steps[first_error].strip():
         raise MalformedRecordError(
-            "first error is a blank step", f"{_GSM8K_INDEX} is {any_field(record, _GSM8K_INDEX)!r}"
+            "first error is a blank step", f"{_GSM8K_INDEX} is {record.value(_GSM8K_INDEX)!r}"
         )
     meta = {
-        "record_id": scalar_as_text(record, "uuid"),
-        "answer": scalar_as_text(record, "ground_truth_answer"),
-        "question_type": text_field(record, "question_type", None),
-        "final_answer_correct": correct_or(record, "model_output_answer_correctness", default=None),
+        "record_id": record.scalar("uuid"),
+        "answer": record.scalar("ground_truth_answer"),
+        "question_type": record.text("question_type", None),
+        "final_answer_correct": record.is_correct("model_output_answer_correctness", default=None),
     }
-    return [from_first_error(problem, steps, first_error, solution_id, without_nulls(meta))]
+    return [from_first_error(problem, steps, first_error, solution_id, meta)]
 
 
 def _split(text: str, first_error: int) -> list[str]:
@@ -80,7 +64,7 @@ def _split(text: str, first_error: int) -> list[str]:
 MR_GSM8K = Format(
     name="mr_gsm8k",
     description='MR-GSM8K\'s model_output_steps with the 1-based first error, or "N/A"; later steps are not judged',
-    recognises=_recognises_gsm8k,
+    recognises=has_fields({"question": object, "model_output_steps": object, _GSM8K_INDEX: object}),
     parse=_parse_gsm8k,
     unlabelled="right",
 )
@@ -125,33 +109,27 @@ def load_mr_gsm8k(
     return read(path, MR_GSM8K, on_error=on_error, limit=limit, split=split)
 
 
-def _recognises_ben(record: object) -> bool:
-    return isinstance(record, Mapping) and set(record) >= {"Question", _STEPS, _INDEX}
-
-
-def _parse_ben(record: object, solution_id: str, counts: Counter[str]) -> list[LabelledSolution]:
-    question, choices = text_field(record, "Question"), text_field(record, "Options", None)
-    texts = any_field(record, _STEPS)
+def _parse_ben(record: Record, solution_id: str, counts: Counter[str]) -> list[LabelledSolution]:
+    question, choices = record.text("Question"), record.text("Options", None)
+    texts = record.value(_STEPS)
     is_code = isinstance(texts, str)
-    texts = texts.split("\n") if is_code else texts_field(record, _STEPS)
+    texts = texts.split("\n") if is_code else record.texts(_STEPS)
     steps = [step for step in texts if step.strip()]
-    first_error = (
-        _line(record, steps) if is_code else first_error_field(record, _INDEX, _VERDICT, "incorrect")
-    )
+    first_error = _line(record, steps) if is_code else record.first_error(_INDEX, _VERDICT, "incorrect")
     meta = {
-        "record_id": scalar_as_text(record, "Question_UUID"),
+        "record_id": record.scalar("Question_UUID"),
         "problem_id": f"{int(problem_keys([question])[0]):016x}",
-        "subject": text_field(record, "Subject", None),
-        "answer": scalar_as_text(record, "Ground_Truth_Answer") or None,
-        "generator": text_field(record, "Sampled_Model", None),
+        "subject": record.text("Subject", None),
+        "answer": record.scalar("Ground_Truth_Answer") or None,
+        "generator": record.text("Sampled_Model", None),
     }
     problem = f"{question}\n{choices}" if choices else question
-    labelled = from_first_error(problem, steps, first_error, solution_id, without_nulls(meta))
+    labelled = from_first_error(problem, steps, first_error, solution_id, meta)
     counts["blank lines of code dropped" if is_code else "blank steps dropped"] += len(texts) - len(steps)
     return [labelled]
 
 
-def _line(record: object, lines: list[str]) -> int:
+def _line(record: Record, lines: list[str]) -> int:
     """Return the line of code that the error field quotes, -1 if it is "N/A".
 
     Raises
@@ -159,11 +137,11 @@ def _line(record: object, lines: list[str]) -> int:
     MalformedRecordError
         If no line reads so, or several do: then nobody knows which of them is the error.
     """
-    quotation, is_correct = text_field(record, _INDEX), correct_or(record, _VERDICT, "incorrect")
+    quotation, is_correct = record.text(_INDEX), record.is_correct(_VERDICT, "incorrect")
     if is_correct is None or is_correct != (quotation.strip() == "N/A"):
         raise MalformedRecordError(
             "contradictory first error",
-            f"{_VERDICT} is {any_field(record, _VERDICT)!r}, {_INDEX} {quotation!r:.60}",
+            f"{_VERDICT} is {record.value(_VERDICT)!r}, {_INDEX} {quotation!r:.60}",
         )
     if is_correct:
         return -1
@@ -180,7 +158,7 @@ def _line(record: object, lines: list[str]) -> int:
 MR_BEN = Format(
     name="mr_ben",
     description='Mr-Ben\'s solutions, 1-based first error among non-blank steps, or "N/A"; later ones are not judged',
-    recognises=_recognises_ben,
+    recognises=has_fields({"Question": object, _STEPS: object, _INDEX: object}),
     parse=_parse_ben,
     unlabelled="right",
 )

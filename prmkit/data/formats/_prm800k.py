@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -12,8 +13,10 @@ from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
     Rating,
+    Record,
     check_writable_ratings,
     from_ratings,
+    has_fields,
 )
 from prmkit.data.formats.reading import read
 from prmkit.data.formats.sources import Source, several_addresses
@@ -29,20 +32,12 @@ _FIELDS_OF_PHASE_2 = (
 )
 
 
-def _recognises(record: object) -> bool:
-    return (
-        isinstance(record, Mapping)
-        and isinstance(record.get("question"), Mapping)
-        and isinstance(record.get("label"), Mapping)
-    )
-
-
-def _parse(record: object, solution_id: str, counts: Counter[str]) -> list[LabelledSolution]:
+def _parse(record: Record, solution_id: str, counts: Counter[str]) -> list[LabelledSolution]:
     rules = Rules(view="trajectories")
-    if (reason := why_dropped(record, rules)) is not None:
+    if (reason := why_dropped(record.fields, rules)) is not None:
         counts[f"dropped: {reason}"] += 1
         return []
-    rows = list(trajectory_rows(parse_record(record, solution_id), rules, counts))
+    rows = list(trajectory_rows(parse_record(record.fields, solution_id), rules, counts))
     if not rows:
         counts["dropped: no rated step"] += 1
         return []
@@ -51,7 +46,7 @@ def _parse(record: object, solution_id: str, counts: Counter[str]) -> list[Label
     for step, rating, _ in rows:
         ratings[step.index] = rating
     rated = from_ratings(solution.problem, solution.steps, ratings, solution_id)
-    return [LabelledSolution(solution, rated.ratings, rated.first_error)]
+    return [replace(rated, solution=solution)]
 
 
 def _write(labelled: LabelledSolution) -> dict[str, Any]:
@@ -100,7 +95,7 @@ def load_trajectories(source: Source, **options: Any) -> StepDataset:
 PRM800K = Format(
     name="prm800k",
     description="PRM800K's records: human ratings -1, 0, +1 of the solution that each record follows",
-    recognises=_recognises,
+    recognises=has_fields({"question": Mapping, "label": Mapping}),
     parse=_parse,
     write=_write,
     reader=load_trajectories,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from prmkit.data.dataset import StepDataset
@@ -13,10 +13,10 @@ from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
     Rating,
-    any_field,
+    Record,
     from_ratings,
-    text_field,
-    texts_field,
+    has_fields,
+    wrong_value,
 )
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
@@ -38,17 +38,8 @@ _CLASSES = (
 _NUMBERING = re.compile(r"^\s*(?:step\s+\d+\s*[.:)]|\d+[.)])\s+(?=\S)", re.IGNORECASE)
 
 
-def _recognises(record: object) -> bool:
-    return isinstance(record, Mapping) and set(record) >= {
-        "idx",
-        "classification",
-        "modified_process",
-        "error_steps",
-    }
-
-
 def _parse(
-    record: object,
+    record: Record,
     _solution_id: str,
     counts: Counter[str],
     *,
@@ -58,19 +49,18 @@ def _parse(
 ) -> list[LabelledSolution]:
     if redundancy not in ("negative", "neutral"):
         raise ValueError(f"redundancy is {redundancy!r}, expected 'negative' or 'neutral'")
-    idx, error_type = text_field(record, "idx"), text_field(record, "classification").strip()
+    idx, error_type = record.text("idx"), record.text("classification").strip()
     if error_type not in _CLASSES:
-        raise MalformedRecordError(
-            "unknown classification",
-            f"classification is {error_type!r:.60}, expected one of {', '.join(_CLASSES)}",
+        raise wrong_value(
+            "unknown classification", "classification", error_type, f"one of {', '.join(_CLASSES)}"
         )
     clean = _without_numbering if strip_numbering else lambda steps: steps
     originals = []
     if include_original:
-        problem, steps = text_field(record, "original_question"), texts_field(record, "original_process")
+        problem, steps = record.text("original_question"), record.texts("original_process")
         meta = {"kind": "original", "problem_id": idx}
         originals = [from_ratings(problem, clean(steps), [1] * len(steps), f"{idx}/original", meta)]
-    problem, steps = text_field(record, "modified_question"), texts_field(record, "modified_process")
+    problem, steps = record.text("modified_question"), record.texts("modified_process")
     wrong = _error_steps(record, len(steps), error_type, counts)
     if not wrong and error_type != "multi_solutions":
         counts["dropped: modified solutions without an error step"] += 1
@@ -81,16 +71,13 @@ def _parse(
     return [from_ratings(problem, clean(steps), ratings, f"{idx}/{error_type}", meta), *originals]
 
 
-def _error_steps(record: object, n_steps: int, error_type: str, counts: Counter[str]) -> set[int]:
+def _error_steps(record: Record, n_steps: int, error_type: str, counts: Counter[str]) -> set[int]:
     """Return the wrong steps, 0-based. Indices beyond the last step, which the published files hold, are counted."""
-    numbers = any_field(record, "error_steps")
+    numbers = record.value("error_steps")
     if not isinstance(numbers, list) or any(
         isinstance(i, bool) or not isinstance(i, int) or i < 1 for i in numbers
     ):
-        raise MalformedRecordError(
-            "error_steps is no list of indices",
-            f"error_steps is {numbers!r:.60}, expected whole numbers from 1",
-        )
+        raise wrong_value("error_steps is no list of indices", "error_steps", numbers, "whole numbers from 1")
     if numbers and error_type == "multi_solutions":
         raise MalformedRecordError(
             "error steps of a right solution",
@@ -135,7 +122,9 @@ def _rank(
 PRMBENCH = Format(
     name="prmbench",
     description="PRMBench's modified solutions, wrong at error_steps (1-based) and right elsewhere, and the originals",
-    recognises=_recognises,
+    recognises=has_fields(
+        {"idx": object, "classification": object, "modified_process": object, "error_steps": object}
+    ),
     parse=_parse,
     across=_originals_once,
 )

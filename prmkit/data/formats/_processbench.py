@@ -3,50 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
-    any_field,
+    Record,
     from_first_error,
-    text_field,
-    texts_field,
-    without_nulls,
+    has_fields,
+    wrong_value,
 )
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError
 
 
-def _recognises(record: object) -> bool:
-    return (
-        isinstance(record, Mapping)
-        and isinstance(record.get("problem"), str)
-        and isinstance(record.get("steps"), list)
-        and isinstance(record.get("label"), int)
-        and not {"labels", "step", "text", "prefix"} & set(record)
-    )
-
-
-def _parse(record: object, solution_id: str, _counts: Counter[str]) -> list[LabelledSolution]:
-    problem, steps = text_field(record, "problem"), texts_field(record, "steps")
-    label = any_field(record, "label")
+def _parse(record: Record, solution_id: str, _counts: Counter[str]) -> list[LabelledSolution]:
+    problem, steps = record.text("problem"), record.texts("steps")
+    label = record.value("label")
     if isinstance(label, bool) or not isinstance(label, int):
-        raise MalformedRecordError(
-            "label is no index", f"label is {label!r:.60}, expected the 0-based first error, or -1"
-        )
-    correct = any_field(record, "final_answer_correct", None)
+        raise wrong_value("label is no index", "label", label, "the 0-based first error, or -1")
+    correct = record.value("final_answer_correct", None)
     if correct is not None and not isinstance(correct, bool):
-        raise MalformedRecordError(
-            "final_answer_correct is no boolean", f"final_answer_correct is {correct!r:.60}"
-        )
-    meta = {"generator": text_field(record, "generator", None), "final_answer_correct": correct}
-    own_id = text_field(record, "id", None)
+        raise wrong_value("final_answer_correct is no boolean", "final_answer_correct", correct, "a boolean")
+    meta = {"generator": record.text("generator", None), "final_answer_correct": correct}
+    own_id = record.text("id", None)
     solution_id = solution_id if own_id is None else own_id
-    return [from_first_error(problem, steps, label, solution_id, without_nulls(meta))]
+    return [from_first_error(problem, steps, label, solution_id, meta)]
 
 
 def _write(labelled: LabelledSolution) -> dict[str, Any]:
@@ -69,7 +53,9 @@ def _write(labelled: LabelledSolution) -> dict[str, Any]:
 PROCESSBENCH = Format(
     name="processbench",
     description="ProcessBench's problem, steps, label: the 0-based first error, later steps are not judged",
-    recognises=_recognises,
+    recognises=has_fields(
+        {"problem": str, "steps": list, "label": int}, without=("labels", "step", "text", "prefix")
+    ),
     parse=_parse,
     write=_write,
     unlabelled="right",

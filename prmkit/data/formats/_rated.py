@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from prmkit.data.dataset import StepDataset, solution_record
@@ -12,13 +13,12 @@ from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
     Rating,
-    any_field,
+    Record,
     from_ratings,
-    list_field,
+    has_fields,
     probability,
     refuse_mixed,
-    text_field,
-    texts_field,
+    wrong_value,
 )
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
@@ -28,40 +28,34 @@ from prmkit.data.jsonlines import MalformedRecordError
 _COLUMNS = {"id", "problem", "steps", "labels", "first_error", "meta", "positions", "rows"}
 
 
-def _recognises(record: object) -> bool:
-    return isinstance(record, Mapping) and set(record) >= {"problem", "steps", "labels"}
-
-
-def _parse(record: object, solution_id: str, _counts: Counter[str]) -> list[LabelledSolution]:
-    problem, steps = text_field(record, "problem"), texts_field(record, "steps")
-    labels = list_field(record, "labels")
-    assert isinstance(record, Mapping)  # or text_field had refused it
+def _parse(record: Record, solution_id: str, _counts: Counter[str]) -> list[LabelledSolution]:
+    problem, steps = record.text("problem"), record.texts("steps")
+    labels = record.array("labels")
     ratings = [_rating(label, f"labels[{i}]") for i, label in enumerate(labels)]
     refuse_mixed(ratings, "labels")
-    meta = {"answer" if key == "final_answer" else key: record[key] for key in record if key not in _COLUMNS}
-    own_id = record.get("id")
-    labelled = from_ratings(
-        problem,
-        steps,
-        ratings,
-        own_id if isinstance(own_id, str) else solution_id,
-        {**meta, **_meta(record)},
-    )
+    meta = {
+        "answer" if name == "final_answer" else name: value
+        for name, value in record.fields.items()
+        if name not in _COLUMNS
+    }
+    own_id = record.value("id", None)
+    solution_id = own_id if isinstance(own_id, str) else solution_id
+    labelled = from_ratings(problem, steps, ratings, solution_id, {**meta, **_meta(record)})
     if "first_error" not in record:
         return [labelled]
-    return [LabelledSolution(labelled.solution, labelled.ratings, _first_error(record, labelled))]
+    return [replace(labelled, first_error=_first_error(record, labelled))]
 
 
-def _meta(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def _meta(record: Record) -> Mapping[str, Any]:
     """Return the metadata of a record: an object, or its JSON text as in a column of ``to_hf``."""
-    meta = any_field(record, "meta", None)
+    meta = record.value("meta", None)
     if isinstance(meta, str):
         try:
             meta = json.loads(meta)
         except ValueError:
-            raise MalformedRecordError("wrong type", f"meta is {meta!r:.60}, expected an object") from None
+            raise wrong_value("wrong type", "meta", meta, "an object") from None
     if meta is not None and not isinstance(meta, Mapping):
-        raise MalformedRecordError("wrong type", f"meta is {meta!r:.60}, expected an object")
+        raise wrong_value("wrong type", "meta", meta, "an object")
     return meta or {}
 
 
@@ -70,14 +64,12 @@ def _rating(label: object, name: str) -> Rating:
         return label
     if isinstance(label, float):
         return probability(label, name)
-    raise MalformedRecordError(
-        "unknown label", f"{name} is {label!r:.60}, expected -1, 0, 1, a float or null"
-    )
+    raise wrong_value("unknown label", name, label, "-1, 0, 1, a float or null")
 
 
-def _first_error(record: Mapping[str, Any], labelled: LabelledSolution) -> int | None:
+def _first_error(record: Record, labelled: LabelledSolution) -> int | None:
     """Return the stated first error, which must not contradict the ratings."""
-    stated, n = record["first_error"], labelled.solution.n_steps
+    stated, n = record.value("first_error"), labelled.solution.n_steps
     if stated is not None and (
         isinstance(stated, bool) or not isinstance(stated, int) or not -1 <= stated < n
     ):
@@ -100,7 +92,7 @@ def _write(labelled: LabelledSolution) -> dict[str, Any]:
 RATED = Format(
     name="rated",
     description="prmkit's own rows: problem, steps, labels (-1, 0, +1, P(right) as a float, or null)",
-    recognises=_recognises,
+    recognises=has_fields({"problem": object, "steps": object, "labels": object}),
     parse=_parse,
     write=_write,
 )

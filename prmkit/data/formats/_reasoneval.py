@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from prmkit.data.dataset import StepDataset
@@ -11,21 +12,14 @@ from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
     Rating,
-    any_field,
-    correct_or,
-    first_error_field,
+    Record,
     from_first_error,
     from_ratings,
-    list_field,
-    scalar_as_text,
-    text_field,
-    texts_field,
-    without_nulls,
+    wrong_value,
 )
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError
-from prmkit.data.solution import Solution
 
 _BLOCKS = "model_output_step_format"
 _INDEX = "model_output_solution_first_error_step"
@@ -39,38 +33,34 @@ _MAPPED = ("random number", "random operation")
 _EDITS = (*_MAPPED, "swap steps", "remove step", "repeat step", "swap solutions")
 
 
-def _kinds(record: object) -> list[str]:
-    fields = set(record) if isinstance(record, Mapping) else set()
+def _kinds(value: object) -> list[str]:
+    fields = set(value) if isinstance(value, Mapping) else set()
     return [kind for kind, names in _FIELDS.items() if names <= fields]
 
 
-def _recognises(record: object) -> bool:
-    return len(_kinds(record)) == 1
+def _recognises(value: object) -> bool:
+    return len(_kinds(value)) == 1
 
 
 def _parse(
-    record: object, solution_id: str, counts: Counter[str], *, blocks: str = "join"
+    record: Record, solution_id: str, counts: Counter[str], *, blocks: str = "join"
 ) -> list[LabelledSolution]:
     if blocks not in ("join", "split"):
         raise ValueError(f"blocks is {blocks!r}, expected 'join' or 'split'")
-    any_field(record, "", None)  # refuses all but objects
-    assert isinstance(record, Mapping)
-    kinds = _kinds(record)
+    kinds = _kinds(record.fields)
     if len(kinds) != 1:
         raise MalformedRecordError(
             "several of ReasonEval's formats" if kinds else "none of ReasonEval's formats",
-            f"the fields are {', '.join(map(str, record)) or 'none'}",
+            f"the fields are {', '.join(map(str, record.fields)) or 'none'}",
         )
-    meta = without_nulls(
-        {
-            "kind": kinds[0],
-            "record_id": scalar_as_text(record, "id"),
-            "answer": scalar_as_text(record, "ground_truth_answer"),
-            "generator": text_field(record, "generator", None),
-            "final_answer_correct": correct_or(record, "model_output_answer_correctness", default=None),
-        }
-    )
-    problem = text_field(record, "question")
+    meta: dict[str, Any] = {
+        "kind": kinds[0],
+        "record_id": record.scalar("id"),
+        "answer": record.scalar("ground_truth_answer"),
+        "generator": record.text("generator", None),
+        "final_answer_correct": record.is_correct("model_output_answer_correctness", default=None),
+    }
+    problem = record.text("question")
     if kinds[0] == "perturbation":
         return [_perturbation(record, problem, solution_id, meta, counts)]
     groups = _groups_of_steps(record)
@@ -87,26 +77,26 @@ def _parse(
     labelled = from_ratings(problem, steps, ratings, solution_id, meta)
     # Without a wrong block, a part that has no rating is no error either.
     first_error = labelled.first_error if -1 in of_blocks else -1
-    return [LabelledSolution(labelled.solution, labelled.ratings, first_error)]
+    return [replace(labelled, first_error=first_error)]
 
 
-def _groups_of_steps(record: object) -> list[list[str]]:
-    groups = any_field(record, _BLOCKS)
+def _groups_of_steps(record: Record) -> list[list[str]]:
+    groups = record.value(_BLOCKS)
     if not isinstance(groups, list) or not all(groups):
         raise MalformedRecordError(
             "no blocks", f"{_BLOCKS} is {groups!r:.60}, expected lists of steps, none empty"
         )
-    one = f"a block of {_BLOCKS}"
-    return [texts_field({one: group}, one) for group in groups]
+    block = f"a block of {_BLOCKS}"
+    return [Record({block: group}).texts(block) for group in groups]
 
 
-def _invalid(record: object, n_blocks: int) -> list[Rating]:
-    first_error = first_error_field(record, _INDEX, _VERDICT)
+def _invalid(record: Record, n_blocks: int) -> list[Rating]:
+    first_error = record.first_error(_INDEX, _VERDICT)
     return list(from_first_error("", [""] * n_blocks, first_error, "").ratings)
 
 
-def _redundant(record: object) -> list[Rating]:
-    ratings = list_field(record, "rating")
+def _redundant(record: Record) -> list[Rating]:
+    ratings = record.array("rating")
     if not all(type(one) is int and one in (0, 1) for one in ratings):
         raise MalformedRecordError(
             "unknown rating", f"rating is {ratings!r:.60}, expected a list of 0 (redundant) and 1 (useful)"
@@ -130,25 +120,20 @@ def _split(
 
 
 def _perturbation(
-    record: object, problem: str, solution_id: str, meta: dict[str, Any], counts: Counter[str]
+    record: Record, problem: str, solution_id: str, meta: dict[str, Any], counts: Counter[str]
 ) -> LabelledSolution:
-    reference, steps = texts_field(record, "reference_steps"), texts_field(record, "hypothesis_steps")
-    edit, tags = text_field(record, "error_type").strip(), any_field(record, "tags")
+    reference, steps = record.texts("reference_steps"), record.texts("hypothesis_steps")
+    edit, tags = record.text("error_type").strip(), record.value("tags")
     tags = tags if isinstance(tags, list) else [tags]
     if edit not in _EDITS:
-        raise MalformedRecordError(
-            "unknown error_type", f"error_type is {edit!r:.60}, expected one of {', '.join(_EDITS)}"
-        )
+        raise wrong_value("unknown error_type", "error_type", edit, f"one of {', '.join(_EDITS)}")
     if not tags or not all(type(tag) is int and tag >= 0 for tag in tags):
-        raise MalformedRecordError("tags is no index", f"tags is {tags!r:.60}, expected 0, 1, …")
-    meta = {**meta, "error_type": edit, "tags": tags, **without_nulls({"rid": scalar_as_text(record, "rid")})}
+        raise wrong_value("tags is no index", "tags", tags, "0, 1, …")
+    meta = {**meta, "error_type": edit, "tags": tags, "rid": record.scalar("rid")}
     if edit not in _MAPPED:
-        if not steps:
-            raise MalformedRecordError("no steps", "hypothesis_steps is empty")
+        labelled = from_ratings(problem, steps, [None] * len(steps), solution_id, meta)
         counts[f"without labels: {edit}"] += 1
-        return LabelledSolution(
-            Solution(problem, tuple(steps), id=solution_id, meta=meta), (None,) * len(steps), None
-        )
+        return labelled
     changed = [i for i, (before, after) in enumerate(zip(reference, steps, strict=False)) if before != after]
     if len(reference) != len(steps) or changed != tags:
         raise MalformedRecordError(

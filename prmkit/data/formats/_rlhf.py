@@ -12,11 +12,12 @@ from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
     Rating,
+    Record,
     from_ratings,
-    list_field,
+    has_fields,
     probability,
     rating_of_sign,
-    text_field,
+    wrong_value,
 )
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
@@ -48,17 +49,16 @@ def _split_problem(text: str, step_separator: Separator, counts: Counter[str]) -
     return text[: match.start()].strip(), text[match.end() :].strip()
 
 
-def _recognises_openrlhf(record: object) -> bool:
-    return (
-        isinstance(record, Mapping)
-        and isinstance(record.get("input"), str)
-        and isinstance(record.get("value"), list)
-        and not isinstance(record.get("label"), list)
-    )
+_has_input_and_value = has_fields({"input": str, "value": list})
+_has_labels = has_fields({"label": list})
+
+
+def _recognises_openrlhf(value: object) -> bool:
+    return _has_input_and_value(value) and not _has_labels(value)
 
 
 def _parse_openrlhf(
-    record: object,
+    record: Record,
     solution_id: str,
     counts: Counter[str],
     *,
@@ -69,7 +69,7 @@ def _parse_openrlhf(
     reward_tokens: Sequence[str] = ("+", "-"),
 ) -> list[LabelledSolution]:
     rating_of = _rating_of_token(reward_tokens)
-    text, values = text_field(record, input_key), list_field(record, label_key)
+    text, values = record.text(input_key), record.array(label_key)
     first, *others = text.split(_placeholder(text, placeholder))
     if len(values) != len(others):
         raise MalformedRecordError(
@@ -113,9 +113,7 @@ def _rating(value: object, name: str, rating_of: Mapping[str, int]) -> int | flo
     if not isinstance(value, str):
         return probability(value, name)
     if value.strip() not in rating_of:
-        raise MalformedRecordError(
-            "unknown label", f"{name} is {value!r:.60}, expected one of {', '.join(map(repr, rating_of))}"
-        )
+        raise wrong_value("unknown label", name, value, f"one of {', '.join(map(repr, rating_of))}")
     return rating_of[value.strip()]
 
 
@@ -190,24 +188,20 @@ def load_openrlhf(
     )
 
 
-def _recognises_rlhflow(record: object) -> bool:
-    return isinstance(record, Mapping) and isinstance(record.get("conversations"), list)
-
-
 def _parse_rlhflow(
-    record: object, solution_id: str, counts: Counter[str], *, step_separator: Separator = None
+    record: Record, solution_id: str, counts: Counter[str], *, step_separator: Separator = None
 ) -> list[LabelledSolution]:
-    turns = list_field(record, "conversations")
+    turns = [Record(turn) for turn in record.array("conversations")]
     if not turns or len(turns) % 2:
         raise MalformedRecordError(
             "turns do not alternate", f"{len(turns)} turns, expected a label after every step"
         )
     for i, turn in enumerate(turns):
-        if text_field(turn, "role") != _ROLES[i % 2]:
+        if (role := turn.text("role")) != _ROLES[i % 2]:
             raise MalformedRecordError(
-                "turns do not alternate", f"turn {i} is of {turn['role']!r:.40}, expected {_ROLES[i % 2]!r}"
+                "turns do not alternate", f"turn {i} is of {role!r:.40}, expected {_ROLES[i % 2]!r}"
             )
-    texts = [text_field(turn, "content") for turn in turns]
+    texts = [turn.text("content") for turn in turns]
     problem, step_1 = _split_problem(texts[0], step_separator, counts)
     ratings = [rating_of_sign(text, f"turn {2 * i + 1}") for i, text in enumerate(texts[1::2])]
     return [from_ratings(problem, [step_1, *texts[2::2]], ratings, solution_id)]
@@ -216,7 +210,7 @@ def _parse_rlhflow(
 RLHFLOW = Format(
     name="rlhflow",
     description="RLHFlow's chats: + or - as the assistant's answer to each step",
-    recognises=_recognises_rlhflow,
+    recognises=has_fields({"conversations": list}),
     parse=_parse_rlhflow,
 )
 

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
+    Record,
     from_ratings,
+    has_fields,
     rating_of_sign,
     signs_of,
-    text_field,
-    texts_field,
 )
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
 
 
-def _recognises(record: object) -> bool:
-    return (
-        isinstance(record, Mapping)
-        and isinstance(record.get("input"), str)
-        and isinstance(record.get("value"), list)
-        and isinstance(record.get("label"), list)
-    )
-
-
-def _parse(record: object, solution_id: str, _counts: Counter[str]) -> list[LabelledSolution]:
-    problem, steps = text_field(record, "input"), texts_field(record, "value")
-    labels = texts_field(record, "label")
+def _parse(record: Record, solution_id: str, _counts: Counter[str]) -> list[LabelledSolution]:
+    problem, steps = record.text("input"), record.texts("value")
+    labels = record.texts("label")
     ratings = [rating_of_sign(label, f"label[{i}]") for i, label in enumerate(labels)]
     return [from_ratings(problem, steps, ratings, solution_id)]
 
@@ -44,7 +34,7 @@ def _write(labelled: LabelledSolution) -> dict[str, Any]:
 SDIEHL = Format(
     name="sdiehl",
     description="sdiehl/prm's input, value, label: + or - per step, also after an error",
-    recognises=_recognises,
+    recognises=has_fields({"input": str, "value": list, "label": list}),
     parse=_parse,
     write=_write,
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 from prmkit.data.dataset import StepDataset
@@ -11,28 +10,21 @@ from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
     Rating,
-    any_field,
+    Record,
     check_writable_ratings,
     from_ratings,
-    list_field,
+    has_fields,
     probability,
     refuse_mixed,
-    text_field,
-    texts_field,
+    wrong_value,
 )
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError
 
-_COLUMNS = {"prompt", "completions", "labels"}
-
-
-def _recognises(record: object) -> bool:
-    return isinstance(record, Mapping) and set(record) >= _COLUMNS
-
 
 def _parse(
-    record: object,
+    record: Record,
     solution_id: str,
     _counts: Counter[str],
     *,
@@ -42,16 +34,16 @@ def _parse(
     is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
     if threshold is not None and not (is_number and 0 < threshold <= 1):
         raise ValueError(f"threshold is {threshold!r}, expected a number above 0 and up to 1, or None")
-    if isinstance(record, Mapping) and "input_ids" in record and "prompt" not in record:
+    if "input_ids" in record and "prompt" not in record:
         raise MalformedRecordError(
             "pre-tokenised", "input_ids in place of texts: such rows are for prmkit.models.PRMTrainer alone"
         )
-    if isinstance(any_field(record, "prompt"), list):
+    if isinstance(record.value("prompt"), list):
         raise MalformedRecordError(
             "conversational", "prompt is a list of turns, expected one text: that variant is not supported"
         )
-    problem, steps = text_field(record, "prompt"), texts_field(record, "completions")
-    labels = list_field(record, "labels")
+    problem, steps = record.text("prompt"), record.texts("completions")
+    labels = record.array("labels")
     refuse_mixed(labels, "labels")
     ratings_of_steps = [
         None if label is None else _rating(label, f"labels[{i}]", threshold, ratings, solution_id)
@@ -69,9 +61,7 @@ def _rating(
     if isinstance(label, int) and ratings:
         if not isinstance(label, bool) and label in (-1, 0, 1):
             return label
-        raise MalformedRecordError(
-            "unknown label", f"{name} is {label!r}, expected -1, 0 or 1 (ratings=True)"
-        )
+        raise wrong_value("unknown label", name, label, "-1, 0 or 1 (ratings=True)")
     if isinstance(label, int) and label in (0, 1):  # True and False too
         return 1 if label else -1
     if isinstance(label, int) and label == -1:
@@ -81,9 +71,7 @@ def _rating(
             "(-1 wrong, 0 neutral, 1 right), pass ratings=True"
         )
     hint = ": -100 marks tokens, not steps; write null" if label == -100 else ""
-    raise MalformedRecordError(
-        "unknown label", f"{name} is {label!r:.60}, expected true, false, 0, 1, a float or null{hint}"
-    )
+    raise wrong_value("unknown label", name, label, f"true, false, 0, 1, a float or null{hint}")
 
 
 def _write(labelled: LabelledSolution) -> dict[str, Any]:
@@ -103,7 +91,7 @@ def _label(rating: Rating) -> bool | float | None:
 STEPWISE = Format(
     name="stepwise",
     description="TRL's prompt, completions, labels: right or wrong per step, or P(right) as a float",
-    recognises=_recognises,
+    recognises=has_fields({"prompt": object, "completions": object, "labels": object}),
     parse=_parse,
     write=_write,
 )

@@ -4,110 +4,97 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from prmkit.data.answers.extraction import extract_answer, normal_answer
-from prmkit.data.formats.format import any_field, text_field, texts_field
-from prmkit.data.formats.reading import warn_of_skipped
-from prmkit.data.formats.sources import iter_records
+from prmkit.data.formats.format import Record, has_fields, wrong_value
+from prmkit.data.formats.reading import check_reading, reads, warn_of_skipped
+from prmkit.data.formats.sources import OnError, Source, iter_records
 from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.data.solution import Solution
 
 
-class Sampled(NamedTuple):
-    """What a record says: texts of the candidates, and what is known of each; ``reference`` is a worked solution."""
+class _Sampled(NamedTuple):
+    """The content of a record: the texts of the candidates, and all that it tells of each."""
 
     problem: str
     texts: list[str]
     is_correct: tuple[bool | None, ...]
     generators: tuple[str | None, ...]
     answer: str | None
+    # A worked solution, in which the reference answer is marked.
     reference: str | None = None
 
 
-def is_candidates(record: Any) -> bool:
-    """Whether a record is of one of these layouts."""
-    return isinstance(record, Mapping) and (
-        isinstance(record.get("responses"), list)
-        or {"prompt", "answers"} <= set(record)
-        or ("question" in record and bool(_named_models(record)))
+_is_pqm = has_fields({"responses": list})
+_is_rlhflow = has_fields({"prompt": object, "answers": object})
+_has_question = has_fields({"question": object})
+
+
+def is_candidates(value: object) -> bool:
+    """Return whether a JSON value is a record of one of these formats."""
+    return (
+        _is_pqm(value) or _is_rlhflow(value) or (_has_question(value) and bool(_named_models(Record(value))))
     )
 
 
-def sampled(record: Any) -> Sampled:
-    """Return what a record of any of the layouts says.
-
-    Raises
-    ------
-    MalformedRecordError
-        If it is of none of them, or breaks its own.
-    """
-    any_field(record, "", None)
+def _sampled(record: Record) -> _Sampled:
+    """Return the content of a record of any of the formats."""
     if "responses" in record:
         return _pqm(record)
-    if "answers" in record:
-        return _rlhflow(record)
-    return _gsm8k(record)
+    return _rlhflow(record) if "answers" in record else _gsm8k(record)
 
 
-def _pqm(record: Mapping[str, Any]) -> Sampled:
-    responses = record["responses"]
+def _pqm(record: Record) -> _Sampled:
+    responses = record.value("responses")
     if not isinstance(responses, list) or not responses:
-        raise MalformedRecordError("no candidates", f"responses is {responses!r:.60}, expected a list")
-    texts = [text_field(response, "text") for response in responses]
-    answer = any_field(record, "answer", None)
-    if isinstance(answer, bool) or not isinstance(answer, (str, int, float, type(None))):
-        raise MalformedRecordError("answer is no text", f"answer is {answer!r:.60}")
-    nothing = (None,) * len(texts)
-    answer = None if answer is None else str(answer)
-    return Sampled(text_field(record, "question"), texts, nothing, nothing, answer)
+        raise wrong_value("no candidates", "responses", responses, "a list")
+    texts = [Record(response).text("text") for response in responses]
+    unknown = (None,) * len(texts)
+    return _Sampled(record.text("question"), texts, unknown, unknown, record.scalar("answer"))
 
 
-def _rlhflow(record: Mapping[str, Any]) -> Sampled:
-    texts = texts_field(record, "answers")
+def _rlhflow(record: Record) -> _Sampled:
+    texts = record.texts("answers")
     if not texts:
         raise MalformedRecordError("no candidates", "answers is empty")
-    labels = record.get("label", record.get("labels"))
+    labels = record.value("label", record.value("labels", None))
     if labels is None:
         labels = [None] * len(texts)
     if not isinstance(labels, list) or len(labels) != len(texts):
-        raise MalformedRecordError(
-            "unequal lengths", f"label is {labels!r:.60}, expected one per answer: {len(texts)}"
-        )
+        raise wrong_value("unequal lengths", "label", labels, f"one per answer: {len(texts)}")
     correct = tuple(_correct(label, f"label[{i}]") for i, label in enumerate(labels))
-    return Sampled(text_field(record, "prompt"), texts, correct, (None,) * len(texts), None)
+    return _Sampled(record.text("prompt"), texts, correct, (None,) * len(texts), None)
 
 
-def _gsm8k(record: Mapping[str, Any]) -> Sampled:
+def _gsm8k(record: Record) -> _Sampled:
     models = _named_models(record)
     if not models:
         raise MalformedRecordError(
             "no candidates",
-            f"the fields are {', '.join(map(str, record)) or 'none'}, expected responses, answers, or objects with "
-            "is_correct and solution",
+            f"the fields are {', '.join(map(str, record.fields)) or 'none'}, expected responses, answers, or objects "
+            "with is_correct and solution",
         )
-    texts = [text_field(record[name], "solution") for name in models]
-    correct = tuple(_correct(record[name].get("is_correct"), f"{name}.is_correct") for name in models)
-    reference = text_field(record, "ground_truth", None)
-    return Sampled(text_field(record, "question"), texts, correct, tuple(models), None, reference)
+    texts = [model.text("solution") for model in models.values()]
+    correct = tuple(
+        _correct(model.value("is_correct", None), f"{name}.is_correct") for name, model in models.items()
+    )
+    reference = record.text("ground_truth", None)
+    return _Sampled(record.text("question"), texts, correct, tuple(models), None, reference)
 
 
-def _named_models(record: Mapping[str, Any]) -> list[str]:
-    return [
-        name
-        for name, value in record.items()
-        if isinstance(value, Mapping) and {"solution", "is_correct"} & set(value)
-    ]
+def _named_models(record: Record) -> dict[str, Record]:
+    """Return the fields that hold the solution of a model, by the name of the model."""
+    objects = {name: Record(value) for name, value in record.fields.items() if isinstance(value, dict)}
+    return {name: model for name, model in objects.items() if "solution" in model or "is_correct" in model}
 
 
-def _correct(value: Any, name: str) -> bool | None:
+def _correct(value: object, name: str) -> bool | None:
     if value is None or (isinstance(value, (bool, int, float)) and value in (0, 1)):
         return None if value is None else bool(value)
-    raise MalformedRecordError(
-        "unknown label", f"{name} is {value!r:.60}, expected true, false, 1, 0 or null"
-    )
+    raise wrong_value("unknown label", name, value, "true, false, 1, 0 or null")
 
 
 _SPLITTERS = {
@@ -125,17 +112,19 @@ class CandidateSet:
     Parameters
     ----------
     problem : str
+        Text of the problem.
     candidates : list of Solution
-        ``meta`` holds ``generator`` where the file names one.
-    is_correct : tuple of (bool or None), one per candidate
-        None where the file does not tell.
-    answers : tuple of (str or None), one per candidate
-        The final answer as written; None where none was found.
-    answer_keys : tuple of (str or None), one per candidate
-        Equal for equal answers: what votes are counted by.
+        Sampled solutions. ``meta`` holds ``generator`` if the file names one.
+    is_correct : tuple of (bool or None)
+        Whether each candidate is correct, None if the file does not tell.
+    answers : tuple of (str or None)
+        Final answer of each candidate as written, None if none was found.
+    answer_keys : tuple of (str or None)
+        Key of each answer. Votes count answers with equal keys as one.
     answer : str or None
-        The reference answer.
+        Reference answer.
     id : str
+        Id of the record.
     """
 
     problem: str
@@ -147,17 +136,18 @@ class CandidateSet:
     id: str
 
 
+@reads
 def load_candidates(
-    path: Any,
-    step_splitter: str = "line",
+    path: Source,
+    step_splitter: Literal["line", "paragraph", "step"] = "line",
     *,
     keep_calculator_marks: bool = True,
     extract: Callable[[str], str | None] | None = None,
     answer_key: Callable[[str], str | None] | None = None,
-    on_error: str = "raise",
+    counts: Counter[str] | None = None,
+    on_error: OnError = "raise",
     limit: int | None = None,
     split: str = "train",
-    counts: Counter[str] | None = None,
 ) -> list[CandidateSet]:
     r"""Load sampled solutions to choose the best of.
 
@@ -168,71 +158,59 @@ def load_candidates(
 
     Parameters
     ----------
-    path : path, list of dict, ``datasets.Dataset`` or name on the Hugging Face hub
-        A file (JSON lines, a JSON array, Parquet; also gzipped) or a folder of such.
     step_splitter : {"line", "paragraph", "step"}, default="line"
-        What a step is: a line, what stands between blank lines, or what begins with "Step 1:" at the start of a line.
-        It decides what minimum and product of step scores mean. Blank steps that splitting leaves are dropped.
+        Unit that becomes a step: a line, the text between blank lines, or the text from one "Step 1:" at the start of
+        a line to the next. The meaning of minimum and product of step scores depends on it. Blank steps are dropped.
     keep_calculator_marks : bool, default=True
         Whether GSM8K's marks such as ``<<3*4=12>>`` stay in the steps.
     extract : callable, optional
-        ``extract(text)`` gives the final answer of a solution, or None. By default what ``extract_answer`` finds
-        marked as one: boxed, behind "####", "# Answer", "The answer is", "A:".
+        ``extract(text)`` returns the final answer of a solution, or None. If None, an answer is taken if
+        `extract_answer` finds a mark: boxed, or behind "####", "# Answer", "The answer is", "A:".
     answer_key : callable, optional
-        ``answer_key(answer)`` gives what equal answers share. By default ``normal_answer``: 12.0, $12 and 12 apples are
-        one.
-    on_error : {"raise", "skip"}, default="raise"
-        What to do with a record that breaks the layout; skipped ones are counted and warned about.
-    limit : int, optional
-        Read this many records at most.
-    split : str, default="train"
-        Of a data set on the hub.
+        ``answer_key(answer)`` returns a key that equal answers share. If None, `normal_answer`, for which 12.0, $12
+        and 12 apples are equal.
     counts : Counter, optional
-        Filled with what was read and left out.
+        Filled with the numbers of records and candidates that were read and left out.
 
     Returns
     -------
     list of CandidateSet
+        One set per record.
 
     Raises
     ------
-    FileNotFoundError, ConnectionError
-        If the source cannot be read.
     ValueError
-        For an unknown splitter, or a malformed record: no candidates, one without text, or not a label for each.
+        If the splitter is unknown, or a record is malformed: no candidates, one without text, or not a label for each.
 
     Examples
     --------
     >>> row = {"prompt": "2 + 3 * 4?", "answers": ["3 * 4 = 12.\nA: 14", "2 + 3 = 5.\nA: 20"], "label": [1, 0]}
-    >>> [one] = load_candidates([row])
-    >>> one.candidates[1].steps, one.is_correct, one.answer_keys
+    >>> [candidates] = load_candidates([row])
+    >>> candidates.candidates[1].steps, candidates.is_correct, candidates.answer_keys
     (('2 + 3 = 5.', 'A: 20'), (True, False), ('14', '20'))
     """
     if step_splitter not in _SPLITTERS:
         raise ValueError(
             f"step_splitter is {step_splitter!r}, expected one of {', '.join(map(repr, _SPLITTERS))}"
         )
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"on_error is {on_error!r}, expected 'raise' or 'skip'")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise ValueError(f"limit is {limit!r}, expected a positive number of records, or None for all")
+    check_reading(on_error, limit)
     counts = Counter() if counts is None else counts
 
     def steps_of(text: str) -> list[str]:
-        shown = text if keep_calculator_marks else _CALCULATOR.sub("", text)
-        steps = [step.strip() for step in _SPLITTERS[step_splitter].split(shown)]
+        text = text if keep_calculator_marks else _CALCULATOR.sub("", text)
+        steps = [step.strip() for step in _SPLITTERS[step_splitter].split(text)]
         counts["blank steps dropped"] += sum(not step for step in steps)
         return [step for step in steps if step]
 
-    found: list[CandidateSet] = []
-    for record, place, record_id in iter_records(path, split=split, on_error=on_error, counts=counts):
+    sets: list[CandidateSet] = []
+    for value, place, record_id in iter_records(path, split=split, on_error=on_error, counts=counts):
         if limit is not None and counts["records"] == limit:
             break
         counts["records"] += 1
         try:
-            one = sampled(record)
-            found.append(
-                _candidate_set(one, record_id, steps_of, extract or _marked, answer_key or normal_answer)
+            sampled = _sampled(Record(value))
+            sets.append(
+                _candidate_set(sampled, record_id, steps_of, extract or _marked, answer_key or normal_answer)
             )
         except MalformedRecordError as error:
             if on_error == "raise":
@@ -241,29 +219,31 @@ def load_candidates(
                 ) from None
             counts[f"malformed: {error.reason}"] += 1
     warn_of_skipped(counts, "on_error='raise' names")
-    counts["candidates"] += sum(len(one.candidates) for one in found)
-    counts["candidates without an answer"] += sum(one.answer_keys.count(None) for one in found)
-    return found
+    counts["candidates"] += sum(len(one.candidates) for one in sets)
+    counts["candidates without an answer"] += sum(one.answer_keys.count(None) for one in sets)
+    return sets
 
 
 def _candidate_set(
-    one: Sampled,
+    sampled: _Sampled,
     record_id: str,
     steps_of: Callable[[str], list[str]],
     extract: Callable[[str], str | None],
     answer_key: Callable[[str], str | None],
 ) -> CandidateSet:
     solutions = []
-    for i, (text, generator) in enumerate(zip(one.texts, one.generators, strict=True)):
+    for i, (text, generator) in enumerate(zip(sampled.texts, sampled.generators, strict=True)):
         steps = steps_of(text)
         if not steps:
             raise MalformedRecordError("blank candidate", f"candidate {i} is {text!r:.60}")
-        meta: Mapping[str, Any] = {} if generator is None else {"generator": generator}
-        solutions.append(Solution(one.problem, tuple(steps), id=f"{record_id}/{i}", meta=meta))
-    answers = tuple(map(extract, one.texts))
+        meta: dict[str, Any] = {} if generator is None else {"generator": generator}
+        solutions.append(Solution(sampled.problem, tuple(steps), id=f"{record_id}/{i}", meta=meta))
+    answers = tuple(map(extract, sampled.texts))
     keys = tuple(None if answer is None else answer_key(answer) or None for answer in answers)
-    reference = one.answer if one.reference is None else extract(one.reference) or one.answer
-    return CandidateSet(one.problem, solutions, one.is_correct, answers, keys, reference, record_id)
+    answer = sampled.answer
+    if sampled.reference is not None:
+        answer = extract(sampled.reference) or answer
+    return CandidateSet(sampled.problem, solutions, sampled.is_correct, answers, keys, answer, record_id)
 
 
 def _marked(text: str) -> str | None:

@@ -54,9 +54,10 @@ class Format:
     description : str
         One line about the fields and the meaning of a label. Command-line help and error messages show it.
     recognises : callable
-        ``recognises(record)`` tells whether a record can be of this format and of no other. It takes any JSON value.
+        ``recognises(value)`` tells whether a JSON value can be a record of this format and of no other. `has_fields`
+        makes such a function.
     parse : callable
-        ``parse(record, solution_id, counts, **options)`` returns the solutions of a record. It raises
+        ``parse(record, solution_id, counts, **options)`` returns the solutions of a `Record`. It raises
         `MalformedRecordError` for a record that breaks the format, and ValueError for a senseless option. It adds to
         ``counts`` whatever it leaves out or finds doubtful. Its keyword-only parameters are the options of the format.
     write : callable, optional
@@ -92,38 +93,15 @@ class Format:
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """Return the options of ``parse`` and their defaults.
-
-        Returns
-        -------
-        dict
-            One entry per keyword-only parameter.
-        """
+        """Return the keyword-only parameters of ``parse`` with their defaults."""
         parameters = inspect.signature(self.parse).parameters.values()
         return {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
 
     def solutions_of(
         self, record: object, solution_id: str, counts: Counter[str], **options: Any
     ) -> list[LabelledSolution]:
-        """Parse a record and complete its first errors by the package's one rule.
-
-        Parameters
-        ----------
-        record : object
-            JSON value of the record.
-        solution_id : str
-            Id of a solution that brings none of its own.
-        counts : Counter
-            Filled with the parts that are left out or doubtful.
-        **options : object
-            Options of ``parse``.
-
-        Returns
-        -------
-        list of LabelledSolution
-            Solutions of the record.
-        """
-        solutions = list(self.parse(record, solution_id, counts, **options))
+        """Parse the JSON value of a record, and complete its first errors by the package's one rule."""
+        solutions = list(self.parse(Record(record), solution_id, counts, **options))
         if self.unlabelled == "unknown":
             return solutions
         return [
@@ -156,11 +134,9 @@ def from_ratings(
     MalformedRecordError
         If there are no steps, or another number of ratings than of steps.
     """
-    if not steps:
-        raise MalformedRecordError("no steps", "the list of steps is empty")
+    solution = _solution(problem, steps, solution_id, meta)
     if len(ratings) != len(steps):
         raise MalformedRecordError("unequal lengths", f"{len(ratings)} labels for {len(steps)} steps")
-    solution = Solution(problem, tuple(steps), id=solution_id, meta=meta)
     return LabelledSolution(solution, tuple(ratings), first_error_of(ratings))
 
 
@@ -178,140 +154,147 @@ def from_first_error(
     MalformedRecordError
         If there are no steps, or the first error is none of them.
     """
-    if not steps:
-        raise MalformedRecordError("no steps", "the list of steps is empty")
+    solution = _solution(problem, steps, solution_id, meta)
     if not -1 <= first_error < len(steps):
         raise MalformedRecordError(
             "first error beyond the steps", f"0-based index {first_error} of {len(steps)} steps"
         )
-    solution = Solution(problem, tuple(steps), id=solution_id, meta=meta)
     return LabelledSolution(solution, first_error_to_ratings(first_error, len(steps)), first_error)
 
 
-def any_field(record: object, name: str, default: object = ...) -> Any:
-    """Return a field of a record, or the default if the record lacks it.
-
-    Raises
-    ------
-    MalformedRecordError
-        If the record is no object, or lacks the field and there is no default.
-    """
-    if not isinstance(record, Mapping):
-        raise MalformedRecordError("no object", f"the record is {type(record).__name__} ({record!r:.60})")
-    if name in record:
-        return record[name]
-    if default is ...:
-        raise MalformedRecordError(
-            f"without {name}", f"the fields are {', '.join(map(str, record)) or 'none'}"
-        )
-    return default
+def _solution(
+    problem: str, steps: Sequence[str], solution_id: str, meta: Mapping[str, Any] | None
+) -> Solution:
+    """Return a solution, without the metadata that are null."""
+    if not steps:
+        raise MalformedRecordError("no steps", "the list of steps is empty")
+    known = None if meta is None else {name: value for name, value in meta.items() if value is not None}
+    return Solution(problem, tuple(steps), id=solution_id, meta=known)
 
 
-def text_field(record: object, name: str, default: _T | EllipsisType = ...) -> str | _T:
-    """Return a field that holds a string. Errors are those of `any_field`."""
-    value = any_field(record, name, default)
-    if value is not default and not isinstance(value, str):
-        raise MalformedRecordError(
-            f"{name} is no string", f"{name} is {type(value).__name__} ({value!r:.60})"
-        )
-    return cast("str | _T", value)
-
-
-def list_field(record: object, name: str) -> list[Any]:
-    """Return a field that holds a list. Errors are those of `any_field`."""
-    value = any_field(record, name)
-    if not isinstance(value, list):
-        raise MalformedRecordError(f"{name} is no list", f"{name} is {type(value).__name__} ({value!r:.60})")
-    return value
-
-
-def texts_field(record: object, name: str) -> list[str]:
-    """Return a field that holds a list of strings. Errors are those of `any_field`."""
-    value = list_field(record, name)
-    for i, text in enumerate(value):
-        if not isinstance(text, str):
-            raise MalformedRecordError(
-                f"{name} holds no strings", f"{name}[{i}] is {type(text).__name__} ({text!r:.60})"
-            )
-    return value
-
-
-def scalar_as_text(record: object, name: str) -> str | None:
-    """Return an answer or an id, which may be a number, as text. None if the record has none."""
-    value = any_field(record, name, None)
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise MalformedRecordError(
-            f"{name} is no text",
-            f"{name} is {type(value).__name__} ({value!r:.60}), expected a text or a number",
-        )
-    return str(value)
-
-
-def without_nulls(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metadata without the entries that are None."""
-    return {name: value for name, value in meta.items() if value is not None}
-
-
-def first_error_field(record: object, index: str, verdict: str, wrong: str = "wrong") -> int:
-    """Return a 1-based first error as a 0-based index, -1 for "N/A".
+class Record:
+    """A record whose fields are checked when they are read. Each method raises `MalformedRecordError`.
 
     Parameters
     ----------
-    record : object
-        JSON value of the record.
-    index : str
-        Name of the field that holds 1, 2, … or "N/A".
-    verdict : str
-        Name of the field that judges the whole solution. It must agree with the first error.
-    wrong : str
-        Verdict on a solution with a wrong step. The other verdict is "correct".
+    value : object
+        JSON value of the record. Everything but an object is refused.
 
-    Raises
-    ------
-    MalformedRecordError
-        If a field is missing or holds something else, or the two contradict each other.
+    Attributes
+    ----------
+    fields : mapping
+        Fields of the record as they are.
     """
-    value = any_field(record, index)
-    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
-    if text == "N/A":
-        first_error = -1
-    elif text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
-        first_error = int(text) - 1
-    else:
-        raise MalformedRecordError(
-            f"{index} is no index", f'{index} is {value!r:.60}, expected 1, 2, … or "N/A"'
-        )
-    is_correct = correct_or(record, verdict, wrong)
-    if is_correct is None:
-        raise MalformedRecordError(f"without {verdict}", f"{verdict} is null, {index} {value!r:.60}")
-    if is_correct != (first_error < 0):
-        raise MalformedRecordError(
-            "contradictory first error",
-            f"{verdict} is {any_field(record, verdict)!r}, {index} {value!r:.60}",
-        )
-    return first_error
+
+    def __init__(self, value: object) -> None:
+        if not isinstance(value, Mapping):
+            raise MalformedRecordError("no object", f"the record is {type(value).__name__} ({value!r:.60})")
+        self.fields: Mapping[str, Any] = value
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.fields
+
+    def value(self, name: str, default: object = ...) -> Any:
+        """Return a field of any type, or the default if the record lacks it."""
+        if name in self.fields:
+            return self.fields[name]
+        if default is ...:
+            names = ", ".join(map(str, self.fields)) or "none"
+            raise MalformedRecordError(f"without {name}", f"the fields are {names}")
+        return default
+
+    def text(self, name: str, default: _T | EllipsisType = ...) -> str | _T:
+        """Return a field that holds a string."""
+        value = self.value(name, default)
+        if value is not default and not isinstance(value, str):
+            raise wrong_type(f"{name} is no string", name, value)
+        return cast("str | _T", value)
+
+    def array(self, name: str) -> list[Any]:
+        """Return a field that holds a list."""
+        value = self.value(name)
+        if not isinstance(value, list):
+            raise wrong_type(f"{name} is no list", name, value)
+        return value
+
+    def texts(self, name: str) -> list[str]:
+        """Return a field that holds a list of strings."""
+        values = self.array(name)
+        for i, value in enumerate(values):
+            if not isinstance(value, str):
+                raise wrong_type(f"{name} holds no strings", f"{name}[{i}]", value)
+        return values
+
+    def scalar(self, name: str) -> str | None:
+        """Return an answer or an id, which may be a number, as text. None if the record has none."""
+        value = self.value(name, None)
+        if value is None or isinstance(value, str):
+            return value
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise wrong_type(f"{name} is no text", name, value)
+        return str(value)
+
+    def is_correct(self, name: str, wrong: str = "wrong", default: object = ...) -> bool | None:
+        """Return True for "correct", False for the word ``wrong``, None for null."""
+        value = self.value(name, default)
+        word = value.strip() if isinstance(value, str) else None
+        if value is not None and word not in ("correct", wrong):
+            raise wrong_value(f"unknown {name}", name, value, f"'correct' or {wrong!r}")
+        return None if word is None else word == "correct"
+
+    def first_error(self, index: str, verdict: str, wrong: str = "wrong") -> int:
+        """Return the 1-based field ``index`` as 0-based, -1 for "N/A". The field ``verdict`` must agree with it."""
+        value = self.value(index)
+        text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+        if text == "N/A":
+            first_error = -1
+        elif text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
+            first_error = int(text) - 1
+        else:
+            raise wrong_value(f"{index} is no index", index, value, '1, 2, … or "N/A"')
+        is_correct = self.is_correct(verdict, wrong)
+        if is_correct is None:
+            raise MalformedRecordError(f"without {verdict}", f"{verdict} is null, {index} {value!r:.60}")
+        if is_correct != (first_error < 0):
+            detail = f"{verdict} is {self.value(verdict)!r}, {index} {value!r:.60}"
+            raise MalformedRecordError("contradictory first error", detail)
+        return first_error
 
 
-def correct_or(record: object, name: str, wrong: str = "wrong", default: object = ...) -> bool | None:
-    """Return True for "correct", False for ``wrong``, None for null. Refuse any other value."""
-    value = any_field(record, name, default)
-    text = value.strip() if isinstance(value, str) else None
-    if value is not None and text not in ("correct", wrong):
-        raise MalformedRecordError(
-            f"unknown {name}", f"{name} is {value!r:.60}, expected 'correct' or {wrong!r}"
+def has_fields(
+    types: Mapping[str, type | tuple[type, ...]], without: Iterable[str] = ()
+) -> Callable[[object], bool]:
+    """Make a function for ``Format(recognises=…)`` that recognises records by their fields.
+
+    A record must have a field of each type in ``types``, and none of those in ``without``, which tell another format.
+    """
+    forbidden = frozenset(without)
+
+    def recognises(record: object) -> bool:
+        return (
+            isinstance(record, Mapping)
+            and all(name in record and isinstance(record[name], kind) for name, kind in types.items())
+            and not forbidden & set(record)
         )
-    return None if text is None else text == "correct"
+
+    return recognises
+
+
+def wrong_value(reason: str, name: str, value: object, expected: str) -> MalformedRecordError:
+    """Return the error of a field that holds something else than expected."""
+    return MalformedRecordError(reason, f"{name} is {value!r:.60}, expected {expected}")
+
+
+def wrong_type(reason: str, name: str, value: object) -> MalformedRecordError:
+    """Return the error of a field that has a value of another type."""
+    return MalformedRecordError(reason, f"{name} is {type(value).__name__} ({value!r:.60})")
 
 
 def probability(value: object, name: str) -> float:
     """Return a number in [0, 1] as float. Refuse any other value, NaN and booleans included."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)
-    raise MalformedRecordError(
-        "no probability", f"{name} is {value!r:.60}, expected a number from 0 to 1: P(the step is right)"
-    )
+    raise wrong_value("no probability", name, value, "a number from 0 to 1: P(the step is right)")
 
 
 def refuse_mixed(labels: Sequence[object], name: str) -> None:
@@ -326,7 +309,7 @@ def rating_of_sign(label: object, name: str) -> int:
     """Return +1 for "+" and -1 for "-", white space stripped. Refuse any other label."""
     sign = label.strip() if isinstance(label, str) else None
     if sign not in ("+", "-"):
-        raise MalformedRecordError("unknown label", f"{name} is {label!r:.60}, expected '+' or '-'")
+        raise wrong_value("unknown label", name, label, "'+' or '-'")
     return 1 if sign == "+" else -1
 
 

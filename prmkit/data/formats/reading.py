@@ -42,18 +42,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def reads(function: _Function) -> _Function:
     """Complete the docstring of a loader by the parameters and errors that all loaders share.
 
-    The docstring of the function describes the summary, the fields of a record, the parameters of this loader alone,
-    the labels that it returns, and the records that it refuses.
-
-    Parameters
-    ----------
-    function : callable
-        Loader whose first parameter is the source. Its docstring has a section Returns.
-
-    Returns
-    -------
-    callable
-        The same function.
+    The function's own docstring holds the summary, the fields of a record, the parameters of this loader alone, the
+    section Returns with the meaning of its labels, and the records that it refuses.
     """
     text = inspect.cleandoc(function.__doc__ or "")
     head, is_documented, rest = text.partition("Returns\n-------\n")
@@ -75,34 +65,10 @@ def read(
     split: str = "train",
     **options: Any,
 ) -> StepDataset:
-    """Read a source of a known format as a ``StepDataset``.
+    """Read a source of a known format as a ``StepDataset``. Parameters are those of every loader.
 
-    Parameters
-    ----------
-    source : path, URL, sequence of paths, or iterable of records
-        See `iter_records`.
-    file_format : Format
-        Format of the records.
-    on_error : {"raise", "skip"}, default="raise"
-        What to do with a record that breaks the format. Skipped records are counted and warned about.
-    limit : int, optional
-        Largest number of records to read. If None, all are read.
-    split : str, default="train"
-        Split of a data set on the hub.
-    **options : object
-        Options of the format.
-
-    Returns
-    -------
-    StepDataset
-        ``y`` holds ratings -1, 0, +1, or floats where the format gives P(right). ``solutions`` are in the order of the
-        source. ``groups`` follow ``meta["problem_id"]`` if every solution has one, because its text may vary, else the
-        problem texts. ``counts`` and ``description`` say how many records were read and left out.
-
-    Raises
-    ------
-    ValueError
-        If a record is malformed (with ``on_error="raise"``), an option is unknown, or no labelled step is left.
+    ``solutions`` are in the order of the source. ``groups`` follow ``meta["problem_id"]`` if every solution has one,
+    because its text may vary, else the problem texts.
     """
     counts: Counter[str] = Counter()
     skipped: list[str] = []
@@ -187,21 +153,10 @@ def iter_labelled(
     skipped: list[str] | None = None,
     **options: Any,
 ) -> Iterator[LabelledSolution]:
-    """Stream the labelled solutions of a source. Other parameters and errors are those of :func:`read`.
+    """Stream the labelled solutions of a source.
 
-    Parameters
-    ----------
-    source, file_format, on_error, limit, split, **options
-        As in :func:`read`.
-    counts : Counter, optional
-        Filled while reading with the numbers of records that were read and left out.
-    skipped : list of str, optional
-        Filled with file, line and reason of each record that was left out.
-
-    Returns
-    -------
-    iterator of LabelledSolution
-        Solutions in the order of the source.
+    ``counts`` is filled with the numbers of records that were read and left out, and ``skipped`` with file, line and
+    reason of each record that was left out.
     """
     check_reading(on_error, limit)
     if unknown := sorted(set(options) - set(file_format.options)):

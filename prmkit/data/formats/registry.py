@@ -104,11 +104,11 @@ def register_format(file_format: Format) -> None:
 
     Examples
     --------
-    >>> from prmkit.data.formats.format import from_ratings
+    >>> from prmkit.data.formats.format import from_ratings, has_fields
     >>> def parse(record, solution_id, counts):
-    ...     ratings = [1 if good else -1 for good in record["good"]]
-    ...     return [from_ratings(record["task"], record["lines"], ratings, solution_id)]
-    >>> register_format(Format("mine", "task, lines, good", lambda record: "lines" in record, parse))
+    ...     ratings = [1 if good else -1 for good in record.array("good")]
+    ...     return [from_ratings(record.text("task"), record.texts("lines"), ratings, solution_id)]
+    >>> register_format(Format("mine", "task, lines, good", has_fields({"task": str, "lines": list}), parse))
     >>> load([{"task": "2 + 3?", "lines": ["2 + 3 = 5."], "good": [True]}]).y
     array([1])
     >>> del FORMATS["mine"]
@@ -117,18 +117,7 @@ def register_format(file_format: Format) -> None:
 
 
 def describe_formats(*, writable: bool = False) -> list[str]:
-    """Return a line per format, with its name and description.
-
-    Parameters
-    ----------
-    writable : bool, default=False
-        Whether only the formats are listed that prmkit writes.
-
-    Returns
-    -------
-    list of str
-        Lines such as "sdiehl: input, value, label".
-    """
+    """Return a line per format with its name and description, only of those that prmkit writes if ``writable``."""
     return [
         f"{name}: {file_format.description}"
         for name, file_format in FORMATS.items()
@@ -196,19 +185,7 @@ def load(source: Source, format: str | None = None, **options: Any) -> StepDatas
 
 
 def recognise(source: Source, *, split: str | None = None) -> str:
-    """Return the name of the format that the first records of a source have.
-
-    Parameters
-    ----------
-    source : path, URL, sequence of paths, or iterable of records
-        See `load`.
-    split : str, optional
-        Split of a data set on the hub. If None, "train".
-
-    Returns
-    -------
-    str
-        Name of the only format that fits.
+    """Return the name of the only format that fits the first records of a source.
 
     Raises
     ------

@@ -53,24 +53,10 @@ def iter_records(
 ) -> Iterator[Found]:
     """Yield the records of a source, one in memory at a time where its kind allows it.
 
-    Parameters
-    ----------
-    source : path, URL, pattern, hub name, sequence of these, or iterable of records
-        A file holds JSON lines, a JSON array of records, one JSON object of lists of records (its keys become part of
-        the ids), CSV with a header, or Parquet. Each may be compressed. A folder stands for all such files in it, in
-        the order of their names. A pattern such as ``"part-*.jsonl"`` stands for the files that match. A URL is opened
-        by fsspec. The name "owner/name" is a data set of the Hugging Face hub.
-    split : str, default="train"
-        Split of a data set of the hub.
-    on_error : {"raise", "skip"}, default="raise"
-        What to do with a line that is not JSON.
-    counts : Counter, optional
-        Number of skipped lines is added to its key "malformed: not JSON".
-
-    Yields
-    ------
-    Found
-        Record, place and id.
+    A file holds JSON lines, a JSON array of records, one JSON object of lists of records (its keys become part of the
+    ids), CSV with a header, or Parquet. Each may be compressed. A folder stands for all such files in it, in the order
+    of their names. A pattern such as ``"part-*.jsonl"`` stands for the files that match. A URL is opened by fsspec. The
+    name "owner/name" is a data set of the Hugging Face hub. Lines that are not JSON, if skipped, are counted.
 
     Raises
     ------

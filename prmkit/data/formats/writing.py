@@ -24,19 +24,7 @@ _OTHER_NAMES = {"answer": "final_answer"}
 
 
 def labelled_solutions(dataset: StepDataset) -> Iterator[tuple[LabelledSolution, bool]]:
-    """Yield each solution with the ratings of its steps, and whether it repeats one with a step's further label.
-
-    Parameters
-    ----------
-    dataset : StepDataset
-        Labelled steps.
-
-    Yields
-    ------
-    labelled : LabelledSolution
-        Solution with its ratings and first error.
-    is_repeated : bool
-        Whether the solution came before, because a step has several labels.
+    """Yield each solution with the ratings of its steps, and whether it repeats one because a step has several labels.
 
     Raises
     ------
@@ -80,19 +68,9 @@ def _as_ratings(dataset: StepDataset) -> list[Any]:
 
 
 def losses_of(labelled: LabelledSolution, back: Sequence[LabelledSolution]) -> list[str]:
-    """Return the names of the pieces of information that are missing after reading back.
+    """Return the names of the losses of a solution, whose records are read as ``back``.
 
-    Parameters
-    ----------
-    labelled : LabelledSolution
-        Solution that was written.
-    back : sequence of LabelledSolution
-        Solutions that its records are read as.
-
-    Returns
-    -------
-    list of str
-        Names of the losses. Those of ids and metadata begin with "id" and "meta:".
+    Losses of ids and metadata begin with "id" and "meta:".
 
     Raises
     ------
