@@ -1,4 +1,9 @@
-"""Pipelines, grid search and calibration work on steps as they do on any X. Offline, under a minute."""
+"""
+Use scikit-learn's tools
+========================
+
+Pipelines, grid search and calibration work on steps as they do on any ``X``.
+"""
 
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
@@ -8,37 +13,46 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import StandardScaler
 
 from prmkit import PRMClassifier, PRMFeaturizer, StratifiedProblemKFold
-from prmkit.data import ProblemShuffleSplit, make_arithmetic_solutions
+from prmkit.data import make_arithmetic_solutions, split_by_problem
 from prmkit.features import StepStatistics
 from prmkit.models import StepTransformer
 from prmkit.scoring import score_solutions
 
-data = make_arithmetic_solutions(80, 3, random_state=0)
-learn, test = next(ProblemShuffleSplit(1, test_size=0.25, random_state=0).split(data.X, data.y))
-X, y = data[learn]
-X_test, y_test = data[test]
+data = make_arithmetic_solutions(60, 2, random_state=0)
+train, test = split_by_problem(data, 0.75, 0.25, random_state=0)
 
-# Features of your choice, side by side, and any classifier.
+# %%
+# A pipeline takes features of your choice, side by side, and any classifier.
+
 pipe = make_pipeline(
     make_union(PRMFeaturizer(), StepStatistics()), StandardScaler(), LogisticRegression(C=0.01)
 )
-print("pipeline, log-loss:", round(log_loss(y_test, pipe.fit(X, y).predict_proba(X_test)), 3))
+pipe.fit(train.X, train.y)
+print("pipeline, log-loss:", round(log_loss(test.y, pipe.predict_proba(test.X)), 3))
 
-# What a row of embeddings should hold, and how strong the penalty should be; each text is encoded once in all.
+# %%
+# A grid search asks two questions: which context should a row of embeddings hold, and how strong should the penalty
+# be? Each text is encoded once in all.
+
 grid = GridSearchCV(
     PRMClassifier(PRMFeaturizer(), LogisticRegression(max_iter=1000)),
-    {"featurizer__context": ["none", "problem", "prefix"], "head__C": [0.1, 1.0]},
+    {"featurizer__context": ["none", "prefix"], "head__C": [0.1, 1.0]},
     cv=StratifiedProblemKFold(3),
     scoring="neg_log_loss",
-    n_jobs=2,
-).fit(X, y)
+).fit(train.X, train.y)
 print("grid search:", grid.best_params_)
 
-# A transformer over the steps, causal: one pass scores all steps of a solution.
-transformer = PRMClassifier(head=StepTransformer(hidden_size=64), random_state=0).fit(X, y)
-print("transformer, log-loss:", round(log_loss(y_test, transformer.predict_proba(X_test)), 3))
+# %%
+# A transformer attends over the steps. It is causal: one pass scores all steps of a solution, and none looks ahead.
 
-# Calibrated by problem, and still a judge of whole solutions.
+transformer = PRMClassifier(head=StepTransformer(hidden_size=64, max_epochs=10), random_state=0)
+transformer.fit(train.X, train.y)
+print("transformer, log-loss:", round(log_loss(test.y, transformer.predict_proba(test.X)), 3))
+
+# %%
+# A calibrated classifier still scores whole solutions.
+
 statistics = PRMClassifier(StepStatistics(), random_state=0)
-calibrated = CalibratedClassifierCV(statistics, method="sigmoid", cv=StratifiedProblemKFold(3)).fit(X, y)
-print("calibrated:", score_solutions(calibrated, data.solutions[:1])[0].risks.round(3))
+calibrated = CalibratedClassifierCV(statistics, method="sigmoid", cv=StratifiedProblemKFold(3))
+calibrated.fit(train.X, train.y)
+print("calibrated:", score_solutions(calibrated, test.solutions[:1])[0].risks.round(3))

@@ -1,4 +1,10 @@
-"""Read PRM800K in both views. Usage: python 03_prm800k.py [FILE_OR_FOLDER]; without, one made-up record."""
+"""
+Read PRM800K in both views
+==========================
+
+With a file or the folder of the official files: ``python 03_prm800k.py FILE_OR_FOLDER``. Without an argument the
+script reads one record that it makes up.
+"""
 
 import json
 import sys
@@ -42,6 +48,10 @@ def made_up(folder: str) -> Path:
     path.write_text(json.dumps(record) + "\n")
     return path
 
+
+# %%
+# The view ``"prefixes"`` gives every rated step as a row, with the steps before it. The view ``"trajectories"``
+# gives the solution that the record follows.
 
 with tempfile.TemporaryDirectory() as folder:
     path = sys.argv[1] if len(sys.argv) > 1 else made_up(folder)

@@ -1,7 +1,14 @@
-"""Score solutions with an existing PRM, all steps of a solution in one pass. Offline, seconds, with random weights.
+"""
+Score with an existing PRM
+==========================
 
-The real one:  python 06_score_with_pretrained_prm.py Qwen/Qwen2.5-Math-PRM-7B qwen2.5-math-prm
-Other layouts: trl, math-shepherd, rlhflow, pqm, skywork, reasoneval. What PRMTrainer saved needs no layout's name.
+One pass scores all steps of a solution. Without an argument the script uses a small model with random weights, so
+its scores mean nothing. With a published model::
+
+    python 06_score_with_pretrained_prm.py Qwen/Qwen2.5-Math-PRM-7B qwen2.5-math-prm
+
+Other layouts are trl, math-shepherd, rlhflow, pqm, skywork and reasoneval. A model that ``PRMTrainer`` saved
+needs no name of a layout.
 """
 
 import json
@@ -59,14 +66,22 @@ def made_up(folder: str) -> Path:
     return Path(folder)
 
 
+# %%
+# Load the model, and score two solutions of one problem.
+
 with tempfile.TemporaryDirectory() as folder:
     name = sys.argv[1] if len(sys.argv) > 1 else made_up(folder)
     layout = sys.argv[2] if len(sys.argv) > 2 else None if len(sys.argv) > 1 else "qwen2.5-math-prm"
     classifier = PRMClassifier.from_pretrained(name, layout)
     print("scheme:", classifier.head_.scheme_)
-    for scored in classifier.score_solutions(SOLUTIONS):
-        print(f"\n{scored}")
+    scored_solutions = classifier.score_solutions(SOLUTIONS)
 
-# One number per solution, to choose by: the smallest, the product, the mean … of its rewards.
-best = max(classifier.score_solutions(SOLUTIONS), key=lambda scored: scored.aggregates["min"])
+for scored in scored_solutions:
+    print(f"\n{scored}")
+
+# %%
+# To choose among solutions takes one number per solution: the smallest of its rewards, their product, their mean
+# and so on.
+
+best = max(scored_solutions, key=lambda scored: scored.aggregates["min"])
 print("\nchosen:", best.solution.steps[-1], "" if len(sys.argv) > 1 else "(by random weights)")

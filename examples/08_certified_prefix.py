@@ -1,24 +1,46 @@
-"""From a fitted classifier to a certified prefix: what of a solution can be kept at a stated risk. Offline, seconds."""
+"""
+Certify a prefix
+================
+
+A certifier says how many steps of a solution can be kept at a stated risk. The guarantee needs four parts of data
+that share no problem: for training, for calibration of the probabilities, for the guarantee, and for the test.
+"""
+
+import matplotlib.pyplot as plt
 
 from prmkit import PRMClassifier
 from prmkit.data import make_arithmetic_solutions, split_by_problem
-from prmkit.uncertainty import CalibratedStepClassifier, ErrorDetector, FirstErrorSet, PrefixCertifier
+from prmkit.features import StepStatistics
+from prmkit.uncertainty import (
+    CalibratedStepClassifier,
+    CertifiedPrefixDisplay,
+    ErrorDetector,
+    FirstErrorSet,
+    PrefixCertifier,
+)
 
 data = make_arithmetic_solutions(300, 2, random_state=0)
 train, calibration, held_out, test = split_by_problem(data, 0.4, 0.2, 0.3, 0.1, random_state=0)
 
-classifier = PRMClassifier(random_state=0).fit(train.X, train.y)
+classifier = PRMClassifier(StepStatistics(), random_state=0).fit(train.X, train.y)
 calibrated = CalibratedStepClassifier(classifier, "temperature").fit(calibration.X, calibration.y)
 print(f"temperature {calibrated.temperature_:.2f}")
 
-# Of a new problem's solutions, at most a tenth get a first error certified, whatever the classifier is worth.
+# %%
+# Three promises about new problems. They hold for any classifier.
+#
+# - At most a tenth of the solutions get their first error certified.
+# - At least nine in ten solutions with an error are flagged.
+# - With probability 0.9 the set holds the index of the first error, or -1 if there is none.
+
 certifier = PrefixCertifier(calibrated, alpha=0.1).fit(held_out.solutions, held_out.first_errors)
 print(f"risk up to {certifier.threshold_:.3f} passes, from {certifier.n_calibration_} problems")
 
-# At least nine in ten solutions with an error are flagged.
 detector = ErrorDetector(calibrated, recall=0.9).fit(held_out.solutions, held_out.first_errors)
-# With probability 0.9 the set holds the index of the first error, or -1 where there is none.
 first_error = FirstErrorSet(calibrated, alpha=0.1).fit(held_out.solutions, held_out.first_errors)
+
+# %%
+# The first solutions of the test part.
 
 shown = test.solutions[:4]
 for solution, error, length, flagged, places in zip(
@@ -38,6 +60,15 @@ for solution, error, length, flagged, places in zip(
     ]
     print(f"  {'flagged' if flagged else 'not flagged'}; first error: {' or '.join(names)}")
 
-# Few test problems: their rates scatter around what is guaranteed on average.
-print("\nprefixes of the test problems:", certifier.evaluate(test.solutions, test.first_errors))
+# %%
+# There are few test problems, so their rates scatter around the guaranteed mean.
+
+print("prefixes of the test problems:", certifier.evaluate(test.solutions, test.first_errors))
 print("flags on the test problems:", detector.evaluate(test.solutions, test.first_errors))
+
+# %%
+# The picture shows, for every fraction of a solution, the share of solutions of which at least that much is
+# certified.
+
+CertifiedPrefixDisplay.from_certifier(certifier, test.solutions, test.first_errors)
+plt.show()

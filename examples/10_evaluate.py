@@ -1,26 +1,43 @@
-"""Read labels of any layout, convert them, and evaluate models beside trivial baselines. Offline, seconds.
-
-On the command line:  prmkit convert steps.jsonl out.json --to processbench
-                      prmkit evaluate model/ --on processbench:gsm8k.json prmbench:PRMBench/ --out report/
 """
+Evaluate beside trivial baselines
+=================================
+
+This example converts labels into another format, reads them back, and evaluates two models on them. The same on the
+command line::
+
+    prmkit convert steps.jsonl out.json --to processbench
+    prmkit evaluate model/ --on processbench:gsm8k.json prmbench:PRMBench/ --out report/
+"""
+
+import tempfile
+from pathlib import Path
 
 from prmkit import PRMClassifier
 from prmkit.data import load, make_arithmetic_solutions, split_by_problem, write
 from prmkit.evaluation import evaluate
-from prmkit.features import StepStatistics
+from prmkit.features import StepStatistics, StepWords
 
 data = make_arithmetic_solutions(200, 2, random_state=0)
 train, test = split_by_problem(data, 0.7, 0.3, random_state=0)
+folder = Path(tempfile.mkdtemp())
 
-# Any layout that the field uses, recognised by its content; what a layout cannot hold is said.
-print(write(test, "made_up.json", "processbench"))
-print(load("made_up.json").description, "\n")
+# %%
+# ``write`` says what a format cannot hold. ``load`` recognises the format by the content of the file.
 
+print(write(test, folder / "made_up.json", "processbench"))
+print(load(folder / "made_up.json").description)
+
+# %%
 # Two models side by side. Each half of the problems is judged with the threshold that the other half chose.
+
 models = {
     "statistics": PRMClassifier(StepStatistics(), random_state=0).fit(train.X, train.y),
-    "default": PRMClassifier(random_state=0).fit(train.X, train.y),
+    "words": PRMClassifier(StepWords(), random_state=0).fit(train.X, train.y),
 }
-result = evaluate(models, "processbench:made_up.json", n_resamples=200, show_progress=False)
+result = evaluate(models, f"processbench:{folder / 'made_up.json'}", n_resamples=200, show_progress=False)
 print("\n".join(result.to_markdown().splitlines()[:12]))
-print("saved:", result.save("report") / "report.html")
+
+# %%
+# The report is one page that needs no network.
+
+print("saved:", (result.save(folder / "report") / "report.html").name)
