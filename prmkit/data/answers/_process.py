@@ -18,7 +18,8 @@ from typing import Any
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
-_MEMORY_LIMIT = 4 * 2**30  # bytes of address space
+# Bytes of address space.
+_MEMORY_LIMIT = 4 * 2**30
 _SECONDS_TO_START = 120.0
 # An idle process ends by itself: it must not outlive a killed owner.
 _IDLE_SECONDS = 300
@@ -57,7 +58,14 @@ class AnswerProcess:
         return self._pid
 
     def ask(self, a: str, b: str | None) -> bool | None:
-        """Return whether two answers are equal, or, with one answer, whether it can be evaluated.
+        """Return whether two answers are equal.
+
+        Parameters
+        ----------
+        a : str
+            Answer.
+        b : str or None
+            Answer to compare it with. With None, the reply says whether ``a`` can be evaluated.
 
         Returns
         -------
@@ -92,7 +100,8 @@ class AnswerProcess:
         start = time.perf_counter()
         try:
             future = self._executor.submit(_compare_within, self._seconds, a, b)
-            return future.result(_PATIENCE * self._seconds)
+            reply: bool | None = future.result(_PATIENCE * self._seconds)
+            return reply
         except FutureTimeoutError:
             self._stop()
         except BrokenProcessPool:

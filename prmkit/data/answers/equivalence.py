@@ -1,4 +1,4 @@
-"""Whether two final answers are the same: by spelling where that decides, else by math-verify, in limited time."""
+"""Comparison of final answers: by spelling where that decides, and by math-verify, in limited time, elsewhere."""
 
 from __future__ import annotations
 
@@ -6,42 +6,44 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from importlib.util import find_spec
-from typing import Any
 
 from prmkit.data.answers._process import AnswerProcess
 from prmkit.data.answers.extraction import normal_answer
 
 _NUMBER = re.compile(r"-?\d+(?:/\d+)?")
 _LATEX_WORDS = re.compile(r"\\[A-Za-z]+|(?:sqrt|sin|cos|tan|cot|sec|log|exp|frac|infty|inf)(?![A-Za-z])")
-_LONGEST = 300  # characters that math-verify is given
+# math-verify gets no answer with more characters.
+_LONGEST = 300
 
 
 class AnswerComparison:
-    r"""Compare final answers, with a count of what could not be compared.
+    r"""Compare final answers, and count the comparisons by their result.
 
-    Answers that :func:`normal_answer` spells the same are equal. The rest goes to math-verify (``pip install
-    'prmkit[math]'``), unless both are whole numbers or one is words. It runs in a process of its own, which is
-    killed when it takes too long; whatever fails there counts as not equal. May be shared between threads.
+    Answers are equal if `normal_answer` spells them the same. Otherwise they are different if both are whole
+    numbers, or one of them is words. All others go to math-verify (``pip install 'prmkit[math]'``). It runs
+    in a process of its own, which is killed when it takes too long. A comparison that fails there counts as
+    not equal. Threads may share an instance.
 
     Parameters
     ----------
     math_verify : bool, optional
-        False: compare spelling only. By default math-verify is used where it is installed.
-    timeout : float, default 5.0
-        Seconds for one question to math-verify.
+        Whether to use math-verify. By default it is used if it is installed.
+    timeout : float, default=5.0
+        Seconds that math-verify may compute for one question. On a busy machine it may wait longer.
 
     Attributes
     ----------
     counts : Counter
-        Comparisons by result: ``"equal"``, ``"different"``, and not equal because ``"missing"`` (None),
-        ``"failed"`` (math-verify cannot read an answer) or ``"timed_out"``.
+        Number of comparisons by result. ``"equal"`` and ``"different"`` speak for themselves. Not equal are
+        also ``"missing"`` (an answer is None or empty), ``"failed"`` (math-verify cannot read an answer) and
+        ``"timed_out"``.
 
     Raises
     ------
     ImportError
-        With ``math_verify=True`` where it is not installed.
+        If ``math_verify=True`` and it is not installed.
     ValueError
-        For a timeout that is not above 0.
+        If the timeout is not above 0.
 
     Examples
     --------
@@ -65,21 +67,31 @@ class AnswerComparison:
     def __enter__(self) -> AnswerComparison:
         return self
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """End math-verify's process; it starts again when needed."""
+        """End math-verify's process. It starts again when it is needed."""
         if self._process is not None:
             self._process.close()
 
     def same(self, a: str | None, b: str | None) -> bool:
-        """Return whether two answers, not whole solutions, are the same; None is the same as nothing.
+        """Return whether two answers are the same.
+
+        Parameters
+        ----------
+        a, b : str or None
+            Answers, not whole solutions. None is not the same as anything.
+
+        Returns
+        -------
+        bool
+            Whether they are the same.
 
         Raises
         ------
         TypeError
-            If one is neither a str nor None.
+            If one is neither a string nor None.
         """
         for answer in (a, b):
             if not isinstance(answer, str | None):
@@ -104,7 +116,8 @@ class AnswerComparison:
         if any(self._results.get((answer, None)) == "timed_out" for answer in pair):
             return "timed_out"
         result = self._ask(*pair)
-        if result == "timed_out":  # whose fault? An answer that hangs must not do so with every other
+        if result == "timed_out":
+            # An answer that hangs would hang in every comparison, so its name is remembered.
             any(self._ask(answer, None) == "timed_out" for answer in sorted(pair, key=len, reverse=True))
         return result
 
@@ -132,20 +145,20 @@ def same_answer(a: str | None, b: str | None, *, comparison: AnswerComparison | 
     Parameters
     ----------
     a, b : str or None
-        Answers, as :func:`prmkit.data.extract_answer` finds them in solutions. None equals nothing.
+        Answers, such as `extract_answer` finds them in solutions. None is not the same as anything.
     comparison : AnswerComparison, optional
-        Counts, and keeps math-verify's process (which takes a second to start) for the next call: pass one
-        where there are many answers.
+        Comparison to use. It counts results, and keeps math-verify's process, which takes a second to start.
+        Pass one if there are many answers.
 
     Returns
     -------
     bool
-        False also where the comparison fails or takes too long.
+        Whether they are the same. It is False if the comparison fails or takes too long.
 
     Raises
     ------
     TypeError
-        If an answer is neither a str nor None.
+        If an answer is neither a string nor None.
 
     Examples
     --------
@@ -154,32 +167,34 @@ def same_answer(a: str | None, b: str | None, *, comparison: AnswerComparison | 
     """
     if comparison is not None:
         return comparison.same(a, b)
-    with AnswerComparison() as once:
-        return once.same(a, b)
+    with AnswerComparison() as temporary:
+        return temporary.same(a, b)
 
 
 def answer_keys(
     texts: Iterable[str | None], *, comparison: AnswerComparison | None = None
 ) -> list[str | None]:
-    r"""Return one key per answer of a problem's candidates, equal where the answers are: what a vote needs.
+    r"""Return one key per answer, which equal answers share, so that candidates can vote.
+
+    Equality of expressions need not be transitive. An answer joins the first group whose first member
+    equals it.
 
     Parameters
     ----------
     texts : iterable of (str or None)
-        Final answers, None where none was found.
+        Final answers to one problem, None where a candidate has none.
     comparison : AnswerComparison, optional
-        See :func:`same_answer`.
+        Comparison to use, as in `same_answer`.
 
     Returns
     -------
     list of (str or None)
-        The first equal answer's plain spelling. Equality of expressions need not be transitive: an answer
-        joins the first group whose first member it equals.
+        Plain spelling of the first answer of each group, None where there is no answer.
 
     Raises
     ------
     TypeError
-        If an answer is neither a str nor None.
+        If an answer is neither a string nor None.
 
     Examples
     --------
@@ -187,10 +202,10 @@ def answer_keys(
     ['1/2', '1/2', '2', None]
     """
     if comparison is None:
-        with AnswerComparison() as once:
-            return answer_keys(texts, comparison=once)
+        with AnswerComparison() as temporary:
+            return answer_keys(texts, comparison=temporary)
     keys: list[str | None] = []
-    key_of: dict[str, str] = {}  # of each spelling
+    key_of: dict[str, str] = {}
     for text in texts:
         spelling = None if text is None else normal_answer(text)
         if not spelling:
@@ -204,12 +219,12 @@ def answer_keys(
 
 
 def _is_words(answer: str) -> bool:
-    """Whether an answer is text: math-verify would multiply its letters, and "listen" would equal "silent"."""
+    """Return whether an answer is text. math-verify would multiply letters: "listen" would equal "silent"."""
     return re.search(r"[A-Za-z]{3}", _LATEX_WORDS.sub("", answer)) is not None
 
 
 def _is_readable(answer: str) -> bool:
-    """Whether math-verify reads all of an answer: not beyond a brace too many, and no subscript, which it drops."""
+    """Return whether math-verify reads all of an answer. It stops at a brace too many, and drops subscripts."""
     depth = 0
     for brace in re.findall(r"(?<!\\)[{}]", answer):
         depth += 1 if brace == "{" else -1

@@ -1,4 +1,4 @@
-r"""The final answer in a solution's text, found by the marks that data sets and models use; pure text, no maths."""
+r"""The final answer in a solution's text, found by the marks that data sets and models use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-_LONGEST = 300  # characters; anything longer is only compared as it stands
+# A text with more characters is compared as it is.
+_LONGEST = 300
 _DROPPED = re.compile(
     r"\\left(?![a-z])|\\right(?![a-z])|\\[!,;:>]|\\displaystyle|\^\{?\\circ\}?|\\(?:degree|circ)(?![a-z])"
     r"|\\?%|\\?\$|[€£¥°]|\*\*|\\\(|\\\)|\\\[|\\\]"
@@ -16,7 +17,8 @@ _SHORT_FRACTION = re.compile(r"\\frac\s*(?:(\d)\s*(\d)|(\d)\s*\{([^{}]*)\}|\{([^
 _THOUSANDS = re.compile(r"(?<![\d.,(\[{])(\d{1,3})((?:,\d{3}|\{,\}\d{3})+)(?![\d,)\]}])")
 _DEFINED = re.compile(r"^(?:\\?[A-Za-z]+(?:\([A-Za-z]\))?)\s*=\s*([^=]+)$")
 _UNIT = re.compile(r"^([-+]?[\d.,/]*\d|.*\})\s*([A-Za-z][A-Za-z .]*[A-Za-z])(?:\s*\^\s*\{?\d\}?|²|³)?$")
-_NO_UNIT = re.compile(  # words after a number that change it
+# Words after a number that change it.
+_NO_UNIT = re.compile(
     r"\b(?:and|or|to|pi|sqrt|sin|cos|tan|log|ln|exp|mod|times|over|plus|minus|by|of|base|hundred|thousand|million"
     r"|billion|trillion|dozen|half|halves|thirds?|quarters?|percent|remainder|choose|am|pm|[ap]\.m)\b",
     re.IGNORECASE,
@@ -31,10 +33,21 @@ _POWER = re.compile(
 
 
 def normal_answer(text: str) -> str:
-    r"""Return a text that is the same for answers that plainly are: numbers as reduced fractions.
+    r"""Return a plain spelling of an answer, which equal answers share.
 
-    Dollars, percent signs, degrees, units after a number (``18 insects``), ``x =``, thousands' commas and
-    LaTeX without meaning are dropped; what is no number keeps its letters, without white space.
+    Numbers become reduced fractions. Dollars, percent signs, degrees, units after a number
+    (``18 insects``), ``x =``, commas of thousands and LaTeX without meaning are dropped. An answer that is
+    not a number keeps its letters, without white space.
+
+    Parameters
+    ----------
+    text : str
+        Answer, without the text around it.
+
+    Returns
+    -------
+    str
+        Plain spelling. It is empty if nothing is left.
 
     Examples
     --------
@@ -61,7 +74,8 @@ def normal_answer(text: str) -> str:
             number = _as_fraction(unit[1])
     if number is not None:
         return str(number)
-    if re.fullmatch(r"\(?([A-Za-z])\)?", text):  # a choice
+    # A letter alone is a choice.
+    if re.fullmatch(r"\(?([A-Za-z])\)?", text):
         return text.strip("()")
     if re.fullmatch(r"[A-Za-z .,'-]{2,}", text):
         return text.casefold()
@@ -74,7 +88,7 @@ def _full_fraction(match: re.Match[str]) -> str:
 
 
 def _as_fraction(text: str) -> Fraction | None:
-    """Return the number a text is, exactly, None if it is none; no power beyond 10**99 is computed."""
+    """Return the exact number that a text writes, or None. No power beyond 10**99 is computed."""
     mixed = _MIXED.match(text)
     text = text if mixed else re.sub(r"\s+", "", text)
     if mixed:
@@ -103,7 +117,8 @@ _HASHES = re.compile(r"^.*####[ \t]*(\S[^\n]*)", re.MULTILINE)
 _HEADING = re.compile(r"^[ \t]*# Answer:?\s*(\S[^\n]*)", re.MULTILINE)
 _SENTENCE = re.compile(r"\banswer\s+is\b[:\s*]*(?=([^\s:*][^\n]{0,400}))", re.IGNORECASE)
 _LINE = re.compile(r"^[ \t*]*(?:final )?answer[ \t*]*:[ \t*]*([^\s*][^\n]*)", re.MULTILINE | re.IGNORECASE)
-_LAST_LINE = re.compile(r"^A:[ \t]*(\S[^\n]*)\Z", re.MULTILINE)  # anywhere else it may be an option A
+# In any other line, "A:" may be an option.
+_LAST_LINE = re.compile(r"^A:[ \t]*(\S[^\n]*)\Z", re.MULTILINE)
 _NUMBER = re.compile(
     r"(?:(?<![\w.)\]}])[-−])?(?:\d[\d,]*\d|\d)?(?:(?<=\d)\.\d+|(?<!\d)\.\d+|(?<=\d)/\d+|(?<=\d))%?"
 )
@@ -119,14 +134,14 @@ _UNWRAPPED = "*_ \t\r"
 
 
 class ExtractedAnswer(NamedTuple):
-    """The answer found in a text, and the rule that found it; made by :func:`extract_answer`.
+    """The answer in a text, and the rule that found it. `extract_answer` returns it.
 
     Parameters
     ----------
     answer : str or None
-        As written, without the mark around it; None if nothing was found.
-    rule : str or None
-        ``"boxed"``, ``"hashes"``, ``"heading"``, ``"sentence"``, ``"line"`` or ``"last_number"``.
+        Answer as it is written, without the mark around it. None if there is none.
+    rule : {"boxed", "hashes", "heading", "sentence", "line", "last_number"} or None
+        Rule that found the answer.
     """
 
     answer: str | None
@@ -134,27 +149,33 @@ class ExtractedAnswer(NamedTuple):
 
 
 def extract_answer(text: str, *, last_number: bool = True) -> ExtractedAnswer:
-    r"""Return the final answer in a solution's text, and which rule found it.
+    r"""Return the final answer in a solution's text, and the rule that found it.
 
-    The rules in order; of several matches of a rule the last counts: ``\boxed{…}`` with braces inside,
-    ``#### …`` (GSM8K), a heading ``# Answer`` (PRM800K), ``The answer is …`` (Math-Shepherd), a line
-    ``Answer: …`` or a last line ``A: …``, and the last number in the text.
+    The rules are tried in this order. Where a rule matches several times, the last match counts.
+
+    - "boxed": ``\boxed{…}``, also with braces inside
+    - "hashes": ``#### …`` (GSM8K)
+    - "heading": the heading ``# Answer`` (PRM800K)
+    - "sentence": ``The answer is …`` (Math-Shepherd)
+    - "line": a line ``Answer: …``, or a last line ``A: …``
+    - "last_number": the last number in the text
 
     Parameters
     ----------
     text : str
-    last_number : bool, default True
-        False: only what is marked as an answer counts.
+        Text of a solution.
+    last_number : bool, default=True
+        Whether the rule "last_number" counts. With False, an answer needs a mark.
 
     Returns
     -------
     ExtractedAnswer
-        ``(None, None)`` if nothing is found.
+        Answer and rule. It is ``(None, None)`` if no rule matches.
 
     Raises
     ------
     TypeError
-        If ``text`` is no str: join the steps of a solution first.
+        If ``text`` is not a string: join the steps of a solution first.
 
     Examples
     --------
@@ -173,8 +194,8 @@ def extract_answer(text: str, *, last_number: bool = True) -> ExtractedAnswer:
     if boxed is not None:
         return ExtractedAnswer(boxed, "boxed")
     for rule, pattern in _MARKS:
-        found = pattern.findall(text.rstrip())
-        answer = _trim(found[-1], rule) if found else ""
+        matches = pattern.findall(text.rstrip())
+        answer = _trim(matches[-1], rule) if matches else ""
         if answer:
             return ExtractedAnswer(answer, rule)
     numbers = [number for number in _NUMBER.findall(text) if number] if last_number else []
@@ -182,8 +203,9 @@ def extract_answer(text: str, *, last_number: bool = True) -> ExtractedAnswer:
 
 
 def _last_boxed(text: str) -> str | None:
-    r"""Return what the last ``\boxed{…}`` that is closed holds; one pass, however deep the braces."""
-    open_braces: list[int | None] = []  # where the content of a box begins; None for another brace
+    r"""Return the content of the last ``\boxed{…}`` that is closed, in one pass for any depth of braces."""
+    # Where the content of a box begins, None for another brace.
+    open_braces: list[int | None] = []
     last: tuple[int, int] | None = None
     for brace in _BRACES.finditer(text):
         token = brace.group()
@@ -206,7 +228,7 @@ def _last_boxed(text: str) -> str | None:
 
 
 def _trim(answer: str, rule: str) -> str:
-    """Cut at the end of a sentence, and take off emphasis, brackets of formulas and the final stop."""
+    """Cut an answer at the end of its sentence, and take off emphasis and the final stop."""
     if rule == "sentence":
         end = _SENTENCE_END.search(answer)
         answer = answer[: end.start()] if end else answer
