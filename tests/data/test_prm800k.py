@@ -1,11 +1,14 @@
+import bz2
 import gzip
 import json
+import lzma
 import pickle
 import warnings
 from collections import Counter
 from itertools import groupby
 from operator import attrgetter
 
+import fsspec
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -539,12 +542,27 @@ def test_phase_selects_the_records_of_another_file(write):
         assert "phase not recorded: 1" in dataset.description
 
 
-def test_gzipped_file_gives_the_same_rows(write, tmp_path):
+@pytest.mark.parametrize(
+    ("ending", "compress"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)]
+)
+def test_compressed_file_gives_the_same_rows(write, tmp_path, ending, compress):
     path = write(made_up_record())
-    packed = tmp_path / "records.jsonl.gz"
-    packed.write_bytes(gzip.compress(path.read_bytes()))
+    packed = tmp_path / f"records.jsonl.{ending}"
+    packed.write_bytes(compress(path.read_bytes()))
     assert as_table(load_prm800k(packed)) == as_table(load_prm800k(path))
     assert load_prm800k(packed).solutions[1].id == "records:1"
+
+
+def test_a_pattern_names_files_and_a_url_is_read(official_folder):
+    files = sorted(official_folder.glob("*_train.jsonl"))
+    assert load_prm800k(official_folder / "phase*_train.jsonl").X == load_prm800k(files).X
+    with fsspec.open("memory://prmkit_prm800k/phase1_train.jsonl", "wb") as file:
+        file.write(files[0].read_bytes())
+    dataset = load_prm800k("memory://prmkit_prm800k/phase1_train.jsonl")
+    assert dataset.X == load_prm800k(files[0]).X
+    assert set(dataset.rows["phase"]) == {1}
+    with pytest.raises(ValueError, match="is phase 1, but phase=2"):
+        load_prm800k("memory://prmkit_prm800k/phase1_train.jsonl", phase=2)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""What one PRM800K record says: checked, then read as labelled prefixes or as one trajectory.
+"""One PRM800K record: it is checked, then read as labelled prefixes or as one trajectory.
 
-Pure rules on one parsed JSON line; files, merging and counting across records are elsewhere.
+These are rules for one parsed JSON line. Files, merging and counting across records are elsewhere.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.data.solution import Solution, Step
@@ -19,7 +19,7 @@ _ANSWER_LINE = re.compile(r"^[ \t]*# Answer[ \t]*$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Which records and ratings count; see ``load_prm800k``."""
+    """Which records and ratings count. See ``load_prm800k``."""
 
     phase: int | None = None
     view: str = "prefixes"
@@ -30,8 +30,19 @@ class Rules:
     cut_answer: bool = False
 
 
+class RowMeta(TypedDict):
+    """Metadata of a row."""
+
+    source: str
+    chosen: bool
+    flagged: bool
+    labeler: str | None
+    generation: int | None
+    phase: int | None
+
+
 class Candidate(NamedTuple):
-    """One text for a place in a solution, and what the labeller said of it."""
+    """One text for a position in a solution, and the labeller's rating of it."""
 
     text: str
     rating: int | None
@@ -41,7 +52,7 @@ class Candidate(NamedTuple):
 
 
 class Branch(NamedTuple):
-    """One place in a solution: all candidates follow the same prefix; one of them may continue it."""
+    """One position in a solution. All candidates follow the same prefix, and one of them may continue it."""
 
     candidates: tuple[Candidate, ...]
     chosen: int | None
@@ -49,7 +60,7 @@ class Branch(NamedTuple):
 
     @property
     def continuing(self) -> Candidate | None:
-        """What the solution goes on with; None at its end."""
+        """The candidate that the solution continues with, None at its end."""
         return self.human if self.chosen is None else self.candidates[self.chosen]
 
 
@@ -62,8 +73,8 @@ class Record(NamedTuple):
     meta: dict[str, Any]
 
 
-def why_dropped(record: Any, rules: Rules, file_phase: int | None = None) -> str | None:
-    """Return the reason why a record is left out as a whole, or None where it stays."""
+def why_dropped(record: object, rules: Rules, file_phase: int | None = None) -> str | None:
+    """Return the reason why a record is left out as a whole, or None if it stays."""
     if rules.drop_quality_control and _field(record, "is_quality_control_question", "record", None):
         return "quality control"
     if rules.drop_screening and _field(record, "is_initial_screening_question", "record", None):
@@ -79,11 +90,11 @@ def why_dropped(record: Any, rules: Rules, file_phase: int | None = None) -> str
     return None
 
 
-def phase_of(record: Any) -> int | None:
-    """Return 1 or 2, or None where the record does not tell.
+def phase_of(record: object) -> int | None:
+    """Return 1 or 2, or None if the record does not tell its phase.
 
     Phase 2 numbers its generations. Phase 1 has ``generation: null`` *and* a question without
-    pre-generated fields; where these are there but null too, they were lost, and so was the phase.
+    pre-generated fields. If these fields are there but null, they were lost, and so was the phase.
     """
     question = _field(record, "question", "record")
     if _field(record, "generation", "record", None) is not None:
@@ -94,14 +105,15 @@ def phase_of(record: Any) -> int | None:
 
 
 def parse_record(
-    record: Any, record_id: str, *, cut_answer: bool = False, file_phase: int | None = None
+    record: object, record_id: str, *, cut_answer: bool = False, file_phase: int | None = None
 ) -> Record:
     """Check a record against the schema.
 
     Raises
     ------
     MalformedRecordError
-        Naming the field, what was found and what was expected.
+        If the record breaks the schema. The error names the field, the value that was found and the value
+        that was expected.
     """
     question, label = _field(record, "question", "record"), _field(record, "label", "record")
     problem = _text(question, "problem", "question")
@@ -119,17 +131,15 @@ def parse_record(
     return Record(problem, branches, record_id, meta)
 
 
-def prefix_rows(
-    record: Record, rules: Rules, counts: Counter[str]
-) -> Iterator[tuple[Step, int, dict[str, Any]]]:
+def prefix_rows(record: Record, rules: Rules, counts: Counter[str]) -> Iterator[tuple[Step, int, RowMeta]]:
     """Yield every rated step of a record after its own prefix, in the order of the record.
 
-    Steps that the solution continues with share one solution; each alternative gets its own, in
-    which its siblings cannot be seen.
+    Steps that the solution continues with share one solution. Each alternative gets its own, in which the
+    other alternatives cannot be seen.
     """
     branches = _until_end(record, counts)
-    taken = [branch.continuing for branch in branches if branch.continuing is not None]
-    main = _solution(record, (), taken, record.id)
+    chosen_steps = [branch.continuing for branch in branches if branch.continuing is not None]
+    main = _solution(record, (), chosen_steps, record.id)
     for i, branch in enumerate(branches):
         ratings = [_target(candidate, rules, counts) for candidate in branch.candidates]
         leaf = _terminal_pick(ratings) if branch.continuing is None else None
@@ -151,7 +161,7 @@ def prefix_rows(
 
 def trajectory_rows(
     record: Record, rules: Rules, counts: Counter[str]
-) -> Iterator[tuple[Step, int, dict[str, Any]]]:
+) -> Iterator[tuple[Step, int, RowMeta]]:
     """Yield the rated steps of the one solution that a record follows to its end."""
     path: list[tuple[Candidate, int | None, bool]] = []
     for branch in _until_end(record, counts):
@@ -172,7 +182,7 @@ def trajectory_rows(
 
 
 def _until_end(record: Record, counts: Counter[str]) -> tuple[Branch, ...]:
-    """Return the branches up to the first that nothing continues: nothing after it has a prefix."""
+    """Return the branches up to the first that nothing continues. Those after it have no prefix."""
     for i, branch in enumerate(record.branches):
         if branch.continuing is None:
             counts["steps after the end"] += len(record.branches) - i - 1
@@ -181,7 +191,7 @@ def _until_end(record: Record, counts: Counter[str]) -> tuple[Branch, ...]:
 
 
 def _target(candidate: Candidate, rules: Rules, counts: Counter[str]) -> int | None:
-    """Return the rating to learn from: not every candidate was rated, and not every rating is meant."""
+    """Return the rating to learn from, None if the candidate was not rated, or its rating does not count."""
     if candidate.rating is None:
         counts["unrated"] += 1
         return None
@@ -193,21 +203,22 @@ def _target(candidate: Candidate, rules: Rules, counts: Counter[str]) -> int | N
 
 
 def _terminal_pick(ratings: list[int | None]) -> int | None:
-    """Return which leaf ends the trajectory: the first wrong one, else the first rated one."""
+    """Return the leaf that ends the trajectory: the first wrong one, else the first rated one."""
     rated = [j for j, rating in enumerate(ratings) if rating is not None]
     return next((j for j in rated if ratings[j] == -1), rated[0] if rated else None)
 
 
-def _solution(record: Record, prefix: tuple[str, ...], rest: list[Candidate], solution_id: str) -> Solution:
+def _solution(
+    record: Record, prefix: tuple[str, ...], candidates: list[Candidate], solution_id: str
+) -> Solution:
     meta = record.meta
-    if rest and rest[-1].answer is not None:
-        meta = {**meta, "answer": rest[-1].answer}
-    return Solution(
-        record.problem, (*prefix, *(candidate.text for candidate in rest)), id=solution_id, meta=meta
-    )
+    if candidates and candidates[-1].answer is not None:
+        meta = {**meta, "answer": candidates[-1].answer}
+    texts = (candidate.text for candidate in candidates)
+    return Solution(record.problem, (*prefix, *texts), id=solution_id, meta=meta)
 
 
-def _row_meta(record: Record, candidate: Candidate, *, chosen: bool) -> dict[str, Any]:
+def _row_meta(record: Record, candidate: Candidate, *, chosen: bool) -> RowMeta:
     return {
         "source": candidate.source,
         "chosen": chosen,
@@ -218,12 +229,13 @@ def _row_meta(record: Record, candidate: Candidate, *, chosen: bool) -> dict[str
     }
 
 
-def _parse_branch(step: Any, where: str, cut_answer: bool) -> Branch:
+def _parse_branch(step: object, where: str, cut_answer: bool) -> Branch:
+    """Check one step object. ``where`` names it in errors."""
     completions = _field(step, "completions", where)
     chosen = _field(step, "chosen_completion", where)
     human = _field(step, "human_completion", where, None)
-    if completions is None:  # seen on the last step of a solution that was given up
-        completions = []
+    # The last step of a solution that was given up may have null.
+    completions = [] if completions is None else completions
     if not isinstance(completions, list):
         raise _wrong_type(f"{where}.completions", completions, "a list or null")
     candidates = tuple(
@@ -240,7 +252,7 @@ def _parse_branch(step: Any, where: str, cut_answer: bool) -> Branch:
             )
     if human is not None:
         text, answer = _cut(_text(human, "text", f"{where}.human_completion"), cut_answer)
-        # Right by construction: the labeller wrote it because no candidate would do. Its own rating is null.
+        # The labeller wrote it because no candidate was right. Its own rating is null.
         human = Candidate(text, 1, bool(human.get("flagged")), answer, "human")
     return Branch(candidates, chosen, human)
 
@@ -256,14 +268,14 @@ def _parse_candidate(completion: Any, where: str, cut_answer: bool) -> Candidate
 
 
 def _cut(text: str, cut_answer: bool) -> tuple[str, str | None]:
-    """Split a step at its ``# Answer`` line; a step that is nothing else keeps its text."""
-    found = _ANSWER_LINE.search(text) if cut_answer else None
-    if found is None:
+    """Split a step at its ``# Answer`` line. A step that is nothing else keeps its text."""
+    line = _ANSWER_LINE.search(text) if cut_answer else None
+    if line is None:
         return text, None
-    return text[: found.start()].rstrip() or text, text[found.end() :].strip()
+    return text[: line.start()].rstrip() or text, text[line.end() :].strip()
 
 
-def _text(mapping: Any, key: str, where: str) -> str:
+def _text(mapping: object, key: str, where: str) -> str:
     text = _field(mapping, key, where)
     if not isinstance(text, str):
         raise _wrong_type(f"{where}.{key}", text, "a string")
@@ -275,7 +287,8 @@ def _text(mapping: Any, key: str, where: str) -> str:
 _REQUIRED = object()
 
 
-def _field(mapping: Any, key: str, where: str, default: Any = _REQUIRED) -> Any:
+def _field(mapping: object, key: str, where: str, default: object = _REQUIRED) -> Any:
+    """Return a field of an object in the record, or the default if it lacks the field."""
     if not isinstance(mapping, dict):
         raise _wrong_type(where, mapping, "an object")
     if key not in mapping and default is _REQUIRED:
@@ -285,7 +298,7 @@ def _field(mapping: Any, key: str, where: str, default: Any = _REQUIRED) -> Any:
     return mapping.get(key, default)
 
 
-def _wrong_type(where: str, found: Any, expected: str) -> MalformedRecordError:
+def _wrong_type(where: str, value: object, expected: str) -> MalformedRecordError:
     return MalformedRecordError(
-        "wrong type", f"{where} is {type(found).__name__} ({found!r:.40}), expected {expected}"
+        "wrong type", f"{where} is {type(value).__name__} ({value!r:.40}), expected {expected}"
     )
