@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from prmkit.models.heads.decision import most_probable
 from prmkit.models.heads.head_input import fit_head, head_input, head_proba, learn_input
 from prmkit.models.tokens.token_prm import TokenPRM
 from prmkit.scoring import ScoredSolution, score_solutions
+from prmkit.scoring.fitted import Label
 from prmkit.utils.sklearn import (
     HasMethods,
     StrOptions,
@@ -42,6 +43,16 @@ def make_head(featurizer: Any, head: Any, label_order: Any) -> Any:
     return {"embeddings": StepBlend, "tokens": lambda: TokenPRM(label_order=label_order)}.get(
         featurizer, lambda: None
     )()
+
+
+def _order_of_numbers(classes: np.ndarray, label_order: Any) -> Any:
+    """Return the order for y, whose labels voting, stacking and bagging replace by their places in the alphabet."""
+    labels = [] if label_order is None else list(label_order)
+    if classes.dtype.kind not in "iu" or not all(isinstance(label, str) for label in labels):
+        return label_order
+    if classes.tolist() != list(range(len(labels))):
+        return label_order
+    return [sorted(labels).index(label) for label in labels]
 
 
 def make_featurizer(featurizer: Any, head: Any) -> Any:
@@ -80,7 +91,8 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         for steps, :class:`~prmkit.models.TokenPRM` for tokens, else logistic regression on standardised columns.
     label_order : sequence or None, default=None
         Labels from worst to best. Needed for rewards and risks unless the labels are -1/0/+1,
-        "negative"/"neutral"/"positive", "-"/"+", False/True, 0/1 or 0/1/2.
+        "negative"/"neutral"/"positive", "-"/"+", False/True, 0/1 or 0/1/2. Names are understood
+        inside ``VotingClassifier`` and ``StackingClassifier`` too, which number the labels of y.
     random_state : int, RandomState or None, default=None
         Passed to every part of featurizer and head whose own is None.
 
@@ -200,12 +212,17 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         values = self.predict_log_proba(X, groups)
         return values[:, 1] - values[:, 0] if len(self.classes_) == 2 else values
 
-    def score_solutions(self, solutions: Iterable[Solution]) -> list[ScoredSolution]:
-        """Score every step of each solution, and the solutions as reasoning paths.
+    def score_solutions(
+        self, solutions: Iterable[Solution], label_order: Sequence[Label] | None = None
+    ) -> list[ScoredSolution]:
+        """Score every step of each solution, and each solution as a whole.
 
         Parameters
         ----------
         solutions : list of Solution
+            Solutions to score. Each has at least one step.
+        label_order : sequence of labels, default=None
+            Labels from worst to best. If ``None``, ``label_order_`` is used.
 
         Returns
         -------
@@ -218,7 +235,7 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If it is not known which label is the worst (see ``label_order``), or a solution has no steps.
         """
-        return score_solutions(self, solutions)
+        return score_solutions(self, solutions, label_order)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted model to a folder: JSON and safetensors (scikit-learn parts by skops), no pickle.
@@ -290,8 +307,9 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
             X, y = self._check_steps(X, y, groups)
         self.classes_ = distinct_classes(y)
         self.training_problems_ = None if self._precomputed else distinct_problem_keys(X)
-        self.label_order_ = resolve_label_order(self.classes_, self.label_order)
-        self.head_ = make_head(self.featurizer, self.head, self.label_order)
+        order = _order_of_numbers(self.classes_, self.label_order)
+        self.label_order_ = resolve_label_order(self.classes_, order)
+        self.head_ = make_head(self.featurizer, self.head, order)
         self.featurizer_ = make_featurizer(self.featurizer, self.head_)
         for part in (self.featurizer_, self.head_):
             if part is not None:

@@ -18,7 +18,6 @@ from prmkit.metrics.solutions.aggregation import (
     aggregate,
     entropy,
     first_error_distribution,
-    margin,
     p_no_error,
 )
 
@@ -214,8 +213,13 @@ class ScoredSolution:
     @property
     def risks(self) -> np.ndarray:
         """P(worst class) of each step, shape (n_steps,); higher is worse."""
+        return self.proba[:, self.ordered_columns[0]]
+
+    @property
+    def ordered_columns(self) -> list[int]:
+        """The columns of ``proba``, that of the worst class first."""
         assert self.label_order is not None  # resolved above
-        return self.proba[:, self.classes.index(self.label_order[0])]
+        return [self.classes.index(label) for label in self.label_order]
 
     @property
     def rewards(self) -> np.ndarray:
@@ -230,7 +234,7 @@ class ScoredSolution:
     @property
     def margin(self) -> np.ndarray:
         """``|risk - 1/2|`` of each step, shape (n_steps,); lower is more uncertain."""
-        return margin(self.risks)
+        return np.abs(self.risks - 0.5)
 
     @property
     def aggregates(self) -> dict[str, float]:

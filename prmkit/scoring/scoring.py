@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.data.labels import resolve_label_order
 from prmkit.data.solution import Solution, as_solutions, flatten
 from prmkit.metrics.calibration.calibration import check_class_probabilities
+from prmkit.scoring.fitted import FittedClassifier, Label, label_order as order_of
 from prmkit.scoring.scored_solution import ScoredSolution
 
 
 def score_solutions(
-    classifier: Any, solutions: Iterable[Solution], *, proba: np.ndarray | None = None
+    classifier: FittedClassifier,
+    solutions: Iterable[Solution],
+    label_order: Sequence[Label] | None = None,
+    *,
+    proba: npt.NDArray[np.floating] | None = None,
 ) -> list[ScoredSolution]:
-    """Score solutions with any fitted classifier over steps (see ``PRMClassifier.score_solutions``).
+    """Score every step of each solution with a fitted classifier, and each solution as a whole.
 
     Parameters
     ----------
-    classifier : fitted estimator with ``predict_proba`` over steps and ``classes_``
-        Such as a ``Pipeline`` or a ``CalibratedClassifierCV``.
+    classifier : fitted classifier of steps
+        A :class:`~prmkit.PRMClassifier`, or any estimator with ``predict_proba`` over steps and ``classes_``, such as
+        a ``Pipeline``, a ``GridSearchCV`` or a ``CalibratedClassifierCV``.
     solutions : list of Solution
-    proba : ndarray of shape (n_steps_in_all, n_classes), optional
-        What the classifier says of ``flatten(solutions)``, where it has been asked already.
+        Solutions to score. Each has at least one step.
+    label_order : sequence of labels, default=None
+        Labels from worst to best. If ``None``, the order is that of the ``PRMClassifier`` inside, or
+        the labels themselves tell it, as -1/0/+1 and "negative"/"neutral"/"positive" do.
+    proba : ndarray of shape (n_steps_in_all, n_classes), default=None
+        Result of ``classifier.predict_proba(flatten(solutions))``, if it has been computed before.
 
     Returns
     -------
     list of ScoredSolution
+        One per solution, in their order. Each has ``proba``, ``rewards``, ``risks``, ``entropy`` and ``margin`` per
+        step, and ``aggregates``, ``p_no_error`` and ``first_error_distribution`` of the whole solution.
 
     Raises
     ------
     ValueError
-        If it is not known which label is the worst, or a solution has no steps.
+        If nothing tells which label is the worst, or a solution has no steps.
 
     Examples
     --------
@@ -47,7 +58,7 @@ def score_solutions(
     >>> score_solutions(pipe, data.solutions[:1])[0].rewards.shape == (data.solutions[0].n_steps,)
     True
     """
-    solutions, order = _checked(classifier, solutions)
+    solutions, order = _checked(classifier, solutions, label_order)
     if not solutions:
         return []
     ends = np.cumsum([solution.n_steps for solution in solutions])
@@ -60,13 +71,13 @@ def score_solutions(
 
 
 def step_risks(
-    classifier: Any, solutions: Iterable[Solution]
+    classifier: FittedClassifier, solutions: Iterable[Solution], label_order: Sequence[Label] | None = None
 ) -> tuple[np.ndarray, np.ndarray, list[Solution]]:
     """Return the risks of all steps end to end, the number of steps of each solution, and the solutions as a list.
 
-    What :func:`score_solutions` says, without an object per solution; errors as there.
+    The risks are those of :func:`score_solutions`, without one object per solution. The errors are the same too.
     """
-    solutions, order = _checked(classifier, solutions)
+    solutions, order = _checked(classifier, solutions, label_order)
     lengths = np.array([solution.n_steps for solution in solutions], dtype=np.int64)
     if not solutions:
         return np.empty(0), lengths, solutions
@@ -77,20 +88,15 @@ def step_risks(
     return proba[:, classes.index(order[0])], lengths, solutions
 
 
-def _checked(classifier: Any, solutions: Any) -> tuple[list[Solution], tuple[Any, ...]]:
+def _checked(
+    classifier: FittedClassifier, solutions: Iterable[Solution], label_order: Sequence[Label] | None
+) -> tuple[list[Solution], tuple[Label, ...]]:
     """Return the solutions, each with steps, and the labels from worst to best."""
     check_is_fitted(classifier)
     solutions = as_solutions(solutions)
     for i, solution in enumerate(solutions):
-        if isinstance(solution, Solution) and not solution.steps:
-            raise ValueError(f"solutions[{i}] has no steps: there is nothing to score; leave it out")
-    order = getattr(classifier, "label_order_", None) or resolve_label_order(classifier.classes_)
-    if order is None:
-        raise ValueError(
-            f"the classes {classifier.classes_.tolist()} have no known order from worst to best: "
-            "pass label_order=[worst, …, best] to PRMClassifier"
-        )
-    for i, solution in enumerate(solutions):
         if not isinstance(solution, Solution):
             raise TypeError(f"solutions[{i}] is {type(solution).__name__}, expected Solution(problem, steps)")
-    return solutions, tuple(order)
+        if not solution.steps:
+            raise ValueError(f"solutions[{i}] has no steps: there is nothing to score; leave it out")
+    return solutions, order_of(classifier, label_order)

@@ -1,8 +1,8 @@
-"""All that can be said of a reasoning path at once: how likely it is wrong, and how sure the model is of that."""
+"""Everything about a reasoning path at once: how likely it is wrong, and how sure the model is of that."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from html import escape
 from typing import Any
@@ -12,39 +12,44 @@ import numpy as np
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution, as_solutions, flatten
 from prmkit.metrics import MemberUncertainty, credible_set, decompose_uncertainty
-from prmkit.metrics.solutions.aggregation import entropy, flat_first_error_distribution
+from prmkit.metrics.solutions.aggregation import entropy, ragged_first_error_distribution
 from prmkit.scoring import ScoredSolution, score_solutions
-from prmkit.uncertainty._saving import thawed
+from prmkit.scoring.fitted import FittedClassifier, Label, thawed
+from prmkit.uncertainty._protocols import GivesPValues
 from prmkit.uncertainty._solutions_input import Paths, units_and_keys
+from prmkit.uncertainty.calibration._path_calibrator import PathCalibrator
+from prmkit.utils.ragged import Ragged
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PathUncertainty:
-    """Risk and uncertainty of one path; made by :func:`path_uncertainty`.
+    """Risk and uncertainty of one path, made by :func:`path_uncertainty`.
 
-    **Risk** says how likely the path is wrong; its target is "the path has an error". **Uncertainty** says how unsure
-    the model is of its verdicts; its target is "the verdict is wrong". They answer different questions: a step that is
+    **Risk** says how likely the path is wrong. Its target is "the path has an error". **Uncertainty** says how unsure
+    the model is of its verdicts. Its target is "the verdict is wrong". They answer different questions: a step that is
     surely wrong has a high risk and no uncertainty.
 
     Parameters
     ----------
     scored : ScoredSolution
-        The solution and its steps' probabilities, the mean over members where there are some.
+        The solution and the probabilities of its steps: the mean over members, if the classifier has members.
     p_no_error : float
-        P(no step is wrong), calibrated where ``calibrated``; higher is better.
+        P(no step is wrong), calibrated if ``calibrated``. Higher is better.
     first_error_distribution : ndarray of shape (n_steps + 1,)
-        P(step t is the first wrong one), then ``p_no_error``.
+        P(step t is the first wrong one) of each step, then ``p_no_error``.
     credible_set : set of int
-        The likeliest first errors, of probability ``level`` together; -1 stands for "no error". It trusts the model:
-        :class:`FirstErrorSet` gives one with a guarantee.
+        The most likely first errors, with probability ``level`` together. -1 stands for "no error". The set trusts the
+        model: :class:`FirstErrorSet` gives one with a guarantee.
     level : float
+        Probability of the credible set.
     calibrated : bool
-        Whether a path calibrator gave ``p_no_error``.
+        Whether ``p_no_error`` comes from a path calibrator.
     members : MemberUncertainty or None
-        Total, aleatoric and epistemic uncertainty of each step in nats, higher is more uncertain. None where the
+        Total, aleatoric and epistemic uncertainty of each step in nats. Higher is more uncertain. ``None`` if the
         classifier has no members.
     p_value : float or None
-        How often calibration paths look at least this strange; **lower** is stranger. None without a shift detector.
+        Share of calibration paths that look at least as unusual. **Lower** is more unusual. ``None`` without a shift
+        detector.
     """
 
     scored: ScoredSolution
@@ -58,31 +63,37 @@ class PathUncertainty:
 
     @property
     def risk(self) -> float:
-        """P(some step is wrong); higher is worse."""
+        """P(some step is wrong). Higher is worse."""
         return 1.0 - self.p_no_error
 
     @property
     def verdict_entropy(self) -> float:
-        """Entropy of "the path has an error" in nats, at most 0.693; higher is more uncertain of the verdict."""
+        """Entropy of "the path has an error" in nats, at most 0.693. Higher is more uncertain of the verdict."""
         return float(entropy([self.p_no_error, self.risk]))
 
     @property
     def total(self) -> float | None:
-        """Mean total uncertainty of the steps in nats; higher is more uncertain."""
+        """Mean total uncertainty of the steps in nats. Higher is more uncertain."""
         return None if self.members is None else float(self.members.total.mean())
 
     @property
     def aleatoric(self) -> float | None:
-        """Mean over steps of what each member is unsure of, in nats; higher is more uncertain."""
+        """Mean over steps of the uncertainty within the members, in nats. Higher is more uncertain."""
         return None if self.members is None else float(self.members.aleatoric.mean())
 
     @property
     def epistemic(self) -> float | None:
-        """Mean over steps of what members disagree on, in nats; higher is more uncertain."""
+        """Mean over steps of the disagreement between the members, in nats. Higher is more uncertain."""
         return None if self.members is None else float(self.members.epistemic.mean())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain Python values, ready for JSON; ``scored`` as its own ``to_dict`` does."""
+        """Return everything as plain Python values, ready for JSON.
+
+        Returns
+        -------
+        dict
+            The parameters and properties by name. ``scored`` is the result of its own ``to_dict``.
+        """
         return {
             "risk": self.risk,
             "p_no_error": self.p_no_error,
@@ -114,6 +125,7 @@ class PathUncertainty:
         return sorted(self.credible_set, key=lambda outcome: (outcome < 0, outcome))
 
     def _summary(self) -> list[str]:
+        """Return the lines below the steps."""
         names = ["no error" if outcome < 0 else f"step {outcome}" for outcome in self._outcomes()]
         lines = [
             f"risk, P(the path has an error): {self.risk:.2f}{', calibrated' if self.calibrated else ''}",
@@ -131,40 +143,45 @@ class PathUncertainty:
 
 
 def path_uncertainty(
-    classifier: Any,
+    classifier: FittedClassifier,
     solutions: Iterable[Solution],
+    label_order: Sequence[Label] | None = None,
     *,
     level: float = 0.9,
-    path_calibrator: Any = None,
-    shift: Any = None,
+    path_calibrator: PathCalibrator | None = None,
+    shift: GivesPValues | None = None,
 ) -> list[PathUncertainty]:
     """Score solutions once and sum up the risk and the uncertainty of each.
 
     Parameters
     ----------
     classifier : fitted classifier over steps
-        Where it has ``member_proba`` (:class:`StepEnsemble`, :class:`MCDropout`), its members' mean is the score, and
-        their disagreement is reported; all from one pass. (A calibrated ensemble has no members to ask; an ensemble of
-        calibrated classifiers has: ``StepEnsemble(CalibratedStepClassifier(PRMClassifier()))``.)
+        Classifier that scores the steps. If it has ``member_proba`` (:class:`StepEnsemble`, :class:`MCDropout`), the
+        score is the mean over its members, and their disagreement is reported, all from one pass. A calibrated ensemble
+        has no members to ask. An ensemble of calibrated classifiers has:
+        ``StepEnsemble(CalibratedStepClassifier(PRMClassifier()))``.
     solutions : list of Solution
-        Of new problems: on those that the classifier learnt from, all numbers flatter.
+        Solutions of new problems. On problems of the training all numbers are too good.
+    label_order : sequence of labels, default=None
+        Labels from worst to best, as in :func:`~prmkit.score_solutions`.
     level : float, default=0.9
-        Of the credible sets, in (0, 1].
+        Probability of the credible sets, in (0, 1].
     path_calibrator : PathCalibrator, optional
-        Fitted on the same classifier, or on its risks. The first-error distribution is scaled to its P(no error);
-        where all risks are 0, the rest is shared equally by the steps.
+        Calibrator of P(no error), fitted on the same classifier or on its risks. The first-error distribution is scaled
+        to its result. If all risks of a path are 0, the steps share the remaining probability equally.
     shift : fitted and calibrated shift detector, optional
-        Such as :class:`MahalanobisShift`: anything with ``p_value(solutions)``.
+        Detector that gives p-values, such as :class:`MahalanobisShift`, or anything with ``p_value(solutions)``.
 
     Returns
     -------
     list of PathUncertainty
+        One per solution.
 
     Raises
     ------
     TypeError, ValueError
-        For no list of solutions, one without steps, a level out of range, or a problem on which the calibrator or the
-        detector was fitted.
+        If ``solutions`` is no list of solutions, a solution has no steps, the level is out of range, or the calibrator
+        or the detector was fitted on a problem.
 
     Examples
     --------
@@ -173,88 +190,90 @@ def path_uncertainty(
     >>> from prmkit.features import StepStatistics
     >>> data, new = (make_arithmetic_solutions(30, 2, random_state=seed) for seed in (0, 1))
     >>> clf = PRMClassifier(StepStatistics()).fit(data.X, data.y)
-    >>> found = path_uncertainty(clf, new.solutions[:3])
-    >>> [0 <= one.risk <= 1 for one in found], found[0].epistemic
+    >>> paths = path_uncertainty(clf, new.solutions[:3])
+    >>> [0 <= path.risk <= 1 for path in paths], paths[0].epistemic
     ([True, True, True], None)
     """
     solutions = as_solutions(solutions)
-    for name, given, method in (
+    for name, estimator, method in (
         ("path_calibrator", path_calibrator, "p_no_error"),
         ("shift", shift, "p_value"),
     ):
-        if given is not None and not hasattr(given, method):
-            raise TypeError(f"{name} is {type(given).__name__}, expected an estimator with {method}")
-    has_members = hasattr(classifier, "member_proba") and len(solutions) > 0
-    member_proba = classifier.member_proba(flatten(solutions)) if has_members else None
-    scored = score_solutions(
-        classifier, solutions, proba=None if member_proba is None else member_proba.mean(axis=0)
-    )
+        if estimator is not None and not hasattr(estimator, method):
+            raise TypeError(f"{name} is {type(estimator).__name__}, expected an estimator with {method}")
+    ask_members = getattr(classifier, "member_proba", None)
+    member_proba = ask_members(flatten(solutions)) if ask_members and solutions else None
+    proba = None if member_proba is None else member_proba.mean(axis=0)
+    scored = score_solutions(classifier, solutions, label_order, proba=proba)
     if not scored:
         return []
-    lengths = np.array([one.solution.n_steps for one in scored])
-    first_error = flat_first_error_distribution(np.concatenate([one.risks for one in scored]), lengths)
+    risks = Ragged.from_arrays([path.risks for path in scored])
+    distributions = ragged_first_error_distribution(risks)
     if path_calibrator is not None:
-        first_error = _scaled(first_error, lengths, _calibrated(path_calibrator, classifier, scored, lengths))
-    ends = np.cumsum(lengths)
-    distributions = np.split(first_error, (ends + np.arange(1, len(ends) + 1))[:-1])
-    members = None if member_proba is None else decompose_uncertainty(member_proba, _worst_column(scored[0]))
-    p_values = None if shift is None else shift.p_value(solutions)
+        distributions = _scaled(distributions, _calibrated(path_calibrator, classifier, scored, risks))
+    members: list[MemberUncertainty | None] = [None] * len(scored)
+    if member_proba is not None:
+        of_all = decompose_uncertainty(member_proba, scored[0].ordered_columns[0])
+        members = [_part(of_all, start, end) for start, end in zip(risks.starts, risks.ends, strict=True)]
+    p_values = [None] * len(scored) if shift is None else shift.p_value(solutions).tolist()
+    first_errors = distributions.split()
+    sets = credible_set(first_errors, level)
     return [
         PathUncertainty(
-            scored=one,
+            scored=path,
             p_no_error=float(distribution[-1]),
             first_error_distribution=distribution,
-            credible_set=kept,
+            credible_set=outcomes,
             level=level,
             calibrated=path_calibrator is not None,
-            members=None if members is None else _part(members, end - one.solution.n_steps, end),
-            p_value=None if p_values is None else float(p_values[i]),
+            members=of_steps,
+            p_value=p_value,
         )
-        for i, (one, distribution, kept, end) in enumerate(
-            zip(scored, distributions, credible_set(distributions, level), ends.tolist(), strict=True)
+        for path, distribution, outcomes, of_steps, p_value in zip(
+            scored, first_errors, sets, members, p_values, strict=True
         )
     ]
 
 
 def _calibrated(
-    path_calibrator: Any, classifier: Any, scored: list[ScoredSolution], lengths: np.ndarray
+    path_calibrator: PathCalibrator, classifier: FittedClassifier, scored: list[ScoredSolution], risks: Ragged
 ) -> np.ndarray:
-    """Return the calibrated P(no error) of each path; steps are scored again only by another classifier."""
+    """Return the calibrated P(no error) of each path."""
     own = getattr(path_calibrator, "classifier", None)
     if own is None:
-        return path_calibrator.p_no_error([one.risks for one in scored])
-    solutions = [one.solution for one in scored]
+        return path_calibrator.p_no_error(risks.split())
+    solutions = [path.solution for path in scored]
     if thawed(own) is not thawed(classifier):
         return path_calibrator.p_no_error(solutions)
+    # The calibrator has the same classifier: its steps need not be scored again.
     units, keys = units_and_keys(len(scored), problem_keys(solutions), None, "path")
-    risks = np.concatenate([one.risks for one in scored])
-    return path_calibrator.of_paths(Paths(risks, lengths, units, keys))
+    return path_calibrator.of_paths(Paths(risks, units, keys))
 
 
-def _scaled(first_error: np.ndarray, lengths: np.ndarray, p_no_error: np.ndarray) -> np.ndarray:
-    """Return first-error distributions, end to end, whose last entries are ``p_no_error``."""
-    sizes = lengths + 1
-    ends = np.cumsum(sizes)
-    scaled = first_error.copy()
-    scaled[ends - 1] = 0.0
-    sums = np.add.reduceat(scaled, ends - sizes)
-    unknown = np.repeat(sums == 0, sizes)  # no risk anywhere, so nothing says where an error would be
-    scaled[unknown] = 1.0 / np.repeat(lengths, sizes)[unknown]
-    scaled *= np.repeat((1 - p_no_error) / np.where(sums == 0, 1.0, sums), sizes)
-    scaled[ends - 1] = p_no_error
-    return scaled
-
-
-def _worst_column(scored: ScoredSolution) -> int:
-    assert scored.label_order is not None  # a scored solution knows
-    return scored.classes.index(scored.label_order[0])
+def _scaled(distributions: Ragged, p_no_error: np.ndarray) -> Ragged:
+    """Return first-error distributions whose last entries are ``p_no_error``."""
+    lengths, no_error = distributions.lengths - 1, distributions.ends - 1
+    scaled = distributions.values.copy()
+    scaled[no_error] = 0.0
+    sums = distributions.with_values(scaled).reduce(np.add)
+    # If there is no risk anywhere, nothing says where an error would be: all steps are equal.
+    unknown = distributions.spread(sums == 0)
+    scaled[unknown] = 1.0 / distributions.spread(lengths)[unknown]
+    scaled *= distributions.spread((1 - p_no_error) / np.where(sums == 0, 1.0, sums))
+    scaled[no_error] = p_no_error
+    return distributions.with_values(scaled)
 
 
 def _part(members: MemberUncertainty, start: int, end: int) -> MemberUncertainty:
-    arrays = {field.name: getattr(members, field.name) for field in fields(members)}
-    return type(members)(**{name: None if a is None else a[start:end] for name, a in arrays.items()})
+    """Return the uncertainty of some steps."""
+    arrays: dict[str, Any] = {field.name: getattr(members, field.name) for field in fields(members)}
+    parts: dict[str, Any] = {
+        name: None if array is None else array[start:end] for name, array in arrays.items()
+    }
+    return MemberUncertainty(**parts)
 
 
-def _per_step(members: MemberUncertainty) -> dict[str, Any]:
-    arrays = {field.name: getattr(members, field.name) for field in fields(members)}
-    return {name: None if a is None else a.tolist() for name, a in arrays.items()}
+def _per_step(members: MemberUncertainty) -> dict[str, list[float] | None]:
+    """Return the arrays as lists."""
+    arrays: dict[str, Any] = {field.name: getattr(members, field.name) for field in fields(members)}
+    return {name: None if array is None else array.tolist() for name, array in arrays.items()}

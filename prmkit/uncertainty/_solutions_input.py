@@ -180,37 +180,6 @@ def refuse_shared_problems(keys: np.ndarray, seen: np.ndarray | None, what: str)
         )
 
 
-def training_problems(classifier: Any) -> np.ndarray | None:
-    """Return the keys of the problems that a classifier learnt from; None where nothing in it remembers them.
-
-    prmkit's classifiers do. Inside scikit-learn's searches, pipelines, frozen estimators, voting and calibration they
-    are found too; what such a wrapper learnt from by itself is not known.
-    """
-    known = getattr(classifier, "training_problems_", None)
-    if known is not None:
-        return known
-    parts = [training_problems(inner) for inner in _inside(classifier)]
-    remembered = [part for part in parts if part is not None]
-    return np.unique(np.concatenate(remembered)) if remembered else None
-
-
-def _inside(classifier: Any) -> list[Any]:
-    """The fitted classifiers that one of scikit-learn's wrappers holds."""
-    found = (
-        [vars(classifier).get(name) for name in ("best_estimator_", "estimator_")]
-        if hasattr(classifier, "__dict__")
-        else []
-    )
-    for name in ("estimators_", "calibrated_classifiers_"):
-        several = getattr(classifier, name, None)
-        found += several if isinstance(several, list) else []
-    if isinstance(getattr(classifier, "steps", None), list):
-        found.append(classifier.steps[-1][1])
-    if not any(inner is not None for inner in found):
-        found.append(getattr(classifier, "estimator", None))
-    return [inner for inner in found if inner is not None and not isinstance(inner, str)]
-
-
 def _as_list(X: Any) -> Sequence[Any]:
     if isinstance(X, np.ndarray) and X.dtype != object and X.ndim != 2:
         raise ValueError(f"X has shape {X.shape}, expected a list of 1-D arrays, one per path: [risks]")

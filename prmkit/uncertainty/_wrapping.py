@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from prmkit.data.solution import Solution
 from prmkit.models.heads.decision import most_probable
 from prmkit.scoring import ScoredSolution, score_solutions
+from prmkit.scoring.fitted import Label
 
 
 def is_fitted(classifier: Any) -> bool:
@@ -71,9 +72,11 @@ class WrapsClassifier(ClassifierMixin):
         """Logarithm of ``predict_proba``, cut at the smallest positive number."""
         return np.log(np.clip(self.predict_proba(X), np.finfo(float).tiny, None))
 
-    def score_solutions(self, solutions: Iterable[Solution]) -> list[ScoredSolution]:
-        """Score every step of each solution, and the solutions as paths: see ``PRMClassifier.score_solutions``."""
-        return score_solutions(self, solutions)
+    def score_solutions(
+        self, solutions: Iterable[Solution], label_order: Sequence[Label] | None = None
+    ) -> list[ScoredSolution]:
+        """Score every step of each solution: see :meth:`PRMClassifier.score_solutions`."""
+        return score_solutions(self, solutions, label_order)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

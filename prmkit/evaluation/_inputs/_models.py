@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from prmkit.scoring.fitted import training_problems
 from prmkit.utils.files import sha256_of
 
 _SCORE_FILES = (".jsonl", ".jsonl.gz")
@@ -48,7 +49,7 @@ class JudgedModel:
     @property
     def training_problems(self) -> np.ndarray | None:
         """Keys of the problems that it was trained on; None where nobody knows."""
-        return getattr(self.classifier, "training_problems_", None) if self.kind == "prmkit" else None
+        return training_problems(self.classifier) if self.kind == "prmkit" else None
 
     def to_dict(self) -> dict[str, str]:
         """Return what a report says of it."""

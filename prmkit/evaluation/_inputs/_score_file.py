@@ -113,11 +113,10 @@ def write_step_scores(path: str | Path, classifier: Any, benchmark: Benchmark) -
 
     with writing(Path(path)) as add:
         for scored in score_solutions(classifier, benchmark.solutions):
-            columns = [scored.classes.index(label) for label in scored.label_order or ()]
             record = {
                 "id": scored.solution.id,
                 "benchmark": benchmark.name,
-                "probabilities": scored.proba[:, columns].tolist(),
+                "probabilities": scored.proba[:, scored.ordered_columns].tolist(),
             }
             add(json.dumps(record, ensure_ascii=False))
 

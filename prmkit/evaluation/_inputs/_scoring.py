@@ -59,8 +59,7 @@ def score_steps(classifier: Any, solutions: Sequence[Solution]) -> StepScores:
     scored = score_solutions(classifier, solutions, proba=proba)
     proba = np.concatenate([one.proba for one in scored])
     proba[unread] = np.nan
-    order = scored[0].label_order or ()
-    columns = [scored[0].classes.index(label) for label in order]
+    columns = scored[0].ordered_columns
     return StepScores(proba[:, columns[0]], proba[:, columns[1]] if len(columns) == 3 else None)
 
 

@@ -13,19 +13,15 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from prmkit.data.labels import check_labels, class_codes, resolve_label_order
+from prmkit.data.labels import check_labels, class_codes
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import as_steps
 from prmkit.data.splitters import StratifiedProblemKFold, holds_numbers
 from prmkit.metrics.calibration.calibration import check_class_probabilities
 from prmkit.models.heads.decision import choose_decision_weights
-from prmkit.uncertainty._saving import load_model, save_model, thawed
-from prmkit.uncertainty._solutions_input import (
-    check_groups,
-    group_keys,
-    refuse_shared_problems,
-    training_problems,
-)
+from prmkit.scoring.fitted import decision_weights, known_label_order, training_problems
+from prmkit.uncertainty._saving import load_model, save_model
+from prmkit.uncertainty._solutions_input import check_groups, group_keys, refuse_shared_problems
 from prmkit.uncertainty._wrapping import KeepsFitted, WrapsClassifier, is_fitted
 from prmkit.uncertainty.calibration._methods import (
     METHODS,
@@ -162,7 +158,7 @@ class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
         if not keep:
             fit_weighted(classifier, X, y, sample_weight)  # first: it checks X and y
         self.classes_ = classifier.classes_
-        self.label_order_ = getattr(classifier, "label_order_", None) or resolve_label_order(self.classes_)
+        self.label_order_ = known_label_order(classifier)
         y = column_or_1d(y) if problems is None else check_labels(y, len(X), self.label_order_)
         codes = class_codes(y, self.classes_)
         if keep:
@@ -281,8 +277,7 @@ class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
         self.calibrator_ = fit_calibrator(self.method_, log_proba, codes, weight)
         isotonic = self.method_ == "isotonic"
         self._name_the_numbers(count_clipped(self.calibrator_, log_proba) if isotonic else None)
-        inner = thawed(self.classifier_)
-        if hasattr(inner, "decision_weights_") or hasattr(getattr(inner, "head_", None), "decision_weights_"):
+        if decision_weights(self.classifier_) is not None:
             calibrated = calibrate(self.method_, self.calibrator_, log_proba)
             self.decision_weights_ = choose_decision_weights(codes, calibrated, weight)
 

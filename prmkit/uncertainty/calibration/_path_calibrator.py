@@ -12,13 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.metrics.solutions.first_errors import check_first_errors
+from prmkit.scoring.fitted import training_problems
 from prmkit.uncertainty._saving import load_model, save_model
-from prmkit.uncertainty._solutions_input import (
-    Paths,
-    read_paths,
-    refuse_shared_problems,
-    training_problems,
-)
+from prmkit.uncertainty._solutions_input import Paths, read_paths, refuse_shared_problems
 from prmkit.uncertainty._wrapping import KeepsFitted
 from prmkit.uncertainty.calibration._methods import calibrate, fit_calibrator
 from prmkit.utils.sklearn import HasMethods, StrOptions, fit_context
@@ -217,8 +213,8 @@ class PathCalibrator(KeepsFitted, BaseEstimator):
 
 def _features(paths: Paths) -> np.ndarray:
     """Log P(no error) and the number of steps, of shape (n_paths, 2)."""
-    log_right = np.log(np.maximum(1 - paths.risks, _FLOOR))
-    return np.column_stack([np.add.reduceat(log_right, paths.starts), paths.lengths])
+    log_right = paths.risks.with_values(np.log(np.maximum(1 - paths.risks.values, _FLOOR)))
+    return np.column_stack([log_right.reduce(np.add), paths.lengths])
 
 
 def _log_proba(paths: Paths) -> np.ndarray:

@@ -10,12 +10,8 @@ from sklearn.base import clone
 
 from prmkit.metrics.pyplot import import_pyplot
 from prmkit.metrics.solutions.first_errors import check_first_errors
-from prmkit.uncertainty._solutions_input import (
-    Paths,
-    read_paths,
-    refuse_shared_problems,
-    training_problems,
-)
+from prmkit.scoring.fitted import training_problems
+from prmkit.uncertainty._solutions_input import Paths, read_paths, refuse_shared_problems
 from prmkit.uncertainty.guarantees._error_detector import ErrorDetector
 from prmkit.uncertainty.guarantees._first_error_set import FirstErrorSet
 from prmkit.uncertainty.guarantees._prefix_certifier import PrefixCertifier
@@ -245,8 +241,7 @@ class CoverageDisplay:
 
 def _side(paths: Paths, first_errors: np.ndarray, chosen: np.ndarray) -> tuple[Any, ...]:
     """Return risks, first errors and problems of the chosen paths, as ``fit`` takes them."""
-    steps = paths.risks[np.repeat(chosen, paths.lengths)]
-    risks = np.split(steps, np.cumsum(paths.lengths[chosen])[:-1])
+    risks = paths.risks.take(np.flatnonzero(chosen)).split()
     return risks, first_errors[chosen], paths.units[chosen] if paths.n_units < len(chosen) else None
 
 

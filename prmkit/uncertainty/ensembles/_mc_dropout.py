@@ -12,10 +12,9 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.classifier import PRMClassifier
-from prmkit.data.labels import resolve_label_order
 from prmkit.models.heads.head_input import head_proba
-from prmkit.uncertainty._saving import load_model, save_model, thawed
-from prmkit.uncertainty._solutions_input import training_problems
+from prmkit.scoring.fitted import known_label_order, thawed, training_problems
+from prmkit.uncertainty._saving import load_model, save_model
 from prmkit.uncertainty._wrapping import KeepsFitted, is_fitted
 from prmkit.uncertainty.ensembles._step_ensemble import AveragesMembers
 from prmkit.utils.sklearn import HasMethods, Interval, fit_context
@@ -195,9 +194,7 @@ class MCDropout(KeepsFitted, AveragesMembers, BaseEstimator):
     @property
     def label_order_(self) -> tuple[Any, ...] | None:
         """The classes from worst to best, where that is known."""
-        model = self._model
-        known = getattr(model, "label_order_", None)
-        return known or resolve_label_order(model.classes_, getattr(model, "label_order", None))
+        return known_label_order(self._model)
 
     @property
     def training_problems_(self) -> np.ndarray | None:

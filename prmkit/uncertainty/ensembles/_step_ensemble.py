@@ -14,12 +14,13 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from prmkit.classifier import PRMClassifier
-from prmkit.data.labels import check_labels, resolve_label_order
+from prmkit.data.labels import check_labels
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import as_steps
 from prmkit.data.splitters import holds_numbers
 from prmkit.metrics.solutions.members import MemberUncertainty, decompose_uncertainty
 from prmkit.models.heads.decision import most_probable
+from prmkit.scoring.fitted import decision_weights, known_label_order
 from prmkit.uncertainty._saving import load_model, save_model
 from prmkit.uncertainty._wrapping import WrapsClassifier, is_fitted
 from prmkit.uncertainty.ensembles._shared_pass import fit_members, share_parts, stacked_proba
@@ -222,8 +223,7 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
             draws = [_draw(units, y, np.random.RandomState(seed)) for seed in seeds]
         members = [_seeded(template, seed, number) for number, seed in enumerate(seeds.tolist())]
         self.members_ = fit_members(members, X, y, draws, groups, self.n_jobs)
-        known = getattr(self.members_[0], "label_order_", None)
-        self.label_order_ = known or resolve_label_order(self.classes_, order)
+        self.label_order_ = known_label_order(self.members_[0])
         self._weigh_decisions()
         return self
 
@@ -294,7 +294,7 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
         return ensemble
 
     def _weigh_decisions(self) -> None:
-        weights = [_decision_weights(member) for member in self.members_]
+        weights = [decision_weights(member) for member in self.members_]
         known = [weight for weight in weights if weight is not None]
         if len(known) == len(weights):
             mean = np.exp(np.mean(np.log(known), axis=0))
@@ -337,8 +337,3 @@ def _seeded(template: Any, seed: int, number: int) -> Any:
     if getattr(member, "random_state", None) is None:  # else it seeds its parts itself
         set_random_states(member, seed)
     return member
-
-
-def _decision_weights(member: Any) -> np.ndarray | None:
-    of_head = getattr(getattr(member, "head_", None), "decision_weights_", None)
-    return getattr(member, "decision_weights_", of_head)

@@ -13,13 +13,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.metrics.solutions.first_errors import check_first_errors
-from prmkit.uncertainty._protocols import Paths as PathsInput, StepClassifier
+from prmkit.scoring.fitted import training_problems
+from prmkit.uncertainty._protocols import PathsInput, StepClassifier
 from prmkit.uncertainty._saving import load_model, save_model
 from prmkit.uncertainty._solutions_input import (
     Paths,
     read_paths,
     refuse_shared_problems,
-    training_problems,
 )
 from prmkit.uncertainty._wrapping import KeepsFitted
 from prmkit.utils.sklearn import HasMethods, Interval, fit_context
@@ -303,15 +303,17 @@ def largest_risks(paths: Paths, until: np.ndarray | None = None) -> np.ndarray:
     """
     risks = paths.risks
     if until is not None:
-        risks = np.where(paths.place <= np.repeat(until, paths.lengths), risks, -np.inf)
-    return np.asarray(np.maximum.reduceat(risks, paths.starts))
+        counts = risks.positions <= risks.spread(until)
+        risks = risks.with_values(np.where(counts, risks.values, -np.inf))
+    return risks.reduce(np.maximum)
 
 
 def path_risks(paths: Paths) -> np.ndarray:
     """Return ``1 - P(no error)`` of each path, of shape (n_paths,)."""
     # The logarithm of a risk of 1 is -inf, and the risk of its path is then 1, as it should be.
     with np.errstate(divide="ignore"):
-        return np.asarray(-np.expm1(np.add.reduceat(np.log1p(-paths.risks), paths.starts)))
+        log_right = paths.risks.with_values(np.log1p(-paths.risks.values))
+        return np.asarray(-np.expm1(log_right.reduce(np.add)))
 
 
 def share_of(true: np.ndarray) -> float | None:

@@ -1,0 +1,170 @@
+"""Facts about a fitted classifier that its wrappers hide: its training problems, its label order, its worst class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.frozen import FrozenEstimator
+
+from prmkit.data.labels import resolve_label_order
+
+Label: TypeAlias = "str | int | float | bool"
+"""A class of steps, such as ``-1`` or ``"negative"``."""
+
+# Attributes in which wrappers of scikit-learn and of prmkit keep what they have fitted.
+_FITTED_PART = ("best_estimator_", "estimator_", "classifier_", "final_estimator_", "head_")
+_FITTED_PARTS = ("estimators_", "calibrated_classifiers_", "members_")
+# Parameters that hold a fitted classifier in wrappers which need no fit of their own.
+_GIVEN_PART = ("estimator", "classifier")
+
+
+class FittedClassifier(Protocol):
+    """A fitted classifier of steps: of prmkit, or a wrapper of scikit-learn around one."""
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Labels of the columns of ``predict_proba``."""
+
+    def predict_proba(self, X: Any, /) -> np.ndarray:
+        """Return the probability of each class for each step, of shape (n_steps, n_classes)."""
+
+
+def thawed(classifier: Any) -> Any:
+    """Return the classifier inside a ``FrozenEstimator``, and any other classifier as it is."""
+    while isinstance(classifier, FrozenEstimator):
+        classifier = classifier.estimator
+    return classifier
+
+
+def training_problems(classifier: Any) -> npt.NDArray[np.uint64] | None:
+    """Return the keys of the problems that a classifier was trained on.
+
+    Parameters
+    ----------
+    classifier : fitted classifier, or None
+        Classifiers of prmkit remember their problems. They are found inside scikit-learn's searches, pipelines,
+        calibration, voting, stacking, threshold tuning and frozen estimators too.
+
+    Returns
+    -------
+    ndarray of uint64, or None
+        Sorted keys. ``None`` if no classifier inside remembers its problems.
+    """
+    keys = getattr(classifier, "training_problems_", None)
+    if keys is not None:
+        return np.asarray(keys, dtype=np.uint64)
+    parts = [training_problems(inner) for inner in _classifiers_inside(classifier)]
+    remembered = [part for part in parts if part is not None]
+    return np.unique(np.concatenate(remembered)) if remembered else None
+
+
+def label_order(
+    classifier: FittedClassifier, label_order: Sequence[Label] | None = None
+) -> tuple[Label, ...]:
+    """Return the labels of a classifier from worst to best.
+
+    Parameters
+    ----------
+    classifier : fitted classifier
+        Its own order counts first. Otherwise the order of the classifiers inside counts, as for
+        ``GridSearchCV(PRMClassifier(label_order=["bad", "good"]), …)``. Otherwise the labels themselves
+        decide, if they are -1/0/+1, "negative"/"neutral"/"positive" and the like.
+    label_order : sequence of labels, default=None
+        Order to use instead.
+
+    Returns
+    -------
+    tuple of labels
+        The classes from worst to best.
+
+    Raises
+    ------
+    ValueError
+        If nothing tells the order, or classifiers inside have different orders.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> plain = LogisticRegression().fit([[0.0], [1.0]], ["wrong", "right"])
+    >>> known_label_order(plain) is None
+    True
+    >>> label_order(plain, ["wrong", "right"])
+    ('wrong', 'right')
+    """
+    order = known_label_order(classifier, label_order)
+    if order is None:
+        raise ValueError(
+            f"nothing tells the order of the classes {np.asarray(classifier.classes_).tolist()} of "
+            f"{type(classifier).__name__} from worst to best: pass label_order=[worst, …, best] to PRMClassifier, or "
+            "to score_solutions"
+        )
+    return order
+
+
+def known_label_order(
+    classifier: FittedClassifier, label_order: Sequence[Label] | None = None
+) -> tuple[Label, ...] | None:
+    """Return the labels from worst to best as :func:`label_order` does, or None if nothing tells their order."""
+    classes = np.asarray(classifier.classes_).tolist()
+    if label_order is not None:
+        return resolve_label_order(classes, label_order)
+    # An order that lacks a class comes from a part that has not seen all of them.
+    orders = {order for order in _orders_inside(classifier, classes) if set(order) == set(classes)}
+    if len(orders) > 1:
+        several = " and ".join(str(list(order)) for order in sorted(orders, key=str))
+        raise ValueError(
+            f"the classifiers inside {type(classifier).__name__} have different orders of the labels, {several}: give "
+            "all of them the same label_order, or pass label_order=[worst, …, best] to score_solutions"
+        )
+    return orders.pop() if orders else resolve_label_order(classes)
+
+
+def worst_column(classifier: FittedClassifier) -> int:
+    """Return the column of ``predict_proba`` that holds the risk; errors as :func:`label_order`."""
+    return np.asarray(classifier.classes_).tolist().index(label_order(classifier)[0])
+
+
+def decision_weights(classifier: Any) -> np.ndarray | None:
+    """Return the class weights with which a classifier of prmkit decides, or None if it does not weigh."""
+    inner = thawed(classifier)
+    weights = getattr(inner, "decision_weights_", None)
+    return getattr(getattr(inner, "head_", None), "decision_weights_", None) if weights is None else weights
+
+
+def _classifiers_inside(classifier: Any) -> Iterator[Any]:
+    """Yield the fitted classifiers that a wrapper holds."""
+    # Not getattr: some wrappers hand unknown names on to the classifier inside, which would count twice.
+    own = getattr(classifier, "__dict__", {})
+    inside = [own.get(name) for name in _FITTED_PART]
+    for name in _FITTED_PARTS:
+        if isinstance(own.get(name), list):
+            inside += own[name]
+    if isinstance(own.get("steps"), list):
+        inside.append(own["steps"][-1][1])
+    if all(inner is None for inner in inside):
+        inside = [own.get(name) for name in _GIVEN_PART]
+    return (inner for inner in inside if inner is not None and not isinstance(inner, str))
+
+
+def _orders_inside(classifier: Any, classes: list[Any]) -> Iterator[tuple[Any, ...]]:
+    """Yield the order of a classifier, or else of those inside, in the labels ``classes`` of the outermost."""
+    stated = getattr(classifier, "label_order", None)
+    order = getattr(classifier, "label_order_", None)
+    labels = getattr(classifier, "classes_", None)
+    own = None if labels is None else np.asarray(labels).tolist()
+    if order is None and stated is not None and own is not None:
+        order = resolve_label_order(own, stated)
+    # Voting, stacking and bagging number the labels for the classifiers inside.
+    numbered = own is not None and own != classes and own == list(range(len(classes)))
+    if order is not None and not numbered:
+        yield tuple(order)
+        return
+    if order is not None and stated is not None:
+        yield tuple(classes[number] for number in order)
+        return
+    # The order of numbers that nobody stated is no evidence: it is alphabetical.
+    for inner in _classifiers_inside(classifier):
+        yield from _orders_inside(inner, classes)
