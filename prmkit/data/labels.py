@@ -1,4 +1,4 @@
-"""Ratings, label names and first errors say the same in three ways: one place that converts them."""
+"""Conversions between ratings, label names and first errors, checks of labels, and the order of classes."""
 
 from __future__ import annotations
 
@@ -6,29 +6,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 NAMES = ("negative", "neutral", "positive")
 RATINGS = (-1, 0, 1)
-# Worst first, and claimed only together with the worst: {0, 1} is wrong/right, not neutral/positive.
-# The last entry also reads 0/1 and False/True, which are equal to Python.
+# Worst first. An order counts only if its worst label occurs: {0, 1} is wrong/right, not neutral/positive.
+# The last entry also reads 0/1 and False/True, which are equal in Python.
 _KNOWN_ORDERS: tuple[tuple[Any, ...], ...] = (RATINGS, NAMES, ("-", "+"), (0, 1, 2))
 
 
-def ratings_to_names(ratings: Iterable[int]) -> np.ndarray:
-    """Spell ratings out: -1 is "negative", 0 "neutral", +1 "positive".
+def ratings_to_names(ratings: Iterable[int]) -> npt.NDArray[np.str_]:
+    """Return the names of ratings: "negative" for -1, "neutral" for 0, "positive" for +1.
 
     Parameters
     ----------
-    ratings : 1-D array-like of int, shape (n_steps,)
+    ratings : 1-D array-like of {-1, 0, 1}, shape (n_steps,)
+        Rating of each step.
 
     Returns
     -------
     ndarray of str, shape (n_steps,)
+        Name of each rating.
 
     Raises
     ------
     ValueError
-        If a rating is missing (None, NaN) or another value, naming its position.
+        If a rating is missing (None, NaN) or has another value. The error names its position.
 
     Examples
     --------
@@ -46,22 +49,23 @@ def ratings_to_names(ratings: Iterable[int]) -> np.ndarray:
     return np.array([NAMES[int(value) + 1] for value in values], dtype="<U8")
 
 
-def names_to_ratings(names: Iterable[str]) -> np.ndarray:
-    """Turn "negative", "neutral", "positive" into -1, 0, +1.
+def names_to_ratings(names: Iterable[str]) -> npt.NDArray[np.int64]:
+    """Return the ratings of names: -1 for "negative", 0 for "neutral", +1 for "positive".
 
     Parameters
     ----------
     names : 1-D array-like of str, shape (n_steps,)
-        Compared exactly, after stripping white space.
+        Name of each rating. Only white space around a name is ignored.
 
     Returns
     -------
     ndarray of int64, shape (n_steps,)
+        Rating of each step.
 
     Raises
     ------
     ValueError
-        If a name is unknown, naming its position and the known ones.
+        If a name is unknown. The error names its position and the known names.
 
     Examples
     --------
@@ -79,23 +83,26 @@ def names_to_ratings(names: Iterable[str]) -> np.ndarray:
 def first_error_to_ratings(first_error: int | None, n_steps: int) -> tuple[int | None, ...]:
     """Return the ratings that a first error stands for.
 
-    The steps before it are +1 (which here means "not wrong": a format of first errors does not tell
-    neutral steps apart), that step is -1, and nobody judged the later ones: None.
+    The steps before it are +1, which here means "not wrong": a first error does not tell neutral steps
+    apart. The step itself is -1. The later ones are None, because nobody judged them.
 
     Parameters
     ----------
     first_error : int or None
-        0-based; -1 when no step is wrong (all +1); None when unknown (all None).
+        Index of the first wrong step, from 0. With -1, no step is wrong and all ratings are +1. With
+        None, it is unknown and all ratings are None.
     n_steps : int
+        Number of steps of the solution.
 
     Returns
     -------
     tuple of (int or None), length n_steps
+        Rating of each step.
 
     Raises
     ------
     ValueError
-        If ``first_error`` is no step of the solution. It is never clipped: the row is broken.
+        If the solution has no such step. The index is never clipped, because the record is broken.
 
     Examples
     --------
@@ -170,21 +177,24 @@ def ratings_to_first_error(
 def resolve_label_order(
     classes: Iterable[Any], label_order: Sequence[Any] | None = None
 ) -> tuple[Any, ...] | None:
-    """Return the classes from worst to best, or None where nothing tells which is worst.
+    """Return the classes from worst to best, or None if nothing tells which is worst.
 
-    Recognised: -1/0/+1, "negative"/"neutral"/"positive", "-"/"+", False/True, 0/1 (wrong/right) and
-    0/1/2, or two or more labels of one of these, the worst among them: {-1, 1} is known, and
-    {"neutral", "positive"} is not, since it lacks the negative class that a risk is about.
+    Known orders are -1/0/+1, "negative"/"neutral"/"positive", "-"/"+", False/True, 0/1 (wrong/right) and
+    0/1/2. Two labels of an order are enough if one of them is its worst. So {-1, 1} is known, but
+    {"neutral", "positive"} is not, because it lacks the negative class that a risk is about.
 
     Parameters
     ----------
     classes : 1-D array-like, shape (n_classes,)
+        Distinct labels.
     label_order : sequence, optional
-        The labels from worst to best; labels that are not among the classes are left out.
+        Labels from worst to best, to use instead of the known orders. It may hold more labels than
+        ``classes``.
 
     Returns
     -------
     tuple of Python scalars, length n_classes, or None
+        Classes from worst to best.
 
     Raises
     ------
@@ -200,16 +210,17 @@ def resolve_label_order(
     >>> resolve_label_order(["bad", "good"], label_order=["bad", "fair", "good"])
     ('bad', 'good')
     """
-    found = _as_list(classes, "classes")
+    labels = _as_list(classes, "classes")
     if label_order is not None:
-        return _follow(_as_list(label_order, "label_order"), found)
+        return _sorted_by(_as_list(label_order, "label_order"), labels)
     for order in _KNOWN_ORDERS:
-        if len(found) > 1 and order[0] in found and all(label in order for label in found):
-            return tuple(sorted(found, key=order.index))
+        if len(labels) > 1 and order[0] in labels and all(label in order for label in labels):
+            return tuple(sorted(labels, key=order.index))
     return None
 
 
-def _follow(order: list[Any], classes: list[Any]) -> tuple[Any, ...]:
+def _sorted_by(order: list[Any], classes: list[Any]) -> tuple[Any, ...]:
+    """Return the classes in the given order, which must name each of them once."""
     if len(set(order)) < len(order):
         raise ValueError(f"label_order={order} names a label twice")
     missing = [label for label in classes if label not in order]
@@ -222,7 +233,7 @@ def _follow(order: list[Any], classes: list[Any]) -> tuple[Any, ...]:
 
 
 def _as_list(values: Any, name: str) -> list[Any]:
-    """Return plain Python scalars, so that numpy's and pandas' compare and hash like them."""
+    """Return plain Python scalars, so that values of numpy and pandas compare and hash like them."""
     if isinstance(values, str):
         raise ValueError(f"{name} is one string ({values!r:.40}), expected a list: [{values!r:.40}]")
     array = values if hasattr(values, "shape") else np.asarray(list(values), dtype=object)
@@ -243,19 +254,20 @@ def _check_rating(value: Any, i: int) -> None:
         raise ValueError(f"ratings[{i}] is {value!r}, expected -1, 0, +1 or, for an unlabelled step, None")
 
 
-def check_labels(y: Any, n_steps: int, label_order: Any = None) -> np.ndarray:
+def check_labels(
+    y: npt.ArrayLike, n_steps: int, label_order: Sequence[Any] | None = None
+) -> npt.NDArray[Any]:
     """Return y as a 1-D array of labels, one per step.
 
     Raises
     ------
     ValueError
-        For nested, missing, mixed, unknown or continuous labels, or another number of them.
+        If labels are nested, missing, mixed, unknown or continuous, or their number is not ``n_steps``.
     """
     if isinstance(y, (str, Mapping)) or not isinstance(y, Iterable):
         raise ValueError(f"y is {type(y).__name__}, expected a list of labels, one per step")
-    if (
-        isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "biuU"
-    ):  # nothing is missing or mixed there
+    # Nothing can be missing or mixed in an array of these types.
+    if isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "biuU":
         _check_number_of_labels(len(y), n_steps)
         if label_order is None:
             _refuse_unknown_labels(set(np.unique(y).tolist()))
@@ -268,7 +280,8 @@ def check_labels(y: Any, n_steps: int, label_order: Any = None) -> np.ndarray:
             )
     labels = _as_list(y, "y")
     for i, label in enumerate(labels):
-        if _is_missing(label) or type(label).__name__ == "NAType":  # pandas' NA, without loading pandas
+        # NAType is pandas' missing value. Its name is compared so that pandas need not be loaded.
+        if _is_missing(label) or type(label).__name__ == "NAType":
             raise ValueError(f"y[{i}] is {label}: an unlabelled step is no row; leave it out of X and y")
         if isinstance(label, float) and not label.is_integer():
             raise ValueError(f"y[{i}] is {label}: continuous; a classifier needs classes such as -1, 0 and 1")
@@ -291,7 +304,7 @@ def _check_number_of_labels(n_labels: int, n_steps: int) -> None:
 
 
 def _refuse_unknown_labels(labels: set[Any]) -> None:
-    """Raise for labels beside those of a known vocabulary: rather a slip than a class."""
+    """Raise if there are labels beside those of a known vocabulary, because they are probably typing errors."""
     for vocabulary in (NAMES, RATINGS):
         unknown = sorted(labels - set(vocabulary))
         if unknown and vocabulary[0] in labels and len(labels) - len(unknown) > 1:
@@ -301,16 +314,16 @@ def _refuse_unknown_labels(labels: set[Any]) -> None:
             )
 
 
-def class_codes(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def class_codes(y: npt.NDArray[Any], classes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """Return the column of each label.
 
     Raises
     ------
     ValueError
-        For labels that are no classes.
+        If a label is not among the classes.
     """
     distinct, codes = np.unique(y, return_inverse=True)
     column = {label: i for i, label in enumerate(classes.tolist())}
     if unknown := [label for label in distinct.tolist() if label not in column]:
         raise ValueError(f"y has labels {unknown[:5]}, expected those of the columns: {classes.tolist()}")
-    return np.array([column[label] for label in distinct.tolist()])[codes]
+    return np.array([column[label] for label in distinct.tolist()], dtype=np.int64)[codes]

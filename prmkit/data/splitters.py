@@ -1,20 +1,25 @@
-"""Steps of one problem look alike: splits that keep a problem on one side, without ``groups=``.
+"""Splits that keep all steps of a problem on one side, without ``groups=``.
 
-scikit-learn has no way to hand ``groups`` to the splitter inside ``CalibratedClassifierCV`` or
-``StackingClassifier``. A step knows its problem, so these splitters read the groups from X.
+Steps of one problem look alike, so that a split by step would flatter every model. scikit-learn cannot hand
+``groups`` to the splitter inside ``CalibratedClassifierCV`` or ``StackingClassifier``. A step knows its
+problem, so these splitters read the groups from X.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from numbers import Number
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.solution import problem_groups
+from prmkit.data.solution import Step, problem_groups
+
+Split: TypeAlias = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
+RandomState: TypeAlias = int | np.random.RandomState | None
 
 
 def split_by_problem(
@@ -59,17 +64,18 @@ def split_by_problem(
 
 
 class StratifiedProblemKFold(StratifiedGroupKFold):
-    """K folds with about equal shares of each label and no problem in two folds.
+    """Folds with about equal shares of each label, where no problem is in two folds.
 
-    Takes the place of ``cv=5`` wherever scikit-learn accepts a splitter.
+    Use it in place of ``cv=5`` wherever scikit-learn accepts a splitter.
 
     Parameters
     ----------
     n_splits : int, default=5
-        At least 2.
+        Number of folds, at least 2.
     shuffle : bool, default=False
+        Whether to shuffle the problems before they are dealt out.
     random_state : int, RandomState or None, default=None
-        Used with ``shuffle=True``; an int gives the same folds on each call.
+        Seed of the shuffle. An int gives the same folds on each call.
 
     Examples
     --------
@@ -83,30 +89,36 @@ class StratifiedProblemKFold(StratifiedGroupKFold):
     ['p', 'q'] ['r']
     """
 
-    def __init__(self, n_splits: int = 5, *, shuffle: bool = False, random_state: Any = None) -> None:
+    def __init__(self, n_splits: int = 5, *, shuffle: bool = False, random_state: RandomState = None) -> None:
         super().__init__(n_splits=n_splits, shuffle=shuffle, random_state=random_state)
 
-    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def split(
+        self,
+        X: Iterable[Step | str] | npt.ArrayLike,
+        y: npt.ArrayLike | None = None,
+        groups: npt.ArrayLike | None = None,
+    ) -> Iterator[Split]:
         """Yield the rows to train on and the rows to test on.
 
         Parameters
         ----------
         X : 1-D array-like of Step, shape (n_steps,)
-            Numbers, shape (n_steps, n_features), only together with ``groups``.
+            Steps to split. Numbers of shape (n_steps, n_features) need ``groups``.
         y : array-like of shape (n_steps,)
             Labels to balance over the folds.
         groups : array-like of shape (n_steps,), optional
-            Wins over the problems of X.
+            Group of each step, to use in place of the problems of X.
 
         Returns
         -------
-        iterator of (train, test), two integer ndarrays
+        iterator of (train, test)
+            Two integer arrays of row numbers for each split.
 
         Raises
         ------
         ValueError
-            If there are fewer problems than folds, if X holds numbers and ``groups`` is missing, or
-            without ``y``.
+            If ``y`` is missing, there are fewer problems than folds, or X holds numbers and ``groups`` is
+            missing.
         """
         if y is None:
             raise ValueError(
@@ -114,7 +126,8 @@ class StratifiedProblemKFold(StratifiedGroupKFold):
                 "ProblemShuffleSplit splits without them."
             )
         groups = _groups(X, groups, at_least=self.n_splits, needed_for=f"n_splits={self.n_splits}")
-        return super().split(X, y, groups)
+        splits: Iterator[Split] = super().split(X, y, groups)
+        return splits
 
 
 class ProblemShuffleSplit(GroupShuffleSplit):
@@ -123,11 +136,14 @@ class ProblemShuffleSplit(GroupShuffleSplit):
     Parameters
     ----------
     n_splits : int, default=10
+        Number of random splits.
     test_size : float or int, default=None
-        Share or number of *problems*, not of steps; None is what ``train_size`` leaves, or 0.2.
+        Share or number of *problems*, not of steps, to test on. By default those that ``train_size``
+        leaves, or 0.2.
     train_size : float or int, default=None
-        None is what ``test_size`` leaves.
+        Share or number of problems to train on. By default those that ``test_size`` leaves.
     random_state : int, RandomState or None, default=None
+        Seed of the splits. An int gives the same splits on each call.
 
     Examples
     --------
@@ -144,38 +160,45 @@ class ProblemShuffleSplit(GroupShuffleSplit):
         *,
         test_size: float | None = None,
         train_size: float | None = None,
-        random_state: Any = None,
+        random_state: RandomState = None,
     ) -> None:
         super().__init__(
             n_splits=n_splits, test_size=test_size, train_size=train_size, random_state=random_state
         )
 
-    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def split(
+        self,
+        X: Iterable[Step | str] | npt.ArrayLike,
+        y: npt.ArrayLike | None = None,
+        groups: npt.ArrayLike | None = None,
+    ) -> Iterator[Split]:
         """Yield the rows to train on and the rows to test on.
 
         Parameters
         ----------
         X : 1-D array-like of Step, shape (n_steps,)
-            Numbers, shape (n_steps, n_features), only together with ``groups``.
+            Steps to split. Numbers of shape (n_steps, n_features) need ``groups``.
         y : array-like of shape (n_steps,), optional
-            Not used beyond its length.
+            Labels. Only their number is checked.
         groups : array-like of shape (n_steps,), optional
-            Wins over the problems of X.
+            Group of each step, to use in place of the problems of X.
 
         Returns
         -------
-        iterator of (train, test), two integer ndarrays
+        iterator of (train, test)
+            Two integer arrays of row numbers for each split.
 
         Raises
         ------
         ValueError
-            If all steps belong to one problem, or if X holds numbers and ``groups`` is missing.
+            If all steps belong to one problem, or X holds numbers and ``groups`` is missing.
         """
         groups = _groups(X, groups, at_least=2, needed_for="a train and a test part")
-        return super().split(X, y, groups)
+        splits: Iterator[Split] = super().split(X, y, groups)
+        return splits
 
 
-def _groups(X: Any, groups: Any, at_least: int, needed_for: str) -> Any:
+def _groups(X: Any, groups: npt.ArrayLike | None, at_least: int, needed_for: str) -> npt.ArrayLike:
     """Return ``groups``, or one per row read from X, and check that there are enough of them."""
     source = "groups" if groups is not None else "X"
     if groups is None:
@@ -195,11 +218,12 @@ def _groups(X: Any, groups: Any, at_least: int, needed_for: str) -> Any:
     return groups
 
 
-def holds_numbers(X: Any) -> bool:
-    """Whether X is a table of numbers, rather than a list of steps."""
+def holds_numbers(X: object) -> bool:
+    """Return whether X is a table of numbers, rather than a list of steps."""
     if getattr(X, "ndim", 1) == 2:
         return True
-    if hasattr(X, "solutions"):  # a whole data set, which the reader of steps refuses in its own words
+    # A whole data set is refused by the reader of steps, in its own words.
+    if hasattr(X, "solutions"):
         return False
-    first = next(iter(X), None) if hasattr(X, "__iter__") else None
+    first = next(iter(X), None) if isinstance(X, Iterable) else None
     return isinstance(first, (Number, list, tuple, np.ndarray))
