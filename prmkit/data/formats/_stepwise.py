@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from prmkit.data.dataset import StepDataset
@@ -38,11 +39,10 @@ def _parse(
         raise MalformedRecordError(
             "pre-tokenised", "input_ids in place of texts: such rows are for prmkit.models.PRMTrainer alone"
         )
-    if isinstance(record.value("prompt"), list):
-        raise MalformedRecordError(
-            "conversational", "prompt is a list of turns, expected one text: that variant is not supported"
-        )
-    problem, steps = record.text("prompt"), record.texts("completions")
+    problem = _text(record.value("prompt"), "prompt", ("system", "user"))
+    steps = [
+        _text(step, f"completions[{i}]", ("assistant",)) for i, step in enumerate(record.array("completions"))
+    ]
     labels = record.array("labels")
     refuse_mixed(labels, "labels")
     ratings_of_steps = [
@@ -50,6 +50,20 @@ def _parse(
         for i, label in enumerate(labels)
     ]
     return [from_ratings(problem, steps, ratings_of_steps, solution_id)]
+
+
+def _text(value: object, name: str, roles: tuple[str, ...]) -> str:
+    """Return a text, or the text of the turns of a conversation."""
+    if not isinstance(value, (list, Mapping)):
+        return Record({name: value}).text(name)
+    turns = [Record(turn) for turn in ([value] if isinstance(value, Mapping) else value)]
+    for i, turn in enumerate(turns):
+        if (role := turn.text("role")) not in roles:
+            detail = f"turn {i} of {name} is of {role!r:.40}, expected {' or '.join(map(repr, roles))}"
+            raise MalformedRecordError("conversational", detail)
+    if not turns:
+        raise MalformedRecordError("conversational", f"{name} has no turns")
+    return "\n\n".join(turn.text("content") for turn in turns)
 
 
 def _rating(
@@ -110,6 +124,9 @@ def load_stepwise(
     """Load rows of TRL's stepwise supervision.
 
     ``{"prompt": "2 + 3 * 4?", "completions": ["3 * 4 = 12.", "2 + 12 = 15."], "labels": [true, false]}``
+
+    A prompt or a completion may also be a list of turns with ``role`` and ``content``. Their texts are joined by a
+    blank line.
 
     Parameters
     ----------

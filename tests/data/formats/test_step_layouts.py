@@ -96,8 +96,8 @@ class TestStepwise:
             load_stepwise([stepwise([True, False]), stepwise([0.5, 0.0])])
 
     def test_what_is_not_supported_says_so(self):
-        with pytest.raises(ValueError, match="conversational"):
-            load_stepwise([stepwise([True, True], prompt=[{"role": "user", "content": "2+3?"}])])
+        with pytest.raises(ValueError, match="conversational: turn 0 of prompt is of 'assistant'"):
+            load_stepwise([stepwise([True, True], prompt=[{"role": "assistant", "content": "2+3?"}])])
         with pytest.raises(ValueError, match="PRMTrainer"):
             load_stepwise([{"input_ids": [1, 2], "labels": [-100, 1]}])
 

@@ -1,0 +1,163 @@
+"""Where records may lie: every kind of file, compressed or not, alone, in folders, by patterns and by URL."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+
+import fsspec
+import pytest
+
+import prmkit.data.formats.sources as sources
+from prmkit.data import StepDataset, load, load_rated, load_stepwise
+
+ROWS = [
+    {"prompt": f"{i} + 1?", "completions": [f"It is {i + 1}.", "So 9."], "labels": [True, False]}
+    for i in range(3)
+]
+COMPRESS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+
+
+def lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def flat_csv():
+    file = io.StringIO()
+    table = csv.DictWriter(file, ["problem", "prefix", "step", "label"])
+    table.writeheader()
+    table.writerow({"problem": "2 + 3?", "prefix": '["We add."]', "step": "So 5.", "label": "+"})
+    return file.getvalue().encode()
+
+
+def parquet(rows, path):
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    write_table(pa.Table.from_pylist(rows), path)
+
+
+@pytest.mark.parametrize("ending", COMPRESS)
+@pytest.mark.parametrize("kind", ["lines", "array", "object", "csv"])
+def test_every_kind_of_file_may_be_compressed(tmp_path, kind, ending):
+    content = {
+        "lines": lines(ROWS),
+        "array": json.dumps(ROWS, indent=1).encode(),
+        "object": json.dumps({"a": ROWS[:1], "b": ROWS[1:]}).encode(),
+        "csv": flat_csv(),
+    }[kind]
+    name = {"lines": "rows.jsonl", "array": "rows.json", "object": "rows.json", "csv": "rows.csv"}[kind]
+    path = tmp_path / (name + ending)
+    path.write_bytes(COMPRESS[ending](content))
+    dataset = load(path)
+    assert len(dataset.X) == (1 if kind == "csv" else 6)
+    first_id = {"lines": "rows:0", "array": "rows:0", "object": "rows:a:0", "csv": "rows:0"}[kind]
+    # JSON lines are numbered as editors number them.
+    assert dataset.solutions[0].id == ("rows:1" if kind == "lines" else first_id)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz"])
+def test_damaged_compressed_data_are_named(tmp_path, ending):
+    path = tmp_path / f"rows.jsonl{ending}"
+    path.write_bytes(COMPRESS[ending](lines(ROWS * 2000))[:-40])
+    with pytest.raises(ValueError, match="damaged or cut off"):
+        load(path, "stepwise")
+
+
+def test_a_folder_a_pattern_and_several_paths(tmp_path):
+    for name, row in zip("abc", ROWS, strict=True):
+        (tmp_path / f"{name}.jsonl").write_bytes(lines([row]))
+    (tmp_path / "notes.txt").write_text("no data")
+    (tmp_path / "d.parquet").mkdir()
+    (tmp_path / "d.parquet").rmdir()
+    everything = load(tmp_path)
+    assert [solution.problem for solution in everything.solutions] == ["0 + 1?", "1 + 1?", "2 + 1?"]
+    assert load(tmp_path / "[ab].jsonl").solutions == everything.solutions[:2]
+    assert load(str(tmp_path / "*.jsonl")).solutions == everything.solutions
+    several = load([tmp_path / "c.jsonl", str(tmp_path / "a.jsonl")])
+    assert [solution.problem for solution in several.solutions] == ["2 + 1?", "0 + 1?"]
+    assert f"from {tmp_path / 'c.jsonl'}, {tmp_path / 'a.jsonl'}" in several.description
+
+
+def test_a_url_is_opened_by_fsspec():
+    with fsspec.open("memory://prmkit_sources/rows.jsonl.bz2", "wb") as file:
+        file.write(bz2.compress(lines(ROWS)))
+    for address in ("rows.jsonl.bz2", "*.bz2", ""):
+        assert len(load(f"memory://prmkit_sources/{address}").solutions) == 3
+    with pytest.raises(FileNotFoundError):
+        load("memory://prmkit_sources/nothing.jsonl")
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.bin"])
+def test_parquet_is_known_by_its_name_or_its_first_bytes(tmp_path, name):
+    parquet(ROWS, tmp_path / name)
+    assert load(tmp_path / name).y.tolist() == [1, -1] * 3
+
+
+def test_what_is_not_there(tmp_path):
+    for source in (tmp_path / "no.jsonl", "no.jsonl", tmp_path / "*.jsonl", str(tmp_path / "no")):
+        with pytest.raises(
+            FileNotFoundError, match=r"does not exist .*a pattern that matches some, a URL, or"
+        ):
+            load(source)
+    with pytest.raises(FileNotFoundError, match="holds no file that ends in"):
+        load(tmp_path)
+    with pytest.raises(TypeError, match="expected a path, a list of records or one Dataset"):
+        load({"train": ROWS})
+
+
+def test_a_name_of_the_hub_is_streamed(monkeypatch):
+    asked = []
+
+    def hub(name, split):
+        asked.append((name, split))
+        return iter(ROWS)
+
+    monkeypatch.setattr(sources, "iter_hub_records", hub)
+    dataset = load("trl-lib/prm800k", split="test")
+    assert dataset.solutions[1].id == "trl-lib/prm800k:1"
+    assert set(asked) == {("trl-lib/prm800k", "test")}
+
+
+def test_all_that_training_reads_is_read_by_load():
+    """What ``prmkit train --data`` takes: TRL's rows with classes or probabilities, and rows of one step."""
+    soft = [{**row, "labels": [0.75, 0.25]} for row in ROWS]
+    assert load(soft).y.tolist() == [0.75, 0.25] * 3
+    assert load([{**row, "labels": [1, None]} for row in ROWS]).y.tolist() == [1, 1, 1]
+    ratings = [{**row, "labels": [0, -1]} for row in ROWS]
+    with pytest.raises(ValueError, match="pass ratings=True"):
+        load(ratings)
+    assert load(ratings, ratings=True).y.tolist() == [0, -1] * 3
+    flat = [{"problem": "2 + 3?", "prefix": [], "step": "So 5.", "label": "positive"}]
+    assert load(flat).y.tolist() == [1]
+
+
+def test_conversational_rows_are_read_as_their_texts():
+    """TRL's other way of writing a prompt: the turns that lead to the completions."""
+    row = {
+        "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 3?"}],
+        "completions": ["So 5.", [{"role": "assistant", "content": "So 6."}]],
+        "labels": [True, False],
+    }
+    dataset = load_stepwise([row])
+    assert dataset.X[0].problem == "Be brief.\n\n2 + 3?"
+    assert [step.text for step in dataset.X] == ["So 5.", "So 6."]
+    row["prompt"].append({"role": "assistant", "content": "Well."})
+    with pytest.raises(ValueError, match="conversational: turn 2 of prompt is of 'assistant'"):
+        load_stepwise([row])
+
+
+def test_to_hf_and_the_format_rated_have_one_set_of_columns():
+    dataset = load(ROWS)
+    table = dataset.to_hf()
+    read = load(table)
+    assert read.description.startswith("recognised by its first records as rated")
+    assert (read.X, read.y.tolist(), read.first_errors) == (
+        dataset.X,
+        dataset.y.tolist(),
+        dataset.first_errors,
+    )
+    assert [solution.id for solution in read.solutions] == [solution.id for solution in dataset.solutions]
+    assert load_rated(table).solutions == StepDataset.from_hf(table).solutions
