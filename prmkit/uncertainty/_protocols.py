@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from prmkit.data.solution import Solution, Step
+from prmkit.scoring import ScoredSolution
+from prmkit.scoring.fitted import FittedClassifier
 
-if TYPE_CHECKING:
-    from prmkit.scoring import ScoredSolution
-
-Steps: TypeAlias = "Sequence[Step] | npt.ArrayLike"
+Steps: TypeAlias = Sequence[Step] | npt.ArrayLike
 """Steps in one dimension, or rows of numbers for a classifier of numbers."""
-Paths: TypeAlias = "Iterable[Solution] | Iterable[ScoredSolution] | Iterable[npt.ArrayLike]"
+PathsInput: TypeAlias = Iterable[Solution] | Iterable[ScoredSolution] | Iterable[npt.ArrayLike]
 """Solutions, or one array of numbers per path."""
 
 
-class StepClassifier(Protocol):
-    """A classifier over steps, such as ``PRMClassifier`` or a ``Pipeline`` that ends in a classifier."""
-
-    @property
-    def classes_(self) -> np.ndarray:
-        """Labels of the columns of ``predict_proba``, once it is fitted."""
+class StepClassifier(FittedClassifier, Protocol):
+    """A classifier over steps, fitted or not, such as ``PRMClassifier`` or a ``Pipeline``."""
 
     def fit(self, X: Any, y: Any, /) -> Any:
         """Learn from labelled steps."""
-
-    def predict_proba(self, X: Any, /) -> np.ndarray:
-        """Return the probability of each class for each step, of shape (n_steps, n_classes)."""
 
 
 class GivesPValues(Protocol):

@@ -1,192 +1,212 @@
-"""What every path-level estimator reads: solutions with a fitted classifier, or arrays of risks without one."""
+"""How every path-level estimator reads its input: solutions with a classifier, or arrays of risks without one."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution, as_solutions
-from prmkit.metrics.solutions.aggregation import concatenate_paths
+from prmkit.metrics.solutions.aggregation import ragged_scores
+from prmkit.scoring.fitted import FittedClassifier
 from prmkit.scoring.scored_solution import ScoredSolution
 from prmkit.scoring.scoring import step_risks
+from prmkit.uncertainty._protocols import PathsInput
+from prmkit.utils.ragged import Ragged
 
 
 @dataclass(frozen=True)
 class Paths:
-    """The step risks of several paths, end to end, and what each path belongs to.
+    """The step risks of several paths, and the problem of each path.
 
     Parameters
     ----------
-    risks : ndarray of shape (n_steps_in_all,)
-    lengths : ndarray of shape (n_paths,)
-    units : ndarray of shape (n_paths,)
-        The unit of each path as 0..n_units-1: its problem where that is known, else the path itself.
+    risks : Ragged
+        The risks of all steps, one row per path.
+    units : ndarray of int of shape (n_paths,)
+        Number of the unit of each path, from 0: its problem if that is known, otherwise the path itself.
     keys : ndarray of uint64, shape (n_keys,)
-        Keys of the problems, by which the same problem on two sides is found; empty where none is known.
+        Keys of the problems, by which the same problem is found on two sides. Empty if no problem is known.
     """
 
-    risks: np.ndarray
-    lengths: np.ndarray
+    risks: Ragged
     units: np.ndarray
     keys: np.ndarray
 
     @property
-    def starts(self) -> np.ndarray:
-        """Where each path begins in ``risks``."""
-        return np.cumsum(self.lengths) - self.lengths
+    def lengths(self) -> np.ndarray:
+        """Number of steps of each path."""
+        return self.risks.lengths
 
     @property
     def n_units(self) -> int:
-        """Number of problems (or paths)."""
+        """Number of problems, or of paths if no problem is known."""
         return int(self.units.max(initial=-1)) + 1
 
-    @property
-    def path_of_step(self) -> np.ndarray:
-        """The path of each step, shape (n_steps_in_all,)."""
-        return np.repeat(np.arange(len(self.lengths)), self.lengths)
 
-    @property
-    def place(self) -> np.ndarray:
-        """The 0-based index of each step in its path, shape (n_steps_in_all,)."""
-        return np.arange(len(self.risks)) - np.repeat(self.starts, self.lengths)
-
-
-def read_paths(classifier: Any, X: Any, groups: Any = None) -> Paths:
+def read_paths(
+    classifier: FittedClassifier | None, X: PathsInput, groups: npt.ArrayLike | None = None
+) -> Paths:
     """Read the step risks of paths.
 
     Parameters
     ----------
     classifier : fitted classifier over steps, or None
-    X : list of Solution, or, without a classifier, of 1-D arrays of step risks
+        Classifier that scores the solutions.
+    X : list of Solution, or list of array-like of shape (n_steps,)
+        Solutions. If there is no classifier, the risks of the steps of each path.
     groups : array-like of shape (n_paths,), optional
-        The problem of each path. None: solutions say it themselves; each array is a problem of its own.
+        Problem of each path. If ``None``, the problem of a solution is its text, and each array is a problem of its
+        own.
+
+    Returns
+    -------
+    Paths
+        The risks, and the problem of each path.
 
     Raises
     ------
     TypeError, ValueError
-        If X is not what the classifier (or its absence) asks for, a path has no steps, a risk is no
-        probability, or groups has another length.
+        If X does not fit the classifier (or its absence), a path has no steps, a risk is no probability, or groups has
+        another length.
     """
-    if not hasattr(X, "__len__") and not hasattr(X, "solutions") and hasattr(X, "__iter__"):
-        X = list(X)
+    paths: Any = X
+    if not hasattr(paths, "__len__") and not hasattr(paths, "solutions") and hasattr(paths, "__iter__"):
+        paths = list(paths)
     by_problem = None
     if classifier is None:
-        _refuse_solutions(X)
-        risks, lengths = concatenate_paths(_as_list(X), True)
+        _refuse_solutions(paths)
+        risks = ragged_scores(_as_list(paths), True)
     else:
         check_is_fitted(classifier)
-        # Scored ones are scored again: nothing tells whether this classifier did it.
-        found = [one.solution if isinstance(one, ScoredSolution) else one for one in as_solutions(X)]
-        risks, lengths, found = step_risks(classifier, found)
-        by_problem = problem_keys(found)
-    units, keys = units_and_keys(len(lengths), by_problem, groups, "path")
-    return Paths(risks, lengths, units, keys)
+        # Scored solutions are scored again, because nothing tells whether this classifier scored them.
+        solutions = unscored(paths)
+        values, lengths, solutions = step_risks(classifier, solutions)
+        risks = Ragged(values, lengths)
+        by_problem = problem_keys(solutions)
+    units, keys = units_and_keys(len(risks), by_problem, groups, "path")
+    return Paths(risks, units, keys)
+
+
+def unscored(X: Any) -> list[Any]:
+    """Return paths as a list, scored solutions without their scores."""
+    return [path.solution if isinstance(path, ScoredSolution) else path for path in as_solutions(X)]
 
 
 def units_and_keys(
-    n: int, by_problem: np.ndarray | None, groups: Any, what: str
+    n: int, by_problem: np.ndarray | None, groups: npt.ArrayLike | None, kind: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the unit of each row as 0..n_units-1, and the keys by which its problem is known again.
+    """Return the unit of each row as 0..n_units-1, and the keys by which its problem is recognised.
 
     Parameters
     ----------
     n : int
         Number of rows.
     by_problem : ndarray of uint64 of shape (n,), or None
-        Keys of the problem texts, where there are texts.
+        Keys of the texts of the problems, if there are texts.
     groups : array-like of shape (n,), or None
-        The problem of each row, as the user names it.
-    what : str
-        What a row is, for the error.
+        Problem of each row, as the user names it.
+    kind : str
+        Name of a row in the error: "path", "step" or "row".
+
+    Returns
+    -------
+    units : ndarray of int of shape (n,)
+        Number of the unit of each row.
+    keys : ndarray of uint64
+        Keys of the problems.
 
     Raises
     ------
     ValueError
-        If groups has another length, or parts a problem into several.
+        If groups has another length, or splits a problem into several groups.
     """
     keys, units = np.empty(0, dtype=np.uint64), np.arange(n)
     if by_problem is not None:
         keys, units = np.unique(by_problem, return_inverse=True)
     if groups is None:
         return units, keys
-    named, numbers = np.unique(check_groups(groups, n, what), return_inverse=True)
-    parted = 0 if by_problem is None else len(np.unique(units * len(named) + numbers)) - len(keys)
-    if parted:
+    names, numbers = np.unique(check_groups(groups, n, kind), return_inverse=True)
+    n_split = 0 if by_problem is None else len(np.unique(units * len(names) + numbers)) - len(keys)
+    if n_split:
         raise ValueError(
-            f"groups puts the {what}s of one problem into several groups ({parted} more than there are problems): "
-            "they are not independent; give every problem one group, or leave groups out"
+            f"groups puts the {kind}s of one problem into several groups ({n_split} more than there are problems): "
+            "they are not independent. Give every problem one group, or leave groups out"
         )
-    # Beside the texts, not in their place: later calls may know one of the two only.
-    return numbers, np.union1d(keys, group_keys(named))
+    # The keys of the texts stay beside those of the groups: a later call may know only one of the two.
+    return numbers, np.union1d(keys, group_keys(names))
 
 
-def check_groups(groups: Any, n: int, what: str) -> np.ndarray:
-    """Return the names of problems as integers or strings, of shape (n,); 1.0 is 1.
+def check_groups(groups: npt.ArrayLike, n: int, kind: str) -> np.ndarray:
+    """Return the names of problems as integers or strings, of shape (n,). The name 1.0 becomes 1.
 
     Raises
     ------
     ValueError
-        For another length, or a name that is missing (None, NaN).
+        If the length is another, or a name is missing (None, NaN).
     """
     names = np.asarray(groups)
     if names.shape != (n,):
-        raise ValueError(f"groups has shape {names.shape}, expected one problem for each {what}: ({n},)")
+        raise ValueError(f"groups has shape {names.shape}, expected one problem for each {kind}: ({n},)")
     if names.dtype.kind in "iuUS":
         return names
     values = [int(name) if isinstance(name, float) and name.is_integer() else name for name in names.tolist()]
     if missing := [i for i, name in enumerate(values) if name is None or name != name]:
         raise ValueError(
-            f"groups[{missing[0]}] is {values[missing[0]]} ({len(missing)} such): every {what} needs the name of its "
+            f"groups[{missing[0]}] is {values[missing[0]]} ({len(missing)} such): every {kind} needs the name of its "
             "problem"
         )
     return np.array([str(name) for name in values])
 
 
-def group_keys(named: np.ndarray) -> np.ndarray:
-    """Return the key of each problem that the user named, of dtype uint64; names are taken as they are."""
-    names = [f"group {name}".encode("utf-8", "surrogatepass") for name in named.tolist()]
-    digests = [int.from_bytes(hashlib.sha256(name).digest()[:8], "big") for name in names]
-    return np.array(digests, dtype=np.uint64)
+def group_keys(names: np.ndarray) -> np.ndarray:
+    """Return the key of each problem that the user named, of dtype uint64. Names are not normalised."""
+    digests = (hashlib.sha256(f"group {name}".encode("utf-8", "surrogatepass")) for name in names.tolist())
+    return np.array([int.from_bytes(digest.digest()[:8], "big") for digest in digests], dtype=np.uint64)
 
 
-def refuse_shared_problems(keys: np.ndarray, seen: np.ndarray | None, what: str) -> None:
-    """Raise where problems are also among those that were ``seen``.
+def refuse_shared_problems(keys: np.ndarray, seen: np.ndarray | None, event: str) -> None:
+    """Raise if problems were seen before.
 
     Parameters
     ----------
-    keys, seen : ndarray of uint64, or None where not known
-    what : str
-        What saw them, as "the classifier was trained on".
+    keys : ndarray of uint64
+        Keys of the problems.
+    seen : ndarray of uint64, or None
+        Keys of the problems that were seen before. ``None`` if they are not known.
+    event : str
+        How they were seen, such as "the classifier was trained on".
 
     Raises
     ------
     ValueError
-        Saying how many.
+        If problems are shared. The message says how many.
     """
     if seen is None or not len(seen) or not len(keys):
         return
-    shared = int(np.isin(np.unique(keys), seen).sum())
-    if shared:
+    n_shared = int(np.isin(np.unique(keys), seen).sum())
+    if n_shared:
         raise ValueError(
-            f"{shared} of {len(np.unique(keys))} problems are also among those that {what}: numbers on them say "
-            "nothing about new problems, and no guarantee holds. Leave them out here; split_by_problem(dataset, …) "
+            f"{n_shared} of {len(np.unique(keys))} problems are also among those that {event}: numbers on them say "
+            "nothing about new problems, and no guarantee holds. Leave them out here. split_by_problem(dataset, …) "
             "makes parts that share none"
         )
 
 
-def _as_list(X: Any) -> Sequence[Any]:
+def _as_list(X: Any) -> list[Any]:
+    """Return arrays of risks as a list."""
     if isinstance(X, np.ndarray) and X.dtype != object and X.ndim != 2:
         raise ValueError(f"X has shape {X.shape}, expected a list of 1-D arrays, one per path: [risks]")
     return list(X)
 
 
 def _refuse_solutions(X: Any) -> None:
+    """Raise if solutions are passed where there is no classifier to score them."""
     first = next(iter(X), None) if hasattr(X, "__iter__") else X
     if hasattr(X, "solutions"):
         raise TypeError(

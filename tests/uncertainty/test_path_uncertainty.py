@@ -14,6 +14,7 @@ from prmkit.features import StepStatistics
 from prmkit.metrics import credible_set, decompose_uncertainty, first_error_distribution
 from prmkit.uncertainty import PathCalibrator, StepEnsemble, path_uncertainty
 from prmkit.uncertainty._path_uncertainty import _scaled
+from prmkit.utils.ragged import Ragged
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +130,8 @@ def test_a_calibrator_of_risks_and_one_that_saw_the_problems(classifier, new):
 
 
 def test_scaling_where_no_step_has_a_risk():
-    first_error = np.array([0.0, 0.0, 1.0, 0.5, 0.5])
-    scaled = _scaled(first_error, np.array([2, 1]), np.array([0.8, 0.1]))
+    first_error = Ragged.from_arrays([[0.0, 0.0, 1.0], [0.5, 0.5]])
+    scaled = _scaled(first_error, np.array([0.8, 0.1])).values
     np.testing.assert_allclose(scaled, [0.1, 0.1, 0.8, 0.9, 0.1])
 
 

@@ -1,5 +1,7 @@
-from ._certified_prefix import CertifiedPrefixDisplay as CertifiedPrefixDisplay
 from ._coverage import CoverageDisplay as CoverageDisplay
-from ._first_error import FirstErrorDisplay as FirstErrorDisplay
+from ._solutions import (
+    CertifiedPrefixDisplay as CertifiedPrefixDisplay,
+    FirstErrorDisplay as FirstErrorDisplay,
+)
 
 __all__ = ["CertifiedPrefixDisplay", "CoverageDisplay", "FirstErrorDisplay"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from prmkit.metrics.solutions.aggregation import flat_first_error_distribution
+from prmkit.metrics.solutions.aggregation import ragged_first_error_distribution
 from prmkit.uncertainty._protocols import StepClassifier
 from prmkit.uncertainty._solutions_input import Paths
 from prmkit.uncertainty.guarantees._base import CLASSIFIER, RATE, PathGuarantee, share_of
@@ -17,6 +15,7 @@ from prmkit.uncertainty.guarantees._thresholds import (
     smallest_threshold,
     warn_if_unattainable,
 )
+from prmkit.utils.ragged import Ragged
 
 
 class FirstErrorSet(PathGuarantee[list[set[int]]]):
@@ -82,67 +81,52 @@ class FirstErrorSet(PathGuarantee[list[set[int]]]):
         self.alpha = alpha
 
     def _decide(self, paths: Paths) -> list[set[int]]:
-        outcomes = _outcomes(paths)
-        members = np.flatnonzero(self._in_set(outcomes))
-        labels = outcomes.labels[members].tolist()
-        bounds = np.searchsorted(members, np.append(outcomes.starts, len(outcomes.labels))).tolist()
-        return [set(labels[start:end]) for start, end in itertools.pairwise(bounds)]
+        scores = _scores(paths)
+        in_set = self._in_set(scores)
+        labels = np.where(scores.positions < scores.spread(paths.lengths), scores.positions, -1)
+        sizes = scores.with_values(in_set.astype(np.int64)).reduce(np.add)
+        return [set(outcomes.tolist()) for outcomes in Ragged(labels[in_set], sizes).split()]
 
     def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
         # A set misses the truth if the score of the true outcome exceeds the threshold.
-        outcomes = _outcomes(paths)
-        scores = outcomes.scores[outcomes.position(first_errors)]
-        threshold = smallest_threshold(scores, paths.units, self.alpha, margin=self._margin)
+        scores = _scores(paths)
+        true_scores = scores.values[_outcome_of(first_errors, scores)]
+        threshold = smallest_threshold(true_scores, paths.units, self.alpha, margin=self._margin)
         self.threshold_ = threshold.value
         self.attainable_, self.n_calibration_ = threshold.attainable, threshold.n_units
         warn_if_unattainable(threshold, f"{self.unit_}s", self.alpha, None, "every set will be full")
 
     def _report(self, paths: Paths, first_errors: np.ndarray) -> dict[str, float | int | None]:
-        outcomes = _outcomes(paths)
-        in_set = self._in_set(outcomes)
-        sizes = np.add.reduceat(in_set.astype(np.int64), outcomes.starts)
+        scores = _scores(paths)
+        in_set = self._in_set(scores)
+        sizes = scores.with_values(in_set.astype(np.int64)).reduce(np.add)
         return {
-            "coverage": mean_over_units(in_set[outcomes.position(first_errors)], paths.units),
+            "coverage": mean_over_units(in_set[_outcome_of(first_errors, scores)], paths.units),
             "mean_size": mean_over_units(sizes, paths.units),
             "singletons": share_of(sizes == 1),
         }
 
-    def _in_set(self, outcomes: _Outcomes) -> np.ndarray:
+    def _in_set(self, scores: Ragged) -> np.ndarray:
         """Return whether each outcome is in the set of its path."""
-        in_set = np.asarray(outcomes.scores <= self.threshold_)
+        in_set = np.asarray(scores.values <= self.threshold_)
         # This changes empty sets only: any other set already holds its most likely outcome.
-        in_set[outcomes.most_likely()] = True
+        in_set[_most_likely(scores)] = True
         return in_set
 
 
-@dataclass(frozen=True)
-class _Outcomes:
-    """The n_steps + 1 outcomes of each path, end to end: its steps, then "no error". A score is 1 - probability."""
-
-    scores: np.ndarray
-    labels: np.ndarray
-    starts: np.ndarray
-
-    @property
-    def ends(self) -> np.ndarray:
-        """Index after the last outcome of each path."""
-        return np.append(self.starts[1:], len(self.scores))
-
-    def position(self, first_errors: np.ndarray) -> np.ndarray:
-        """Return the index of one outcome per path."""
-        return np.where(first_errors >= 0, self.starts + first_errors, self.ends - 1)
-
-    def most_likely(self) -> np.ndarray:
-        """Return the index of the most likely outcome of each path, the earliest among equals."""
-        sizes = self.ends - self.starts
-        best = np.repeat(np.minimum.reduceat(self.scores, self.starts), sizes)
-        index = np.arange(len(self.scores))
-        return np.asarray(np.minimum.reduceat(np.where(self.scores == best, index, len(index)), self.starts))
+def _scores(paths: Paths) -> Ragged:
+    """Return ``1 - P(outcome)`` of the n_steps + 1 outcomes of each path: its steps, then "no error"."""
+    distributions = ragged_first_error_distribution(paths.risks)
+    return distributions.with_values(1 - distributions.values)
 
 
-def _outcomes(paths: Paths) -> _Outcomes:
-    """Return the outcomes of paths with their scores."""
-    starts = paths.starts + np.arange(len(paths.lengths))
-    labels = np.full(len(paths.risks) + len(paths.lengths), -1)
-    labels[np.arange(len(paths.risks)) + paths.path_of_step] = paths.place
-    return _Outcomes(1 - flat_first_error_distribution(paths.risks, paths.lengths), labels, starts)
+def _outcome_of(first_errors: np.ndarray, scores: Ragged) -> np.ndarray:
+    """Return where the outcome of each path stands."""
+    return np.where(first_errors >= 0, scores.starts + first_errors, scores.ends - 1)
+
+
+def _most_likely(scores: Ragged) -> np.ndarray:
+    """Return where the most likely outcome of each path stands, the earliest among equals."""
+    index = np.arange(len(scores.values))
+    is_best = scores.values == scores.spread(scores.reduce(np.minimum))
+    return scores.with_values(np.where(is_best, index, len(index))).reduce(np.minimum)

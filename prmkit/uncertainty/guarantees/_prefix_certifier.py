@@ -88,8 +88,10 @@ class PrefixCertifier(PathGuarantee[np.ndarray]):
         self.delta = delta
 
     def _decide(self, paths: Paths) -> np.ndarray:
-        stops = np.where(paths.risks > self.threshold_, paths.place, np.repeat(paths.lengths, paths.lengths))
-        return np.asarray(np.minimum.reduceat(stops, paths.starts))
+        # A path ends at its first refused step, or after its last step.
+        steps = paths.risks
+        ends = np.where(steps.values > self.threshold_, steps.positions, steps.spread(steps.lengths))
+        return steps.with_values(ends).reduce(np.minimum)
 
     def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
         # A path fails if all its steps up to the first error pass, that is if the riskiest of them does.

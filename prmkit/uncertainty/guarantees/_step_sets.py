@@ -272,7 +272,7 @@ class StepPredictionSets(Guarantee):
         sets[np.arange(len(proba)), proba.argmax(axis=1)] = True
         return sets, units
 
-    def _read(self, X: Steps, groups: npt.ArrayLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _read(self, X: Any, groups: npt.ArrayLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return probabilities, the unit of each row, and the keys of the problems."""
         if self.classifier is not None:
             check_is_fitted(self.classifier)

@@ -89,7 +89,7 @@ def test_predict_is_read_and_decide(estimator, draws):
     (X, first_errors, groups), (X_new, _, groups_new) = draws
     fitted = clone(estimator).fit(X, first_errors, groups)
     paths = fitted.read(X_new, groups_new)
-    assert paths.risks.tolist() == np.concatenate(X_new).tolist()
+    assert paths.risks.values.tolist() == np.concatenate(X_new).tolist()
     assert np.array_equal(fitted.decide(paths), fitted.predict(X_new, groups_new))
     with pytest.raises(ValueError, match="was calibrated on"):
         fitted.read(X, groups)
