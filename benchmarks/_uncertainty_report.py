@@ -17,7 +17,6 @@ from prmkit.uncertainty import (
     FirstErrorSet,
     LengthShift,
     MahalanobisShift,
-    NeighborShift,
     PathCalibrator,
     PathTriage,
     PrefixCertifier,
@@ -166,7 +165,6 @@ def shift(X: list[Any], y: np.ndarray, calibration: Any, test: Any) -> dict[str,
     X, y = [X[i] for i in chosen], y[chosen]
     detectors = {
         "Mahalanobis": MahalanobisShift(),
-        "10 nearest steps": NeighborShift(),
         "length": LengthShift(),
     }
     easy = np.array(["gsm8k" in solution.meta["dataset"] for solution in test.solutions])

@@ -20,7 +20,6 @@ from .guarantees import (
 from .shift import (
     LengthShift as LengthShift,
     MahalanobisShift as MahalanobisShift,
-    NeighborShift as NeighborShift,
 )
 
 __all__ = [
@@ -33,7 +32,6 @@ __all__ = [
     "LengthShift",
     "MCDropout",
     "MahalanobisShift",
-    "NeighborShift",
     "PRMUncertainty",
     "PathCalibrator",
     "PathTriage",

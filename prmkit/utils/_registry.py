@@ -179,9 +179,6 @@ REGISTRY: tuple[Registered, ...] = (
     Registered("prmkit.uncertainty.PathTriage", paths=({}, {"accept_error": 0.2, "delta": 0.2})),
     Registered("prmkit.uncertainty.PathCalibrator", paths=({}, {"method": "temperature"})),
     Registered("prmkit.uncertainty.StepPredictionSets"),  # probabilities of steps: checked by its own tests
-    *(
-        Registered(f"prmkit.uncertainty.{name}", steps=({"featurizer": _STATISTICS},))
-        for name in ("MahalanobisShift", "NeighborShift")
-    ),
+    Registered("prmkit.uncertainty.MahalanobisShift", steps=({"featurizer": _STATISTICS},)),
     Registered("prmkit.uncertainty.LengthShift", steps=({},)),
 )

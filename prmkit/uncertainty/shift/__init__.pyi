@@ -1,5 +1,3 @@
-from ._length import LengthShift as LengthShift
-from ._mahalanobis import MahalanobisShift as MahalanobisShift
-from ._neighbors import NeighborShift as NeighborShift
+from ._detectors import LengthShift as LengthShift, MahalanobisShift as MahalanobisShift
 
-__all__ = ["LengthShift", "MahalanobisShift", "NeighborShift"]
+__all__ = ["LengthShift", "MahalanobisShift"]

@@ -5,23 +5,25 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.problem_keys import problem_keys
-from prmkit.data.solution import Solution, as_solutions
+from prmkit.data.solution import Solution
 from prmkit.saving.folder import read_config, writing_folder
 from prmkit.saving.parts import plain, read_part, write_part
-from prmkit.scoring.scored_solution import ScoredSolution
-from prmkit.uncertainty._solutions_input import refuse_shared_problems, units_and_keys
+from prmkit.uncertainty._protocols import PathsInput, Steps
+from prmkit.uncertainty._solutions_input import refuse_shared_problems, units_and_keys, unscored
 from prmkit.utils.sklearn import ReadsSteps
 
 _ROUNDING = 1e-12
 _ARRAYS = "arrays.safetensors"
+Self = TypeVar("Self", bound="ShiftDetector")
 
 
 class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
@@ -32,37 +34,44 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
     """
 
     learns = True
+    training_problems_: np.ndarray | None
+    calibration_scores_: np.ndarray
+    calibration_mass_: np.ndarray
+    calibration_problems_: np.ndarray
+    n_calibration_: int
 
     @abstractmethod
-    def fit(self, X, y=None):
+    def fit(self: Self, X: Steps, y: npt.ArrayLike | None = None) -> Self:
         """Learn what training steps look like."""
 
     @abstractmethod
-    def step_scores(self, X) -> np.ndarray:
+    def step_scores(self, X: Steps) -> np.ndarray:
         """Score single steps."""
 
     @abstractmethod
-    def _score_paths(self, X: list) -> np.ndarray:
-        """Score paths; there is at least one."""
+    def _score_paths(self, X: list[Any]) -> np.ndarray:
+        """Score paths. There is at least one."""
 
-    def calibrate(self, solutions, groups=None):
-        """Remember the scores of paths that are as the data in use should be, of problems unseen in ``fit``.
+    def calibrate(self: Self, solutions: PathsInput, groups: npt.ArrayLike | None = None) -> Self:
+        """Store the scores of paths that look as the data in use should, of problems that ``fit`` has not seen.
 
         Parameters
         ----------
         solutions : list of Solution or ScoredSolution
-            With ``featurizer="precomputed"``: list of arrays of shape (n_steps, n_features).
+            Calibration paths. With ``featurizer="precomputed"`` a list of arrays of shape (n_steps, n_features).
         groups : array-like of shape (n_paths,), optional
-            The problem of each path. None: solutions say it themselves, an array is a problem of its own.
+            Problem of each path. If ``None``, the problem of a solution is its text, and an array is a problem of its
+            own.
 
         Returns
         -------
         self
+            The calibrated detector.
 
         Raises
         ------
         ValueError
-            If there are no paths, a path has no steps, groups part a problem, or a problem was seen in ``fit``.
+            If there are no paths, a path has no steps, groups split a problem, or ``fit`` saw a problem.
         """
         check_is_fitted(self)
         paths = self._read_paths(solutions)
@@ -72,27 +81,29 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
         refuse_shared_problems(keys, self.training_problems_, "the detector was fitted on")
         scores = _coarse(self._score_paths(paths))
         order = np.argsort(scores, kind="stable")
-        shares = 1.0 / np.bincount(units)[units]  # a problem counts once, however many paths it has
+        # A problem counts once, however many paths it has.
+        shares = 1.0 / np.bincount(units)[units]
         self.calibration_scores_ = scores[order]
         self.calibration_mass_ = np.append(np.cumsum(shares[order][::-1])[::-1], 0.0)
         self.n_calibration_ = int(units.max()) + 1
         self.calibration_problems_ = keys
         return self
 
-    def score(self, solutions, groups=None) -> np.ndarray:
+    def score(self, solutions: PathsInput, groups: npt.ArrayLike | None = None) -> np.ndarray:
         """Score paths.
 
         Parameters
         ----------
         solutions : list of Solution or ScoredSolution
-            With ``featurizer="precomputed"``: list of arrays of shape (n_steps, n_features).
+            Paths. With ``featurizer="precomputed"`` a list of arrays of shape (n_steps, n_features).
         groups : array-like of shape (n_paths,), optional
-            The problem of each path. Given: those of ``fit`` and ``calibrate`` are refused, as ``p_value`` does.
+            Problem of each path. If given, problems of ``fit`` and ``calibrate`` are refused, as ``p_value`` does.
 
         Returns
         -------
         ndarray of shape (n_paths,)
-            Higher is more unlike the training data; on a scale of its own (see :meth:`p_value`).
+            Score of each path. Higher is more unlike the training data. The scale is the detector's own (see
+            :meth:`p_value`).
 
         Raises
         ------
@@ -105,30 +116,31 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
             self._refuse_known(paths, groups)
         return self._score_paths(paths) if paths else np.empty(0)
 
-    def p_value(self, solutions, groups=None) -> np.ndarray:
-        """Say how rare such a score is among calibration paths.
+    def p_value(self, solutions: PathsInput, groups: npt.ArrayLike | None = None) -> np.ndarray:
+        """Compute how rare such a score is among calibration paths.
 
         ``p = (1 + share) / (n + 1)`` with n calibration problems, where ``share`` sums over them the share of their
-        paths that score at least as high; with one path per problem it is their number.
+        paths that score at least as high. With one path per problem it is the number of these paths.
 
         Parameters
         ----------
-        solutions : as in ``score``
+        solutions : list of Solution or ScoredSolution
+            Paths, as in ``score``.
         groups : array-like of shape (n_paths,), optional
-            The problem of each path, by which it is known again beside its text.
+            Problem of each path. It serves to refuse problems that were seen, beside their text.
 
         Returns
         -------
         ndarray of shape (n_paths,)
-            Between 1 / (n + 1) and 1; **lower** is more unusual. For a path drawn from a new problem like those of
-            calibration, P(p <= a) <= a for every a, over draws of calibration and path together.
+            p-value of each path, between 1 / (n + 1) and 1. **Lower** is more unusual. For a path drawn from a new
+            problem like those of calibration, P(p <= a) <= a for every a, over draws of calibration and path together.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
-            Before ``calibrate``.
+            If ``calibrate`` was not called.
         ValueError
-            As ``score``; also if a problem was seen in ``fit`` or ``calibrate``.
+            As ``score``, and if a problem was seen in ``fit`` or ``calibrate``.
 
         References
         ----------
@@ -149,25 +161,30 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
         # Sums of shares such as 1/3 may miss the whole number by rounding, and p would exceed 1.
         return np.minimum((1.0 + self.calibration_mass_[first]) / (self.n_calibration_ + 1), 1.0)
 
-    def flag(self, solutions, alpha: float = 0.05, groups=None) -> np.ndarray:
+    def flag(
+        self, solutions: PathsInput, alpha: float = 0.05, groups: npt.ArrayLike | None = None
+    ) -> np.ndarray:
         """Flag paths whose p-value is at most ``alpha``.
 
         Parameters
         ----------
-        solutions : as in ``score``
+        solutions : list of Solution or ScoredSolution
+            Paths, as in ``score``.
         alpha : float, default=0.05
             Bound on the share of false alarms among paths like those of calibration.
-        groups : as in ``p_value``
+        groups : array-like of shape (n_paths,), optional
+            Problem of each path, as in ``p_value``.
 
         Returns
         -------
         ndarray of bool, shape (n_paths,)
-            Nothing is flagged, with a warning, where ``alpha < 1 / (n + 1)``: too few calibration problems.
+            True for a path that is flagged. If ``alpha < 1 / (n + 1)`` there are too few calibration problems. Then
+            nothing is flagged, with a warning.
 
         Raises
         ------
         ValueError
-            As ``p_value``; also if alpha is not between 0 and 1.
+            As ``p_value``, and if alpha is not between 0 and 1.
         """
         if not 0 < alpha < 1:
             raise ValueError(f"alpha is {alpha!r}, expected a number between 0 and 1, such as 0.05")
@@ -182,12 +199,17 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
         return flagged
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted detector, calibrated or not, to a folder: JSON and safetensors, no pickle.
+        """Save the fitted detector to a folder, calibrated or not. No pickle is written.
+
+        Parameters
+        ----------
+        path : str or path
+            Folder to write. A saved detector that stands there is replaced.
 
         Raises
         ------
         FileExistsError
-            If something stands at ``path`` that is not such a detector alone.
+            If something else stands at ``path``.
         ImportError, ValueError
             If the featurizer is scikit-learn's and skops is not installed, or it cannot be saved without pickle.
         """
@@ -211,8 +233,18 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
             config["featurizer"] = write_part(getattr(self, "featurizer_", None), folder, "featurizer")
 
     @classmethod
-    def load(cls, path: str | Path) -> ShiftDetector:
-        """Read a saved detector. Runs no code from the folder.
+    def load(cls: type[Self], path: str | Path) -> Self:
+        """Load a saved detector. No code from the folder is run.
+
+        Parameters
+        ----------
+        path : str or path
+            Folder that ``save`` wrote.
+
+        Returns
+        -------
+        ShiftDetector
+            The fitted detector.
 
         Raises
         ------
@@ -223,7 +255,7 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
 
         path = Path(path).expanduser()
         config = read_config(path, cls.__name__, ("params", "learnt", "featurizer"))
-        detector = cls(**config["params"])
+        detector = cls(**cls._current_params(config["params"]))
         if hasattr(detector, "featurizer"):
             detector.featurizer_ = read_part(config["featurizer"], path, "featurizer")
             detector.featurizer = "precomputed" if detector.featurizer_ is None else detector.featurizer_
@@ -231,11 +263,18 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
         detector.__dict__.update(learnt | load_file(path / _ARRAYS))
         return detector
 
+    @classmethod
+    def _current_params(cls, params: dict[str, Any]) -> dict[str, Any]:
+        """Return the saved parameters in the words of this version."""
+        return params
+
     def _forget_calibration(self) -> None:
+        """Drop the calibration of an earlier ``fit``."""
         for name in ("calibration_scores_", "calibration_mass_", "n_calibration_", "calibration_problems_"):
             self.__dict__.pop(name, None)
 
-    def _read_paths(self, X: Any) -> list:
+    def _read_paths(self, X: PathsInput) -> list[Any]:
+        """Return paths as a list, each checked."""
         solutions = unscored(X)
         for i, solution in enumerate(solutions):
             if not isinstance(solution, Solution):
@@ -246,21 +285,17 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
                 raise ValueError(f"solutions[{i}] has no steps: there is nothing to score; leave it out")
         return solutions
 
-    def _refuse_known(self, paths: list, groups: Any) -> None:
+    def _refuse_known(self, paths: list[Any], groups: npt.ArrayLike | None) -> None:
+        """Raise if ``fit`` or ``calibrate`` saw a problem."""
         keys = self._units(paths, groups)[1]
         refuse_shared_problems(keys, self.training_problems_, "the detector was fitted on")
-        known = getattr(self, "calibration_problems_", None)
-        refuse_shared_problems(keys, known, "the detector was calibrated on")
+        calibrated_on = getattr(self, "calibration_problems_", None)
+        refuse_shared_problems(keys, calibrated_on, "the detector was calibrated on")
 
-    def _units(self, paths: list, groups: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _units(self, paths: list[Any], groups: npt.ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
         """Number the problem of each path from 0, and return the keys of the problems that are known."""
         by_problem = problem_keys(paths) if paths and isinstance(paths[0], Solution) else None
         return units_and_keys(len(paths), by_problem, groups, "path")
-
-
-def unscored(X: Any) -> list:
-    """Return a list of solutions, scored ones without their scores."""
-    return [one.solution if isinstance(one, ScoredSolution) else one for one in as_solutions(X)]
 
 
 def _coarse(values: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The p-values of every shift detector: a false-alarm rate that holds, by problem, and refusals where it cannot."""
 
+import json
 import warnings
 
 import numpy as np
@@ -10,14 +11,14 @@ from sklearn.exceptions import NotFittedError
 from prmkit import PRMFeaturizer, Solution, flatten
 from prmkit.features import StepStatistics
 from prmkit.scoring import ScoredSolution
-from prmkit.uncertainty import LengthShift, MahalanobisShift, NeighborShift
+from prmkit.uncertainty import LengthShift, MahalanobisShift
 
 DETECTORS = [
     LengthShift(),
-    MahalanobisShift(StepStatistics(), relative=True),
-    NeighborShift(StepStatistics(), path_score="max"),
+    MahalanobisShift(StepStatistics()),
+    MahalanobisShift(StepStatistics(), path_score="max"),
 ]
-each = pytest.mark.parametrize("detector", DETECTORS, ids=lambda detector: type(detector).__name__)
+each = pytest.mark.parametrize("detector", DETECTORS, ids=["length", "mean", "max"])
 LEVELS = np.array([0.05, 0.1, 0.2, 0.5, 0.9])
 
 
@@ -195,12 +196,11 @@ def test_order_and_company_change_nothing(detector, arithmetic, prose):
     assert (p <= 1).all()
 
 
-@pytest.mark.parametrize("kind", [MahalanobisShift, NeighborShift])
-def test_a_path_like_one_of_calibration_ties_with_it(kind):
+def test_a_path_like_one_of_calibration_ties_with_it():
     """Alone or among others, though matrix products of other shapes round otherwise."""
     rng = np.random.default_rng(0)
     known = list(rng.normal(size=(200, 3, 150)))
-    detector = kind("precomputed").fit(rng.normal(size=(400, 150))).calibrate(known)
+    detector = MahalanobisShift("precomputed").fit(rng.normal(size=(400, 150))).calibrate(known)
     expected = (1 + np.arange(200, 0, -1)) / 201
     np.testing.assert_allclose(np.sort(detector.p_value(known))[::-1], expected)
     alone = np.concatenate([detector.p_value([path]) for path in known])
@@ -259,14 +259,13 @@ def test_wrong_paths(detector, arithmetic):
     assert detector.score([]).shape == detector.p_value([]).shape == detector.flag([]).shape == (0,)
 
 
-@pytest.mark.parametrize("kind", [MahalanobisShift, NeighborShift])
-def test_nan_and_other_shapes_raise(kind):
+def test_nan_and_other_shapes_raise():
     rows = np.random.default_rng(0).normal(size=(30, 2))
-    detector = kind("precomputed").fit(rows).calibrate([rows[:3], rows[3:5]])
+    detector = MahalanobisShift("precomputed").fit(rows).calibrate([rows[:3], rows[3:5]])
     broken = rows[:3].copy()
     broken[1, 1] = np.nan
     with pytest.raises(ValueError, match="NaN"):
-        kind("precomputed").fit(broken)
+        MahalanobisShift("precomputed").fit(broken)
     for call in (detector.score, detector.p_value, detector.calibrate):
         with pytest.raises(ValueError, match="NaN"):
             call([rows[:2], broken])
@@ -276,7 +275,7 @@ def test_nan_and_other_shapes_raise(kind):
         with pytest.raises(ValueError, match="shape"):
             detector.score(wrong)
     with pytest.raises(ValueError, match="3 labels"):
-        kind("precomputed").fit(rows, [0, 1, 0])
+        MahalanobisShift("precomputed").fit(rows, [0, 1, 0])
     with pytest.raises(TypeError, match="precomputed"):
         detector.score([Solution("p", ["a"])])
 
@@ -286,7 +285,6 @@ def test_wrong_settings():
     for detector in (
         MahalanobisShift("tokens"),
         MahalanobisShift("precomputed", path_score="last"),
-        NeighborShift("precomputed", 0),
     ):
         with pytest.raises(ValueError, match="must be"):
             detector.fit(rows)
@@ -294,8 +292,8 @@ def test_wrong_settings():
 
 @pytest.mark.parametrize(
     "detector",
-    [*DETECTORS, MahalanobisShift("precomputed"), NeighborShift(PRMFeaturizer(context="none"), 3)],
-    ids=["length", "mahalanobis", "neighbors", "precomputed", "embeddings"],
+    [*DETECTORS, MahalanobisShift("precomputed"), MahalanobisShift(PRMFeaturizer(context="none"))],
+    ids=["length", "mean", "max", "precomputed", "embeddings"],
 )
 def test_save_and_load(detector, arithmetic, tmp_path):
     train, calibration, more = arithmetic
@@ -319,6 +317,25 @@ def test_save_and_load(detector, arithmetic, tmp_path):
             loaded.p_value(solutions[0])
     with pytest.raises(FileNotFoundError):
         type(detector).load(tmp_path)
+
+
+def test_detectors_of_an_earlier_version(tmp_path):
+    """They had ``relative``: without it they load, with it they say what to do."""
+    rng = np.random.default_rng(0)
+    fitted = MahalanobisShift("precomputed").fit(rng.normal(size=(40, 3)))
+    fitted.save(tmp_path / "detector")
+    file = tmp_path / "detector" / "config.json"
+    config = json.loads(file.read_text())
+    new = list(rng.normal(size=(10, 4, 3)))
+    for relative in (False, True):
+        config["params"]["relative"] = relative
+        file.write_text(json.dumps(config))
+        if relative:
+            with pytest.raises(ValueError, match="earlier version of prmkit offered: fit it anew"):
+                MahalanobisShift.load(tmp_path / "detector")
+        else:
+            loaded = MahalanobisShift.load(tmp_path / "detector")
+            np.testing.assert_array_equal(loaded.score(new), fitted.score(new))
 
 
 def test_global_generators_are_left_alone(arithmetic):
