@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
-from prmkit.data.labels import NAMES, resolve_label_order
+from prmkit.data.labels import NAMES
 from prmkit.data.solution import Solution, Step, flatten
 from prmkit.metrics.calibration.calibration import check_class_probabilities, check_probabilities
 from prmkit.metrics.solutions.aggregation import AGGREGATION_RULES, aggregate, entropy
+from prmkit.scoring.fitted import FittedClassifier, label_order
+
+
+class HasContent(Protocol):
+    """BMUq's ``ReasoningStep``."""
+
+    content: str
+
+
+class HasSteps(Protocol):
+    """BMUq's ``ReasoningPath``."""
+
+    steps: Sequence[HasContent]
+
+
+BMUqStep: TypeAlias = str | Step | HasContent
+BMUqPath: TypeAlias = Iterable[BMUqStep] | Solution | HasSteps
+_LOG_RULES = ("sum_log", "length_normalized")
+_INTERVAL = (5, 95)
 
 
 @dataclass(frozen=True)
 class UncertaintyScore:
-    """A number from 0 to 1 about a step, and what is known beside it; the fields are BMUq's.
+    """A number from 0 to 1 about a step, and facts about it. The fields are BMUq's.
 
     Parameters
     ----------
     value : float
-        In [0, 1]. What a high value means, ``metadata["higher_is"]`` says.
+        The number, in [0, 1]. ``metadata["higher_is"]`` says what a high value means.
     method : str
         Name of the method that gave it.
     metadata : mapping
+        Facts about the step, by name.
     confidence_interval : (float, float), optional
-        In [0, 1], the lower end first. None: nothing tells how sure the value is.
+        Lower and upper end of an interval around the value, in [0, 1]. ``None`` if nothing tells how sure it is.
 
     Raises
     ------
@@ -57,168 +76,55 @@ class UncertaintyScore:
                 )
 
 
-def path_texts(path: Any) -> tuple[list[Any], list[str]]:
-    """Return the steps of a path as they are, and their texts.
-
-    Parameters
-    ----------
-    path : iterable of str or objects with a text, or an object with these as ``steps``
-
-    Raises
-    ------
-    TypeError
-        For one string, what cannot be iterated, or a step without a text.
-
-    Examples
-    --------
-    >>> path_texts(Solution("2 + 3 * 4?", ["3 * 4 = 12."]))[1]
-    ['3 * 4 = 12.']
-    """
-    path = getattr(path, "steps", path)
-    if isinstance(path, str) or not isinstance(path, Iterable):
-        raise TypeError(f"reasoning_path is one {type(path).__name__}, expected a list of steps: [step, …]")
-    steps = list(path)
-    return steps, [_text(step, f"reasoning_path[{i}]") for i, step in enumerate(steps)]
-
-
-def place_steps(question: str, path: Any, wanted: Iterable[Any] | None) -> list[Step]:
-    """Return the steps that are asked for, each in its path.
-
-    Parameters
-    ----------
-    question : str
-    path : as in :func:`path_texts`
-    wanted : iterable of int, str or object with a text, or None
-        See the notes of :class:`~prmkit.uncertainty.PRMUncertainty`. None: all steps of the path.
-
-    Raises
-    ------
-    TypeError, ValueError, IndexError
-        If a step has no text, equals several of the path, or is an index that the path does not have.
-
-    Examples
-    --------
-    >>> [(step.index, step.text) for step in place_steps("2 + 3 * 4?", ["3 * 4 = 12."], [0, "So 14."])]
-    [(0, '3 * 4 = 12.'), (1, 'So 14.')]
-    """
-    steps, texts = path_texts(path)
-    whole = Solution(question, tuple(texts))
-    if isinstance(wanted, str):
-        raise TypeError("steps_to_evaluate is one str, expected a list of steps: [step]")
-    wanted = wanted if wanted is None else list(getattr(wanted, "steps", wanted))
-    if wanted is None or (
-        wanted == texts and steps == texts
-    ):  # strings: each in its place, even if two are equal
-        return [Step(whole, index) for index in range(len(texts))]
-    placed = []
-    for step in wanted:
-        index = _index_in(step, steps, texts)
-        if index is None:
-            following = Solution(question, (*texts, _text(step, "step_to_evaluate")))
-            placed.append(Step(following, len(texts)))
-        else:
-            placed.append(Step(whole, index))
-    return placed
-
-
-def _index_in(step: Any, steps: list[Any], texts: list[str]) -> int | None:
-    """Return where in the path a step is, None where it is not."""
-    if isinstance(step, Integral) and not isinstance(step, bool):
-        index = int(step)
-        if not 0 <= index < len(texts):
-            raise IndexError(f"step {index} of a path with {len(texts)} steps (0-based)")
-        return index
-    if isinstance(step, str):
-        found = [i for i, text in enumerate(texts) if text == step]
-    else:  # equal objects may stand in two places: a search repeats a step
-        found = [i for i, other in enumerate(steps) if other is step]
-    if len(found) > 1:
-        raise ValueError(
-            f"the steps at {found} of the path are all {step!r:.60}: pass the index of the one you mean"
-        )
-    return found[0] if found else None
-
-
-def _text(step: Any, name: str) -> str:
-    for text in (step, getattr(step, "content", None), getattr(step, "text", None)):
-        if isinstance(text, str):
-            return text
-    raise TypeError(
-        f"{name} is {type(step).__name__}, expected str or an object with its text as content or text"
-    )
-
-
-__all__ = ["PRMUncertainty", "UncertaintyScore"]
-
-_LOG_RULES = ("sum_log", "length_normalized")  # their results are no numbers from 0 to 1
-_INTERVAL = (5, 95)
-
-
-@dataclass(frozen=True)
-class _Scoring:
-    """How class probabilities become a value: P(class), counted from the worst, or one minus it."""
-
-    column: int
-    complement: bool
-    path_aggregate: str
-    higher_is: str
-
-
+# Per scoring method: the column of its class, counted from the worst, the rule for paths, and what a high value means.
 _SCORINGS = {
-    "validity": _Scoring(0, True, "min", "more confident"),
-    "redundancy": _Scoring(1, False, "max", "more redundant"),
-    "positive_only": _Scoring(2, False, "mean", "more confident"),
+    "validity": (0, "min", "more confident"),
+    "redundancy": (1, "max", "more redundant"),
+    "positive_only": (2, "mean", "more confident"),
 }
 
 
 class PRMUncertainty:
     """Use a fitted classifier of steps where BMUq's ``UncertaintyMethod`` is expected.
 
-    The names and arguments of the methods are BMUq's, so an instance can be handed to its search algorithms and
-    benchmarks as it is; BMUq need not be installed here. Where it asks ``isinstance``, say once
-    ``bmuq.core.interfaces.UncertaintyMethod.register(PRMUncertainty)``.
+    The methods have BMUq's names and arguments, so BMUq's search algorithms and benchmarks take an instance. Where
+    BMUq asks ``isinstance``, call once ``bmuq.core.interfaces.UncertaintyMethod.register(PRMUncertainty)``.
 
     Parameters
     ----------
     classifier : fitted classifier over steps
-        :class:`~prmkit.PRMClassifier`, or one that calibrates or combines such. With ``member_proba`` (as
-        :class:`StepEnsemble` and :class:`MCDropout` have) step scores get an interval.
+        Such as :class:`~prmkit.PRMClassifier`. If it has ``member_proba``, as :class:`StepEnsemble` and
+        :class:`MCDropout` have, step scores get an interval.
     scoring_method : {"validity", "redundancy", "positive_only"}, default="validity"
-        ``"validity"``: 1 - P(negative). ``"redundancy"``: P(neutral). ``"positive_only"``: P(positive).
-        The last two need three classes.
+        Value of a step. ``"validity"``: 1 - P(negative). ``"redundancy"``: P(neutral). ``"positive_only"``:
+        P(positive). The last two need three classes.
     path_aggregate : str or None, default=None
-        A rule of :func:`~prmkit.metrics.aggregate` that gives numbers from 0 to 1. None: min for validity, max
-        for redundancy, mean for positive_only.
+        Rule of :func:`~prmkit.metrics.aggregate` for the value of a path, with results from 0 to 1. If ``None``, it is
+        min for validity, max for redundancy, and mean for positive_only.
     name : str or None, default=None
-        What BMUq stores scores under. None: ``"prm_"`` and the scoring method.
+        Name under which BMUq stores the scores. If ``None``, it is ``"prm_"`` and the scoring method.
 
     Attributes
     ----------
-    name : str
     higher_is : {"more confident", "more redundant"}
-        What a high value means. BMUq's searches prefer high values: with redundancy they would look for detours.
+        Meaning of a high value. BMUq's searches prefer high values: with redundancy they would look for detours.
 
     Raises
     ------
     sklearn.exceptions.NotFittedError
         If the classifier is not fitted.
     ValueError
-        For another scoring method or aggregate, classes of unknown order, or too few classes.
+        If the scoring method or the aggregate is unknown, the order of the classes is not known, or there are too few.
 
     Notes
     -----
-    **Which step.** In all methods a step is a string, or an object with its text as ``content`` or ``text``; a path
-    is a sequence of steps, or an object that holds it as ``steps``. A step to evaluate is
+    A step is a string, a :class:`~prmkit.Step`, or an object with its text as ``content`` (BMUq's ``ReasoningStep``).
+    A path is a list of steps, a :class:`~prmkit.Solution`, or an object with ``steps`` (BMUq's ``ReasoningPath``).
+    As in BMUq, a step to evaluate is the next one **after** the path. A path is not searched for a step of equal text,
+    so a step that repeats an earlier one is scored as a repetition.
 
-    - an integer: the step of the path at this 0-based index;
-    - an object that *is* one of the path's (the same, not an equal one), or a string that one step of the path equals:
-      that step;
-    - anything else: the next step, after the whole path, as in BMUq.
-
-    To score a string that repeats an earlier step as the next one, append it to the path and pass its index.
-
-    **What differs from BMUq's own PRM.** An error raises, and never becomes 0.5. A step depends on no later one. A path
-    is one pass. Risk and uncertainty stand in the metadata under their own names. Nothing is written into the path.
+    Unlike BMUq's own PRM, an error raises and never becomes 0.5, a step depends on no later one, a path takes one pass,
+    risk and entropy stand in the metadata under their own names, and nothing is written into the path.
 
     Examples
     --------
@@ -228,7 +134,7 @@ class PRMUncertainty:
     >>> data = make_arithmetic_solutions(60, 2, random_state=0)
     >>> method = PRMUncertainty(PRMClassifier(StepStatistics()).fit(data.X, data.y))
     >>> path = ["3 * 4 = 12.", "2 + 12 = 15."]
-    >>> scores = method.batch_evaluate_steps("What is 2 + 3 * 4?", path, path)
+    >>> scores = method.batch_evaluate_steps("What is 2 + 3 * 4?", path)
     >>> scores[0].value > scores[1].value
     True
     >>> method.evaluate_path("What is 2 + 3 * 4?", path) == scores[1].value
@@ -237,7 +143,7 @@ class PRMUncertainty:
 
     def __init__(
         self,
-        classifier: Any,
+        classifier: FittedClassifier,
         scoring_method: str = "validity",
         *,
         path_aggregate: str | None = None,
@@ -245,66 +151,72 @@ class PRMUncertainty:
     ) -> None:
         if scoring_method not in _SCORINGS:
             raise ValueError(f"scoring_method is {scoring_method!r}, expected one of {', '.join(_SCORINGS)}")
+        # The logarithmic rules give no numbers from 0 to 1.
         allowed = [rule for rule in AGGREGATION_RULES if rule not in _LOG_RULES]
         if path_aggregate is not None and path_aggregate not in allowed:
             raise ValueError(f"path_aggregate is {path_aggregate!r}, expected one of {', '.join(allowed)}")
-        self._scoring = _SCORINGS[scoring_method]
+        self._column, default_aggregate, self.higher_is = _SCORINGS[scoring_method]
         self._columns = _columns_from_worst(classifier, scoring_method)
         self.classifier = classifier
         self.scoring_method = scoring_method
-        self.path_aggregate = path_aggregate or self._scoring.path_aggregate
+        self.path_aggregate = path_aggregate or default_aggregate
         self.name = f"prm_{scoring_method}" if name is None else name
-        self.higher_is = self._scoring.higher_is
 
-    def evaluate_step(self, question: str, reasoning_path: Any, step_to_evaluate: Any) -> UncertaintyScore:
+    def evaluate_step(
+        self, question: str, reasoning_path: BMUqPath, step_to_evaluate: BMUqStep
+    ) -> UncertaintyScore:
         """Score one step.
 
         Parameters
         ----------
         question : str
-        reasoning_path : sequence of steps
-            The steps before; or a path that the step is part of (see *Notes* of the class). May be empty.
-        step_to_evaluate : int, str or object with a text
+            Text of the problem.
+        reasoning_path : list of steps, Solution or object with ``steps``
+            The steps before. May be empty.
+        step_to_evaluate : str, Step or object with ``content``
+            The next step.
 
         Returns
         -------
         UncertaintyScore
-            ``metadata`` holds ``higher_is``, ``scoring_method``, ``step_index`` (0-based, in its path),
-            ``probabilities`` by class, ``risk`` (P(negative)) and ``entropy`` (in nats, higher is more uncertain).
-            ``confidence_interval``: 5th to 95th percentile over members, if the classifier has any.
+            The value. Its ``metadata`` holds ``higher_is``, ``scoring_method``, ``step_index`` (0-based),
+            ``probabilities`` by class, ``risk`` (P(negative)) and ``entropy`` (in nats, higher is more uncertain). Its
+            ``confidence_interval`` is the 5th to 95th percentile over members, if the classifier has members.
 
         Raises
         ------
-        TypeError, ValueError, IndexError
-            If the arguments are none of this, the step cannot be told from another, or the classifier's answer is NaN
-            or no probability. What the classifier raises comes through.
+        TypeError, ValueError
+            If an argument is of another kind, or the classifier answers with NaN or with no probabilities. Errors of
+            the classifier are not caught.
         """
         return self.batch_evaluate_steps(question, reasoning_path, [step_to_evaluate])[0]
 
     def batch_evaluate_steps(
-        self, question: str, reasoning_path: Any, steps_to_evaluate: Iterable[Any] | None = None
+        self, question: str, reasoning_path: BMUqPath, steps_to_evaluate: BMUqPath | None = None
     ) -> list[UncertaintyScore]:
-        """Score several steps in one pass; the result is that of ``evaluate_step`` for each.
+        """Score several steps in one pass.
 
         Parameters
         ----------
         question : str
-        reasoning_path : sequence of steps
-        steps_to_evaluate : iterable of int, str or object with a text, optional
-            Steps that are not in the path are candidates for the same place, next in it, as in BMUq's interface.
-            None, or the path itself: all steps of the path.
+            Text of the problem.
+        reasoning_path : list of steps, Solution or object with ``steps``
+            The steps before.
+        steps_to_evaluate : list of steps, Solution or object with ``steps``, optional
+            Candidates for the same place: each is scored as the next step after the path, as by ``evaluate_step``. If
+            ``None``, all steps of the path are scored, each after those before it.
 
         Returns
         -------
         list of UncertaintyScore
-            In the order of ``steps_to_evaluate``.
-
-        Raises
-        ------
-        TypeError, ValueError, IndexError
-            As ``evaluate_step``.
+            The score of each step. Errors are those of ``evaluate_step``.
         """
-        steps = place_steps(question, reasoning_path, steps_to_evaluate)
+        texts = _texts(reasoning_path, "reasoning_path")
+        if steps_to_evaluate is None:
+            steps = flatten([Solution(question, tuple(texts))])
+        else:
+            candidates = _texts(steps_to_evaluate, "steps_to_evaluate")
+            steps = [Step(Solution(question, (*texts, text)), len(texts)) for text in candidates]
         if not steps:
             return []
         members = self._member_probabilities(steps)
@@ -329,95 +241,111 @@ class PRMUncertainty:
             for row, step in enumerate(steps)
         ]
 
-    def evaluate_path(self, question: str, reasoning_path: Any) -> float:
-        """Score a path: its steps' values, aggregated.
+    def evaluate_path(self, question: str, reasoning_path: BMUqPath) -> float:
+        """Score a path by aggregating the values of its steps.
 
         Parameters
         ----------
         question : str
-        reasoning_path : sequence of steps, at least one
+            Text of the problem.
+        reasoning_path : list of steps, Solution or object with ``steps``
+            The path, with at least one step.
 
         Returns
         -------
         float
-            In [0, 1]; ``higher_is`` says what a high value means.
+            Value in [0, 1]. ``higher_is`` says what a high value means.
 
         Raises
         ------
         TypeError, ValueError
-            If the path is empty; else as ``evaluate_step``.
+            If the path is empty, and as ``evaluate_step``.
         """
-        texts = path_texts(reasoning_path)[1]
+        texts = _texts(reasoning_path, "reasoning_path")
         if not texts:
-            raise ValueError("reasoning_path is empty, and nothing can be said of it: pass at least 1 step")
-        steps = flatten([Solution(question, tuple(texts))])
-        values = self._values(self._member_probabilities(steps).mean(axis=0))
+            raise ValueError("reasoning_path is empty, expected at least 1 step")
+        values = self._values(
+            self._member_probabilities(flatten([Solution(question, tuple(texts))])).mean(axis=0)
+        )
         return float(check_probabilities(aggregate([values], self.path_aggregate), "the path's value")[0])
 
-    def get_method_info(self) -> dict[str, Any]:
-        """Say what this method is: name, type, description, scoring, aggregate and direction."""
+    def get_method_info(self) -> dict[str, str | list[Any]]:
+        """Describe this method.
+
+        Returns
+        -------
+        dict
+            Name, type, description, classifier, classes, scoring method, path aggregate and direction.
+        """
         return {
             "name": self.name,
             "type": type(self).__name__,
             "description": (type(self).__doc__ or "").split("\n", 1)[0],
             "classifier": type(self.classifier).__name__,
-            "classes": list(self._labels()),
+            "classes": self._labels(),
             "scoring_method": self.scoring_method,
             "path_aggregate": self.path_aggregate,
             "higher_is": self.higher_is,
         }
 
-    def __repr__(self) -> str:
-        return f"PRMUncertainty({self.classifier!r}, {self.scoring_method!r}, path_aggregate={self.path_aggregate!r})"
-
     def _labels(self) -> list[Any]:
-        return np.asarray(self.classifier.classes_)[self._columns].tolist()
-
-    def _member_probabilities(self, steps: list[Step]) -> np.ndarray:
-        """P(class) of each step by each member, the worst class first; a classifier without members is one."""
-        answer = (
-            self.classifier.member_proba(steps)
-            if self._has_members
-            else [self.classifier.predict_proba(steps)]
-        )
-        proba = np.asarray(answer, dtype=np.float64)
-        if proba.ndim != 3 or proba.shape[1:] != (len(steps), len(self._columns)):
-            raise ValueError(
-                f"the classifier answered with shape {proba.shape[1 - self._has_members :]}, expected one row for each "
-                f"of {len(steps)} steps, and {len(self._columns)} classes"
-            )
-        lost = np.flatnonzero(np.isnan(proba).any(axis=(0, 2)))
-        if len(lost):
-            raise ValueError(
-                f"{len(lost)} of {len(steps)} steps have no probabilities (NaN), first the one at index "
-                f"{steps[lost[0]].index}: a model answers so where a solution is longer than it reads; shorten it, or "
-                "use a larger max_length"
-            )
-        rows = proba.reshape(-1, proba.shape[2])
-        return check_class_probabilities(rows, rows.shape)[:, self._columns].reshape(proba.shape)
+        """Return the labels from worst to best."""
+        return list(np.asarray(self.classifier.classes_)[self._columns].tolist())
 
     @property
     def _has_members(self) -> bool:
         return hasattr(self.classifier, "member_proba")
 
+    def _member_probabilities(self, steps: list[Step]) -> np.ndarray:
+        """Return P(class) of each step by each member, the worst class first.
+
+        A classifier without members counts as one member.
+        """
+        members = getattr(self.classifier, "member_proba", None)
+        answer = members(steps) if members else [self.classifier.predict_proba(steps)]
+        proba = np.asarray(answer, dtype=np.float64)
+        lost = np.flatnonzero(np.isnan(proba).any(axis=(0, 2)))
+        if len(lost):
+            raise ValueError(
+                f"{len(lost)} of {len(steps)} steps have no probabilities (NaN), first the one at index "
+                f"{steps[lost[0]].index}: the solution is longer than the model reads. Shorten it, or use a larger "
+                "max_length"
+            )
+        shape = (len(proba) * len(steps), len(self._columns))
+        rows = check_class_probabilities(proba.reshape(-1, proba.shape[-1]), shape)
+        return rows[:, self._columns].reshape(proba.shape)
+
     def _values(self, proba: np.ndarray) -> np.ndarray:
-        chosen = proba[..., self._scoring.column]
-        return 1.0 - chosen if self._scoring.complement else chosen
+        """Return the value of each row of probabilities."""
+        column = proba[..., self._column]
+        return 1.0 - column if self.scoring_method == "validity" else column
 
 
-def _columns_from_worst(classifier: Any, scoring_method: str) -> list[int]:
+def _texts(path: BMUqPath, name: str) -> list[str]:
+    """Return the texts of a list of steps."""
+    steps = getattr(path, "steps", path)
+    if isinstance(steps, str) or not isinstance(steps, Iterable):
+        raise TypeError(f"{name} is one {type(steps).__name__}, expected a list of steps: [step, …]")
+    texts = []
+    for i, step in enumerate(steps):
+        readings = (step, getattr(step, "content", None), getattr(step, "text", None))
+        text = next((reading for reading in readings if isinstance(reading, str)), None)
+        if text is None:
+            raise TypeError(
+                f"{name}[{i}] is {type(step).__name__}, expected str or an object with its text as content or text"
+            )
+        texts.append(text)
+    return texts
+
+
+def _columns_from_worst(classifier: FittedClassifier, scoring_method: str) -> list[int]:
     """Return the columns of ``predict_proba`` from the worst class to the best."""
-    classes = getattr(classifier, "classes_", None)
-    if classes is None:
+    if not hasattr(classifier, "classes_"):
         raise NotFittedError(
             f"{type(classifier).__name__} has no classes_: pass a fitted classifier, PRMClassifier().fit(X, y)"
         )
-    classes = np.asarray(classes).tolist()
-    order = getattr(classifier, "label_order_", None) or resolve_label_order(classes)
-    if order is None:
-        raise ValueError(
-            f"nothing tells which of {classes} is worst: pass label_order=[worst, …, best] to PRMClassifier"
-        )
+    classes = np.asarray(classifier.classes_).tolist()
+    order = label_order(classifier)
     if scoring_method != "validity" and len(classes) != 3:
         raise ValueError(
             f"scoring_method={scoring_method!r} needs the classes negative, neutral and positive, but the classifier "

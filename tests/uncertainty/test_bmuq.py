@@ -75,9 +75,13 @@ def test_values_and_path_aggregates(stub, scoring_method, values, path, higher_i
 
 
 def test_metadata_belongs_to_its_value(stub):
-    """Steps asked for out of order: each gets its own index, probabilities, risk and entropy."""
-    scores = PRMUncertainty(stub, name="mine").batch_evaluate_steps("q", ["a", "b", "c"], ["c", "a"])
-    assert [score.metadata["step_index"] for score in scores] == [2, 0]
+    """Each step gets its own index, probabilities, risk and entropy."""
+    method = PRMUncertainty(stub, name="mine")
+    in_place = method.batch_evaluate_steps("q", ["a", "b", "c"])
+    assert [score.metadata["step_index"] for score in in_place] == [0, 1, 2]
+    scores = method.batch_evaluate_steps("q", ["a", "b"], ["c", "a"])
+    assert [score.metadata["step_index"] for score in scores] == [2, 2]
+    assert [score.metadata["risk"] for score in in_place] == [0.1, 0.5, 0.0]
     assert scores[0].metadata["probabilities"] == {"negative": 0.0, "neutral": 0.9, "positive": 0.1}
     assert [score.metadata["risk"] for score in scores] == [0.0, 0.1]
     assert scores[1].metadata["entropy"] == pytest.approx(-sum(p * np.log(p) for p in (0.1, 0.2, 0.7)))
@@ -87,37 +91,39 @@ def test_metadata_belongs_to_its_value(stub):
 
 def test_a_path_is_one_call(stub):
     method = PRMUncertainty(stub)
-    method.batch_evaluate_steps("q", ["a", "b", "c"], ["a", "b", "c"])
+    method.batch_evaluate_steps("q", ["a", "b", "c"])
     method.evaluate_path("q", ["a", "b", "c"])
     assert [len(call) for call in stub.calls] == [3, 3]
 
 
-def test_next_step_and_step_of_the_path(stub):
+def test_a_step_to_evaluate_is_the_next_one(stub):
+    """Also where the path holds an equal step: a search may repeat one. BMUq passes the steps before it."""
     method = PRMUncertainty(stub)
     method.evaluate_step("q", ["a", "b"], "c")
     method.evaluate_step("q", ["a", "b"], "b")
-    method.evaluate_step("q", ["a", "b"], 0)
     method.evaluate_step("q", [], "a")
     method.batch_evaluate_steps("q", ["a"], ["b", "c"])  # two candidates for the same place
+    method.batch_evaluate_steps("q", ["a", "b", "a"])
     assert stub.calls == [
         [(("a", "b"), "c")],
-        [(("a",), "b")],
-        [((), "a")],
+        [(("a", "b"), "b")],
         [((), "a")],
         [(("a",), "b"), (("a",), "c")],
+        [((), "a"), (("a",), "b"), (("a", "b"), "a")],
     ]
 
 
 def test_objects_of_bmuq(stub):
-    """Objects with ``content``; an equal object that is not the path's own is a repetition, next in the path."""
+    """Objects with ``content``, in a list or in an object with ``steps``."""
     steps = [ReasoningStep(i, text) for i, text in enumerate("ab")]
     method = PRMUncertainty(stub)
     assert method.evaluate_step("q", steps, ReasoningStep(2, "c")).metadata["step_index"] == 2
-    assert method.evaluate_step("q", steps, steps[0]).metadata["step_index"] == 0
+    assert method.evaluate_step("q", steps[:1], steps[1]).metadata["step_index"] == 1
     assert method.evaluate_step("q", steps, ReasoningStep(0, "a")).metadata["step_index"] == 2
     path = ReasoningPath(steps)
     assert method.evaluate_path("q", path) == 0.5
-    assert [s.metadata["step_index"] for s in method.batch_evaluate_steps("q", path, path)] == [0, 1]
+    assert [s.metadata["step_index"] for s in method.batch_evaluate_steps("q", path)] == [0, 1]
+    assert [s.metadata["step_index"] for s in method.batch_evaluate_steps("q", path, path)] == [2, 2]
     assert steps[0].uncertainty_scores == {}
     assert path.total_confidence == 0.0
 
@@ -129,26 +135,15 @@ def test_objects_of_prmkit(stub):
     assert method.evaluate_step("q", solution, Step(Solution("q", ["a", "b", "c"]), 2)).value == 1.0
 
 
-def test_two_equal_strings_in_a_path(stub):
-    method = PRMUncertainty(stub)
-    with pytest.raises(ValueError, match=r"\[0, 2\].*pass the index"):
-        method.evaluate_step("q", ["a", "b", "a"], "a")
-    assert method.evaluate_step("q", ["a", "b", "a"], 2).metadata["step_index"] == 2
-    scores = method.batch_evaluate_steps("q", ["a", "b", "a"], ["a", "b", "a"])
-    assert [score.metadata["step_index"] for score in scores] == [0, 1, 2]
-
-
 @pytest.mark.parametrize("scoring_method", ["validity", "redundancy", "positive_only"])
 def test_batch_equals_single(classifier, scoring_method):
     method = PRMUncertainty(classifier, scoring_method)
-    batch = method.batch_evaluate_steps(QUESTION, PATH, PATH)
-    single = [method.evaluate_step(QUESTION, PATH, step) for step in PATH]
+    batch = method.batch_evaluate_steps(QUESTION, PATH)
     grown = [method.evaluate_step(QUESTION, PATH[:t], step) for t, step in enumerate(PATH)]
-    for others in (single, grown):
-        np.testing.assert_allclose([s.value for s in batch], [s.value for s in others], rtol=0, atol=1e-12)
-        for one, other in zip(batch, others, strict=True):
-            assert one.metadata["step_index"] == other.metadata["step_index"]
-            assert one.metadata["risk"] == pytest.approx(other.metadata["risk"], abs=1e-12)
+    np.testing.assert_allclose([s.value for s in batch], [s.value for s in grown], rtol=0, atol=1e-12)
+    for one, other in zip(batch, grown, strict=True):
+        assert one.metadata["step_index"] == other.metadata["step_index"]
+        assert one.metadata["risk"] == pytest.approx(other.metadata["risk"], abs=1e-12)
     candidates = method.batch_evaluate_steps(QUESTION, PATH[:1], ["Add 2.", "2 + 12 = 14."])
     alone = [method.evaluate_step(QUESTION, PATH[:1], step).value for step in ("Add 2.", "2 + 12 = 14.")]
     np.testing.assert_allclose([s.value for s in candidates], alone, rtol=0, atol=1e-12)
@@ -156,8 +151,8 @@ def test_batch_equals_single(classifier, scoring_method):
 
 def test_later_steps_change_nothing(classifier):
     method = PRMUncertainty(classifier)
-    before = method.evaluate_step(QUESTION, PATH[:2], 1)
-    after = method.evaluate_step(QUESTION, [*PATH, "Wait, 2 + 12 = 14.", "So it is 14."], 1)
+    before = method.batch_evaluate_steps(QUESTION, PATH[:2])[1]
+    after = method.batch_evaluate_steps(QUESTION, [*PATH, "Wait, 2 + 12 = 14.", "So it is 14."])[1]
     assert before.value == pytest.approx(after.value, abs=1e-12)
 
 
@@ -235,8 +230,7 @@ def test_empty_path(stub, empty):
         (["a"], True, TypeError),
         (["a"], None, TypeError),
         (None, "a", TypeError),
-        (["a"], 1, IndexError),
-        (["a"], -1, IndexError),
+        (["a"], 1, TypeError),
     ],
 )
 def test_wrong_arguments(stub, path, step, error):
