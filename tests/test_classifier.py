@@ -80,7 +80,7 @@ class TestScikitLearn:
         """The weights of ``predict`` stay out of ``decision_function``, from which calibration starts."""
         y = ratings_to_names(data.y)
         learn, test = next(ProblemShuffleSplit(1, test_size=0.3, random_state=0).split(data.X, y))
-        X, X_test = [data.X[i] for i in learn], [data.X[i] for i in test]
+        X, X_test = data[learn].X, data[test].X
         plain = PRMClassifier(random_state=0).fit(X, y[learn])
         scaled = CalibratedClassifierCV(
             PRMClassifier(random_state=0), method="temperature", cv=StratifiedProblemKFold(3)
@@ -172,7 +172,7 @@ class TestScikitLearn:
         )
         weighted = clone(clf).fit(data.X, data.y, sample_weight=half)
         rows = np.flatnonzero(half)
-        absent = clone(clf).fit([data.X[i] for i in rows], data.y[rows])
+        absent = clone(clf).fit(*data[rows])
         np.testing.assert_allclose(weighted.predict_proba(data.X), absent.predict_proba(data.X), atol=1e-4)
 
     def test_sequence_head_on_precomputed_features(self):

@@ -15,7 +15,6 @@ from prmkit import PRMClassifier, StratifiedProblemKFold
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepStatistics
 from prmkit.models import StepMLP, StepTransformer, TokenPRM
-from prmkit.models.tokens.scorer import loaded
 from prmkit.uncertainty import MCDropout
 from prmkit.uncertainty.ensembles._dropout_masks import sub_network
 
@@ -53,7 +52,7 @@ def of(models, kind, n_members=4, **options):
 
 def module_of(classifier):
     head = classifier.head_
-    return loaded(head).model if isinstance(head, TokenPRM) else head.module_
+    return head.module_
 
 
 def has_hooks(module):
@@ -93,7 +92,7 @@ class TestEveryModel:
         found = of(models, kind)
         whole = found.member_proba(data.X)
         order = np.random.default_rng(0).permutation(len(data.X))
-        turned = found.member_proba([data.X[i] for i in order])
+        turned = found.member_proba(data[order].X)
         np.testing.assert_allclose(turned, whole[:, order], atol=1e-5)
         for i in (0, 7, len(data.X) - 1):
             np.testing.assert_allclose(found.member_proba([data.X[i]])[:, 0], whole[:, i], atol=1e-5)

@@ -120,7 +120,7 @@ class TestMembers:
         given = []
         for rows in (np.arange(len(data.X)), order):
             model = StepEnsemble(quick(Spying(**SMALL_TRANSFORMER)), 1, random_state=0)
-            head = model.fit([data.X[i] for i in rows], np.asarray(data.y)[rows]).members_[0].head_
+            head = model.fit(*data[rows]).members_[0].head_
             assert len(np.unique(head.problems_)) < 18
             given.append(sorted(zip(head.rows_, head.labels_, head.weights_, strict=True)))
         assert given[0] == given[1]
