@@ -181,12 +181,5 @@ def load_math_shepherd(
     >>> dataset.X[0].problem, dataset.solutions[0].meta["candidate_answer"]
     ('2 + 3 * 4?', '15')
     """
-    return read(
-        path,
-        MATH_SHEPHERD,
-        on_error=on_error,
-        limit=limit,
-        split=split,
-        step_tag=step_tag,
-        numbering=numbering,
-    )
+    options = {"step_tag": step_tag, "numbering": numbering}
+    return read(path, MATH_SHEPHERD, on_error=on_error, limit=limit, split=split, **options)

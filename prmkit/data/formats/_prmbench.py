@@ -184,13 +184,6 @@ def load_prmbench(
     >>> dataset.y, [solution.id for solution in dataset.solutions]
     (array([-1,  1,  1,  1,  1]), ['demo_3/circular', 'demo_3/original'])
     """
-    return read(
-        path,
-        PRMBENCH,
-        on_error=on_error,
-        limit=limit,
-        split=split,
-        include_original=include_original,
-        redundancy=redundancy,
-        strip_numbering=strip_numbering,
-    )
+    options = {"redundancy": redundancy, "strip_numbering": strip_numbering}
+    settings = {"on_error": on_error, "limit": limit, "split": split, **options}
+    return read(path, PRMBENCH, include_original=include_original, **settings)

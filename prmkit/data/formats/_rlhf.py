@@ -174,18 +174,9 @@ def load_openrlhf(
     >>> X[0].problem, X[1].text, y
     ('2 + 3 * 4?', '2 + 12 = 15.', array([ 1, -1]))
     """
-    return read(
-        path,
-        OPENRLHF,
-        on_error=on_error,
-        limit=limit,
-        split=split,
-        input_key=input_key,
-        label_key=label_key,
-        placeholder=placeholder,
-        step_separator=step_separator,
-        reward_tokens=reward_tokens,
-    )
+    keys = {"input_key": input_key, "label_key": label_key, "placeholder": placeholder}
+    marks = {"step_separator": step_separator, "reward_tokens": reward_tokens}
+    return read(path, OPENRLHF, on_error=on_error, limit=limit, split=split, **keys, **marks)
 
 
 def _parse_rlhflow(

@@ -155,12 +155,5 @@ def load_stepwise(
     >>> load_stepwise([{**row, "labels": [0.875, 0.25]}]).y
     array([0.875, 0.25 ])
     """
-    return read(
-        path_or_dataset,
-        STEPWISE,
-        on_error=on_error,
-        limit=limit,
-        split=split,
-        threshold=threshold,
-        ratings=ratings,
-    )
+    options = {"threshold": threshold, "ratings": ratings}
+    return read(path_or_dataset, STEPWISE, on_error=on_error, limit=limit, split=split, **options)

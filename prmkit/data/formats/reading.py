@@ -56,34 +56,15 @@ def reads(function: _Function) -> _Function:
     return function
 
 
-def read(
-    source: Source,
-    file_format: Format,
-    *,
-    on_error: OnError = "raise",
-    limit: int | None = None,
-    split: str = "train",
-    **options: Any,
-) -> StepDataset:
-    """Read a source of a known format as a ``StepDataset``. Parameters are those of every loader.
+def read(source: Source, file_format: Format, **settings: Any) -> StepDataset:
+    """Read a source of a known format as a ``StepDataset``. Settings are those of `iter_labelled`.
 
     ``solutions`` are in the order of the source. ``groups`` follow ``meta["problem_id"]`` if every solution has one,
     because its text may vary, else the problem texts.
     """
     counts: Counter[str] = Counter()
     skipped: list[str] = []
-    solutions = list(
-        iter_labelled(
-            source,
-            file_format,
-            on_error=on_error,
-            limit=limit,
-            split=split,
-            counts=counts,
-            skipped=skipped,
-            **options,
-        )
-    )
+    solutions = list(iter_labelled(source, file_format, counts=counts, skipped=skipped, **settings))
     rows = [
         (Step(labelled.solution, index), rating)
         for labelled in solutions

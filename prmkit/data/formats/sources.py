@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from io import TextIOWrapper
 from itertools import chain
 from os import PathLike, fspath
+from os.path import exists
 from pathlib import Path, PurePath
 from typing import IO, Any, Literal, NamedTuple, TypeAlias, cast
 
@@ -45,11 +46,7 @@ class Found(NamedTuple):
 
 
 def iter_records(
-    source: Source,
-    *,
-    split: str = "train",
-    on_error: OnError = "raise",
-    counts: Counter[str] | None = None,
+    source: Source, *, split: str = "train", on_error: OnError = "raise", counts: Counter[str] | None = None
 ) -> Iterator[Found]:
     """Yield the records of a source, one in memory at a time where its kind allows it.
 
@@ -86,10 +83,14 @@ def several_addresses(source: object) -> list[Address]:
     if not isinstance(source, (list, tuple)) or not all(isinstance(one, (str, PathLike)) for one in source):
         return []
     # A broken record may be a text too. Only a text that leads somewhere is an address.
-    leads = (
-        isinstance(one, PathLike) or PurePath(one).suffix or len(PurePath(one).parts) > 1 for one in source
-    )
-    return list(source) if all(leads) else []
+    return list(source) if all(map(_leads_somewhere, source)) else []
+
+
+def _leads_somewhere(address: Address) -> bool:
+    if isinstance(address, PathLike):
+        return True
+    is_name = bool(_HUB_NAME.fullmatch(address)) or is_url(address) or _is_readable(address)
+    return is_name or exists(address)  # noqa: PTH110 (a text that is too long for a path is no address)
 
 
 def name_of(source: object) -> str:
