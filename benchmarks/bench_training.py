@@ -58,7 +58,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models import PRMTrainer, PRMTrainingConfig
-from prmkit.models.tokens._loading import token_limit
+from prmkit.models.tokens.model_folder import token_limit
 from prmkit.models.trainer._rows import training_rows
 
 Row = dict[str, Any]
@@ -190,9 +190,19 @@ def as_8_rows(rows: list[Row], subject: Subject) -> int:
 
 
 def trl_row(row: Row, subject: Subject) -> dict[str, list[Any]]:
-    return PRMTrainer.tokenize_row(
-        row, subject.tokenizer, subject.separator, subject.trl_length, None, False, False
-    )
+    """Tokenise a row by TRL's rule: the separator closes each step, its last token has the label."""
+
+    def ids(text: str) -> list[int]:
+        return list(subject.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    tokens = ids(row["prompt"])
+    if subject.tokenizer.bos_token_id is not None:
+        tokens = [subject.tokenizer.bos_token_id, *tokens]
+    labels = [-100] * len(tokens)
+    for step, label in zip(row["completions"], row["labels"], strict=True):
+        tokens += ids(step) + ids(subject.separator)
+        labels += [-100] * (len(tokens) - len(labels) - 1) + [-100 if label is None else int(label)]
+    return {"input_ids": tokens[: subject.trl_length], "labels": labels[: subject.trl_length]}
 
 
 def train(way: str, subject: Subject, rows: list[Row]) -> dict[str, float]:

@@ -13,7 +13,7 @@ batches of 256 tokens, on one process or on two. So the curve of the losses is t
 
 The command line needs no script::
 
-    accelerate launch -m prmkit.cli train --model MODEL --data FILE --output FOLDER
+    accelerate launch -m prmkit.cli train --model MODEL --data FILE --output_dir FOLDER
 
 ``accelerate launch --cpu`` starts one process, whatever ``--num_processes`` says. Use ``torchrun`` on such a
 machine.

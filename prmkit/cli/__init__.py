@@ -9,7 +9,7 @@ import typer
 from prmkit.cli._cache import cache
 from prmkit.cli._convert import ListsFormats, convert
 from prmkit.cli._evaluate import SeveralAfterOn, evaluate
-from prmkit.cli._train import train
+from prmkit.cli._train import PASSED_ON, train
 
 __all__ = ["app", "main"]
 
@@ -26,7 +26,7 @@ app = typer.Typer(
         "See it work, offline and on your machine:  python -m prmkit.examples"
     ),
 )
-app.command(no_args_is_help=True)(train)
+app.command(add_help_option=False, context_settings=PASSED_ON)(train)
 app.command(no_args_is_help=True, cls=ListsFormats)(convert)
 app.command(no_args_is_help=True, cls=SeveralAfterOn)(evaluate)
 app.add_typer(cache, name="cache")

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -73,32 +74,55 @@ def refused(*arguments):
 def test_help_teaches():
     result = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "100"})
     assert result.exit_code == 0
-    words = " ".join(result.output.replace("│", " ").split())
+    words = " ".join(result.output.split())
     for wanted in (
         "prompt",
-        "--loss rank --zeta 4 --lora 16",
+        "--loss rank --zeta 4 --use_peft --lora_r 16",
         "accelerate launch -m prmkit.cli train",
         "PRM800K",
         "by problem",
         "[2, 1, 1]",
-        "theory_rank",
+        "--model, --model_name_or_path NAME_OR_FOLDER",
+        "--data, --dataset_name FILE",
     ):
         assert wanted in words, wanted
-    for panel in ("Data", "Model", "What is learnt", "Training", "Output"):
-        assert f"─ {panel}" in result.output
+    titles = [line for line in result.output.splitlines() if line.endswith(":") and line[0].isalpha()]
+    assert [
+        title.split(":")[0] for title in titles if not title.startswith(("A small", "Adapters", "On all"))
+    ] == [
+        "data",
+        "model",
+        "marking and labels",
+        "loss",
+        "training",
+        "all other settings of transformers.TrainingArguments",
+    ]
+
+
+def test_help_lists_every_setting_and_every_loss():
+    from prmkit.models import PRMTrainingConfig
+    from prmkit.models.losses._registry import loss_names
+
+    output = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "120"}).output
+    flags = set(re.findall(r"--(\w+)", output))
+    assert {name for name, field in PRMTrainingConfig.__dataclass_fields__.items() if field.init} <= flags
+    assert f"One of {', '.join(loss_names())}" in " ".join(output.split())
 
 
 def test_train_evaluate_and_score(model, data, tmp_path):
     out = tmp_path / "prm"
-    said = train("--model", model, "--data", data, "--output", out, "--max-steps", 2, "--eval-fraction", 0.5)
-    assert "20 stepwise rows in steps.jsonl" in said
+    said = train(
+        "--model", model, "--data", data, "--output_dir", out, "--max_steps", 2, "--eval_fraction", 0.5
+    )
+    assert "stepwise: TRL's prompt, completions, labels" in said
+    assert "solutions: 20" in said
     assert "5 problems to learn from, 5 to evaluate on" in said
     assert "nothing was cut" in said
     table = {line[:36].strip(): line[36:].split() for line in said.splitlines()}
     saved = json.loads((out / "eval_results.json").read_text())
     assert float(table["accuracy"][0]) == pytest.approx(saved["eval_accuracy"], abs=5e-4)
     assert float(table["accuracy"][1]) == pytest.approx(saved["eval_majority_accuracy"], abs=5e-4)
-    assert float(table["AUROC of False"][1]) == 0.5
+    assert float(table["AUROC of -1"][1]) == 0.5
     assert f'PRMClassifier.from_pretrained("{out}")' in said
     scored = PRMClassifier.from_pretrained(out).score_solutions([SOLUTION])[0]
     assert scored.rewards.shape == (2,)
@@ -108,7 +132,9 @@ def test_train_evaluate_and_score(model, data, tmp_path):
 
 def test_the_printed_python_runs(model, data, tmp_path):
     out = tmp_path / "prm"
-    said = train("--model", model, "--data", data, "--output", out, "--max-steps", 1, "--eval-fraction", 0)
+    said = train(
+        "--model", model, "--data", data, "--output_dir", out, "--max_steps", 1, "--eval_fraction", 0
+    )
     assert "no evaluation" in said
     code = "\n".join(line.strip() for line in said.splitlines() if line.startswith("    "))
     assert len(code.splitlines()) == 2
@@ -119,7 +145,7 @@ def test_the_printed_python_runs(model, data, tmp_path):
 def test_real_subprocess(model, data, tmp_path):
     out = tmp_path / "prm"
     command = [sys.executable, "-m", "prmkit.cli", "train", "--model", model, "--data", data]
-    command += ["--output", str(out), "--max-steps", "2", "--set", "logging_steps=1"]
+    command += ["--output_dir", str(out), "--max_steps", "2", "--logging_steps", "1"]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, "NO_COLOR": "1"}
     )
@@ -131,7 +157,7 @@ def test_real_subprocess(model, data, tmp_path):
 
 def test_only_the_first_process_speaks(model, data, tmp_path, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "-1")  # for accelerate one process, for us not the first
-    said = train("--model", model, "--data", data, "--output", tmp_path / "prm", "--max-steps", 1)
+    said = train("--model", model, "--data", data, "--output_dir", tmp_path / "prm", "--max_steps", 1)
     assert "data:" not in said
     assert "The model is in" not in said
 
@@ -139,8 +165,8 @@ def test_only_the_first_process_speaks(model, data, tmp_path, monkeypatch):
 def test_rank_loss_judges_the_order_alone(model, data, tmp_path):
     out = tmp_path / "prm"
     said = train(
-        *("--model", model, "--data", data, "--output", out, "--max-steps", 1),
-        *("--loss", "rank", "--zeta", 2, "--eval-fraction", 0.3),
+        *("--model", model, "--data", data, "--output_dir", out, "--max_steps", 1),
+        *("--loss", "rank", "--zeta", 2, "--eval_fraction", 0.3),
     )
     assert "only their order is judged" in said
     assert "accuracy" not in said
@@ -163,8 +189,8 @@ def test_layouts_are_recognised_by_content(layout, model, rows, tmp_path, monkey
         write(tmp_path / "part-1.txt", rows[:10])
         write(tmp_path / "part-2.txt", rows[10:])
         path = tmp_path / "part-*.txt"
-    said = train("--model", model, "--data", path, "--output", tmp_path / "prm", "--max-steps", 1)
-    assert "20 rows" in said or "20 stepwise rows" in said
+    said = train("--model", model, "--data", path, "--output_dir", tmp_path / "prm", "--max_steps", 1)
+    assert "solutions: 20" in said
     assert "9 problems to learn from, 1 to evaluate on" in said
 
 
@@ -181,41 +207,63 @@ def test_prm800k_keeps_three_classes_even_if_no_step_is_rated_wrong(model, tmp_p
         for n in range(4)
     ]
     path, out = write(tmp_path / "mine.jsonl", records), tmp_path / "prm"
-    said = train("--model", model, "--data", path, "--output", out, "--max-steps", 1, "--eval-fraction", 0)
+    said = train(
+        "--model", model, "--data", path, "--output_dir", out, "--max_steps", 1, "--eval_fraction", 0
+    )
     assert "PRM800K" in said
     assert "rated 0: 2" in said
     assert json.loads((out / "prmkit.json").read_text())["classes"] == [-1, 0, 1]
 
 
 def test_streaming(model, data, tmp_path):
-    options = ("--model", model, "--data", data, "--output", tmp_path / "prm", "--streaming")
-    assert "--max-steps" in refused(*options)
-    assert "--eval-data" in refused(*options, "--max-steps", 1, "--eval-fraction", 0.5)
-    said = train(*options, "--max-steps", 2, "--eval-data", data, "--set", "per_device_train_batch_size=2")
+    options = ("--model", model, "--data", data, "--output_dir", tmp_path / "prm", "--streaming")
+    assert "--max_steps" in refused(*options)
+    assert "--eval_data" in refused(*options, "--max_steps", 1, "--eval_fraction", 0.5)
+    said = train(*options, "--max_steps", 2, "--eval_data", data, "--per_device_train_batch_size", "2")
     assert "a stream of stepwise rows" in said
     assert "evaluation on" in said
 
 
 def test_evaluation_problems_that_are_learnt_are_noticed(model, data, tmp_path):
     said = train(
-        "--model", model, "--data", data, "--eval-data", data, "--output", tmp_path / "prm", "--max-steps", 1
+        "--model",
+        model,
+        "--data",
+        data,
+        "--eval_data",
+        data,
+        "--output_dir",
+        tmp_path / "prm",
+        "--max_steps",
+        1,
     )
-    assert "10 problems of --eval-data are also learnt from" in said
+    assert "10 problems to evaluate on are also learnt from" in said
 
 
 def test_cut_steps_are_counted_and_labels_and_tokens_read(model, rows, tmp_path):
     ratings = [{**row, "labels": [1, 0, -1][: len(row["labels"])]} for row in rows]
     data, out = write(tmp_path / "ratings.jsonl", ratings), tmp_path / "prm"
     said = train(
-        *("--model", model, "--data", data, "--output", out, "--max-steps", 1, "--separator", "\\n\\n"),
         *(
-            "--label-order",
+            "--model",
+            model,
+            "--data",
+            data,
+            "--output_dir",
+            out,
+            "--max_steps",
+            1,
+            "--step_separator",
+            "\\n\\n",
+        ),
+        *(
+            "--label_order",
             "-1,0,1",
             "--scheme",
             "reward_tokens",
-            "--reward-tokens",
+            "--reward_tokens",
             "-,0,+",
-            "--max-length",
+            "--max_length",
             120,
         ),
     )
@@ -223,38 +271,51 @@ def test_cut_steps_are_counted_and_labels_and_tokens_read(model, rows, tmp_path)
     saved = json.loads((out / "prmkit.json").read_text())
     assert saved["classes"] == [-1, 0, 1]
     assert saved["scheme"]["reward_tokens"] == ["-", "0", "+"]
-    assert saved["scheme"]["marker"] == "\n\n"
+    assert saved["scheme"]["step_separator"] == "\n\n"
 
 
 def test_lora(model, data, tmp_path):
     pytest.importorskip("peft")
     out = tmp_path / "prm"
-    train("--model", model, "--data", data, "--output", out, "--max-steps", 1, "--lora", 2)
+    train(
+        "--model", model, "--data", data, "--output_dir", out, "--max_steps", 1, "--use_peft", "--lora_r", 2
+    )
     adapter = json.loads((out / "adapter_config.json").read_text())
     assert adapter["r"] == 2
     assert len(PRMClassifier.from_pretrained(out).score_solutions([SOLUTION])[0].rewards) == 2
 
 
-def test_random_initialisation_with_model_options(model, data, tmp_path):
+def test_random_initialisation_with_model_kwargs(model, data, tmp_path):
     out = tmp_path / "prm"
     train(
-        *("--model", model, "--data", data, "--output", out, "--max-steps", 1, "--initialization", "random"),
-        *("--model-option", "num_hidden_layers=1", "--model-option", 'layer_types=["full_attention"]'),
+        *(
+            "--model",
+            model,
+            "--data",
+            data,
+            "--output_dir",
+            out,
+            "--max_steps",
+            1,
+            "--initialization",
+            "random",
+        ),
+        *("--model_kwargs", '{"num_hidden_layers": 1, "layer_types": ["full_attention"]}'),
     )
     assert json.loads((out / "config.json").read_text())["num_hidden_layers"] == 1
 
 
 def test_resume_and_overwrite(model, data, tmp_path):
     out = tmp_path / "prm"
-    run = ("--model", model, "--data", data, "--output", out, "--set", "logging_steps=1")
-    assert "holds no checkpoint" in refused(*run, "--resume")
-    train(*run, "--max-steps", 2)
-    assert "--resume" in refused(*run, "--max-steps", 3)
-    said = train(*run, "--max-steps", 3, "--resume")
+    run = ("--model", model, "--data", data, "--output_dir", out, "--logging_steps", "1")
+    assert "holds no checkpoint" in refused(*run, "--resume_from_checkpoint")
+    train(*run, "--max_steps", 2)
+    assert "--resume_from_checkpoint" in refused(*run, "--max_steps", 3)
+    said = train(*run, "--max_steps", 3, "--resume_from_checkpoint")
     assert "update 3 of 3: loss" in said
     assert "update 2 of 3: loss" not in said
-    assert "exclude each other" in refused(*run, "--resume", "--overwrite")
-    said = train(*run, "--max-steps", 1, "--overwrite")
+    assert "exclude each other" in refused(*run, "--resume_from_checkpoint", "--overwrite_output_dir")
+    said = train(*run, "--max_steps", 1, "--overwrite_output_dir")
     assert "update 1 of 1: loss" in said
     assert [path.name for path in out.glob("checkpoint-*")] == ["checkpoint-1"]
 
@@ -263,7 +324,9 @@ def test_overwrite_spares_other_folders(model, data, tmp_path):
     out = tmp_path / "letters"
     out.mkdir()
     (out / "dear.txt").write_text("keep me")
-    assert "something else" in refused("--model", model, "--data", data, "--output", out, "--overwrite")
+    assert "something else" in refused(
+        "--model", model, "--data", data, "--output_dir", out, "--overwrite_output_dir"
+    )
     assert (out / "dear.txt").read_text() == "keep me"
 
 
@@ -273,8 +336,8 @@ def test_push_to_hub_is_asked_for_once(model, data, tmp_path, monkeypatch):
     pushed = []
     monkeypatch.setattr(PRMTrainer, "init_hf_repo", lambda self, *_, **__: None)
     monkeypatch.setattr(PRMTrainer, "push_to_hub", lambda self, **told: pushed.append(self.args.hub_model_id))
-    run = ("--model", model, "--data", data, "--output", tmp_path / "prm", "--max-steps", 1)
-    train(*run, "--push-to-hub", "--set", "hub_model_id=me/prm", "--set", "save_strategy=no")
+    run = ("--model", model, "--data", data, "--output_dir", tmp_path / "prm", "--max_steps", 1)
+    train(*run, "--push_to_hub", "--hub_model_id", "me/prm", "--save_strategy", "no")
     assert pushed == ["me/prm"]
 
 
@@ -282,53 +345,60 @@ def test_push_to_hub_is_asked_for_once(model, data, tmp_path, monkeypatch):
     ("arguments", "says"),
     [
         (["--loss", "rnk"], "--loss is 'rnk', expected one of 'cross_entropy'"),
-        (["--loss", "rank", "--loss-option", "zta=1"], "no option zta: expected zeta"),
-        (["--loss", "rank", "--loss-option", "zeta"], "expected KEY=VALUE"),
+        (["--loss", "rank", "--loss_options", '{"zta": 1}'], "no option zta: expected zeta"),
+        (["--loss", "rank", "--loss_options", "zeta"], "--loss_options is zeta, expected JSON"),
         (["--loss", "rank", "--scheme", "prefix"], "choose --scheme 'separator'"),
-        (["--scheme", "tags"], "--scheme is 'tags'"),
-        (["--scheme", "reward_tokens", "--reward-tokens", "good,bad"], "expected a single one"),
-        (["--set", "logging_stps=1"], "is it logging_steps"),
-        (["--set", "logging_steps=often"], "--set logging_steps=often: expected float"),
-        (["--set", "eval_strategy=never"], "please select one of"),
-        (["--set", "loss=bce", "--loss", "rank"], "is set twice"),
-        (["--eval-fraction", "2"], "between 0 and 1"),
-        (["--model-option", "layers=2"], "has no setting 'layers'"),
-        (["--max-length", "0"], "--max-length is 0"),
-        (["--lora", "0"], "expected a rank"),
+        (["--scheme", "tags"], "--scheme: invalid choice: 'tags'"),
+        (["--scheme", "reward_tokens", "--reward_tokens", "good,bad"], "expected a single one"),
+        (["--logging_stps", "1"], "there is no flag --logging_stps: is it --logging_steps"),
+        (["--logging_steps", "often"], "--logging_steps: invalid float value: 'often'"),
+        (["--eval_strategy", "never"], "invalid choice: 'never'"),
+        (["--eval_fraction", "2"], "between 0 and 1"),
+        (["--model_kwargs", '{"layers": 2}'], "has no setting 'layers'"),
+        (["--max_length", "0"], "--max_length is 0"),
+        (["--lora_r", "0"], "expected a rank"),
+        (["--epochs", "3"], "there is no flag --epochs: type --num_train_epochs"),
+        (["--set", "logging_steps=1"], "there is no flag --set: type the setting as a flag of its own"),
+        (["--trust_remote_code", "true"], "prmkit never runs code of a model"),
+        (["--load_options", "skip"], "--load_options is skip, expected JSON"),
+        (["--eval_data", "other.jsonl", "--eval_fraction", "0.5"], "exclude each other"),
     ],
 )
 def test_errors_name_what_was_typed(arguments, says, model, data, tmp_path):
     out = tmp_path / "prm"
-    assert says in refused("--model", model, "--data", data, "--output", out, *arguments)
+    assert says in refused("--model", model, "--data", data, "--output_dir", out, *arguments)
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "holds no rows"),
+        ("", "holds no records"),
         ("prompt,labels\n", "line 1: not JSON"),
-        ('{"text": "a", "score": 1}\n', "have the fields text, score; expected rows with prompt"),
-        ('{"prompt": "a", "completions": ["b"]}\n', "row 1 lacks labels"),
-        ('{"prompt": "a", "completions": ["b"], "labels": [true, false]}\n', "row 1: expected one or more"),
-        ('{"prompt": "a", "completions": [5], "labels": [true]}\n', "must be text"),
-        ('{"prompt": "a", "completions": ["b"], "labels": [-1]}\n' * 2, "all rows have one problem"),
-        ('[{"prompt": "a"', "is not JSON"),
+        (
+            '{"text": "a", "score": 1}\n',
+            "fits no known format: its first record has the fields 'text', 'score'",
+        ),
+        ('{"prompt": "a", "completions": ["b"]}\n', "has the fields 'prompt', 'completions'"),
+        ('{"prompt": "a", "completions": ["b"], "labels": [true, false]}\n', "unequal lengths: 2 labels for 1 steps"),
+        ('{"prompt": "a", "completions": [5], "labels": [true]}\n', "completions[0] is int (5)"),
+        ('{"prompt": "a", "completions": ["b"], "labels": [1]}\n' * 2, "all rows have one problem"),
+        ('[{"prompt": "a"', "is none"),
     ],
 )
 def test_files_that_cannot_be_learnt_from(text, says, model, tmp_path):
     path = tmp_path / "bad.jsonl"
     path.write_text(text)
-    assert says in refused("--model", model, "--data", path, "--output", tmp_path / "prm")
+    assert says in refused("--model", model, "--data", path, "--output_dir", tmp_path / "prm")
     assert not (tmp_path / "prm").exists()
 
 
 def test_what_is_not_there(model, data, tmp_path):
     out = tmp_path / "prm"
-    assert "does not exist" in refused("--model", model, "--data", tmp_path / "no.jsonl", "--output", out)
-    assert "no folder at" in refused("--model", tmp_path / "none", "--data", data, "--output", out)
-    assert "is a file" in refused("--model", model, "--data", data, "--output", data)
-    result = CliRunner().invoke(app, ["train", "--model", model, "--output", str(out)])
+    assert "does not exist" in refused("--model", model, "--data", tmp_path / "no.jsonl", "--output_dir", out)
+    assert "no folder at" in refused("--model", tmp_path / "none", "--data", data, "--output_dir", out)
+    assert "is a file" in refused("--model", model, "--data", data, "--output_dir", data)
+    result = CliRunner().invoke(app, ["train", "--model", model, "--output_dir", str(out)])
     assert result.exit_code == 2
     assert "--data" in result.output
 
@@ -337,11 +407,113 @@ def test_ratings_without_an_order_ask_for_it(model, rows, tmp_path):
     data = write(
         tmp_path / "ratings.jsonl", [{**row, "labels": [-1, 0, 1]} for row in rows if len(row["labels"]) == 3]
     )
-    said = refused("--model", model, "--data", data, "--output", tmp_path / "prm")
-    assert "--label-order [-1, 0, 1]" in said
+    said = refused("--model", model, "--data", data, "--output_dir", tmp_path / "prm")
+    assert "pass --label_order -1,0,1" in said
 
 
 def test_a_run_that_fails_leaves_nothing(model, data, tmp_path):
-    run = ("--model", model, "--data", data, "--output", tmp_path / "prm", "--max-steps", 2)
-    assert "beta" in refused(*run, "--set", "adam_beta1=7")
+    run = ("--model", model, "--data", data, "--output_dir", tmp_path / "prm", "--max_steps", 2)
+    assert "beta" in refused(*run, "--adam_beta1", "7")
     assert not (tmp_path / "prm").exists()
+
+
+# ---- one reader
+
+
+def test_every_format_is_read_by_its_content(model, tmp_path):
+    """A file of ProcessBench, which only said that its fields were not those of stepwise rows."""
+    records = [
+        {
+            "id": f"gsm8k-{n}",
+            "generator": "small",
+            "problem": f"{n} + 1?",
+            "steps": [f"{n} + 1 = {n + 1}.", "So it is 7."],
+            "final_answer_correct": False,
+            "label": n % 2,
+        }
+        for n in range(6)
+    ]
+    path = tmp_path / "gsm8k.json"
+    path.write_text(json.dumps(records))
+    said = train("--model", model, "--data", path, "--output_dir", tmp_path / "prm", "--max_steps", 1)
+    assert "processbench" in said
+    assert json.loads((tmp_path / "prm" / "prmkit.json").read_text())["classes"] == [-1, 1]
+
+
+def test_a_stream_of_another_format(model, tmp_path):
+    records = [
+        {"input": f"{n} + 1?", "value": [f"It is {n + 1}.", "So 3."], "label": ["+", "-"]} for n in range(6)
+    ]
+    path = write(tmp_path / "rows.jsonl", records)
+    out = tmp_path / "prm"
+    said = train("--model", model, "--data", path, "--output_dir", out, "--streaming", "--max_steps", 2)
+    assert "a stream of sdiehl rows" in said
+    assert json.loads((out / "prmkit.json").read_text())["classes"] == [-1, 1]
+
+
+# ---- TRL's words and files of settings
+
+
+def test_the_flags_of_trl_are_known(model, data, tmp_path):
+    """Those of its script examples/scripts/prm.py, with underscores or hyphens."""
+    out = tmp_path / "prm"
+    train(
+        *("--model_name_or_path", model, "--dataset_name", data, "--output_dir", out, "--max-steps", 1),
+        *(
+            "--per_device_train_batch_size",
+            4,
+            "--gradient_checkpointing",
+            "True",
+            "--learning_rate",
+            "1.0e-5",
+        ),
+        *(
+            "--eval_strategy",
+            "steps",
+            "--eval_steps",
+            50,
+            "--torch_dtype",
+            "float32",
+            "--dataset_train_split",
+            "train",
+        ),
+    )
+    assert PRMClassifier.from_pretrained(out).score_solutions([SOLUTION])[0].rewards.shape == (2,)
+
+
+@pytest.mark.parametrize("ending", ["yaml", "json"])
+def test_settings_from_a_file_give_way_to_typed_ones(ending, model, data, tmp_path):
+    settings = {
+        "model": model,
+        "data": [data],
+        "output_dir": str(tmp_path / "prm"),
+        "max_steps": 1,
+        "learning_rate": "1e-4",
+        "loss": "bce",
+        "loss_options": {"zeta": 2},
+        "gradient_checkpointing": False,
+        "reward_tokens": None,
+    }
+    file = tmp_path / f"run.{ending}"
+    file.write_text(json.dumps(settings, indent=1))
+    train("--config", file, "--loss", "rank", "--eval_fraction", 0)
+    saved = json.loads((tmp_path / "prm" / "prmkit.json").read_text())
+    assert (saved["loss"], saved["loss_options"]) == ("rank", {"zeta": 2})
+    file.write_text(json.dumps({"laerning_rate": 1}))
+    assert "is it --learning_rate" in refused("--config", file)
+
+
+def test_the_plain_parser_of_transformers_reads_the_settings():
+    from transformers import HfArgumentParser
+
+    from prmkit.models import PRMTrainingConfig
+
+    (config,) = HfArgumentParser(PRMTrainingConfig).parse_args_into_dataclasses(
+        ["--output_dir", "prm", "--use_cpu", "--loss_options", '{"zeta": 2}', "--loss", "theory-rank"]
+        + ["--label_order=-1,0,1", "--reward_tokens=-,0,+", "--model_init_kwargs", '{"dtype": "float32"}'],
+        look_for_args_file=False,
+    )
+    assert (config.loss, config.loss_options) == ("theory_rank", {"zeta": 2})
+    assert (config.label_order, config.reward_tokens) == ([-1, 0, 1], ["-", "0", "+"])
+    assert config.model_kwargs == {"dtype": "float32"}
+    assert config.marking(3).step_separator is None

@@ -11,6 +11,8 @@ from prmkit.models.losses import (
 )
 from prmkit.models.losses._step_loss import StepLoss, loss_names, make_loss
 
+__all__ = ["get_loss", "loss_names"]
+
 
 def get_loss(name: str, **options: Any) -> StepLoss:
     """Return a loss by name.

@@ -1,33 +1,32 @@
-"""From rows of tokens to batches: which rows go together under a token budget, and how they are padded."""
+"""From rows of tokens to batches: which rows go together under a budget of tokens, and how they are padded."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 
-from prmkit.marking.scheme import MarkingScheme
-from prmkit.models.tokens._one_pass import padded
-from prmkit.models.trainer._config import PRMTrainingConfig
-from prmkit.models.trainer._rows import row_lengths, training_rows
-from prmkit.models.trainer._target_plan import TargetPlan
-from prmkit.models.trainer.stepwise import IGNORE
+from prmkit.models.tokens.scoring_pass import padded
+from prmkit.models.trainer._targets import IGNORE
+
+Integers = npt.NDArray[np.int64]
 
 _JITTERS = (0.05, 0.025, 0.0125, 0.0)
-"""How far lengths may be disturbed before sorting, as a share; the first that needs no extra batch is taken."""
+"""How far lengths may be disturbed before sorting, as a share. The first that needs no extra batch is taken."""
 
 
 class TokenBudgetSampler(Sampler[list[int]]):
     """Yield lists of row numbers such that rows x longest stays within a budget of tokens.
 
-    Lengths are disturbed a little and sorted, so that rows of like length meet, and not always the same ones; the
-    batches come in random order. Each epoch holds every row once, in the same number of batches, which depends on
-    nothing but the lengths and the arguments: every process makes the same plan and takes its part of it.
+    Lengths are disturbed a little and sorted, so that rows of similar length meet, and not always the same ones. The
+    batches come in random order. Each epoch holds every row once, in the same number of batches. This number depends
+    only on the lengths and the arguments, so every process makes the same plan and takes its part of it.
 
     Parameters
     ----------
@@ -36,13 +35,15 @@ class TokenBudgetSampler(Sampler[list[int]]):
     budget : int
         Tokens per batch, padding included. A longer row is a batch of its own.
     seed : int
-        The plan of an epoch is a function of seed and epoch; no global generator is touched.
+        Seed of the plan. Together with the epoch it decides the plan, and no global generator is touched.
     batches_per_step : int, optional
-        Batches of one optimizer step, over all processes: processes x accumulated batches. The number of batches
-        is a multiple of it, so that no step is short, and small batches share a step. None: ``n_processes``.
-    n_processes, process : int, default=1, 0
-        Process p of P takes batches p, p + P, p + 2P, … So P processes see in one step what one process sees in P
-        accumulated batches, where both pass the same ``batches_per_step``.
+        Batches of one optimizer step, over all processes: processes x accumulated batches. The number of batches is a
+        multiple of it, so that no step is short, and small batches share a step. By default ``n_processes``.
+    n_processes : int, default=1
+        Number of processes.
+    process : int, default=0
+        Number of this process. Process p of P takes batches p, p + P, p + 2P, … So P processes see in one step the
+        batches that one process sees in P accumulated batches, if both pass the same ``batches_per_step``.
 
     Raises
     ------
@@ -51,7 +52,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
 
     Notes
     -----
-    The budget is exceeded in one case: when there are not enough rows to make the number of batches a multiple of
+    The budget is exceeded in one case: if there are not enough rows to make the number of batches a multiple of
     ``batches_per_step`` by splitting, pairs of the shortest are merged. With fewer rows than ``batches_per_step``
     the number is a multiple of ``n_processes`` only, and the epoch is a single step.
 
@@ -66,7 +67,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
 
     def __init__(
         self,
-        lengths: Any,
+        lengths: npt.ArrayLike,
         budget: int,
         *,
         seed: int,
@@ -114,7 +115,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         for batch in in_turn[self.process :: self.n_processes]:
             yield order[cuts[batch] : stops[batch]].tolist()
 
-    def _plan(self) -> tuple[np.ndarray, np.ndarray]:
+    def _plan(self) -> tuple[Integers, Integers]:
         """Return the rows of the epoch in order, and where each of exactly ``_n_batches`` batches starts."""
         for jitter in _JITTERS:
             order = self._order(self.epoch, jitter)
@@ -123,18 +124,17 @@ class TokenBudgetSampler(Sampler[list[int]]):
             if len(cuts) <= self._n_batches:
                 return order, self._split(order, cuts)
         n_surplus = len(cuts) - self._n_batches
-        merged = (
-            len(cuts) - 1 - 2 * np.arange(n_surplus)
-        )  # the shortest stand last: each joins the one before
+        # The shortest stand last: each joins the one before.
+        merged = len(cuts) - 1 - 2 * np.arange(n_surplus)
         return order, np.delete(cuts, merged)
 
-    def _order(self, epoch: int, jitter: float) -> np.ndarray:
-        """Sort the rows by disturbed length, longest first; equal lengths at random whatever the jitter."""
+    def _order(self, epoch: int, jitter: float) -> Integers:
+        """Sort the rows by disturbed length, longest first, and rows of equal length at random."""
         noise = np.random.default_rng([self.seed, epoch]).random(len(self.lengths))
         return np.argsort(-(self.lengths + noise * np.maximum(jitter * self.lengths, 0.5)), kind="stable")
 
-    def _cuts(self, order: np.ndarray) -> np.ndarray:
-        """Fill one batch after the other; return where each starts."""
+    def _cuts(self, order: Integers) -> Integers:
+        """Fill one batch after the other, and return where each starts."""
         cuts, start, longest = [0], 0, 0
         for i, length in enumerate(self.lengths[order].tolist()):
             longest = max(longest, length)
@@ -143,7 +143,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
                 start, longest = i, length
         return np.array(cuts)
 
-    def _split(self, order: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    def _split(self, order: Integers, cuts: Integers) -> Integers:
         """Halve the largest batches until there are ``_n_batches``."""
         sizes = np.diff(np.append(cuts, len(order)))
         tokens = np.maximum.reduceat(self.lengths[order], cuts) * sizes
@@ -161,13 +161,14 @@ class TokenBudgetSampler(Sampler[list[int]]):
                 heapq.heappush(heap, (-n_tokens * (size > 1), left, right))
         return np.array(sorted(start for _, start, _ in heap))
 
-    def _mixed(self, n_tokens: np.ndarray) -> np.ndarray:
-        """Return the batches in random order, those well below the budget in steps with their like.
+    def _mixed(self, n_tokens: Integers) -> Integers:
+        """Return the batches in random order, such that batches well below the budget share steps.
 
-        Else the processes of a step would wait for the one with a full batch.
+        Otherwise the processes of a step would wait for the one with a full batch.
         """
         generator = np.random.default_rng([self.seed, self.epoch, 1])
-        fullness = np.minimum(4 * n_tokens // self.budget, 3)  # in quarters; most batches are in the last
+        # Counted in quarters of the budget. Most batches are in the last one.
+        fullness = np.minimum(4 * n_tokens // self.budget, 3)
         mixed = generator.permutation(len(n_tokens))
         steps = mixed[np.argsort(fullness[mixed], kind="stable")].reshape(-1, self._unit)
         return generator.permuted(generator.permutation(steps), axis=1).ravel()
@@ -180,11 +181,11 @@ class Collator:
     Parameters
     ----------
     pad_token_id : int
-        What ``input_ids`` are padded with; hidden by the attention mask.
+        Token that pads ``input_ids``. The attention mask hides it.
     soft : bool
-        Whether targets are probabilities (float32), not class codes (int64).
+        Whether targets are probabilities (float32) and not class codes (int64).
     with_blocks : bool
-        Whether the model needs the block of each token (0 the problem, t + 1 step t): an encoder does.
+        Whether the model needs the block of each token (0 the problem, t + 1 step t), as an encoder does.
 
     Raises
     ------
@@ -213,19 +214,19 @@ class Collator:
             )
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return the batch of B rows, their longest of length L, with at most T targets (at least 1).
+        """Return the batch of B rows with L tokens in the longest and T targets in the row with most of them.
 
         Parameters
         ----------
         rows : sequence of mapping
-            ``input_ids`` and ``labels``, one per token, -100 for none; ``blocks`` where they are needed.
+            ``input_ids`` and ``labels``, one per token, -100 for none, and ``blocks`` for an encoder.
 
         Returns
         -------
         dict of tensor
-            ``input_ids``, ``attention_mask`` (1 and 0) and, with blocks, ``blocks`` (-1 in padding), int64 of
-            shape (B, L); ``positions`` (B, T), int64, the tokens with a target, padded with 0; ``labels`` (B, T),
-            their targets, int64 or float32, padded with -100.
+            ``input_ids``, ``attention_mask`` (1 and 0) and, with blocks, ``blocks`` (-1 in padding), int64 of shape
+            (B, L). ``positions``, int64 of shape (B, T), are the tokens with a target, padded with 0. ``labels``, int64
+            or float32 of shape (B, T), are their targets, padded with -100.
 
         Raises
         ------
@@ -242,11 +243,11 @@ class Collator:
             "positions": padded(marked, 0),
             "labels": padded([label[at] for label, at in zip(labels, marked, strict=True)], IGNORE),
         }
-        of_tokens = {"labels": labels}
+        token_columns: dict[str, list[npt.NDArray[Any]]] = {"labels": labels}
         if self.with_blocks:
-            of_tokens["blocks"] = _blocks(rows)
-            batch["blocks"] = padded(of_tokens["blocks"], -1)
-        for name, column in of_tokens.items():
+            token_columns["blocks"] = [*_blocks(rows)]
+            batch["blocks"] = padded(token_columns["blocks"], -1)
+        for name, column in token_columns.items():
             for i, (row, tokens) in enumerate(zip(column, ids, strict=True)):
                 if len(row) != len(tokens):
                     raise ValueError(
@@ -255,7 +256,8 @@ class Collator:
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
-def _blocks(rows: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
+def _blocks(rows: Sequence[Mapping[str, Any]]) -> list[Integers]:
+    """Return the column of blocks, which only rows of prmkit's own have for sure."""
     if any(row.get("blocks") is None for row in rows):
         raise ValueError(
             "pre-tokenised rows for an encoder need a column blocks (one per token: 0 the problem, t + 1 step t), "
@@ -263,71 +265,3 @@ def _blocks(rows: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
             "with prompt, completions and labels"
         )
     return [np.asarray(row["blocks"], dtype=np.int64) for row in rows]
-
-
-def row_maker(
-    args: PRMTrainingConfig,
-    targets: TargetPlan,
-    tokenizer: Any,
-    scheme: MarkingScheme,
-    max_length: int | None,
-) -> Callable[..., Any]:
-    """Return a function of a data set: its rows with targets, and the report on truncation."""
-
-    def as_rows(dataset: Any, is_eval: bool = True) -> Any:
-        rows, report = training_rows(
-            dataset,
-            tokenizer,
-            scheme,
-            classes=targets.classes,
-            max_length=max_length,
-            max_completion_length=args.max_completion_length,
-            last_step_only=args.train_on_last_step_only,
-            too_long=args.too_long,
-            is_eval=is_eval,
-            num_proc=args.dataset_num_proc,
-        )
-        return targets.keep_rows(rows), report
-
-    return as_rows
-
-
-def budget_loader(trainer: Any, budget: int) -> DataLoader:
-    """Return the trainer's rows in batches of like length under a budget of tokens, each process its part.
-
-    Processes and accumulated batches see in one update what a single process would see in as many batches.
-    """
-    args, dataset = trainer.args, trainer.train_dataset
-    sampler = TokenBudgetSampler(
-        row_lengths(dataset),
-        budget,
-        seed=args.seed if args.data_seed is None else args.data_seed,
-        batches_per_step=args.world_size * args.gradient_accumulation_steps,
-        n_processes=args.world_size,
-        process=args.process_index,
-    )
-    loader = DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        collate_fn=trainer.data_collator,
-        num_workers=args.dataloader_num_workers,
-        pin_memory=args.dataloader_pin_memory,
-        persistent_workers=args.dataloader_persistent_workers,
-        prefetch_factor=args.dataloader_prefetch_factor,
-    )
-    prepared = trainer.accelerator.prepare(loader)
-    shard: Any = getattr(prepared, "batch_sampler", None)
-    if getattr(shard, "batch_sampler", None) is sampler:  # it knows its process: do not divide again
-        shard.num_processes, shard.process_index = 1, 0
-        shard.set_epoch = sampler.set_epoch  # a resumed run asks the wrapper
-    return prepared
-
-
-def without_repeated(labels: torch.Tensor, accelerator: Any) -> torch.Tensor:
-    """Return the labels of an evaluation batch, -100 in rows that only fill up the last batch of all processes."""
-    state = accelerator.gradient_state
-    if accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
-        return labels
-    n_own = state.remainder - accelerator.process_index * len(labels)
-    row = torch.arange(len(labels), device=labels.device)[:, None]
-    return torch.where(row < n_own, labels, -100)

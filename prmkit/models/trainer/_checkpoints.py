@@ -1,17 +1,21 @@
-"""Resuming: which checkpoint is whole after a run was killed, and whether it belongs to this run."""
+"""Checkpoints: which one is whole after a run was killed, whether it belongs to this run, and the model's card."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from prmkit.marking.encoding import encode_solution
-from prmkit.marking.scheme import MarkingScheme
 from prmkit.marking.scheme import EXAMPLE, separator_text
-from prmkit.models.tokens._model_files import ModelDescription, read_description
+from prmkit.models.tokens.model_folder import ModelDescription, read_description
+from prmkit.models.tokens.scoring_pass import Readout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _CARD = """\
 ---
@@ -49,56 +53,80 @@ Score with prmkit, which keeps the attention of this encoder block-causal. In
 """
 
 
-def write_model_card(
-    trainer: Any,
-    name: str | None = None,
-    dataset: str | None = None,
-    tags: str | Iterable[str] | None = None,
-    license: str | None = None,  # noqa: A002
-    language: str | None = None,
-) -> None:
-    """Write ``README.md`` into the trainer's output folder."""
-    args, config = trainer.args, trainer.model.config
-    base = getattr(config, "_name_or_path", "") or ""
-    extra = [tags] if isinstance(tags, str) else list(tags or ())
-    fields = {
-        "base_model": None if Path(base).exists() else base,  # "" exists, as the current folder
-        "datasets": dataset,
-        "license": license,
-        "language": language,
-    }
-    folder = Path(args.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    text = _CARD.format(
-        library="peft" if hasattr(trainer.model, "peft_config") else "transformers",
-        fields="".join(f"{key}: {value}\n" for key, value in fields.items() if value),
-        tags="\n".join(
-            f"- {tag}" for tag in dict.fromkeys(["prm", "process-reward-model", "prmkit", *extra])
-        ),
-        name=name or trainer.hub_model_id or folder.resolve().name,
-        source=trainer.hub_model_id or name or folder.resolve().name,
-        loss=trainer.step_loss.name,
-        scheme=trainer.scheme.name,
-        classes=", ".join(f"`{label}`" for label in trainer.targets.output_classes),
-        pipeline=_of_pipeline(trainer),
-    )
-    (folder / "README.md").write_text(text, encoding="utf-8")
+@dataclass(frozen=True)
+class ModelCard:
+    """The README of a trained model.
 
+    Parameters
+    ----------
+    name : str
+        Title of the card.
+    source : str
+        Name or folder to load the model from, in the example.
+    description : ModelDescription
+        Scheme, classes and loss of the model.
+    tokenizer : transformers tokenizer
+        Tokenizer of the model.
+    readout : Readout
+        Where the outputs of the model are read.
+    is_adapter : bool
+        Whether the saved weights are those of an adapter.
+    base_model : str or None
+        Name of the model on the hub that was trained.
+    """
 
-def _of_pipeline(trainer: Any) -> str:
-    if trainer.readout.by_blocks:
-        return _LOOKS_AHEAD
-    if trainer.readout.kind != "tokens" or trainer.targets.head_size == 1:
-        return ""
-    return _SAME_SCORES if _reads_text_alike(trainer.processing_class, trainer.scheme) else _OTHER_TOKENS
+    name: str
+    source: str
+    description: ModelDescription
+    tokenizer: PreTrainedTokenizerBase
+    readout: Readout
+    is_adapter: bool
+    base_model: str | None
 
+    def text(
+        self,
+        *,
+        dataset: str | None = None,
+        tags: str | Iterable[str] | None = None,
+        license: str | None = None,  # noqa: A002
+        language: str | None = None,
+    ) -> str:
+        """Return the card in Markdown, with these fields in its header."""
+        extra = [tags] if isinstance(tags, str) else list(tags or ())
+        all_tags = dict.fromkeys(["prm", "process-reward-model", "prmkit", *extra])
+        fields = {
+            "base_model": self.base_model,
+            "datasets": dataset,
+            "license": license,
+            "language": language,
+        }
+        return _CARD.format(
+            library="peft" if self.is_adapter else "transformers",
+            fields="".join(f"{key}: {value}\n" for key, value in fields.items() if value),
+            tags="\n".join(f"- {tag}" for tag in all_tags),
+            name=self.name,
+            source=self.source,
+            loss=self.description.loss,
+            scheme=self.description.scheme.name,
+            classes=", ".join(f"`{label}`" for label in self.description.classes),
+            pipeline=self._note_on_pipeline(),
+        )
 
-def _reads_text_alike(tokenizer: Any, scheme: MarkingScheme) -> bool:
-    """Whether the plain text of a solution has the tokens that the model was trained on."""
-    marker = separator_text(tokenizer, scheme)
-    text = EXAMPLE.problem + "".join(step + marker for step in EXAMPLE.steps)
-    ids = encode_solution(tokenizer, EXAMPLE, EXAMPLE.n_steps, scheme).input_ids
-    return tokenizer(text)["input_ids"] == ids.tolist()
+    def _note_on_pipeline(self) -> str:
+        """Say whether transformers' pipeline gives the same scores."""
+        if self.readout.by_blocks:
+            return _LOOKS_AHEAD
+        if self.readout.kind != "tokens" or self.readout.reads == "reward":
+            return ""
+        return _SAME_SCORES if self._reads_text_alike() else _OTHER_TOKENS
+
+    def _reads_text_alike(self) -> bool:
+        """Whether the plain text of a solution has the tokens that the model was trained on."""
+        scheme = self.description.scheme
+        marker = separator_text(self.tokenizer, scheme)
+        text = EXAMPLE.problem + "".join(step + marker for step in EXAMPLE.steps)
+        ids = encode_solution(self.tokenizer, EXAMPLE, EXAMPLE.n_steps, scheme).input_ids
+        return bool(self.tokenizer(text)["input_ids"] == ids.tolist())
 
 
 _LAST_FILE = "trainer_state.json"
@@ -106,7 +134,7 @@ _LAST_FILE = "trainer_state.json"
 
 
 def last_checkpoint(folder: str | Path) -> str:
-    """Return the newest checkpoint in a folder that was written to its end.
+    """Return the newest checkpoint of a folder that was written to its end.
 
     Raises
     ------
@@ -116,12 +144,11 @@ def last_checkpoint(folder: str | Path) -> str:
     Warns
     -----
     UserWarning
-        If a later one is passed over, since its writing was interrupted.
+        If a later one is passed over because its writing was interrupted.
     """
-    found = [path for path in Path(folder).glob("checkpoint-*") if path.name.split("-")[-1].isdigit()]
-    found.sort(key=lambda path: int(path.name.split("-")[-1]))
-    while found:
-        checkpoint = found.pop()
+    numbered = {path.name.split("-")[-1]: path for path in Path(folder).glob("checkpoint-*")}
+    for number in sorted(filter(str.isdigit, numbered), key=int, reverse=True):
+        checkpoint = numbered[number]
         if _is_whole(checkpoint):
             return str(checkpoint)
         warnings.warn(f"{checkpoint} was not written to its end, and is passed over", stacklevel=3)
@@ -131,7 +158,7 @@ def last_checkpoint(folder: str | Path) -> str:
 
 
 def check_checkpoint(folder: str | Path, current: ModelDescription) -> None:
-    """Compare what a checkpoint was trained for with the run that is to go on from it.
+    """Check that a run can go on from a checkpoint.
 
     Raises
     ------
@@ -144,15 +171,16 @@ def check_checkpoint(folder: str | Path, current: ModelDescription) -> None:
             f"{folder} was not saved by PRMTrainer (no prmkit.json): pass it as model, to start from it"
         )
     for name in ("scheme", "classes", "reads", "loss", "loss_options", "fingerprint"):
-        found, expected = getattr(saved, name), getattr(current, name)
-        if found != expected:
+        before, now = getattr(saved, name), getattr(current, name)
+        if before != now:
             raise ValueError(
-                f"{folder} was trained with {name} {found}, and this run has {expected}: resume with the settings it "
+                f"{folder} was trained with {name} {before}, and this run has {now}: resume with the settings it "
                 "was started with, or pass the folder as model, to start anew from its weights"
             )
 
 
 def _is_whole(checkpoint: Path) -> bool:
+    """Whether the last file of a checkpoint can be read."""
     try:
         json.loads((checkpoint / _LAST_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,85 +1,100 @@
 """The settings of a training run: those of transformers, and the few that a process reward model adds."""
+# ruff: noqa: RUF009 (_setting returns a dataclass field)
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from transformers import TrainingArguments
 
-from prmkit.marking.scheme import SCHEMES, MarkingScheme
+from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.losses._registry import loss_names
 from prmkit.utils.hardware import has_bfloat16
 
-_RENAMED = {
-    "activation_checkpointing": "gradient_checkpointing",
-    "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
-}
+SchemeName = Literal["separator", "special_token", "reward_tokens", "prefix"]
+NeutralPolicy = Literal["positive", "negative", "drop"]
+TooLong = Literal["drop", "raise"]
+Initialization = Literal["pretrained", "random"]
+
 _LOWER_IS_BETTER = ("brier", "ece")
-_FLOAT32_ONLY = ("deberta",)  # its attention fills with float32's smallest number
-NEUTRAL = ("positive", "negative", "drop")
+# Its attention fills with float32's smallest number, which half precision does not have.
+_FLOAT32_ONLY = ("deberta",)
+_TOKENS_PER_BATCH = 8192
+_BATCH_SIZE = 8
 
 
-class _ByDefault(str):
-    """A default that can be told from the same text given on purpose."""
-
-
-_LINE_BREAK = _ByDefault("\n")
+def _setting(default: Any, text: str, **more: Any) -> Any:
+    """A field with the help that ``prmkit train --help`` and ``HfArgumentParser`` show."""
+    return field(default=default, metadata={"help": text, **more})
 
 
 @dataclass
 class PRMTrainingConfig(TrainingArguments):
-    r"""Settings of :class:`PRMTrainer`; everything of ``transformers.TrainingArguments`` can be set too.
+    r"""Settings of :class:`PRMTrainer`. It takes every setting of ``transformers.TrainingArguments`` too.
 
     Parameters
     ----------
-    step_separator : str, default="\n"
-        What closes a step, and where its score is read. Left at its default it becomes the tokenizer's own separator
-        where that drops white space, as BERT's does, and ``"[PRM]"`` with ``scheme="special_token"``.
+    step_separator : str or None, default=None
+        Text that closes a step. The score of the step is read at its last token. If None, it is a line break, or the
+        tokenizer's own separator if the tokenizer drops white space, as BERT's does, or ``"[PRM]"`` with
+        ``scheme="special_token"``.
     scheme : {"separator", "special_token", "reward_tokens", "prefix"}, default="separator"
-        See :class:`prmkit.marking.MarkingScheme`.
+        How steps are marked. See :class:`prmkit.marking.MarkingScheme`.
     reward_tokens : list of str or None, default=None
-        One token per class, worst first; only for ``scheme="reward_tokens"``, None there: ``["-", "+"]``, or
-        ``["-", "0", "+"]`` for three classes.
+        One token per class, worst first, for ``scheme="reward_tokens"``. If None, ``["-", "+"]``, or
+        ``["-", "0", "+"]`` for three classes. A text with commas, such as ``"-,0,+"``, is read as a list.
     loss : str, default="cross_entropy"
-        A key of :func:`prmkit.models.losses.get_loss`.
+        Name of a loss that :func:`prmkit.models.losses.get_loss` knows.
     loss_options : dict or None, default=None
         Options of the loss, such as ``{"zeta": 2.0}``.
     neutral : {"positive", "negative", "drop"}, default="positive"
-        What a neutral step counts as in a loss that knows right and wrong alone.
+        How a neutral step counts in a loss that knows only right and wrong.
     label_order : list or None, default=None
-        Labels from worst to best; needed where the data does not say it, such as ratings -1, 0, 1.
+        Labels from worst to best. It is needed where the data does not say which label is worst, such as for ratings
+        -1, 0, 1. A text with commas, such as ``"-1,0,1"``, is read as a list.
     max_length : int or None, default=1024
-        Tokens of problem and steps; trailing steps that do not fit are left out whole, and counted.
+        Most tokens of problem and steps. Trailing steps that do not fit are left out whole, and counted.
     max_completion_length : int or None, default=None
-        Tokens of the steps alone.
+        Most tokens of the steps alone.
     max_prompt_length : int or None, default=None
-        Tokens of the problem; a longer one loses its beginning, in scoring too.
+        Most tokens of the problem. A longer problem loses its beginning, in scoring too.
     too_long : {"drop", "raise"}, default="drop"
-        What becomes of trailing steps that do not fit: left out and counted, or an error.
+        Whether trailing steps that do not fit are left out and counted, or raise an error.
     train_on_last_step_only : bool, default=False
+        Whether only the last labelled step of each solution is learnt.
     disable_dropout : bool, default=True
+        Whether to train without dropout.
     dataset_num_proc : int or None, default=None
-        Processes that tokenise.
-    tokens_per_batch : int or None, default=8192
-        Padded tokens per device and forward pass; solutions of like length go together. None: fixed batches of
-        ``per_device_train_batch_size`` solutions, as in TRL; on several processes accelerate
-        then fills an uneven last batch with repeated rows.
+        Number of processes that tokenise.
+    per_device_train_batch_size : int or None, default=None
+        Solutions per device and forward pass, as in transformers and TRL. If None, ``tokens_per_batch`` decides, and a
+        stream has batches of 8.
+    tokens_per_batch : int or None, default=None
+        Tokens per device and forward pass, padding included. Solutions of similar length go together. If None, it is
+        8192, unless ``per_device_train_batch_size`` is set. If both are set, it decides, except for a stream.
     initialization : {"pretrained", "random"}, default="pretrained"
         Whether a model given by name keeps its weights.
+    model_kwargs : dict or None, default=None
+        Settings for loading a model given by name: ``dtype`` and ``attn_implementation``, and fields of its
+        configuration to change, such as ``{"num_hidden_layers": 2}``.
+    model_init_kwargs : dict or None, default=None
+        TRL's name of ``model_kwargs``.
     bf16 : bool or None, default=None
-        None: bfloat16 on a GPU that computes in it. True without one falls back to float32, with a warning; with
-        ``use_cpu=True`` the CPU computes in it.
+        Whether to compute in bfloat16. If None, a GPU that can does. True without such a GPU falls back to float32,
+        with a warning. With ``use_cpu=True`` the CPU computes in bfloat16.
     metric_for_best_model : str or None, default=None
-        A key of the evaluation, such as "auroc"; of "loss", "brier" and "ece" the lowest is best.
+        A key of the evaluation, such as "auroc". For "loss", "brier" and "ece" the lowest value is best.
 
     Notes
     -----
-    As in TRL's trainer: ``learning_rate=1e-5``, ``logging_steps=10``, ``gradient_checkpointing=True``. A process uses
-    one GPU: for several start one each, with ``accelerate launch`` or ``torchrun``.
+    As in TRL's trainer, the defaults are ``learning_rate=1e-5``, ``logging_steps=10`` and
+    ``gradient_checkpointing=True``. A process uses one GPU. To use several, start a process for each, with
+    ``accelerate launch`` or ``torchrun``.
 
     Examples
     --------
@@ -88,62 +103,107 @@ class PRMTrainingConfig(TrainingArguments):
     (1024, 1e-05)
     """
 
-    learning_rate: float = field(default=1e-5, metadata={"help": "Largest learning rate."})
-    logging_steps: float = field(default=10, metadata={"help": "Steps between two logs."})
-    gradient_checkpointing: bool = field(
-        default=True, metadata={"help": "Compute activations twice to save memory."}
+    # transformers reads these from JSON text, so that they can be typed on a command line.
+    _VALID_DICT_FIELDS = [
+        *TrainingArguments._VALID_DICT_FIELDS,
+        "loss_options",
+        "model_kwargs",
+        "model_init_kwargs",
+    ]
+
+    learning_rate: float = _setting(
+        1e-5,
+        "Largest learning rate. 1e-5 suits language models, small encoders and adapters need about 1e-4.",
     )
-    bf16: bool | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "bfloat16; by default where the hardware computes in it."}
+    logging_steps: float = _setting(10, "Updates between two logs.")
+    gradient_checkpointing: bool = _setting(True, "Compute activations twice to save memory.")
+    bf16: bool | None = _setting(None, "Compute in bfloat16. By default a GPU that can does.")  # type: ignore[assignment]
+    per_device_train_batch_size: int | None = _setting(  # type: ignore[assignment]
+        None, "Solutions per device and pass, in place of --tokens_per_batch. A stream has 8 by default."
     )
-    step_separator: str | None = field(default=_LINE_BREAK, metadata={"help": "What closes a step."})
-    scheme: str = field(default="separator", metadata={"help": "How steps are marked."})
-    reward_tokens: list[str] | None = field(
-        default=None, metadata={"help": "One token per class, worst first."}
+    tokens_per_batch: int | None = _setting(
+        None,
+        f"Tokens per device and pass, padding included. Default: {_TOKENS_PER_BATCH}.",
+        metavar="TOKENS",
     )
-    loss: str = field(default="cross_entropy", metadata={"help": "Name of the loss."})
-    loss_options: dict[str, Any] | None = field(default=None, metadata={"help": "Options of the loss."})
-    neutral: str = field(
-        default="positive", metadata={"help": "What a neutral step counts as in a binary loss."}
+    step_separator: str | None = _setting(
+        None,
+        "Text that closes a step. Default: a line break, or the tokenizer's own separator if it drops white space, "
+        "as BERT's does. \\n is read as a line break.",
+        metavar="TEXT",
     )
-    label_order: list[Any] | None = field(default=None, metadata={"help": "Labels from worst to best."})
-    max_length: int | None = field(default=1024, metadata={"help": "Tokens of problem and steps."})
-    max_completion_length: int | None = field(default=None, metadata={"help": "Tokens of the steps."})
-    too_long: str = field(default="drop", metadata={"help": "drop or raise."})
-    max_prompt_length: int | None = field(default=None, metadata={"help": "Tokens of the problem."})
-    train_on_last_step_only: bool = field(
-        default=False, metadata={"help": "Learn from the last step of each solution alone."}
+    scheme: SchemeName = _setting(
+        "separator",
+        "separator: a classifier at the end of each step. special_token: the same at a token that is added to the "
+        "vocabulary. reward_tokens: a language model's logits of two or three tokens. prefix: one row per step, for "
+        "models that cannot be kept from looking ahead.",
     )
-    disable_dropout: bool = field(default=True, metadata={"help": "Train without dropout."})
-    dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
-    tokens_per_batch: int | None = field(
-        default=8192, metadata={"help": "Padded tokens per device and pass."}
+    reward_tokens: list[str] | str | None = _setting(
+        None,
+        "One token per class, for the scheme reward_tokens. Default: -,+ or -,0,+.",
+        metavar="WORST,…,BEST",
     )
-    initialization: str = field(default="pretrained", metadata={"help": "pretrained or random."})
+    loss: str = _setting("cross_entropy", f"One of {', '.join(loss_names())}.", metavar="NAME")
+    loss_options: dict[str, Any] | str | None = _setting(
+        None,
+        """Options of the loss as JSON, such as '{"zeta": 4}' or '{"class_weight": [2, 1, 1]}' (worst class first).""",
+        metavar="JSON",
+    )
+    neutral: NeutralPolicy = _setting(
+        "positive", "How a neutral step counts in a loss that knows only right and wrong."
+    )
+    label_order: list[Any] | str | None = _setting(
+        None,
+        "The labels of the data, if they are neither true and false nor 0 and 1, such as -1,0,1.",
+        metavar="WORST,…,BEST",
+    )
+    max_length: int | None = _setting(
+        1024,
+        "Most tokens of problem and steps. Steps that do not fit are left out whole, and counted.",
+        metavar="TOKENS",
+    )
+    max_completion_length: int | None = _setting(None, "Most tokens of the steps alone.", metavar="TOKENS")
+    too_long: TooLong = _setting("drop", "Leave out steps that do not fit, or stop.")
+    max_prompt_length: int | None = _setting(
+        None, "Most tokens of the problem. A longer one loses its beginning.", metavar="TOKENS"
+    )
+    train_on_last_step_only: bool = _setting(False, "Learn only the last labelled step of each solution.")
+    disable_dropout: bool = _setting(True, "Train without dropout.")
+    dataset_num_proc: int | None = _setting(None, "Processes that tokenise.", metavar="NUMBER")
+    initialization: Initialization = _setting("pretrained", "Whether the model keeps its weights.")
+    model_kwargs: dict[str, Any] | str | None = _setting(
+        None,
+        """Settings for loading the model as JSON: dtype, attn_implementation, and fields of its configuration to """
+        """change, such as '{"num_hidden_layers": 2}'.""",
+        metavar="JSON",
+    )
+    model_init_kwargs: dict[str, Any] | str | None = _setting(
+        None, "TRL's name of --model_kwargs.", metavar="JSON"
+    )
 
     def __post_init__(self) -> None:
+        self._read_texts()
         self._check_choices()
+        self._choose_batches()
         self._choose_precision()
         accelerators = getattr(torch, "accelerator", torch.cuda)  # torch.accelerator came with 2.6
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not accelerators.is_available():
-            self.use_cpu = True  # or each process would take itself for the only one
-        self.remove_unused_columns = False  # the collator knows its columns
+            # Otherwise each process would take itself for the only one.
+            self.use_cpu = True
+        # The collator knows its columns.
+        self.remove_unused_columns = False
         self.label_names = ["labels"]
         if self.gradient_checkpointing and self.gradient_checkpointing_kwargs is None:
             self.gradient_checkpointing_kwargs = {"use_reentrant": False}
-        for new, old in _RENAMED.items():  # transformers' new names, where it has them already
-            if getattr(self, new, self) is None:
-                setattr(self, new, getattr(self, old))
+        self._mirror_new_names()
         if self.use_cpu or not torch.cuda.is_available():
             self.dataloader_pin_memory = False
         if self.greater_is_better is None and str(self.metric_for_best_model).endswith(_LOWER_IS_BETTER):
             self.greater_is_better = False
-        super().__post_init__()
-        settings: Any = self.accelerator_config
-        if (
-            settings.dispatch_batches is None
-        ):  # batches of a stream differ in length, and cannot be cut in parts
-            settings.dispatch_batches = False
+        super().__post_init__()  # type: ignore[no-untyped-call]
+        # Batches of a stream differ in length, so one process cannot cut a batch for all.
+        if getattr(self.accelerator_config, "dispatch_batches", False) is None:
+            self.accelerator_config.dispatch_batches = False  # type: ignore[union-attr]
         n_found = super().n_gpu
         if n_found > 1:
             warnings.warn(
@@ -152,24 +212,48 @@ class PRMTrainingConfig(TrainingArguments):
                 stacklevel=3,
             )
 
-    def _check_choices(self) -> None:
-        for name, known in (
-            ("scheme", SCHEMES),
-            ("loss", loss_names()),
-            ("neutral", NEUTRAL),
-            ("too_long", ("drop", "raise")),
-            ("initialization", ("pretrained", "random")),
-        ):
-            if getattr(self, name) not in known:
+    def _read_texts(self) -> None:
+        """Turn what a command line gives as text into lists and dictionaries."""
+        if isinstance(self.reward_tokens, str):
+            self.reward_tokens = [str(token) for token in _as_list(self.reward_tokens, values=False)]
+        if isinstance(self.label_order, str):
+            self.label_order = _as_list(self.label_order)
+        for name in ("loss_options", "model_kwargs", "model_init_kwargs"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                setattr(self, name, _as_mapping(value, name))
+        if self.model_init_kwargs is not None:
+            if self.model_kwargs is not None:
                 raise ValueError(
-                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(map(repr, known))}"
+                    "model_kwargs and model_init_kwargs are two names of one setting: pass model_kwargs"
+                )
+            self.model_kwargs, self.model_init_kwargs = self.model_init_kwargs, None
+        self.loss = self.loss.replace("-", "_")
+
+    def _check_choices(self) -> None:
+        for name, choices in (
+            ("scheme", get_args(SchemeName)),
+            ("loss", loss_names()),
+            ("neutral", get_args(NeutralPolicy)),
+            ("too_long", get_args(TooLong)),
+            ("initialization", get_args(Initialization)),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(map(repr, choices))}"
                 )
         if self.step_separator == "":
-            raise ValueError("step_separator is '', which no token stands for: choose a text, such as ' #'")
+            raise ValueError("step_separator is '', which has no token: choose a text, such as ' #'")
         for name in ("max_length", "max_prompt_length", "max_completion_length", "tokens_per_batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, expected a number of tokens, or None")
+
+    def _choose_batches(self) -> None:
+        """Fixed batches if only their size is set; otherwise a budget of tokens."""
+        if self.per_device_train_batch_size is None:
+            self.tokens_per_batch = self.tokens_per_batch or _TOKENS_PER_BATCH
+            self.per_device_train_batch_size = _BATCH_SIZE
 
     def _choose_precision(self) -> None:
         if self.use_cpu and self.bf16:
@@ -181,8 +265,21 @@ class PRMTrainingConfig(TrainingArguments):
             )
         self.bf16 = fast and not self.fp16 and self.bf16 is not False
 
+    def _mirror_new_names(self) -> None:
+        """Set transformers' new names of gradient checkpointing, or it would warn of the old ones."""
+        for suffix in ("", "_kwargs"):
+            new = f"activation_checkpointing{suffix}"
+            if getattr(self, new, True) is None:
+                setattr(self, new, getattr(self, f"gradient_checkpointing{suffix}"))
+
     def fit_precision(self, model_type: str) -> None:
-        """Train in float32 where a kind of model cannot compute in less."""
+        """Train in float32 where a kind of model cannot compute in less.
+
+        Parameters
+        ----------
+        model_type : str
+            ``model_type`` of the model's configuration.
+        """
         if model_type in _FLOAT32_ONLY and (self.bf16 or self.fp16):
             warnings.warn(
                 f"a {model_type} cannot be trained in half precision: training in float32", stacklevel=3
@@ -193,10 +290,26 @@ class PRMTrainingConfig(TrainingArguments):
     @property
     def n_gpu(self) -> int:
         """GPUs of this process, at most one: transformers would spread a batch over several in one process."""
-        return min(1, super().n_gpu)
+        return min(1, int(super().n_gpu))
 
     def marking(self, n_classes: int) -> MarkingScheme:
-        """Return the marking scheme that these settings name."""
+        """Return the marking scheme of these settings.
+
+        Parameters
+        ----------
+        n_classes : int
+            Number of classes that the model tells apart.
+
+        Returns
+        -------
+        MarkingScheme
+            The scheme, with a reward token per class where it has such tokens.
+
+        Raises
+        ------
+        ValueError
+            If ``reward_tokens`` are not as many as the classes.
+        """
         tokens = None
         if self.scheme == "reward_tokens":
             default = ("-", "+") if n_classes == 2 else ("-", "0", "+")
@@ -207,10 +320,43 @@ class PRMTrainingConfig(TrainingArguments):
                 )
         return MarkingScheme(
             self.scheme,
-            step_separator=None if isinstance(self.step_separator, _ByDefault) else self.step_separator,
+            step_separator=self.step_separator,
             reward_tokens=tokens,
             max_prompt_length=self.max_prompt_length,
         )
+
+
+def _as_list(text: str, *, values: bool = True) -> list[Any]:
+    """Read a list written as JSON or with commas.
+
+    Examples
+    --------
+    >>> _as_list("-1,0,1"), _as_list("-,+"), _as_list('["bad", "good"]'), _as_list("bad, good")
+    ([-1, 0, 1], ['-', '+'], ['bad', 'good'], ['bad', 'good'])
+    """
+    if text.startswith("["):
+        value = json.loads(text)
+        return value if isinstance(value, list) else [value]
+    parts = [part.strip() for part in text.split(",")]
+    return [_value(part) for part in parts] if values else parts
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads({"True": "true", "False": "false"}.get(text, text))
+    except ValueError:
+        return text
+
+
+def _as_mapping(text: str, name: str) -> dict[str, Any]:
+    """Read a dictionary written as JSON, such as ``{"zeta": 2}``."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f'{name} is {text}, expected JSON such as {{"name": 2}}')
+    return value
 
 
 def _computes_in_bfloat16() -> bool:

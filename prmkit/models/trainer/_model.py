@@ -1,64 +1,69 @@
-"""The model that a trainer trains: loaded or given, checked against scheme and loss, with adapter and no dropout."""
+"""The model that a trainer trains: loaded or passed in, checked against scheme and loss, perhaps with an adapter."""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
-from inspect import signature
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from prmkit.marking.scheme import MarkingScheme
-from prmkit.marking.scheme import separator_text, text_ids
-from prmkit.models.tokens._loading import adapt_model, auto_class, load_token_model
+from prmkit.marking.scheme import MarkingScheme, separator_text, text_ids
+from prmkit.models.tokens.model_folder import adapt_model, auto_class, load_token_model
 from prmkit.models.trainer._config import PRMTrainingConfig
-from prmkit.models.trainer._target_plan import TargetPlan
+from prmkit.models.trainer._targets import TargetPlan
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def model_to_train(
-    model: Any,
+    model: str | PathLike[str] | PreTrainedModel,
     *,
     args: PRMTrainingConfig,
     targets: TargetPlan,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     scheme: MarkingScheme,
-    peft_config: Any,
-    options: dict[str, Any] | None,
-) -> Any:
-    """Return a model with the vocabulary, the names of its outputs, no dropout and an adapter, as asked for.
+    peft_config: PeftConfig | None,
+) -> PreTrainedModel:
+    """Return a model with the vocabulary, the output names, no dropout and the adapter of a run.
 
     Parameters
     ----------
     model : str, path or transformers model
-        A name or folder is loaded; a new head is drawn as ``args.seed`` says.
+        A name or folder is loaded. A new head is drawn by ``args.seed``.
     args : PRMTrainingConfig
+        Settings of the run.
     targets : TargetPlan
+        Width of the head and names of its outputs.
     tokenizer : transformers tokenizer
-        Prepared for the scheme.
+        Tokenizer that is prepared for the scheme.
     scheme : MarkingScheme
+        How steps are marked.
     peft_config : peft.PeftConfig or None
-    options : dict or None
-        Settings of the configuration of a model that is loaded.
+        Adapter to train.
+
+    Returns
+    -------
+    model
+        The model that ``model`` names, the given one, or an adapter around it.
 
     Raises
     ------
     ValueError
         If the model has another head than scheme and loss need, or an adapter's base would not be found again.
     """
-    if isinstance(model, str) or hasattr(model, "__fspath__"):
-        if peft_config is not None and (options or args.initialization == "random"):
+    if isinstance(model, (str, PathLike)):
+        settings = dict(cast("dict[str, Any]", args.model_kwargs or {}))
+        if peft_config is not None and (settings or args.initialization == "random"):
             raise ValueError(
-                "an adapter is read together with the model it was trained on, as published: leave out model_options "
+                "an adapter is read together with the model it was trained on, as published: leave out model_kwargs "
                 "and initialization='random'"
             )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(args.seed)
-            model = load_token_model(
-                model, scheme, targets.head_size, initialization=args.initialization, options=options
-            )
+        model = _loaded(str(model), settings, args, targets, scheme)
     _check_head(model, scheme, targets.head_size)
     n_new = adapt_model(model, tokenizer, scheme)
     if not scheme.reads_language_model:
@@ -66,9 +71,8 @@ def model_to_train(
         model.config.label2id = {name: i for i, name in enumerate(targets.output_names)}
     if peft_config is not None:
         new_ids = set(range(len(tokenizer) - n_new, len(tokenizer)))
-        if (
-            scheme.name == "special_token"
-        ):  # its embedding may exist, as one of the spare ones of published models
+        # Published models may have the special token already, as one of their spare ones.
+        if scheme.name == "special_token":
             new_ids |= set(text_ids(tokenizer, separator_text(tokenizer, scheme)))
         model = _with_adapter(model, peft_config, sorted(new_ids))
     if args.disable_dropout:
@@ -76,13 +80,29 @@ def model_to_train(
     return model
 
 
-def adapted_anew(model_init: Callable[..., Any], adapt: Callable[[Any], Any], trial: Any = None) -> Any:
-    """Call a ``model_init``, with the trial if it takes one, and adapt what it returns."""
-    return adapt(model_init(trial) if signature(model_init).parameters else model_init())
+def _loaded(
+    name: str, settings: dict[str, Any], args: PRMTrainingConfig, targets: TargetPlan, scheme: MarkingScheme
+) -> PreTrainedModel:
+    """Load a model by name, with the settings of ``model_kwargs`` taken apart."""
+    dtype = settings.pop("dtype", None) or settings.pop("torch_dtype", None) or "float32"
+    if (attention := settings.pop("attn_implementation", None)) is not None:
+        settings["_attn_implementation"] = attention
+    # The caller's generator stays as it was.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(args.seed)
+        loaded: PreTrainedModel = load_token_model(
+            name,
+            scheme,
+            targets.head_size,
+            initialization=args.initialization,
+            options=settings or None,
+            dtype=dtype,
+        )
+    return loaded
 
 
 def disable_dropout(model: Any) -> None:
-    """Set the probability of every dropout to zero, also where attention reads it from a number."""
+    """Set the probability of every dropout to zero, also where attention takes it from a number."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -91,8 +111,9 @@ def disable_dropout(model: Any) -> None:
                 setattr(module, name, 0.0)
 
 
-def _check_head(model: Any, scheme: MarkingScheme, n_outputs: int) -> None:
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+def _check_head(model: PreTrainedModel, scheme: MarkingScheme, n_outputs: int) -> None:
+    """Raise ValueError if the model has another head than the scheme reads, or other outputs than the loss needs."""
+    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
     kind, expected = type(inner).__name__, auto_class(scheme)
     has_vocabulary = inner.get_output_embeddings() is not None
     other_task = "For" in kind and kind.rpartition("For")[2] != expected.rpartition("For")[2]
@@ -108,7 +129,7 @@ def _check_head(model: Any, scheme: MarkingScheme, n_outputs: int) -> None:
         )
 
 
-def _with_adapter(model: Any, peft_config: Any, new_ids: list[int]) -> Any:
+def _with_adapter(model: PreTrainedModel, peft_config: PeftConfig, new_ids: list[int]) -> PreTrainedModel:
     """Wrap a model with an adapter that also trains and saves the new head and the embeddings of new tokens.
 
     Raises
@@ -121,6 +142,8 @@ def _with_adapter(model: Any, peft_config: Any, new_ids: list[int]) -> Any:
     UserWarning
         If the model has no name, so that the saved adapter cannot say what it belongs to.
     """
+    # The caller's configuration stays as it is.
+    settings: Any = copy.copy(peft_config)
     try:
         from peft import get_peft_model
     except ImportError as error:
@@ -134,16 +157,17 @@ def _with_adapter(model: Any, peft_config: Any, new_ids: list[int]) -> Any:
             stacklevel=2,
         )
     elif (folder := Path(base).expanduser()).is_dir():
-        model.name_or_path = str(folder.resolve())  # found from any working directory
-    peft_config = copy.copy(peft_config)  # the caller's stays as it is
-    whole = set(peft_config.modules_to_save or ())
-    whole |= {name for name, _ in model.named_children() if name in ("classifier", "score")}
+        # Then it is found from any working directory.
+        model.name_or_path = str(folder.resolve())
+    fully_trained = set(settings.modules_to_save or ())
+    fully_trained |= {name for name, _ in model.named_children() if name in ("classifier", "score")}
     if new_ids:
         table = model.get_input_embeddings()
         name = next(name for name, module in model.named_modules() if module is table).rpartition(".")[2]
-        if hasattr(peft_config, "trainable_token_indices"):
-            peft_config.trainable_token_indices = {name: new_ids}
-        else:  # other adapters, and older releases of peft, train all embeddings or none
-            whole.add(name)
-    peft_config.modules_to_save = sorted(whole) or None
-    return get_peft_model(model, peft_config)
+        if hasattr(settings, "trainable_token_indices"):
+            settings.trainable_token_indices = {name: new_ids}
+        else:
+            # Other adapters, and older releases of peft, train all embeddings or none.
+            fully_trained.add(name)
+    settings.modules_to_save = sorted(fully_trained) or None
+    return cast("PreTrainedModel", get_peft_model(model, settings))

@@ -1,4 +1,4 @@
-"""From a step-labelled data set to rows of tokens with targets, and an account of what truncation took."""
+"""From a step-labelled data set to rows of tokens with targets, and an account of the steps that truncation took."""
 
 from __future__ import annotations
 
@@ -9,53 +9,138 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 import prmkit
 from prmkit.data.dataset import StepDataset
-from prmkit.data.solution import Solution
+from prmkit.data.solution import Solution, iter_solutions
 from prmkit.marking.encoding import MarkedTokens, SolutionEncoder
 from prmkit.marking.scheme import MarkingScheme
-from prmkit.models.trainer.stepwise import (
+from prmkit.models.trainer._targets import (
     IGNORE,
+    STEPWISE,
+    Classes,
     check_lengths,
     column_names,
     label_codes,
-    pretokenized_rows,
-    stepwise_rows,
 )
 
 if TYPE_CHECKING:
     import datasets
+    from transformers import PreTrainedTokenizerBase
+
+    from prmkit.models.trainer._config import TooLong
+    from prmkit.models.trainer._targets import TrainingData
+
+Row = dict[str, npt.NDArray[Any]]
+Codes = list[int | float | None]
 
 
-Row = dict[str, np.ndarray]
+def stepwise_rows(
+    dataset: StepDataset | Sequence[Mapping[str, Any]], classes: Classes | None
+) -> datasets.Dataset:
+    """Return a StepDataset, or a list of stepwise rows, as a Dataset whose labels are codes.
+
+    A StepDataset gives one row per distinct solution, with null for a step without label. A step with two labels puts
+    its solution on a second row, as in :meth:`StepDataset.to_hf`.
+
+    Raises
+    ------
+    ValueError
+        For labels that are none of the classes, or not as many as steps.
+    """
+    import datasets
+
+    rows = _lines(dataset) if isinstance(dataset, StepDataset) else dataset
+    columns: dict[str, list[Any]] = {name: [] for name in STEPWISE}
+    kinds: set[bool] = set()
+    for i, row in enumerate(rows):
+        missing = [name for name in STEPWISE if name not in row]
+        if missing:
+            raise ValueError(f"row {i} lacks {', '.join(missing)}, expected {', '.join(STEPWISE)}")
+        check_lengths(row["completions"], row["labels"], f"row {i}")
+        for text in (row["prompt"], *row["completions"]):
+            # The column type would turn 5 into "5".
+            if not isinstance(text, str):
+                raise TypeError(f"row {i}: a text is {type(text).__name__} ({text!r:.40}), expected str")
+        columns["prompt"].append(row["prompt"])
+        columns["completions"].append(list(row["completions"]))
+        columns["labels"].append(label_codes(row["labels"], classes, f"row {i}"))
+        kinds |= {isinstance(label, float) for label in row["labels"] if label is not None}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"labels mix floats with others, in row {i} or before it, expected one kind: write 1.0, not 1 or True"
+            )
+    features = {
+        "prompt": datasets.Value("string"),
+        "completions": [datasets.Value("string")],
+        "labels": [datasets.Value("float32" if classes is None else "int64")],
+    }
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+def pretokenized_rows(rows: Sequence[Mapping[str, Any]]) -> datasets.Dataset:
+    """Return a list of pre-tokenised rows as a Dataset.
+
+    Raises
+    ------
+    ValueError
+        If a row lacks a column that the first one has.
+    """
+    import datasets
+
+    names = [name for name in ("input_ids", "labels", "blocks") if name in rows[0]]
+    for i, row in enumerate(rows):
+        missing = [name for name in names if name not in row]
+        if missing:
+            raise ValueError(f"row {i} lacks {', '.join(missing)}, expected {', '.join(names)} as in row 0")
+    return datasets.Dataset.from_dict({name: [list(row[name]) for row in rows] for name in names})
+
+
+def _lines(dataset: StepDataset) -> Iterator[dict[str, Any]]:
+    """Yield a stepwise row per distinct solution, and one more for each further label of a step."""
+    y = dataset.y.tolist()
+    for solution, rows, indices in iter_solutions(dataset.X):
+        lines: list[list[Any]] = []
+        for row, index in zip(rows, indices, strict=True):
+            line = next((line for line in lines if line[index] is None), None)
+            if line is None:
+                line = [None] * solution.n_steps
+                lines.append(line)
+            line[index] = y[row]
+        for labels in lines:
+            yield {"prompt": solution.problem, "completions": solution.steps, "labels": labels}
 
 
 @dataclass(frozen=True)
 class RowRule:
-    """Turn rows of the stepwise layout, or pre-tokenised ones, into rows of tokens.
+    """Turn stepwise rows, or pre-tokenised ones, into rows of tokens.
 
     Parameters
     ----------
     tokenizer : transformers tokenizer
+        Tokenizer that is prepared for the scheme.
     scheme : MarkingScheme
+        How steps are marked.
     classes : tuple or None
-        Worst first. None: labels are probabilities.
+        Classes, worst first. If None, labels are probabilities.
     max_length, max_completion_length : int or None
+        Most tokens of a row, and of its steps alone.
     last_labelled_only : bool
+        Whether a row keeps only its last label.
     too_long : {"drop", "raise"}
-        What becomes of trailing steps that do not fit.
+        Whether trailing steps that do not fit are left out, or raise an error.
     version : str
-        Of prmkit: what an older one made is not read from the cache of data sets.
+        Version of prmkit. It belongs to the key in the cache of data sets, so that rows of an older one are not read.
     """
 
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     scheme: MarkingScheme
-    classes: tuple[Any, ...] | None
+    classes: Classes | None
     max_length: int | None
     max_completion_length: int | None
     last_labelled_only: bool
-    too_long: str
+    too_long: TooLong
     version: str
 
     @property
@@ -68,7 +153,7 @@ class RowRule:
         return self if self.classes is None else replace(self, classes=tuple(range(len(self.classes))))
 
     def features(self, columns: Sequence[str], *, counted: bool) -> datasets.Features:
-        """Column types of the result; fixed, since a guess from booleans would read -100 as True."""
+        """Column types of the result. They are fixed, since a guess from booleans would read -100 as True."""
         import datasets
 
         types: dict[str, Any] = {
@@ -86,7 +171,7 @@ class RowRule:
         return datasets.Features(types)
 
     def counted_rows(self, batch: Mapping[str, list[Any]], indices: Sequence[int]) -> dict[str, list[Any]]:
-        """Return the rows of a batch with counts; one without target stays as an empty row that is counted.
+        """Return the rows of a batch with counts. A row without target stays as an empty row that is counted.
 
         The counts of a row of the data set stand beside the first row made of it.
         """
@@ -106,7 +191,7 @@ class RowRule:
         return out
 
     def stream_rows(self, batch: Mapping[str, list[Any]], indices: Sequence[int]) -> dict[str, list[Any]]:
-        """Return the rows of a batch; those without target are left out, with a warning."""
+        """Return the rows of a batch. Rows without target are left out, with a warning."""
         columns = self.features(list(batch), counted=False)
         out: dict[str, list[Any]] = {name: [] for name in columns}
         for rows, _ in self._rows_of_batch(batch, indices):
@@ -123,14 +208,14 @@ class RowRule:
         self, batch: Mapping[str, list[Any]], indices: Sequence[int]
     ) -> Iterator[tuple[list[Row], int]]:
         """Yield, per row, the rows made of it (each with a target) and how many labels training asks for."""
-        # Not kept: a tokenizer's encoder is cheap to make once per batch, and the rule stays a plain value.
+        # An encoder is cheap to make once per batch. Without one, the rule stays a plain value that can be hashed.
         encoder = None if "input_ids" in batch else SolutionEncoder(self.tokenizer, self.scheme)
         for i, index in enumerate(indices):
             row, where = {name: column[i] for name, column in batch.items()}, f"row {index}"
-            yield self._given(row, where) if encoder is None else self._encoded(encoder, row, where)
+            yield self._checked(row, where) if encoder is None else self._encoded(encoder, row, where)
 
-    def _given(self, row: Mapping[str, Any], where: str) -> tuple[list[Row], int]:
-        """Check a pre-tokenised row; it stays as it is."""
+    def _checked(self, row: Mapping[str, Any], where: str) -> tuple[list[Row], int]:
+        """Check a pre-tokenised row, which stays as it is."""
         tokens = {"input_ids": np.asarray(row["input_ids"], dtype=np.int64)}
         labels = np.asarray(row["labels"])
         if labels.dtype == bool:
@@ -140,15 +225,15 @@ class RowRule:
             )
         targets = labels[labels != IGNORE]
         n_classes = 2 if self.classes is None else len(self.classes)
-        known = (targets >= 0) & (targets <= n_classes - 1)
+        fits = (targets >= 0) & (targets <= n_classes - 1)
         if self.classes is not None:
-            known &= targets == np.floor(targets)
-        if not known.all():
+            fits &= targets == np.floor(targets)
+        if not fits.all():
             expected = (
                 "a probability in [0, 1]" if self.classes is None else f"a code from 0 to {n_classes - 1}"
             )
             raise ValueError(
-                f"{where}: label {targets[~known][0]} of a token, expected {expected}, or -100 for none"
+                f"{where}: label {targets[~fits][0]} of a token, expected {expected}, or -100 for none"
             )
         tokens["labels"] = labels.astype(np.float32 if self.classes is None else np.int64)
         if row.get("blocks") is not None:
@@ -175,9 +260,9 @@ class RowRule:
         return make(encoder, solution, labelled, codes, where), len(labelled)
 
     def _whole_row(
-        self, encoder: SolutionEncoder, solution: Solution, labelled: list[int], codes: list[Any], where: str
+        self, encoder: SolutionEncoder, solution: Solution, labelled: list[int], codes: Codes, where: str
     ) -> list[Row]:
-        """One row with the leading steps that fit, whole; none if it has no target."""
+        """Return one row with the leading steps that fit whole, or none if it has no target."""
         marked = encoder.encode(solution, labelled[-1] + 1)
         n_steps = int(np.searchsorted(marked.step_positions, self._limit(marked, where)))
         if n_steps <= labelled[-1]:
@@ -190,16 +275,17 @@ class RowRule:
         return [self._row(marked.input_ids[:end], marked.blocks[:end], targets)]
 
     def _prefix_rows(
-        self, encoder: SolutionEncoder, solution: Solution, labelled: list[int], codes: list[Any], where: str
+        self, encoder: SolutionEncoder, solution: Solution, labelled: list[int], codes: Codes, where: str
     ) -> list[Row]:
-        """One row per labelled step that fits, labelled at its last token."""
+        """Return one row per labelled step that fits, labelled at its last token."""
         rows = []
         for step in labelled:
             marked = encoder.encode_row(solution, step + 1)
             ids = marked.input_ids
             if len(ids) > self._limit(marked, where):
                 self._refuse_loss(marked, where)
-                break  # later prefixes are longer still
+                # Later prefixes are longer still.
+                break
             rows.append(self._row(ids, np.zeros_like(ids), {len(ids) - 1: codes[step]}))
         return rows
 
@@ -211,7 +297,7 @@ class RowRule:
             )
 
     def _limit(self, marked: MarkedTokens, where: str) -> float:
-        """How many tokens the row may have.
+        """Return how many tokens the row may have.
 
         Raises
         ------
@@ -226,10 +312,10 @@ class RowRule:
                 f"a step: raise max_length well above {n_prompt}, leave the row out, or have long prompts cut on the "
                 "left (max_prompt_length)"
             )
-        of_steps = math.inf if self.max_completion_length is None else self.max_completion_length
-        return min(longest, n_prompt + of_steps)
+        longest_steps = math.inf if self.max_completion_length is None else self.max_completion_length
+        return min(longest, n_prompt + longest_steps)
 
-    def _row(self, input_ids: np.ndarray, blocks: np.ndarray, targets: Mapping[int, Any]) -> Row:
+    def _row(self, input_ids: npt.NDArray[Any], blocks: npt.NDArray[Any], targets: Mapping[int, Any]) -> Row:
         labels = np.full(len(input_ids), IGNORE, dtype=np.float32 if self.classes is None else np.int64)
         for position, target in targets.items():
             labels[position] = target
@@ -238,7 +324,7 @@ class RowRule:
 
 @dataclass(frozen=True, slots=True)
 class RowReport:
-    """What became of the rows of a data set.
+    """How many rows and steps of a data set are used, cut and left out.
 
     Parameters
     ----------
@@ -247,11 +333,11 @@ class RowReport:
     n_steps : int
         Labelled steps in them that training asks for.
     n_lost_steps : int
-        Those whose label was cut off, for the step does not fit.
+        Labelled steps that do not fit, so that their label is cut off.
     n_without_target : int
         Rows that keep no label, and are left out.
     n_cut_rows : int
-        Rows that lost a label, those included.
+        Rows that lost a label, including those without any.
 
     Examples
     --------
@@ -275,58 +361,60 @@ class RowReport:
 
 
 def training_rows(
-    dataset: Any,
-    tokenizer: Any,
+    dataset: TrainingData,
+    tokenizer: PreTrainedTokenizerBase,
     scheme: MarkingScheme,
     *,
-    classes: Sequence[Any] | None,
+    classes: Classes | None,
     max_length: int | None = None,
     max_completion_length: int | None = None,
     last_step_only: bool = False,
-    too_long: str = "drop",
+    too_long: TooLong = "drop",
     is_eval: bool = False,
     num_proc: int | None = None,
 ) -> tuple[datasets.Dataset | datasets.IterableDataset, RowReport | None]:
     """Tokenise a step-labelled data set for training or evaluation.
 
-    Trailing steps that do not fit are left out whole; the labels that stay are those TRL's truncation keeps.
-    Nothing is encoded beyond the last labelled step, which no target sees.
+    Trailing steps that do not fit are left out whole. The labels that stay are those that TRL's truncation keeps.
+    Steps after the last labelled one are not encoded, since no target sees them.
 
     Parameters
     ----------
     dataset : Dataset, IterableDataset, StepDataset or list of dict
-        Stepwise rows: ``prompt`` (str), ``completions`` (list of str), ``labels`` (one per step, None where a step
-        is not labelled). Or pre-tokenised rows, used as they are: ``input_ids``, ``labels`` (one per token, class
-        codes or probabilities, -100 elsewhere) and, for encoders, ``blocks``.
+        Stepwise rows: ``prompt`` (str), ``completions`` (list of str), ``labels`` (one per step, None for a step
+        without label). Or pre-tokenised rows, which are used as they are: ``input_ids``, ``labels`` (one per token,
+        class codes or probabilities, -100 elsewhere) and, for encoders, ``blocks``.
     tokenizer : transformers tokenizer
+        Tokenizer that is prepared for the scheme.
     scheme : MarkingScheme
-        With ``"prefix"`` each labelled step makes a row, labelled at its last token.
-    classes : sequence or None
-        Labels, worst first, as :func:`find_classes` returns them; None: labels are probabilities.
+        How steps are marked. With ``"prefix"`` each labelled step makes a row, labelled at its last token.
+    classes : tuple or None
+        Labels, worst first, as :func:`find_classes` returns them. If None, labels are probabilities.
     max_length, max_completion_length : int or None
-        Tokens of a row, and of its steps alone. None: no limit.
+        Most tokens of a row, and of its steps alone. If None, there is no limit.
     last_step_only : bool
-        Whether the last labelled step of a solution alone is learnt; without effect if ``is_eval``.
+        Whether only the last labelled step of a solution is learnt. It has no effect if ``is_eval``.
     too_long : {"drop", "raise"}, default="drop"
-        What becomes of steps that do not fit: left out, or an error.
+        Whether trailing steps that do not fit are left out, or raise an error.
     is_eval : bool
+        Whether the rows are for an evaluation.
     num_proc : int or None
-        Processes that tokenise; not used for streams.
+        Number of processes that tokenise. It is not used for streams.
 
     Returns
     -------
     rows : Dataset or IterableDataset
-        ``input_ids`` (list of int64), ``labels`` (list, one per token: int64 codes, or float32 probabilities; -100
-        where there is no target) and ``blocks`` (list of int64: 0 the problem, t + 1 step t; of pre-tokenised rows
-        only where given). Rows without a target are left out.
+        ``input_ids`` (list of int64), ``labels`` (list, one per token: int64 codes, or float32 probabilities, -100 for
+        a token without target) and ``blocks`` (list of int64: 0 the problem, t + 1 step t). Pre-tokenised rows have
+        ``blocks`` only if they had them before. Rows without a target are left out.
     report : RowReport or None
-        None for a stream, which is read while training.
+        How many rows and steps are cut. None for a stream, which is read while training.
 
     Raises
     ------
     ValueError
-        If no row keeps a target; if a prompt leaves no room for a step; for a row without steps, with labels
-        missing or too many, or with labels that are not among the classes.
+        If no row keeps a target, if a prompt leaves no room for a step, or for a row without steps, with labels missing
+        or too many, or with labels that are not among the classes.
 
     Warns
     -----
@@ -348,7 +436,7 @@ def training_rows(
     rule = RowRule(
         tokenizer=tokenizer,
         scheme=scheme,
-        classes=None if classes is None else tuple(classes),
+        classes=classes,
         max_length=max_length,
         max_completion_length=max_completion_length,
         last_labelled_only=last_step_only and not is_eval,
@@ -368,7 +456,7 @@ def training_rows(
         )
         return rows, None
     if not isinstance(dataset, datasets.Dataset):
-        if "input_ids" in columns:
+        if "input_ids" in columns and not isinstance(dataset, StepDataset):
             dataset = pretokenized_rows(dataset)
         else:
             dataset = stepwise_rows(dataset, rule.classes)
@@ -389,16 +477,17 @@ def training_rows(
 
 
 def _without_empty(rows: datasets.Dataset, n_rows: int, rule: RowRule) -> tuple[datasets.Dataset, RowReport]:
+    """Leave out the rows without target, and report how many there are."""
     counts = rows.select_columns(["n_labelled", "n_lost", "has_target"]).with_format("numpy")[:]
-    kept = np.flatnonzero(counts["has_target"])
+    with_target = np.flatnonzero(counts["has_target"])
     report = RowReport(
         n_rows=n_rows,
         n_steps=int(np.sum(counts["n_labelled"])),
         n_lost_steps=int(np.sum(counts["n_lost"])),
-        n_without_target=len(rows) - len(kept),
+        n_without_target=len(rows) - len(with_target),
         n_cut_rows=int(np.count_nonzero(counts["n_lost"])),
     )
-    if not len(kept):
+    if not len(with_target):
         raise ValueError(
             f"none of {report.n_rows} rows keeps a target: {report.n_steps} labelled steps were found, and "
             f"{report.n_lost_steps} of them do not fit. {rule.limits}: raise them, or label the steps"
@@ -406,10 +495,10 @@ def _without_empty(rows: datasets.Dataset, n_rows: int, rule: RowRule) -> tuple[
     if report.n_lost_steps or report.n_without_target:
         warnings.warn(f"{report}. {rule.limits}", stacklevel=3)
     rows = rows.remove_columns(["n_labelled", "n_lost", "has_target"])
-    return rows if len(kept) == len(rows) else rows.select(kept), report
+    return rows if len(with_target) == len(rows) else rows.select(with_target), report
 
 
-def row_lengths(dataset: datasets.Dataset) -> np.ndarray:
+def row_lengths(dataset: datasets.Dataset) -> npt.NDArray[np.int64]:
     """Return the number of tokens of each row of ``input_ids``, without reading the tokens.
 
     Examples

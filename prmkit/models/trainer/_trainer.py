@@ -2,65 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from itertools import islice
-from typing import Any
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
 from prmkit.marking.encoding import prepare_tokenizer
 from prmkit.marking.scheme import separator_text
-from prmkit.models.tokens._loading import load_tokenizer, make_readout, token_limit
-from prmkit.models.tokens._model_files import ModelDescription, write_description
-from prmkit.models.tokens._one_pass import marked_outputs
-from prmkit.models.trainer._batches import Collator, budget_loader, row_maker, without_repeated
-from prmkit.models.trainer._checkpoints import check_checkpoint, last_checkpoint, write_model_card
+from prmkit.models.tokens.model_folder import (
+    ModelDescription,
+    load_tokenizer,
+    make_readout,
+    token_limit,
+    write_description,
+)
+from prmkit.models.tokens.scoring_pass import marked_outputs
+from prmkit.models.trainer._batches import Collator, TokenBudgetSampler
+from prmkit.models.trainer._checkpoints import ModelCard, check_checkpoint, last_checkpoint
 from prmkit.models.trainer._config import PRMTrainingConfig
-from prmkit.models.trainer._model import adapted_anew, model_to_train
-from prmkit.models.trainer._rows import RowReport
-from prmkit.models.trainer._target_plan import TargetPlan
+from prmkit.models.trainer._model import model_to_train
+from prmkit.models.trainer._rows import RowReport, row_lengths, training_rows
+from prmkit.models.trainer._targets import TargetPlan, find_classes
 from prmkit.models.trainer.progress import step_metrics
-from prmkit.models.trainer.stepwise import find_classes, tokenize_row
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LambdaLR
+    from transformers import DataCollator, EvalPrediction, PreTrainedTokenizerBase, TrainerCallback
+    from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+
+    from prmkit.models.trainer._targets import Rows, TrainingData
+
+    Batch: TypeAlias = dict[str, Tensor]
 
 
 class PRMTrainer(Trainer):
     """Fine-tune a transformers model as a process reward model.
 
-    A thin class over ``transformers.Trainer``: checkpoints, resuming, logging, callbacks, several devices and the rest
-    work as documented there. It takes the place of TRL's trainer of the same name.
+    This is a thin class over ``transformers.Trainer``. Checkpoints, resuming, logging, callbacks, several devices and
+    the rest work as documented there. It takes the place of TRL's trainer of the same name.
 
     Parameters
     ----------
     model : str, path or PreTrainedModel
-        A name or folder is loaded with the head that the scheme needs. A model object needs ``processing_class``.
+        Model to train. A name or folder is loaded with the head that the scheme needs. A model object needs
+        ``processing_class``.
     args : PRMTrainingConfig
+        Settings of the run.
+    data_collator : callable, optional
+        Function that makes a batch of rows, as in ``transformers.Trainer``. By default rows are padded on the right.
     train_dataset : stepwise data set, StepDataset, list of rows, or pre-tokenised data set
-        Stepwise rows hold ``prompt``, ``completions`` and ``labels`` (bool, 0/1, or floats in [0, 1] as soft targets).
-        Pre-tokenised rows hold ``input_ids`` and ``labels``, one per token. A streamed data set needs ``max_steps``.
+        Data to learn from. Stepwise rows hold ``prompt``, ``completions`` and ``labels`` (bool, 0/1, or floats in
+        [0, 1] as soft targets). Pre-tokenised rows hold ``input_ids`` and ``labels``, one per token. A streamed data
+        set needs ``max_steps``. :func:`prmkit.data.load` reads other formats.
     eval_dataset : as ``train_dataset``, or a dict of such
-        So too what is passed to ``evaluate`` and ``predict``.
+        Data to evaluate on. ``evaluate`` and ``predict`` take the same kinds of data.
     processing_class : tokenizer, optional
-        None: the one beside the model that ``model`` names.
-    data_collator, model_init, compute_metrics, callbacks, optimizers, preprocess_logits_for_metrics
-        As in ``transformers.Trainer``. ``compute_metrics`` gets the predictions at the marked steps, of shape
-        (n_solutions, max_steps, n_classes), or (n_solutions, max_steps) for rewards, and labels alike, -100 where there
-        is no step. By default: the step metrics of :mod:`prmkit.metrics`, beside the majority baseline.
+        Tokenizer. By default the one beside the model that ``model`` names.
+    model_init : callable, optional
+        Function that makes the model anew for each call of ``train``, as in ``transformers.Trainer``.
+    compute_metrics : callable, optional
+        Function of an evaluation's predictions and labels, as in ``transformers.Trainer``. Predictions stand at the
+        marked steps, in the shape (n_solutions, max_steps, n_classes), or (n_solutions, max_steps) for rewards. Labels
+        are -100 where there is no step. By default: the step metrics of :mod:`prmkit.metrics`, beside the majority
+        baseline.
+    callbacks : list of TrainerCallback, optional
+        Callbacks to add, as in ``transformers.Trainer``.
+    optimizers : tuple of (Optimizer, LambdaLR), default=(None, None)
+        Optimizer and schedule in place of those of ``args``, as in ``transformers.Trainer``.
+    preprocess_logits_for_metrics : callable, optional
+        Function of outputs and labels that is applied before they are collected, as in ``transformers.Trainer``.
     peft_config : peft.PeftConfig, optional
-        Train an adapter; the new head, and the embeddings of added tokens, are trained and saved with it.
-    model_options : dict, optional
-        Settings of the configuration to change in a model given by name, such as ``{"num_hidden_layers": 2}``.
+        Adapter to train. The new head, and the embeddings of added tokens, are trained and saved with it.
 
     Attributes
     ----------
     scheme : MarkingScheme
+        How steps are marked.
     classes : tuple or None
-        Labels, worst first, in the order of the model's outputs; None for soft labels.
+        Labels, worst first, in the order of the model's outputs. None for soft labels.
     row_report : RowReport or None
-        What truncation took from the training data.
+        How many rows and steps of the training data were cut.
 
     Raises
     ------
@@ -72,11 +104,11 @@ class PRMTrainer(Trainer):
 
     Notes
     -----
-    The loss of an update, and of an evaluation, is the exact mean over its targets, whatever the number of accumulated
-    batches and of processes. Each process uses one GPU: for several start one each, with ``accelerate launch`` or
-    ``torchrun``. A causal model with ``scheme="separator"`` can be used in ``transformers.pipeline`` with the same
-    scores; an encoder can't, for its attention there is not block-causal and lets a step see the later ones: score with
-    :meth:`prmkit.PRMClassifier.from_pretrained`.
+    The loss of an update, and of an evaluation, is the exact mean over its targets, for any number of accumulated
+    batches and of processes. Each process uses one GPU. To use several, start a process for each, with
+    ``accelerate launch`` or ``torchrun``. A causal model with ``scheme="separator"`` gives the same scores in
+    ``transformers.pipeline``. An encoder does not, because its attention there is not block-causal and lets a step see
+    the later ones. Score with :meth:`prmkit.PRMClassifier.from_pretrained`.
 
     Examples
     --------
@@ -88,69 +120,66 @@ class PRMTrainer(Trainer):
     (-1, 0, 1)
     """
 
-    tokenize_row = staticmethod(tokenize_row)
     args: PRMTrainingConfig
 
     def __init__(
         self,
-        model: Any = None,
+        model: str | PathLike[str] | PreTrainedModel | None = None,
         args: PRMTrainingConfig | None = None,
-        data_collator: Any = None,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
-        processing_class: Any = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: TrainingData | None = None,
+        eval_dataset: TrainingData | dict[str, TrainingData] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
         model_init: Callable[..., PreTrainedModel] | None = None,
-        compute_metrics: Callable[[Any], dict[str, float]] | None = None,
-        callbacks: list[Any] | None = None,
-        optimizers: tuple[Any, Any] = (None, None),
-        preprocess_logits_for_metrics: Any = None,
-        peft_config: Any = None,
-        model_options: dict[str, Any] | None = None,
-    ):
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Optimizer | None, LambdaLR | None] = (None, None),
+        preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
+        peft_config: PeftConfig | None = None,
+    ) -> None:
         args = PRMTrainingConfig() if args is None else args
         if not isinstance(args, PRMTrainingConfig):
             raise TypeError(f"args is {type(args).__name__}, expected PRMTrainingConfig")
-        named = isinstance(model, str) or hasattr(model, "__fspath__")
-        if processing_class is None and not named:
+        if model is None and model_init is None:
+            raise ValueError("pass a model or a model_init")
+        if processing_class is not None:
+            tokenizer = processing_class
+        elif isinstance(model, (str, PathLike)):
+            tokenizer = load_tokenizer(str(model))
+        else:
             raise ValueError("a model object comes without its tokenizer: pass it as processing_class")
-        tokenizer = load_tokenizer(model) if processing_class is None else processing_class
-        several = isinstance(eval_dataset, dict)
-        evaluated = list(eval_dataset.values()) if several else [eval_dataset]
-        self.classes = find_classes(
-            evaluated[0] if train_dataset is None else train_dataset, args.label_order
-        )
+        evaluated = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}
+        first = next(iter(evaluated.values())) if train_dataset is None else train_dataset
+        self.classes = find_classes(first, args.label_order)
         self.targets = TargetPlan.of(args, self.classes)
         self.scheme = args.marking(self.targets.n_outputs)
         prepare_tokenizer(tokenizer, self.scheme)
         self.scheme = replace(self.scheme, step_separator=separator_text(tokenizer, self.scheme))
         self.step_loss = self.targets.loss(tokenizer, self.scheme)
-        adapt = partial(
+        prepare = partial(
             model_to_train,
             args=args,
             targets=self.targets,
             tokenizer=tokenizer,
             scheme=self.scheme,
             peft_config=peft_config,
-            options=model_options,
         )
         if model is not None:
-            model = adapt(model)
-        elif model_init is not None:
-            model_init = partial(adapted_anew, model_init, adapt)
+            model = probe = prepare(model)
         else:
-            raise ValueError("pass a model or a model_init")
-        probe = model if model_init is None else model_init()
+            model_init = partial(_prepared_anew, model_init, prepare)  # type: ignore[arg-type]
+            probe = model_init()
         self.readout = make_readout(probe, tokenizer, self.scheme, self.step_loss.reads)
-        args.fit_precision(probe.config.model_type)
+        args.fit_precision(str(probe.config.model_type))
         self.max_tokens = token_limit(probe, args.max_length)
-        self._as_rows = row_maker(args, self.targets, tokenizer, self.scheme, self.max_tokens)
+        self._tokenizer = tokenizer
         self.row_report: RowReport | None = None
         if train_dataset is not None:
-            train_dataset, self.row_report = self._as_rows(train_dataset, is_eval=False)
-        if several:
-            eval_dataset = {name: self._as_rows(part)[0] for name, part in eval_dataset.items()}
+            train_dataset, self.row_report = self._rows(args, train_dataset, is_eval=False)
+        if isinstance(eval_dataset, dict):
+            eval_dataset = {name: self._rows(args, part)[0] for name, part in eval_dataset.items()}
         elif eval_dataset is not None:
-            eval_dataset = self._as_rows(eval_dataset)[0]
+            eval_dataset = self._rows(args, eval_dataset)[0]
         if data_collator is None:
             soft, blocks = self.classes is None, self.readout.by_blocks
             data_collator = Collator(tokenizer.pad_token_id, soft=soft, with_blocks=blocks)
@@ -168,21 +197,75 @@ class PRMTrainer(Trainer):
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )
         self._evaluated = torch.zeros(2, dtype=torch.float64)
-        # compute_loss divides by the count of the whole update: by transformers' new name for that, and its old one
+        # compute_loss divides by the count of the whole update. transformers has a new name for that, and an old one.
         self.loss_is_scaled_for_ga = self.model_accepts_loss_kwargs = True
 
-    def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; True resumes from the newest checkpoint that was written to its end."""
+    def _rows(
+        self, args: PRMTrainingConfig, dataset: TrainingData, *, is_eval: bool = True
+    ) -> tuple[Rows, RowReport | None]:
+        """Return the rows of a data set that have targets, and the report on truncation."""
+        rows, report = training_rows(
+            dataset,
+            self._tokenizer,
+            self.scheme,
+            classes=self.classes,
+            max_length=self.max_tokens,
+            max_completion_length=args.max_completion_length,
+            last_step_only=args.train_on_last_step_only,
+            too_long=args.too_long,
+            is_eval=is_eval,
+            num_proc=args.dataset_num_proc,
+        )
+        return self.targets.keep_rows(rows), report
+
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any
+    ) -> TrainOutput:
+        """Train, as in transformers.
+
+        Parameters
+        ----------
+        resume_from_checkpoint : str or bool, optional
+            Checkpoint to go on from. True is the newest checkpoint that was written to its end.
+        *args, **kwargs
+            Arguments of ``transformers.Trainer.train``.
+
+        Returns
+        -------
+        TrainOutput
+            Number of updates, training loss and metrics.
+        """
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_checkpoint(str(self.args.output_dir))
         if resume_from_checkpoint:
-            check_checkpoint(resume_from_checkpoint, self.describe())
+            check_checkpoint(str(resume_from_checkpoint), self.describe())
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """Loss of one forward pass, as its share in the mean over the whole update: all passes, all devices."""
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the loss of one forward pass, as its share in the mean over the whole update.
+
+        Parameters
+        ----------
+        model : Module
+            Model to run.
+        inputs : dict of str to Tensor
+            A batch of the collator.
+        return_outputs : bool, default=False
+            Whether to return the outputs too.
+        num_items_in_batch : Tensor or int, optional
+            Number of targets in all passes and on all devices of the update. By default the targets of this batch.
+
+        Returns
+        -------
+        Tensor, or tuple of (Tensor, Tensor)
+            The loss, and the outputs if asked for.
+        """
         outputs = marked_outputs(model, inputs, self.readout)
         labels = self.targets.of_labels(inputs["labels"])
         total = self.step_loss.total(outputs, labels)
@@ -192,17 +275,36 @@ class PRMTrainer(Trainer):
             )
         if num_items_in_batch is None:
             loss = total / self.step_loss.count(labels).clamp(min=1).to(total)
-        else:  # gradients are averaged over the processes
+        else:
+            # Gradients are averaged over the processes, so each share is multiplied by their number.
             loss = total / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any = None) -> Any:
-        """Return the batches of one update, and on all devices the count of what its loss averages over."""
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device | None = None
+    ) -> tuple[list[Batch], Tensor | None]:
+        """Return the batches of one update, and the number of targets in them on all devices.
+
+        Parameters
+        ----------
+        epoch_iterator : iterator
+            Iterator over the batches of the epoch.
+        num_batches : int
+            Batches per update.
+        device : torch.device, optional
+            Device of the run. It is not used.
+
+        Returns
+        -------
+        tuple
+            The batches and the count. The list is empty when the data of any process has ended.
+        """
         batches = list(islice(epoch_iterator, num_batches))
         counts = [self.step_loss.count(self.targets.of_labels(batch["labels"])).cpu() for batch in batches]
         own = torch.tensor([[sum(counts), len(batches)]], device=self.args.device)
         count, n_batches = self.accelerator.gather(own).unbind(dim=1)
-        if n_batches.min() < n_batches.max():  # a stream that ends sooner on one process: none waits for it
+        # A stream may end sooner on one process. No other may then wait for it.
+        if n_batches.min() < n_batches.max():
             return [], None
         if not batches:
             return batches, None
@@ -211,11 +313,32 @@ class PRMTrainer(Trainer):
         return batches, count.sum()
 
     def prediction_step(
-        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
-    ) -> tuple[Any, Any, Any]:
-        """Predict at the marked steps of one batch, and add to the exact loss of the evaluation."""
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Predict at the marked steps of one batch, and add to the exact loss of the evaluation.
+
+        Parameters
+        ----------
+        model : Module
+            Model to run.
+        inputs : dict of str to Tensor
+            A batch of the collator.
+        prediction_loss_only : bool
+            Whether to return only the loss.
+        ignore_keys : list of str, optional
+            Not used.
+
+        Returns
+        -------
+        tuple of (Tensor, Tensor or None, Tensor or None)
+            Loss, outputs and labels.
+        """
         inputs = self._prepare_inputs(inputs)
-        labels = self.targets.of_labels(without_repeated(inputs["labels"], self.accelerator))
+        labels = self.targets.of_labels(self._without_repeated(inputs["labels"]))
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = marked_outputs(model, inputs, self.readout)
             total, count = self.step_loss.total(outputs, labels), self.step_loss.count(labels)
@@ -227,40 +350,123 @@ class PRMTrainer(Trainer):
             outputs = outputs[..., list(self.readout.token_ids or ())]
         return loss, outputs, inputs["labels"]
 
+    def _without_repeated(self, labels: Tensor) -> Tensor:
+        """Return the labels of an evaluation batch, -100 in rows that only fill up the last batch of all processes."""
+        state = self.accelerator.gradient_state
+        if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return labels
+        n_own = state.remainder - self.accelerator.process_index * len(labels)
+        row = torch.arange(len(labels), device=labels.device)[:, None]
+        return torch.where(row < n_own, labels, -100)
+
     def evaluation_loop(
         self,
-        dataloader: Any,
+        dataloader: DataLoader[Any],
         description: str,
         prediction_loss_only: bool | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
-    ) -> Any:
-        """As in transformers, with the loss averaged over all targets and not over batches."""
+    ) -> EvalLoopOutput:
+        """Evaluate as in transformers, with the loss averaged over all targets and not over batches.
+
+        Parameters
+        ----------
+        dataloader : DataLoader
+            Batches to evaluate on.
+        description : str
+            Title of the progress bar.
+        prediction_loss_only : bool, optional
+            Whether to compute only the loss.
+        ignore_keys : list of str, optional
+            Not used.
+        metric_key_prefix : str, default="eval"
+            Prefix of the metrics' names.
+
+        Returns
+        -------
+        EvalLoopOutput
+            Predictions, labels and metrics.
+        """
         self._evaluated = torch.zeros(2, dtype=torch.float64)
         arguments = (dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         output = super().evaluation_loop(*arguments)
-        both = self._evaluated.to(self.args.device, torch.float32)[None]
-        total, count = self.accelerator.gather(both).sum(dim=0).tolist()
+        on_device = self._evaluated.to(self.args.device, torch.float32)[None]
+        total, count = self.accelerator.gather(on_device).sum(dim=0).tolist()
         if output.metrics is not None and count > 0:
             output.metrics[f"{metric_key_prefix}_loss"] = total / count
         return output
 
-    def get_train_dataloader(self) -> DataLoader:
-        """Return batches of solutions of like length under a budget of tokens; fixed batches without a budget."""
-        budget = self.args.tokens_per_batch
-        if budget is None or self.train_dataset is None or not hasattr(self.train_dataset, "__len__"):
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return batches of solutions of similar length under a budget of tokens, or fixed batches without a budget.
+
+        Returns
+        -------
+        DataLoader
+            Batches of this process. Processes and accumulated batches see in one update the rows that a single process
+            would see in as many batches.
+        """
+        args, dataset = self.args, self.train_dataset
+        if args.tokens_per_batch is None or dataset is None or not hasattr(dataset, "__len__"):
             return super().get_train_dataloader()
-        share = self._train_batch_size / self.args.train_batch_size  # less than 1 where memory has run out
-        return budget_loader(self, max(1, int(budget * share)))
+        # Less than 1 after transformers found the memory full and halved its batch size.
+        share = self._train_batch_size / args.train_batch_size
+        sampler = TokenBudgetSampler(
+            row_lengths(dataset),
+            max(1, int(args.tokens_per_batch * share)),
+            seed=args.seed if args.data_seed is None else args.data_seed,
+            batches_per_step=args.world_size * args.gradient_accumulation_steps,
+            n_processes=args.world_size,
+            process=args.process_index,
+        )
+        loader = DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        shard: Any = getattr(prepared, "batch_sampler", None)
+        # The sampler knows its process, so accelerate must not divide the batches again.
+        if getattr(shard, "batch_sampler", None) is sampler:
+            shard.num_processes, shard.process_index = 1, 0
+            # A resumed run asks the wrapper.
+            shard.set_epoch = sampler.set_epoch
+        return prepared
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """As in transformers; rows that are not tokenised yet are."""
-        known = eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset
-        return super().get_eval_dataloader(eval_dataset if known else self._as_rows(eval_dataset)[0])
+    def get_eval_dataloader(self, eval_dataset: str | TrainingData | None = None) -> DataLoader[Any]:
+        """Return batches to evaluate on, as in transformers. Rows are tokenised if they are not yet.
 
-    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
-        """As in transformers; rows that are not tokenised yet are."""
-        return super().get_test_dataloader(self._as_rows(test_dataset)[0])
+        Parameters
+        ----------
+        eval_dataset : str or data set, optional
+            Data, or the name of one of several evaluation sets. By default the trainer's own.
+
+        Returns
+        -------
+        DataLoader
+            Batches of this process.
+        """
+        own = eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset
+        rows: Any = eval_dataset if own else self._rows(self.args, eval_dataset)[0]
+        return super().get_eval_dataloader(rows)
+
+    def get_test_dataloader(self, test_dataset: TrainingData) -> DataLoader[Any]:
+        """Return batches to predict for, as in transformers. Rows are tokenised if they are not yet.
+
+        Parameters
+        ----------
+        test_dataset : data set
+            Data in any form that the trainer takes.
+
+        Returns
+        -------
+        DataLoader
+            Batches of this process.
+        """
+        return super().get_test_dataloader(self._rows(self.args, test_dataset)[0])
 
     def create_model_card(  # type: ignore[override]
         self,
@@ -270,29 +476,74 @@ class PRMTrainer(Trainer):
         license: str | None = None,  # noqa: A002
         language: str | None = None,
     ) -> None:
-        """Write ``README.md`` beside the model: what it is, how it marks steps, how to score with it."""
-        if self.is_world_process_zero():
-            write_model_card(self, model_name, dataset_name, tags, license, language)
+        """Write ``README.md`` beside the model: how it marks steps, and how to score with it.
+
+        Parameters
+        ----------
+        model_name : str, optional
+            Title of the card. By default the name on the hub, or of the folder.
+        dataset_name : str, optional
+            Data set on the hub that the model was trained on.
+        tags : str or iterable of str, optional
+            Tags to add.
+        license : str, optional
+            License of the model.
+        language : str, optional
+            Language of the data.
+        """
+        if not self.is_world_process_zero():
+            return
+        folder = Path(str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        base = str(getattr(self.accelerator.unwrap_model(self.model).config, "_name_or_path", "") or "")
+        card = ModelCard(
+            name=model_name or self.hub_model_id or folder.resolve().name,
+            source=self.hub_model_id or model_name or folder.resolve().name,
+            description=self.describe(),
+            tokenizer=self._tokenizer,
+            readout=self.readout,
+            is_adapter=hasattr(self.model, "peft_config"),
+            # A local folder says nothing to others. An empty name counts as the current folder.
+            base_model=None if Path(base).exists() else base,
+        )
+        text = card.text(dataset=dataset_name, tags=tags, license=license, language=language)
+        (folder / "README.md").write_text(text, encoding="utf-8")
 
     def describe(self) -> ModelDescription:
-        """Return what scoring needs to know beside the weights; it is saved with every checkpoint."""
+        """Return the settings that scoring needs beside the weights. They are saved with every checkpoint.
+
+        Returns
+        -------
+        ModelDescription
+            Scheme, classes, loss and versions.
+        """
         return ModelDescription.of(
             scheme=self.scheme,
-            tokenizer=self.processing_class,
+            tokenizer=self._tokenizer,
             readout=self.readout,
             classes=self.targets.output_classes,
             loss=self.step_loss.name,
             max_length=self.max_tokens,
-            loss_options=self.args.loss_options,
+            loss_options=self.targets.loss_options,
         )
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:
             write_description(str(output_dir or self.args.output_dir), self.describe())
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        if self.is_world_process_zero():  # transformers copies only the files that it knows
+        # transformers copies only the files that it knows.
+        if self.is_world_process_zero():
             write_description(str(self.args.output_dir), self.describe())
             self.create_model_card()
         super()._push_from_checkpoint(checkpoint_folder)
+
+
+def _prepared_anew(
+    model_init: Callable[..., PreTrainedModel],
+    prepare: Callable[[PreTrainedModel], PreTrainedModel],
+    trial: object = None,
+) -> PreTrainedModel:
+    """Call a ``model_init``, with the trial of a search if it takes one, and prepare the model it returns."""
+    return prepare(model_init(trial) if signature(model_init).parameters else model_init())

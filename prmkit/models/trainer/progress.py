@@ -1,23 +1,28 @@
-"""What the trainer reports of an evaluation unless told otherwise: the step metrics, beside the majority class."""
+"""The bar of a training run, and the report on an evaluation: step metrics, beside the majority class."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 from transformers import TrainerCallback
 
 from prmkit.metrics import StepReport, step_report
-from prmkit.models.trainer._target_plan import TargetPlan
+from prmkit.models.trainer._targets import IGNORE, TargetPlan
+
+if TYPE_CHECKING:
+    from transformers import EvalPrediction, TrainerControl, TrainerState, TrainingArguments
+    from transformers.trainer_utils import PredictionOutput
 
 
 class TrainingBar(TrainerCallback):
-    """A bar over the updates, with the loss beside it; on a terminal only, and only in the main process.
+    """A bar over the updates, with the loss beside it. Only the main process shows it, and only on a terminal.
 
     Parameters
     ----------
     shown : bool, default=True
+        Whether to show the bar.
     delay : float, default=0
         Seconds that training must take before the bar appears.
     """
@@ -25,8 +30,10 @@ class TrainingBar(TrainerCallback):
     def __init__(self, *, shown: bool = True, delay: float = 0) -> None:
         self._shown, self._delay = shown, delay
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start where a resumed run goes on."""
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start at the update where a resumed run goes on."""
         self._bar = tqdm(
             total=state.max_steps,
             initial=state.global_step,
@@ -36,18 +43,27 @@ class TrainingBar(TrainerCallback):
             disable=None if self._shown and state.is_world_process_zero else True,
         )
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Count an update."""
         self._bar.update()
 
     def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Show the loss."""
         if logs and "loss" in logs and not self._bar.disable:
             self._bar.set_postfix(loss=f"{float(logs['loss']):.4f}", refresh=False)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Leave the finished bar."""
         self._bar.close()
 
@@ -55,43 +71,44 @@ class TrainingBar(TrainerCallback):
 _METRICS = ("accuracy", "macro_f1", "auroc", "average_precision", "brier", "ece")
 
 
-def step_metrics(evaluated: Any, *, targets: TargetPlan) -> dict[str, float]:
+def step_metrics(evaluated: EvalPrediction, *, targets: TargetPlan) -> dict[str, float]:
     """Return step metrics over all targets of an evaluation set.
 
     Parameters
     ----------
     evaluated : EvalPrediction
-        ``predictions`` (n_solutions, max_steps, n_classes), or (n_solutions, max_steps) for raw rewards;
-        ``label_ids`` (n_solutions, max_steps), -100 where there is no target.
+        ``predictions`` of shape (n_solutions, max_steps, n_classes), or (n_solutions, max_steps) for raw rewards, and
+        ``label_ids`` of shape (n_solutions, max_steps), -100 where there is no target.
     targets : TargetPlan
+        How labels and outputs fit together.
 
     Returns
     -------
     dict of str to float
         Accuracy, macro-F1, AUROC and average precision of the worst class, Brier score, calibration error, and
-        ``majority_accuracy``. Of ranking losses, whose rewards are no probabilities, only what the order tells:
-        AUROC and average precision. Soft labels count as right from 0.5 on. Undefined numbers are left out.
+        ``majority_accuracy``. Rewards of a ranking loss are no probabilities, so only AUROC and average precision are
+        returned for them. Soft labels count as right from 0.5 on. Undefined numbers are left out.
     """
     report = evaluation_report(evaluated, targets=targets).metrics
-    found = {name: report["model"][name].value for name in metric_names(targets)}
-    if "accuracy" in found:
-        found["majority_accuracy"] = report["majority"]["accuracy"].value
-    return {name: float(value) for name, value in found.items() if value is not None}
+    values = {name: report["model"][name].value for name in metric_names(targets)}
+    if "accuracy" in values:
+        values["majority_accuracy"] = report["majority"]["accuracy"].value
+    return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def metric_names(targets: TargetPlan) -> tuple[str, ...]:
     """Return the metrics of a report that mean something for outputs trained with this loss."""
-    return ("auroc", "average_precision") if targets.loss_name.endswith("rank") else _METRICS
+    return ("auroc", "average_precision") if targets.ranks else _METRICS
 
 
-def evaluation_report(evaluated: Any, *, targets: TargetPlan) -> StepReport:
+def evaluation_report(evaluated: EvalPrediction | PredictionOutput, *, targets: TargetPlan) -> StepReport:
     """Return the whole report that :func:`step_metrics` takes its numbers from, the majority class beside the model."""
     import torch
 
     outputs, labels = np.asarray(evaluated.predictions), np.asarray(evaluated.label_ids)
     codes = targets.of_labels(torch.from_numpy(labels)).numpy()
-    known = codes != -100
-    outputs, codes = outputs[known].astype(np.float64), codes[known]
+    has_target = codes != IGNORE
+    outputs, codes = outputs[has_target].astype(np.float64), codes[has_target]
     if targets.classes is None:
         codes = codes >= 0.5
     if outputs.ndim == 1:

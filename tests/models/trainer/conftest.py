@@ -43,6 +43,31 @@ def make_rows():
 
 
 @pytest.fixture(scope="session")
+def trl_row():
+    """TRL's rule for one stepwise row, written anew: ids, and labels at the last token of each separator."""
+
+    def tokenize(row, tokenizer, separator, max_length, max_completion_length, last_only, is_eval):
+        def ids(text):
+            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+        labels = [-100 if label is None else label for label in row["labels"]]
+        if last_only and not is_eval:
+            labels = [-100] * (len(labels) - 1) + labels[-1:]
+        prompt, tokens, targets = ids(row["prompt"]), [], []
+        if tokenizer.bos_token_id is not None:
+            prompt = [tokenizer.bos_token_id, *prompt]
+        for step, label in zip(row["completions"], labels, strict=True):
+            tokens += ids(step) + ids(separator)
+            targets += [-100] * (len(tokens) - len(targets) - 1) + [label]
+        return {
+            "input_ids": (prompt + tokens[:max_completion_length])[:max_length],
+            "labels": ([-100] * len(prompt) + targets[:max_completion_length])[:max_length],
+        }
+
+    return tokenize
+
+
+@pytest.fixture(scope="session")
 def tiny_tokenizer(make_tokenizer):
     return make_tokenizer()
 
@@ -80,10 +105,8 @@ def make_trainer(settings, make_tokenizer, make_language_model):
         own += ("preprocess_logits_for_metrics",)
         options = {name: changes.pop(name) for name in own if name in changes}
         if backbone == "bert":
-            args = settings(initialization="random", **changes)
-            return PRMTrainer(
-                "all-MiniLM-L6-v2", args, train_dataset=rows, model_options=TINY_BERT, **options
-            )
+            args = settings(initialization="random", model_kwargs=TINY_BERT, **changes)
+            return PRMTrainer("all-MiniLM-L6-v2", args, train_dataset=rows, **options)
         args = settings(**changes)
         tokenizer = make_tokenizer() if tokenizer is None else tokenizer
         if model is None and "model_init" not in options:

@@ -4,14 +4,13 @@ import warnings
 
 import datasets
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from prmkit import Solution, StepDataset, flatten
 from prmkit.marking.encoding import encode_prefix, encode_solution
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.trainer._rows import RowReport, row_lengths, training_rows
-from prmkit.models.trainer.stepwise import find_classes, tokenize_row
+from prmkit.models.trainer._targets import find_classes
 
 SEPARATOR = MarkingScheme("separator", step_separator="\n")
 PREFIX = MarkingScheme("prefix", step_separator="\n")
@@ -43,7 +42,7 @@ class StubTokenizer:
     """The made-up ids of the reference table."""
 
     bos_token_id = 1
-    ids = {"p": [10, 11], "a": [20, 21, 22], "b": [30], "|": [9], "||": [8, 9], "": []}
+    ids = {"p": [10, 11], "a": [20, 21, 22], "b": [30], "|": [9], "||": [8, 9]}
 
     def __call__(self, text, add_special_tokens=True):
         assert add_special_tokens is False
@@ -54,14 +53,10 @@ class StubTokenizer:
     ("options", "input_ids", "labels"),
     [
         ({}, [1, 10, 11, 20, 21, 22, 9, 30, 9], [-100] * 6 + [1, -100, 0]),
+        ({"separator": "||"}, [1, 10, 11, 20, 21, 22, 8, 9, 30, 8, 9], [-100] * 7 + [1, -100, -100, 0]),
+        ({"last_only": True}, [1, 10, 11, 20, 21, 22, 9, 30, 9], [-100] * 8 + [0]),
         (
-            {"step_separator": "||"},
-            [1, 10, 11, 20, 21, 22, 8, 9, 30, 8, 9],
-            [-100] * 7 + [1, -100, -100, 0],
-        ),
-        ({"train_on_last_step_only": True}, [1, 10, 11, 20, 21, 22, 9, 30, 9], [-100] * 8 + [0]),
-        (
-            {"train_on_last_step_only": True, "is_eval": True},
+            {"last_only": True, "is_eval": True},
             [1, 10, 11, 20, 21, 22, 9, 30, 9],
             [-100] * 6 + [1, -100, 0],
         ),
@@ -69,51 +64,35 @@ class StubTokenizer:
         ({"max_length": 6}, [1, 10, 11, 20, 21, 22], [-100] * 6),
     ],
 )
-def test_tokenize_row_follows_the_table(options, input_ids, labels):
-    settings = {
-        "step_separator": "|",
+def test_the_rule_follows_the_table(options, input_ids, labels, trl_row):
+    defaults = {
+        "separator": "|",
         "max_length": None,
         "max_completion_length": None,
-        "train_on_last_step_only": False,
+        "last_only": False,
         "is_eval": False,
-        **options,
     }
     row = {"prompt": "p", "completions": ["a", "b"], "labels": [True, False]}
-    assert tokenize_row(row, StubTokenizer(), **settings) == {"input_ids": input_ids, "labels": labels}
+    assert trl_row(row, StubTokenizer(), **{**defaults, **options}) == {
+        "input_ids": input_ids,
+        "labels": labels,
+    }
 
 
-def test_tokenize_row_without_bos_and_with_soft_labels():
-    stub = StubTokenizer()
-    stub.bos_token_id = None
-    row = {"prompt": "p", "completions": ["a", "", "b"], "labels": [0.7, None, 1]}
-    found = tokenize_row(row, stub, "|", None, None, False, False)
-    assert found["input_ids"] == [10, 11, 20, 21, 22, 9, 9, 30, 9]
-    assert found["labels"] == [-100] * 5 + [0.7, -100, -100, 1]
-    assert [type(label) for label in found["labels"]] == [int] * 5 + [float] + [int] * 3
+def test_soft_labels_and_unlabelled_steps_stand_where_trl_has_labels(make_tokenizer, trl_row):
+    tokenizer = make_tokenizer()
+    row = {"prompt": "2 + 3?", "completions": ["5.", "6.", "7."], "labels": [0.75, None, 1.0]}
+    expected = trl_row(row, tokenizer, "\n", None, None, False, False)
+    rows, _ = rows_of([row], tokenizer, classes=None)
+    assert (rows[0]["input_ids"], rows[0]["labels"]) == (expected["input_ids"], expected["labels"])
+    assert [label for _, label in targets_of(rows[0])] == [0.75, 1.0]
 
 
 @pytest.mark.parametrize("labels", [[True], [True, False, True], []])
-def test_tokenize_row_needs_one_label_per_step(labels):
+def test_rows_need_one_label_per_step(labels, tokenizer):
     row = {"prompt": "p", "completions": ["a", "b"], "labels": labels}
     with pytest.raises(ValueError, match=f"{len(labels)} labels for 2 steps"):
-        tokenize_row(row, StubTokenizer(), "|", None, None, False, False)
-
-
-def test_tokenize_row_needs_steps_and_a_separator():
-    with pytest.raises(ValueError, match="no steps"):
-        tokenize_row(
-            {"prompt": "p", "completions": [], "labels": []}, StubTokenizer(), "|", None, None, False, False
-        )
-    with pytest.raises(ValueError, match="step_separator='' has no token"):
-        tokenize_row(
-            {"prompt": "p", "completions": ["a"], "labels": [1]},
-            StubTokenizer(),
-            "",
-            None,
-            None,
-            False,
-            False,
-        )
+        rows_of([row], tokenizer)
 
 
 TEXTS = st.text("ab 1=+.", max_size=12)
@@ -129,7 +108,7 @@ TEXTS = st.text("ab 1=+.", max_size=12)
     st.sampled_from(["\n", "\n\n", " ok\n"]),
 )
 def test_rows_keep_exactly_the_labels_that_trl_keeps(
-    tokenizer, steps, max_length, max_completion_length, last_only, is_eval, separator
+    tokenizer, trl_row, steps, max_length, max_completion_length, last_only, is_eval, separator
 ):
     """Ids and labels agree up to the last target; what TRL has beyond it no target sees."""
     row = {
@@ -137,7 +116,7 @@ def test_rows_keep_exactly_the_labels_that_trl_keeps(
         "completions": [s for s, _ in steps],
         "labels": [label for _, label in steps],
     }
-    expected = tokenize_row(row, tokenizer, separator, max_length, max_completion_length, last_only, is_eval)
+    expected = trl_row(row, tokenizer, separator, max_length, max_completion_length, last_only, is_eval)
     n_kept = sum(label != -100 for label in expected["labels"])
     scheme = MarkingScheme("separator", step_separator=separator)
     options = {"max_length": max_length, "max_completion_length": max_completion_length}

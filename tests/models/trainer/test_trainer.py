@@ -41,14 +41,15 @@ def test_defaults_are_those_of_trl(tmp_path):
     assert config.bf16 is (
         torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     )
-    assert config.step_separator == "\n"
+    # TRL's line break, unless the tokenizer drops it: no text could say both.
+    assert config.step_separator is None
     assert config.marking(2) == MarkingScheme("separator")
 
 
-def test_rows_are_tokenised_as_by_trl(make_rows, make_trainer):
+def test_rows_are_tokenised_as_by_trl(make_rows, make_trainer, trl_row):
     trainer = make_trainer(make_rows(3))
     row = make_rows(3)[1]
-    expected = PRMTrainer.tokenize_row(row, trainer.processing_class, "\n", 1024, None, False, False)
+    expected = trl_row(row, trainer.processing_class, "\n", 1024, None, False, False)
     found = trainer.train_dataset[1]
     assert (found["input_ids"], found["labels"]) == (expected["input_ids"], expected["labels"])
 
@@ -334,7 +335,7 @@ def test_a_tokenizer_without_pad_token_pads_with_eos(make_rows, make_trainer, ma
 
 def test_a_separator_that_the_tokenizer_does_not_know(make_rows, make_trainer):
     with pytest.raises(
-        ValueError, match=r"separator '\\n' has no token in this tokenizer: choose one that has"
+        ValueError, match=r"separator '\\n' has no token in this tokenizer: choose another"
     ):
         make_trainer(make_rows(3), backbone="bert", step_separator="\n")
     assert make_trainer(make_rows(3), backbone="bert").scheme.step_separator == "[SEP]"  # left at its default

@@ -111,9 +111,9 @@ def test_the_card_names_the_library(make_rows, settings, base):
 
 def test_an_adapter_needs_a_base_that_can_be_found_again(make_rows, settings, base):
     options = {"train_dataset": make_rows(4), "peft_config": lora()}
-    with pytest.raises(ValueError, match="leave out model_options"):
-        PRMTrainer(base, settings(), model_options={"num_hidden_layers": 1}, **options)
-    with pytest.raises(ValueError, match="leave out model_options and initialization"):
+    with pytest.raises(ValueError, match="leave out model_kwargs"):
+        PRMTrainer(base, settings(model_kwargs={"num_hidden_layers": 1}), **options)
+    with pytest.raises(ValueError, match="leave out model_kwargs and initialization"):
         PRMTrainer(base, settings(initialization="random"), **options)
 
 

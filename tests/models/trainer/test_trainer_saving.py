@@ -11,7 +11,7 @@ import transformers
 from prmkit import PRMClassifier, Solution, flatten
 from prmkit.marking.encoding import encode_solution
 from prmkit.models import PRMTrainer
-from prmkit.models.tokens import _model_files as model_files
+from prmkit.models.tokens.model_folder import write_description
 
 
 @pytest.fixture
@@ -159,14 +159,13 @@ def test_an_interrupted_save_leaves_no_broken_file(make_rows, make_trainer, tmp_
     names = sorted(path.name for path in (tmp_path / "saved").iterdir())
     before = (tmp_path / "saved" / "prmkit.json").read_text()
 
-    def half(path, text, encoding):
-        path.write_bytes(text[: len(text) // 2].encode(encoding))
+    def interrupt(path, target):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(model_files.Path, "write_text", half)
+        patch.setattr(Path, "replace", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            model_files.write_description(tmp_path / "saved", trainer.describe())
+            write_description(tmp_path / "saved", trainer.describe())
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == names
     assert (tmp_path / "saved" / "prmkit.json").read_text() == before
 
