@@ -63,7 +63,54 @@ def split_by_problem(
     return dataset.split_by_problem(*shares, random_state=random_state)
 
 
-class StratifiedProblemKFold(StratifiedGroupKFold):
+class _ByProblem:
+    """The ``split`` of both splitters."""
+
+    n_splits: int
+
+    def split(
+        self,
+        X: Iterable[Step | str] | npt.ArrayLike,
+        y: npt.ArrayLike | None = None,
+        groups: npt.ArrayLike | None = None,
+    ) -> Iterator[Split]:
+        """Yield the rows to train on and the rows to test on.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step, shape (n_steps,)
+            Steps to split. Numbers of shape (n_steps, n_features) need ``groups``.
+        y : array-like of shape (n_steps,), optional
+            Labels to balance over the folds. `ProblemShuffleSplit` does not need them.
+        groups : array-like of shape (n_steps,), optional
+            Group of each step, to use in place of the problems of X.
+
+        Returns
+        -------
+        iterator of (train, test)
+            Two integer arrays of row numbers for each split.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer problems than folds, folds lack ``y``, or X holds numbers and ``groups`` is
+            missing.
+        """
+        is_stratified = isinstance(self, StratifiedGroupKFold)
+        if is_stratified and y is None:
+            raise ValueError(
+                "y is None: StratifiedProblemKFold balances labels, call split(X, y). "
+                "ProblemShuffleSplit splits without them."
+            )
+        if is_stratified:
+            groups = _groups(X, groups, at_least=self.n_splits, needed_for=f"n_splits={self.n_splits}")
+        else:
+            groups = _groups(X, groups, at_least=2, needed_for="a train and a test part")
+        splits: Iterator[Split] = super().split(X, y, groups)  # type: ignore[misc]
+        return splits
+
+
+class StratifiedProblemKFold(_ByProblem, StratifiedGroupKFold):  # type: ignore[misc]
     """Folds with about equal shares of each label, where no problem is in two folds.
 
     Use it in place of ``cv=5`` wherever scikit-learn accepts a splitter.
@@ -92,45 +139,8 @@ class StratifiedProblemKFold(StratifiedGroupKFold):
     def __init__(self, n_splits: int = 5, *, shuffle: bool = False, random_state: RandomState = None) -> None:
         super().__init__(n_splits=n_splits, shuffle=shuffle, random_state=random_state)
 
-    def split(
-        self,
-        X: Iterable[Step | str] | npt.ArrayLike,
-        y: npt.ArrayLike | None = None,
-        groups: npt.ArrayLike | None = None,
-    ) -> Iterator[Split]:
-        """Yield the rows to train on and the rows to test on.
 
-        Parameters
-        ----------
-        X : 1-D array-like of Step, shape (n_steps,)
-            Steps to split. Numbers of shape (n_steps, n_features) need ``groups``.
-        y : array-like of shape (n_steps,)
-            Labels to balance over the folds.
-        groups : array-like of shape (n_steps,), optional
-            Group of each step, to use in place of the problems of X.
-
-        Returns
-        -------
-        iterator of (train, test)
-            Two integer arrays of row numbers for each split.
-
-        Raises
-        ------
-        ValueError
-            If ``y`` is missing, there are fewer problems than folds, or X holds numbers and ``groups`` is
-            missing.
-        """
-        if y is None:
-            raise ValueError(
-                "y is None: StratifiedProblemKFold balances labels, call split(X, y). "
-                "ProblemShuffleSplit splits without them."
-            )
-        groups = _groups(X, groups, at_least=self.n_splits, needed_for=f"n_splits={self.n_splits}")
-        splits: Iterator[Split] = super().split(X, y, groups)
-        return splits
-
-
-class ProblemShuffleSplit(GroupShuffleSplit):
+class ProblemShuffleSplit(_ByProblem, GroupShuffleSplit):  # type: ignore[misc]
     """Random train and test parts that share no problem.
 
     Parameters
@@ -165,37 +175,6 @@ class ProblemShuffleSplit(GroupShuffleSplit):
         super().__init__(
             n_splits=n_splits, test_size=test_size, train_size=train_size, random_state=random_state
         )
-
-    def split(
-        self,
-        X: Iterable[Step | str] | npt.ArrayLike,
-        y: npt.ArrayLike | None = None,
-        groups: npt.ArrayLike | None = None,
-    ) -> Iterator[Split]:
-        """Yield the rows to train on and the rows to test on.
-
-        Parameters
-        ----------
-        X : 1-D array-like of Step, shape (n_steps,)
-            Steps to split. Numbers of shape (n_steps, n_features) need ``groups``.
-        y : array-like of shape (n_steps,), optional
-            Labels. Only their number is checked.
-        groups : array-like of shape (n_steps,), optional
-            Group of each step, to use in place of the problems of X.
-
-        Returns
-        -------
-        iterator of (train, test)
-            Two integer arrays of row numbers for each split.
-
-        Raises
-        ------
-        ValueError
-            If all steps belong to one problem, or X holds numbers and ``groups`` is missing.
-        """
-        groups = _groups(X, groups, at_least=2, needed_for="a train and a test part")
-        splits: Iterator[Split] = super().split(X, y, groups)
-        return splits
 
 
 def _groups(X: Any, groups: npt.ArrayLike | None, at_least: int, needed_for: str) -> npt.ArrayLike:

@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -26,7 +27,7 @@ _IDLE_SECONDS = 300
 # A request may wait this many times as long as it may compute, because other programs take their turns.
 _PATIENCE = 4.0
 _HAS_CPU_TIMER = hasattr(signal, "ITIMER_PROF")
-_FOREIGN: list[ProcessPoolExecutor] = []
+_OF_PARENTS: list[ProcessPoolExecutor] = []
 
 
 class AnswerProcess:
@@ -39,26 +40,30 @@ class AnswerProcess:
     ----------
     seconds : float
         Computing time for one request.
+
+    Attributes
+    ----------
+    pid : int or None
+        Number of the process, None if there is none.
     """
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._forget()
 
-    def __getstate__(self) -> dict[str, float]:
-        return {"_seconds": self._seconds}
+    def __reduce__(self) -> tuple[type[AnswerProcess], tuple[float]]:
+        return AnswerProcess, (self.seconds,)
 
-    def __setstate__(self, state: dict[str, float]) -> None:
-        self._seconds = state["_seconds"]
-        self._forget()
-
-    @property
-    def pid(self) -> int | None:
-        """Number of the process, None if there is none."""
-        return self._pid
+    def _forget(self) -> None:
+        """Begin without a process. One of the parent is not this process's to end."""
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._executor: ProcessPoolExecutor | None = None
+        self._ending: Any = None
+        self.pid: int | None = None
 
     def ask(self, a: str, b: str | None) -> bool | None:
-        """Return whether two answers are equal.
+        """Return whether two answers are equal, None if the process cannot read one, or runs out of memory.
 
         Parameters
         ----------
@@ -66,11 +71,6 @@ class AnswerProcess:
             Answer.
         b : str or None
             Answer to compare it with. With None, the reply says whether ``a`` can be evaluated.
-
-        Returns
-        -------
-        bool or None
-            None if an answer cannot be read, or the process ends itself, such as for lack of memory.
 
         Raises
         ------
@@ -82,34 +82,12 @@ class AnswerProcess:
         if self._owner != os.getpid():
             self._forget()
         with self._lock:
-            try:
-                return self._reply(a, b)
-            except BrokenProcessPool:
-                # The process may have died before the request. A second death is this request's fault.
+            # The process may have died before the request. A second death is this request's fault.
+            for _ in range(2):
+                with suppress(BrokenProcessPool):
+                    return self._reply(a, b)
                 self._stop()
-            try:
-                return self._reply(a, b)
-            except BrokenProcessPool:
-                self._stop()
-                return None
-
-    def _reply(self, a: str, b: str | None) -> bool | None:
-        if self._executor is None:
-            self._start()
-        assert self._executor is not None
-        start = time.perf_counter()
-        try:
-            future = self._executor.submit(_compare_within, self._seconds, a, b)
-            reply: bool | None = future.result(_PATIENCE * self._seconds)
-            return reply
-        except FutureTimeoutError:
-            self._stop()
-        except BrokenProcessPool:
-            # The timer ends the process too. Less waiting than computing means another reason.
-            if time.perf_counter() - start < self._seconds:
-                raise
-            self._stop()
-        raise TimeoutError(f"no reply within {self._seconds} s of computing")
+            return None
 
     def close(self) -> None:
         """End the process, if there is one."""
@@ -117,52 +95,57 @@ class AnswerProcess:
             with self._lock:
                 self._stop()
 
-    def _forget(self) -> None:
-        """Begin without a process. One that this process did not start is not its own to end."""
-        self._owner = os.getpid()
-        self._lock = threading.Lock()
-        self._executor: ProcessPoolExecutor | None = None
-        self._pid: int | None = None
-        self._ending: Any = None
+    def _reply(self, a: str, b: str | None) -> bool | None:
+        executor = self._executor or self._start()
+        start = time.perf_counter()
+        try:
+            future = executor.submit(_compare_within, self.seconds, a, b)
+            reply: bool | None = future.result(_PATIENCE * self.seconds)
+            return reply
+        except (FutureTimeoutError, BrokenProcessPool) as error:
+            # The timer ends the process too. Less waiting than computing means that it died of something else.
+            if isinstance(error, BrokenProcessPool) and time.perf_counter() - start < self.seconds:
+                raise
+        self._stop()
+        raise TimeoutError(f"no reply within {self.seconds} s of computing")
 
-    def _start(self) -> None:
+    def _start(self) -> ProcessPoolExecutor:
         executor = ProcessPoolExecutor(1, timeout=_IDLE_SECONDS, initializer=_prepare)
         self._executor, self._ending = executor, weakref.finalize(self, _end, executor, os.getpid())
         try:
-            self._pid = executor.submit(os.getpid).result(_SECONDS_TO_START)
+            self.pid = executor.submit(os.getpid).result(_SECONDS_TO_START)
         except (FutureTimeoutError, BrokenProcessPool) as error:
             self._stop()
             raise RuntimeError(
                 "the process that runs math-verify did not start: does `python -c 'import math_verify'` run?"
             ) from error
+        return executor
 
     def _stop(self) -> None:
         if self._ending is not None:
             self._ending()
-        self._executor = self._pid = self._ending = None
+        self._executor = self._ending = self.pid = None
 
 
 def _end(executor: ProcessPoolExecutor, owner: int) -> None:
     if os.getpid() == owner:
         executor.shutdown(kill_workers=True)
     else:
-        # After a fork the executor belongs to the parent. Its collection here would disturb the parent's.
-        _FOREIGN.append(executor)
+        # After a fork the executor is the parent's. Its collection here would disturb the parent's process.
+        _OF_PARENTS.append(executor)
 
 
 def _prepare() -> None:
-    """Set the process up: a limit of memory, no output, and the libraries loaded before the first request."""
-    # Whatever a library prints is not for the user's terminal.
+    """Set the process up: no output, a limit of memory, and the libraries loaded before the first request."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
     logging.disable(logging.CRITICAL)
-    try:
+    # Windows has no such limit.
+    with suppress(ImportError):
         import resource
-    except ImportError:  # Windows
-        pass
-    else:
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         limit = _MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(_MEMORY_LIMIT, hard)
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     import math_verify  # noqa: F401
