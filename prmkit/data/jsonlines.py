@@ -161,7 +161,8 @@ def open_file(path: str | PathLike[str]) -> OpenFile:
 def file_system(path: str | PathLike[str]) -> tuple[AbstractFileSystem, str]:
     """Return where a path or URL leads, and its name there."""
     if is_url(path):
-        return url_to_fs(path)
+        system, name = url_to_fs(path)
+        return system, name
     return LocalFileSystem(), fspath(Path(path).expanduser())
 
 
