@@ -48,22 +48,7 @@ def context_names(context: str, width: int) -> list[str]:
 
 
 def context_rows(problem: np.ndarray, steps: np.ndarray, context: str) -> np.ndarray:
-    """Return one row per step. Row t reads the problem and the steps 0..t, and no later step.
-
-    Parameters
-    ----------
-    problem : ndarray of shape (dim,)
-        The embedding of the problem.
-    steps : ndarray of shape (n_steps, dim)
-        The embeddings of a solution's steps from the first one on.
-    context : {"none", "problem", "prefix"}
-        The text that a row describes beside the step itself.
-
-    Returns
-    -------
-    ndarray of shape (n_steps, len(context_names(context, dim)))
-        The rows, in the order of the steps.
-    """
+    """Return one row per step. Row t reads the embeddings of the problem and the steps 0..t, and no later step."""
     if context == "none":
         return steps
     problems = np.broadcast_to(problem, steps.shape)

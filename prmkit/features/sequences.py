@@ -24,16 +24,8 @@ class Transformer(Protocol):
 class StepSequences:
     """Feature rows of several solutions, end to end, and the rows of X that they answer.
 
-    Parameters
-    ----------
-    values : ndarray of shape (n_positions, n_features), dtype float32
-        The feature rows of all sequences.
-    lengths : ndarray of int of shape (n_sequences,)
-        Number of positions of each sequence. They add up to ``n_positions``.
-    answers : ndarray of int of shape (n_rows,)
-        The position in ``values`` of the step of each row of X.
-    problems : ndarray of int of shape (n_sequences,)
-        Number of the problem of each sequence. A validation part is cut by it.
+    ``values`` has one row per position, ``lengths`` the positions of each sequence. ``answers`` gives the position in
+    ``values`` of the step of each row of X. ``problems`` numbers the problem of each sequence, for splits by problem.
 
     Examples
     --------
@@ -64,25 +56,7 @@ class StepSequences:
 
     @classmethod
     def from_rows(cls, X: np.ndarray, groups: npt.ArrayLike | None = None) -> StepSequences:
-        """Make one sequence of the rows of each group, in the order of X.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n_rows, n_features)
-            The feature rows.
-        groups : array-like of shape (n_rows,), default=None
-            The solution of each row. None makes a sequence of each row.
-
-        Returns
-        -------
-        StepSequences
-            The sequences, in the order of the sorted groups.
-
-        Raises
-        ------
-        ValueError
-            If there is not one group per row.
-        """
+        """Make one sequence of the rows of each group, in the order of X. Without groups, each row is a sequence."""
         groups = np.arange(len(X)) if groups is None else np.asarray(groups)
         if groups.shape != (len(X),):
             raise ValueError(
@@ -96,20 +70,7 @@ class StepSequences:
 
     @classmethod
     def from_steps(cls, transformer: Transformer, X: Sequence[Step | str]) -> StepSequences:
-        """Transform the problem and the steps of each distinct solution, up to the last step in X.
-
-        Parameters
-        ----------
-        transformer : transformer over steps
-            Gives the feature rows. The problem is transformed as a step without problem.
-        X : 1-D array-like of Step or str
-            The steps to answer.
-
-        Returns
-        -------
-        StepSequences
-            One sequence per distinct solution, the row of its problem first.
-        """
+        """Transform the problem and the steps of each distinct solution, up to the last step in X."""
         texts: list[Step] = []
         lengths: list[int] = []
         problems: list[int] = []
@@ -134,20 +95,7 @@ class StepSequences:
         )
 
     def take(self, chosen: npt.NDArray[np.integer]) -> tuple[StepSequences, npt.NDArray[np.int64]]:
-        """Return some sequences, and the rows of X that they answer.
-
-        Parameters
-        ----------
-        chosen : ndarray of int
-            Indices of the sequences.
-
-        Returns
-        -------
-        sequences : StepSequences
-            The chosen sequences, in this order.
-        rows : ndarray of int
-            The rows of X that they answer.
-        """
+        """Return some sequences, in the order of ``chosen``, and the rows of X that they answer."""
         lengths = self.lengths[chosen]
         order, counts = self._rows_by_sequence
         rows = order[_ranges((np.cumsum(counts) - counts)[chosen], counts[chosen])]

@@ -42,14 +42,8 @@ CREATE TABLE IF NOT EXISTS vectors (
 class CachedVectors(NamedTuple):
     """The vectors that a cache holds for some texts.
 
-    Attributes
-    ----------
-    vectors : ndarray of shape (n_texts, dimension), dtype float32
-        The vectors. Rows that are not ``found`` are undefined. The dimension is 0 if nothing was found.
-    found : ndarray of bool, shape (n_texts,)
-        Whether the cache holds the text.
-    truncated : ndarray of bool, shape (n_texts,)
-        Whether the text was cut when it was encoded.
+    Rows that are not ``found`` are undefined. The dimension is 0 if no text was found. ``truncated`` says whether a
+    text was cut when it was encoded.
     """
 
     vectors: npt.NDArray[np.float32]
@@ -217,25 +211,12 @@ class Encoder(Protocol):
 
 
 class EmbeddingCache:
-    """Keep float32 vectors in one SQLite file, keyed by namespace and text.
+    """Keep float32 vectors in one SQLite file, keyed by namespace (an encoder's fingerprint) and text.
 
-    The namespace is the fingerprint of an encoder. Many processes may read and write at once, and any of them
-    may be killed. A corrupt file is replaced by an empty one. If the file cannot be read or written, one
-    warning says so and every vector is computed.
-
-    Parameters
-    ----------
-    directory : str or Path, optional
-        Folder of the file. By default the environment variable ``PRMKIT_CACHE_DIR``, else the user's cache
-        folder.
-    max_bytes : int, optional
-        Largest size of the file in bytes. Beyond it, the oldest entries are deleted. By default the
-        environment variable ``PRMKIT_CACHE_MAX_BYTES``, else 2 GiB.
-
-    Raises
-    ------
-    ValueError
-        If ``max_bytes`` is not a positive integer.
+    Many processes may read and write at once, and any of them may be killed. A corrupt file is replaced by an empty
+    one. If the file cannot be read or written, one warning says so and every vector is computed. ``directory`` is
+    ``$PRMKIT_CACHE_DIR`` by default, else the user's cache folder. Beyond ``max_bytes``, ``$PRMKIT_CACHE_MAX_BYTES``
+    or 2 GiB by default, the oldest entries are deleted.
 
     Examples
     --------
@@ -259,20 +240,7 @@ class EmbeddingCache:
         return self.directory / _FILE
 
     def get_many(self, namespace: str, texts: Sequence[str]) -> CachedVectors:
-        """Look up texts.
-
-        Parameters
-        ----------
-        namespace : str
-            Fingerprint of the encoder.
-        texts : sequence of str
-            The texts.
-
-        Returns
-        -------
-        CachedVectors
-            ``(vectors, found, truncated)``. A damaged vector counts as not found.
-        """
+        """Look up texts. A damaged vector counts as not found."""
         cached = self._attempt(lambda connection: read_vectors(connection, namespace, texts))
         if cached is not None:
             return cached
@@ -282,24 +250,7 @@ class EmbeddingCache:
     def put_many(
         self, namespace: str, texts: Sequence[str], vectors: np.ndarray, truncated: np.ndarray | None = None
     ) -> None:
-        """Store vectors, in place of older ones. Vectors that are not finite are not stored.
-
-        Parameters
-        ----------
-        namespace : str
-            Fingerprint of the encoder.
-        texts : sequence of str
-            The texts.
-        vectors : array of shape (n_texts, dimension)
-            One vector per text.
-        truncated : array of bool, shape (n_texts,), optional
-            Whether each text was cut when it was encoded. By default no text was.
-
-        Raises
-        ------
-        ValueError
-            If the lengths differ.
-        """
+        """Store one vector per text, in place of older ones. Vectors that are not finite are not stored."""
         vectors = np.asarray(vectors, dtype=np.float32)
         cut = np.zeros(len(texts), dtype=bool) if truncated is None else np.asarray(truncated, dtype=bool)
         if vectors.ndim != 2 or len(vectors) != len(texts) or len(cut) != len(texts):
@@ -314,13 +265,7 @@ class EmbeddingCache:
             )
 
     def info(self) -> dict[str, Any]:
-        """Return the state of the cache.
-
-        Returns
-        -------
-        dict
-            ``path``, ``entries``, ``bytes``, ``max_bytes``, and under ``namespaces`` the entries of each.
-        """
+        """Return ``path``, ``entries``, ``bytes``, ``max_bytes``, and the entries of each of the ``namespaces``."""
         namespaces = self._attempt(count_vectors) or {}
         return {
             "path": str(self.path),
@@ -331,13 +276,7 @@ class EmbeddingCache:
         }
 
     def clear(self) -> int:
-        """Delete all vectors.
-
-        Returns
-        -------
-        int
-            Number of deleted entries.
-        """
+        """Delete all vectors, and return their number."""
         return self._attempt(delete_vectors) or 0
 
     def _attempt(self, work: Callable[[sqlite3.Connection], _T], create: bool = False) -> _T | None:
@@ -384,23 +323,10 @@ class EmbeddingCache:
 
 
 def encode_cached(encoder: Encoder, texts: Sequence[str], cache: EmbeddingCache | None) -> np.ndarray:
-    """Encode texts, computing the distinct texts that the cache does not hold.
+    """Return one float32 row per text, computing the distinct texts that the cache does not hold.
 
-    New vectors are stored every few seconds, so a killed run loses seconds and not hours.
-
-    Parameters
-    ----------
-    encoder : TextEncoder
-        Computes the missing vectors.
-    texts : sequence of str
-        The texts.
-    cache : EmbeddingCache or None
-        Holds the known vectors. None computes all of them.
-
-    Returns
-    -------
-    ndarray of shape (n_texts, dimension), dtype float32
-        Rows in the order of the texts.
+    New vectors are stored every few seconds, so a killed run loses seconds and not hours. Without a cache all are
+    computed.
     """
     distinct, inverse = distinct_texts(texts)
     if cache is None:

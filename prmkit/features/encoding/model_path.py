@@ -30,25 +30,7 @@ def written_token_limit(folder: Path) -> int | None:
 
 
 def load_network(folder: Path, max_length: int | None) -> SentenceTransformer:
-    """Load a sentence-transformers model on the CPU in float32, from safetensors and without foreign code.
-
-    Parameters
-    ----------
-    folder : Path
-        The model's folder.
-    max_length : int or None
-        Largest number of tokens of a text. None keeps the model's own limit.
-
-    Returns
-    -------
-    SentenceTransformer
-        The model, ready to encode.
-
-    Raises
-    ------
-    ValueError
-        If ``max_length`` is not a length that the model takes.
-    """
+    """Load a sentence-transformers model on the CPU in float32, from safetensors and without foreign code."""
     from sentence_transformers import SentenceTransformer
 
     with quiet_loading():
@@ -87,24 +69,10 @@ _WAYS_OUT = (
 def resolve_model(model: str | Path) -> Path:
     """Return the folder that holds a model: a local one, the packaged MiniLM, or a download from the hub.
 
-    Parameters
-    ----------
-    model : str or Path
-        A folder of sentence-transformers or of plain transformers, ``"all-MiniLM-L6-v2"``, or a name on the
-        Hugging Face hub. If the name has no owner, ``sentence-transformers/`` is tried first.
-
-    Returns
-    -------
-    Path
-        The folder. A model that is in the local Hugging Face cache is taken from there, without network.
-
-    Raises
-    ------
-    OSError
-        If the name is neither a folder, nor installed, nor reachable.
-    ValueError
-        If the folder holds no safetensors weights, asks for foreign code, or the packaged weights are
-        not the official ones.
+    ``model`` is a folder, ``"all-MiniLM-L6-v2"`` or a name on the Hugging Face hub. If the name has no owner,
+    ``sentence-transformers/`` is tried first. A model in the local Hugging Face cache is taken from there, without
+    network. OSError says that the name is nowhere. ValueError says that the folder holds no safetensors weights, asks
+    for foreign code, or that the packaged weights are not the official ones.
 
     Examples
     --------

@@ -35,29 +35,12 @@ Equation = tuple[str, list[Token], list[Token]]
 class EquationReport:
     """Counts over the equations of one text. A comparison is a pair of neighbouring sides.
 
-    Parameters
-    ----------
-    equalities : int
-        Number of equal signs.
-    right, wrong : int
-        Comparisons of two numbers that hold, and that fail.
-    bound_right, bound_wrong : int
-        The same for sides that are numbers once known symbols have their values.
-    identities, differing : int
-        Comparisons of sides in the same unknown symbols that are equal, and that differ.
-    differing_later : int
-        Comparisons that differ, after the first sign of ``a = b = c``.
-    unread : int
-        Comparisons in which a side has no value.
-    rebound : int
-        Symbols that get another value than before.
-    solved_right, solved_wrong : int
-        Values of a symbol that satisfy, or violate, an equation stated earlier. The value is stated, or it is the
-        root of a linear equation.
-    worst : float
-        The largest relative error of a wrong comparison.
-    results : list of float
-        The last values of the equalities.
+    ``bound_*`` count sides that are numbers once known symbols have their values. ``identities`` and ``differing``
+    count sides in the same unknown symbols, ``differing_later`` those after the first sign of ``a = b = c``. A side
+    of an ``unread`` comparison has no value. ``rebound`` counts symbols that get another value than before.
+    ``solved_*`` count values of a symbol, stated or the root of a linear equation, that satisfy or violate an earlier
+    equation. ``worst`` is the largest relative error of a wrong comparison. ``results`` holds the last values of the
+    equalities.
     """
 
     equalities: int = 0

@@ -135,19 +135,9 @@ _Triple = tuple[str, str, str]
 
 
 def step_statistics(problem: str, steps: Sequence[str]) -> np.ndarray:
-    """Count and check the parts of every step of a solution.
+    """Return the statistics of every step of a solution, one column per entry of ``STATISTICS``.
 
-    Parameters
-    ----------
-    problem : str
-        The problem text, which may be empty.
-    steps : sequence of str
-        The steps in order. A leading number such as ``Step 3:`` is not part of a step.
-
-    Returns
-    -------
-    ndarray of shape (n_steps, len(STATISTICS)), float64
-        Column ``j`` is described by the ``j``-th entry of ``STATISTICS``.
+    A leading number such as ``Step 3:`` is not part of a step. The problem may be empty.
     """
     numbers, equations = NumberStatistics(problem), EquationStatistics(problem)
     asked = _Text.of(problem)
