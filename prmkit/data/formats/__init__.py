@@ -1,4 +1,4 @@
-"""Every layout that the field publishes step labels in: one file per layout, one way of reading them all."""
+"""Every format in which step labels are published: one file per format, one way of reading them all."""
 
 import lazy_loader
 

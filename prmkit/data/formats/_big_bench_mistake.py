@@ -22,6 +22,7 @@ def _parse(record: Record, solution_id: str, _counts: Counter[str]) -> list[Labe
     index = record.value("mistake_index")
     if index is not None and (isinstance(index, bool) or not isinstance(index, int) or index < 0):
         raise wrong_value("mistake_index is no index", "mistake_index", index, "0, 1, … or null")
+    # A wrong answer may come without a logical mistake, so answers are metadata and no labels.
     meta = {"answer": record.scalar("target"), "candidate_answer": record.scalar("answer")}
     first_error = -1 if index is None else index
     return [from_first_error(problem, steps, first_error, solution_id, meta)]
@@ -38,7 +39,7 @@ BIG_BENCH_MISTAKE = Format(
 
 @reads
 def load_big_bench_mistake(
-    path: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
+    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
 ) -> StepDataset:
     """Load BIG-Bench-Mistake (Tyen et al. 2023, arXiv:2311.08516).
 
@@ -64,4 +65,4 @@ def load_big_bench_mistake(
     >>> dataset.y, dataset.first_errors
     (array([ 1, -1]), [1])
     """
-    return read(path, BIG_BENCH_MISTAKE, on_error=on_error, limit=limit, split=split)
+    return read(source, BIG_BENCH_MISTAKE, on_error=on_error, limit=limit, split=split)

@@ -94,6 +94,7 @@ def _ratings_of_labels(label_map: Mapping[Any, Any] | None, worst: Label | None)
             "pass worst=<label>"
         )
     keys = {_key(label): rating for label, rating in ratings.items()}
+    # CSV writes numbers as texts, and the keys of JSON are texts.
     for label, rating in ratings.items():
         keys.setdefault(_key(_otherwise(label)), rating)
     return keys
@@ -120,6 +121,7 @@ def _otherwise(label: Label) -> Label:
 
 
 def _key(label: Label) -> _Key:
+    # 1 == True to Python, so the key holds the type too.
     return isinstance(label, str), isinstance(label, bool), label.strip() if isinstance(label, str) else label
 
 
@@ -161,7 +163,7 @@ FLAT = Format(
 
 @reads
 def load_flat(
-    path: Source,
+    source: Source,
     label_map: Mapping[Any, Any] | None = None,
     *,
     worst: str | float | bool | None = None,
@@ -210,4 +212,4 @@ def load_flat(
     >>> load_flat(rows, {"negative": 2, "neutral": 1, "positive": 0}, worst="negative").y
     array([-1])
     """
-    return read(path, FLAT, on_error=on_error, limit=limit, split=split, label_map=label_map, worst=worst)
+    return read(source, FLAT, on_error=on_error, limit=limit, split=split, label_map=label_map, worst=worst)

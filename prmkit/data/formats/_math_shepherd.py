@@ -134,7 +134,7 @@ MATH_SHEPHERD = Format(
 
 @reads
 def load_math_shepherd(
-    path: Source,
+    source: Source,
     *,
     step_tag: str = TAG,
     numbering: Literal["keep", "strip"] = "keep",
@@ -182,4 +182,4 @@ def load_math_shepherd(
     ('2 + 3 * 4?', '15')
     """
     options = {"step_tag": step_tag, "numbering": numbering}
-    return read(path, MATH_SHEPHERD, on_error=on_error, limit=limit, split=split, **options)
+    return read(source, MATH_SHEPHERD, on_error=on_error, limit=limit, split=split, **options)

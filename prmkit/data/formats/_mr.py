@@ -72,7 +72,7 @@ MR_GSM8K = Format(
 
 @reads
 def load_mr_gsm8k(
-    path: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
+    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
 ) -> StepDataset:
     r"""Load MR-GSM8K (Zeng et al. 2023, arXiv:2312.17080).
 
@@ -106,7 +106,7 @@ def load_mr_gsm8k(
     >>> dataset.X[1].text, dataset.y
     ('Step 2: 2 + 12 = 15.', array([ 1, -1]))
     """
-    return read(path, MR_GSM8K, on_error=on_error, limit=limit, split=split)
+    return read(source, MR_GSM8K, on_error=on_error, limit=limit, split=split)
 
 
 def _parse_ben(record: Record, solution_id: str, counts: Counter[str]) -> list[LabelledSolution]:
@@ -114,6 +114,7 @@ def _parse_ben(record: Record, solution_id: str, counts: Counter[str]) -> list[L
     texts = record.value(_STEPS)
     is_code = isinstance(texts, str)
     texts = texts.split("\n") if is_code else record.texts(_STEPS)
+    # The published numbers count the steps that are not blank.
     steps = [step for step in texts if step.strip()]
     first_error = _line(record, steps) if is_code else record.first_error(_INDEX, _VERDICT, "incorrect")
     meta = {
@@ -123,6 +124,7 @@ def _parse_ben(record: Record, solution_id: str, counts: Counter[str]) -> list[L
         "answer": record.scalar("Ground_Truth_Answer") or None,
         "generator": record.text("Sampled_Model", None),
     }
+    # Solutions of one question are of one problem, whatever its choices, so problem_id leaves them out.
     problem = f"{question}\n{choices}" if choices else question
     labelled = from_first_error(problem, steps, first_error, solution_id, meta)
     counts["blank lines of code dropped" if is_code else "blank steps dropped"] += len(texts) - len(steps)
@@ -145,6 +147,7 @@ def _line(record: Record, lines: list[str]) -> int:
         )
     if is_correct:
         return -1
+    # Indentation tells equal statements of different blocks apart, but some quotations lost it.
     same = [i for i, line in enumerate(lines) if line.rstrip() == quotation.rstrip()]
     same = same or [i for i, line in enumerate(lines) if line.strip() == quotation.strip()]
     if len(same) != 1:
@@ -166,7 +169,7 @@ MR_BEN = Format(
 
 @reads
 def load_mr_ben(
-    path: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
+    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
 ) -> StepDataset:
     """Load Mr-Ben (Zeng et al. 2024, arXiv:2406.13975).
 
@@ -203,4 +206,4 @@ def load_mr_ben(
     >>> dataset.X[1].text, dataset.y
     ('2 + 12 = 15.', array([ 1, -1]))
     """
-    return read(path, MR_BEN, on_error=on_error, limit=limit, split=split)
+    return read(source, MR_BEN, on_error=on_error, limit=limit, split=split)

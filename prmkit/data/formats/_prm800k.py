@@ -46,6 +46,7 @@ def _parse(record: Record, solution_id: str, counts: Counter[str]) -> list[Label
     for step, rating, _ in rows:
         ratings[step.index] = rating
     rated = from_ratings(solution.problem, solution.steps, ratings, solution_id)
+    # The record's own solution has an id and metadata.
     return [replace(rated, solution=solution)]
 
 
@@ -55,6 +56,7 @@ def _write(labelled: LabelledSolution) -> dict[str, Any]:
     if not solution.problem.strip() or not all(step.strip() for step in solution.steps):
         raise MalformedRecordError("blank text", "PRM800K has no blank problem and no blank step")
     meta = dict(solution.meta or {})
+    # Phase 2 of the published files has more fields, and load_prm800k tells the phases apart by them.
     last = "found_error" if ratings[-1] == -1 else None if None in ratings else "solution"
     question = {
         "problem": solution.problem,

@@ -65,6 +65,7 @@ def _parse(
     if not wrong and error_type != "multi_solutions":
         counts["dropped: modified solutions without an error step"] += 1
         return originals
+    # A redundant step is right but of no use. PRMScore counts it as wrong.
     wrong_rating = 0 if error_type == "redundency" and redundancy == "neutral" else -1
     ratings: list[Rating] = [wrong_rating if i in wrong else 1 for i in range(len(steps))]
     meta = {"kind": "modified", "error_type": error_type, "problem_id": idx}
@@ -95,20 +96,21 @@ def _originals_once(
     solutions: Iterator[LabelledSolution], counts: Counter[str]
 ) -> Iterator[LabelledSolution]:
     """Pass modified solutions on. At the end yield one original of each problem, in its most frequent wording."""
+    # Each class repeats the original, and some copies differ in a few characters.
     variants: dict[str | None, list[LabelledSolution]] = {}
     ids: set[str | None] = set()
-    for one in solutions:
-        if (one.solution.meta or {})["kind"] == "original":
-            variants.setdefault(one.solution.id, []).append(one)
+    for labelled in solutions:
+        if (labelled.solution.meta or {})["kind"] == "original":
+            variants.setdefault(labelled.solution.id, []).append(labelled)
             continue
-        counts["doubtful: idx and class not unique"] += one.solution.id in ids
-        ids.add(one.solution.id)
-        yield one
+        counts["doubtful: idx and class not unique"] += labelled.solution.id in ids
+        ids.add(labelled.solution.id)
+        yield labelled
     for same in variants.values():
-        n_of_steps = Counter(one.solution.steps for one in same)
-        n_of = Counter(one.solution for one in same)
+        n_of_steps = Counter(labelled.solution.steps for labelled in same)
+        n_of = Counter(labelled.solution for labelled in same)
         counts["repeated originals"] += len(same) - 1
-        yield min(same, key=lambda one: _rank(one.solution, n_of_steps, n_of))
+        yield min(same, key=lambda labelled: _rank(labelled.solution, n_of_steps, n_of))
 
 
 def _rank(
@@ -132,7 +134,7 @@ PRMBENCH = Format(
 
 @reads
 def load_prmbench(
-    path: Source,
+    source: Source,
     include_original: bool = True,
     *,
     redundancy: Literal["negative", "neutral"] = "negative",
@@ -186,4 +188,4 @@ def load_prmbench(
     """
     options = {"redundancy": redundancy, "strip_numbering": strip_numbering}
     settings = {"on_error": on_error, "limit": limit, "split": split, **options}
-    return read(path, PRMBENCH, include_original=include_original, **settings)
+    return read(source, PRMBENCH, include_original=include_original, **settings)

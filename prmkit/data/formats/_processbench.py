@@ -27,6 +27,7 @@ def _parse(record: Record, solution_id: str, _counts: Counter[str]) -> list[Labe
     correct = record.value("final_answer_correct", None)
     if correct is not None and not isinstance(correct, bool):
         raise wrong_value("final_answer_correct is no boolean", "final_answer_correct", correct, "a boolean")
+    # A right final answer may follow a wrong step, so it is metadata and no label.
     meta = {"generator": record.text("generator", None), "final_answer_correct": correct}
     own_id = record.text("id", None)
     solution_id = solution_id if own_id is None else own_id
@@ -53,19 +54,21 @@ def _write(labelled: LabelledSolution) -> dict[str, Any]:
 PROCESSBENCH = Format(
     name="processbench",
     description="ProcessBench's problem, steps, label: the 0-based first error, later steps are not judged",
+    # Rows of the formats rated and flat have these fields too.
     recognises=has_fields(
         {"problem": str, "steps": list, "label": int}, without=("labels", "step", "text", "prefix")
     ),
     parse=_parse,
     write=_write,
     unlabelled="right",
+    # The published files are JSON arrays.
     json_array=True,
 )
 
 
 @reads
 def load_processbench(
-    path: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
+    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
 ) -> StepDataset:
     """Load ProcessBench (Zheng et al. 2024, arXiv:2412.06559).
 
@@ -93,4 +96,4 @@ def load_processbench(
     >>> dataset.y, dataset.first_errors
     (array([ 1, -1]), [1])
     """
-    return read(path, PROCESSBENCH, on_error=on_error, limit=limit, split=split)
+    return read(source, PROCESSBENCH, on_error=on_error, limit=limit, split=split)

@@ -41,6 +41,7 @@ def _parse(record: Record, solution_id: str, _counts: Counter[str]) -> list[Labe
     own_id = record.value("id", None)
     solution_id = own_id if isinstance(own_id, str) else solution_id
     labelled = from_ratings(problem, steps, ratings, solution_id, {**meta, **_meta(record)})
+    # A field that holds null states that the first error is unknown.
     if "first_error" not in record:
         return [labelled]
     return [replace(labelled, first_error=_first_error(record, labelled))]
@@ -100,7 +101,7 @@ RATED = Format(
 
 @reads
 def load_rated(
-    path: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
+    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
 ) -> StepDataset:
     """Load prmkit's own rows, the only format that holds all that a ``StepDataset`` says of its solutions.
 
@@ -126,4 +127,4 @@ def load_rated(
     >>> [step.text for step in X], y
     (['3 * 4 = 12.'], array([1]))
     """
-    return read(path, RATED, on_error=on_error, limit=limit, split=split)
+    return read(source, RATED, on_error=on_error, limit=limit, split=split)

@@ -97,7 +97,7 @@ def _invalid(record: Record, n_blocks: int) -> list[Rating]:
 
 def _redundant(record: Record) -> list[Rating]:
     ratings = record.array("rating")
-    if not all(type(one) is int and one in (0, 1) for one in ratings):
+    if not all(type(rating) is int and rating in (0, 1) for rating in ratings):
         raise MalformedRecordError(
             "unknown rating", f"rating is {ratings!r:.60}, expected a list of 0 (redundant) and 1 (useful)"
         )
@@ -130,6 +130,7 @@ def _perturbation(
     if not tags or not all(type(tag) is int and tag >= 0 for tag in tags):
         raise wrong_value("tags is no index", "tags", tags, "0, 1, …")
     meta = {**meta, "error_type": edit, "tags": tags, "rid": record.scalar("rid")}
+    # Steps that were swapped, removed or repeated are right in themselves: nothing tells which one is wrong.
     if edit not in _MAPPED:
         labelled = from_ratings(problem, steps, [None] * len(steps), solution_id, meta)
         counts[f"without labels: {edit}"] += 1
@@ -154,7 +155,7 @@ REASONEVAL = Format(
 
 @reads
 def load_reasoneval(
-    path: Source,
+    source: Source,
     *,
     blocks: Literal["join", "split"] = "join",
     on_error: OnError = "raise",
@@ -207,4 +208,4 @@ def load_reasoneval(
     >>> dataset.y, dataset.solutions[0].n_steps
     (array([0]), 3)
     """
-    return read(path, REASONEVAL, on_error=on_error, limit=limit, split=split, blocks=blocks)
+    return read(source, REASONEVAL, on_error=on_error, limit=limit, split=split, blocks=blocks)

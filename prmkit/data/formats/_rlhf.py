@@ -25,6 +25,7 @@ from prmkit.data.jsonlines import MalformedRecordError
 
 Separator: TypeAlias = str | re.Pattern[str] | None
 
+# The first is that of OpenRLHF's examples, the second that of Math-Shepherd.
 _KNOWN_PLACEHOLDERS = ("[P]", "ки")
 _RATINGS = {2: (1, -1), 3: (1, 0, -1)}
 _ROLES = ("user", "assistant")
@@ -75,11 +76,13 @@ def _parse_openrlhf(
         raise MalformedRecordError(
             "unequal counts", f"{len(values)} values for {len(others)} placeholders, expected one for each"
         )
+    # The number 1 is a probability, and the token "1" may be a class.
     if len({isinstance(value, str) for value in values}) > 1:
         raise MalformedRecordError("mixed labels", f"{label_key} mixes tokens and numbers ({values!r:.60})")
     problem, step_1 = _split_problem(first, step_separator, counts)
     steps = [step_1, *(other.strip() for other in others)]
     ratings: list[Rating] = [_rating(value, f"{label_key}[{i}]", rating_of) for i, value in enumerate(values)]
+    # A text behind the last placeholder was not judged, but it is part of the solution.
     if steps[-1]:
         counts["texts after the last placeholder, kept without a label"] += 1
         ratings.append(None)
@@ -127,7 +130,7 @@ OPENRLHF = Format(
 
 @reads
 def load_openrlhf(
-    path: Source,
+    source: Source,
     *,
     input_key: str = "input",
     label_key: str = "value",
@@ -176,7 +179,7 @@ def load_openrlhf(
     """
     keys = {"input_key": input_key, "label_key": label_key, "placeholder": placeholder}
     marks = {"step_separator": step_separator, "reward_tokens": reward_tokens}
-    return read(path, OPENRLHF, on_error=on_error, limit=limit, split=split, **keys, **marks)
+    return read(source, OPENRLHF, on_error=on_error, limit=limit, split=split, **keys, **marks)
 
 
 def _parse_rlhflow(
@@ -208,7 +211,7 @@ RLHFLOW = Format(
 
 @reads
 def load_rlhflow(
-    path: Source,
+    source: Source,
     *,
     step_separator: str | re.Pattern[str] | None = None,
     on_error: OnError = "raise",
@@ -246,4 +249,4 @@ def load_rlhflow(
     >>> X[0].problem, X[1].text, y
     ('2 + 3 * 4?', '2 + 12 = 15.', array([ 1, -1]))
     """
-    return read(path, RLHFLOW, on_error=on_error, limit=limit, split=split, step_separator=step_separator)
+    return read(source, RLHFLOW, on_error=on_error, limit=limit, split=split, step_separator=step_separator)

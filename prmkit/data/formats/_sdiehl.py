@@ -42,7 +42,7 @@ SDIEHL = Format(
 
 @reads
 def load_sdiehl(
-    path_or_list: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
+    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
 ) -> StepDataset:
     """Load rows of the package sdiehl/prm.
 
@@ -65,4 +65,4 @@ def load_sdiehl(
     >>> X[1].text, y
     ('2 + 12 = 15.', array([ 1, -1]))
     """
-    return read(path_or_list, SDIEHL, on_error=on_error, limit=limit, split=split)
+    return read(source, SDIEHL, on_error=on_error, limit=limit, split=split)

@@ -99,6 +99,7 @@ def _write(labelled: LabelledSolution) -> dict[str, Any]:
 
 
 def _label(rating: Rating) -> bool | float | None:
+    # A neutral step is right, and this format knows right and wrong alone.
     return rating if rating is None or isinstance(rating, float) else rating >= 0
 
 
@@ -113,7 +114,7 @@ STEPWISE = Format(
 
 @reads
 def load_stepwise(
-    path_or_dataset: Source,
+    source: Source,
     threshold: float | None = None,
     *,
     ratings: bool = False,
@@ -156,4 +157,4 @@ def load_stepwise(
     array([0.875, 0.25 ])
     """
     options = {"threshold": threshold, "ratings": ratings}
-    return read(path_or_dataset, STEPWISE, on_error=on_error, limit=limit, split=split, **options)
+    return read(source, STEPWISE, on_error=on_error, limit=limit, split=split, **options)

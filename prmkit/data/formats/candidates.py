@@ -138,7 +138,7 @@ class CandidateSet:
 
 @reads
 def load_candidates(
-    path: Source,
+    source: Source,
     step_splitter: Literal["line", "paragraph", "step"] = "line",
     *,
     keep_calculator_marks: bool = True,
@@ -203,7 +203,7 @@ def load_candidates(
         return [step for step in steps if step]
 
     sets: list[CandidateSet] = []
-    for value, place, record_id in iter_records(path, split=split, on_error=on_error, counts=counts):
+    for value, place, record_id in iter_records(source, split=split, on_error=on_error, counts=counts):
         if limit is not None and counts["records"] == limit:
             break
         counts["records"] += 1
@@ -219,8 +219,10 @@ def load_candidates(
                 ) from None
             counts[f"malformed: {error.reason}"] += 1
     warn_of_skipped(counts, "on_error='raise' names")
-    counts["candidates"] += sum(len(one.candidates) for one in sets)
-    counts["candidates without an answer"] += sum(one.answer_keys.count(None) for one in sets)
+    counts["candidates"] += sum(len(candidate_set.candidates) for candidate_set in sets)
+    counts["candidates without an answer"] += sum(
+        candidate_set.answer_keys.count(None) for candidate_set in sets
+    )
     return sets
 
 
@@ -239,6 +241,7 @@ def _candidate_set(
         meta: dict[str, Any] = {} if generator is None else {"generator": generator}
         solutions.append(Solution(sampled.problem, tuple(steps), id=f"{record_id}/{i}", meta=meta))
     answers = tuple(map(extract, sampled.texts))
+    # An answer that is nothing but marks has the key "", which would count as a vote.
     keys = tuple(None if answer is None else answer_key(answer) or None for answer in answers)
     answer = sampled.answer
     if sampled.reference is not None:

@@ -95,7 +95,7 @@ class Format:
     def options(self) -> dict[str, Any]:
         """Return the keyword-only parameters of ``parse`` with their defaults."""
         parameters = inspect.signature(self.parse).parameters.values()
-        return {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
+        return {option.name: option.default for option in parameters if option.kind is option.KEYWORD_ONLY}
 
     def solutions_of(
         self, record: object, solution_id: str, counts: Counter[str], **options: Any
@@ -105,10 +105,10 @@ class Format:
         if self.unlabelled == "unknown":
             return solutions
         return [
-            one
-            if one.first_error is not None
-            else replace(one, first_error=first_error_of(one.ratings, self.unlabelled))
-            for one in solutions
+            replace(labelled, first_error=first_error_of(labelled.ratings, self.unlabelled))
+            if labelled.first_error is None
+            else labelled
+            for labelled in solutions
         ]
 
 

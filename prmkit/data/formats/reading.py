@@ -20,7 +20,7 @@ from prmkit.data.solution import Step, problem_groups
 _N_NAMED = 20
 """Number of skipped records that a description names."""
 _SOURCE = """\
-{} : path, URL, sequence of paths, list of dict, ``datasets.Dataset`` or name on the Hugging Face hub
+source : path, URL, sequence of paths, list of dict, ``datasets.Dataset`` or name on the Hugging Face hub
     Where the records are. A file holds JSON lines, a JSON array, CSV or Parquet, also compressed. A folder stands for
     all such files in it, and a pattern such as ``"part-*.jsonl"`` for the files that match it."""
 _SETTINGS = """\
@@ -49,8 +49,7 @@ def reads(function: _Function) -> _Function:
     head, is_documented, rest = text.partition("Returns\n-------\n")
     if is_documented:  # python -OO strips docstrings
         head, _, own = head.partition("Parameters\n----------\n")
-        source = _SOURCE.format(next(iter(inspect.signature(function).parameters)))
-        parameters = "\n".join(filter(None, (source, own.strip(), _SETTINGS)))
+        parameters = "\n".join(filter(None, (_SOURCE, own.strip(), _SETTINGS)))
         rest = rest.replace("Raises\n------\n", f"Raises\n------\n{_ERRORS}", 1)
         function.__doc__ = f"{head}Parameters\n----------\n{parameters}\nReturns\n-------\n{rest}"
     return function
@@ -72,7 +71,7 @@ def read(source: Source, file_format: Format, **settings: Any) -> StepDataset:
         if rating is not None
     ]
     counts["solutions"], counts["labelled steps"] = len(solutions), len(rows)
-    counts["steps without a label"] = sum(one.solution.n_steps for one in solutions) - len(rows)
+    counts["steps without a label"] = sum(labelled.solution.n_steps for labelled in solutions) - len(rows)
     _refuse_mixed(rows)
     lines = [f"{file_format.name}: {file_format.description}", f"from {name_of(source)}"]
     lines += [f"{reason}: {n}" for reason, n in counts.items()]
@@ -105,12 +104,15 @@ def _refuse_mixed(rows: Sequence[tuple[Step, Rating]]) -> None:
 
 def _groups(steps: list[Step]) -> np.ndarray:
     """Return a number per step that is equal where the problems are, and warn of steps that name no problem."""
+    # An id tells a problem better than its text, whose wording may vary between solutions.
     metas = [step.solution.meta or {} for step in steps]
     for key in ("problem_id", "problem_key"):
         ids = [meta.get(key) for meta in metas]
-        if all(isinstance(one, (str, int, float)) for one in ids):
+        if all(isinstance(problem_id, (str, int, float)) for problem_id in ids):
             position: dict[Any, int] = {}
-            return np.array([position.setdefault(one, len(position)) for one in ids], dtype=np.int64)
+            return np.array(
+                [position.setdefault(problem_id, len(position)) for problem_id in ids], dtype=np.int64
+            )
     n_alone = sum(not step.problem for step in steps)
     if n_alone:
         warnings.warn(

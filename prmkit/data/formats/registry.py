@@ -172,6 +172,7 @@ def load(source: Source, format: str | None = None, **options: Any) -> StepDatas
     >>> dataset.y, dataset.description.splitlines()[0]
     (array([1]), 'recognised by its first records as sdiehl')
     """
+    # Recognising reads the first records, which an iterator would not give again.
     records = list(source) if isinstance(source, Iterator) else source
     name = check_format(format) if format is not None else recognise(records, split=options.get("split"))
     file_format = FORMATS[name]
@@ -203,6 +204,7 @@ def recognise(source: Source, *, split: str | None = None) -> str:
     )
     if not records:
         raise ValueError(f"{name} holds no records, expected step labels")
+    # Sampled solutions have fields of some formats, but no step labels.
     if any(map(is_candidates, records)):
         raise ValueError(
             f"{name} holds sampled solutions for best-of-N, without step labels: "

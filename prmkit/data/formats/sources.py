@@ -80,17 +80,16 @@ def iter_records(
 
 def several_addresses(source: object) -> list[Address]:
     """Return the addresses that a list or tuple consists of. Nothing if it holds records."""
-    if not isinstance(source, (list, tuple)) or not all(isinstance(one, (str, PathLike)) for one in source):
-        return []
+    is_list = isinstance(source, (list, tuple)) and all(map(_is_address, source))
+    return list(source) if is_list else []  # type: ignore[call-overload]
+
+
+def _is_address(value: object) -> bool:
+    if not isinstance(value, str):
+        return isinstance(value, PathLike)
     # A broken record may be a text too. Only a text that leads somewhere is an address.
-    return list(source) if all(map(_leads_somewhere, source)) else []
-
-
-def _leads_somewhere(address: Address) -> bool:
-    if isinstance(address, PathLike):
-        return True
-    is_name = bool(_HUB_NAME.fullmatch(address)) or is_url(address) or _is_readable(address)
-    return is_name or exists(address)  # noqa: PTH110 (a text that is too long for a path is no address)
+    is_name = bool(_HUB_NAME.fullmatch(value)) or is_url(value) or _is_readable(value)
+    return is_name or exists(value)  # noqa: PTH110 (a text that is too long for a path is no address)
 
 
 def name_of(source: object) -> str:
@@ -105,14 +104,15 @@ def _from_address(
 ) -> Iterator[Found]:
     text = fspath(address)
     system, name = file_system(text)
+    # A name of the hub looks like a path, so a file or folder of this name comes first.
     if not is_url(text) and not Path(name).exists() and _HUB_NAME.fullmatch(text) and not _is_readable(text):
         for number, record in enumerate(iter_hub_records(text, split)):
             yield Found(record, f"{text}, {split}, record {number}", f"{text}:{number}")
         return
     files = matching_files(text) or [text]
     if system.isdir(name):
-        names = sorted(one for one in system.ls(name, detail=False) if _is_readable(str(one)))
-        files = [system.unstrip_protocol(one) if is_url(text) else str(one) for one in names]
+        names = sorted(file for file in system.ls(name, detail=False) if _is_readable(str(file)))
+        files = [system.unstrip_protocol(file) if is_url(text) else str(file) for file in names]
         if not files:
             raise FileNotFoundError(f"{text} holds no file that ends in {_endings()}")
     elif files == [text] and not is_url(text) and not Path(name).is_file():
@@ -155,6 +155,7 @@ def _from_file(file: str, on_error: OnError, counts: Counter[str] | None) -> Ite
             for number, record in enumerate(rows):
                 yield Found(record, f"{file}, row {number}", f"{stem}:{number}")
         return
+    # An array or object is read whole. Lines come one by one, since they may be many.
     whole = _whole_value(file)
     if whole is None:
         for number, record in iter_json_lines(file, on_error=on_error, counts=counts):
@@ -200,6 +201,7 @@ def _whole_value(file: str) -> list[Any] | dict[str, list[Any]] | None:
             first = next((line for line in stream if line.strip(_BLANK)), b"").lstrip(_BLANK)
             if not first.startswith((b"[", b"{")):
                 return None
+            # One object that fills one line may be a record among others, or all there is.
             if first.startswith(b"{") and _is_json(first) and any(line.strip() for line in stream):
                 return None
         with open_file(file) as stream:  # not every compressed file can seek backwards

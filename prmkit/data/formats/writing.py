@@ -32,6 +32,7 @@ def labelled_solutions(dataset: StepDataset) -> Iterator[tuple[LabelledSolution,
         If labels are neither ratings, nor their names, nor booleans, nor floats in [0, 1].
     """
     lines: list[list[list[Rating]]] = [[[None] * solution.n_steps] for solution in dataset.solutions]
+    # A step with several labels puts its solution on several lines.
     positions = solution_positions(dataset).tolist()
     for step, position, rating in zip(dataset.X, positions, _as_ratings(dataset), strict=True):
         line = next((line for line in lines[position] if line[step.index] is None), None)
@@ -80,7 +81,7 @@ def losses_of(labelled: LabelledSolution, back: Sequence[LabelledSolution]) -> l
     if not back:
         raise MalformedRecordError("not readable", "its record would be left out in reading")
     lost = [*_lost_texts(labelled, back), *_lost_ratings(labelled, back)]
-    longest = max(back, key=lambda one: one.solution.n_steps)
+    longest = max(back, key=lambda part: part.solution.n_steps)
     first_error = labelled.first_error
     if first_error is not None and len(back) == 1 and longest.first_error is None:
         lost.append("the first error, which the labels alone do not tell")
@@ -104,9 +105,11 @@ def losses_of(labelled: LabelledSolution, back: Sequence[LabelledSolution]) -> l
 def _lost_texts(labelled: LabelledSolution, back: Sequence[LabelledSolution]) -> list[str]:
     problem, steps = labelled.solution.problem, labelled.solution.steps
     lost: list[str] = []
-    for one in back:
-        lost += _differences(problem, steps[: one.solution.n_steps], one.solution.problem, one.solution.steps)
-    if max(one.solution.n_steps for one in back) < len(steps):
+    for part in back:
+        lost += _differences(
+            problem, steps[: part.solution.n_steps], part.solution.problem, part.solution.steps
+        )
+    if max(part.solution.n_steps for part in back) < len(steps):
         lost.append("steps after the last labelled one")
     if len(back) > 1:
         lost.append("the solution as one: its steps become rows")
@@ -124,6 +127,7 @@ def _differences(
     lost = []
     has_number = has_other_space = False
     for i, (text, read_text) in enumerate(zip(steps, read_steps, strict=True), start=1):
+        # Math-Shepherd needs a number in front of each step.
         numbered = f"Step {i}: {text}"
         if read_text.strip() not in (text.strip(), numbered.strip()):
             raise MalformedRecordError("another text", f"{text!r:.40} would be read as {read_text!r:.40}")
@@ -138,8 +142,8 @@ def _differences(
 
 def _lost_ratings(labelled: LabelledSolution, back: Sequence[LabelledSolution]) -> list[str]:
     read_ratings: list[Rating] = [None] * labelled.solution.n_steps
-    for one in back:
-        for i, rating in enumerate(one.ratings):
+    for part in back:
+        for i, rating in enumerate(part.ratings):
             read_ratings[i] = rating if rating is not None else read_ratings[i]
     lost = []
     for rating, read_rating in zip(labelled.ratings, read_ratings, strict=True):
@@ -268,7 +272,7 @@ def check_writable(name: object) -> Format:
     """Return a format that prmkit writes. Raise ValueError for any other name."""
     file_format = FORMATS[check_format(name)]
     if file_format.write is None:
-        writable = ", ".join(repr(other) for other, one in FORMATS.items() if one.write is not None)
+        writable = ", ".join(repr(other) for other in FORMATS if FORMATS[other].write is not None)
         raise ValueError(f"prmkit reads the format {name} and does not write it; it writes {writable}")
     return file_format
 
@@ -310,7 +314,7 @@ def _written(labelled: LabelledSolution, file_format: Format) -> tuple[list[dict
     result = file_format.write(labelled)
     records = result if isinstance(result, list) else [result]
     # Reading back decides: a text that a format would take for a mark never gets a wrong label.
-    back = [one for record in records for one in file_format.solutions_of(record, "", Counter())]
+    back = [part for record in records for part in file_format.solutions_of(record, "", Counter())]
     return records, losses_of(labelled, back)
 
 
