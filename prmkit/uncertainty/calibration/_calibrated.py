@@ -1,15 +1,16 @@
-"""Probabilities that mean what they say: a classifier of steps, mended on problems that it has not seen."""
+"""Calibration of the probabilities of a step classifier, on problems that it has not seen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
@@ -19,8 +20,15 @@ from prmkit.data.solution import as_steps
 from prmkit.data.splitters import StratifiedProblemKFold, holds_numbers
 from prmkit.metrics.calibration.calibration import check_class_probabilities
 from prmkit.models.heads.decision import choose_decision_weights
-from prmkit.scoring.fitted import decision_weights, known_label_order, training_problems
-from prmkit.uncertainty._saving import load_model, save_model
+from prmkit.saving.model import Contents
+from prmkit.scoring.fitted import (
+    FittedClassifier,
+    Label,
+    decision_weights,
+    known_label_order,
+    training_problems,
+)
+from prmkit.uncertainty._protocols import StepClassifier, Steps
 from prmkit.uncertainty._solutions_input import check_groups, group_keys, refuse_shared_problems
 from prmkit.uncertainty._wrapping import KeepsFitted, WrapsClassifier, is_fitted
 from prmkit.uncertainty.calibration._methods import (
@@ -34,13 +42,7 @@ from prmkit.utils.sklearn import HasMethods, Interval, StrOptions, fit_context, 
 
 
 def problems_of_rows(X: Any, groups: Any) -> tuple[np.ndarray | None, Any]:
-    """Return the key of each row's problem, where it is known, and X, steps as a list.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If X is not a flat list of steps, or groups has another length, or comes with steps.
-    """
+    """Return the key of each row's problem (None if not known), and X with steps as a list."""
     if hasattr(X, "__array__") and not hasattr(X, "__iter__"):
         X = np.asarray(X)
     if not holds_numbers(X):
@@ -50,8 +52,8 @@ def problems_of_rows(X: Any, groups: Any) -> tuple[np.ndarray | None, Any]:
         return problem_keys(X), X
     if groups is None:
         return None, X
-    named, numbers = np.unique(check_groups(groups, len(X), "row"), return_inverse=True)
-    return group_keys(named)[numbers], X
+    names, numbers = np.unique(check_groups(groups, len(X), "row"), return_inverse=True)
+    return group_keys(names)[numbers], X
 
 
 class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
@@ -60,47 +62,52 @@ class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
     Parameters
     ----------
     classifier : classifier over steps
-        Fitted (or in a ``FrozenEstimator``): it stays as it is, and ``fit`` wants steps of problems that it has not
-        seen. Not fitted: ``fit`` calibrates its predictions out of fold, by problem, and fits it on all steps.
+        Classifier to calibrate. If it is fitted (or in a ``FrozenEstimator``), it is not changed, and ``fit`` needs
+        steps of problems that it has not seen. If it is not fitted, ``fit`` calibrates its predictions out of fold,
+        by problem, and fits a copy on all steps.
     method : {"temperature", "sigmoid", "isotonic", "vector"}, default="temperature"
-        ``"temperature"``: one number, and no step's classes change their order; enough where wrong steps are as
-        frequent as in training. ``"sigmoid"``: two numbers per class, which also mend another frequency.
+        ``"temperature"``: one number. It keeps the order of the classes of a step, and is enough if wrong steps are as
+        frequent as in training. ``"sigmoid"``: two numbers per class, which also correct another frequency.
         ``"isotonic"``: any monotone curve per class, for 1,000 steps of each class or more. ``"vector"``: logistic
-        regression on all classes' log-probabilities, which also mends classes that are mixed up.
+        regression on the log-probabilities of all classes, which also corrects classes that are mixed up.
     cv : int, splitter or iterable of (train, test), default=3
-        For a classifier that is not fitted. An int: so many folds by problem (by row for numeric X without groups).
+        Folds for a classifier that is not fitted. An int is the number of folds by problem (by row for numeric X
+        without groups).
 
     Attributes
     ----------
     classifier_ : fitted classifier
+        The classifier, or its fitted copy.
     classes_ : ndarray of shape (n_classes,)
+        Labels of the columns of ``predict_proba``.
     label_order_ : tuple or None
-        From worst to best.
+        Labels from worst to best.
     calibrator_ : dict of str to ndarray
-        The numbers learnt: ``temperature``; ``slope`` and ``intercept``; knots; ``coef`` and ``intercept``.
+        The learnt numbers: ``temperature``; or ``slope`` and ``intercept``; or the knots of the curves; or ``coef`` and
+        ``intercept``.
     temperature_ : float
         Only for ``"temperature"``: above 1 the classifier was over-confident, below 1 under-confident.
     n_clipped_ : int
-        Only for ``"isotonic"``: calibration steps whose probability was 0 or 1, and is now ``1 / (n_steps + 2)``
-        away from it, for an exact 0 makes a path's log-probability infinite.
+        Only for ``"isotonic"``: number of calibration steps with a probability of 0 or 1. It is moved by
+        ``1 / (n_steps + 2)``, because an exact 0 makes the log-probability of a path infinite.
     n_calibration_ : int
-        Problems calibrated on (rows, where problems are not known).
+        Number of calibration problems (of rows, if no problem is known).
     training_problems_ : ndarray of uint64, or None
-        Keys of the problems of training (where the classifier remembers them) and calibration.
+        Keys of the problems of training (if the classifier remembers them) and of calibration.
     decision_weights_ : ndarray of shape (n_classes,)
-        Only where the classifier weighs its decisions: chosen anew on the calibrated probabilities.
+        Only if the classifier weighs its decisions: weights for the calibrated probabilities.
     n_features_in_ : int
-        Only for numeric X.
+        Only for numeric X: number of columns.
 
     See Also
     --------
-    PathCalibrator : mends P(no error) of whole paths, where calibrated steps still leave it too low.
-    prmkit.metrics.calibration_report : ECE, Brier and log-loss before and after.
+    PathCalibrator : calibrates P(no error) of whole paths, which calibrated steps may still leave too low.
+    prmkit.metrics.calibration_report : ECE, Brier score and log-loss before and after.
 
     Notes
     -----
-    Probabilities below 1e-15 count as 1e-15. Over several classes temperature keeps the order *within* each step; with
-    two classes also the order of the steps, and so every AUROC.
+    Probabilities below 1e-15 count as 1e-15. With several classes temperature keeps the order *within* each step. With
+    two classes it also keeps the order of the steps, and so every AUROC.
 
     Examples
     --------
@@ -114,58 +121,86 @@ class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
     (True, 60)
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "classifier": [HasMethods(["fit", "predict_proba"])],
         "method": [StrOptions(set(METHODS))],
         "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split", "get_n_splits"]), Iterable],
     }
 
-    def __init__(self, classifier, method="temperature", *, cv=3):
+    classifier_: FittedClassifier
+    classes_: np.ndarray
+    label_order_: tuple[Label, ...] | None
+    calibrator_: dict[str, np.ndarray]
+    temperature_: float
+    n_clipped_: int
+    n_calibration_: int
+    training_problems_: np.ndarray | None
+    decision_weights_: np.ndarray
+    n_features_in_: int
+
+    def __init__(
+        self,
+        classifier: StepClassifier,
+        method: str = "temperature",
+        *,
+        cv: int | BaseCrossValidator | Iterable[tuple[npt.ArrayLike, npt.ArrayLike]] = 3,
+    ) -> None:
         self.classifier = classifier
         self.method = method
         self.cv = cv
 
     @fit_context
-    def fit(self, X, y, sample_weight=None, groups=None):
-        """Calibrate, after fitting the classifier where it is not fitted.
+    def fit(
+        self,
+        X: Steps,
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        groups: npt.ArrayLike | None = None,
+    ) -> CalibratedStepClassifier:
+        """Calibrate, after fitting the classifier if it is not fitted.
 
         Parameters
         ----------
-        X : 1-D array-like of Step; array-like (n_steps, n_features) for a classifier of numbers
+        X : 1-D array-like of Step, or array-like of shape (n_steps, n_features)
+            Steps, or rows of numbers for a classifier of numbers.
         y : array-like of shape (n_steps,)
-            One label per step.
+            Label of each step.
         sample_weight : array-like of shape (n_steps,), optional
+            Weight of each step. If ``None``, all steps weigh the same.
         groups : array-like of shape (n_steps,), optional
-            Only for numeric X: the problem of each row.
+            Problem of each row. Only for numeric X.
 
         Returns
         -------
         self
+            The calibrated classifier.
 
         Raises
         ------
         ValueError
-            If a problem is also among those that a fitted classifier learnt from, a class is missing, a label is
-            unknown to a fitted classifier, or ``cv`` puts a problem on both sides.
+            If the fitted classifier was trained on a problem, a class is missing, the fitted classifier does not know a
+            label, or ``cv`` puts a problem on both sides.
         """
-        problems, X = problems_of_rows(X, groups)
+        problems, rows_of_X = problems_of_rows(X, groups)
         keep = is_fitted(self.classifier)
-        classifier = self.classifier if keep else clone(self.classifier)
+        classifier: StepClassifier = self.classifier if keep else clone(self.classifier)
         if keep and problems is not None:
             refuse_shared_problems(problems, training_problems(classifier), "the classifier was trained on")
+        weight: np.ndarray | None = None
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+            weight = _check_sample_weight(sample_weight, rows_of_X, ensure_non_negative=True)
         if not keep:
-            fit_weighted(classifier, X, y, sample_weight)  # first: it checks X and y
+            # Before anything else: it checks X and y.
+            fit_weighted(classifier, rows_of_X, y, weight)
         self.classes_ = classifier.classes_
         self.label_order_ = known_label_order(classifier)
-        y = column_or_1d(y) if problems is None else check_labels(y, len(X), self.label_order_)
-        codes = class_codes(y, self.classes_)
+        labels = column_or_1d(y) if problems is None else check_labels(y, len(rows_of_X), self.label_order_)
+        codes = class_codes(labels, self.classes_)
         if keep:
-            rows, proba = np.arange(len(codes)), classifier.predict_proba(X)
+            rows, proba = np.arange(len(codes)), classifier.predict_proba(rows_of_X)
         else:
-            rows, proba = self._out_of_fold(X, y, codes, sample_weight, problems)
-        weight = None if sample_weight is None else sample_weight[rows]
+            rows, proba = self._out_of_fold(rows_of_X, labels, codes, weight, problems)
+        weight = None if weight is None else weight[rows]
         codes = codes[rows]
         proba = check_class_probabilities(proba, (len(codes), len(self.classes_)))
         self._refuse_missing_classes(codes, weight)
@@ -174,22 +209,29 @@ class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
         self._remember(problems, rows, keep)
         return self
 
-    def predict_proba(self, X) -> np.ndarray:
-        """Calibrated probability of each class, of shape (n_steps, n_classes)."""
+    def predict_proba(self, X: Steps) -> np.ndarray:
+        """Return the calibrated probability of each class.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step, or array-like of shape (n_steps, n_features)
+            Steps, as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_steps, n_classes)
+            Columns in the order of ``classes_``.
+        """
         check_is_fitted(self)
         proba = np.asarray(self.classifier_.predict_proba(X), dtype=np.float64)
-        known = ~np.isnan(proba).any(axis=-1)  # a token model may have no answer for a step: NaN stays NaN
-        proba[known] = check_class_probabilities(proba[known], (int(known.sum()), len(self.classes_)))
+        # A token model may have no answer for a step: NaN stays NaN.
+        answered = ~np.isnan(proba).any(axis=-1)
+        proba[answered] = check_class_probabilities(
+            proba[answered], (int(answered.sum()), len(self.classes_))
+        )
         return calibrate(self.method_, self.calibrator_, log_probabilities(proba))
 
-    def save(self, path: str | Path) -> None:
-        """Write classifier and calibration to a folder, by the classifier's own ``save``; no pickle.
-
-        Raises
-        ------
-        TypeError
-            If the classifier has no ``save``.
-        """
+    def _contents(self) -> Contents:
         check_is_fitted(self)
         arrays = {f"calibrator.{name}": value for name, value in self.calibrator_.items()}
         for name in ("training_problems_", "decision_weights_"):
@@ -197,25 +239,12 @@ class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
                 arrays[name] = getattr(self, name)
         settings = {"method": self.method_, "n_calibration": self.n_calibration_}
         settings["n_clipped"] = getattr(self, "n_clipped_", None)
-        save_model(
-            type(self).__name__,
-            path,
-            settings=settings,
-            arrays=arrays,
-            models={"classifier": self.classifier_},
-        )
+        return Contents(settings, arrays, models={"classifier": self.classifier_})
 
     @classmethod
-    def load(cls, path: str | Path) -> CalibratedStepClassifier:
-        """Read a saved model, its ``classifier`` fitted. Runs no code from the folder.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If there is no such model, or it is incomplete or damaged.
-        """
-        settings, arrays, models = load_model(cls.__name__, path)
-        model = cls(models["classifier"], settings["method"])
+    def _from_contents(cls, contents: Contents) -> CalibratedStepClassifier:
+        settings, arrays = contents.settings, contents.arrays
+        model = cls(contents.models["classifier"], settings["method"])
         model.classifier_, model.method_ = model.classifier, model.method
         model.classes_ = model.classifier_.classes_
         model.label_order_ = model.classifier_.label_order_
@@ -234,12 +263,13 @@ class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
     def _out_of_fold(
         self, X: Any, y: Any, codes: np.ndarray, sample_weight: np.ndarray | None, problems: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows, and what classifiers that have not seen their problems say of them."""
-        cv = self.cv
+        """Return rows, and their probabilities by classifiers that have not seen their problems."""
+        cv: Any = self.cv
         by_problem = isinstance(cv, Integral) and problems is not None
         splitter = StratifiedProblemKFold(cv) if by_problem else check_cv(cv, y, classifier=True)
         groups = problems
-        if problems is not None:  # numbered as they occur: the folds are those of the splitter on X alone
+        if problems is not None:
+            # Number the problems as they occur: the folds are then those of the splitter on X alone.
             _, first, groups = np.unique(problems, return_index=True, return_inverse=True)
             groups = first[groups]
         all_rows, probas = [], []
@@ -258,6 +288,7 @@ class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
     def _refuse_missing_classes(
         self, codes: np.ndarray, weight: np.ndarray | None, where: str = "the calibration data"
     ) -> None:
+        """Raise if a class has no step."""
         counts = np.bincount(codes, weights=weight, minlength=len(self.classes_))
         if missing := [label for label, n in zip(self.classes_.tolist(), counts, strict=True) if not n]:
             found = ", ".join(
@@ -265,12 +296,14 @@ class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
             )
             raise ValueError(
                 f"{where} has no step of class {', '.join(map(repr, missing))} (found {found}): its probability cannot "
-                "be calibrated. Add problems with such steps, or take a classifier without that class"
+                "be calibrated. Add problems with such steps, or use a classifier without that class"
                 + ("" if where == "the calibration data" else "; or pass fewer folds")
             )
 
     def _learn(self, proba: np.ndarray, codes: np.ndarray, weight: np.ndarray | None) -> None:
-        for name in ("temperature_", "n_clipped_", "decision_weights_"):  # of an earlier fit
+        """Fit the calibrator on probabilities and the columns of the labels."""
+        # An earlier fit may have left these.
+        for name in ("temperature_", "n_clipped_", "decision_weights_"):
             self.__dict__.pop(name, None)
         log_proba = log_probabilities(proba)
         self.method_ = self.method
@@ -282,6 +315,7 @@ class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
             self.decision_weights_ = choose_decision_weights(codes, calibrated, weight)
 
     def _name_the_numbers(self, n_clipped: int | None) -> None:
+        """Set the attributes that repeat a learnt number under a name of its own."""
         if self.method_ == "temperature":
             self.temperature_ = float(self.calibrator_["temperature"][0])
         if n_clipped is not None:
@@ -290,8 +324,9 @@ class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
             self.n_features_in_ = self.classifier_.n_features_in_
 
     def _remember(self, problems: np.ndarray | None, rows: np.ndarray, keep: bool) -> None:
+        """Store the problems of training and calibration."""
         calibrated_on = rows if problems is None else np.unique(problems[rows])
         self.n_calibration_ = len(calibrated_on)
-        known = training_problems(self.classifier_) if keep else problems
-        parts = [part for part in (known, problems) if part is not None]
+        trained_on = training_problems(self.classifier_) if keep else problems
+        parts = [part for part in (trained_on, problems) if part is not None]
         self.training_problems_ = np.unique(np.concatenate(parts)) if parts else None

@@ -1,4 +1,4 @@
-"""Four ways to mend probabilities, each a few plain numbers: what is saved is all there is, no object inside."""
+"""Four ways to calibrate probabilities. Each learns a few plain numbers, so that it is saved without objects."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 
 METHODS = ("temperature", "sigmoid", "isotonic", "vector")
-_FLOOR = 1e-15  # under a probability before its logarithm, as everywhere in prmkit
+# The smallest probability before its logarithm, as everywhere in prmkit.
+_FLOOR = 1e-15
 _COLDEST, _HOTTEST = 1e-2, 1e2
 _ENOUGH_FOR_ISOTONIC = 1000
 
 
 def log_probabilities(proba: np.ndarray) -> np.ndarray:
-    """Return the logarithm of probabilities, those below 1e-15 taken as 1e-15; NaN stays NaN."""
-    return np.log(np.maximum(proba, _FLOOR, dtype=np.float64))
+    """Return the logarithm of probabilities. Those below 1e-15 count as 1e-15, and NaN stays NaN."""
+    return np.asarray(np.log(np.maximum(proba, _FLOOR, dtype=np.float64)))
 
 
 def fit_calibrator(
@@ -31,20 +32,23 @@ def fit_calibrator(
     Parameters
     ----------
     method : {"temperature", "sigmoid", "isotonic", "vector"}
-        ``"temperature"``: ``softmax(log p / T)`` with the T of the smallest log-loss [1]_.
-        ``"sigmoid"``: for each class against the rest ``expit(slope * log-odds + intercept)`` [2]_, then divided by
-        the sum; slope 1 and intercept 0 change nothing. ``"isotonic"``: the same with a monotone step function of the
-        log-odds, kept ``1 / (n_rows + 2)`` away from 0 and 1. ``"vector"``: multinomial logistic regression on the
-        log-probabilities [3]_, with scikit-learn's penalty (C = 1); it learns ``n_classes * (n_classes + 1)`` numbers.
+        ``"temperature"``: ``softmax(log p / T)`` with the T of the smallest log-loss [1]_. ``"sigmoid"``: for each
+        class against the others ``expit(slope * log-odds + intercept)`` [2]_, then divided by the sum. Slope 1 and
+        intercept 0 change nothing. ``"isotonic"``: a monotone step function of the log-odds in place of the sigmoid,
+        kept ``1 / (n_rows + 2)`` away from 0 and 1. ``"vector"``: multinomial logistic regression on the
+        log-probabilities [3]_, with scikit-learn's penalty (C = 1). It learns ``n_classes * (n_classes + 1)``
+        numbers.
     log_proba : ndarray of shape (n_rows, n_classes)
+        Logarithms of the probabilities to calibrate.
     y : ndarray of int of shape (n_rows,)
-        Column of the label; every class must occur.
+        Column of the label. Every class must occur.
     sample_weight : ndarray of shape (n_rows,), optional
+        Weight of each row. If ``None``, all rows weigh the same.
 
     Returns
     -------
     dict of str to ndarray of one or two dimensions
-        What :func:`calibrate` reads.
+        The learnt numbers, for :func:`calibrate`.
 
     References
     ----------
@@ -59,7 +63,7 @@ def fit_calibrator(
         return {"coef": model.coef_, "intercept": model.intercept_}
     if method == "isotonic" and len(y) < _ENOUGH_FOR_ISOTONIC:
         warnings.warn(
-            f"isotonic calibration learns from {len(y)} steps and is apt to overfit below {_ENOUGH_FOR_ISOTONIC:,}: "
+            f"isotonic calibration learns from {len(y)} steps and tends to overfit below {_ENOUGH_FOR_ISOTONIC:,}: "
             'pass more, or method="temperature" or "sigmoid"',
             UserWarning,
             stacklevel=5,
@@ -67,23 +71,23 @@ def fit_calibrator(
     rows = np.arange(len(y))
     model = CalibratedClassifierCV(_GivenScores(), method=method, ensemble=False, cv=[(rows, rows)])
     model.fit(_log_odds(log_proba), y, sample_weight=sample_weight)
-    fitted = model.calibrated_classifiers_[0].calibrators
+    curves = model.calibrated_classifiers_[0].calibrators
     if method == "sigmoid":
-        slopes, intercepts = [-one.a_ for one in fitted], [-one.b_ for one in fitted]
+        slopes, intercepts = [-curve.a_ for curve in curves], [-curve.b_ for curve in curves]
         return {"slope": np.array(slopes), "intercept": np.array(intercepts)}
     numbers = {"floor": np.array([1 / (len(y) + 2)])}
-    for k, one in enumerate(fitted):
-        numbers |= {f"log_odds_{k}": one.X_thresholds_, f"probability_{k}": one.y_thresholds_}
+    for k, curve in enumerate(curves):
+        numbers |= {f"log_odds_{k}": curve.X_thresholds_, f"probability_{k}": curve.y_thresholds_}
     return numbers
 
 
 def calibrate(method: str, numbers: dict[str, np.ndarray], log_proba: np.ndarray) -> np.ndarray:
-    """Return calibrated probabilities of shape (n_rows, n_classes), from what :func:`fit_calibrator` learnt."""
+    """Return calibrated probabilities of shape (n_rows, n_classes), with the numbers of :func:`fit_calibrator`."""
     if method == "temperature":
-        return softmax(log_proba / numbers["temperature"], axis=1)
+        return np.asarray(softmax(log_proba / numbers["temperature"], axis=1))
     if method == "vector":
         scores = log_proba @ numbers["coef"].T + numbers["intercept"]
-        return softmax(scores, axis=1) if scores.shape[1] > 1 else _rows_of_one(expit(scores))
+        return np.asarray(softmax(scores, axis=1)) if scores.shape[1] > 1 else _rows_of_one(expit(scores))
     if method == "sigmoid":
         return _rows_of_one(expit(_log_odds(log_proba) * numbers["slope"] + numbers["intercept"]))
     floor = float(numbers["floor"][0])
@@ -91,62 +95,67 @@ def calibrate(method: str, numbers: dict[str, np.ndarray], log_proba: np.ndarray
 
 
 def count_clipped(numbers: dict[str, np.ndarray], log_proba: np.ndarray) -> int:
-    """Return in how many rows isotonic regression said of some class 0 or 1, or nearly, and was not believed."""
+    """Return the number of rows in which isotonic regression gives a class nearly 0 or 1, which is clipped."""
     proba, floor = _isotonic(numbers, log_proba), float(numbers["floor"][0])
     return int(((proba < floor) | (proba > 1 - floor)).any(axis=1).sum())
 
 
 class _GivenScores(ClassifierMixin, BaseEstimator):
-    """A classifier whose decision function is X itself: scikit-learn calibrates it without predicting again."""
+    """Classifier whose decision function is X itself: scikit-learn calibrates it without predicting again."""
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> _GivenScores:
         self.classes_ = np.unique(y)
         return self
 
-    def decision_function(self, X) -> np.ndarray:
-        return X[:, 0] if X.shape[1] == 1 else X
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        return np.asarray(X[:, 0]) if X.shape[1] == 1 else X
 
-    def predict(self, X) -> np.ndarray:  # scikit-learn wants it there, and does not call it
+    # scikit-learn asks whether this exists, and does not call it.
+    def predict(self, X: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
 
 def _fit_temperature(log_proba: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None) -> float:
-    """Return the temperature of the smallest log-loss, which is convex in 1 / T: where its slope is 0.
+    """Return the temperature of the smallest log-loss.
 
-    scikit-learn has this from version 1.8 on; 1.7, the last for Python 3.10, has not.
+    The log-loss is convex in 1 / T, so it is smallest where its slope is 0. scikit-learn has this from version 1.8 on,
+    but version 1.7 is the last one for Python 3.10.
     """
-    said = log_proba[np.arange(len(y)), y]
-    total = np.average(said, weights=sample_weight)
+    label_mean = np.average(log_proba[np.arange(len(y)), y], weights=sample_weight)
 
     def slope(log_beta: float) -> float:
         expected = (softmax(np.exp(log_beta) * log_proba, axis=1) * log_proba).sum(axis=1)
-        return float(np.average(expected, weights=sample_weight) - total)
+        return float(np.average(expected, weights=sample_weight) - label_mean)
 
     hot, cold = -np.log(_HOTTEST), -np.log(_COLDEST)
     if slope(hot) >= 0:
-        found, why = hot, "say nothing of the labels, or the opposite"
+        bound, reason = hot, "say nothing about the labels, or the opposite"
     elif slope(cold) <= 0:
-        found, why = cold, "are right about every label"
+        bound, reason = cold, "are right about every label"
     else:
         return float(np.exp(-brentq(slope, hot, cold, xtol=1e-12)))
     warnings.warn(
-        f"the temperature is at its bound {np.exp(-found):g}: the probabilities {why}. Calibrate on more problems, "
+        f"the temperature is at its bound {np.exp(-bound):g}: the probabilities {reason}. Calibrate on more problems, "
         "or look at the classifier",
         UserWarning,
         stacklevel=6,
     )
-    return float(np.exp(-found))
+    return float(np.exp(-bound))
 
 
 def _log_odds(log_proba: np.ndarray) -> np.ndarray:
-    """Log-odds of each class against the rest, (n_rows, n_classes); of the second class alone where there are two."""
+    """Return log-odds of each class against the others, one column per class.
+
+    Two classes have one column, the log-odds of the second class.
+    """
     if log_proba.shape[1] == 2:
-        return log_proba[:, 1:] - log_proba[:, :1]
-    rest = [logsumexp(np.delete(log_proba, k, axis=1), axis=1) for k in range(log_proba.shape[1])]
-    return log_proba - np.column_stack(rest)
+        return np.asarray(log_proba[:, 1:] - log_proba[:, :1])
+    others = [logsumexp(np.delete(log_proba, k, axis=1), axis=1) for k in range(log_proba.shape[1])]
+    return np.asarray(log_proba - np.column_stack(others))
 
 
 def _isotonic(numbers: dict[str, np.ndarray], log_proba: np.ndarray) -> np.ndarray:
+    """Return the value of each class's monotone curve."""
     columns: list[Any] = [
         np.interp(column, numbers[f"log_odds_{k}"], numbers[f"probability_{k}"])
         for k, column in enumerate(_log_odds(log_proba).T)
@@ -155,8 +164,9 @@ def _isotonic(numbers: dict[str, np.ndarray], log_proba: np.ndarray) -> np.ndarr
 
 
 def _rows_of_one(proba: np.ndarray) -> np.ndarray:
-    """Make rows that sum to 1 of each class against the rest, or of the second of two classes."""
+    """Return rows that sum to 1, from probabilities of each class against the others, or of the second of two."""
     if proba.shape[1] == 1:
         return np.hstack([1 - proba, proba])
-    proba = np.maximum(proba, np.finfo(float).tiny)  # all 0: nothing is known, all alike
-    return proba / proba.sum(axis=1, keepdims=True)
+    # If all are 0, nothing is known, and all classes become equally likely.
+    proba = np.maximum(proba, np.finfo(float).tiny)
+    return np.asarray(proba / proba.sum(axis=1, keepdims=True))

@@ -1,64 +1,68 @@
-"""P(no error) of a path is a product, and products of small mistakes are far off: mend it as one number per path."""
+"""Calibration of P(no error) of a path: a product over steps is far off, even if each step is nearly right."""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import expit
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.metrics.solutions.first_errors import check_first_errors
-from prmkit.scoring.fitted import training_problems
-from prmkit.uncertainty._saving import load_model, save_model
+from prmkit.saving.model import Contents, SavedModel
+from prmkit.scoring.fitted import FittedClassifier, training_problems
+from prmkit.uncertainty._protocols import PathsInput
 from prmkit.uncertainty._solutions_input import Paths, read_paths, refuse_shared_problems
 from prmkit.uncertainty._wrapping import KeepsFitted
 from prmkit.uncertainty.calibration._methods import calibrate, fit_calibrator
 from prmkit.utils.sklearn import HasMethods, StrOptions, fit_context
 
-_FLOOR = 1e-15  # under a step's P(right), and under P(some error) of a path, before the logarithm
+# The smallest P(right) of a step, and P(some error) of a path, before the logarithm.
+_FLOOR = 1e-15
 
 
 class PathCalibrator(KeepsFitted, BaseEstimator):
     """Calibrate the probability that a reasoning path has no error, on paths of other problems.
 
-    Raw, it is the product of ``1 - risk`` over the steps, mostly too low for long paths.
+    Without calibration it is the product of ``1 - risk`` over the steps, which is mostly too low for long paths.
 
     Parameters
     ----------
     classifier : fitted classifier over steps, or None, default=None
-        It stays as it is. None: X is a list of arrays of step risks.
+        Classifier that gives the risks. It is not changed. If ``None``, X is a list of arrays of step risks.
     method : {"logistic", "temperature"}, default="logistic"
         ``"logistic"``: logistic regression (with scikit-learn's penalty, C = 1) on log P(no error) and the number of
-        steps, three numbers; what the length alone says is used too. ``"temperature"``:
-        ``expit(logit P(no error) / T)``, one number, for few paths.
+        steps. It learns three numbers, and also uses the information in the length alone. ``"temperature"``:
+        ``expit(logit P(no error) / T)``. It learns one number, for few paths.
 
     Attributes
     ----------
     classes_ : ndarray
-        ``[False, True]``: has an error, has none.
+        ``[False, True]``: the path has an error, or has none.
     coef_ : ndarray of shape (2,)
-        Only for ``"logistic"``: of log P(no error), never negative, and of the number of steps.
+        Only for ``"logistic"``: coefficients of log P(no error), which is never negative, and of the number of steps.
     intercept_ : float
-        Only for ``"logistic"``.
+        Only for ``"logistic"``: the intercept.
     temperature_ : float
-        Only for ``"temperature"``.
+        Only for ``"temperature"``: T.
     n_calibration_ : int
-        Problems (paths, where problems are not known).
+        Number of problems (of paths, if no problem is known).
     training_problems_ : ndarray of uint64
-        Keys of the problems of the classifier's training (where it remembers them) and of calibration: neither may
-        be predicted.
+        Keys of the problems of the classifier's training (if it remembers them) and of calibration. Predictions refuse
+        both.
 
     Notes
     -----
-    Each problem counts once: a path weighs one over the number of its problem's paths.
+    Each problem counts once: the weight of a path is one over the number of its problem's paths.
 
-    Among paths of one length the calibrated probability rises with the raw one (strictly, unless the coefficient is 0:
-    then the classifier ranks the calibration paths backwards, and ``fit`` warns). With ``"temperature"`` it does so
-    among all paths.
+    Among paths of one length the calibrated probability rises with the raw one. It rises strictly, unless the
+    coefficient is 0: then the classifier ranks the calibration paths backwards, and ``fit`` warns. With
+    ``"temperature"`` it rises among all paths.
 
     A step's P(right) counts as at least 1e-15.
 
@@ -74,35 +78,47 @@ class PathCalibrator(KeepsFitted, BaseEstimator):
     (True, True, True)
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "classifier": [HasMethods(["predict_proba"]), None],
         "method": [StrOptions({"logistic", "temperature"})],
     }
+    classes_: np.ndarray
+    coef_: np.ndarray
+    intercept_: float
+    temperature_: float
+    n_calibration_: int
+    training_problems_: np.ndarray
+    method_: str
 
-    def __init__(self, classifier=None, method="logistic"):
+    def __init__(self, classifier: FittedClassifier | None = None, method: str = "logistic") -> None:
         self.classifier = classifier
         self.method = method
 
     @fit_context
-    def fit(self, X, first_errors, groups=None):
+    def fit(
+        self, X: PathsInput, first_errors: npt.ArrayLike, groups: npt.ArrayLike | None = None
+    ) -> PathCalibrator:
         """Calibrate on paths whose first error is known.
 
         Parameters
         ----------
-        X : list of Solution, or, without a classifier, of 1-D arrays of step risks
+        X : list of Solution, or list of array-like of shape (n_steps,)
+            Solutions. If there is no classifier, the risks of the steps of each path.
         first_errors : array-like of int, shape (n_paths,)
-            0-based; -1 where a path has no error.
+            0-based index of the first wrong step, -1 if a path has no error.
         groups : array-like of shape (n_paths,), optional
-            The problem of each path; None: solutions say it, and each array is a problem of its own.
+            Problem of each path. If ``None``, the problem of a solution is its text, and each array is a problem of its
+            own.
 
         Returns
         -------
         self
+            The fitted calibrator.
 
         Raises
         ------
         ValueError
-            If all paths have an error, or none has, or a problem is also among those that the classifier learnt from.
+            If all paths have an error, or none has, or the classifier was trained on a problem.
         """
         paths = read_paths(self.classifier, X, groups)
         no_error = check_first_errors(first_errors, paths.lengths) == -1
@@ -115,11 +131,12 @@ class PathCalibrator(KeepsFitted, BaseEstimator):
                 "paths are right. Add paths " + ("without" if not n_right else "with") + " an error"
             )
         weight = 1 / np.bincount(paths.units)[paths.units]
-        self.__dict__.pop("temperature_", None)  # of an earlier fit
+        # An earlier fit may have left a temperature.
+        self.__dict__.pop("temperature_", None)
         self.method_ = self.method
         if self.method_ == "temperature":
-            learnt = fit_calibrator("temperature", _log_proba(paths), no_error.astype(np.int64), weight)
-            self.temperature_ = float(learnt["temperature"][0])
+            numbers = fit_calibrator("temperature", _log_proba(paths), no_error.astype(np.int64), weight)
+            self.temperature_ = float(numbers["temperature"][0])
         else:
             self.coef_, self.intercept_ = _fit_logistic(paths, no_error, weight)
         self.classes_ = np.array([False, True])
@@ -127,44 +144,103 @@ class PathCalibrator(KeepsFitted, BaseEstimator):
         self.training_problems_ = paths.keys if seen is None else np.union1d(paths.keys, seen)
         return self
 
-    def p_no_error(self, X, groups=None) -> np.ndarray:
-        """Calibrated probability that no step is wrong, of shape (n_paths,); higher is better.
+    def p_no_error(self, X: PathsInput, groups: npt.ArrayLike | None = None) -> np.ndarray:
+        """Return the calibrated probability that no step is wrong.
 
         Parameters
         ----------
-        X, groups : as in ``fit``
+        X : list of Solution, or list of array-like of shape (n_steps,)
+            Paths, as in ``fit``.
+        groups : array-like of shape (n_paths,), optional
+            Problem of each path. It only serves to refuse problems that were seen.
+
+        Returns
+        -------
+        ndarray of shape (n_paths,)
+            P(no error) of each path. Higher is better.
 
         Raises
         ------
         ValueError
-            If a problem was calibrated on, or is among those that the classifier learnt from.
+            If a problem belongs to the calibration, or to the training of the classifier.
         """
         check_is_fitted(self)
         return self.of_paths(read_paths(self.classifier, X, groups))
 
     def of_paths(self, paths: Paths) -> np.ndarray:
-        """As ``p_no_error``, of paths whose steps have been scored already."""
+        """Return the calibrated probabilities of paths whose steps have been scored.
+
+        Parameters
+        ----------
+        paths : Paths
+            The risks of the steps, and the problem of each path.
+
+        Returns
+        -------
+        ndarray of shape (n_paths,)
+            P(no error) of each path.
+        """
         check_is_fitted(self)
         refuse_shared_problems(paths.keys, self.training_problems_, "were trained or calibrated on")
         if self.method_ == "temperature":
             numbers = {"temperature": np.array([self.temperature_])}
             return calibrate("temperature", numbers, _log_proba(paths))[:, 1]
         log_survival, n_steps = _features(paths).T
-        return expit(self.coef_[0] * log_survival + self.coef_[1] * n_steps + self.intercept_)
+        return np.asarray(expit(self.coef_[0] * log_survival + self.coef_[1] * n_steps + self.intercept_))
 
-    def predict_proba(self, X, groups=None) -> np.ndarray:
-        """Probability of an error and of none, of shape (n_paths, 2), in the order of ``classes_``."""
+    def predict_proba(self, X: PathsInput, groups: npt.ArrayLike | None = None) -> np.ndarray:
+        """Return the probability of an error and of no error.
+
+        Parameters
+        ----------
+        X : list of Solution, or list of array-like of shape (n_steps,)
+            Paths, as in ``fit``.
+        groups : array-like of shape (n_paths,), optional
+            Problem of each path, as in ``p_no_error``.
+
+        Returns
+        -------
+        ndarray of shape (n_paths, 2)
+            Columns in the order of ``classes_``.
+        """
         right = self.p_no_error(X, groups)
         return np.column_stack([1 - right, right])
 
-    def predict(self, X, groups=None) -> np.ndarray:
-        """Whether a path has no error, more likely than not: bool of shape (n_paths,)."""
+    def predict(self, X: PathsInput, groups: npt.ArrayLike | None = None) -> np.ndarray:
+        """Return whether each path is more likely to have no error than to have one.
+
+        Parameters
+        ----------
+        X : list of Solution, or list of array-like of shape (n_steps,)
+            Paths, as in ``fit``.
+        groups : array-like of shape (n_paths,), optional
+            Problem of each path, as in ``p_no_error``.
+
+        Returns
+        -------
+        ndarray of bool of shape (n_paths,)
+            True for a path without error.
+        """
         return self.p_no_error(X, groups) > 0.5
 
-    def score(self, X, first_errors, groups=None) -> float:
-        """Mean log-likelihood of "no error" and "some error", at most 0; higher is better.
+    def score(self, X: PathsInput, first_errors: npt.ArrayLike, groups: npt.ArrayLike | None = None) -> float:
+        """Return the mean log-likelihood of "no error" and "some error", at most 0. Higher is better.
 
         For a search over ``method`` pass folds that keep problems together: a problem of the calibration is refused.
+
+        Parameters
+        ----------
+        X : list of Solution, or list of array-like of shape (n_steps,)
+            Paths, as in ``fit``.
+        first_errors : array-like of int, shape (n_paths,)
+            0-based index of the first wrong step, -1 if a path has no error.
+        groups : array-like of shape (n_paths,), optional
+            Problem of each path, as in ``p_no_error``.
+
+        Returns
+        -------
+        float
+            The mean log-likelihood.
         """
         check_is_fitted(self)
         paths = read_paths(self.classifier, X, groups)
@@ -172,14 +248,7 @@ class PathCalibrator(KeepsFitted, BaseEstimator):
         right = np.clip(self.of_paths(paths), _FLOOR, 1 - _FLOOR)
         return float(np.mean(np.log(np.where(no_error, right, 1 - right))))
 
-    def save(self, path: str | Path) -> None:
-        """Write the calibration, and the classifier by its own ``save``, to a folder; no pickle.
-
-        Raises
-        ------
-        TypeError
-            If the classifier has no ``save``.
-        """
+    def _contents(self) -> Contents:
         check_is_fitted(self)
         arrays = {"training_problems": self.training_problems_}
         if self.method_ == "temperature":
@@ -188,19 +257,12 @@ class PathCalibrator(KeepsFitted, BaseEstimator):
             arrays |= {"coef": self.coef_, "intercept": np.array([self.intercept_])}
         models = {} if self.classifier is None else {"classifier": self.classifier}
         settings = {"method": self.method_, "n_calibration": self.n_calibration_}
-        save_model(type(self).__name__, path, settings=settings, arrays=arrays, models=models)
+        return Contents(settings, arrays, models=models)
 
     @classmethod
-    def load(cls, path: str | Path) -> PathCalibrator:
-        """Read a saved calibration. Runs no code from the folder.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If there is no such model, or it is incomplete or damaged.
-        """
-        settings, arrays, models = load_model(cls.__name__, path)
-        model = cls(models.get("classifier"), settings["method"])
+    def _from_contents(cls, contents: Contents) -> PathCalibrator:
+        settings, arrays = contents.settings, contents.arrays
+        model = cls(contents.models.get("classifier"), settings["method"])
         model.method_, model.n_calibration_ = settings["method"], settings["n_calibration"]
         model.classes_ = np.array([False, True])
         model.training_problems_ = arrays["training_problems"]
@@ -212,19 +274,19 @@ class PathCalibrator(KeepsFitted, BaseEstimator):
 
 
 def _features(paths: Paths) -> np.ndarray:
-    """Log P(no error) and the number of steps, of shape (n_paths, 2)."""
+    """Return log P(no error) and the number of steps, of shape (n_paths, 2)."""
     log_right = paths.risks.with_values(np.log(np.maximum(1 - paths.risks.values, _FLOOR)))
     return np.column_stack([log_right.reduce(np.add), paths.lengths])
 
 
 def _log_proba(paths: Paths) -> np.ndarray:
-    """Log P(some error) and log P(no error), of shape (n_paths, 2)."""
+    """Return log P(some error) and log P(no error), of shape (n_paths, 2)."""
     log_survival = _features(paths)[:, 0]
     return np.column_stack([np.log(np.maximum(-np.expm1(log_survival), _FLOOR)), log_survival])
 
 
 def _fit_logistic(paths: Paths, no_error: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, float]:
-    """Logistic regression whose coefficient of log P(no error) is not negative."""
+    """Fit a logistic regression whose coefficient of log P(no error) is not negative."""
     model = LogisticRegression(solver="newton-cholesky", tol=1e-8)
     features = _features(paths)
     model.fit(features, no_error, weight)
@@ -233,10 +295,10 @@ def _fit_logistic(paths: Paths, no_error: np.ndarray, weight: np.ndarray) -> tup
         return coef, intercept
     warnings.warn(
         f"among calibration paths of one length those with the higher P(no error) are wrong more often (coefficient "
-        f"{coef[0]:.3g}): the length alone is used. Look at the classifier, or at what its worst class is",
+        f"{coef[0]:.3g}): the length alone is used. Look at the classifier, or at its label_order",
         UserWarning,
         stacklevel=4,
     )
-    # The loss is convex: where the best coefficient is negative, the best one that is not is 0.
+    # The loss is convex: if the best coefficient is negative, the best one that is not negative is 0.
     model.fit(features[:, 1:], no_error, weight)
     return np.array([0.0, model.coef_[0, 0]]), float(model.intercept_[0])

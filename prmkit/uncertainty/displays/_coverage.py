@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.base import clone
 
 from prmkit.metrics.pyplot import import_pyplot
 from prmkit.metrics.solutions.first_errors import check_first_errors
 from prmkit.scoring.fitted import training_problems
+from prmkit.uncertainty._protocols import PathsInput
 from prmkit.uncertainty._solutions_input import Paths, read_paths, refuse_shared_problems
+from prmkit.uncertainty.guarantees._base import PathGuarantee
 from prmkit.uncertainty.guarantees._error_detector import ErrorDetector
 from prmkit.uncertainty.guarantees._first_error_set import FirstErrorSet
 from prmkit.uncertainty.guarantees._prefix_certifier import PrefixCertifier
 from prmkit.utils.sklearn import random_generator
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 _LEVELS = tuple(np.linspace(0.02, 0.5, 13).round(6).tolist())
-_RANGE = (10, 90)  # percentiles over splits
+# Percentiles over splits.
+_RANGE = (10, 90)
 _COLOR = "#1f5fa8"
-_LEGEND = {"fontsize": 9, "facecolor": "white", "edgecolor": "none", "framealpha": 0.85}
-_TARGET = {"color": "0.45", "linestyle": "--", "linewidth": 1.2}
-_UNATTAINABLE = {
+_LEGEND: dict[str, Any] = {"fontsize": 9, "facecolor": "white", "edgecolor": "none", "framealpha": 0.85}
+_TARGET: dict[str, Any] = {"color": "0.45", "linestyle": "--", "linewidth": 1.2}
+_UNATTAINABLE: dict[str, Any] = {
     "facecolor": "0.95",
     "edgecolor": "0.8",
     "hatch": "//",
@@ -30,7 +39,7 @@ _UNATTAINABLE = {
     "zorder": 0,
     "label": "too few to calibrate",
 }
-# Of what evaluate() reports: what is a failure, and what it costs, each as the axes name it.
+# Per guarantee: the name of a failure on the axis, the entry of evaluate() with its utility, and that one's name.
 _VIEWS = {
     PrefixCertifier: (
         "share of paths with a certified error",
@@ -47,30 +56,37 @@ _VIEWS = {
 
 
 class CoverageDisplay:
-    """Plot of observed failure rates against the tolerated one; made by :meth:`from_guarantee`.
+    """Plot of observed failure rates against the tolerated rate, made by :meth:`from_guarantee`.
 
-    Left: the mean over splits of the failure rate on test problems, and the range from the 10th to the 90th percentile
-    of the splits. A guarantee that holds *on average* keeps the mean, not the whole range, at or below the diagonal.
-    Right: what the guarantee costs or leaves.
+    The left plot shows the failure rate on test problems: the mean over splits, and the range from the 10th to the 90th
+    percentile of the splits. A guarantee that holds *on average* keeps the mean at or below the diagonal, and not the
+    whole range. The right plot shows the price or the gain.
 
     Parameters
     ----------
     levels : ndarray of shape (n_levels,)
         Tolerated failure rates.
     failure_rates : ndarray of shape (n_splits, n_levels)
-        Observed ones; NaN where a split had nothing to observe.
+        Observed failure rates. NaN if a split had nothing to observe.
     utility : ndarray of shape (n_splits, n_levels)
+        Price or gain of each split.
     attainable : ndarray of bool of shape (n_splits, n_levels)
-        Whether the calibration had units enough for the level.
+        Whether the calibration had enough units for the level.
     best_utility : float, optional
-        What nothing could exceed.
-    failure_name, utility_name, caption : str
+        Utility of a verifier without fault.
+    failure_name : str, default="failure rate"
+        Label of the left y-axis.
+    utility_name : str, default="utility"
+        Label of the right y-axis.
+    caption : str, default=""
+        Title of the plot.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
+        The figure, after :meth:`plot`.
     axes_ : ndarray of matplotlib Axes, shape (2,)
-        Failure rates and utility; after :meth:`plot`.
+        The axes of failure rates and utility, after :meth:`plot`.
 
     Examples
     --------
@@ -83,7 +99,7 @@ class CoverageDisplay:
     ... )
     """
 
-    figure_: Any
+    figure_: Figure
     axes_: np.ndarray
 
     def __init__(
@@ -110,46 +126,59 @@ class CoverageDisplay:
     @classmethod
     def from_guarantee(
         cls,
-        guarantee: Any,
-        X: Any,
-        first_errors: Any,
-        groups: Any = None,
+        guarantee: PathGuarantee[Any],
+        X: PathsInput,
+        first_errors: npt.ArrayLike,
+        groups: npt.ArrayLike | None = None,
         *,
-        levels: Any = _LEVELS,
+        levels: npt.ArrayLike = _LEVELS,
         n_splits: int = 50,
         calibration_size: float = 0.5,
-        random_state: Any = 0,
-        ax: Any = None,
+        random_state: int | np.random.RandomState | None = 0,
+        ax: Sequence[Axes] | npt.NDArray[np.object_] | None = None,
     ) -> CoverageDisplay:
-        """Calibrate on random problems and test on the others, many times and at each level, and draw what happened.
+        """Calibrate on random problems and test on the others, many times and at each level, and draw the result.
 
         Parameters
         ----------
         guarantee : PrefixCertifier, ErrorDetector or FirstErrorSet
-            Need not be fitted; its ``classifier``, if any, must be, on other problems. Its own level is not used.
-        X, first_errors, groups
-            As its ``fit`` takes them. The classifier scores each path once.
+            Guarantee to check. It need not be fitted. If it has a classifier, that must be fitted on other problems.
+            Its own level is not used.
+        X : list of Solution, or list of array-like of shape (n_steps,)
+            Paths, as its ``fit`` takes them. The classifier scores each path once.
+        first_errors : array-like of int of shape (n_paths,)
+            0-based index of the first wrong step, -1 if no step is wrong.
+        groups : array-like of shape (n_paths,), optional
+            Problem of each path, as its ``fit`` takes it.
         levels : array-like of shape (n_levels,)
             Tolerated failure rates in (0, 1): ``alpha``, or ``1 - recall``. The default runs from 0.02 to 0.5.
         n_splits : int, default=50
+            Number of random splits.
         calibration_size : float, default=0.5
-            Share of the units (problems, or paths where problems are not known) to calibrate on.
+            Share of the units (problems, or paths if no problem is known) to calibrate on.
         random_state : int, RandomState or None, default=0
+            Seed of the splits.
         ax : two matplotlib Axes, optional
+            Axes to draw into. If ``None``, a new figure is made.
+
+        Returns
+        -------
+        CoverageDisplay
+            The display, drawn.
 
         Raises
         ------
         TypeError
-            For another kind of guarantee.
+            If the guarantee is of another kind.
         ValueError
-            For levels or a calibration size outside (0, 1), no splits, fewer than two units, problems that the
-            classifier was trained on, or whatever ``fit`` refuses.
+            If a level or the calibration size is outside (0, 1), there are no splits or fewer than two units, the
+            classifier was trained on a problem, or ``fit`` refuses the paths.
         """
         view = next((view for kind, view in _VIEWS.items() if isinstance(guarantee, kind)), None)
         if view is None:
             expected = ", ".join(kind.__name__ for kind in _VIEWS)
             raise TypeError(f"guarantee is {type(guarantee).__name__}, expected one of {expected}")
-        levels = _check_levels(levels)
+        rates = _check_levels(levels)
         if n_splits < 1 or not 0 < calibration_size < 1:
             raise ValueError(
                 f"n_splits is {n_splits} and calibration_size {calibration_size}, expected at least 1 split, "
@@ -159,7 +188,7 @@ class CoverageDisplay:
         refuse_shared_problems(
             paths.keys, training_problems(guarantee.classifier), "the classifier was trained on"
         )
-        first_errors = check_first_errors(first_errors, paths.lengths)
+        errors = check_first_errors(first_errors, paths.lengths)
         unit, n_units = ("problems" if len(paths.keys) else "paths"), paths.n_units
         if n_units < 2:
             raise ValueError(
@@ -170,14 +199,14 @@ class CoverageDisplay:
         rows = []
         for _ in range(n_splits):
             calibrates = (rng.permutation(n_units) < n_calibration)[paths.units]
-            calibration, test = (_side(paths, first_errors, side) for side in (calibrates, ~calibrates))
+            calibration, test = (_side(paths, errors, side) for side in (calibrates, ~calibrates))
             rows.append(
-                [_outcome(_at_level(guarantee, level), calibration, test, view[1]) for level in levels]
+                [_outcome(_at_level(guarantee, level), calibration, test, view[1]) for level in rates]
             )
         failures, utility, attainable, best = np.moveaxis(np.array(rows, dtype=float), -1, 0)
         promise = "on average" if getattr(guarantee, "delta", None) is None else f"δ = {guarantee.delta:g}"
         display = cls(
-            levels,
+            rates,
             failures,
             utility,
             attainable.astype(bool),
@@ -189,11 +218,21 @@ class CoverageDisplay:
         )
         return display.plot(ax=ax)
 
-    def plot(self, ax: Any = None) -> CoverageDisplay:
-        """Draw into two axes, new ones if ``ax`` is None, and return the display."""
+    def plot(self, ax: Sequence[Axes] | npt.NDArray[np.object_] | None = None) -> CoverageDisplay:
+        """Draw the plot.
+
+        Parameters
+        ----------
+        ax : two matplotlib Axes, optional
+            Axes to draw into. If ``None``, a new figure is made.
+
+        Returns
+        -------
+        CoverageDisplay
+            The display itself.
+        """
         if ax is None:
-            plt = import_pyplot()
-            _, ax = plt.subplots(1, 2, figsize=(9.5, 4.4), layout="constrained")
+            _, ax = import_pyplot().subplots(1, 2, figsize=(9.5, 4.4), layout="constrained")
         self.axes_ = np.asarray(ax, dtype=object)
         if self.axes_.shape != (2,):
             raise ValueError(f"ax has shape {self.axes_.shape}, expected two axes: plt.subplots(1, 2)[1]")
@@ -220,7 +259,8 @@ class CoverageDisplay:
             utility.legend(handles=line, **_LEGEND, loc="lower right")
         return self
 
-    def _plot_splits(self, axis: Any, values: np.ndarray) -> None:
+    def _plot_splits(self, axis: Axes, values: np.ndarray) -> None:
+        """Draw the mean and the range over splits."""
         observed = ~np.isnan(values).all(axis=0)
         if not observed.any():
             return
@@ -232,8 +272,8 @@ class CoverageDisplay:
             levels, np.nanmean(values, axis=0), "o-", color=_COLOR, markersize=4, label="observed, mean"
         )
 
-    def _mark_unattainable(self, axis: Any) -> None:
-        """Grey out the levels for which most splits had too few units."""
+    def _mark_unattainable(self, axis: Axes) -> None:
+        """Shade the levels for which most splits had too few units."""
         too_few = np.asarray(self.levels)[self.attainable.mean(axis=0) < 0.5]
         if len(too_few):
             axis.axvspan(0, too_few.max(), **_UNATTAINABLE)
@@ -245,26 +285,30 @@ def _side(paths: Paths, first_errors: np.ndarray, chosen: np.ndarray) -> tuple[A
     return risks, first_errors[chosen], paths.units[chosen] if paths.n_units < len(chosen) else None
 
 
-def _at_level(guarantee: Any, level: float) -> Any:
+def _at_level(guarantee: PathGuarantee[Any], level: float) -> PathGuarantee[Any]:
     """Return an unfitted copy that tolerates ``level`` and reads risks."""
     name, value = ("recall", 1 - level) if isinstance(guarantee, ErrorDetector) else ("alpha", level)
-    return clone(guarantee).set_params(classifier=None, **{name: value})
+    copy: PathGuarantee[Any] = clone(guarantee).set_params(classifier=None, **{name: value})
+    return copy
 
 
-def _outcome(guarantee: Any, calibration: tuple, test: tuple, utility: str) -> tuple[Any, ...]:
-    """Calibrate and test; None where there is nothing to see."""
+def _outcome(
+    guarantee: PathGuarantee[Any], calibration: tuple[Any, ...], test: tuple[Any, ...], utility: str
+) -> tuple[float | int | None, ...]:
+    """Return the failure rate, the utility, whether the level is attainable, and the best utility."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "a failure rate of .* is not attainable", UserWarning)
         guarantee.fit(*calibration)
     report = guarantee.evaluate(*test)
     failure = report.get("failure_rate")
     if "failure_rate" not in report:
-        held = report["recall" if "recall" in report else "coverage"]
-        failure = None if held is None else 1 - held
+        success = report["recall" if "recall" in report else "coverage"]
+        failure = None if success is None else 1 - success
     return failure, report[utility], guarantee.attainable_, report.get("perfect_kept_fraction")
 
 
-def _check_levels(levels: Any) -> np.ndarray:
+def _check_levels(levels: npt.ArrayLike) -> np.ndarray:
+    """Return the levels as sorted numbers."""
     values = np.atleast_1d(np.asarray(levels, dtype=float))
     if values.ndim != 1 or not len(values) or not ((values > 0) & (values < 1)).all():
         raise ValueError(f"levels is {levels!r}, expected failure rates in (0, 1), such as [0.05, 0.1, 0.2]")
