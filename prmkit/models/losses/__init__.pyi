@@ -11,8 +11,7 @@ from ._ranking import (
     rank_loss as rank_loss,
     theory_rank_loss as theory_rank_loss,
 )
-from ._registry import get_loss as get_loss
-from ._step_loss import StepLoss as StepLoss, register_loss as register_loss
+from ._registry import StepLoss as StepLoss, get_loss as get_loss, register_loss as register_loss
 
 __all__ = [
     "StepLoss",

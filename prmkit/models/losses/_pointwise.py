@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, logsigmoid, nll_loss
 
-from prmkit.models.losses._step_loss import Option, register_loss
-from prmkit.models.losses._targets import (
+from prmkit.models.losses._registry import (
+    Option,
     check_outputs,
     class_mask,
     read_rewards,
+    register_loss,
     step_mask,
     step_weights,
     working_precision,

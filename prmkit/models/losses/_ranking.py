@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from prmkit.models.losses._step_loss import Option, register_loss
-from prmkit.models.losses._targets import read_rewards
+from prmkit.models.losses._registry import Option, read_rewards, register_loss
 
 # In place of a step outside a set: below any reward, yet finite, so that gradients are 0 and not NaN.
 _ABSENT = -1e30

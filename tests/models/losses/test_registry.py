@@ -177,9 +177,9 @@ def test_public_names_are_lazy_and_documented():
 @pytest.fixture
 def absolute_error(monkeypatch):
     """A loss of a user's own, which is forgotten after the test."""
-    from prmkit.models.losses import _step_loss
+    from prmkit.models.losses import _registry
 
-    monkeypatch.setattr(_step_loss, "_LOSSES", dict(_step_loss._LOSSES))
+    monkeypatch.setattr(_registry, "_LOSSES", dict(_registry._LOSSES))
 
     @register_loss("absolute_error", reads="reward", soft=True)
     def absolute_error_loss(rewards, labels, *, power=1.0):
@@ -206,6 +206,16 @@ def test_a_loss_of_ones_own_is_registered_in_one_place(absolute_error):
 def test_a_name_belongs_to_one_loss(absolute_error):
     with pytest.raises(ValueError, match="a loss 'rank' exists already"):
         register_loss("rank", reads="reward")(lambda rewards, labels: rewards.sum())
+
+
+def test_a_loss_is_read_from_a_pickle_in_a_new_process():
+    text = pickle.dumps(get_loss("rank", zeta=2.0)).hex()
+    code = (
+        f"import pickle, torch; loss = pickle.loads(bytes.fromhex('{text}')); "
+        "print(loss(torch.tensor([[0.25, 1.0, -2.0]]), torch.tensor([[1, 1, 0]])))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "tensor(0.8081)"
 
 
 def test_names_may_be_spelled_as_in_pqm():

@@ -14,7 +14,7 @@ from prmkit.models.losses import (
     rank_loss,
     theory_rank_loss,
 )
-from prmkit.models.losses._targets import binary_labels
+from prmkit.models.losses._registry import binary_labels
 
 RANKING = [rank_loss, theory_rank_loss, ablate_rank_loss]
 ALL = [*RANKING, orm_loss, bce_loss, mse_loss]
