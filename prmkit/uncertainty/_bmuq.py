@@ -36,7 +36,7 @@ _INTERVAL = (5, 95)
 
 @dataclass(frozen=True)
 class UncertaintyScore:
-    """A number from 0 to 1 about a step, and facts about it. The fields are BMUq's.
+    """A number from 0 to 1 about a step, with facts about it. The fields are BMUq's.
 
     Parameters
     ----------
@@ -53,11 +53,6 @@ class UncertaintyScore:
     ------
     ValueError
         If a number is NaN or outside [0, 1], or the interval ends before it begins.
-
-    Examples
-    --------
-    >>> UncertaintyScore(0.9, "prm_validity", confidence_interval=(0.8, 0.95)).value
-    0.9
     """
 
     value: float
@@ -109,13 +104,6 @@ class PRMUncertainty:
     higher_is : {"more confident", "more redundant"}
         Meaning of a high value. BMUq's searches prefer high values: with redundancy they would look for detours.
 
-    Raises
-    ------
-    sklearn.exceptions.NotFittedError
-        If the classifier is not fitted.
-    ValueError
-        If the scoring method or the aggregate is unknown, the order of the classes is not known, or there are too few.
-
     Notes
     -----
     A step is a string, a :class:`~prmkit.Step`, or an object with its text as ``content`` (BMUq's ``ReasoningStep``).
@@ -136,8 +124,6 @@ class PRMUncertainty:
     >>> path = ["3 * 4 = 12.", "2 + 12 = 15."]
     >>> scores = method.batch_evaluate_steps("What is 2 + 3 * 4?", path)
     >>> scores[0].value > scores[1].value
-    True
-    >>> method.evaluate_path("What is 2 + 3 * 4?", path) == scores[1].value
     True
     """
 
