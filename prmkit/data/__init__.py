@@ -1,4 +1,4 @@
-"""Problems, solutions and steps; how they are read, written, split and made."""
+"""Problems, solutions and steps: how they are read, written, split and made."""
 
 import lazy_loader
 

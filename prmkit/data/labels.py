@@ -175,7 +175,7 @@ def ratings_to_first_error(
 
 
 def resolve_label_order(
-    classes: Iterable[Any], label_order: Sequence[Any] | None = None
+    classes: Iterable[object], label_order: Sequence[object] | None = None
 ) -> tuple[Any, ...] | None:
     """Return the classes from worst to best, or None if nothing tells which is worst.
 
@@ -232,22 +232,22 @@ def _sorted_by(order: list[Any], classes: list[Any]) -> tuple[Any, ...]:
     return tuple(sorted(classes, key=order.index))
 
 
-def _as_list(values: Any, name: str) -> list[Any]:
+def _as_list(values: Iterable[object], name: str) -> list[Any]:
     """Return plain Python scalars, so that values of numpy and pandas compare and hash like them."""
     if isinstance(values, str):
         raise ValueError(f"{name} is one string ({values!r:.40}), expected a list: [{values!r:.40}]")
-    array = values if hasattr(values, "shape") else np.asarray(list(values), dtype=object)
+    array: Any = values if hasattr(values, "shape") else np.asarray(list(values), dtype=object)
     if len(array.shape) != 1:
         raise ValueError(f"{name} has shape {array.shape}, expected one value per entry, shape (n,)")
     # An object array keeps numpy scalars inside; .item() unpacks them.
     return [value.item() if isinstance(value, np.generic) else value for value in array.tolist()]
 
 
-def _is_missing(value: Any) -> bool:
+def _is_missing(value: object) -> bool:
     return value is None or (isinstance(value, float) and value != value)
 
 
-def _check_rating(value: Any, i: int) -> None:
+def _check_rating(value: object, i: int) -> None:
     # True == 1 and False == 0 to Python, but False would then read "neutral": refuse to guess.
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (_is_missing(value) or (is_number and value in RATINGS)):
@@ -255,7 +255,7 @@ def _check_rating(value: Any, i: int) -> None:
 
 
 def check_labels(
-    y: npt.ArrayLike, n_steps: int, label_order: Sequence[Any] | None = None
+    y: npt.ArrayLike, n_steps: int, label_order: Sequence[object] | None = None
 ) -> npt.NDArray[Any]:
     """Return y as a 1-D array of labels, one per step.
 

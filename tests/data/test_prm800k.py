@@ -111,6 +111,7 @@ def test_made_up_record_merged(write):
         "problems: 1",
     ):
         assert line in dataset.description
+    assert dataset.counts["records"] == dataset.counts["unrated"] == dataset.counts["human steps"] == 1
 
 
 def test_chosen_rows_share_one_solution_and_each_alternative_has_its_own(write):

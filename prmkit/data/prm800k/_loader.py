@@ -187,7 +187,7 @@ def load_prm800k(
 
     source = ", ".join(s.name for s in find_sources(path_or_split, phase, split))
     options = f'view "{view}", neutral "{neutral}", conflicts "{conflicts}"'
-    description = f"PRM800K, official layout, from {source}; {options}\n{report(counts, X, y)}"
+    description = f"PRM800K, official format, from {source}; {options}\n{report(counts, X, y)}"
     warn_of_malformed(counts)
     if not X:
         raise ValueError(f"no labelled step is left, expected at least one. What was read:\n{description}")
@@ -199,6 +199,7 @@ def load_prm800k(
         description=description,
         first_errors=[merged.first_error(solution) for solution in solutions],
         rows=columns,
+        counts=dict(counts),
     )
 
 
