@@ -19,6 +19,7 @@ release = version = version_of("prmkit")
 
 extensions = [
     "api_pages",
+    "formats_table",
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
