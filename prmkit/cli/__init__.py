@@ -1,4 +1,4 @@
-"""The ``prmkit`` command. Thin: every command calls what Python can call too."""
+"""The ``prmkit`` command. Every command is thin: it calls functions that Python can call too."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from prmkit.cli._cache import cache
-from prmkit.cli._convert import ListsFormats, convert
+from prmkit.cli._convert import convert
 from prmkit.cli._evaluate import SeveralAfterOn, evaluate
+from prmkit.cli._terminal import ListsFormats
 from prmkit.cli._train import PASSED_ON, train
 
 __all__ = ["app", "main"]
@@ -19,8 +20,9 @@ app = typer.Typer(
     add_completion=False,
     help=(
         "Process reward models: which step of a solution is wrong, and how sure is that?\n\n"
-        "Language models are fine-tuned here, by  prmkit train, step labels put into another layout by  prmkit "
-        "convert, and models compared by  prmkit evaluate. All else is done from Python:\n\n"
+        "prmkit train fine-tunes a language model on step labels. prmkit evaluate compares models on benchmarks. "
+        "prmkit convert writes step labels in another format. prmkit COMMAND --help shows examples. All else is done from "
+        "Python:\n\n"
         "    from prmkit import PRMClassifier, load_prm800k\n\n"
         "    X, y = load_prm800k('train.jsonl'); clf = PRMClassifier().fit(X, y)\n\n"
         "See it work, offline and on your machine:  python -m prmkit.examples"
@@ -32,8 +34,8 @@ app.command(no_args_is_help=True, cls=SeveralAfterOn)(evaluate)
 app.add_typer(cache, name="cache")
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
         from prmkit import __version__
 
         typer.echo(f"prmkit {__version__}")

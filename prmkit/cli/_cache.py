@@ -1,4 +1,4 @@
-"""``prmkit cache``: how much of the disk the embeddings take, and how to have it back."""
+"""``prmkit cache``: show how much disk space the embeddings take, and free it."""
 
 from __future__ import annotations
 
@@ -13,41 +13,50 @@ if TYPE_CHECKING:
 cache = typer.Typer(
     no_args_is_help=True,
     help=(
-        "The embeddings that prmkit keeps on disk, so that no text is encoded twice.\n\n"
-        "They lie in --dir, else in the folder that PRMKIT_CACHE_DIR names, else in your user cache folder. "
-        "Above PRMKIT_CACHE_MAX_BYTES (2 GiB) the oldest go. Nothing is lost by clearing: what is needed "
-        "again is computed again. PRMFeaturizer(cache=False) works without."
+        "Show or clear the embeddings that prmkit keeps on disk, so that no text is encoded twice.\n\n"
+        "They are in --dir, or else in the folder that PRMKIT_CACHE_DIR names, or else in your user cache folder. If "
+        "they take more than PRMKIT_CACHE_MAX_BYTES (2 GiB), the oldest are removed. Clearing loses nothing: embeddings are "
+        "computed again when they are needed. PRMFeaturizer(cache=False) works without them.\n\n"
+        "Example:  prmkit cache info --json"
     ),
 )
 
 Folder = Annotated[
-    str | None, typer.Option("--dir", metavar="FOLDER", help="Folder of the cache, if not the default.")
+    str | None, typer.Option("--dir", metavar="FOLDER", help="Folder of the cache, if it is not the default.")
 ]
 
 
 @cache.command()
 def info(
     folder: Folder = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")] = False,
 ) -> None:
-    """Show where the cache lies, its size, and the entries of each encoder."""
-    found = _open(folder).info()
+    """Show the folder of the cache, its size, and the entries of each encoder.
+
+    The sizes for a script:
+      prmkit cache info --json
+    """
+    facts = _open(folder).info()
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(facts))
         return
-    typer.echo(f"path     {found['path']}")
-    typer.echo(f"entries  {found['entries']:,}")
-    typer.echo(f"size     {_readable(found['bytes'])} of at most {_readable(found['max_bytes'])}")
-    for name, entries in found["namespaces"].items():
+    typer.echo(f"path     {facts['path']}")
+    typer.echo(f"entries  {facts['entries']:,}")
+    typer.echo(f"size     {_readable(facts['bytes'])} of at most {_readable(facts['max_bytes'])}")
+    for name, entries in facts["namespaces"].items():
         typer.echo(f"encoder  {name}: {entries:,}")
 
 
 @cache.command()
 def clear(
     folder: Folder = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them without a question.")] = False,
 ) -> None:
-    """Forget all embeddings. Asks first."""
+    """Remove all embeddings, after a question.
+
+    The embeddings of one project, without a question:
+      prmkit cache clear --dir my-cache --yes
+    """
     embeddings = _open(folder)
     entries = embeddings.info()["entries"]
     if entries and not yes:

@@ -6,25 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-
-class ListsFormats(TyperCommand):
-    """A command whose help ends with the registered formats, so that a new format needs no edit of the help."""
-
-    # Typer brings a click of its own in some versions, so the types of click do not fit all of them.
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help, with the formats as its last lines."""
-        from prmkit.data.formats.registry import describe_formats
-
-        writable = describe_formats(writable=True)
-        others = [line for line in describe_formats() if line not in writable]
-        lines = ["Formats that are read and written:", *writable, "Formats that are only read:", *others]
-        self.epilog = "\n\n".join(lines)
-        super().format_help(ctx, formatter)
+from prmkit.cli._terminal import fail
 
 
 def convert(
@@ -118,9 +104,9 @@ def convert(
     try:
         _convert(source, output, to, from_, option, on_error, on_loss, limit, split, overwrite)
     except (OSError, ValueError, TypeError, ImportError) as error:
-        _fail(" ".join(str(error).split()))
+        fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
-        _fail(f"interrupted: nothing was written to {output}", code=130)
+        fail(f"interrupted: nothing was written to {output}", code=130)
 
 
 def _convert(
@@ -198,8 +184,3 @@ def _options(pairs: Sequence[str] | None) -> dict[str, Any]:
             # A shell hands over a backslash and an n.
             options[key] = text.replace("\\n", "\n").replace("\\t", "\t")
     return options
-
-
-def _fail(message: str, code: int = 2) -> NoReturn:
-    typer.secho(f"Error: {message}", fg="red", err=True)
-    raise typer.Exit(code)

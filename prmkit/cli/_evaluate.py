@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+
+from prmkit.cli._terminal import ListsFormats, fail
 
 
-class SeveralAfterOn(TyperCommand):
-    """A command whose option ``--on`` takes all values up to the next option, as a shell's patterns give them."""
+class SeveralAfterOn(ListsFormats):
+    """A command whose option ``--on`` takes all values up to the next option, as the patterns of a shell give them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the option in front of each of its values."""
@@ -42,10 +43,10 @@ def evaluate(
             "--on",
             metavar="KIND:PATH",
             show_default=False,
-            help="What to evaluate on; several after one --on, or --on several times. KIND is processbench, prmbench, "
-            "prm800k, reasoneval, mr_ben, mr_gsm8k, bbm (BIG-Bench-Mistake), bon (sampled solutions for best-of-N, a "
-            "step per line; bon-paragraph, bon-step), or the layout of other step labels; a path alone is known by "
-            "its content. NAME=KIND:PATH names it.",
+            help="The data to evaluate on. Several may follow one --on, or --on may come several times. KIND is one of the "
+            "formats below, bbm (short for big_bench_mistake), or bon: sampled solutions for best-of-N, with a step "
+            "per line (bon-paragraph, bon-step: per paragraph, per 'Step 1:'). Without KIND, the first records tell it. "
+            "NAME=KIND:PATH gives the data a name.",
         ),
     ],
     out: Annotated[
@@ -128,13 +129,8 @@ def evaluate(
             random_state=random_state,
         )
     except (OSError, ValueError, TypeError, ImportError) as error:
-        _fail(" ".join(str(error).split()))
+        fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
-        _fail(f"interrupted: the scores made so far are kept in {work or out / 'scores'}", code=130)
+        fail(f"interrupted: the scores made so far are kept in {work or out / 'scores'}", code=130)
     typer.echo(found.to_markdown())
     typer.echo(f"written: {out / 'report.html'}, results.json, results.md, run.json")
-
-
-def _fail(message: str, code: int = 2) -> NoReturn:
-    typer.secho(f"Error: {message}", fg="red", err=True)
-    raise typer.Exit(code)

@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from prmkit.cli import app
-from prmkit.data import load_prm800k
-from prmkit.data.formats.registry import load
+from prmkit.data import load, load_prm800k
+from prmkit.data.formats.registry import FORMATS
 
 
 def run(*arguments):
@@ -37,6 +37,26 @@ def test_help_teaches():
     ):
         assert word in text
     assert "convert" in CliRunner().invoke(app, ["--help"]).output
+
+
+def test_help_lists_every_format_of_the_registry():
+    for command in ("convert", "evaluate"):
+        text = " ".join(CliRunner().invoke(app, [command, "--help"]).output.split())
+        for name, file_format in FORMATS.items():
+            assert f"{name}: {file_format.description}" in text
+
+
+def test_every_command_shows_an_example():
+    for command in (["train"], ["convert"], ["evaluate"], ["cache", "info"], ["cache", "clear"]):
+        text = CliRunner().invoke(app, [*command, "--help"]).output
+        assert f"prmkit {' '.join(command)} " in text.split("Usage", 1)[-1].split("\n", 1)[-1]
+
+
+def test_several_files_by_a_pattern(rows, tmp_path):
+    (tmp_path / "rows-2.jsonl").write_bytes(gzip.compress(rows.read_bytes()))
+    result = run(tmp_path / "rows*.jsonl", tmp_path / "out.jsonl", "--to", "rated")
+    assert "read: records: 4" in result.output
+    assert len(load(tmp_path / "out.jsonl").solutions) == 4
 
 
 def test_recognised_converted_counted(rows, tmp_path):
@@ -90,7 +110,7 @@ def test_an_existing_file_is_safe(rows, tmp_path):
     assert rows.read_bytes() == before
 
 
-def test_options_of_the_layout(tmp_path):
+def test_options_of_the_format(tmp_path):
     soft, chat, flat = tmp_path / "soft.jsonl", tmp_path / "chat.jsonl", tmp_path / "flat.csv"
     soft.write_text(json.dumps({"prompt": "p", "completions": ["a", "b"], "labels": [0.5, 0.25]}))
     turns = [("user", "p\na"), ("assistant", "-")]
