@@ -2,159 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 
-def cohen_kappa(
-    first: Any, second: Any, *, weights: str | None = None, sample_weight: Any = None
-) -> float | None:
-    """Return Cohen's kappa of two labellings of the same steps.
-
-    Parameters
-    ----------
-    first, second : array-like of shape (n_steps,)
-        Labels; steps that either of them left out (None) do not count.
-    weights : {None, "linear", "quadratic"}
-        None counts every disagreement the same; the others by the distance between sorted labels.
-    sample_weight : array-like of shape (n_steps,), optional
-
-    Returns
-    -------
-    float or None
-        1 is perfect agreement, 0 that of chance. None without steps that both labelled, or if both gave all
-        steps the same label: chance then agrees too.
-
-    Raises
-    ------
-    ValueError
-        For other lengths, or unknown ``weights``.
-
-    See Also
-    --------
-    sklearn.metrics.cohen_kappa_score : Does the work.
-
-    Examples
-    --------
-    >>> cohen_kappa([1, 1, -1, 0], [1, 1, -1, None])
-    1.0
-    """
-    from sklearn.metrics import cohen_kappa_score
-
-    a, b = list(first), list(second)
-    if len(a) != len(b):
-        raise ValueError(f"first has {len(a)} steps and second {len(b)}, expected the same")
-    both = [i for i in range(len(a)) if a[i] is not None and b[i] is not None]
-    a, b = [a[i] for i in both], [b[i] for i in both]
-    if len({*a, *b}) < 2:
-        return None
-    weight = None if sample_weight is None else np.asarray(sample_weight)[both]
-    return float(cohen_kappa_score(a, b, weights=weights, sample_weight=weight))
-
-
-def fleiss_kappa(counts: Any) -> float | None:
-    """Return Fleiss' kappa of any number of labels per step.
-
-    Parameters
-    ----------
-    counts : array-like of int, shape (n_steps, n_labels)
-        How many raters gave each step each label. Steps may have different numbers of raters; those with
-        fewer than two are left out.
-
-    Returns
-    -------
-    float or None
-        None without such steps, or if all labels are the same.
-
-    Raises
-    ------
-    ValueError
-        For another shape, or negative numbers.
-
-    Notes
-    -----
-    Fleiss 1971. Agreement is the mean over steps of the share of pairs that agree; the chance of it comes from
-    the mean over steps of the shares of labels, so that a step with many raters counts no more than others.
-    With equal numbers of raters this is Fleiss' own definition.
-
-    Examples
-    --------
-    >>> round(fleiss_kappa([[3, 0], [0, 3], [2, 1]]), 3)
-    0.55
-    """
-    counts = np.asarray(counts, dtype=np.float64)
-    if counts.ndim != 2 or not (counts >= 0).all():
-        raise ValueError(
-            f"counts has shape {counts.shape}, expected (n_steps, n_labels), numbers of 0 or more"
-        )
-    counts = counts[counts.sum(axis=1) >= 2]
-    if not len(counts):
-        return None
-    chance = float(np.square((counts / counts.sum(axis=1, keepdims=True)).mean(axis=0)).sum())
-    if (counts > 0).any(axis=0).sum() < 2:
-        return None
-    return (float(_pairs_that_agree(counts).mean()) - chance) / (1 - chance)
-
-
-def rating_agreement(labellings: Sequence[Sequence[Any]]) -> dict[str, float | int | None]:
+def rating_agreement(
+    labellings: Sequence[Sequence[Sequence[Hashable | None]]],
+) -> dict[str, float | int | None]:
     """Return how far several labellings of the same solutions agree, step by step.
 
-    For first errors instead of ratings, pass each as a labelling of one step: ``[[[2], [-1]], …]``.
+    For first errors instead of ratings, pass each as a labelling of one step: ``[[[2], [-1]], …]``. For Cohen's kappa of
+    two raters use :func:`sklearn.metrics.cohen_kappa_score`.
 
     Parameters
     ----------
     labellings : sequence, length n_solutions
-        For each solution its labellings; each is a sequence of ratings, one per step, None where not rated.
+        For each solution its labellings. Each is a sequence of ratings, one per step, None for a step that is not rated.
         They may end at different steps.
 
     Returns
     -------
     dict of str to (float, int or None)
-        ``"n_solutions"`` and ``"n_steps"`` with at least two ratings; ``"agreement"``, the mean over those
-        steps of the share of pairs of ratings that are equal; ``"fleiss_kappa"``; ``"cohen_kappa"`` of the
-        first two labellings of each solution.
+        ``"n_solutions"`` and ``"n_steps"`` count those with at least two ratings of a step. ``"agreement"`` is the mean
+        over these steps of the share of pairs of ratings that are equal. ``"krippendorff_alpha"`` (nominal) and
+        ``"fleiss_kappa"`` compare it with chance: 1 is perfect agreement, 0 that of chance. They are None if all ratings
+        are the same.
+
+    Notes
+    -----
+    Steps may have different numbers of raters, the usual case. Krippendorff's alpha (Krippendorff 2004, chapter 11) is
+    defined for this case. Fleiss' kappa (Fleiss 1971) is not. Here its chance comes from the mean over steps of the
+    shares of labels, which is Fleiss' definition if all steps have the same number of raters.
 
     Examples
     --------
     >>> numbers = rating_agreement([[[1, 1, -1], [1, 0, -1]], [[1], [1], [1]]])
-    >>> numbers["n_steps"], numbers["agreement"]
-    (4, 0.75)
+    >>> numbers["n_steps"], numbers["agreement"], round(numbers["krippendorff_alpha"], 3)
+    (4, 0.75, 0.619)
     """
     rows = [
-        (solution, rater, step, rating)
+        (solution, step, rating)
         for solution, of_solution in enumerate(labellings)
-        for rater, ratings in enumerate(of_solution)
+        for ratings in of_solution
         for step, rating in enumerate(ratings)
         if rating is not None
     ]
-    nothing: dict[str, Any] = {"n_solutions": 0, "n_steps": 0, "agreement": None}
-    nothing |= {"fleiss_kappa": None, "cohen_kappa": None}
+    undefined = {"n_solutions": 0, "n_steps": 0, "agreement": None}
     if not rows:
-        return nothing
-    solution, rater, step, rating = map(np.asarray, zip(*rows, strict=True))
-    steps, unit = np.unique(np.column_stack([solution, step]), axis=0, return_inverse=True)
-    labels, label = np.unique(rating, return_inverse=True)
-    counts = np.zeros((len(steps), len(labels)))
+        return {**undefined, "krippendorff_alpha": None, "fleiss_kappa": None}
+    solutions, steps, ratings = map(np.asarray, zip(*rows, strict=True))
+    units, unit = np.unique(np.column_stack([solutions, steps]), axis=0, return_inverse=True)
+    labels, label = np.unique(ratings, return_inverse=True)
+    counts = np.zeros((len(units), len(labels)))
     np.add.at(counts, (unit.ravel(), label.ravel()), 1)
-    repeated = counts.sum(axis=1) >= 2
-    if not repeated.any():
-        return nothing
-    pair = [np.full(len(steps), -1) for _ in range(2)]
-    for which, column in enumerate(pair):
-        column[unit.ravel()[rater == which]] = label.ravel()[rater == which]
-    both = (pair[0] >= 0) & (pair[1] >= 0)
+    # A step with one rating says nothing about agreement.
+    is_repeated = counts.sum(axis=1) >= 2
+    counts, units = counts[is_repeated], units[is_repeated]
+    if not len(counts):
+        return {**undefined, "krippendorff_alpha": None, "fleiss_kappa": None}
     return {
-        "n_solutions": len(np.unique(steps[repeated, 0])),
-        "n_steps": int(repeated.sum()),
-        "agreement": float(_pairs_that_agree(counts[repeated]).mean()),
-        "fleiss_kappa": fleiss_kappa(counts),
-        "cohen_kappa": cohen_kappa(pair[0][both], pair[1][both]),
+        "n_solutions": len(np.unique(units[:, 0])),
+        "n_steps": len(units),
+        "agreement": float(_equal_pairs(counts).mean()),
+        "krippendorff_alpha": _krippendorff_alpha(counts),
+        "fleiss_kappa": _fleiss_kappa(counts),
     }
 
 
-def _pairs_that_agree(counts: np.ndarray) -> np.ndarray:
-    """Return of each step, with at least two raters, the share of pairs of raters that agree."""
+def _equal_pairs(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the share of pairs of ratings that are equal, for each step (row) with its ratings per label."""
     n = counts.sum(axis=1)
-    return (counts * (counts - 1)).sum(axis=1) / (n * (n - 1))
+    shares: npt.NDArray[np.float64] = (counts * (counts - 1)).sum(axis=1) / (n * (n - 1))
+    return shares
+
+
+def _krippendorff_alpha(counts: npt.NDArray[np.float64]) -> float | None:
+    """Return Krippendorff's alpha for nominal labels. Each rating counts the same."""
+    n_of_step, n_of_label = counts.sum(axis=1), counts.sum(axis=0)
+    n = counts.sum()
+    observed = ((1 - _equal_pairs(counts)) * n_of_step).sum() / n
+    expected = 1 - (n_of_label * (n_of_label - 1)).sum() / (n * (n - 1))
+    return float(1 - observed / expected) if expected else None
+
+
+def _fleiss_kappa(counts: npt.NDArray[np.float64]) -> float | None:
+    """Return Fleiss' kappa. Each step counts the same."""
+    chance = float(np.square((counts / counts.sum(axis=1, keepdims=True)).mean(axis=0)).sum())
+    if (counts > 0).any(axis=0).sum() < 2:
+        return None
+    return (float(_equal_pairs(counts).mean()) - chance) / (1 - chance)

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+IntArray: TypeAlias = npt.NDArray[np.int64]
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number with its percentile interval; None where undefined.
+    """A number with its percentile interval.
 
     Parameters
     ----------
     value : float or None
-        Computed on all rows.
+        The number, computed on all rows. None if undefined.
     low, high : float or None
-        None also where fewer than two problems leave nothing to resample.
+        The ends of the interval. None if the number is undefined, or fewer than two problems leave nothing to resample.
     n_undefined : int
-        Resamples in which the number was undefined; they are left out of the interval.
+        Number of resamples in which the number was undefined. They are left out of the interval.
     """
 
     value: float | None
@@ -29,8 +34,23 @@ class Interval:
     n_undefined: int = 0
 
     def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self, undefined: str = "undefined") -> str:
+        """Return the number and its interval with three decimals.
+
+        Parameters
+        ----------
+        undefined : str, default="undefined"
+            The text for an undefined number.
+
+        Returns
+        -------
+        str
+            Text such as ``"0.750 [0.500, 1.000]"``.
+        """
         if self.value is None:
-            return "undefined"
+            return undefined
         text = f"{self.value:.3f}"
         return text if self.low is None else f"{text} [{self.low:.3f}, {self.high:.3f}]"
 
@@ -42,34 +62,82 @@ class BootstrapResult:
     Parameters
     ----------
     estimates : dict of str to (float or None)
-        On all rows.
+        The numbers, computed on all rows.
     replicates : dict of str to ndarray of shape (n_resamples,)
-        NaN where undefined.
-    confidence_level : float
+        The numbers in each resample. NaN if undefined.
+    confidence_level : float, default=0.95
+        Level of the intervals.
     """
 
     estimates: Mapping[str, float | None]
-    replicates: Mapping[str, np.ndarray]
+    replicates: Mapping[str, FloatArray]
     confidence_level: float = 0.95
 
     def interval(self, name: str = "value") -> Interval:
-        """Return a number and its percentile interval."""
+        """Return a number and its percentile interval.
+
+        Parameters
+        ----------
+        name : str, default="value"
+            The name of the number.
+
+        Returns
+        -------
+        Interval
+            The number with its interval.
+        """
         return _interval(self.estimates[name], self.replicates[name], self.confidence_level)
 
+    def intervals(self) -> dict[str, Interval]:
+        """Return all numbers with their intervals.
+
+        Returns
+        -------
+        dict of str to Interval
+            One interval per number.
+        """
+        return {name: self.interval(name) for name in self.estimates}
+
     def difference(self, first: str, second: str) -> Interval:
-        """Return ``first - second`` with the interval of the paired difference (same problems in both)."""
-        a, b = self.estimates[first], self.estimates[second]
-        value = None if a is None or b is None else a - b
-        return _interval(value, self.replicates[first] - self.replicates[second], self.confidence_level)
+        """Return ``first - second`` with the interval of the paired difference (same problems in both).
+
+        Parameters
+        ----------
+        first, second : str
+            The names of two numbers.
+
+        Returns
+        -------
+        Interval
+            The difference with its interval.
+        """
+        return _difference(self, first, self, second)
+
+    def minus(self, other: BootstrapResult, name: str = "value") -> Interval:
+        """Return a number minus the same number of another system, from the same resamples.
+
+        Parameters
+        ----------
+        other : BootstrapResult
+            The result of the other system. Both must come from one seed and the same problems.
+        name : str, default="value"
+            The name of the number.
+
+        Returns
+        -------
+        Interval
+            The paired difference with its interval.
+        """
+        return _difference(self, name, other, name)
 
     def __repr__(self) -> str:
         return f"<BootstrapResult: {', '.join(f'{name} {self.interval(name)}' for name in self.estimates)}>"
 
 
 def bootstrap_by_problem(
-    statistic: Callable[..., Any],
-    groups: Any,
-    *arrays: Any,
+    statistic: Callable[..., float | Mapping[str, float | None] | None],
+    groups: npt.ArrayLike,
+    *arrays: npt.ArrayLike,
     n_resamples: int = 1000,
     random_state: int | np.random.Generator | None = 0,
     confidence_level: float = 0.95,
@@ -79,24 +147,29 @@ def bootstrap_by_problem(
     Parameters
     ----------
     statistic : callable
-        Called as ``statistic(*arrays, sample_weight=w)`` on the rows that a resample holds, where ``w`` says
-        how often: scikit-learn's metrics fit. Returns a float (None or NaN: undefined), or a dict of such;
-        put two models into one dict for their paired difference.
+        Called as ``statistic(*arrays, sample_weight=w)`` on the rows of a resample, where ``w`` says how often each row
+        counts. The metrics of scikit-learn fit. It returns a float (None or NaN if undefined), or a dict of floats. Put
+        two models into one dict for their paired difference.
     groups : array-like of shape (n_rows,)
         The problem of each row, see :func:`prmkit.data.problem_groups`.
     *arrays : array-like of shape (n_rows, ...)
-    n_resamples : int, default 1000
-    random_state : int, Generator or None, default 0
-    confidence_level : float, default 0.95
+        The arguments of the statistic.
+    n_resamples : int, default=1000
+        Number of resamples.
+    random_state : int, Generator or None, default=0
+        Seed of the resamples.
+    confidence_level : float, default=0.95
+        Level of the intervals.
 
     Returns
     -------
     BootstrapResult
+        The numbers and their replicates. A statistic that returns a float is called ``"value"``.
 
     Raises
     ------
     ValueError
-        If lengths differ, there are no rows, or a number is out of its range.
+        If lengths differ, there are no rows, or a setting is out of its range.
 
     Examples
     --------
@@ -113,9 +186,10 @@ def bootstrap_by_problem(
                 f"array {i} has {len(column)} rows and groups {len(problems)}, expected the same"
             )
 
-    def on_counts(counts: np.ndarray) -> dict[str, Any]:
+    def on_counts(counts: FloatArray) -> dict[str, float | None]:
         weight = counts[problems]
-        rows = np.flatnonzero(weight)  # a row that is not drawn must not count as a class that is present
+        # Rows that are not drawn are left out: with weight 0 their class would still look present.
+        rows = np.flatnonzero(weight)
         result = statistic(*(column[rows] for column in columns), sample_weight=weight[rows])
         return dict(result) if isinstance(result, Mapping) else {"value": result}
 
@@ -123,55 +197,134 @@ def bootstrap_by_problem(
 
 
 def bootstrap_counts(
-    statistic: Callable[[np.ndarray], Mapping[str, Any]],
+    statistic: Callable[[FloatArray], Mapping[str, float | None]],
     n_problems: int,
     n_resamples: int,
     random_state: int | np.random.Generator | None = 0,
     confidence_level: float = 0.95,
 ) -> BootstrapResult:
-    """Bootstrap a dict-valued statistic of how often each problem counts, float64 of shape (n_problems,)."""
+    """Bootstrap several numbers that are a function of how often each problem counts.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes a float64 array of shape (n_problems,) and returns numbers by name.
+    n_problems : int
+        Number of problems.
+    n_resamples : int
+        Number of resamples. With 0 there are no intervals.
+    random_state : int, Generator or None, default=0
+        Seed of the resamples.
+    confidence_level : float, default=0.95
+        Level of the intervals.
+
+    Returns
+    -------
+    BootstrapResult
+        The numbers and their replicates.
+    """
+    estimates, replicates = _replicate(statistic, n_problems, n_resamples, random_state, confidence_level)
+    return BootstrapResult(estimates, replicates, confidence_level)
+
+
+def bootstrap_systems(
+    statistic: Callable[[FloatArray], Mapping[str, Mapping[str, float | None]]],
+    n_problems: int,
+    n_resamples: int,
+    random_state: int | np.random.Generator | None = 0,
+    confidence_level: float = 0.95,
+) -> dict[str, BootstrapResult]:
+    """Bootstrap the numbers of several systems together, so that their differences are paired.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes a float64 array of shape (n_problems,) and returns the numbers of each system by name.
+    n_problems, n_resamples, random_state, confidence_level
+        The same as in :func:`bootstrap_counts`.
+
+    Returns
+    -------
+    dict of str to BootstrapResult
+        One result per system. :meth:`BootstrapResult.minus` compares two of them.
+    """
+    estimates, replicates = _replicate(
+        lambda counts: {
+            (system, name): value
+            for system, numbers in statistic(counts).items()
+            for name, value in numbers.items()
+        },
+        n_problems,
+        n_resamples,
+        random_state,
+        confidence_level,
+    )
+    return {
+        system: BootstrapResult(
+            {name: value for (owner, name), value in estimates.items() if owner == system},
+            {name: values for (owner, name), values in replicates.items() if owner == system},
+            confidence_level,
+        )
+        for system in dict.fromkeys(owner for owner, _ in estimates)
+    }
+
+
+def problem_numbers(groups: npt.ArrayLike) -> tuple[IntArray, int]:
+    """Return the problem of each row as 0..n_problems-1, and n_problems."""
+    names = np.asarray(groups)
+    if names.ndim != 1 or not len(names):
+        raise ValueError(f"groups has shape {names.shape}, expected one problem per row: problem_groups(X)")
+    distinct, numbers = np.unique(names, return_inverse=True)
+    return numbers, len(distinct)
+
+
+def _replicate(
+    statistic: Callable[[FloatArray], Mapping[Key, float | None]],
+    n_problems: int,
+    n_resamples: int,
+    random_state: int | np.random.Generator | None,
+    confidence_level: float,
+) -> tuple[dict[Key, float | None], dict[Key, FloatArray]]:
+    """Return the numbers on all problems, and in each resample."""
     if not 0 < confidence_level < 1:
         raise ValueError(
             f"confidence_level is {confidence_level}, expected a number between 0 and 1, like 0.95"
         )
     if n_resamples < 0:
         raise ValueError(f"n_resamples is {n_resamples}, expected 0 (no intervals) or more")
-    estimates = {name: _number(value) for name, value in statistic(np.ones(n_problems)).items()}
-    n_drawn = n_resamples if n_problems > 1 else 0  # one problem: every resample is the same
-    replicates = {name: np.full(n_drawn, np.nan) for name in estimates}
+    estimates = {
+        key: None if value is None or np.isnan(value) else float(value)
+        for key, value in statistic(np.ones(n_problems)).items()
+    }
+    # With one problem every resample is the same, so there is no interval.
+    n_drawn = n_resamples if n_problems > 1 else 0
+    replicates = {key: np.full(n_drawn, np.nan) for key in estimates}
     for i, counts in enumerate(_resamples(n_problems, n_drawn, random_state)):
-        for name, value in statistic(counts).items():
-            replicates[name][i] = np.nan if value is None else value
-    return BootstrapResult(
-        {name: None if np.isnan(value) else value for name, value in estimates.items()},
-        replicates,
-        confidence_level,
-    )
-
-
-def problem_numbers(groups: Any) -> tuple[np.ndarray, int]:
-    """Return each row's problem as 0..n_problems-1, and n_problems."""
-    groups = np.asarray(groups)
-    if groups.ndim != 1 or not len(groups):
-        raise ValueError(f"groups has shape {groups.shape}, expected one problem per row: problem_groups(X)")
-    distinct, numbers = np.unique(groups, return_inverse=True)
-    return numbers, len(distinct)
+        for key, value in statistic(counts).items():
+            replicates[key][i] = np.nan if value is None else value
+    return estimates, replicates
 
 
 def _resamples(
     n_problems: int, n_resamples: int, random_state: int | np.random.Generator | None
-) -> Iterator[np.ndarray]:
+) -> Iterator[FloatArray]:
+    """Yield how often each problem is drawn, once per resample."""
     rng = np.random.default_rng(random_state)
     for _ in range(n_resamples):
         drawn = rng.integers(n_problems, size=n_problems)
         yield np.bincount(drawn, minlength=n_problems).astype(np.float64)
 
 
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)
+def _difference(first: BootstrapResult, name: str, second: BootstrapResult, other_name: str) -> Interval:
+    """Return the interval of a paired difference."""
+    a, b = first.estimates[name], second.estimates[other_name]
+    value = None if a is None or b is None else a - b
+    replicates: Any = first.replicates[name] - second.replicates[other_name]
+    return _interval(value, replicates, first.confidence_level)
 
 
-def _interval(value: float | None, replicates: np.ndarray, confidence_level: float) -> Interval:
+def _interval(value: float | None, replicates: FloatArray, confidence_level: float) -> Interval:
+    """Return a number with the quantiles of its defined replicates."""
     defined = replicates[~np.isnan(replicates)]
     n_undefined = len(replicates) - len(defined)
     if value is None or not len(defined):

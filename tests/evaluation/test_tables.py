@@ -15,7 +15,7 @@ from prmkit.evaluation._inputs._benchmark import Candidates
 from prmkit.evaluation._inputs._benchmarks import candidates_benchmark
 from prmkit.features import StepStatistics
 from prmkit.metrics import aggregate
-from prmkit.metrics.benchmarks.first_error import first_error_f1_score, first_error_from_scores
+from prmkit.metrics import first_error_f1_score, first_error_from_risks
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def test_step_table_agrees_with_sklearn(benchmark, score, random_risks, value_of
 def test_first_errors_at_one_half(benchmark, score, random_risks, value_of):
     risks = {solution.id: random_risks(solution) for solution in benchmark.solutions}
     found = evaluate(score(benchmark, lambda one: risks[one.id]), benchmark, n_resamples=0)
-    rewards = [1 - risks[one.id] for one in benchmark.solutions]
-    expected = first_error_f1_score(benchmark.first_errors, first_error_from_scores(rewards, 0.5))
+    by_solution = [risks[one.id] for one in benchmark.solutions]
+    expected = first_error_f1_score(benchmark.first_errors, first_error_from_risks(by_solution, 0.5))
     assert value_of(found, "First errors of new", "m", "F1 at 0.5") == pytest.approx(expected)
     predicted = [one["predicted"]["m"] for one in found.solutions()]
     pairs = zip(benchmark.first_errors, predicted, strict=True)
@@ -128,12 +128,12 @@ def test_a_threshold_from_other_data(benchmark, classifier, value_of):
     chooser = Benchmark.from_dataset("chooser", make_arithmetic_solutions(40, 2, random_state=5))
     inside = evaluate(classifier, [benchmark, chooser], threshold_data="chooser", n_resamples=0)
     outside = evaluate(classifier, benchmark, threshold_data=chooser, n_resamples=0)
-    threshold = value_of(inside, "First errors of new", "PRMClassifier", "reward threshold")
+    threshold = value_of(inside, "First errors of new", "PRMClassifier", "risk threshold")
     assert "/" not in threshold
-    assert value_of(outside, "First errors of new", "PRMClassifier", "reward threshold") == threshold
+    assert value_of(outside, "First errors of new", "PRMClassifier", "risk threshold") == threshold
     assert "Thresholds chosen on chooser" in inside.table("First errors of new").note
     assert [one.name for one in outside.benchmarks] == ["new"]
-    assert "/" in value_of(inside, "First errors of chooser", "PRMClassifier", "reward threshold")
+    assert "/" in value_of(inside, "First errors of chooser", "PRMClassifier", "risk threshold")
 
 
 @pytest.fixture

@@ -5,10 +5,9 @@ from math import comb
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from prmkit.metrics.selection.best_of_n import best_of_n_accuracy, pass_at_k
+from prmkit.metrics import best_of_n_accuracy, pass_at_k
 
 few = settings(deadline=None, max_examples=50, derandomize=True)
 rows = st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=6)

@@ -4,14 +4,18 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from prmkit.data import Solution, flatten
-from prmkit.metrics import calibration_report, expected_calibration_error
-from prmkit.metrics.calibration.calibration import maximum_calibration_error, reliability_curve
+from prmkit.metrics import calibration_report, expected_calibration_error, reliability_curve
+
+
+def maximum_calibration_error(event, prob, n_bins=15, strategy="uniform"):
+    event, prob = np.asarray(event, dtype=float), np.asarray(prob)
+    mean, share, _ = reliability_curve(event, prob, n_bins, strategy)
+    return np.abs(mean - share).max()
 
 
 def made_up_rows(n=600, n_classes=3, seed=0, sharpness=2.0):

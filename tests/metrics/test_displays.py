@@ -55,11 +55,17 @@ def test_report_display_draws_into_given_axes_and_without_negatives(predictions)
         display.plot(ax=axes[0])
 
 
-def test_report_display_from_an_estimator():
+def test_report_display_of_a_classifiers_own_predictions():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 2)), rng.choice([-1, 1], 60)
     classifier = LogisticRegression().fit(X, y)
-    display = StepReportDisplay.from_estimator(classifier, X, y, groups=np.arange(60) // 3, n_resamples=10)
+    display = StepReportDisplay.from_predictions(
+        y,
+        classifier.predict_proba(X),
+        y_pred=classifier.predict(X),
+        groups=np.arange(60) // 3,
+        n_resamples=10,
+    )
     assert display.report.metrics["model"]["accuracy"].value == classifier.score(X, y)
 
 

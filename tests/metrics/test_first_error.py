@@ -2,26 +2,26 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
-from prmkit.metrics.benchmarks.first_error import (
+from prmkit.metrics import (
+    bootstrap_by_problem,
+    choose_first_error_threshold,
+    choose_threshold,
     first_error_f1_score,
-    first_error_from_scores,
+    first_error_from_risks,
     first_error_position_accuracy,
 )
-from prmkit.metrics.benchmarks.first_error_threshold import choose_first_error_threshold
-from prmkit.metrics.bootstrap import bootstrap_by_problem
 
 few = settings(deadline=None, max_examples=50, derandomize=True)
-rewards = st.integers(0, 6).map(lambda k: k / 6)
-paths = st.lists(st.lists(rewards, min_size=1, max_size=5), min_size=1, max_size=8)
+sixths = st.integers(0, 6).map(lambda k: k / 6)
+paths = st.lists(st.lists(sixths, min_size=1, max_size=5), min_size=1, max_size=8)
 
 
-def by_loop(path, threshold, rule):
-    if rule == "argmin":
-        return path.index(min(path)) if min(path) < threshold else -1
-    return next((i for i, reward in enumerate(path) if reward < threshold), -1)
+def by_loop(path, threshold, rule="first_above"):
+    if rule == "argmax":
+        return path.index(max(path)) if max(path) > threshold else -1
+    return next((i for i, risk in enumerate(path) if risk > threshold), -1)
 
 
 def f1_by_hand(y_true, y_pred):
@@ -79,32 +79,59 @@ def test_within_one_never_counts_no_error_as_a_position():
     assert first_error_position_accuracy([-1], [-1]) is None
 
 
-@pytest.mark.parametrize("rule", ["first_below", "argmin"])
+@pytest.mark.parametrize("rule", ["first_above", "argmax"])
 @few
-@given(values=paths, threshold=rewards)
-def test_steps_from_scores(rule, values, threshold):
-    expected = [by_loop(path, threshold, rule) for path in values]
-    assert first_error_from_scores(values, threshold, rule).tolist() == expected
+@given(risks=paths, threshold=sixths, data=st.data())
+def test_first_errors_from_risks(rule, risks, threshold, data):
+    expected = [by_loop(path, threshold, rule) for path in risks]
+    assert first_error_from_risks(risks, threshold, rule).tolist() == expected
+    each = [data.draw(sixths) for _ in risks]
+    expected = [by_loop(path, t, rule) for path, t in zip(risks, each, strict=True)]
+    assert first_error_from_risks(risks, each, rule).tolist() == expected
 
 
-@pytest.mark.parametrize("rule", ["first_below", "argmin"])
+def test_the_published_rule_for_rewards_is_the_same_with_risks():
+    """ProcessBench: the first step whose reward is below 0.5. Ties at the threshold are right."""
+    rewards = np.array([0.9, 0.5, 0.49, 0.1])
+    assert first_error_from_risks([1 - rewards], 0.5).tolist() == [int(np.argmax(rewards < 0.5))]
+
+
+@pytest.mark.parametrize("rule", ["first_above", "argmax"])
 @few
-@given(values=paths, data=st.data())
-def test_the_threshold_is_the_lowest_of_the_best(rule, values, data):
-    y_true = [data.draw(st.integers(-1, len(path) - 1)) for path in values]
+@given(risks=paths, data=st.data())
+def test_the_threshold_is_the_highest_of_the_best(rule, risks, data):
+    y_true = [data.draw(st.integers(-1, len(path) - 1)) for path in risks]
     assume(-1 in y_true and max(y_true) > -1)
-    everything = sorted({reward for path in values for reward in path})
-    candidates = [*everything, 1.0 if everything[-1] < 1 else np.inf]
-    scores = [f1_by_hand(y_true, [by_loop(path, t, rule) for path in values]) for t in candidates]
-    best = next(t for t, score in zip(candidates, scores, strict=True) if score >= max(scores) - 1e-12)
-    choice = choose_first_error_threshold(y_true, values, data="drawn", rule=rule)
+    distinct = sorted({risk for path in risks for risk in path})
+    candidates = [0.0 if distinct[0] > 0 else -np.inf, *distinct]
+    scores = [f1_by_hand(y_true, [by_loop(path, t, rule) for path in risks]) for t in candidates]
+    best = max(t for t, score in zip(candidates, scores, strict=True) if score >= max(scores) - 1e-12)
+    choice = choose_first_error_threshold(y_true, risks, data="drawn", rule=rule)
     assert choice.threshold == best
     assert choice.f1 == pytest.approx(max(scores))
-    assert choice.f1_at_half == pytest.approx(f1_by_hand(y_true, [by_loop(p, 0.5, rule) for p in values]))
+    assert choice.f1_at_half == pytest.approx(f1_by_hand(y_true, [by_loop(p, 0.5, rule) for p in risks]))
     again = first_error_f1_score(
-        y_true, first_error_from_scores(values, choice.threshold, rule), return_parts=True
+        y_true, first_error_from_risks(risks, choice.threshold, rule), return_parts=True
     )
     assert again == pytest.approx((choice.f1, choice.accuracy_erroneous, choice.accuracy_correct))
+
+
+@few
+@given(risks=paths, data=st.data())
+def test_one_threshold_means_the_same_to_all_functions(risks, data):
+    """A step is wrong if its risk is above, whoever chose the threshold and whoever uses it."""
+    y_true = [data.draw(st.integers(-1, len(path) - 1)) for path in risks]
+    assume(-1 in y_true and max(y_true) > -1)
+    is_wrong = [step == first for first, path in zip(y_true, risks, strict=True) for step in range(len(path))]
+    flat = np.concatenate(risks)
+    assume(not all(is_wrong))
+    for threshold in (
+        choose_threshold(is_wrong, flat),
+        choose_first_error_threshold(y_true, risks, data="drawn").threshold,
+    ):
+        verdicts = np.split(flat > threshold, np.cumsum([len(path) for path in risks])[:-1])
+        first_flagged = [int(np.argmax(one)) if one.any() else -1 for one in verdicts]
+        assert first_error_from_risks(risks, threshold).tolist() == first_flagged
 
 
 def test_threshold_needs_a_name_both_kinds_and_labels_within():
@@ -119,8 +146,8 @@ def test_threshold_needs_a_name_both_kinds_and_labels_within():
 
 def test_a_million_steps_take_seconds():
     rng = np.random.default_rng(0)
-    values = list(rng.random((100_000, 10)))
+    risks = list(rng.random((100_000, 10)))
     y_true = rng.integers(-1, 10, size=100_000)
-    choice = choose_first_error_threshold(y_true, values, data="drawn")
+    choice = choose_first_error_threshold(y_true, risks, data="drawn")
     assert 0 < choice.threshold < 1
-    assert len(first_error_from_scores(values, choice.threshold)) == 100_000
+    assert len(first_error_from_risks(risks, choice.threshold)) == 100_000

@@ -5,19 +5,17 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from prmkit.metrics import (
     aggregate,
     credible_set,
-    entropy,
     first_error_distribution,
-    margin,
     p_no_error,
     survival,
 )
-from prmkit.metrics.solutions.aggregation import flat_cumsum, flat_first_error_distribution
+from prmkit.metrics.solutions.aggregation import entropy, ragged_first_error_distribution
+from prmkit.utils.ragged import Ragged
 
 BY_LOOP = {
     "min": min,
@@ -101,16 +99,16 @@ def test_equal_steps_and_single_steps():
 @settings(deadline=None, max_examples=50, derandomize=True)
 @given(values=paths)
 def test_paths_end_to_end_are_the_paths_one_by_one(values):
-    flat, lengths = np.concatenate(values), np.array([len(path) for path in values])
-    one_by_one = np.concatenate([first_error_distribution(path) for path in values])
-    np.testing.assert_array_equal(flat_first_error_distribution(flat, lengths), one_by_one)
-    np.testing.assert_array_equal(flat_cumsum(flat, lengths), np.concatenate([np.cumsum(p) for p in values]))
+    ragged = Ragged.from_arrays(values)
+    for found, path in zip(ragged_first_error_distribution(ragged).split(), values, strict=True):
+        np.testing.assert_array_equal(found, first_error_distribution(path))
+    np.testing.assert_array_equal(ragged.cumsum(), np.concatenate([np.cumsum(p) for p in values]))
 
 
 def test_a_path_leaves_nothing_in_the_next():
     """No rounding error of a long path, and no infinity of a certain error, reaches the path after it."""
     flat = np.array([1.0, 0.5, *np.full(1000, 0.9), 1e-14])
-    found = flat_first_error_distribution(flat, np.array([2, 1000, 1]))
+    found = ragged_first_error_distribution(Ragged(flat, np.array([2, 1000, 1]))).values
     assert found[:3].tolist() == [1.0, 0.0, 0.0]
     assert found[-2:].tolist() == [1e-14, 1 - 1e-14]
 
@@ -135,7 +133,7 @@ def test_what_is_no_probability_raises(bad):
     for how in BY_LOOP:
         with pytest.raises(ValueError, match="expected probabilities"):
             aggregate([[0.5, bad]], how)
-    for function in (p_no_error, first_error_distribution, margin):
+    for function in (p_no_error, first_error_distribution):
         with pytest.raises(ValueError, match="expected probabilities"):
             function([0.5, bad])
     with pytest.raises(ValueError, match="expected probabilities"):
@@ -161,10 +159,9 @@ def test_mistakes_in_the_call_are_named():
         aggregate([0.5, 0.6], "min")
 
 
-def test_entropy_and_margin_point_in_opposite_directions():
+def test_entropy_falls_with_certainty():
     proba = np.array([[0.5, 0.5], [0.9, 0.1], [1.0, 0.0]])
     assert (np.diff(entropy(proba)) < 0).all()
-    assert (np.diff(margin(proba[:, 0])) > 0).all()
     assert entropy(proba)[0] == pytest.approx(math.log(2))
 
 

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from prmkit.metrics.benchmarks.first_error import mr_score_parts
-from prmkit.metrics.benchmarks.prmbench import prm_score, prm_score_by_class
+from prmkit.metrics.benchmarks.step_benchmarks import prm_score, prm_score_by_class
 
 few = settings(deadline=None, max_examples=50, derandomize=True)
 

@@ -5,9 +5,8 @@ import sys
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
-from sklearn.linear_model import LogisticRegression
 
-from prmkit import PRMClassifier
+from prmkit import PRMClassifier, problem_groups
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepStatistics
 from prmkit.metrics import ReliabilityDisplay, expected_calibration_error
@@ -85,26 +84,15 @@ def test_bins_of_equal_mass_and_given_axes(predictions):
     assert ReliabilityDisplay.from_predictions(event, probs, ax=free).ax_ is free
 
 
-def test_from_fitted_classifiers_the_worst_class_is_drawn():
+def test_the_risk_of_a_fitted_classifier():
     data, new = (make_arithmetic_solutions(30, 2, random_state=seed) for seed in range(2))
     clf = PRMClassifier(StepStatistics()).fit(data.X, data.y)
-    display = ReliabilityDisplay.from_estimator({"model": clf}, new.X, new.y, n_bins=5, n_resamples=20)
     risk, wrong = clf.predict_proba(new.X)[:, 0], np.asarray(new.y) == -1
+    display = ReliabilityDisplay.from_predictions(
+        wrong, {"model": risk}, groups=problem_groups(new.X), n_bins=5, n_resamples=20
+    )
     assert display.curves["model"].ece == expected_calibration_error(wrong, risk, 5)
     assert display.n_problems == 30
-    assert display.event_name == "class -1"
-
-
-def test_any_classifier_with_an_order_of_labels():
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(200, 2))
-    y = np.where(X[:, 0] + rng.normal(size=200) > 0, "a_fine", "b_broken")
-    clf = LogisticRegression().fit(X, y)
-    with pytest.raises(ValueError, match="label_order"):
-        ReliabilityDisplay.from_estimator(clf, X, y)
-    display = ReliabilityDisplay.from_estimator(clf, X, y, label_order=["b_broken", "a_fine"])
-    expected = expected_calibration_error(y == "b_broken", clf.predict_proba(X)[:, 1])
-    assert display.curves["LogisticRegression"].ece == expected
 
 
 def test_wrong_input_is_refused(predictions):

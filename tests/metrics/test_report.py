@@ -9,8 +9,8 @@ from sklearn import metrics as sk
 
 from prmkit.data import Solution, flatten
 from prmkit.metrics import expected_calibration_error, step_report
+from prmkit.metrics.steps.rows import position_baseline_out_of_fold
 from prmkit.metrics.steps.step_metrics import WeightedStepMetrics
-from prmkit.metrics.steps.threshold import position_baseline_out_of_fold
 
 
 def made_up_rows(n=300, n_classes=3, n_problems=25, seed=0, rounded=True):

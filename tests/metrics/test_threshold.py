@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from prmkit.metrics import choose_threshold

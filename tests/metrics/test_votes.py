@@ -5,11 +5,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
+from scipy.special import expit
 
-from prmkit.metrics.selection.best_of_n import pass_at_k
-from prmkit.metrics.selection.votes import combine_vote, vote, vote_accuracy
+from prmkit.metrics import pass_at_k, vote, vote_accuracy
 
 few = settings(deadline=None, max_examples=50, derandomize=True)
 
@@ -48,10 +47,10 @@ def test_the_best_scored_represents_its_group():
     assert vote("abb", [0.1, 0.2, 0.9]) == 1
 
 
-def test_combine_sums_sigmoids():
+def test_weights_may_be_sigmoids_of_scores():
     scores = [3.0, -0.2, 0.4]
-    assert combine_vote("abb", scores) == 1  # 0.95 against 0.45 + 0.60
-    assert combine_vote("abb", [3.0, -2.0, -1.0]) == 0
+    assert vote("abb", expit(scores)) == 1  # 0.95 against 0.45 + 0.60
+    assert vote("abb", expit([3.0, -2.0, -1.0])) == 0
 
 
 @pytest.mark.parametrize(

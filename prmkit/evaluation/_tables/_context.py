@@ -9,10 +9,11 @@ import numpy as np
 
 from prmkit.evaluation._inputs._benchmark import Benchmark
 from prmkit.evaluation._inputs._scoring import StepScores
-from prmkit.metrics import choose_threshold
-from prmkit.metrics.benchmarks.first_error_threshold import choose_first_error_threshold
+from prmkit.metrics import choose_first_error_threshold, choose_threshold
+from prmkit.metrics.benchmarks.first_error import ragged_first_errors
 from prmkit.metrics.bootstrap import problem_numbers
-from prmkit.metrics.steps.threshold import position_baseline
+from prmkit.metrics.steps.rows import position_baseline
+from prmkit.utils.ragged import Ragged
 
 _N_FOLDS = 5
 BASELINES_NOTE = (
@@ -82,23 +83,17 @@ class Chosen:
 
 
 def choose_by_first_error(benchmark: Benchmark, system: System) -> float | None:
-    """Return the **reward** with the best ProcessBench F1: a step is wrong if its own is below.
-
-    None where erroneous or correct solutions are missing.
-    """
+    """Return the threshold with the best ProcessBench F1, None if erroneous or correct solutions are missing."""
     known = np.array([first is not None for first in benchmark.first_errors], dtype=bool)
     first_errors = [first for first in benchmark.first_errors if first is not None]
     if not any(first >= 0 for first in first_errors) or not any(first < 0 for first in first_errors):
         return None
-    paths = [path for path, one in zip(system.scores.paths(benchmark.lengths), known, strict=True) if one]
-    return choose_first_error_threshold(first_errors, paths, data=benchmark.name).threshold
+    risks = Ragged(system.scores.risks, benchmark.lengths).take(np.flatnonzero(known)).split()
+    return choose_first_error_threshold(first_errors, risks, data=benchmark.name).threshold
 
 
 def choose_by_steps(benchmark: Benchmark, system: System) -> float | None:
-    """Return the **risk** with the best macro-F1 of wrong and other steps: a step is wrong if its own is above.
-
-    None where wrong or other steps are missing.
-    """
+    """Return the threshold with the best macro-F1 of wrong and other steps, None if one kind is missing."""
     labels = benchmark.step_labels
     kept = ~np.isnan(labels)
     wrong = labels[kept] < 0
@@ -154,11 +149,8 @@ def thresholds_note(benchmark: Benchmark, data: ThresholdData | None) -> str:
 
 
 def first_errors_at(benchmark: Benchmark, system: System, threshold: np.ndarray | float) -> np.ndarray:
-    """Return each solution's first step whose reward is below the threshold, -1 where there is none."""
-    by_step = np.repeat(np.broadcast_to(threshold, benchmark.lengths.shape), benchmark.lengths)
-    places = np.where(system.scores.rewards < by_step, np.arange(len(by_step)), len(by_step))
-    first = np.minimum.reduceat(places, benchmark.starts)
-    return np.where(first < len(by_step), first - benchmark.starts, -1)
+    """Return the first step of each solution whose risk is above the threshold, -1 if there is none."""
+    return ragged_first_errors(Ragged(system.scores.risks, benchmark.lengths), threshold)
 
 
 def _shown(threshold: float) -> str:

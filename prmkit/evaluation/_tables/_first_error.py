@@ -52,16 +52,16 @@ def first_error_tables(context: Context) -> list[Table]:
         if first not in (None, system.name) and all(
             _F1 in results[name].estimates for name in (first, system.name)
         ):
-            values[f"F1 minus {first}"] = _difference(result, results[first])
+            values[f"F1 minus {first}"] = result.minus(results[first], _F1)
         rows.append(
-            Row(system.name, {**values, "reward threshold": chosen and chosen.shown}, system.baseline)
+            Row(system.name, {**values, "risk threshold": chosen and chosen.shown}, system.baseline)
         )
-    columns = [_F1, "on erroneous", "on correct", "within one step", "reward threshold", "F1 at 0.5"]
+    columns = [_F1, "on erroneous", "on correct", "within one step", "risk threshold", "F1 at 0.5"]
     n_wrong = int((first_errors >= 0).sum())
     sentences = [
         f"ProcessBench F1 of {len(first_errors):,} solutions, {n_wrong:,} of them erroneous: harmonic mean of the "
         "shares of erroneous solutions whose first error is found exactly, and of correct ones in which none is found",
-        "The first step whose reward is below the threshold is the prediction",
+        "The first step whose risk is above the threshold is the prediction",
         thresholds_note(benchmark, context.threshold_data),
         BASELINES_NOTE,
     ]
@@ -120,15 +120,6 @@ def _with_mean(columns: Sequence[str], values: Sequence[Value]) -> dict[str, Val
     if len(numbers) == len(columns):
         found["mean"] = Interval(float(np.mean(numbers)))
     return found
-
-
-def _difference(one: BootstrapResult, other: BootstrapResult) -> Interval:
-    """Return the paired difference of two F1: one seed draws the same problems for both."""
-    both = {"one": one, "other": other}
-    return BootstrapResult(
-        {name: result.estimates[_F1] for name, result in both.items()},
-        {name: result.replicates[_F1] for name, result in both.items()},
-    ).difference("one", "other")
 
 
 def _bootstrap(

@@ -15,7 +15,7 @@ from prmkit.evaluation._tables._context import (
 )
 from prmkit.evaluation._tables._quoted import PRMBENCH
 from prmkit.metrics import BootstrapResult, Interval
-from prmkit.metrics.benchmarks.prmbench import PRMBENCH_GROUPS, prm_score_by_class
+from prmkit.metrics.benchmarks.step_benchmarks import PRMBENCH_GROUPS, prm_score_by_class
 from prmkit.metrics.bootstrap import bootstrap_counts, problem_numbers
 
 _GROUPS = ["overall", *PRMBENCH_GROUPS]

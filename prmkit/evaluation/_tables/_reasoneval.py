@@ -7,7 +7,7 @@ import numpy as np
 from prmkit.evaluation._inputs._benchmark import Benchmark
 from prmkit.evaluation._result import Row, Table
 from prmkit.evaluation._tables._context import BASELINES_NOTE, Context, System
-from prmkit.metrics.benchmarks.reasoneval import reasoneval_scores
+from prmkit.metrics.benchmarks.step_benchmarks import reasoneval_scores
 from prmkit.metrics.bootstrap import bootstrap_counts, problem_numbers
 
 _COLUMNS = {
@@ -50,11 +50,11 @@ def _table(
     rows = []
     for system in systems:
         scores = system.scores
-        flat = scores.rewards if task == "invalid" else -np.asarray(scores.neutral)
-        values = np.split(flat, benchmark.starts[1:])
+        flat = scores.risks if task == "invalid" else np.asarray(scores.neutral)
+        risks = np.split(flat, benchmark.starts[1:])
 
-        def statistic(counts: np.ndarray, values: list[np.ndarray] = values) -> dict[str, float | None]:
-            return reasoneval_scores(truth, values, task=task, sample_weight=counts[problems])
+        def statistic(counts: np.ndarray, risks: list[np.ndarray] = risks) -> dict[str, float | None]:
+            return reasoneval_scores(truth, risks, task=task, sample_weight=counts[problems])
 
         result = bootstrap_counts(statistic, n_problems, context.n_resamples, context.random_state)
         rows.append(

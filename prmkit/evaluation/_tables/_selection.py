@@ -13,8 +13,7 @@ from prmkit.evaluation._tables._context import Context
 from prmkit.evaluation._tables._quoted import BEST_OF_8, BEST_OF_1024
 from prmkit.metrics import BootstrapResult, Interval, aggregate
 from prmkit.metrics.bootstrap import bootstrap_counts, problem_numbers
-from prmkit.metrics.selection.best_of_n import best_of_n_accuracy, pass_at_k
-from prmkit.metrics.selection.votes import vote_accuracy
+from prmkit.metrics.selection import best_of_n_accuracy, pass_at_k, vote_accuracy
 from prmkit.metrics.solutions.aggregation import AGGREGATION_RULES
 
 _WEIGHTED = ("min", "product", "mean", "last")  # not negative, so that they can be summed

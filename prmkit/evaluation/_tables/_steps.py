@@ -14,8 +14,8 @@ from prmkit.evaluation._tables._context import (
     thresholds_note,
 )
 from prmkit.metrics import reliability_curve, risk_coverage_curve
-from prmkit.metrics.bootstrap import Interval, bootstrap_counts, problem_numbers
-from prmkit.metrics.steps.step_metrics import WeightedStepMetrics
+from prmkit.metrics.bootstrap import Interval, bootstrap_systems, problem_numbers
+from prmkit.metrics.steps.step_metrics import WeightedStepMetrics, macro_f1
 
 _MOST_POINTS = 100
 _FEWEST_STEPS = 10  # a bin of fewer says nothing
@@ -87,7 +87,7 @@ def _binary(context: Context) -> Table:
     kept = ~np.isnan(benchmark.step_labels)
     right = (benchmark.step_labels[kept] >= 0).astype(np.int64)  # classes from worst to best
     problems, n_problems = problem_numbers(benchmark.step_problems[kept])
-    computed, macro_f1, shown = {}, {}, {}
+    computed, confusions, shown = {}, {}, {}
     for system in context.systems:
         risks = system.scores.risks[kept]
         proba = np.column_stack([risks, 1 - risks])
@@ -98,30 +98,26 @@ def _binary(context: Context) -> Table:
             limits = np.repeat(chosen.by_solution, benchmark.lengths)[kept]
             cells = 2 * right + (risks <= limits)
             counts = np.bincount(4 * problems + cells, minlength=4 * n_problems).reshape(n_problems, 4)
-            macro_f1[system.name], shown[system.name] = counts.T.astype(np.float64), chosen.shown
+            confusions[system.name], shown[system.name] = counts.T.astype(np.float64), chosen.shown
 
-    def statistic(counts: np.ndarray) -> dict[str, float]:
-        found = {
-            f"{name}/{metric}": value
-            for name, metrics in computed.items()
-            for metric, value in metrics(counts).items()
-        }
-        return found | {
-            f"{name}/{_CHOSEN}": _macro_f1((cells * counts).sum(axis=1)) for name, cells in macro_f1.items()
-        }
+    def statistic(counts: np.ndarray) -> dict[str, dict[str, float | None]]:
+        numbers = {name: metrics(counts) for name, metrics in computed.items()}
+        for name, cells in confusions.items():
+            numbers[name][_CHOSEN] = macro_f1((cells * counts).sum(axis=1).reshape(2, 2))
+        return numbers
 
-    result = bootstrap_counts(statistic, n_problems, context.n_resamples, context.random_state)
+    results = bootstrap_systems(statistic, n_problems, context.n_resamples, context.random_state)
     rows, first = [], context.compared_with
     n, n_wrong = len(right), int((right == 0).sum())
     for system in context.systems:
         name = system.name
-        values = {column: result.interval(f"{name}/{metric}") for column, metric in _COLUMNS.items()}
+        values = {column: results[name].interval(metric) for column, metric in _COLUMNS.items()}
         if n_wrong in (0, n):  # a mean over classes of which one is not there
             values["macro-F1 at 0.5"] = Interval(None)
-        if name in macro_f1:
-            values[_CHOSEN] = result.interval(f"{name}/{_CHOSEN}")
+        if name in confusions:
+            values[_CHOSEN] = results[name].interval(_CHOSEN)
         if first not in (None, name):
-            values[f"AUROC minus {first}"] = result.difference(f"{name}/auroc", f"{first}/auroc")
+            values[f"AUROC minus {first}"] = results[name].minus(results[first], "auroc")
         rows.append(Row(name, {**values, "risk threshold": shown.get(name)}, system.baseline))
     return Table(
         f"Steps of {benchmark.name}",
@@ -144,16 +140,6 @@ def _binary(context: Context) -> Table:
     )
 
 
-def _macro_f1(cells: np.ndarray) -> float:
-    """Return the mean of two F1 from wrong judged wrong, wrong judged right, right judged wrong, right judged right."""
-    true_wrong, missed, alarms, true_right = cells
-    if not true_wrong + missed or not alarms + true_right:
-        return np.nan
-    return float(
-        true_wrong / (2 * true_wrong + missed + alarms) + true_right / (2 * true_right + missed + alarms)
-    )
-
-
 def _three_classes(context: Context) -> list[Table]:
     benchmark = context.benchmark
     systems = [system for system in context.systems if system.scores.neutral is not None]
@@ -169,18 +155,14 @@ def _three_classes(context: Context) -> list[Table]:
         proba = np.column_stack([risks, neutral, 1 - risks - neutral])
         names = ("negative", "neutral", "positive")
         computed[system.name] = WeightedStepMetrics(classes, proba, proba.argmax(axis=1), problems, names)
-    result = bootstrap_counts(
-        lambda counts: {
-            f"{name}/{metric}": value
-            for name, metrics in computed.items()
-            for metric, value in metrics(counts).items()
-        },
+    results = bootstrap_systems(
+        lambda counts: {name: metrics(counts) for name, metrics in computed.items()},
         n_problems,
         context.n_resamples,
         context.random_state,
     )
     found = {
-        system.name: {column: result.interval(f"{system.name}/{metric}") for column, metric in _THREE.items()}
+        system.name: {column: results[system.name].interval(metric) for column, metric in _THREE.items()}
         for system in systems
     }
     if len(np.unique(classes)) < 3:  # a mean over classes of which one is not there

@@ -1,151 +1,128 @@
-"""Did calibration help? The numbers before and after side by side, with intervals by problem."""
+"""Whether calibration helped: the numbers before and after it side by side, with intervals by problem."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from prmkit.metrics._report_table import html_table, interval_note, metrics_frame, text_table
-from prmkit.metrics.bootstrap import Interval, bootstrap_counts, problem_numbers
-from prmkit.metrics.calibration.calibration import bin_numbers, check_n_bins
-from prmkit.metrics.steps._report import check_rows
-from prmkit.metrics.steps.step_metrics import WeightedStepMetrics
-from prmkit.metrics.steps.threshold import majority_baseline
+from prmkit.metrics.bootstrap import bootstrap_systems
+from prmkit.metrics.calibration.calibration import BinStrategy, bin_numbers, check_n_bins
+from prmkit.metrics.report_table import Comparison, Metrics
+from prmkit.metrics.steps.rows import FloatArray, IntArray, Label, RandomState, check_rows, majority_baseline
+from prmkit.metrics.steps.step_metrics import ProblemSums, WeightedStepMetrics
+
+_BASELINE = "constant"
 
 
 class WeightedCalibration:
-    """The calibration metrics of one system: rows are binned, and summed per problem, once.
+    """The calibration metrics of one system, from rows that are binned, and summed per problem, once.
 
-    Classes are numbered from worst to best, so that number 0 is the negative one. The bins are those of all rows, in
-    resamples too.
+    Classes are numbered from worst to best, so number 0 is the negative one. Resamples use the bins of all rows.
 
     Parameters
     ----------
     y_true : ndarray of int, shape (n_steps,)
+        The class number of each step.
     proba : ndarray of shape (n_steps, n_classes)
+        Class probabilities.
     problems : ndarray of int, shape (n_steps,)
-        0 to n_problems - 1.
+        The problem of each step, 0 to n_problems - 1.
     classes : sequence, length n_classes
+        The names of the classes.
     n_bins : int
+        Number of bins.
     strategy : {"uniform", "quantile"}
+        How the bins are made.
     """
 
     def __init__(
         self,
-        y_true: np.ndarray,
-        proba: np.ndarray,
-        problems: np.ndarray,
-        classes: Sequence[Any],
+        y_true: IntArray,
+        proba: FloatArray,
+        problems: IntArray,
+        classes: Sequence[Label],
         n_bins: int,
-        strategy: str,
+        strategy: BinStrategy,
     ) -> None:
-        self._n_bins = n_bins
-        self._rest = WeightedStepMetrics(y_true, proba, np.zeros_like(y_true), problems, classes)
-        n_problems = int(problems.max()) + 1
-
-        def by_problem(kind: np.ndarray, n_kinds: int, values: np.ndarray | None = None) -> np.ndarray:
-            flat = np.bincount(problems * n_kinds + kind, weights=values, minlength=n_problems * n_kinds)
-            return flat.reshape(n_problems, n_kinds)
-
-        risk, event = proba[:, 0], (y_true == 0).astype(np.float64)
+        self._step_metrics = WeightedStepMetrics(y_true, proba, np.zeros_like(y_true), problems, classes)
+        self._n_other_classes = len(classes) - 1
+        risk, is_negative = proba[:, 0], (y_true == 0).astype(np.float64)
+        self._sums = sums = ProblemSums(problems)
         bins = bin_numbers(risk, n_bins, strategy)
-        sums = [by_problem(bins, n_bins, values) for values in (None, risk, event)]
+        for name, values in (("n", None), ("risk", risk), ("events", is_negative)):
+            sums.add(name, values, bins, n_bins)
         for k in range(1, len(classes)):
             gap = proba[:, k] - (y_true == k)
-            sums.append(by_problem(bin_numbers(proba[:, k], n_bins, strategy), n_bins, gap))
-        sums.append(by_problem(np.zeros_like(y_true), 1, np.square(risk - event)))
-        self._sums = np.ascontiguousarray(np.hstack(sums).T)  # a row per sum
+            sums.add(f"gaps[{k}]", gap, bin_numbers(proba[:, k], n_bins, strategy), n_bins)
+        sums.add("brier_negative", np.square(risk - is_negative))
 
-    def __call__(self, counts: np.ndarray) -> dict[str, float]:
-        """Return every metric, NaN where undefined, when problem i counts ``counts[i]`` times."""
-        rest = self._rest(counts)
-        sums = (self._sums * counts).sum(axis=1)
-        n_in_bin, risk, events, *other_gaps = sums[:-1].reshape(-1, self._n_bins)
-        total = n_in_bin.sum()
-        full = n_in_bin > 0
-        n_in_bin, risk, events = n_in_bin[full], risk[full], events[full]
-        ece = [np.abs(gaps).sum() / total for gaps in (risk - events, *other_gaps)]
+    def __call__(self, counts: FloatArray) -> dict[str, float | None]:
+        """Return every metric, NaN or None where undefined, when problem i counts ``counts[i]`` times."""
+        step_metrics, sums = self._step_metrics(counts), self._sums(counts)
+        total = sums["n"].sum()
+        is_full = sums["n"] > 0
+        n_in_bin, risk, events = (sums[name][is_full] for name in ("n", "risk", "events"))
+        gaps = [risk - events, *(sums[f"gaps[{k + 1}]"] for k in range(self._n_other_classes))]
+        ece = [np.abs(gap).sum() / total for gap in gaps]
         mean_risk, share, overall = risk / n_in_bin, events / n_in_bin, events.sum() / total
         return {
             "ece": ece[0],
             "ece_classwise": float(np.mean(ece)),
             "mce": np.abs(mean_risk - share).max(),
-            "log_loss": rest["log_loss"],
-            "brier": rest["brier"],
-            "brier_negative": sums[-1] / total,
+            "log_loss": step_metrics["log_loss"],
+            "brier": step_metrics["brier"],
+            "brier_negative": sums["brier_negative"][0] / total,
             "brier_reliability": (n_in_bin * np.square(mean_risk - share)).sum() / total,
             "brier_resolution": (n_in_bin * np.square(share - overall)).sum() / total,
             "brier_uncertainty": overall * (1 - overall),
-            "auroc": rest["auroc"],
+            "auroc": step_metrics["auroc"],
         }
 
 
-_BASELINE = "constant"
-
-
-@dataclass(frozen=True, repr=False)
-class CalibrationReport:
-    """Calibration of one or several systems beside a constant; made by :func:`calibration_report`.
+@dataclass(frozen=True, repr=False, kw_only=True)
+class CalibrationReport(Comparison):
+    """Calibration of one or several systems beside a constant, made by :func:`calibration_report`.
 
     Parameters
     ----------
-    n_steps : int
-    n_problems : int or None
-        None: no groups were given, so there are no intervals.
-    classes : tuple
-        From worst to best; the first is "the negative class".
-    class_shares : dict of class to float
     metrics : dict of str to dict of str to Interval
-        ``metrics["after"]["ece"]``; the last system is ``"constant"``, the class shares as everybody's probabilities.
-        All but ``auroc`` and ``brier_resolution`` are better when lower.
+        ``metrics["after"]["ece"]``. The last system is ``"constant"``, which predicts the class shares for every step.
+        All metrics but ``auroc`` and ``brier_resolution`` are better when lower.
     differences : dict of str to dict of str to Interval
-        ``differences["after"]["ece"]`` is this system minus the first, resampled in pairs: below 0, it helped.
-    n_bins : int
-    strategy : {"uniform", "quantile"}
+        ``differences["after"]["ece"]`` is this system minus the first. Below 0, calibration helped.
+    n_problems : int or None
+        Number of problems. None if no groups were passed, so that there are no intervals.
     n_resamples : int
+        Number of resamples of problems behind the intervals.
     confidence_level : float
+        Level of the intervals.
+    n_steps : int
+        Number of labelled steps.
+    classes : tuple
+        The labels from worst to best. The first is "the negative class".
+    class_shares : dict of class to float
+        The share of the steps in each class.
+    n_bins : int
+        Number of bins.
+    strategy : {"uniform", "quantile"}
+        How the bins are made.
     """
 
     n_steps: int
-    n_problems: int | None
-    classes: tuple[Any, ...]
-    class_shares: Mapping[Any, float]
-    metrics: Mapping[str, Mapping[str, Interval]]
-    differences: Mapping[str, Mapping[str, Interval]]
+    classes: tuple[Label, ...]
+    class_shares: Mapping[Label, float]
     n_bins: int
-    strategy: str
-    n_resamples: int
-    confidence_level: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain Python values, ready for JSON; labels that are keys become strings."""
-        result = asdict(self)
-        result["classes"] = list(self.classes)
-        result["class_shares"] = {str(label): share for label, share in self.class_shares.items()}
-        return result
-
-    def to_frame(self) -> Any:
-        """Return a pandas DataFrame: one row per metric, columns (system, value), (system, low), …"""
-        return metrics_frame(self.metrics)
-
-    def __str__(self) -> str:
-        names = self._shown_names()
-        first = next(iter(self.metrics))
-        differences = {f"{name} - {first}": metrics for name, metrics in self.differences.items()}
-        lines = [*self._head(), "", *text_table(self.metrics, names), ""]
-        return "\n".join([*lines, *text_table(differences, names), "", *self._notes()])
+    strategy: BinStrategy
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} {metrics['ece']}" for name, metrics in self.metrics.items())
         return f"<CalibrationReport: {self.n_steps} steps, ECE: {shown}>"
 
-    def _repr_html_(self) -> str:
-        return html_table(self.metrics, self._shown_names(), self._head(), self._notes())
-
-    def _shown_names(self) -> dict[str, str]:
+    def _shown_name(self, metric: str) -> str:
         negative = self.classes[0]
         return {
             "ece": f"ECE of P({negative})",
@@ -158,79 +135,86 @@ class CalibrationReport:
             "brier_resolution": "  resolution",
             "brier_uncertainty": "  uncertainty",
             "auroc": f"AUROC of {negative}",
-        }
+        }[metric]
+
+    def _shown_differences(self) -> Metrics:
+        first = next(iter(self.metrics))
+        return {f"{name} - {first}": metrics for name, metrics in self.differences.items()}
 
     def _head(self) -> list[str]:
-        of_problems = f" of {self.n_problems:,} problems" if self.n_problems is not None else ""
         shares = ", ".join(f"{label} {share:.1%}" for label, share in self.class_shares.items())
-        return [f"{self.n_steps:,} steps{of_problems}", f"classes, worst first: {shares}"]
+        return [f"{self.n_steps:,} steps{self._of_problems()}", f"classes, worst first: {shares}"]
 
     def _notes(self) -> list[str]:
         bins = "of equal width" if self.strategy == "uniform" else "of equal mass"
-        notes = [
+        return [
             f"ECE, MCE and the parts of the Brier score use {self.n_bins} bins {bins}",
             "lower is better, but for resolution and AUROC (higher); constant: the class shares of these steps",
+            *super()._notes(),
         ]
-        notes += interval_note(self.n_problems, self.n_resamples, self.confidence_level, "groups or steps")
-        return notes
 
 
 def calibration_report(
-    y_true: Any,
-    probas: Any,
+    y_true: npt.ArrayLike,
+    probas: npt.ArrayLike | Mapping[str, npt.ArrayLike],
     *,
-    classes: Sequence[Any] | None = None,
-    label_order: Sequence[Any] | None = None,
+    classes: Sequence[Label] | None = None,
+    label_order: Sequence[Label] | None = None,
     steps: Any = None,
-    groups: Any = None,
+    groups: npt.ArrayLike | None = None,
     n_bins: int = 15,
-    strategy: str = "uniform",
+    strategy: BinStrategy = "uniform",
     n_resamples: int = 1000,
     confidence_level: float = 0.95,
-    random_state: int | np.random.Generator | None = 0,
+    random_state: RandomState = 0,
 ) -> CalibrationReport:
     """Report how far the probabilities of steps can be believed, before and after calibration.
 
-    Per system: ``ece`` and ``mce`` of P(negative), ``ece_classwise`` (the mean ECE of each class's probability),
-    ``log_loss`` (natural, probabilities below 1e-15 taken as 1e-15), ``brier`` (the sum over classes of squared
-    errors, 0 to 2), ``brier_negative`` (of P(negative) alone, 0 to 1), and ``auroc`` of P(negative).
-    ``brier_reliability - brier_resolution + brier_uncertainty`` is ``brier_negative`` up to what varies within the
-    bins [1]_.
+    The metrics of each system are: ``ece`` and ``mce`` of P(negative). ``ece_classwise``, the mean ECE over the
+    probabilities of all classes. ``log_loss``, natural, with probabilities below 1e-15 taken as 1e-15. ``brier``, the sum
+    over classes of squared errors, 0 to 2. ``brier_negative``, the Brier score of P(negative) alone, 0 to 1. ``auroc`` of
+    P(negative). ``brier_reliability - brier_resolution + brier_uncertainty`` is ``brier_negative`` up to the variation
+    within the bins [1]_.
 
-    Chance alone lifts ECE and MCE above 0, and once more in resamples: of a well calibrated system the interval may lie
-    above the value. Whether calibration helped, the differences say, and Brier and log-loss have no such bias.
+    Chance alone lifts ECE and MCE above 0, and lifts them further in resamples. The interval of a well calibrated system
+    may lie above its value. Judge by the differences whether calibration helped. Brier and log-loss have no such bias.
 
     Parameters
     ----------
     y_true : array-like of shape (n_steps,)
         Labels of the labelled steps.
     probas : dict of str to array-like of shape (n_steps, n_classes), or one such array
-        As ``predict_proba`` returns them: ``{"before": …, "after": …}``. Differences are to the first.
+        Class probabilities, as ``predict_proba`` returns them: ``{"before": …, "after": …}``. Differences are to the
+        first.
     classes : sequence, length n_classes, optional
-        The labels of the columns (``classifier.classes_``); None: the sorted labels in ``y_true``.
+        The labels of the columns (``classifier.classes_``). If None, the sorted labels in ``y_true``.
     label_order : sequence, optional
-        The labels from worst to best; not needed for -1/0/+1, "negative"/"neutral"/"positive" and the like.
+        The labels from worst to best. Not needed for -1/0/+1, "negative"/"neutral"/"positive" and the like.
     steps : 1-D array-like of Step, optional
-        The rows' steps: they give the groups.
+        The steps of the rows. They give the groups.
     groups : array-like of shape (n_steps,), optional
         The problem of each row. Without groups and steps there are no intervals.
-    n_bins : int, default 15
+    n_bins : int, default=15
+        Number of bins.
     strategy : {"uniform", "quantile"}
-        As in :func:`expected_calibration_error`. Resamples keep the bins of all rows.
-    n_resamples : int, default 1000
-    confidence_level : float, default 0.95
-    random_state : int, Generator or None, default 0
+        How the bins are made, see :func:`expected_calibration_error`. Resamples use the bins of all rows.
+    n_resamples : int, default=1000
+        Number of resamples of problems.
+    confidence_level : float, default=0.95
+        Level of the intervals.
+    random_state : int, Generator or None, default=0
+        Seed of the resamples.
 
     Returns
     -------
     CalibrationReport
-        Undefined numbers are None: the AUROC where all steps, or none, are negative.
+        The report. Undefined numbers are None: the AUROC if all steps, or none, are negative.
 
     Raises
     ------
     ValueError
-        For other lengths, labels outside the classes, rows that are no probabilities, labels of which nothing tells the
-        worst, or a system called "constant".
+        If lengths differ, a label is outside the classes, a row is no distribution, nothing tells which label is worst,
+        or a system is called "constant".
 
     References
     ----------
@@ -247,47 +231,44 @@ def calibration_report(
     >>> report.differences["after"]["ece"].high < 0, report.differences["after"]["auroc"].value
     (True, 0.0)
     """
-    if not isinstance(probas, Mapping):
-        probas = {"model": probas}
-    if not probas or _BASELINE in probas:
+    by_name = probas if isinstance(probas, Mapping) else {"model": probas}
+    if not by_name or _BASELINE in by_name:
         raise ValueError(f"probas is empty or holds {_BASELINE!r}, which is added by itself")
-    checked = {name: check_rows(y_true, p, classes, label_order, steps, groups) for name, p in probas.items()}
-    first, *others = checked
+    checked = {
+        name: check_rows(y_true, proba, classes, label_order, steps, groups)
+        for name, proba in by_name.items()
+    }
+    first = next(iter(checked))
     rows = checked[first]
     systems = {name: of_system.proba for name, of_system in checked.items()}
     systems[_BASELINE] = majority_baseline(rows.y, len(rows.y), len(rows.classes))
-    problems, n_problems = (
-        (np.zeros(len(rows.y), dtype=np.int64), 1) if rows.groups is None else problem_numbers(rows.groups)
-    )
+    problems, n_problems = rows.problems()
+    n_bins = check_n_bins(n_bins)
     computed = {
-        name: WeightedCalibration(rows.y, p, problems, rows.classes, check_n_bins(n_bins), strategy)
-        for name, p in systems.items()
+        name: WeightedCalibration(rows.y, proba, problems, rows.classes, n_bins, strategy)
+        for name, proba in systems.items()
     }
-    result = bootstrap_counts(
-        lambda counts: {
-            f"{name}/{metric}": value
-            for name, metrics in computed.items()
-            for metric, value in metrics(counts).items()
-        },
+    results = bootstrap_systems(
+        lambda counts: {name: metrics(counts) for name, metrics in computed.items()},
         n_problems,
         n_resamples,
         random_state,
         confidence_level,
     )
-    names = [key.removeprefix(f"{first}/") for key in result.estimates if key.startswith(f"{first}/")]
     shares = np.bincount(rows.y, minlength=len(rows.classes)) / len(rows.y)
     return CalibrationReport(
-        n_steps=len(rows.y),
-        n_problems=None if rows.groups is None else n_problems,
-        classes=rows.classes,
-        class_shares=dict(zip(rows.classes, shares.tolist(), strict=True)),
-        metrics={system: {name: result.interval(f"{system}/{name}") for name in names} for system in systems},
+        metrics={system: result.intervals() for system, result in results.items()},
         differences={
-            system: {name: result.difference(f"{system}/{name}", f"{first}/{name}") for name in names}
-            for system in (*others, _BASELINE)
+            system: {name: result.minus(results[first], name) for name in result.estimates}
+            for system, result in results.items()
+            if system != first
         },
-        n_bins=n_bins,
-        strategy=strategy,
+        n_problems=None if rows.groups is None else n_problems,
         n_resamples=n_resamples,
         confidence_level=confidence_level,
+        n_steps=len(rows.y),
+        classes=rows.classes,
+        class_shares=dict(zip(rows.classes, shares.tolist(), strict=True)),
+        n_bins=n_bins,
+        strategy=strategy,
     )

@@ -1,18 +1,27 @@
-"""How far stated probabilities lie from observed frequencies; scikit-learn has no such number."""
+"""How far stated probabilities lie from observed frequencies. scikit-learn has no such number."""
 
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+IntArray: TypeAlias = npt.NDArray[np.int64]
+BinStrategy: TypeAlias = Literal["uniform", "quantile"]
+
+# A row of half-precision probabilities sums to 1 within this.
+NOT_ONE = 1e-3
+# The rows of a float32 softmax may leave [0, 1] by this much.
+_ROUNDING = 1e-6
 _NUMBERS = (Real, np.bool_)
-_ROUNDING = 1e-6  # float32 softmax rows may leave [0, 1] by this much, no further
-_NOT_ONE = 1e-3  # a row of half-precision probabilities sums to 1 within this
 
 
-def expected_calibration_error(y_true: Any, prob: Any, n_bins: int = 15, strategy: str = "uniform") -> float:
+def expected_calibration_error(
+    y_true: npt.ArrayLike, prob: npt.ArrayLike, n_bins: int = 15, strategy: BinStrategy = "uniform"
+) -> float:
     """Return the expected calibration error of the probability of a binary event.
 
     The sum over non-empty bins of ``n_k / n * |mean probability - share of events|``.
@@ -20,76 +29,92 @@ def expected_calibration_error(y_true: Any, prob: Any, n_bins: int = 15, strateg
     Parameters
     ----------
     y_true : array-like of shape (n_steps,)
-        True (or 1) where the event happened, False (or 0) elsewhere; for the risk of a step: ``y == -1``.
+        True (or 1) where the event happened, False (or 0) elsewhere. For the risk of a step pass ``y == -1``.
     prob : array-like of shape (n_steps,)
         Probability of the event, in [0, 1].
-    n_bins : int, default 15
+    n_bins : int, default=15
+        Number of bins.
     strategy : {"uniform", "quantile"}
-        ``"uniform"``: bin k is ((k - 1) / n_bins, k / n_bins], and 0 lies in the first.
-        ``"quantile"``: bins of equal mass after a stable sort by probability; the first ``n % n_bins``
-        bins hold one step more, and ties may fall into different bins.
+        How the bins are made. In ``"uniform"`` bin k is ((k - 1) / n_bins, k / n_bins], and 0 lies in the first. In
+        ``"quantile"`` bins have equal mass after a stable sort by probability. The first ``n % n_bins`` bins hold one
+        step more, and ties may fall into different bins.
 
     Returns
     -------
     float
-        In [0, 1]; 0 is perfect. It depends on the bins: report them with it.
+        The error in [0, 1], where 0 is perfect. It depends on the bins, so report them with it.
 
     Raises
     ------
     ValueError
-        For another length, no rows, labels that are not 0/1, probabilities outside [0, 1] or NaN, or
-        an unknown strategy.
+        If lengths differ, there are no rows, labels are not 0/1, a probability is outside [0, 1] or NaN, or the strategy
+        is unknown.
 
     Examples
     --------
     >>> expected_calibration_error([0, 0, 1, 1], [0.25, 0.25, 0.75, 0.75], n_bins=5)
     0.25
     """
-    event, prob = check_event(y_true, prob)
-    n_bins = check_n_bins(n_bins)
-    bins = bin_numbers(prob, n_bins, strategy)
-    gaps = np.bincount(bins, weights=prob - event, minlength=n_bins)
-    return float(np.abs(gaps).sum() / len(prob))
+    event, probabilities = check_event(y_true, prob)
+    bins = bin_numbers(probabilities, check_n_bins(n_bins), strategy)
+    gaps = np.bincount(bins, weights=probabilities - event)
+    return float(np.abs(gaps).sum() / len(probabilities))
 
 
-def maximum_calibration_error(y_true: Any, prob: Any, n_bins: int = 15, strategy: str = "uniform") -> float:
-    """Return the largest ``|mean probability - share of events|`` of any non-empty bin.
+class ReliabilityPoints(NamedTuple):
+    """Mean probability, share of events and number of rows of each non-empty bin."""
 
-    One bin of few steps decides it: it is large by chance alone where steps are few.
-
-    Parameters and errors as in :func:`expected_calibration_error`.
-
-    Examples
-    --------
-    >>> maximum_calibration_error([0, 0, 1, 1], [0.25, 0.25, 0.5, 0.5], n_bins=5)
-    0.5
-    """
-    event, prob = check_event(y_true, prob)
-    mean_prob, share, _ = reliability_curve(event, prob, n_bins, strategy)
-    return float(np.abs(mean_prob - share).max())
+    mean_prob: FloatArray
+    share: FloatArray
+    counts: IntArray
 
 
 def reliability_curve(
-    event: np.ndarray, prob: np.ndarray, n_bins: int = 15, strategy: str = "uniform"
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return mean probability, share of events and number of rows of each non-empty bin."""
-    n_bins = check_n_bins(n_bins)
-    bins = bin_numbers(prob, n_bins, strategy)
-    counts = np.bincount(bins, minlength=n_bins)
-    kept = counts > 0
-    sums = [np.bincount(bins, weights=values, minlength=n_bins)[kept] for values in (prob, event)]
-    return sums[0] / counts[kept], sums[1] / counts[kept], counts[kept]
+    event: npt.ArrayLike, prob: npt.ArrayLike, n_bins: int = 15, strategy: BinStrategy = "uniform"
+) -> ReliabilityPoints:
+    """Return the points of a reliability diagram, one per non-empty bin.
+
+    Parameters
+    ----------
+    event : array-like of shape (n_steps,)
+        True (or 1) where the event happened.
+    prob : array-like of shape (n_steps,)
+        Probability of the event, in [0, 1].
+    n_bins : int, default=15
+        Number of bins.
+    strategy : {"uniform", "quantile"}
+        How the bins are made, see :func:`expected_calibration_error`.
+
+    Returns
+    -------
+    ReliabilityPoints
+        Mean probability, share of events and number of steps of each non-empty bin.
+
+    Examples
+    --------
+    >>> curve = reliability_curve([0, 1, 1], [0.2, 0.2, 0.9], n_bins=5)
+    >>> curve.mean_prob, curve.share, curve.counts
+    (array([0.2, 0.9]), array([0.5, 1. ]), array([2, 1]))
+    """
+    happened, probabilities = np.asarray(event), np.asarray(prob)
+    bins = bin_numbers(probabilities, check_n_bins(n_bins), strategy)
+    counts = np.bincount(bins)
+    is_full = counts > 0
+    mean_prob, share = (
+        np.bincount(bins, weights=values)[is_full] / counts[is_full] for values in (probabilities, happened)
+    )
+    return ReliabilityPoints(mean_prob, share, counts[is_full])
 
 
 def check_n_bins(n_bins: Any) -> int:
-    """Return a number of bins, refusing what is none."""
+    """Return a number of bins as int. Raise for anything that is no number of bins."""
     number = float(n_bins) if isinstance(n_bins, Real) and not isinstance(n_bins, bool) else 0.0
     if number < 1 or not number.is_integer():
         raise ValueError(f"n_bins is {n_bins!r}, expected an integer of at least 1")
     return int(number)
 
 
-def bin_numbers(prob: np.ndarray, n_bins: int, strategy: str = "uniform") -> np.ndarray:
+def bin_numbers(prob: FloatArray, n_bins: int, strategy: str = "uniform") -> IntArray:
     """Return the 0-based bin of each probability, as :func:`expected_calibration_error` defines it."""
     if strategy == "uniform":
         # Comparing with k / n_bins itself: ceil(prob * n_bins) would put 0.07 of 100 bins into the eighth.
@@ -104,55 +129,59 @@ def bin_numbers(prob: np.ndarray, n_bins: int, strategy: str = "uniform") -> np.
     raise ValueError(f'strategy is {strategy!r}, expected "uniform" or "quantile"')
 
 
-def check_event(y_true: Any, prob: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Check a binary event and its probability; return both as float64 arrays of equal length."""
+def check_event(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Return a binary event and its probability, checked, as float64 arrays of equal length."""
     event = from_objects(np.asarray(y_true))
-    prob = check_probabilities(prob, "prob")
-    if event.ndim != 1 or prob.ndim != 1:
-        raise ValueError(f"y_true has shape {event.shape} and prob {prob.shape}, expected two 1-D arrays")
-    if len(event) != len(prob):
+    probabilities = check_probabilities(prob, "prob")
+    if event.ndim != 1 or probabilities.ndim != 1:
         raise ValueError(
-            f"y_true has {len(event)} rows and prob {len(prob)}, expected one probability per label"
+            f"y_true has shape {event.shape} and prob {probabilities.shape}, expected two 1-D arrays"
+        )
+    if len(event) != len(probabilities):
+        raise ValueError(
+            f"y_true has {len(event)} rows and prob {len(probabilities)}, expected one probability per label"
         )
     if not len(event):
         raise ValueError("y_true is empty: at least 1 step is required")
-    numbers = event.dtype.kind in "biuf"
-    if not numbers or not np.isin(event, (0, 1)).all():
-        found = ", ".join(map(repr, np.unique(event)[:5].tolist() if numbers else [_first_no_number(event)]))
+    has_numbers = event.dtype.kind in "biuf"
+    if not has_numbers or not np.isin(event, (0, 1)).all():
+        strange = np.unique(event)[:5].tolist() if has_numbers else [_first_no_number(event)]
         raise ValueError(
-            f'y_true holds {found}, expected a binary event (0/1): pass y == "negative", or y == -1'
+            f"y_true holds {', '.join(map(repr, strange))}, expected a binary event (0/1): "
+            'pass y == "negative", or y == -1'
         )
-    return event.astype(np.float64), prob
+    return event.astype(np.float64), probabilities
 
 
-def from_objects(values: np.ndarray) -> np.ndarray:
-    """Return an array of objects that are all numbers or booleans as an array of those; any other as it is."""
+def from_objects(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array of objects that are all numbers or booleans as a numeric array, any other array unchanged."""
     if values.dtype != object or not all(isinstance(value, _NUMBERS) for value in values.flat):
         return values
     return np.array(values.tolist())
 
 
-def _first_no_number(values: np.ndarray) -> Any:
+def _first_no_number(values: npt.NDArray[Any]) -> Any:
     return next((value for value in values.tolist() if not isinstance(value, _NUMBERS)), values[0])
 
 
-def check_class_probabilities(proba: Any, shape: tuple[int, int]) -> np.ndarray:
+def check_class_probabilities(proba: npt.ArrayLike, shape: tuple[int, int]) -> FloatArray:
     """Return ``proba`` as float64 rows that sum to 1, of the given shape."""
-    proba = np.asarray(proba, dtype=np.float64)
-    if proba.shape != shape:
-        raise ValueError(f"proba has shape {proba.shape}, expected (n_steps, n_classes) = {shape}")
-    proba = check_probabilities(proba, "proba")
-    off = np.abs(proba.sum(axis=1) - 1)
-    if off.max(initial=0.0) > _NOT_ONE:
+    matrix = np.asarray(proba, dtype=np.float64)
+    if matrix.shape != shape:
+        raise ValueError(f"proba has shape {matrix.shape}, expected (n_steps, n_classes) = {shape}")
+    matrix = check_probabilities(matrix, "proba")
+    off = np.abs(matrix.sum(axis=1) - 1)
+    if off.max(initial=0.0) > NOT_ONE:
         row = int(off.argmax())
-        raise ValueError(f"proba[{row}] sums to {proba[row].sum():.4f}, expected 1")
-    return proba
+        raise ValueError(f"proba[{row}] sums to {matrix[row].sum():.4f}, expected 1")
+    return matrix
 
 
-def check_probabilities(values: Any, name: str) -> np.ndarray:
-    """Return ``values`` as float64 in [0, 1], rounding errors clipped; raise for NaN and anything else."""
+def check_probabilities(values: npt.ArrayLike, name: str) -> FloatArray:
+    """Return ``values`` as float64 in [0, 1] with rounding errors clipped. Raise for NaN and anything else."""
     array = np.asarray(values, dtype=np.float64)
-    bad = ~((array >= -_ROUNDING) & (array <= 1 + _ROUNDING))  # true for NaN as well
+    # Negated, so that NaN counts as bad too.
+    bad = ~((array >= -_ROUNDING) & (array <= 1 + _ROUNDING))
     if bad.any():
         raise ValueError(
             f"{name} holds {array[bad].flat[0]} ({int(bad.sum())} such value(s)), "

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from prmkit.metrics._report_table import html_table, interval_note, metrics_frame, text_table
-from prmkit.metrics.bootstrap import Interval, bootstrap_counts, problem_numbers
+from prmkit.metrics.bootstrap import Interval, bootstrap_systems, problem_numbers
+from prmkit.metrics.report_table import Comparison, Metrics
 from prmkit.metrics.selective._selective import (
-    HarmonicNumbers,
+    FloatArray,
+    IntArray,
     RankedDecisions,
     all_alike,
     areas,
@@ -20,7 +21,8 @@ from prmkit.metrics.selective._selective import (
     kept_at,
 )
 
-_SHARES = (1.0, 0.5)  # of decisions that may be rejected, for the PRR
+# The largest shares of decisions that may be rejected, for the PRR.
+_SHARES = (1.0, 0.5)
 _AREAS = ("aurc", "eaurc", "augrc", *(f"prr@{share:g}" for share in _SHARES))
 _SHOWN_NAMES = {
     "aurc": "AURC",
@@ -30,85 +32,72 @@ _SHOWN_NAMES = {
     "prr@0.5": "PRR, up to 50% rejected",
     "auroc": "AUROC of the target",
 }
+# The system whose uncertainty is the same for all decisions.
+_CONSTANT = "constant"
 
 
-@dataclass(frozen=True, repr=False)
-class SelectiveReport:
-    """Selective prediction by several uncertainties; made by :func:`selective_report`.
+@dataclass(frozen=True, repr=False, kw_only=True)
+class SelectiveReport(Comparison):
+    """Selective prediction by several uncertainties, made by :func:`selective_report`.
 
     Parameters
     ----------
-    n_decisions : int
-    n_problems : int or None
-        None: no groups were given, so there are no intervals.
-    target : str
-        What a loss of 1 means.
-    mean_loss : Interval
-        What is left without any rejection.
     metrics : dict of str to dict of str to Interval
         ``metrics["model"]["aurc"]``, and ``eaurc``, ``augrc``, ``prr@1``, ``prr@0.5``, ``auroc``, ``risk@0.8``, …
     differences : dict of str to dict of str to Interval
         ``differences["constant"]["prr@1"]`` is the first uncertainty minus this one, resampled in pairs.
+    n_problems : int or None
+        Number of problems. None if no groups were passed, so that there are no intervals.
     n_resamples : int
+        Number of resamples of problems behind the intervals.
     confidence_level : float
+        Level of the intervals.
+    n_decisions : int
+        Number of decisions.
+    target : str
+        The meaning of a loss of 1.
+    mean_loss : Interval
+        The mean loss without any rejection.
     """
 
     n_decisions: int
-    n_problems: int | None
     target: str
     mean_loss: Interval
-    metrics: Mapping[str, Mapping[str, Interval]]
-    differences: Mapping[str, Mapping[str, Interval]]
-    n_resamples: int
-    confidence_level: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain Python values, ready for JSON."""
-        return asdict(self)
-
-    def to_frame(self) -> Any:
-        """Return a pandas DataFrame: one row per metric, columns (uncertainty, value), (uncertainty, low), …"""
-        return metrics_frame(self.metrics)
-
-    def __str__(self) -> str:
-        first, names = next(iter(self.metrics)), self._shown_names()
-        differences = {f"{first} - {name}": metrics for name, metrics in self.differences.items()}
-        parts = [
-            self._head(),
-            text_table(self.metrics, names),
-            text_table(differences, names),
-            self._notes(),
-        ]
-        return "\n\n".join("\n".join(lines) for lines in parts)
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} {metrics['aurc']}" for name, metrics in self.metrics.items())
         return f"<SelectiveReport: {self.n_decisions} decisions, AURC: {shown}>"
 
-    def _repr_html_(self) -> str:
-        return html_table(self.metrics, self._shown_names(), self._head(), self._notes())
+    def _shown_name(self, metric: str) -> str:
+        if metric.startswith("risk@"):
+            return f"risk at {100 * float(metric[5:]):g}% coverage"
+        return _SHOWN_NAMES[metric]
 
-    def _shown_names(self) -> dict[str, str]:
-        return {metric: _shown_name(metric) for metric in next(iter(self.metrics.values()))}
+    def _shown_differences(self) -> Metrics:
+        first = next(iter(self.metrics))
+        return {f"{first} - {name}": metrics for name, metrics in self.differences.items()}
 
     def _head(self) -> list[str]:
-        of_problems = f" of {self.n_problems:,} problems" if self.n_problems is not None else ""
         return [
-            f"{self.n_decisions:,} decisions{of_problems}; target: {self.target}, mean loss {self.mean_loss}",
+            f"{self.n_decisions:,} decisions{self._of_problems()}; target: {self.target}, mean loss {self.mean_loss}",
             "uncertainty: higher is rejected first",
         ]
 
     def _notes(self) -> list[str]:
-        return [
-            "lower is better: AURC, E-AURC, AUGRC, risk; higher is better: PRR (1 perfect, 0 random), AUROC",
-            *interval_note(self.n_problems, self.n_resamples, self.confidence_level, "groups"),
-        ]
+        directions = (
+            "lower is better: AURC, E-AURC, AUGRC, risk; higher is better: PRR (1 perfect, 0 random), AUROC"
+        )
+        return [directions, *super()._notes()]
+
+    @property
+    def _groups_argument(self) -> str:
+        return "groups"
 
 
 def selective_report(
-    loss: Any,
-    uncertainties: Mapping[str, Any],
-    groups: Any = None,
+    loss: npt.ArrayLike,
+    uncertainties: Mapping[str, npt.ArrayLike],
+    groups: npt.ArrayLike | None = None,
     *,
     coverages: Sequence[float] = (0.5, 0.8, 0.9),
     target: str = "decision is wrong",
@@ -121,31 +110,36 @@ def selective_report(
     Parameters
     ----------
     loss : array-like of shape (n_decisions,)
-        How wrong each decision is, in [0, 1]; ``verdict != truth`` for right and wrong.
+        How wrong each decision is, in [0, 1]. For right and wrong pass ``verdict != truth``.
     uncertainties : dict of str to array-like of shape (n_decisions,)
-        **Higher is rejected first.** The model's own comes first, then trivial ones to compare with (length, position);
+        **Higher is rejected first.** The model's own comes first, then trivial ones to compare with (length, position).
         ``"constant"``, which rejects at random, is always added.
     groups : array-like of shape (n_decisions,), optional
-        The problem of each decision. None: no intervals.
+        The problem of each decision. Without groups there are no intervals.
     coverages : sequence of float, default=(0.5, 0.8, 0.9)
-        Shares kept, at which the mean loss is reported.
+        Shares of decisions kept at which the mean loss is reported.
     target : str, default="decision is wrong"
-        What a loss of 1 means, for the reader.
+        The meaning of a loss of 1. It is printed.
     n_resamples : int, default=1000
+        Number of resamples of problems.
     confidence_level : float, default=0.95
+        Level of the intervals.
     random_state : int, Generator or None, default=0
+        Seed of the resamples.
 
     Returns
     -------
     SelectiveReport
-        ``auroc`` (of uncertainty for a loss of 1) is None unless every loss is 0 or 1; where all losses are equal, only
-        the risks at coverages are defined.
+        The report. ``auroc`` (of uncertainty for a loss of 1) is None unless every loss is 0 or 1. If all losses are
+        equal, only the risks at coverages are defined.
 
     Raises
     ------
-    TypeError, ValueError
-        As in :func:`aurc` (with the name of the uncertainty), for no uncertainty, other lengths, or numbers out of
-        their range.
+    TypeError
+        If ``uncertainties`` has no names.
+    ValueError
+        For the same input as :func:`aurc` (with the name of the uncertainty), if there is no uncertainty, lengths
+        differ, or a setting is out of its range.
 
     Examples
     --------
@@ -179,12 +173,12 @@ def selective_report(
         raise TypeError(
             f'uncertainties is {type(uncertainties).__name__}, expected names and arrays: {{"model": entropy}}'
         )
-    if not uncertainties or "constant" in uncertainties:
+    if not uncertainties or _CONSTANT in uncertainties:
         raise ValueError('uncertainties is empty or holds "constant", which is added by itself')
     for coverage in coverages:
         check_share(coverage, "a coverage")
     checked, losses = {}, np.empty(0)
-    for name, uncertainty in {**uncertainties, "constant": np.zeros(np.shape(loss))}.items():
+    for name, uncertainty in {**uncertainties, _CONSTANT: np.zeros(np.shape(loss))}.items():
         try:
             losses, values, _ = check_decisions(loss, uncertainty)
         except ValueError as error:
@@ -193,74 +187,77 @@ def selective_report(
     problems, n_problems = problem_numbers(np.arange(len(losses)) if groups is None else groups)
     if len(problems) != len(losses):
         raise ValueError(f"groups has {len(problems)} rows and loss {len(losses)}, expected the same")
-    table = _Table(losses, checked, problems, coverages)
-    bootstrap = bootstrap_counts(
-        table.metrics,
+    results = bootstrap_systems(
+        _WeightedUncertainties(losses, checked, problems, coverages),
         n_problems,
         0 if groups is None else n_resamples,
         random_state,
         confidence_level,
     )
     first, *others = checked
-    shown = [key.removeprefix(f"{first}/") for key in bootstrap.estimates if key.startswith(f"{first}/")]
     return SelectiveReport(
-        n_decisions=len(losses),
-        n_problems=None if groups is None else n_problems,
-        target=target,
-        mean_loss=bootstrap.interval("mean_loss"),
-        metrics={
-            name: {metric: bootstrap.interval(f"{name}/{metric}") for metric in shown} for name in checked
-        },
+        metrics={name: results[name].intervals() for name in checked},
         differences={
-            name: {metric: bootstrap.difference(f"{first}/{metric}", f"{name}/{metric}") for metric in shown}
+            name: {metric: results[first].minus(results[name], metric) for metric in results[name].estimates}
             for name in others
         },
+        n_problems=None if groups is None else n_problems,
         n_resamples=n_resamples,
         confidence_level=confidence_level,
+        n_decisions=len(losses),
+        target=target,
+        mean_loss=results[_ALL].interval("mean_loss"),
     )
 
 
-class _Table:
-    """All numbers as a function of how often each problem counts; rows are sorted once for all resamples."""
+# The name under which numbers are returned that are the same for all uncertainties.
+_ALL = ""
+
+
+class _WeightedUncertainties:
+    """All numbers as a function of how often each problem counts, from rows that are sorted once.
+
+    Parameters
+    ----------
+    loss : ndarray of shape (n_decisions,)
+        How wrong each decision is.
+    uncertainties : dict of str to ndarray of shape (n_decisions,)
+        The uncertainties by name.
+    problems : ndarray of int, shape (n_decisions,)
+        The problem of each decision.
+    coverages : sequence of float
+        Shares of decisions kept.
+    """
 
     def __init__(
         self,
-        loss: np.ndarray,
-        uncertainties: Mapping[str, np.ndarray],
-        problems: np.ndarray,
+        loss: FloatArray,
+        uncertainties: Mapping[str, FloatArray],
+        problems: IntArray,
         coverages: Sequence[float],
     ) -> None:
-        self.right_or_wrong = bool(((loss == 0) | (loss == 1)).all())
-        self.ranked = {name: RankedDecisions(loss, u, problems) for name, u in uncertainties.items()}
-        self.oracle = RankedDecisions(loss, loss, problems)
-        self.loss, self.problems, self.coverages = loss, problems, coverages
-        self.harmonic = HarmonicNumbers()
+        self._is_binary = bool(((loss == 0) | (loss == 1)).all())
+        self._ranked = {name: RankedDecisions(loss, u, problems) for name, u in uncertainties.items()}
+        self._oracle = RankedDecisions(loss, loss, problems)
+        self._loss, self._problems, self._coverages = loss, problems, coverages
 
-    def metrics(self, counts: np.ndarray) -> dict[str, float | None]:
-        """Return ``name/metric`` of all uncertainties."""
+    def __call__(self, counts: FloatArray) -> dict[str, dict[str, float | None]]:
+        """Return the numbers of all uncertainties when problem i counts ``counts[i]`` times."""
         counts = counts.astype(np.int64)
-        oracle = self.oracle.weigh(counts, self.harmonic)
-        values: dict[str, float | None] = {"mean_loss": oracle.total / oracle.n}
-        alike = self._all_alike(counts, oracle.total, oracle.n)
-        for name, decisions in self.ranked.items():
-            ranked = decisions.weigh(counts, self.harmonic)
-            metrics: dict[str, float | None] = dict.fromkeys(_AREAS)
-            if not alike:
-                metrics = areas(ranked, oracle, _SHARES)
-            metrics["auroc"] = ranked.auroc() if self.right_or_wrong else None
-            for coverage in self.coverages:
+        oracle = self._oracle.weigh(counts)
+        is_alike = self._has_equal_losses(counts, oracle.total, oracle.n)
+        numbers: dict[str, dict[str, float | None]] = {_ALL: {"mean_loss": oracle.total / oracle.n}}
+        for name, decisions in self._ranked.items():
+            ranked = decisions.weigh(counts)
+            metrics = dict.fromkeys(_AREAS) if is_alike else areas(ranked, oracle, _SHARES)
+            metrics["auroc"] = ranked.auroc() if self._is_binary else None
+            for coverage in self._coverages:
                 metrics[f"risk@{coverage:g}"] = ranked.risk(kept_at(coverage, ranked.n))
-            values |= {f"{name}/{metric}": value for metric, value in metrics.items()}
-        return values
+            numbers[name] = metrics
+        return numbers
 
-    def _all_alike(self, counts: np.ndarray, total: float, n: int) -> bool:
-        if self.right_or_wrong:
+    def _has_equal_losses(self, counts: IntArray, total: float, n: int) -> bool:
+        if self._is_binary:
             return total in (0, n)
-        drawn = self.loss[counts[self.problems] > 0]
+        drawn = self._loss[counts[self._problems] > 0]
         return all_alike(drawn.min(), drawn.max())
-
-
-def _shown_name(metric: str) -> str:
-    if metric.startswith("risk@"):
-        return f"risk at {100 * float(metric[5:]):g}% coverage"
-    return _SHOWN_NAMES[metric]

@@ -1,54 +1,62 @@
-"""From the probabilities of single steps to numbers for a whole reasoning path.
+"""From the scores of single steps to one number for a solution, and which rule to take.
 
-A path of T steps is a 1-D array; several paths are a list of such arrays, of any lengths. Nothing here loops
-over steps in Python.
+A solution of T steps is a 1-D array. Several solutions are a list of such arrays, of any lengths.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias, overload
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import entr
 
+from prmkit.metrics.bootstrap import Interval, bootstrap_counts, problem_numbers
 from prmkit.metrics.calibration.calibration import check_probabilities
+from prmkit.metrics.report_table import align_columns
+from prmkit.metrics.selective._selective import RankedDecisions
+from prmkit.utils.ragged import Ragged
 
-_EPS = 1e-15  # the floor under a probability before its logarithm
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+
+LOG_FLOOR = 1e-15
+"""A probability below this counts as this before its logarithm is taken."""
+
 AGGREGATION_RULES = (
     "min", "max", "first", "last", "mean", "product", "sum_log", "geometric_mean", "length_normalized",
 )  # fmt: skip
-_NEEDS_PROBABILITIES = AGGREGATION_RULES[5:]
+_ANY_SCALE = AGGREGATION_RULES[:5]
 
 
-def aggregate(values: Sequence[Any], how: str, *, probabilities: bool = True) -> np.ndarray:
-    """Return one score per path from the scores of its steps.
+def aggregate(values: Sequence[npt.ArrayLike], how: str, *, probabilities: bool = True) -> FloatArray:
+    """Return one score per solution from the scores of its steps.
 
-    Which rule is best depends on the model and on where its labels come from: choose it on validation
-    problems.
+    Which rule is best depends on the model and on the origin of its labels. Choose it on validation problems with
+    :func:`choose_aggregation`.
 
     Parameters
     ----------
     values : sequence of array-like of shape (n_steps,)
-        One 1-D array per path: the rewards of its steps, higher is better.
+        One 1-D array per solution with the rewards of its steps. Higher is better.
     how : str
-        ``"min"``, ``"max"``, ``"first"``, ``"last"``, ``"mean"``, ``"product"``;
-        ``"sum_log"``, the sum of ``log(max(p, 1e-15))``: orders paths like the product, without underflow;
-        ``"geometric_mean"``, the n_steps-th root of the product;
-        ``"length_normalized"``, ``sum_log / n_steps``: the logarithm of the geometric mean, with the
-        floor of ``sum_log``.
-    probabilities : bool, default True
-        False for scores on another scale, where only min, max, first, last and mean have a meaning.
+        The rule. ``"min"``, ``"max"``, ``"first"``, ``"last"``, ``"mean"`` and ``"product"`` say what they do.
+        ``"sum_log"`` is the sum of ``log(max(p, 1e-15))``. It orders solutions like the product, without underflow.
+        ``"geometric_mean"`` is the n_steps-th root of the product. ``"length_normalized"`` is ``sum_log / n_steps``.
+    probabilities : bool, default=True
+        Whether the scores are probabilities. On another scale only min, max, first, last and mean have a meaning.
 
     Returns
     -------
-    ndarray of shape (n_paths,), float64
+    ndarray of shape (n_solutions,), float64
+        The score of each solution.
 
     Raises
     ------
     ValueError
-        For an unknown rule, a path without steps, NaN, values outside [0, 1] (with ``probabilities``),
-        or a rule that needs probabilities (without).
+        If the rule is unknown, a solution has no steps, a score is NaN or (with ``probabilities``) outside [0, 1], or
+        the rule needs probabilities and ``probabilities`` is False.
 
     Examples
     --------
@@ -59,58 +67,74 @@ def aggregate(values: Sequence[Any], how: str, *, probabilities: bool = True) ->
     """
     if how not in AGGREGATION_RULES:
         raise ValueError(f"how is {how!r}, expected one of {', '.join(AGGREGATION_RULES)}")
-    if not probabilities and how in _NEEDS_PROBABILITIES:
-        allowed = ", ".join(AGGREGATION_RULES[:5])
-        raise ValueError(f"{how!r} needs probabilities; for other scores use one of {allowed}")
-    flat, lengths = concatenate_paths(values, probabilities)
-    if not len(lengths):
-        return np.empty(0)
-    ends = np.cumsum(lengths)
-    return reduce_paths(flat, ends - lengths, ends, lengths, how)
+    if not probabilities and how not in _ANY_SCALE:
+        raise ValueError(f"{how!r} needs probabilities; for other scores use one of {', '.join(_ANY_SCALE)}")
+    return aggregate_ragged(ragged_scores(values, probabilities), how)
 
 
-def reduce_paths(
-    flat: np.ndarray, starts: np.ndarray, ends: np.ndarray, lengths: np.ndarray, how: str
-) -> np.ndarray:
-    """Return one number per path, by a rule of :func:`aggregate`, from steps end to end."""
+def aggregate_ragged(scores: Ragged, how: str) -> FloatArray:
+    """Return one number per solution, by a rule of :func:`aggregate`, from steps end to end.
+
+    Parameters
+    ----------
+    scores : Ragged
+        The scores of all steps, one row per solution, each with at least one step.
+    how : str
+        The rule.
+
+    Returns
+    -------
+    ndarray of shape (n_solutions,)
+        The score of each solution.
+    """
+    values: FloatArray = scores.values
+    reduced: FloatArray
     if how == "first":
-        return flat[starts]
-    if how == "last":
-        return flat[ends - 1]
-    if how == "mean":
-        return _between(np.add.reduceat(flat, starts) / lengths, flat, starts)
-    if how == "geometric_mean":
-        with np.errstate(divide="ignore"):  # log 0 = -inf, and exp(-inf) = 0 is the right answer
-            return _between(np.exp(np.add.reduceat(np.log(flat), starts) / lengths), flat, starts)
-    if how in ("sum_log", "length_normalized"):
-        sums = np.add.reduceat(np.log(np.maximum(flat, _EPS)), starts)
-        return sums if how == "sum_log" else sums / lengths
-    # The product as such, not exp(sum log): rounding never lifts it above the smallest factor.
-    ufunc = {"min": np.minimum, "max": np.maximum, "product": np.multiply}[how]
-    return ufunc.reduceat(flat, starts)
+        reduced = values[scores.starts]
+    elif how == "last":
+        reduced = values[scores.ends - 1]
+    elif how == "mean":
+        reduced = _between(scores.reduce(np.add) / scores.lengths, scores)
+    elif how == "geometric_mean":
+        # log 0 is -inf, and exp(-inf) = 0 is the right answer.
+        with np.errstate(divide="ignore"):
+            logs = scores.with_values(np.log(values))
+        reduced = _between(np.exp(logs.reduce(np.add) / scores.lengths), scores)
+    elif how in ("sum_log", "length_normalized"):
+        sums = scores.with_values(np.log(np.maximum(values, LOG_FLOOR))).reduce(np.add)
+        reduced = sums if how == "sum_log" else sums / scores.lengths
+    else:
+        # The product itself, not exp(sum of logs): rounding never lifts it above the smallest factor.
+        reduced = scores.reduce({"min": np.minimum, "max": np.maximum, "product": np.multiply}[how])
+    return reduced
 
 
-def _between(means: np.ndarray, flat: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Undo what rounding does to a mean of like steps: it lies outside them by a last digit."""
-    return np.clip(means, np.minimum.reduceat(flat, starts), np.maximum.reduceat(flat, starts))
+def _between(means: FloatArray, scores: Ragged) -> FloatArray:
+    """Clip means to the range of their steps: rounding can put a mean of equal steps outside by a last digit."""
+    return np.clip(means, scores.reduce(np.minimum), scores.reduce(np.maximum))
 
 
-def p_no_error(risks: Any) -> Any:
-    """Return the probability that no step of a path is wrong: the product of ``1 - risk``.
+@overload
+def p_no_error(risks: Sequence[float] | FloatArray) -> float: ...
+@overload
+def p_no_error(risks: Sequence[Sequence[float] | FloatArray]) -> FloatArray: ...
+def p_no_error(risks: Any) -> float | FloatArray:
+    """Return the probability that no step of a solution is wrong: the product of ``1 - risk``.
 
     Parameters
     ----------
     risks : array-like of shape (n_steps,), or a sequence of such
-        P(step is wrong | it and the steps before it), in [0, 1].
+        P(step is wrong | the step and the steps before it), in [0, 1].
 
     Returns
     -------
-    float, or ndarray of shape (n_paths,) for a sequence of paths
+    float, or ndarray of shape (n_solutions,) for a sequence of solutions
+        The probability of each solution.
 
     Raises
     ------
     ValueError
-        For a path without steps, NaN, or values outside [0, 1].
+        If a solution has no steps, or a risk is NaN or outside [0, 1].
 
     Examples
     --------
@@ -119,101 +143,100 @@ def p_no_error(risks: Any) -> Any:
     >>> p_no_error([[0.1, 0.5], [0.2]]).round(3)
     array([0.45, 0.8 ])
     """
-    paths, alone = as_paths(risks)
-    flat, lengths = concatenate_paths(paths, True)
-    if not len(lengths):
-        return np.empty(0)
+    solutions, is_single = as_paths(risks)
+    ragged = ragged_scores(solutions, True)
+    # log1p keeps the digits of small risks that 1 - risk would round away.
     with np.errstate(divide="ignore"):
-        products = np.exp(np.add.reduceat(np.log1p(-flat), np.cumsum(lengths) - lengths))
-    return float(products[0]) if alone else products
+        products: FloatArray = np.exp(ragged.with_values(np.log1p(-ragged.values)).reduce(np.add))
+    return float(products[0]) if is_single else products
 
 
-def first_error_distribution(risks: Any) -> Any:
+@overload
+def first_error_distribution(risks: Sequence[float] | FloatArray) -> FloatArray: ...
+@overload
+def first_error_distribution(risks: Sequence[Sequence[float] | FloatArray]) -> list[FloatArray]: ...
+def first_error_distribution(risks: Any) -> FloatArray | list[FloatArray]:
     """Return the probability of each step to be the first wrong one, and of there being none.
 
-    Read as hazards h, the risks give ``f[t] = h[t] * prod(1 - h[:t])`` and ``f[n_steps] = prod(1 - h)``.
-    That is a distribution for any risks, and means what it says where a risk depends on the prefix alone.
+    The risks are read as hazards h: ``f[t] = h[t] * prod(1 - h[:t])`` and ``f[n_steps] = prod(1 - h)``. This is a
+    distribution for any risks. It means what its name says if a risk depends on the prefix alone.
 
     Parameters
     ----------
     risks : array-like of shape (n_steps,), or a sequence of such
+        P(step is wrong | the step and the steps before it), in [0, 1].
 
     Returns
     -------
-    ndarray of shape (n_steps + 1,), or a list of such for a sequence of paths
-        The last entry is P(no error); the entries sum to 1.
+    ndarray of shape (n_steps + 1,), or a list of such for a sequence of solutions
+        The last entry is P(no error). The entries sum to 1.
 
     Raises
     ------
     ValueError
-        For a path without steps, NaN, or values outside [0, 1].
+        If a solution has no steps, or a risk is NaN or outside [0, 1].
 
     Examples
     --------
     >>> first_error_distribution([0.1, 0.5]).round(3)
     array([0.1 , 0.45, 0.45])
     """
-    paths, alone = as_paths(risks)
-    flat, lengths = concatenate_paths(paths, True)
-    parts = np.split(flat_first_error_distribution(flat, lengths), np.cumsum(lengths + 1)[:-1])
-    return parts[0] if alone else parts[: len(lengths)]
+    solutions, is_single = as_paths(risks)
+    distributions = ragged_first_error_distribution(ragged_scores(solutions, True)).split()
+    return distributions[0] if is_single else distributions
 
 
-def flat_first_error_distribution(flat: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return the first-error distributions of several paths end to end.
+def ragged_first_error_distribution(risks: Ragged) -> Ragged:
+    """Return the first-error distributions of several solutions end to end.
 
     Parameters
     ----------
-    flat : ndarray of shape (n_steps_in_all,)
-        The risks of all paths, end to end, in [0, 1].
-    lengths : ndarray of int, shape (n_paths,)
-        Each at least 1.
+    risks : Ragged
+        The risks of all steps in [0, 1], one row per solution, each with at least one step.
 
     Returns
     -------
-    ndarray of shape (n_steps_in_all + n_paths,)
-        ``lengths[i] + 1`` numbers for path i, the last of them P(no error).
+    Ragged
+        Rows of ``n_steps + 1`` numbers. The last number of each row is P(no error).
     """
-    place = np.arange(len(flat)) + np.repeat(np.arange(len(lengths)), lengths)
-    before = np.ones(len(flat) + len(lengths))  # P(all steps before are right): 1 where a path begins
-    before[place + 1] = np.exp(flat_log_survival(flat, lengths))
+    # Each solution before this one has added one outcome, its "no error".
+    places = np.arange(len(risks.values)) + risks.rows
+    # P(all steps before are right) is 1 at the start of a solution.
+    before = np.ones(len(risks.values) + len(risks))
+    before[places + 1] = np.exp(ragged_log_survival(risks).values)
     hazards = np.ones_like(before)
-    hazards[place] = flat
-    return before * hazards
+    hazards[places] = risks.values
+    return Ragged(before * hazards, risks.lengths + 1)
 
 
-def flat_log_survival(flat: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return ``log P(steps 0..t of the path are right)`` of each step t, from risks end to end; -inf where 0."""
-    with np.errstate(divide="ignore"):
-        return flat_cumsum(np.log1p(-flat), lengths)
-
-
-def flat_cumsum(flat: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return the running sums of each path, end to end.
-
-    A loop over the distinct lengths, of which n steps have at most ``sqrt(2 n)``: one running sum over
-    everything, cut afterwards, would carry the rounding errors and infinities of a path into the next.
-    """
-    sums = np.empty_like(flat)
-    starts = np.cumsum(lengths) - lengths
-    by_length = np.argsort(lengths, kind="stable")
-    distinct, first = np.unique(lengths[by_length], return_index=True)
-    for length, paths in zip(distinct, np.split(by_length, first[1:]), strict=False):
-        steps = starts[paths][:, None] + np.arange(length)
-        sums[steps] = np.cumsum(flat[steps], axis=1)
-    return sums
-
-
-def entropy(proba: Any) -> np.ndarray:
-    """Return the entropy of each row of class probabilities, in nats; higher is more uncertain.
+def ragged_log_survival(risks: Ragged) -> Ragged:
+    """Return ``log P(steps 0..t of the solution are right)`` of each step t, -inf for a probability of 0.
 
     Parameters
     ----------
-    proba : array-like of shape (n_steps, n_classes)
+    risks : Ragged
+        The risks of all steps in [0, 1], one row per solution.
 
     Returns
     -------
-    ndarray of shape (n_steps,)
+    Ragged
+        Rows of the same lengths.
+    """
+    with np.errstate(divide="ignore"):
+        return risks.with_values(risks.with_values(np.log1p(-risks.values)).cumsum())
+
+
+def entropy(proba: npt.ArrayLike) -> FloatArray:
+    """Return the entropy of each row of class probabilities, in nats. Higher is more uncertain.
+
+    Parameters
+    ----------
+    proba : array-like of shape (..., n_classes)
+        Class probabilities.
+
+    Returns
+    -------
+    ndarray of shape (...,)
         Between 0 (certain) and ``log(n_classes)``.
 
     Examples
@@ -221,62 +244,222 @@ def entropy(proba: Any) -> np.ndarray:
     >>> entropy([[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]]).round(3)
     array([0.   , 1.099])
     """
-    return entr(check_probabilities(proba, "proba")).sum(axis=-1)
-
-
-def margin(risks: Any) -> np.ndarray:
-    """Return how far each step's risk is from a toss-up, ``|risk - 1/2|``; **lower** is more uncertain.
-
-    Parameters
-    ----------
-    risks : array-like of shape (n_steps,)
-        P(step is wrong), in [0, 1].
-
-    Returns
-    -------
-    ndarray of shape (n_steps,)
-        Between 0 (toss-up between wrong and right) and 0.5 (certain, of either).
-
-    Examples
-    --------
-    >>> margin([0.5, 0.9, 0.0])
-    array([0. , 0.4, 0.5])
-    """
-    return np.abs(check_probabilities(risks, "risks") - 0.5)
+    entropies: FloatArray = entr(check_probabilities(proba, "proba")).sum(axis=-1)
+    return entropies
 
 
 def as_paths(values: Any) -> tuple[list[Any], bool]:
-    """Return a list of paths, and whether it is a path alone that was given."""
+    """Return a list of solutions, and whether the input was one solution instead of several."""
     if isinstance(values, np.ndarray) and values.dtype != object:
         return ([values], True) if values.ndim == 1 else (list(values), False)
     _refuse_no_array(values, "X")
-    paths: list[Any] = list(values)
-    alone = len(paths) > 0 and np.ndim(paths[0]) == 0 and not isinstance(paths[0], Mapping)
-    return ([paths], True) if alone else (paths, False)
+    solutions: list[Any] = list(values)
+    is_single = len(solutions) > 0 and np.ndim(solutions[0]) == 0 and not isinstance(solutions[0], Mapping)
+    return ([solutions], True) if is_single else (solutions, False)
 
 
 def _refuse_no_array(values: Any, name: str) -> None:
-    """Raise for what would be read as its letters, keys or columns."""
+    """Raise for input that would be read as its letters, keys or columns."""
     if isinstance(values, (str, bytes, Mapping)) or hasattr(values, "columns"):
         raise TypeError(f"{name} is a {type(values).__name__}, expected a 1-D array of step scores per path")
 
 
-def concatenate_paths(paths: Sequence[Any], probabilities: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return all steps end to end and the number of steps of each path, both checked."""
-    _refuse_no_array(paths, "X")
+def ragged_scores(solutions: Sequence[Any], probabilities: bool) -> Ragged:
+    """Return the checked scores of all steps end to end, one row per solution.
+
+    Parameters
+    ----------
+    solutions : sequence of array-like of shape (n_steps,)
+        One 1-D array per solution.
+    probabilities : bool
+        Whether scores must lie in [0, 1].
+
+    Returns
+    -------
+    Ragged
+        Rows of at least one step.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a solution is no 1-D array or has no steps, or a score is NaN or no probability.
+    """
+    _refuse_no_array(solutions, "X")
     arrays = []
-    for i, path in enumerate(paths):
-        _refuse_no_array(path, f"path {i}")
-        arrays.append(np.asarray(path, dtype=np.float64))
+    for i, solution in enumerate(solutions):
+        _refuse_no_array(solution, f"path {i}")
+        arrays.append(np.asarray(solution, dtype=np.float64))
     for i, array in enumerate(arrays):
         if array.ndim != 1:
             hint = " For one path pass [values]." if array.ndim == 0 else ""
             raise ValueError(f"path {i} has shape {array.shape}, expected a 1-D array of step scores.{hint}")
         if not array.size:
             raise ValueError(f"path {i} has no steps: nothing to score; leave out solutions without steps")
-    flat = np.concatenate(arrays) if arrays else np.empty(0)
+    ragged = Ragged.from_arrays(arrays)
     if probabilities:
-        flat = check_probabilities(flat, "a path")
-    elif np.isnan(flat).any():
+        return ragged.with_values(check_probabilities(ragged.values, "a path"))
+    if np.isnan(ragged.values).any():
         raise ValueError("a path holds NaN, expected numbers")
-    return flat, np.array([len(array) for array in arrays], dtype=np.int64)
+    return ragged
+
+
+@dataclass(frozen=True, repr=False)
+class AggregationChoice:
+    """The rule that best tells solutions without an error from others, made by :func:`choose_aggregation`.
+
+    Parameters
+    ----------
+    rule : str
+        The best rule, for :func:`aggregate`.
+    auroc : dict of str to Interval
+        The AUROC of each rule: a solution without an error has a higher score than one with an error.
+    differences : dict of str to Interval
+        The best rule minus each other rule, resampled in pairs. If an interval holds 0, the data do not decide.
+    n_paths : int
+        Number of solutions.
+    n_problems : int
+        Number of problems.
+    share_correct : float
+        Share of solutions without an error.
+    n_resamples : int
+        Number of resamples behind the intervals.
+    confidence_level : float
+        Level of the intervals.
+    """
+
+    rule: str
+    auroc: Mapping[str, Interval]
+    differences: Mapping[str, Interval]
+    n_paths: int
+    n_problems: int
+    share_correct: float
+    n_resamples: int
+    confidence_level: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain Python values, ready for JSON.
+
+        Returns
+        -------
+        dict
+            One entry per field.
+        """
+        return asdict(self)
+
+    def __str__(self) -> str:
+        best_first = sorted(self.auroc.items(), key=lambda pair: -(pair[1].value or 0.0))
+        rows = [["rule", "AUROC", f"{self.rule} minus it"]]
+        rows += [[name, str(interval), str(self.differences.get(name, ""))] for name, interval in best_first]
+        headline = (
+            f"{self.rule}: AUROC {self.auroc[self.rule]} of {self.n_paths:,} paths of {self.n_problems:,} problems, "
+            f"{self.share_correct:.1%} without an error"
+        )
+        return "\n".join(
+            [headline, "", *align_columns(rows), "", "chosen on these problems: report it on others"]
+        )
+
+    def __repr__(self) -> str:
+        return f"<AggregationChoice: {self.rule}, AUROC {self.auroc[self.rule]}, {self.n_paths} paths>"
+
+
+def choose_aggregation(
+    values: Sequence[npt.ArrayLike],
+    correct: npt.ArrayLike,
+    groups: npt.ArrayLike | None = None,
+    *,
+    rules: Sequence[str] | None = None,
+    n_resamples: int = 1000,
+    confidence_level: float = 0.95,
+    random_state: int | np.random.Generator | None = 0,
+) -> AggregationChoice:
+    """Choose the aggregation rule by the AUROC of "the solution has no error".
+
+    Give it **validation** problems: neither those that the classifier was trained on, nor those that the result is
+    reported on. The best of several rules looks better than it is. Rules that order solutions alike (``product`` and
+    ``sum_log``, ``geometric_mean`` and ``length_normalized``) tie, and the first of them wins.
+
+    Parameters
+    ----------
+    values : sequence of array-like of shape (n_steps,)
+        One 1-D array per solution with the rewards of its steps in [0, 1]. Higher is better.
+    correct : array-like of bool, shape (n_solutions,)
+        True for a solution without a wrong step: ``first_errors == -1``.
+    groups : array-like of shape (n_solutions,), optional
+        The problem of each solution. If None, each solution is a problem by itself.
+    rules : sequence of str, optional
+        Rules of :func:`aggregate` to compare. If None, all are compared.
+    n_resamples : int, default=1000
+        Number of resamples of problems, for the intervals.
+    confidence_level : float, default=0.95
+        Level of the intervals.
+    random_state : int, Generator or None, default=0
+        Seed of the resamples.
+
+    Returns
+    -------
+    AggregationChoice
+        The best rule with the AUROC of all.
+
+    Raises
+    ------
+    ValueError
+        If :func:`aggregate` refuses the values, lengths differ, ``correct`` holds more than True and False, or all or
+        no solutions have an error.
+
+    Examples
+    --------
+    >>> rewards = [[0.9, 0.8, 0.9, 0.9], [0.7, 0.99], [0.9, 0.4, 0.9], [0.6, 0.9]]
+    >>> choice = choose_aggregation(rewards, [True, True, False, False], rules=["last", "min", "mean"])
+    >>> choice.rule, {rule: interval.value for rule, interval in choice.auroc.items()}
+    ('min', {'last': 0.75, 'min': 1.0, 'mean': 1.0})
+    """
+    names = tuple(dict.fromkeys(AGGREGATION_RULES if rules is None else rules))
+    if not names:
+        raise ValueError(f"rules is empty, expected some of {', '.join(AGGREGATION_RULES)}")
+    scores = {rule: aggregate(values, rule) for rule in names}
+    has_error = ~_check_correct(correct, len(values))
+    problems, n_problems = problem_numbers(np.arange(len(has_error)) if groups is None else groups)
+    if len(problems) != len(has_error):
+        raise ValueError(
+            f"groups has {len(problems)} rows, expected one problem for each of {len(has_error)} paths"
+        )
+    # Scores are sorted once for all resamples. A low score speaks for an error, hence the minus.
+    ranked = {rule: RankedDecisions(has_error, -score, problems) for rule, score in scores.items()}
+    bootstrap = bootstrap_counts(
+        lambda counts: {rule: decisions.weigh(counts).auroc() for rule, decisions in ranked.items()},
+        n_problems,
+        n_resamples,
+        random_state,
+        confidence_level,
+    )
+    aurocs = np.array([bootstrap.estimates[rule] for rule in names], dtype=np.float64)
+    # Rounding must not decide between rules that tie: the first of them is taken.
+    best = names[int(np.argmax(aurocs >= aurocs.max() - 1e-12))]
+    return AggregationChoice(
+        rule=best,
+        auroc={rule: bootstrap.interval(rule) for rule in names},
+        differences={rule: bootstrap.difference(best, rule) for rule in names if rule != best},
+        n_paths=len(has_error),
+        n_problems=n_problems,
+        share_correct=float(1 - has_error.mean()),
+        n_resamples=n_resamples,
+        confidence_level=confidence_level,
+    )
+
+
+def _check_correct(correct: npt.ArrayLike, n_solutions: int) -> npt.NDArray[np.bool_]:
+    """Return which solutions are correct, of both kinds at least one."""
+    truth = np.asarray(correct)
+    if truth.shape != (n_solutions,):
+        raise ValueError(
+            f"correct has shape {truth.shape}, expected True or False for each of {n_solutions} paths"
+        )
+    if truth.dtype.kind not in "biuf" or not np.isin(truth, (0, 1)).all():
+        raise ValueError("correct holds more than True and False: pass first_errors == -1")
+    truth = truth.astype(bool)
+    if not truth.any() or truth.all():
+        number = "all" if truth.all() else "none"
+        raise ValueError(
+            f"{number} of {n_solutions} paths are without an error: an AUROC needs paths with and without one"
+        )
+    return truth

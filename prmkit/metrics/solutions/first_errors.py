@@ -1,6 +1,6 @@
 """Where the first error is, read from step risks as a survival analysis: distributions, sets, and their scores.
 
-The outcomes of a path with T steps are its steps 0..T-1, as the first wrong one, and "no error", written -1.
+The outcomes of a solution with T steps are its steps 0..T-1, as the first wrong one, and "no error", written -1.
 """
 
 from __future__ import annotations
@@ -8,41 +8,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from prmkit.metrics.calibration.calibration import from_objects
 from prmkit.metrics.solutions.aggregation import (
-    _EPS,
+    LOG_FLOOR,
     as_paths,
-    concatenate_paths,
-    flat_cumsum,
-    flat_first_error_distribution,
-    flat_log_survival,
+    ragged_first_error_distribution,
+    ragged_log_survival,
+    ragged_scores,
 )
+from prmkit.utils.ragged import Ragged
 
-_ROUNDING = 1e-12  # sums of probabilities may miss a level by this much
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+# Sums of probabilities may miss a level by this much.
+_ROUNDING = 1e-12
 _NOT_ONE = 1e-6
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Survival:
-    """The survival view of one path; made by :func:`survival`.
+    """The survival view of one solution, made by :func:`survival`.
 
     Parameters
     ----------
     hazard : ndarray of shape (n_steps,)
         P(step t is wrong | the steps before are right): the risks.
     survival : ndarray of shape (n_steps,)
-        ``S[t]``, P(steps 0..t are right); never rises.
+        ``S[t]``, P(steps 0..t are right). It never rises.
     first_error_distribution : ndarray of shape (n_steps + 1,)
-        P(step t is the first wrong one), then P(no error); sums to 1.
+        P(step t is the first wrong one), then P(no error). It sums to 1.
     """
 
-    hazard: np.ndarray
-    survival: np.ndarray
-    first_error_distribution: np.ndarray
+    hazard: FloatArray
+    survival: FloatArray
+    first_error_distribution: FloatArray
 
     @property
     def p_no_error(self) -> float:
@@ -51,13 +56,13 @@ class Survival:
 
     @property
     def most_likely(self) -> int:
-        """The likeliest outcome: index of the first wrong step, or -1; the earliest of equals, -1 last."""
+        """The likeliest outcome, the earliest of equals: index of the first wrong step, or -1."""
         outcome = int(self.first_error_distribution.argmax())
         return outcome if outcome < len(self.hazard) else -1
 
     @property
     def median(self) -> int:
-        """The first step by which an error has happened with probability 1/2 or more; -1 if by none."""
+        """The first step by which an error has happened with probability 1/2 or more, -1 if there is none."""
         reached = self.survival <= 0.5 + _ROUNDING
         return int(reached.argmax()) if reached.any() else -1
 
@@ -68,24 +73,30 @@ class Survival:
         )
 
 
-def survival(risks: Any) -> Any:
+@overload
+def survival(risks: Sequence[float] | FloatArray) -> Survival: ...
+@overload
+def survival(risks: Sequence[Sequence[float] | FloatArray]) -> list[Survival]: ...
+def survival(risks: Any) -> Survival | list[Survival]:
     """Read step risks as hazards of a first error.
 
-    ``S[t] = prod(1 - h[:t + 1])``, in logarithms, and ``f[t] = S[t - 1] * h[t]``. That is a distribution for any
-    risks, and means what it says where a risk depends on the prefix alone.
+    ``S[t] = prod(1 - h[:t + 1])``, computed in logarithms, and ``f[t] = S[t - 1] * h[t]``. This is a distribution for
+    any risks. It means what its name says if a risk depends on the prefix alone.
 
     Parameters
     ----------
     risks : array-like of shape (n_steps,), or a sequence of such
+        P(step is wrong | the step and the steps before it), in [0, 1].
 
     Returns
     -------
-    Survival, or a list of them for a sequence of paths
+    Survival, or a list of them for a sequence of solutions
+        Hazards, survival and first-error distribution, with the likeliest and the median first error.
 
     Raises
     ------
     ValueError
-        For a path without steps, NaN, or values outside [0, 1].
+        If a solution has no steps, or a risk is NaN or outside [0, 1].
 
     Examples
     --------
@@ -95,30 +106,33 @@ def survival(risks: Any) -> Any:
     >>> view.most_likely, view.median
     (1, 1)
     """
-    paths, alone = as_paths(risks)
-    flat, lengths = concatenate_paths(paths, True)
-    steps, outcomes = np.cumsum(lengths)[:-1], np.cumsum(lengths + 1)[:-1]
-    parts = (
-        np.split(flat, steps),
-        np.split(np.exp(flat_log_survival(flat, lengths)), steps),
-        np.split(flat_first_error_distribution(flat, lengths), outcomes),
-    )
-    views = [Survival(*of_path) for of_path in zip(*parts, strict=True)][: len(lengths)]
-    return views[0] if alone else views
+    solutions, is_single = as_paths(risks)
+    hazards = ragged_scores(solutions, True)
+    survivals = hazards.with_values(np.exp(ragged_log_survival(hazards).values))
+    parts = (hazards.split(), survivals.split(), ragged_first_error_distribution(hazards).split())
+    views = [Survival(*of_solution) for of_solution in zip(*parts, strict=True)]
+    return views[0] if is_single else views
 
 
-def credible_set(distribution: Any, level: float = 0.9) -> Any:
+@overload
+def credible_set(distribution: Sequence[float] | FloatArray, level: float = ...) -> set[int]: ...
+@overload
+def credible_set(
+    distribution: Sequence[Sequence[float] | FloatArray], level: float = ...
+) -> list[set[int]]: ...
+def credible_set(distribution: Any, level: float = 0.9) -> set[int] | list[set[int]]:
     """Return the smallest set of first errors whose probability is at least ``level``.
 
-    The likeliest outcomes come first; among equals the earlier step, and "no error" last. It holds the truth with that
-    probability **if the distribution is right**; :class:`prmkit.uncertainty.FirstErrorSet` does so without.
+    The likeliest outcomes are taken first. Among equals the earlier step comes first, and "no error" last. The set
+    holds the truth with that probability **if the distribution is right**. :class:`prmkit.uncertainty.FirstErrorSet`
+    does so for any distribution.
 
     Parameters
     ----------
     distribution : array-like of shape (n_steps + 1,), or a sequence of such
-        From :func:`first_error_distribution`: the steps, then "no error".
+        The result of :func:`first_error_distribution`: the steps, then "no error".
     level : float, default=0.9
-        In (0, 1].
+        The probability to reach, in (0, 1].
 
     Returns
     -------
@@ -128,7 +142,7 @@ def credible_set(distribution: Any, level: float = 0.9) -> Any:
     Raises
     ------
     ValueError
-        For a level out of range, probabilities that are NaN, outside [0, 1] or do not sum to 1.
+        If the level is out of range, or probabilities are NaN, outside [0, 1] or do not sum to 1.
 
     Examples
     --------
@@ -137,81 +151,112 @@ def credible_set(distribution: Any, level: float = 0.9) -> Any:
     """
     if not 0 < level <= 1:
         raise ValueError(f"level is {level!r}, expected a number in (0, 1]")
-    paths, alone = as_paths(distribution)
-    flat, lengths = concatenate_paths(paths, True)
-    if not len(lengths):
-        return []
-    starts = np.cumsum(lengths) - lengths
-    totals = np.add.reduceat(flat, starts)
-    if (np.abs(totals - 1) > _NOT_ONE).any() or (lengths < 2).any():
-        i = int(np.argmax((np.abs(totals - 1) > _NOT_ONE) | (lengths < 2)))
+    solutions, is_single = as_paths(distribution)
+    probabilities = ragged_scores(solutions, True)
+    totals = probabilities.reduce(np.add)
+    bad = np.flatnonzero((np.abs(totals - 1) > _NOT_ONE) | (probabilities.lengths < 2))
+    if len(bad):
+        i = int(bad[0])
         raise ValueError(
-            f"distribution {i} has {lengths[i]} outcomes and sums to {totals[i]:.4f}, expected the probabilities of "
-            "each step and of no error, which sum to 1: first_error_distribution(risks)"
+            f"distribution {i} has {probabilities.lengths[i]} outcomes and sums to {totals[i]:.4f}, expected the "
+            "probabilities of each step and of no error, which sum to 1: first_error_distribution(risks)"
         )
-    path = np.repeat(np.arange(len(lengths)), lengths)
-    likeliest_first = np.lexsort((-flat, path))  # stable: of equals the earlier outcome
-    sorted_flat = flat[likeliest_first]
-    kept = (
-        flat_cumsum(sorted_flat, lengths) - sorted_flat < level - _ROUNDING
-    )  # what stands before is not enough
-    kept &= sorted_flat > 0
-    outcomes = np.arange(len(flat)) - np.repeat(starts, lengths)
-    outcomes[starts + lengths - 1] = -1
-    ends = np.cumsum(np.bincount(path[kept], minlength=len(lengths)))
-    sets = [set(part.tolist()) for part in np.split(outcomes[likeliest_first][kept], ends[:-1])]
-    return sets[0] if alone else sets
+    # A stable sort within each solution: among equals the earlier outcome stays first.
+    likeliest_first = np.lexsort((-probabilities.values, probabilities.rows))
+    ordered = probabilities.with_values(probabilities.values[likeliest_first])
+    # An outcome is taken while the outcomes before it do not reach the level.
+    is_taken = (ordered.cumsum() - ordered.values < level - _ROUNDING) & (ordered.values > 0)
+    outcomes = probabilities.positions
+    outcomes[probabilities.ends - 1] = -1
+    sizes = np.bincount(probabilities.rows[is_taken], minlength=len(probabilities))
+    sets = [set(part.tolist()) for part in Ragged(outcomes[likeliest_first][is_taken], sizes).split()]
+    return sets[0] if is_single else sets
 
 
-def first_error_log_loss(risks: Any, first_errors: Any, *, per_path: bool = False) -> Any:
-    """Return the mean negative log-probability of the true first errors, in nats; lower is better.
+@overload
+def first_error_log_loss(
+    risks: Sequence[npt.ArrayLike], first_errors: npt.ArrayLike, *, per_path: Literal[False] = ...
+) -> float: ...
+@overload
+def first_error_log_loss(
+    risks: Sequence[npt.ArrayLike], first_errors: npt.ArrayLike, *, per_path: Literal[True]
+) -> FloatArray: ...
+def first_error_log_loss(
+    risks: Sequence[npt.ArrayLike], first_errors: npt.ArrayLike, *, per_path: bool = False
+) -> float | FloatArray:
+    """Return the mean negative log-probability of the true first errors, in nats. Lower is better.
 
     Parameters
     ----------
     risks : sequence of array-like of shape (n_steps,)
-        One 1-D array per path.
-    first_errors : array-like of int, shape (n_paths,)
-        0-based index of the first wrong step, -1 where no step is wrong.
+        One 1-D array of step risks per solution.
+    first_errors : array-like of int, shape (n_solutions,)
+        0-based index of the first wrong step, -1 if no step is wrong.
     per_path : bool, default=False
-        Return the loss of each path, as a bootstrap by problem needs it.
+        Whether to return the loss of each solution, as a bootstrap by problem needs it.
 
     Returns
     -------
-    float, or ndarray of shape (n_paths,)
-        Probabilities are cut at 1e-15, so no path counts more than 34.5.
+    float, or ndarray of shape (n_solutions,)
+        The loss. Probabilities below 1e-15 count as 1e-15, so no solution counts more than 34.5.
 
     Raises
     ------
     ValueError
-        For no paths, one without steps, NaN, values outside [0, 1], or first errors that a path does not have.
+        If there are no solutions, one has no steps, a risk is NaN or outside [0, 1], or a solution does not have the
+        step that its first error names.
 
     Examples
     --------
     >>> round(first_error_log_loss([[0.1, 0.5], [0.2]], [1, -1]), 4)  # -log 0.45, -log 0.8
     0.5108
     """
-    flat, lengths, first_errors = _check_paths(risks, first_errors)
-    starts = np.cumsum(lengths + 1) - (lengths + 1)
-    truth = starts + np.where(first_errors < 0, lengths, first_errors)
-    losses = -np.log(np.maximum(flat_first_error_distribution(flat, lengths)[truth], _EPS))
+    hazards = ragged_scores(risks, True)
+    truth = check_first_errors(first_errors, hazards.lengths)
+    distributions = ragged_first_error_distribution(hazards)
+    outcomes = np.where(truth < 0, hazards.lengths, truth)
+    losses: FloatArray = -np.log(np.maximum(distributions.values[distributions.starts + outcomes], LOG_FLOOR))
     return losses if per_path else float(losses.mean())
 
 
-def ranked_probability_score(risks: Any, first_errors: Any, *, per_path: bool = False) -> Any:
-    """Return the mean ranked probability score of the first error's position; 0 is perfect, 1 the worst.
+@overload
+def ranked_probability_score(
+    risks: Sequence[npt.ArrayLike], first_errors: npt.ArrayLike, *, per_path: Literal[False] = ...
+) -> float: ...
+@overload
+def ranked_probability_score(
+    risks: Sequence[npt.ArrayLike], first_errors: npt.ArrayLike, *, per_path: Literal[True]
+) -> FloatArray: ...
+def ranked_probability_score(
+    risks: Sequence[npt.ArrayLike], first_errors: npt.ArrayLike, *, per_path: bool = False
+) -> float | FloatArray:
+    """Return the mean ranked probability score of the first error's position: 0 is perfect, 1 the worst.
 
-    ``sum over t of (F[t] - [first error <= t])**2 / n_steps`` with ``F[t]``, P(first error <= t), for each path. Unlike
-    the log loss it forgives a near miss: outcomes are ordered, "no error" the last of them.
+    For each solution it is ``sum over t of (F[t] - [first error <= t])**2 / n_steps`` with ``F[t]``, P(first error <=
+    t). Unlike the log loss it forgives a near miss: outcomes are ordered, and "no error" is the last of them.
 
-    Parameters, errors and per_path as in :func:`first_error_log_loss`.
+    Parameters
+    ----------
+    risks : sequence of array-like of shape (n_steps,)
+        One 1-D array of step risks per solution.
+    first_errors : array-like of int, shape (n_solutions,)
+        0-based index of the first wrong step, -1 if no step is wrong.
+    per_path : bool, default=False
+        Whether to return the score of each solution, as a bootstrap by problem needs it.
 
     Returns
     -------
-    float, or ndarray of shape (n_paths,)
+    float, or ndarray of shape (n_solutions,)
+        The score.
+
+    Raises
+    ------
+    ValueError
+        For the same input as :func:`first_error_log_loss`.
 
     References
     ----------
-    Epstein (1969), A scoring system for probability forecasts of ranked categories, J. Appl. Meteorol. 8; divided by
+    Epstein (1969), A scoring system for probability forecasts of ranked categories, J. Appl. Meteorol. 8, divided by
     the number of thresholds, which are the steps.
 
     Examples
@@ -219,50 +264,63 @@ def ranked_probability_score(risks: Any, first_errors: Any, *, per_path: bool = 
     >>> round(ranked_probability_score([[0.1, 0.5]], [1]), 3)  # mean of (0.1 - 0)**2 and (0.55 - 1)**2
     0.106
     """
-    flat, lengths, first_errors = _check_paths(risks, first_errors)
-    starts = np.cumsum(lengths) - lengths
-    index = np.arange(len(flat)) - np.repeat(starts, lengths)
-    truth = np.repeat(np.where(first_errors < 0, lengths, first_errors), lengths)
-    happened = -np.expm1(flat_log_survival(flat, lengths))
-    scores = np.add.reduceat((happened - (truth <= index)) ** 2, starts) / lengths
+    hazards = ragged_scores(risks, True)
+    truth = check_first_errors(first_errors, hazards.lengths)
+    has_happened = hazards.spread(np.where(truth < 0, hazards.lengths, truth)) <= hazards.positions
+    p_happened = -np.expm1(ragged_log_survival(hazards).values)
+    squares = hazards.with_values((p_happened - has_happened) ** 2)
+    scores: FloatArray = squares.reduce(np.add) / hazards.lengths
     return scores if per_path else float(scores.mean())
 
 
-def check_first_errors(first_errors: Any, lengths: np.ndarray) -> np.ndarray:
-    """Return the index of the first wrong step of each path as int64, -1 where there is none.
+def check_first_errors(
+    first_errors: npt.ArrayLike, lengths: IntArray | None = None, name: str = "first_errors"
+) -> IntArray:
+    """Return the index of the first wrong step of each solution as int64, -1 where there is none.
+
+    Parameters
+    ----------
+    first_errors : array-like of int, shape (n_solutions,)
+        The indices to check.
+    lengths : ndarray of int, shape (n_solutions,), optional
+        Number of steps of each solution. If None, any index of at least -1 is allowed.
+    name : str, default="first_errors"
+        The name of the argument, for the errors.
+
+    Returns
+    -------
+    ndarray of int, shape (n_solutions,)
+        The checked indices.
 
     Raises
     ------
     ValueError
-        For another length, no integers, or an index that its path does not have.
+        If lengths differ, a value is no integer, or a solution does not have the step.
     """
     values = from_objects(np.asarray(first_errors))
-    if values.shape != lengths.shape:
-        raise ValueError(
-            f"first_errors has shape {values.shape}, expected one number for each of the {len(lengths)} paths"
-        )
+    if values.ndim != 1 or (lengths is not None and values.shape != lengths.shape):
+        each = "solution" if lengths is None else f"of the {len(lengths)} paths"
+        raise ValueError(f"{name} has shape {values.shape}, expected one number for each {each}")
     if not len(values):
-        raise ValueError("X is empty: at least 1 path is required")
+        if lengths is not None:
+            raise ValueError("X is empty: at least 1 path is required")
+        return np.empty(0, dtype=np.int64)
     if values.dtype.kind not in "iu" and not (
         values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.round(values)).all()
     ):
-        found = values.tolist()
-        i = next((i for i, v in enumerate(found) if not isinstance(v, Real) or v is True or v % 1), 0)
+        plain = values.tolist()
+        i = next((i for i, v in enumerate(plain) if not isinstance(v, Real) or v is True or v % 1), 0)
         raise ValueError(
-            f"first_errors[{i}] is {found[i]!r}, expected 0-based indices, and -1 where a path "
+            f"{name}[{i}] is {plain[i]!r}, expected 0-based indices, and -1 where a path "
             "has no error; leave out paths that were not judged to their end (None)"
         )
-    values = values.astype(np.int64)
-    bad = np.flatnonzero((values < -1) | (values >= lengths))
+    indices = values.astype(np.int64)
+    is_beyond = np.zeros(len(indices), dtype=bool) if lengths is None else indices >= lengths
+    bad = np.flatnonzero((indices < -1) | is_beyond)
     if len(bad):
         i = int(bad[0])
+        steps = "" if lengths is None else f", but path {i} has {lengths[i]} steps"
         raise ValueError(
-            f"first_errors[{i}] is {values[i]}, but path {i} has {lengths[i]} steps: expected -1 (no error) to "
-            f"{lengths[i] - 1}"
+            f"{name}[{i}] is {indices[i]}{steps}: expected -1 (no error) or the 0-based index of a step"
         )
-    return values
-
-
-def _check_paths(risks: Sequence[Any], first_errors: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    flat, lengths = concatenate_paths(risks, True)
-    return flat, lengths, check_first_errors(first_errors, lengths)
+    return indices

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.metrics.calibration.calibration import _NOT_ONE, check_probabilities
+from prmkit.metrics.calibration.calibration import NOT_ONE, check_probabilities
 from prmkit.metrics.solutions.aggregation import entropy
 
 _ROUNDING = 1e-12  # a mutual information this far below 0 is a rounding error; further is impossible
@@ -108,7 +108,7 @@ def _checked(member_proba: Any) -> np.ndarray:
         )
     proba = check_probabilities(proba, "member_proba")
     off = np.abs(proba.sum(axis=2) - 1)
-    if off.max(initial=0.0) > _NOT_ONE:
+    if off.max(initial=0.0) > NOT_ONE:
         member, step = np.unravel_index(int(off.argmax()), off.shape)
         found = proba[member, step].sum()
         raise ValueError(

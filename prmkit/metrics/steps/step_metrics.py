@@ -1,123 +1,239 @@
-"""Every step metric as a function of how often each problem counts, so that a bootstrap never sorts again."""
+"""Every step metric as a function of how often each problem counts, and the threshold that is best by one of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
+import numpy.typing as npt
 
-from prmkit.metrics.calibration.calibration import bin_numbers
+from prmkit.metrics.calibration.calibration import bin_numbers, check_event
+from prmkit.metrics.selective._selective import RankedDecisions
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+IntArray: TypeAlias = npt.NDArray[np.int64]
 
 HEADLINES = (
     "accuracy", "macro_f1", "balanced_accuracy", "auroc", "average_precision", "brier", "log_loss", "ece",
 )  # fmt: skip
 N_BINS = 15
-_EPS = 1e-15  # the floor under a probability before its logarithm
+# The floor under a probability before its logarithm.
+_EPS = 1e-15
+
+
+class ProblemSums:
+    """Sums per problem of several named blocks of numbers, so that a resample is one weighted sum.
+
+    Parameters
+    ----------
+    problems : ndarray of int, shape (n_steps,)
+        The problem of each step, 0 to n_problems - 1.
+    """
+
+    def __init__(self, problems: IntArray) -> None:
+        self._problems = problems
+        self._n_problems = int(problems.max()) + 1
+        self._blocks: dict[str, FloatArray] = {}
+
+    def add(
+        self, name: str, values: FloatArray | None = None, kinds: IntArray | None = None, n_kinds: int = 1
+    ) -> None:
+        """Add a block with one sum per problem and kind.
+
+        Parameters
+        ----------
+        name : str
+            The name of the block.
+        values : ndarray of shape (n_steps,), optional
+            What to sum. If None, steps are counted.
+        kinds : ndarray of int, shape (n_steps,), optional
+            The kind of each step, such as its bin. If None, all steps are of one kind.
+        n_kinds : int, default=1
+            Number of kinds.
+        """
+        cells = self._problems * n_kinds + (0 if kinds is None else kinds)
+        sums = np.bincount(cells, weights=values, minlength=self._n_problems * n_kinds)
+        # One row per kind: numpy sums along contiguous rows.
+        self._blocks[name] = np.ascontiguousarray(sums.reshape(-1, n_kinds).T, dtype=np.float64)
+
+    def __call__(self, counts: FloatArray) -> dict[str, FloatArray]:
+        """Return the sums of each block by kind when problem i counts ``counts[i]`` times."""
+        # No matrix products here: on a busy machine the threads that BLAS starts cost ten times the work.
+        return {name: (block * counts).sum(axis=1) for name, block in self._blocks.items()}
+
+
+def f1_scores(confusion: npt.NDArray[Any]) -> FloatArray:
+    """Return the F1 of each class, NaN for a class that neither occurs nor is predicted.
+
+    Parameters
+    ----------
+    confusion : ndarray of shape (..., n_classes, n_verdicts)
+        Weight of the rows of each class (second to last axis) with each verdict (last axis). Verdicts beyond
+        ``n_classes`` are right for no class.
+
+    Returns
+    -------
+    ndarray of shape (..., n_classes)
+        The F1 scores.
+    """
+    n_classes = confusion.shape[-2]
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    # 0 / 0 is the NaN that is asked for.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        f1: FloatArray = 2 * hits / (confusion.sum(axis=-1) + confusion.sum(axis=-2)[..., :n_classes])
+    return f1
+
+
+def macro_f1(confusion: npt.NDArray[Any]) -> float | None:
+    """Return the mean F1 over classes, None if a class does not occur.
+
+    Parameters
+    ----------
+    confusion : ndarray of shape (n_classes, n_verdicts)
+        The same as in :func:`f1_scores`.
+
+    Returns
+    -------
+    float or None
+        The mean.
+    """
+    return float(f1_scores(confusion).mean()) if confusion.sum(axis=-1).all() else None
 
 
 class WeightedStepMetrics:
-    """The metrics of one model: sums per problem, and the order of risks, are computed once.
+    """The metrics of one model, from sums per problem and an order of risks that are computed once.
 
-    Classes are numbered from worst to best, so that number 0 is the negative one. Means over classes
-    (macro-F1, balanced accuracy) are over those that occur in ``y_true``; a resample that lacks one of them
-    has no such mean.
+    Classes are numbered from worst to best, so number 0 is the negative one. Means over classes (macro-F1, balanced
+    accuracy) are over the classes that occur in ``y_true``. A resample that lacks one of them has no such mean.
 
     Parameters
     ----------
     y_true : ndarray of int, shape (n_steps,)
+        The class number of each step.
     proba : ndarray of shape (n_steps, n_classes)
+        Class probabilities.
     decisions : ndarray of int, shape (n_steps,)
+        The class number that the model decides for.
     problems : ndarray of int, shape (n_steps,)
-        0 to n_problems - 1.
+        The problem of each step, 0 to n_problems - 1.
     labels : sequence, length n_classes
-        What the classes are called in the names of the metrics.
+        The names of the classes in the names of the metrics.
     """
 
     def __init__(
         self,
-        y_true: np.ndarray,
-        proba: np.ndarray,
-        decisions: np.ndarray,
-        problems: np.ndarray,
+        y_true: IntArray,
+        proba: FloatArray,
+        decisions: IntArray,
+        problems: IntArray,
         labels: Sequence[Any],
     ) -> None:
-        n_problems, n_classes = int(problems.max()) + 1, len(labels)
-        event, risk = y_true == 0, proba[:, 0]
+        n_classes = len(labels)
+        is_negative, risk = y_true == 0, proba[:, 0]
+        p_true = proba[np.arange(len(y_true)), y_true]
         self._labels = labels
         self._occurs = np.bincount(y_true, minlength=n_classes) > 0
+        self._sums = ProblemSums(problems)
+        self._sums.add("confusion", kinds=y_true * n_classes + decisions, n_kinds=n_classes**2)
+        self._sums.add("bin_gaps", risk - is_negative, bin_numbers(risk, N_BINS), N_BINS)
+        self._sums.add("brier", np.square(proba - np.eye(n_classes)[y_true]).sum(axis=1))
+        self._sums.add("log_loss", -np.log(np.maximum(p_true, _EPS)))
+        self._ranked = RankedDecisions(is_negative, risk, problems)
 
-        def by_problem(kind: np.ndarray, n_kinds: int, values: np.ndarray | None = None) -> np.ndarray:
-            sums = np.bincount(problems * n_kinds + kind, weights=values, minlength=n_problems * n_kinds)
-            return sums.reshape(n_problems, n_kinds).astype(np.float64)
-
-        one_kind = np.zeros(len(y_true), dtype=np.int64)
-        squared = np.square(proba - np.eye(n_classes)[y_true]).sum(axis=1)
-        surprise = -np.log(np.maximum(proba[np.arange(len(y_true)), y_true], _EPS))
-        sums = np.hstack(
-            [
-                by_problem(y_true * n_classes + decisions, n_classes**2),
-                by_problem(bin_numbers(risk, N_BINS), N_BINS, risk - event),
-                by_problem(one_kind, 1, squared),
-                by_problem(one_kind, 1, surprise),
-            ]
-        )
-        self._sums = np.ascontiguousarray(sums.T)  # a row per sum
-        self._prepare_ranking(event, risk, problems)
-
-    def _prepare_ranking(self, event: np.ndarray, risk: np.ndarray, problems: np.ndarray) -> None:
-        """Sort rows by falling risk; for each event remember where its block of ties starts and ends."""
-        order = np.argsort(-risk, kind="stable")
-        risk = risk[order]
-        starts = np.flatnonzero(np.concatenate([[True], risk[1:] != risk[:-1]]))
-        ends = np.append(starts[1:], len(risk))
-        self._problem_of_row = problems[order]
-        self._event_rows = np.flatnonzero(event[order])
-        block = np.searchsorted(starts, self._event_rows, side="right") - 1
-        self._row_span = starts[block], ends[block]
-        self._event_span = tuple(np.searchsorted(self._event_rows, edge) for edge in self._row_span)
-
-    def __call__(self, counts: np.ndarray) -> dict[str, float]:
-        """Return every metric, NaN where undefined, when problem i counts ``counts[i]`` times."""
+    def __call__(self, counts: FloatArray) -> dict[str, float | None]:
+        """Return every metric, NaN or None where undefined, when problem i counts ``counts[i]`` times."""
         n_classes = len(self._labels)
-        # No matrix products here: on a busy machine the threads that BLAS starts cost ten times the work.
-        sums = (self._sums * counts).sum(axis=1)
-        confusion = sums[: n_classes**2].reshape(n_classes, n_classes)
-        gaps, (squared, surprise) = sums[n_classes**2 : -2], sums[-2:]
-        right, support, decided = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+        sums = self._sums(counts)
+        confusion = sums["confusion"].reshape(n_classes, n_classes)
+        hits, support, decided = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
         total = support.sum()
-        with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 is the NaN we want
-            precision, recall, f1 = right / decided, right / support, 2 * right / (decided + support)
-        whole = bool(support[self._occurs].all())
-        auroc, average_precision = self._ranking(counts)
-        metrics = {
-            "accuracy": right.sum() / total,
-            "macro_f1": f1[self._occurs].mean() if whole else np.nan,
-            "balanced_accuracy": recall[self._occurs].mean() if whole else np.nan,
-            "auroc": auroc,
-            "average_precision": average_precision,
-            "brier": squared / total,
-            "log_loss": surprise / total,
-            "ece": np.abs(gaps).sum() / total,
+        # 0 / 0 is the NaN that is asked for.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            precision, recall, f1 = hits / decided, hits / support, f1_scores(confusion)
+        has_all_classes = bool(support[self._occurs].all())
+        ranked = self._ranked.weigh(counts)
+        metrics: dict[str, float | None] = {
+            "accuracy": hits.sum() / total,
+            "macro_f1": f1[self._occurs].mean() if has_all_classes else None,
+            "balanced_accuracy": recall[self._occurs].mean() if has_all_classes else None,
+            "auroc": ranked.auroc(),
+            "average_precision": ranked.average_precision(),
+            "brier": sums["brier"][0] / total,
+            "log_loss": sums["log_loss"][0] / total,
+            "ece": np.abs(sums["bin_gaps"]).sum() / total,
         }
         for name, values in (("precision", precision), ("recall", recall), ("f1", f1)):
             metrics |= {f"{name}[{label}]": value for label, value in zip(self._labels, values, strict=True)}
         return metrics
 
-    def _ranking(self, counts: np.ndarray) -> tuple[float, float]:
-        """AUROC (ties count 1/2) and average precision of the negative class."""
-        weight = counts[self._problem_of_row]
-        event_weight = weight[self._event_rows]
-        seen = np.concatenate([[0.0], np.cumsum(weight)])
-        hits = np.concatenate([[0.0], np.cumsum(event_weight)])
-        n_events, n_others = hits[-1], seen[-1] - hits[-1]
-        if not n_events:
-            return np.nan, np.nan
-        (row_start, row_end), (hit_start, hit_end) = self._row_span, self._event_span
-        hits_to_end, seen_to_end = hits[hit_end], seen[row_end]
-        # An event that is not drawn has weight 0; its block may then be empty, hence the maximum.
-        average_precision = (event_weight * hits_to_end / np.maximum(seen_to_end, 1.0)).sum() / n_events
-        if not n_others:
-            return np.nan, average_precision
-        others_above = (seen[row_start] - hits[hit_start] + seen_to_end - hits_to_end) / 2
-        return 1.0 - (event_weight * others_above).sum() / (n_events * n_others), average_precision
+
+Criterion: TypeAlias = Literal["macro_f1", "f1", "balanced_accuracy", "accuracy"]
+
+
+def choose_threshold(
+    y_true: npt.ArrayLike, risk: npt.ArrayLike, *, criterion: Criterion = "macro_f1"
+) -> float:
+    """Return the best threshold by a criterion. A step is called wrong if ``risk > threshold``.
+
+    Candidates are all distinct risks and a lower end at which every step is wrong. Among equally good ones the lowest
+    is taken. Choose it on other data than you test on, and name that data with every number.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_steps,)
+        True (or 1) if the step is wrong: ``y == -1``, not the labels themselves.
+    risk : array-like of shape (n_steps,)
+        P(step is wrong), in [0, 1].
+    criterion : {"macro_f1", "f1", "balanced_accuracy", "accuracy"}
+        What to maximise. ``"macro_f1"`` is the mean F1 of wrong and other steps, ``"f1"`` the F1 of wrong steps.
+
+    Returns
+    -------
+    float
+        One of the risks. If calling everything wrong is best, it is 0.0 (-inf if a risk is 0).
+
+    Raises
+    ------
+    ValueError
+        If the criterion is unknown, labels are not 0/1, lengths differ, a risk is NaN, or all or no steps are wrong.
+
+    Examples
+    --------
+    >>> choose_threshold([False, False, True, True], [0.1, 0.4, 0.35, 0.8])
+    0.1
+    """
+    if criterion not in get_args(Criterion):
+        raise ValueError(f"criterion is {criterion!r}, expected one of {', '.join(get_args(Criterion))}")
+    is_wrong, risks = check_event(y_true, risk)
+    n_wrong, n_steps = is_wrong.sum(), len(is_wrong)
+    if n_wrong in (0, n_steps):
+        raise ValueError(
+            f"{int(n_wrong)} of {n_steps} steps are wrong: a threshold needs wrong and other steps"
+        )
+    distinct, block = np.unique(risks, return_inverse=True)
+    candidates = np.append(0.0 if distinct[0] > 0 else -np.inf, distinct)
+    # At the lower end all steps are above. Each later candidate moves the steps of its own risk below.
+    n_above = n_steps - np.append(0, np.cumsum(np.bincount(block)))
+    n_hits = n_wrong - np.append(0, np.cumsum(np.bincount(block, weights=is_wrong)))
+    false_alarms = n_above - n_hits
+    confusions = np.stack(
+        [n_hits, n_wrong - n_hits, false_alarms, n_steps - n_wrong - false_alarms], axis=-1
+    ).reshape(-1, 2, 2)
+    scores = _scores(confusions, criterion)
+    # Rounding must not decide between equals: the first candidate that is as good as the best.
+    return float(candidates[int(np.argmax(scores >= scores.max() - 1e-12))])
+
+
+def _scores(confusions: FloatArray, criterion: Criterion) -> FloatArray:
+    """Return the criterion of each confusion matrix of wrong and other steps, shape (n_candidates, 2, 2)."""
+    hits = np.diagonal(confusions, axis1=-2, axis2=-1)
+    scores: FloatArray
+    if criterion == "accuracy":
+        scores = hits.sum(axis=-1) / confusions.sum(axis=(-2, -1))
+    elif criterion == "balanced_accuracy":
+        scores = (hits / confusions.sum(axis=-1)).mean(axis=-1)
+    else:
+        f1 = f1_scores(confusions)
+        scores = f1[:, 0] if criterion == "f1" else f1.mean(axis=-1)
+    return scores

@@ -1,5 +1,0 @@
-"""Choosing one of several solutions of a problem: best-of-N and votes."""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
