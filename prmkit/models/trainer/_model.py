@@ -113,7 +113,9 @@ def disable_dropout(model: Any) -> None:
 
 def _check_head(model: PreTrainedModel, scheme: MarkingScheme, n_outputs: int) -> None:
     """Raise ValueError if the model has another head than the scheme reads, or other outputs than the loss needs."""
-    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner: Any = model
+    if hasattr(inner, "get_base_model"):
+        inner = inner.get_base_model()
     kind, expected = type(inner).__name__, auto_class(scheme)
     has_vocabulary = inner.get_output_embeddings() is not None
     other_task = "For" in kind and kind.rpartition("For")[2] != expected.rpartition("For")[2]
