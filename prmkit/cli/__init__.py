@@ -21,8 +21,8 @@ app = typer.Typer(
     help=(
         "Process reward models: which step of a solution is wrong, and how sure is that?\n\n"
         "prmkit train fine-tunes a language model on step labels. prmkit evaluate compares models on benchmarks. "
-        "prmkit convert writes step labels in another format. prmkit COMMAND --help shows examples. All else is done from "
-        "Python:\n\n"
+        "prmkit convert writes step labels in another format. prmkit COMMAND --help shows examples. All "
+        "else is done from Python:\n\n"
         "    from prmkit import PRMClassifier, load_prm800k\n\n"
         "    X, y = load_prm800k('train.jsonl'); clf = PRMClassifier().fit(X, y)\n\n"
         "See it work, offline and on your machine:  python -m prmkit.examples"

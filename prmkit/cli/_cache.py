@@ -15,8 +15,8 @@ cache = typer.Typer(
     help=(
         "Show or clear the embeddings that prmkit keeps on disk, so that no text is encoded twice.\n\n"
         "They are in --dir, or else in the folder that PRMKIT_CACHE_DIR names, or else in your user cache folder. If "
-        "they take more than PRMKIT_CACHE_MAX_BYTES (2 GiB), the oldest are removed. Clearing loses nothing: embeddings are "
-        "computed again when they are needed. PRMFeaturizer(cache=False) works without them.\n\n"
+        "they take more than PRMKIT_CACHE_MAX_BYTES (2 GiB), the oldest are removed. Clearing loses nothing: "
+        "embeddings are computed again when they are needed. PRMFeaturizer(cache=False) works without them.\n\n"
         "Example:  prmkit cache info --json"
     ),
 )
