@@ -2,9 +2,9 @@
 Train with PQM's ranking loss
 =============================
 
-``PRMTrainer`` learns from a ``StepDataset``, or from TRL's rows with ``prompt``, ``completions`` and ``labels``. PQM's loss
-(Li and Li 2024) puts the wrong steps of a solution below its right ones. It fixes an order and nothing else. So a
-reward is no probability until it is calibrated.
+``PRMTrainer`` learns from a ``StepDataset``, or from TRL's rows with ``prompt``, ``completions`` and ``labels``.
+PQM's loss (Li and Li 2024) puts the wrong steps of a solution below its right ones. It fixes an order and nothing
+else. So a reward is no probability until it is calibrated.
 """
 
 import tempfile
@@ -27,6 +27,7 @@ data = make_arithmetic_solutions(120, 3, error_rate=0.8, random_state=0)
 kept = data[np.array([step.solution.meta["error"] in (None, "operation") for step in data.X])]
 binary = StepDataset(kept.X, kept.y >= 0)
 train, calibration, test = split_by_problem(binary, 0.6, 0.2, 0.2, random_state=0)
+
 # %%
 # The first two layers of MiniLM, three epochs.
 
