@@ -1,9 +1,8 @@
-"""What an evaluation found, and the three files it becomes."""
+"""``Evaluation``: tables and curves of models on benchmarks, and the files that they become."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import Any
 from prmkit.evaluation._inputs._benchmark import Benchmark
 from prmkit.evaluation._inputs._models import JudgedModel
 from prmkit.evaluation._result import Curve, Table
+from prmkit.utils.files import replacing
 
 _MISSING = "–"
 
 
 def markdown_of(result: Mapping[str, Any]) -> str:
-    """Return the tables of ``Evaluation.to_dict()`` as Markdown: baselines in italics, quoted rows with a source."""
+    """Return the tables of ``Evaluation.to_dict()`` as Markdown. Baselines are in italics."""
     parts = ["# Evaluation"]
     parts += [
         f"- {one['name']}: {one['n_solutions']:,} solutions of {one['n_problems']:,} problems"
@@ -58,21 +58,24 @@ def _escaped(text: str) -> str:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """Models on benchmarks: tables, curves, and the solutions behind them; made by :func:`evaluate`.
+    """Tables and curves of models on benchmarks, and the solutions behind them.
 
-    ``print`` shows it as Markdown.
+    :func:`evaluate` makes it. ``print`` shows it as Markdown.
 
     Parameters
     ----------
     models : sequence of JudgedModel
+        The models, by name.
     benchmarks : sequence of Benchmark
+        The benchmarks, without the problems that were left out.
     tables : sequence of Table
-        Every number with a 95% interval by problem where it has one; undefined numbers are None.
+        The tables. A number has a 95% interval by problem if one can be computed. An undefined number is None.
     curves : sequence of Curve
+        The curves of the plots.
     solutions : callable
-        Gives the records of the error browser, one per solution.
+        Returns the records of the error browser, one per solution.
     run : mapping
-        Settings, versions and seconds: what may differ between two runs that find the same.
+        Settings, versions and seconds. Two runs with equal results may differ here.
     """
 
     models: Sequence[JudgedModel]
@@ -83,7 +86,13 @@ class Evaluation:
     run: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but solutions and run as plain Python values, numbers with six significant digits."""
+        """Return models, benchmarks, tables and curves as plain Python values.
+
+        Returns
+        -------
+        dict
+            The entries ``models``, ``benchmarks``, ``tables`` and ``curves``, with six significant digits.
+        """
         return {
             "models": [model.to_dict() for model in self.models],
             "benchmarks": [
@@ -101,16 +110,32 @@ class Evaluation:
         }
 
     def to_markdown(self) -> str:
-        """Return all tables as Markdown."""
+        """Return all tables as Markdown.
+
+        Returns
+        -------
+        str
+            One section per table.
+        """
         return markdown_of(self.to_dict())
 
     def table(self, title: str) -> Table:
         """Return a table by its title.
 
+        Parameters
+        ----------
+        title : str
+            The title, such as ``"Steps of gsm8k"``.
+
+        Returns
+        -------
+        Table
+            The table of this title.
+
         Raises
         ------
         KeyError
-            If there is none, naming those that are there.
+            If no table has this title. The message lists the titles.
         """
         for table in self.tables:
             if table.title == title:
@@ -122,12 +147,12 @@ class Evaluation:
     def save(self, folder: str | Path) -> Path:
         """Write ``report.html``, ``results.json``, ``results.md`` and ``run.json`` to a folder.
 
-        The same models on the same data give the same bytes in all but ``run.json``.
+        The same models on the same data give the same bytes, except in ``run.json``.
 
         Parameters
         ----------
         folder : str or Path
-            Made if it is not there; files of these names in it are replaced.
+            The folder, which is made if it does not exist. Files of these names in it are replaced.
 
         Returns
         -------
@@ -156,7 +181,5 @@ class Evaluation:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that appears when it is whole."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")

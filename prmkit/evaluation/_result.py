@@ -1,4 +1,4 @@
-"""What an evaluation consists of: tables of numbers with intervals, and curves; plain data, ready for JSON."""
+"""Tables of numbers with intervals, and curves: the parts of an evaluation, as plain data."""
 
 from __future__ import annotations
 
@@ -15,19 +15,9 @@ Value: TypeAlias = Interval | str | int | None
 
 @dataclass(frozen=True)
 class Row:
-    """The numbers of one system, by column.
+    """The values of one system by column. A column that is left out has no value.
 
-    Parameters
-    ----------
-    system : str
-    values : mapping of str to (Interval, str, int or None)
-        Columns that are left out have no value.
-    baseline : bool
-        Whether it needs no model.
-    quoted : bool
-        Whether it was published by others, not computed here.
-    source : str, optional
-        Where it was published.
+    A ``baseline`` needs no model. The numbers of a ``quoted`` row were published in its ``source``.
     """
 
     system: str
@@ -39,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of systems; ``note`` says what a number means and on which data a threshold was chosen."""
+    """A table of systems. Its ``note`` explains the numbers and names the data that chose the thresholds."""
 
     title: str
     benchmark: str
@@ -69,7 +59,7 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """A line of a curve; ``low`` and ``high`` are its pointwise interval."""
+    """A line of a curve. ``low`` and ``high`` are its pointwise interval."""
 
     name: str
     x: np.ndarray
@@ -81,7 +71,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Curve:
-    """Lines to be drawn in one picture; ``kind`` is "reliability", "best_of_n" or "risk_coverage"."""
+    """Lines of one plot. ``kind`` is "reliability", "best_of_n" or "risk_coverage"."""
 
     title: str
     benchmark: str
@@ -109,15 +99,15 @@ class Curve:
         }
 
 
-def plain_value(value: Value) -> Any:
-    """Return a cell as plain Python values; numbers keep six significant digits."""
+def plain_value(value: Value) -> dict[str, float | None] | str | int | None:
+    """Return a cell as plain Python values. Numbers keep six significant digits."""
     if isinstance(value, Interval):
         return {name: rounded(getattr(value, name)) for name in ("value", "low", "high")}
     return value
 
 
 def rounded(value: float | None) -> float | None:
-    """Return a number with six significant digits: more would be noise, and differ between machines."""
+    """Return a number with six significant digits. More digits would differ between machines."""
     return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from prmkit.evaluation._page._curves import figure
 from prmkit.evaluation._page._data import embed_solutions
+from prmkit.utils.files import replacing
 
 __all__ = ["write_page"]
 
@@ -98,11 +99,9 @@ def write_page(
         index=Markup(index),
         packs=map(Markup, packs),
     )
-    path = Path(path)
-    unfinished = path.with_name(path.name + ".part")
-    # A lone surrogate is no character. It is written as a reference, which a browser shows as a replacement sign.
-    unfinished.write_bytes(page.encode("utf-8", errors="xmlcharrefreplace"))
-    unfinished.replace(path)
+    with replacing(Path(path)) as unfinished:
+        # A lone surrogate is no character. It is written as a reference, which a browser shows as a replacement sign.
+        unfinished.write_bytes(page.encode("utf-8", errors="xmlcharrefreplace"))
 
 
 def shown_number(value: float | str | bool | None) -> str:
