@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from prmkit.marking.scheme import MarkingScheme
-from prmkit.models.tokens._loading import (
+from prmkit.models.tokens.model_folder import (
+    ModelDescription,
     adapt_model,
     load_token_model,
     load_tokenizer,
     make_readout,
     token_limit,
+    write_description,
 )
-from prmkit.models.tokens._model_files import ModelDescription, write_description
 
 ENCODER = "all-MiniLM-L6-v2"
 

@@ -39,7 +39,7 @@ from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
 from prmkit.metrics.bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
 from prmkit.models import TokenPRM
-from prmkit.models.tokens._loading import load_tokenizer
+from prmkit.models.tokens.model_folder import load_tokenizer
 
 DATASETS = ["prm800k_train", "processbench_math", "prmbench_train"]
 FINE_TUNED = "TokenPRM()"

@@ -1,4 +1,4 @@
-"""Published PRMs as data: what text each was trained on, where its scores are read, and how its weights are named."""
+"""Published PRMs as data: the text that each was trained on, where its scores are read, the names of its weights."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class HeadLayout:
     Parameters
     ----------
     layers : tuple of str
-        Names of its linear layers, first to last, as ``<layer>.weight`` and ``<layer>.bias`` in the checkpoint.
-        Between two layers stands a ReLU.
+        Names of its linear layers, first to last. The checkpoint has ``<layer>.weight`` and ``<layer>.bias``. A ReLU
+        stands between two layers.
     n_outputs : int
-        Outputs of the last layer, per token.
-    backbones : tuple of str
-        What the names of the transformer's weights may start with; the published one first.
-    bias : bool or None
-        Whether the layers have a bias. None: as the checkpoint has it.
+        Number of outputs per token.
+    backbones : tuple of str, default=("model.",)
+        Possible beginnings of the names of the transformer's weights, the published one first.
+    bias : bool or None, default=True
+        Whether the layers have a bias. If None, the checkpoint decides.
     """
 
     layers: tuple[str, ...]
@@ -39,21 +39,22 @@ class Preset:
     Parameters
     ----------
     name : str
+        Name of the layout, as ``from_pretrained`` takes it.
     scheme : MarkingScheme
         How a solution is written, and where its scores are read.
     kind : {"token_classifier", "causal_lm", "value_head"}
-        Which model the checkpoint holds: one of transformers' token classifiers, a causal language model, or a bare
-        transformer with a head of its own.
+        The model in the checkpoint: one of transformers' token classifiers, a causal language model, or a transformer
+        with a head of its own.
     classes : tuple
-        Worst first. For heads with several outputs also the order of the columns; for a causal language model that
-        of ``scheme.reward_tokens``. A head with one output scores the last class.
+        Labels of the outputs, worst first. For a causal language model they are in the order of
+        ``scheme.reward_tokens``. A head with one output scores the last class.
     head : HeadLayout or None
-        Only for ``"value_head"``.
+        The head, only for ``"value_head"``.
     activation : {"softmax", "sigmoid", "none"}
-        What turns the model's outputs into probabilities. ``"none"``: the output is a raw reward, trained to rank;
-        its sigmoid is a probability by convention alone.
+        Function that turns outputs into probabilities. ``"none"``: the output is a raw reward, trained to rank. Its
+        sigmoid is a probability by convention only.
     source : str
-        The publication that the record follows.
+        Publication that this record follows.
     bos : bool, default=True
         Whether the text begins with the BOS token of a tokenizer that has one.
 
@@ -67,7 +68,7 @@ class Preset:
     name: str
     scheme: MarkingScheme
     kind: str
-    classes: tuple
+    classes: tuple[int, ...] | tuple[str, ...]
     head: HeadLayout | None
     activation: str
     source: str
@@ -85,8 +86,8 @@ _TRL = Preset(
     source="huggingface/trl, PRMTrainer (default step_separator); AutoModelForTokenClassification",
 )
 
-# "<problem> Step 1: … ки\nStep 2: … ки" tokenised as one; logits of "+" and "-" at the tag. The original upload has
-# pickled weights only: convert it, or use a copy in safetensors.
+# "<problem> Step 1: … ки\nStep 2: … ки" is tokenised as one. The scores are the logits of "+" and "-" at the tag. The
+# original upload has pickled weights only. Convert it, or use a copy in safetensors.
 _MATH_SHEPHERD = Preset(
     name="math-shepherd",
     scheme=MarkingScheme(
@@ -105,8 +106,8 @@ _MATH_SHEPHERD = Preset(
     source="peiyi9979/math-shepherd-mistral-7b-prm (model card); data card peiyi9979/Math-Shepherd; arXiv:2312.08935",
 )
 
-# The first user's message holds problem and first step, a space between them. Each verdict in the text is "+", whatever
-# the model would say; its logits are those of the token before it.
+# The first user's message holds problem and first step, with a space between them. Each verdict in the text is "+",
+# whatever the model would say. The logits are those of the token before the verdict.
 _RLHFLOW = Preset(
     name="rlhflow",
     scheme=MarkingScheme("reward_tokens", step_separator="", reward_tokens=("-", "+"), chat="turns"),
@@ -134,8 +135,8 @@ _QWEN = Preset(
     source="Qwen/Qwen2.5-Math-PRM-7B (model card, config.json); arXiv:2501.07301",
 )
 
-# The upload holds model.safetensors alone, in zeta-2 and zeta-4: put it into a folder beside config and tokenizer of
-# deepseek-ai/deepseek-math-7b-base. "[PRM]" is then added as the last token, as in training. No BOS.
+# The upload holds only model.safetensors, in zeta-2 and zeta-4. Put it into a folder beside config and tokenizer of
+# deepseek-ai/deepseek-math-7b-base. "[PRM]" is then added as the last token, as in training. There is no BOS.
 _PQM = Preset(
     name="pqm",
     scheme=MarkingScheme(
@@ -157,7 +158,7 @@ _PQM = Preset(
     bos=False,
 )
 
-# Problem, steps and line breaks are tokenised apart; the published loader takes one line as one step.
+# Problem, steps and line breaks are tokenised apart. The published loader takes one line as one step.
 _SKYWORK = Preset(
     name="skywork",
     scheme=MarkingScheme("separator", step_separator="\n", opening="{bos}{problem}\n"),
@@ -168,9 +169,9 @@ _SKYWORK = Preset(
     source="Skywork/Skywork-o1-Open-PRM-Qwen-2.5-7B (model card, config.json); SkyworkAI/skywork-o1-prm-inference",
 )
 
-# The published code puts pad tokens between the steps, tokenises, and takes them out again: the model sees none, and a
-# step is read at its own last token. (Its branch for the 7B model then shifts all positions by one, to the token before
-# the last; the branch for the 34B model does not.)
+# The published code puts pad tokens between the steps, tokenises, and takes them out again. So the model sees none, and
+# a step is read at its own last token. (Its branch for the 7B model then shifts all positions by one, to the token
+# before the last. The branch for the 34B model does not.)
 _REASONEVAL = Preset(
     name="reasoneval",
     scheme=MarkingScheme(
@@ -196,7 +197,7 @@ def get_preset(name: str) -> Preset:
     Raises
     ------
     ValueError
-        If there is none of that name.
+        If no layout has this name.
 
     Examples
     --------
@@ -205,8 +206,8 @@ def get_preset(name: str) -> Preset:
     >>> get_preset("qwen")
     Traceback (most recent call last):
     ...
-    ValueError: no preset 'qwen': choose one of math-shepherd, pqm, qwen2.5-math-prm, reasoneval, rlhflow, skywork, trl
+    ValueError: no layout 'qwen': choose one of math-shepherd, pqm, qwen2.5-math-prm, reasoneval, rlhflow, skywork, trl
     """
     if name not in PRESETS:
-        raise ValueError(f"no preset {name!r}: choose one of {', '.join(sorted(PRESETS))}")
+        raise ValueError(f"no layout {name!r}: choose one of {', '.join(sorted(PRESETS))}")
     return PRESETS[name]

@@ -1,10 +1,11 @@
-"""A published PRM becomes a model that answers with logits per token, without running any code that came with it."""
+"""Read a published PRM as a model that answers with logits per token, without running any code that came with it."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Collection, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,90 +20,52 @@ from prmkit.models.pretrained._presets import PRESETS, HeadLayout, Preset
 from prmkit.utils.log_silence import quiet_loading
 
 if TYPE_CHECKING:
-    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+_AUTO_CLASSES = {"token_classifier": "AutoModelForTokenClassification", "causal_lm": "AutoModelForCausalLM"}
+_CLASSIFIER_KEYS = frozenset({"score.weight", "classifier.weight"})
 
 
 class ValueHeadModel(nn.Module):
-    """A transformer, and a head that scores each of its last hidden states.
+    """A transformer with a head that scores each of its last hidden states.
 
     Parameters
     ----------
-    backbone : transformers model without a head
-    score : Module
-        From (…, hidden size) to (…, number of outputs).
-
-    Attributes
-    ----------
-    config : transformers configuration of the backbone
+    config : PreTrainedConfig
+        Configuration of the transformer. Its field ``value_head`` holds the widths of the head, from the hidden size
+        to the number of outputs, and whether each layer has a bias.
+    backbone : Module or None, default=None
+        The transformer. If None, one with random weights.
     """
 
-    def __init__(self, backbone: Any, score: nn.Module):
+    def __init__(self, config: PreTrainedConfig, backbone: nn.Module | None = None) -> None:
+        from transformers import AutoModel
+
         super().__init__()
-        self.config = backbone.config
+        self.config = config
+        if backbone is None:
+            backbone = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
         self.backbone = backbone
-        self.score = score
+        layers: list[nn.Module] = []
+        for (n_inputs, n_outputs), bias in zip(
+            pairwise(config.value_head["widths"]), config.value_head["bias"], strict=True
+        ):
+            layers += [nn.Linear(n_inputs, n_outputs, bias=bias), nn.ReLU()]
+        self.score = nn.Sequential(*layers[:-1])
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
     ) -> TokenClassifierOutput:
-        """Return ``logits`` of shape (batch, n_tokens, n_outputs); further arguments go to the backbone."""
-        kwargs.setdefault("use_cache", False)  # keys and values of a finished text are of no use
+        """Return ``logits`` of shape (batch, n_tokens, n_outputs). Further arguments go to the transformer."""
+        # Keys and values of a finished text are of no use.
+        kwargs.setdefault("use_cache", False)
         output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         return TokenClassifierOutput(logits=self.score(output.last_hidden_state))
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the embedding of the tokens."""
-        return self.backbone.get_input_embeddings()
-
-
-def read_head(
-    folder: Path, files: Mapping[str, Path], head: HeadLayout, keys: Collection[str], hidden_size: int
-) -> nn.Sequential:
-    """Build a head from its weights in a checkpoint.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the checkpoint, for the errors.
-    files : mapping of str to Path
-        The file of each weight.
-    head : HeadLayout
-    keys : collection of str
-        The weights of the head.
-    hidden_size : int
-        Features of the first layer.
-
-    Raises
-    ------
-    ValueError
-        If a layer does not fit what comes before it, or the last one has another number of outputs.
-    """
-    weights = {}
-    for key in keys:
-        with safe_open(files[key], framework="pt") as opened:
-            weights[key] = opened.get_tensor(key)
-    modules: list[nn.Module] = []
-    width = hidden_size
-    for layer in head.layers:
-        weight, bias = weights[f"{layer}.weight"], weights.get(f"{layer}.bias")
-        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-        linear.weight = nn.Parameter(weight)
-        if bias is not None:
-            linear.bias = nn.Parameter(bias)
-        if weight.shape[1] != width:
-            raise ValueError(f"{layer}.weight of {folder} reads {weight.shape[1]} features, expected {width}")
-        width = weight.shape[0]
-        modules += [linear, nn.ReLU()]
-    if width != head.n_outputs:
-        raise ValueError(
-            f"{head.layers[-1]}.weight of {folder} has {width} outputs, expected {head.n_outputs}: choose the preset "
-            "of this head, or convert the checkpoint"
-        )
-    return nn.Sequential(*modules[:-1])
-
-
-_AUTO_CLASSES = {"token_classifier": "AutoModelForTokenClassification", "causal_lm": "AutoModelForCausalLM"}
-_CLASSIFIER_KEYS = frozenset({"score.weight", "classifier.weight"})
+        embeddings: nn.Module = self.backbone.get_input_embeddings()  # type: ignore[operator]
+        return embeddings
 
 
 def load_published(
@@ -111,11 +74,11 @@ def load_published(
     *,
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
-) -> tuple[Any, Any]:
-    """Load a PRM saved in a published layout, and its tokenizer.
+) -> tuple[PreTrainedModel | ValueHeadModel, PreTrainedTokenizerBase]:
+    """Load a PRM in a published layout, and its tokenizer.
 
-    Only safetensors are read, and no code of the checkpoint is run: its transformer is taken for the library's own of
-    the same ``model_type``, whatever ``auto_map`` names.
+    Only safetensors are read, and no code of the checkpoint is run. Its transformer is built by the library's class for
+    its ``model_type``, whatever ``auto_map`` names.
 
     Parameters
     ----------
@@ -123,26 +86,27 @@ def load_published(
         A local folder, or a name on the Hugging Face hub.
     preset : Preset
         The layout, from :func:`prmkit.models.pretrained._presets.get_preset`.
-    dtype : str or torch.dtype, optional
-        Precision of the weights. None: the one that the checkpoint's configuration names.
-    device : str or torch.device, optional
-        Where the model goes; None: the CPU.
+    dtype : str, torch.dtype or None, default=None
+        Precision of the weights. If None, the one in the checkpoint's configuration.
+    device : str, torch.device or None, default=None
+        Where the model goes. If None, it stays on the CPU.
 
     Returns
     -------
     model : Module
-        In evaluation mode. ``model(input_ids, attention_mask).logits`` has shape (batch, n_tokens, n_outputs): classes
-        in the order of ``preset.classes``, one raw reward, or, for a causal language model, the vocabulary.
+        The model in evaluation mode. ``model(input_ids, attention_mask).logits`` has shape
+        (batch, n_tokens, n_outputs). The outputs are the classes in the order of ``preset.classes``, one raw reward,
+        or the vocabulary of a causal language model.
     tokenizer : transformers tokenizer
-        With the step marker and a padding token.
+        The tokenizer, with step separator and padding token.
 
     Raises
     ------
     OSError
         If there is no such model.
     ValueError
-        If the weights are pickled, of another layout or incomplete, if the architecture is none of the library's, or if
-        the tokenizer lacks the step marker.
+        If the weights are pickled, incomplete or in another layout. Also if the library has no such architecture, or
+        the tokenizer lacks the step separator.
 
     Examples
     --------
@@ -157,15 +121,16 @@ def load_published(
     folder = resolve_model(name_or_path)
     files = _weight_files(folder)
     config = _read_config(folder)
-    kind = "auto" if dtype is None else dtype
+    precision = "auto" if dtype is None else dtype
+    model: Any
     if preset.head is None:
-        model = _load_whole(folder, files, config, preset, kind)
+        model = _load_whole(folder, files, config, preset, precision)
     else:
-        model = _load_with_head(folder, files, config, preset, preset.head, kind)
+        model = _load_with_head(folder, files, config, preset, preset.head, precision)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if not preset.bos:
         tokenizer.add_bos_token = False
-    _check_marker(tokenizer, preset, folder, model.get_input_embeddings().weight.shape[0])
+    _check_separator(tokenizer, preset, folder, model.get_input_embeddings().weight.shape[0])
     prepare_tokenizer(tokenizer, preset.scheme)
     return model.to(device or "cpu").eval(), tokenizer
 
@@ -184,7 +149,7 @@ def _weight_files(folder: Path) -> dict[str, Path]:
     )
 
 
-def _read_config(folder: Path) -> Any:
+def _read_config(folder: Path) -> PreTrainedConfig:
     from transformers import CONFIG_MAPPING, AutoConfig
 
     kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
@@ -193,15 +158,22 @@ def _read_config(folder: Path) -> Any:
             f"{folder / 'config.json'} has model_type {kind!r}, which is none of the library's: it would need code "
             "of its own, which is never run. Published PRMs are of a known type, such as qwen2, llama or mistral"
         )
-    return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return config
 
 
-def _load_whole(folder: Path, files: Mapping[str, Path], config: Any, preset: Preset, dtype: Any) -> Any:
+def _load_whole(
+    folder: Path,
+    files: Mapping[str, Path],
+    config: PreTrainedConfig,
+    preset: Preset,
+    dtype: str | torch.dtype,
+) -> PreTrainedModel:
     """Load a layout that the library has a class for."""
     import transformers
 
-    auto = getattr(transformers, _AUTO_CLASSES[preset.kind])
-    heads = {key for key in files if _resembling([key])}  # refused before gigabytes are read
+    # Another layout is refused before gigabytes are read.
+    heads = {key for key in files if _resembling([key])}
     if preset.kind == "causal_lm" and heads:
         raise ValueError(_wrong_layout(folder, preset, files, f"it has a scoring head, {min(heads)}"))
     if preset.kind == "token_classifier":
@@ -214,49 +186,102 @@ def _load_whole(folder: Path, files: Mapping[str, Path], config: Any, preset: Pr
                 f"{folder} has {config.num_labels} labels, and preset {preset.name!r} reads {len(preset.classes)}: "
                 f"{preset.classes}"
             )
-    model, info = _from_pretrained(auto, folder, config, dtype)
-    unknown = sorted(info["unexpected_keys"])
-    if unknown:
-        raise ValueError(_wrong_layout(folder, preset, files, f"{type(model).__name__} has no {unknown[0]}"))
+    model, unexpected = _from_pretrained(
+        getattr(transformers, _AUTO_CLASSES[preset.kind]), folder, config, dtype
+    )
+    if unexpected:
+        raise ValueError(
+            _wrong_layout(folder, preset, files, f"{type(model).__name__} has no {unexpected[0]}")
+        )
     return model
 
 
 def _load_with_head(
-    folder: Path, files: Mapping[str, Path], config: Any, preset: Preset, head: HeadLayout, dtype: Any
+    folder: Path,
+    files: Mapping[str, Path],
+    config: PreTrainedConfig,
+    preset: Preset,
+    head: HeadLayout,
+    dtype: str | torch.dtype,
 ) -> ValueHeadModel:
-    """Load a bare transformer from under its prefix, and the head by its keys."""
+    """Load a transformer by the prefix of its weights, and the head by their names."""
     from transformers import AutoModel
 
     biases = {f"{layer}.bias" for layer in head.layers}
-    wanted = {f"{layer}.weight" for layer in head.layers} | (biases if head.bias else set())
+    required = {f"{layer}.weight" for layer in head.layers} | (biases if head.bias else set())
     optional = biases if head.bias is None else set()
-    missing = sorted(wanted - set(files))
-    if missing:
+    if missing := sorted(required - set(files)):
         raise ValueError(_wrong_layout(folder, preset, files, f"it has no {missing[0]}"))
     prefix = next((start for start in head.backbones if any(key.startswith(start) for key in files)), None)
     if prefix is None:
         raise ValueError(
             _wrong_layout(folder, preset, files, f"no weight starts with {' or '.join(head.backbones)}")
         )
-    ours = wanted | (optional & set(files))
+    head_keys = required | (optional & set(files))
     unknown = sorted(
-        key for key in files if key not in ours and not key.startswith(prefix) and "lm_head." not in key
+        key for key in files if key not in head_keys and not key.startswith(prefix) and "lm_head." not in key
     )
     if unknown:
         raise ValueError(_wrong_layout(folder, preset, files, f"it has {unknown[0]} besides"))
-
-    vocabulary = _shape(files, f"{prefix}embed_tokens.weight")
-    if vocabulary:  # a base model's configuration does not count the tokens that were added in training
-        config.vocab_size = vocabulary[0]
+    # A base model's configuration does not count the tokens that were added in training.
+    if embeddings := _shape(files, f"{prefix}embed_tokens.weight"):
+        config.vocab_size = embeddings[0]
     backbone, _ = _from_pretrained(
         AutoModel, folder, config, dtype, key_mapping={f"^{re.escape(prefix)}": ""}
     )
-    score = read_head(folder, files, head, ours, config.hidden_size)
-    return ValueHeadModel(backbone, score.to(backbone.dtype))
+    weights = _head_weights(files, head, head_keys)
+    backbone.config.value_head = _head_widths(folder, head, weights, config.hidden_size)
+    # The weights of the new head are drawn, only to be overwritten.
+    with torch.random.fork_rng(devices=[]):
+        model = ValueHeadModel(backbone.config, backbone).to(backbone.dtype)
+    model.score.load_state_dict(weights)
+    return model
 
 
-def _from_pretrained(auto: Any, folder: Path, config: Any, dtype: Any, **options: Any) -> tuple[Any, Any]:
-    """Load by the library; a weight that is missing or of another shape would be random, and is an error here."""
+def _head_weights(
+    files: Mapping[str, Path], head: HeadLayout, keys: Collection[str]
+) -> dict[str, torch.Tensor]:
+    """Read the weights of a head, by their names in a sequence of linear layers with a ReLU between two."""
+    weights = {}
+    for i, layer in enumerate(head.layers):
+        for kind in ("weight", "bias"):
+            if (key := f"{layer}.{kind}") in keys:
+                with safe_open(files[key], framework="pt") as opened:
+                    weights[f"{2 * i}.{kind}"] = opened.get_tensor(key)
+    return weights
+
+
+def _head_widths(
+    folder: Path, head: HeadLayout, weights: Mapping[str, torch.Tensor], hidden_size: int
+) -> dict[str, Any]:
+    """Return widths and biases of the layers of a head.
+
+    Raises
+    ------
+    ValueError
+        If a layer does not fit the one before it, or the last one has another number of outputs.
+    """
+    widths = [hidden_size]
+    for i, layer in enumerate(head.layers):
+        n_outputs, n_inputs = weights[f"{2 * i}.weight"].shape
+        if n_inputs != widths[-1]:
+            raise ValueError(f"{layer}.weight of {folder} reads {n_inputs} features, expected {widths[-1]}")
+        widths.append(n_outputs)
+    if widths[-1] != head.n_outputs:
+        raise ValueError(
+            f"{head.layers[-1]}.weight of {folder} has {widths[-1]} outputs, expected {head.n_outputs}: choose the "
+            "preset of this head, or convert the checkpoint"
+        )
+    return {"widths": widths, "bias": [f"{2 * i}.bias" in weights for i in range(len(head.layers))]}
+
+
+def _from_pretrained(
+    auto: Any, folder: Path, config: PreTrainedConfig, dtype: str | torch.dtype, **options: Any
+) -> tuple[PreTrainedModel, list[str]]:
+    """Load by the library, and return the names of weights that the model has no place for.
+
+    A weight that is missing or has another shape would be random. Here it is an error.
+    """
     with quiet_loading():
         model, info = auto.from_pretrained(
             folder,
@@ -268,52 +293,55 @@ def _from_pretrained(auto: Any, folder: Path, config: Any, dtype: Any, **options
             ignore_mismatched_sizes=True,
             **options,
         )
-    lost = sorted(info["missing_keys"])
-    if lost:
+    if missing := sorted(info["missing_keys"]):
         raise ValueError(
-            f"{folder} lacks {len(lost)} weights of a {type(model).__name__}, such as {lost[0]}: the checkpoint is "
-            "incomplete or of another layout"
+            f"{folder} lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}: the checkpoint "
+            "is incomplete or of another layout"
         )
-    for key, found, expected in info["mismatched_keys"]:
+    for key, shape, expected_shape in info["mismatched_keys"]:
         raise ValueError(
-            f"{key} of {folder} has shape {tuple(found)}, its config.json says {tuple(expected)}: they are not of the "
-            "same model"
+            f"{key} of {folder} has shape {tuple(shape)}, its config.json says {tuple(expected_shape)}: they are not "
+            "of the same model"
         )
-    return model, info
+    return model, sorted(info["unexpected_keys"])
 
 
 def _shape(files: Mapping[str, Path], key: str) -> list[int] | None:
     if key not in files:
         return None
     with safe_open(files[key], framework="pt") as opened:
-        return opened.get_slice(key).get_shape()
+        return list(opened.get_slice(key).get_shape())
 
 
-def _wrong_layout(folder: Path, preset: Preset, files: Mapping[str, Path], what: str) -> str:
+def _wrong_layout(folder: Path, preset: Preset, files: Mapping[str, Path], fault: str) -> str:
+    """Return the message of a checkpoint in another layout, with the layouts that it resembles."""
     names = _resembling(files) or [other.name for other in PRESETS.values() if other.kind == "causal_lm"]
     hint = (
         f"it looks like {' or '.join(names)}" if preset.name not in names else "the checkpoint is incomplete"
     )
-    return f"{folder} is not in the layout of preset {preset.name!r}: {what}; {hint}"
+    return f"{folder} is not in the layout of preset {preset.name!r}: {fault}; {hint}"
 
 
 def _resembling(keys: Collection[str]) -> list[str]:
-    """Return the presets whose scoring head these weights name."""
-    found = [
+    """Return the presets whose scoring head has weights of these names."""
+    names = [
         preset.name
         for preset in PRESETS.values()
         if preset.head is not None
         and any(key.startswith(f"{layer}.") for layer in preset.head.layers for key in keys)
     ]
-    return found or (["trl"] if _CLASSIFIER_KEYS & set(keys) else [])
+    return names or (["trl"] if _CLASSIFIER_KEYS & set(keys) else [])
 
 
-def _check_marker(tokenizer: Any, preset: Preset, folder: Path, rows: int) -> None:
-    """Refuse a tokenizer that does not know the marker, unless the weights end with the very token to be added."""
+def _check_separator(
+    tokenizer: PreTrainedTokenizerBase, preset: Preset, folder: Path, n_embeddings: int
+) -> None:
+    """Refuse a tokenizer without the separator, unless the weights end with the very token to be added."""
     if preset.scheme.name != "special_token" or preset.scheme.step_separator in tokenizer.get_vocab():
         return
-    if rows != len(tokenizer) + 1:
+    if n_embeddings != len(tokenizer) + 1:
         raise ValueError(
-            f"the tokenizer of {folder} has no {preset.scheme.step_separator} ({len(tokenizer)} tokens, and {rows} rows of "
-            f"embeddings): preset {preset.name!r} needs the tokenizer that the model was trained with"
+            f"the tokenizer of {folder} has no {preset.scheme.step_separator} ({len(tokenizer)} tokens, and "
+            f"{n_embeddings} rows of embeddings): preset {preset.name!r} needs the tokenizer that the model was "
+            "trained with"
         )

@@ -1,185 +1,133 @@
-"""Existing PRMs become fitted heads: prmkit's own folders, and published layouts by preset."""
+"""Existing process reward models become fitted heads: folders that prmkit wrote, and published layouts."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from prmkit.features.encoding.model_path import file_sha256, resolve_model
+from prmkit.features.encoding.model_path import resolve_model
 from prmkit.marking.scheme import MarkingScheme
-from prmkit.models.pretrained._presets import PRESETS, get_preset
-from prmkit.models.tokens._model_files import check_tokenizer, read_description
-from prmkit.models.tokens.links import Link
-from prmkit.models.tokens.scorer import TokenScorer
+from prmkit.models.pretrained._presets import PRESETS, Preset, get_preset
+from prmkit.models.pretrained._published import load_published
+from prmkit.models.tokens.model_folder import (
+    adapt_model,
+    check_tokenizer,
+    damage_named,
+    load_token_model,
+    load_tokenizer,
+    make_readout,
+    read_description,
+    token_limit,
+)
+from prmkit.models.tokens.probabilities import ProbabilityMap
+from prmkit.models.tokens.scoring_pass import TokenScorer
 
 if TYPE_CHECKING:
-    from prmkit.models.tokens.scorer import TokenScorer
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    Precision = str | torch.dtype
+
+# The parameters of TokenPRM that say how a solution is written. A scheme has them by the same names.
+_SETTINGS = ("step_separator", "reward_tokens", "max_prompt_length")
+# Users of a layout chose these by themselves, and no file of theirs records them.
+_CHOSEN_IN_TRAINING = {"trl": ("step_separator", "max_prompt_length")}
 
 
 @dataclass(frozen=True)
-class WeightsOrigin:
-    """A folder or hub name, and how weights are read from it.
+class ExistingModel:
+    """A model that was trained before.
 
     Parameters
     ----------
-    name : str
-        A local folder by its absolute path, so that it is found from any working directory; or a name on the hub.
-    layout : str or None
-        The published layout; None for a folder that prmkit wrote.
-    dtype : str, torch.dtype or None
-    max_length : int or None
-    settings : mapping of str to object
-        What was asked for of the marking scheme: ``step_separator``, ``reward_tokens``, ``max_prompt_length``.
-    digests : tuple of (str, str) or None
-        Name and SHA-256 of each file of weights, where the origin was sealed.
-
-    Examples
-    --------
-    >>> WeightsOrigin.of("org/name").name
-    'org/name'
+    scorer : TokenScorer
+        The model, its tokenizer, and how its scores are read.
+    probability_map : ProbabilityMap
+        How outputs become probabilities, worst class first.
+    loss : str
+        The loss to go on training with.
     """
 
-    name: str
-    layout: str | None = None
-    dtype: Any = None
-    max_length: int | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    digests: tuple[tuple[str, str], ...] | None = None
+    scorer: TokenScorer
+    probability_map: ProbabilityMap
+    loss: str
 
-    @classmethod
-    def of(cls, name: str | Path, layout: str | None = None, **reading: Any) -> WeightsOrigin:
-        """Describe where a model is read from."""
-        folder = Path(name).expanduser()
-        is_local = folder.is_dir() or isinstance(name, Path)
-        return cls(str(folder.resolve()) if is_local else str(name), layout, **reading)
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters of ``TokenPRM`` that the model was trained with."""
+        scheme = self.scorer.scheme
+        return {
+            **{key: getattr(scheme, key) for key in _SETTINGS},
+            "scheme": _scheme_parameter(scheme),
+            "max_length": self.scorer.max_length,
+            "loss": self.loss,
+        }
 
-    def sealed(self) -> WeightsOrigin:
-        """Return the same with the digests of the files as they are now; a hub name stays as it is."""
-        return replace(self, digests=_digests(Path(self.name))) if Path(self.name).is_dir() else self
-
-    def read(self) -> TokenScorer:
-        """Read the weights.
+    def check_classes(self, classes: Sequence[object] | None) -> tuple[Any, ...]:
+        """Return the labels of the outputs, worst first, which ``classes`` may rename.
 
         Raises
         ------
-        FileNotFoundError
-            If the folder is gone.
         ValueError
-            If the files are others than when the origin was sealed.
+            If the classes are not distinct, or not as many as the model's.
         """
-
-        folder = Path(self.name)
-        if folder.is_absolute() and not folder.is_dir():
-            raise FileNotFoundError(
-                f"the weights of this model lay in {folder}, which is gone: put it back, load the model from where it "
-                "is now, or pickle it with store_weights_in_pickle=True"
-            )
-        if self.digests is not None and _digests(folder) != self.digests:
+        own = self.scorer.classes
+        order = own if classes is None else tuple(classes)
+        if len(order) != len(own) or len(set(order)) < len(order):
             raise ValueError(
-                f"the weights in {folder} are not those that this model was pickled with: load the model anew, or "
-                "pickle it with store_weights_in_pickle=True"
+                f"classes={list(order)!r} for a model that tells {len(own)} classes apart, worst first: {list(own)}"
             )
-        return load_scorer(self)
+        return order
 
 
-def _digests(folder: Path) -> tuple[tuple[str, str], ...]:
-    return tuple((file.name, file_sha256(file)) for file in sorted(folder.glob("*.safetensors")))
-
-
-_SETTINGS = ("step_separator", "reward_tokens", "max_prompt_length")
-"""The parameters of ``TokenPRM`` that say how a solution is written; a scheme has them by the same names."""
-
-_CHOSEN_IN_TRAINING = {"trl": ("step_separator", "max_prompt_length")}
-"""What users of a layout chose by themselves, and no file of theirs records."""
-
-_ARGUMENTS = ("model", "scheme", "label_order")  # name, layout= and classes= of from_pretrained
-
-
-def load_head(
-    cls: Any,
-    name: str | Path,
-    layout: str | None,
-    *,
-    classes: Sequence[Any] | None,
-    dtype: Any,
-    options: Any,
-) -> Any:
-    """Make a fitted ``TokenPRM`` of a published model; see ``PRMClassifier.from_pretrained``.
+def load_existing(
+    name: str | Path, layout: str | None, dtype: Precision | None, options: Mapping[str, Any]
+) -> ExistingModel:
+    """Read a model, in a published layout or as prmkit wrote it.
 
     Raises
     ------
-    TypeError
-        For an option that is no parameter of it.
     ValueError
-        For classes that are not as many as the model's, or not distinct, and for settings of the marking scheme that
-        it was not trained with.
+        If ``options`` hold a setting of the marking scheme that the model was not trained with.
     """
-    known = set(cls._get_param_names()) - set(_ARGUMENTS)
-    if unknown := sorted(set(options) - known):
-        raise TypeError(
-            f"from_pretrained has no option {', '.join(unknown)}: expected dtype, or a parameter of {cls.__name__} "
-            "such as max_length, too_long, device"
-        )
-    cls(**options)._validate_params()  # before gigabytes are read
     settings = {key: options[key] for key in _SETTINGS if options.get(key) is not None}
-    options = {key: value for key, value in options.items() if key not in _SETTINGS}
-    origin = WeightsOrigin.of(
-        name, layout, dtype=dtype, max_length=options.get("max_length"), settings=settings
-    )
-    scorer, link, loss = _load(origin)
-    order = scorer.classes if classes is None else tuple(classes)
-    if len(order) != len(scorer.classes) or len(set(order)) < len(order):
-        raise ValueError(
-            f"classes={list(order)!r} for a model that tells {len(scorer.classes)} classes apart, worst first: "
-            f"{list(scorer.classes)}"
-        )
-    as_read = {key: getattr(scorer.scheme, key) for key in _SETTINGS}
-    as_read |= {"scheme": _scheme_parameter(scorer.scheme), "max_length": scorer.max_length, "loss": loss}
-    head = cls(model=str(name), label_order=list(order), **{**as_read, **options})
-    head.classes_ = np.unique(np.array(order))
-    head.link_ = link.reordered(np.array([order.index(label) for label in head.classes_.tolist()]))
-    head.loss_curve_ = []
-    head.take_weights(origin, scorer)
-    return head
+    if layout is None:
+        model = _load_own(name, dtype, settings)
+    else:
+        preset = get_preset(layout)
+        model = _load_published(name, preset, dtype, settings)
+    limits = [model.scorer.max_length, options.get("max_length")]
+    max_length = min((limit for limit in limits if limit is not None), default=None)
+    return replace(model, scorer=replace(model.scorer, max_length=max_length))
 
 
-def load_scorer(origin: WeightsOrigin) -> TokenScorer:
-    """Read a model, its tokenizer and its scheme, the length cut to the origin's where that is less."""
-    return _load(origin)[0]
-
-
-def _load(origin: WeightsOrigin) -> tuple[TokenScorer, Link, str]:
-    """Read scorer, link, and the loss to go on training with."""
-    scorer, link, loss = (
-        _load_own(origin) if origin.layout is None else _load_published(origin, origin.layout)
-    )
-    known = [length for length in (scorer.max_length, origin.max_length) if length is not None]
-    return replace(scorer, max_length=min(known, default=None)), link, loss
+def load_scorer(folder: str | Path) -> TokenScorer:
+    """Read the model, tokenizer and scheme of a folder that prmkit wrote."""
+    return load_existing(folder, None, None, {}).scorer
 
 
 def _with_settings(
-    scheme: MarkingScheme, settings: Mapping[str, Any], name: str, *, free: Sequence[str] = ()
+    scheme: MarkingScheme, settings: Mapping[str, Any], name: str | Path, *, free: Sequence[str] = ()
 ) -> MarkingScheme:
-    """Apply the settings that may be chosen; the others must be what the model was trained with."""
+    """Apply the settings that may be chosen. The others must be those that the model was trained with."""
     for key, value in settings.items():
-        asked: Any = value if isinstance(value, str | int) else tuple(value)
-        found = getattr(scheme, key)
-        if asked != found and key not in free:
-            raise ValueError(f"{key}={value!r} for {name}, which was trained with {found!r}: leave {key} out")
-        scheme = replace(scheme, **{key: asked})
+        setting: Any = value if isinstance(value, str | int) else tuple(value)
+        trained_with = getattr(scheme, key)
+        if setting != trained_with and key not in free:
+            raise ValueError(
+                f"{key}={value!r} for {name}, which was trained with {trained_with!r}: leave {key} out"
+            )
+        scheme = replace(scheme, **{key: setting})
     return scheme
 
 
 def _scheme_parameter(scheme: MarkingScheme) -> str:
-    """Return what stands for a scheme among the parameters of ``TokenPRM``.
+    """Return the value of ``TokenPRM.scheme`` that stands for a scheme.
 
-    A layout that they cannot express goes by its own name: it can score, and ``fit`` refuses the name, where the scheme
-    nearest to it would train another text than the model knows.
+    A published layout that the parameters cannot express goes by its own name. It can score, and ``fit`` refuses the
+    name. The most similar scheme would train on another text than the model knows.
     """
     plain = MarkingScheme(scheme.name, **{key: getattr(scheme, key) for key in _SETTINGS})
     if plain == scheme:
@@ -187,49 +135,45 @@ def _scheme_parameter(scheme: MarkingScheme) -> str:
     return next((preset.name for preset in PRESETS.values() if preset.scheme == scheme), "published")
 
 
-def _load_published(origin: WeightsOrigin, layout: str) -> tuple[TokenScorer, Link, str]:
-    from prmkit.models.pretrained._published import load_published
-    from prmkit.models.tokens._loading import damage_named, make_readout, token_limit
-
-    preset = get_preset(layout)
-    scheme = _with_settings(
-        preset.scheme, origin.settings, origin.name, free=_CHOSEN_IN_TRAINING.get(layout, ())
-    )
-    with damage_named(resolve_model(origin.name)):
-        model, tokenizer = load_published(origin.name, replace(preset, scheme=scheme), dtype=origin.dtype)
-    one_output = preset.head is not None and preset.head.n_outputs == 1
+def _load_published(
+    name: str | Path, preset: Preset, dtype: Precision | None, settings: Mapping[str, Any]
+) -> ExistingModel:
+    free = _CHOSEN_IN_TRAINING.get(preset.name, ())
+    scheme = _with_settings(preset.scheme, settings, name, free=free)
+    with damage_named(resolve_model(name)):
+        model, tokenizer = load_published(name, replace(preset, scheme=scheme), dtype=dtype)
+    has_one_output = preset.head is not None and preset.head.n_outputs == 1
     scorer = TokenScorer(
         model=model,
         tokenizer=tokenizer,
         scheme=scheme,
-        readout=make_readout(model, tokenizer, scheme, "reward" if one_output else "classes"),
+        readout=make_readout(model, tokenizer, scheme, "reward" if has_one_output else "classes"),
         max_length=token_limit(model, None),
         classes=preset.classes,
     )
-    return scorer, Link("softmax" if preset.activation == "softmax" else "sigmoid"), "cross_entropy"
+    kind = "softmax" if preset.activation == "softmax" else "sigmoid"
+    return ExistingModel(scorer, ProbabilityMap(kind), "cross_entropy")
 
 
-def _load_own(origin: WeightsOrigin) -> tuple[TokenScorer, Link, str]:
-    from prmkit.models.tokens._loading import load_token_model, load_tokenizer, make_readout
-
-    folder = Path(origin.name)
-    folder = folder if (folder / "adapter_config.json").is_file() else resolve_model(origin.name)
+def _load_own(name: str | Path, dtype: Precision | None, settings: Mapping[str, Any]) -> ExistingModel:
+    folder = Path(name).expanduser()
+    is_adapter = (folder / "adapter_config.json").is_file()
+    if not is_adapter:
+        folder = resolve_model(name)
     description = read_description(folder)
     if description is None:
         raise ValueError(
-            f"{origin.name} was not saved by prmkit (no prmkit.json): pass layout=, one of "
-            f"{', '.join(sorted(PRESETS))}"
+            f"{name} was not saved by prmkit (no prmkit.json): pass layout=, one of {', '.join(sorted(PRESETS))}"
         )
-    scheme = _with_settings(description.scheme, origin.settings, origin.name)
+    scheme = _with_settings(description.scheme, settings, name)
     tokenizer = load_tokenizer(folder)
     check_tokenizer(tokenizer, description, folder)
     reads_reward = description.reads == "reward" and not scheme.reads_language_model
     width = 1 if reads_reward else len(description.classes)
-    dtype = origin.dtype or "auto"
-    if (folder / "adapter_config.json").is_file():
-        model = _load_adapter(folder, tokenizer, scheme, width, dtype)
+    if is_adapter:
+        model = _load_adapter(folder, tokenizer, scheme, width, dtype or "auto")
     else:
-        model = load_token_model(folder, scheme, width, dtype=dtype, whole=True)
+        model = load_token_model(folder, scheme, width, dtype=dtype or "auto", whole=True)
     readout = make_readout(model, tokenizer, scheme, description.reads).for_scoring()
     scorer = TokenScorer(
         model=model,
@@ -239,13 +183,14 @@ def _load_own(origin: WeightsOrigin) -> tuple[TokenScorer, Link, str]:
         max_length=description.max_length,
         classes=description.classes,
     )
-    return scorer, Link("sigmoid" if readout.reads == "reward" else "softmax"), description.loss
+    kind = "sigmoid" if readout.reads == "reward" else "softmax"
+    return ExistingModel(scorer, ProbabilityMap(kind), description.loss)
 
 
-def _load_adapter(folder: Path, tokenizer: Any, scheme: MarkingScheme, width: int, dtype: Any) -> Any:
+def _load_adapter(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme, width: int, dtype: Precision
+) -> PreTrainedModel:
     """Load the base model that an adapter names, and merge the adapter into it."""
-    from prmkit.models.tokens._loading import adapt_model, damage_named, load_token_model
-
     file = folder / "adapter_config.json"
     base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not base:
@@ -262,6 +207,7 @@ def _load_adapter(folder: Path, tokenizer: Any, scheme: MarkingScheme, width: in
         model = load_token_model(base, scheme, width, dtype=dtype)
         adapt_model(model, tokenizer, scheme)
         with damage_named(folder):
-            return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+            merged: PreTrainedModel = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+            return merged
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"the adapter in {folder} does not load onto its base {base}: {error}") from error

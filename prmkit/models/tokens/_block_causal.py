@@ -324,7 +324,8 @@ def _outputs(model: Any, ids: torch.Tensor, blocks: torch.Tensor | None) -> torc
     else:
         with block_causal(model, blocks[None]) as mask:
             states = model(input_ids=ids[None], output_hidden_states=True, **mask)
-    return states.hidden_states[-1][0].float()
+    last: torch.Tensor = states.hidden_states[-1][0]
+    return last.float()
 
 
 @contextmanager

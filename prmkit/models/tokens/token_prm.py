@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import random
+import tempfile
 import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from prmkit.data.dataset import StepDataset
 from prmkit.data.labels import check_labels, resolve_label_order
-from prmkit.data.solution import as_steps
-from prmkit.marking.scheme import SCHEMES
+from prmkit.data.solution import Step, as_steps
+from prmkit.marking.scheme import SCHEMES, MarkingScheme
 from prmkit.models.heads.decision import most_probable
-from prmkit.models.tokens.links import as_rewards
+from prmkit.models.tokens.probabilities import ProbabilityMap, as_rewards, calibration_split
 from prmkit.utils.sklearn import (
     Interval,
     ReadsSteps,
@@ -25,70 +32,108 @@ from prmkit.utils.sklearn import (
     random_generator,
 )
 
+if TYPE_CHECKING:
+    import torch
 
-class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
-    """Fine-tune a BERT-family encoder or a decoder-only language model; score all steps in one pass.
+    from prmkit.models.tokens.scoring_pass import TokenScorer
+
+# These parameters are settings of PRMTrainingConfig too, by the same names and with the same meanings.
+_TRAINING_SETTINGS = (
+    "scheme",
+    "step_separator",
+    "loss",
+    "loss_options",
+    "neutral",
+    "initialization",
+    "model_kwargs",
+    "max_length",
+    "max_prompt_length",
+    "num_train_epochs",
+    "learning_rate",
+    "weight_decay",
+    "warmup_steps",
+    "tokens_per_batch",
+)
+# The outputs of these losses are log-odds, which need no calibration.
+_LOG_ODDS = ("bce", "mse", "soft_cross_entropy")
+_FEWEST_TOKENS_IN_USE = 8192
+
+
+class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Fine-tune an encoder or a language model to score all steps in one pass.
+
+    Encoders are those of the BERT family. Language models are decoder-only.
 
     Parameters
     ----------
     model : str or path, default="all-MiniLM-L6-v2"
-        A transformers model, by local folder or hub name. The default is read from the ``offline`` extra.
+        Local folder or hub name of a transformers model. The default is read from the ``offline`` extra.
     scheme : {"separator", "special_token", "reward_tokens", "prefix"}, default="separator"
         How steps are marked and where their scores are read. ``"separator"``: a classifier at the end of each step.
         ``"special_token"``: the same at a token that is added to the vocabulary. ``"reward_tokens"``: a language
-        model's logits of ``reward_tokens``. ``"prefix"``: a sequence classifier, one row per step; n passes for n
-        steps, for models whose attention cannot be kept from looking ahead.
+        model's logits of ``reward_tokens``. ``"prefix"``: a sequence classifier with one row per step. It costs n
+        passes for n steps, and suits models whose attention cannot be kept from looking ahead.
     step_separator : str or None, default=None
-        What closes a step. None: a line break, or the tokenizer's own separator where it drops white space.
+        Text that closes a step. If None, a line break, or the tokenizer's own separator if it drops white space.
     reward_tokens : list of str or None, default=None
-        One token per class, worst first. None: "-" and "+", or "-", "0", "+".
+        One token per class, worst first. If None, "-" and "+", or "-", "0" and "+".
     loss : str, default="cross_entropy"
-        A key of :func:`prmkit.models.losses.get_loss`: "cross_entropy", "reward_token", "soft_cross_entropy", "bce",
-        "mse", "orm", "rank", "theory_rank", "ablate_rank".
+        Name of a loss that :func:`prmkit.models.losses.get_loss` knows: "cross_entropy", "reward_token",
+        "soft_cross_entropy", "bce", "mse", "orm", "rank", "theory_rank" or "ablate_rank".
     loss_options : dict or None, default=None
-        Such as ``{"class_weight": [2.0, 1.0, 1.0]}`` (worst first) or ``{"zeta": 2.0}``.
+        Options of the loss, such as ``{"class_weight": [2.0, 1.0, 1.0]}`` (worst first) or ``{"zeta": 2.0}``.
     neutral : {"positive", "negative", "drop"}, default="positive"
-        What a neutral step counts as in a loss that knows right and wrong alone.
+        How a neutral step counts in a loss that knows only right and wrong.
     label_order : sequence or None, default=None
-        Labels from worst to best.
+        Labels from worst to best. It is needed if the labels do not tell their order.
     initialization : {"pretrained", "random"}, default="pretrained"
+        Whether the model keeps its weights. ``"random"`` needs a configuration and a tokenizer only.
     model_kwargs : dict or None, default=None
-        Settings of the backbone's configuration to change, such as ``{"num_hidden_layers": 2}``.
+        Fields of the model's configuration to change, such as ``{"num_hidden_layers": 2}``. ``dtype`` and
+        ``attn_implementation`` say how its weights are loaded.
     max_length : int or None, default=None
-        Tokens of a solution. None: as many as the backbone has positions for.
+        Most tokens of a solution. If None, as many as the model has positions for.
     max_prompt_length : int or None, default=None
-        Tokens of the problem; a longer one loses its beginning, in training and in use.
+        Most tokens of the problem. A longer problem loses its beginning, in training and in use.
     too_long : {"drop", "nan", "raise"}, default="drop"
-        What becomes of a solution that is longer. ``"drop"``: its last steps are left out of training, counted and
-        warned about, and asking for their scores is an error. ``"nan"``: the same, but their probabilities are NaN.
+        Treatment of a solution that is longer. ``"drop"``: its last steps are left out of training with a warning that
+        counts them, and asking for their scores is an error. ``"nan"``: the same, but their probabilities are NaN.
         ``"raise"``: an error in ``fit`` too.
-    num_train_epochs : int, default=3
+    num_train_epochs : float, default=3
+        Number of passes over the training data.
     learning_rate : float, default=1e-4
+        Largest learning rate.
     weight_decay : float, default=0.01
+        Strength of the decay that AdamW applies to the weights.
     warmup_steps : float, default=0.1
         Number of updates in which the learning rate rises, or their share if less than 1. Then it falls linearly to
         zero.
     tokens_per_batch : int, default=2048
-        Padded tokens per update; solutions of like length go together.
+        Tokens per update, padding included. Solutions of similar length go together.
     validation_fraction : float, default=0.2
-        Share of the problems on which the probabilities of a loss without any (ranking, outcome) are calibrated.
+        Share of the problems that are held out to calibrate the probabilities. Only a loss without probabilities of
+        its own (ranking, outcome) needs it.
     device : str or None, default=None
-        None: a GPU if there is one. Weights rest on the CPU.
+        Where to compute. If None, on a GPU if there is one. Weights rest on the CPU.
     dtype : {"float32", "bfloat16"} or None, default=None
-        Precision of training. None: bfloat16 where the hardware computes in it. Scores are computed in float32.
+        Precision of training. If None, bfloat16 if the hardware computes in it. Scores are computed in float32.
     show_progress : bool, default=True
-    store_weights_in_pickle : bool, default=False
-        Whether to pickle weights that also lie in a folder (``weights_path_``). Others are pickled always.
+        Whether to show progress bars.
     random_state : int, RandomState or None, default=None
+        Seed of the new weights and of the order of the data.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        Labels of the columns of ``predict_proba``, sorted.
     scheme_ : MarkingScheme
+        The marking scheme in use.
     loss_curve_ : list of float
         Loss of each logged update.
-    weights_path_ : str or None
-        The folder that the weights were read from, and that a pickle names in their place.
+    probability_map_ : ProbabilityMap
+        How outputs become probabilities.
+    scorer_ : TokenScorer
+        The fine-tuned model, its tokenizer, and how its scores are read.
 
     See Also
     --------
@@ -96,9 +141,11 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    Encoders attend block-causally: a token sees the problem and the steps up to its own, so one pass answers all
-    steps and none looks ahead. Rewards of the ranking losses are no probabilities: a multinomial logistic regression
-    on the reward, fitted on problems that the model did not learn, makes them (Platt, 1999).
+    Encoders attend block-causally: a token sees the problem and the steps up to its own. So one pass answers all
+    steps and none looks ahead. Rewards of the ranking losses are no probabilities. A multinomial logistic regression
+    on the reward turns them into probabilities (Platt, 1999). It is fitted on problems that the model did not learn.
+
+    A pickle holds the weights.
 
     Examples
     --------
@@ -112,7 +159,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
 
     learns = True
 
-    _parameter_constraints = {
+    _parameter_constraints: Mapping[str, list[Any]] = {
         "model": [str, Path],
         "scheme": [StrOptions(set(SCHEMES))],
         "step_separator": [str, None],
@@ -135,38 +182,40 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         "device": [str, None],
         "dtype": [StrOptions({"float32", "bfloat16"}), None],
         "show_progress": ["boolean"],
-        "store_weights_in_pickle": ["boolean"],
         "random_state": ["random_state"],
     }
+    classes_: npt.NDArray[Any]
+    scorer_: TokenScorer
+    probability_map_: ProbabilityMap
+    loss_curve_: list[float]
 
     def __init__(
         self,
-        model="all-MiniLM-L6-v2",
+        model: str | Path = "all-MiniLM-L6-v2",
         *,
-        scheme="separator",
-        step_separator=None,
-        reward_tokens=None,
-        loss="cross_entropy",
-        loss_options=None,
-        neutral="positive",
-        label_order=None,
-        initialization="pretrained",
-        model_kwargs=None,
-        max_length=None,
-        max_prompt_length=None,
-        too_long="drop",
-        num_train_epochs=3,
-        learning_rate=1e-4,
-        weight_decay=0.01,
-        warmup_steps=0.1,
-        tokens_per_batch=2048,
-        validation_fraction=0.2,
-        device=None,
-        dtype=None,
-        show_progress=True,
-        store_weights_in_pickle=False,
-        random_state=None,
-    ):
+        scheme: Literal["separator", "special_token", "reward_tokens", "prefix"] = "separator",
+        step_separator: str | None = None,
+        reward_tokens: Sequence[str] | None = None,
+        loss: str = "cross_entropy",
+        loss_options: dict[str, object] | None = None,
+        neutral: Literal["positive", "negative", "drop"] = "positive",
+        label_order: Sequence[object] | None = None,
+        initialization: Literal["pretrained", "random"] = "pretrained",
+        model_kwargs: dict[str, object] | None = None,
+        max_length: int | None = None,
+        max_prompt_length: int | None = None,
+        too_long: Literal["drop", "nan", "raise"] = "drop",
+        num_train_epochs: float = 3,
+        learning_rate: float = 1e-4,
+        weight_decay: float = 0.01,
+        warmup_steps: float = 0.1,
+        tokens_per_batch: int = 2048,
+        validation_fraction: float = 0.2,
+        device: str | None = None,
+        dtype: Literal["float32", "bfloat16"] | None = None,
+        show_progress: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.model = model
         self.scheme = scheme
         self.step_separator = step_separator
@@ -189,113 +238,310 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         self.device = device
         self.dtype = dtype
         self.show_progress = show_progress
-        self.store_weights_in_pickle = store_weights_in_pickle
         self.random_state = random_state
 
-    @fit_context
-    def fit(self, X, y):
-        """Fine-tune the backbone on labelled steps.
+    @fit_context  # type: ignore[untyped-decorator]
+    def fit(self, X: Iterable[Step | str], y: npt.ArrayLike) -> TokenPRM:
+        """Fine-tune the model on labelled steps.
 
         Parameters
         ----------
         X : 1-D array-like of Step or str
+            Steps to learn from.
         y : array-like of shape (n_steps,)
+            Label of each step.
 
         Returns
         -------
-        self
+        TokenPRM
+            The fitted head.
 
         Raises
         ------
         ValueError
             If labels, loss and scheme do not fit together, or no step fits into ``max_length``.
         """
-        from prmkit.models.tokens._fine_tuning import fine_tune
-
         steps = as_steps(X)
-        y = check_labels(y, len(steps), self.label_order)
-        self.classes_ = distinct_classes(y)
-        order = resolve_label_order(self.classes_, self.label_order)
+        labels = check_labels(y, len(steps), self.label_order)
+        classes = distinct_classes(labels)
+        order = resolve_label_order(classes, self.label_order)
         if order is None and self.loss != "cross_entropy":
             raise ValueError(
-                f"the classes {self.classes_.tolist()} have no known order, and loss={self.loss!r} needs one: "
+                f"the classes {classes.tolist()} have no known order, and loss={self.loss!r} needs one: "
                 "pass label_order=[worst, …, best]"
             )
-        order = tuple(self.classes_.tolist()) if order is None else tuple(order)
-        learnt = fine_tune(self, steps, y, order, random_generator(self.random_state))
-        self._scorer: Any = learnt.scorer
-        self.weights_path_ = None
-        self.loss_curve_ = learnt.loss_curve
-        columns = np.array([order.index(label) for label in self.classes_.tolist()])
-        self.link_ = learnt.link.reordered(columns)
-        return self
+        order = tuple(classes.tolist()) if order is None else tuple(order)
+        scorer, probability_map, loss_curve = self._fine_tune(steps, labels, order)
+        columns = tuple(order.index(label) for label in classes.tolist())
+        return self.restore(scorer, replace(probability_map, columns=columns), classes, loss_curve)
 
-    def predict_proba(self, X) -> np.ndarray:
-        """Probability of each class, for each step.
+    def predict_proba(self, X: Iterable[Step | str]) -> npt.NDArray[np.float64]:
+        """Return the probability of each class, for each step.
 
         Parameters
         ----------
         X : 1-D array-like of Step or str
+            Steps to score.
 
         Returns
         -------
         ndarray of shape (n_steps, n_classes)
-            Columns in the order of ``classes_``; rows of NaN for steps that do not fit, with ``too_long="nan"``.
+            Columns in the order of ``classes_``. Rows are NaN for steps that do not fit, with ``too_long="nan"``.
 
         Raises
         ------
         ValueError
-            If a step does not fit into the model, unless ``too_long`` says otherwise.
+            If a step does not fit into the model, unless ``too_long="nan"``.
         """
         check_is_fitted(self)
-        return self.link_(self._outputs(X))
+        return self.probability_map_(self._outputs(X))
 
-    def reward(self, X) -> np.ndarray:
-        """Raw output of shape (n_steps,) that grows with how right a step is, such as the log-odds of best to worst."""
+    def reward(self, X: Iterable[Step | str]) -> npt.NDArray[np.floating[Any]]:
+        """Return the raw output of the model, which grows with how right a step is.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step or str
+            Steps to score.
+
+        Returns
+        -------
+        ndarray of shape (n_steps,)
+            The reward that the model was trained on, or the log-odds of the best class to the worst.
+        """
         check_is_fitted(self)
         return as_rewards(self._outputs(X))
 
-    def predict(self, X) -> np.ndarray:
-        """Most probable class of each step."""
+    def predict(self, X: Iterable[Step | str]) -> npt.NDArray[Any]:
+        """Return the most probable class of each step.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step or str
+            Steps to score.
+
+        Returns
+        -------
+        ndarray of shape (n_steps,)
+            A label per step.
+        """
         proba = self.predict_proba(X)
         return most_probable(self.classes_, proba)
 
     @classmethod
-    def from_pretrained(cls, name_or_path, layout=None, *, classes=None, dtype=None, **options) -> TokenPRM:
-        """Read an existing PRM; see :meth:`prmkit.PRMClassifier.from_pretrained`."""
-        from prmkit.models.pretrained.loading import load_head
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        layout: str | None = None,
+        *,
+        classes: Sequence[object] | None = None,
+        dtype: str | torch.dtype | None = None,
+        **options: Any,
+    ) -> TokenPRM:
+        """Take an existing process reward model as it is, fitted.
 
-        return load_head(cls, name_or_path, layout, classes=classes, dtype=dtype, options=options)
+        Parameters
+        ----------
+        name_or_path : str or path
+            Local folder or hub name of a model that :class:`PRMTrainer` saved, or of a published one.
+        layout : str or None, default=None
+            How the published model writes a solution: "trl", "math-shepherd", "rlhflow", "qwen2.5-math-prm", "pqm",
+            "skywork" or "reasoneval". If None, the folder's ``prmkit.json`` says it.
+        classes : sequence or None, default=None
+            Labels for the outputs, worst first. If None, the model's own.
+        dtype : str, torch.dtype or None, default=None
+            Precision of the weights. If None, that of the checkpoint.
+        **options : dict
+            Parameters of this class, such as ``max_length``, ``too_long`` and ``device``.
 
-    def take_weights(self, origin, scorer) -> None:
-        """Score with a model that was read from a folder; after unpickling it is read again when first needed."""
-        self.weights_path_, self._origin, self._scorer = origin.name, origin, scorer
+        Returns
+        -------
+        TokenPRM
+            The head, ready to score.
+
+        See Also
+        --------
+        prmkit.PRMClassifier.from_pretrained : the same as a classifier that scores solutions.
+        """
+        from prmkit.models.pretrained.loading import load_existing
+
+        if "scheme" in options:
+            raise TypeError(
+                "from_pretrained has no option scheme: the model's files say how steps are marked. Pass layout= for a "
+                "model in a published layout"
+            )
+        if unknown := sorted(set(options) - (set(cls._get_param_names()) - {"model", "label_order"})):
+            raise TypeError(
+                f"from_pretrained has no option {', '.join(unknown)}: expected dtype, or a parameter of "
+                f"{cls.__name__} such as max_length, too_long, device"
+            )
+        # Options are checked before gigabytes are read.
+        cls(**options)._validate_params()
+        existing = load_existing(name_or_path, layout, dtype, options)
+        order = existing.check_classes(classes)
+        params = {
+            **existing.parameters(),
+            **{key: value for key, value in options.items() if value is not None},
+        }
+        head = cls(str(name_or_path), **{**params, "label_order": list(order)})
+        sorted_classes = np.unique(np.array(order))
+        columns = tuple(order.index(label) for label in sorted_classes.tolist())
+        return head.restore(
+            existing.scorer, replace(existing.probability_map, columns=columns), sorted_classes
+        )
+
+    def restore(
+        self,
+        scorer: TokenScorer,
+        probability_map: ProbabilityMap,
+        classes: npt.NDArray[Any],
+        loss_curve: Sequence[float] = (),
+    ) -> TokenPRM:
+        """Become fitted with a model that was trained before.
+
+        Parameters
+        ----------
+        scorer : TokenScorer
+            The model, its tokenizer, and how its scores are read.
+        probability_map : ProbabilityMap
+            How outputs become probabilities, with a column per class.
+        classes : ndarray of shape (n_classes,)
+            Labels of the columns, sorted.
+        loss_curve : sequence of float, default=()
+            Losses of its training.
+
+        Returns
+        -------
+        TokenPRM
+            This head, fitted.
+        """
+        self.scorer_ = scorer
+        self.probability_map_ = probability_map
+        self.classes_ = classes
+        self.loss_curve_ = list(loss_curve)
+        return self
 
     @property
-    def scheme_(self):
+    def scheme_(self) -> MarkingScheme:
         """The marking scheme in use."""
-        from prmkit.models.tokens.scorer import loaded
-
         check_is_fitted(self)
-        return loaded(self).scheme
+        return self.scorer_.scheme
 
-    def _outputs(self, X: Any) -> np.ndarray:
-        from prmkit.models.tokens.scorer import loaded
+    @property
+    def module_(self) -> torch.nn.Module:
+        """The torch module that scores, as other torch heads have it."""
+        check_is_fitted(self)
+        return self.scorer_.model
 
-        outputs = loaded(self).outputs(
+    def _outputs(self, X: Iterable[Step | str]) -> npt.NDArray[np.float32]:
+        """Return the outputs of the model, with a warning for steps that do not fit."""
+        outputs = self.scorer_.outputs(
             as_steps(X),
             too_long=self.too_long,
-            tokens_per_batch=max(self.tokens_per_batch, 8192),
+            tokens_per_batch=max(self.tokens_per_batch, _FEWEST_TOKENS_IN_USE),
             device=self.device,
             show_progress=self.show_progress,
         )
-        if lost := int(np.isnan(outputs).reshape(len(outputs), -1).any(axis=1).sum()):
-            warnings.warn(f"{lost} of {len(outputs)} steps do not fit into the model: NaN", stacklevel=3)
+        if n_lost := int(np.isnan(outputs).reshape(len(outputs), -1).any(axis=1).sum()):
+            warnings.warn(f"{n_lost} of {len(outputs)} steps do not fit into the model: NaN", stacklevel=3)
         return outputs
 
-    def __getstate__(self):
-        state = super().__getstate__().copy()
-        if state.get("weights_path_") and not self.store_weights_in_pickle:
-            state["_scorer"] = None  # read again from the folder when needed, if that still holds the same
-            state["_origin"] = self._origin.sealed()
-        return state
+    def _fine_tune(
+        self, steps: list[Step], y: npt.NDArray[Any], order: tuple[Any, ...]
+    ) -> tuple[TokenScorer, ProbabilityMap, list[float]]:
+        """Fine-tune, and find out how outputs become probabilities of the classes, worst first."""
+        from prmkit.models.trainer._targets import TargetPlan
+
+        rng = random_generator(self.random_state)
+        codes, n_classes = np.array([order.index(label) for label in y.tolist()]), len(order)
+        plan = TargetPlan(order, self.loss, self.loss_options or {}, self.neutral)
+        needs_calibration = plan.is_binary and (n_classes > 2 or self.loss not in _LOG_ODDS)
+        learn = judged = np.arange(len(steps))
+        if needs_calibration:
+            learn, judged = calibration_split(steps, codes, self.validation_fraction, rng)
+        seed = int(rng.randint(2**31 - 1))
+        scorer, losses = self._train([steps[i] for i in learn], y[learn], order, seed)
+        if not needs_calibration:
+            kind = "sigmoid" if scorer.readout.reads == "reward" else "softmax"
+            return scorer, ProbabilityMap(kind), losses
+        rewards = as_rewards(
+            scorer.outputs(
+                [steps[i] for i in judged],
+                too_long="nan",
+                tokens_per_batch=self.tokens_per_batch,
+                device=self.device,
+                show_progress=False,
+            )
+        )
+        fits = ~np.isnan(rewards)
+        return scorer, ProbabilityMap.calibrated(rewards[fits], codes[judged][fits], n_classes), losses
+
+    def _train(
+        self, steps: list[Step], y: npt.NDArray[Any], order: tuple[Any, ...], seed: int
+    ) -> tuple[TokenScorer, list[float]]:
+        """Run the trainer in a temporary folder, and return its model and the logged losses."""
+        from transformers import PrinterCallback
+
+        from prmkit.models.tokens.model_folder import load_tokenizer
+        from prmkit.models.tokens.scoring_pass import TokenScorer
+        from prmkit.models.trainer._config import PRMTrainingConfig
+        from prmkit.models.trainer._trainer import PRMTrainer
+        from prmkit.models.trainer.progress import TrainingBar
+        from prmkit.utils.hardware import best_device, has_bfloat16
+        from prmkit.utils.log_silence import quiet_mapping
+
+        place = self.device or best_device()
+        with tempfile.TemporaryDirectory() as folder, _generators_kept():
+            config = PRMTrainingConfig(
+                output_dir=folder,
+                **{name: getattr(self, name) for name in _TRAINING_SETTINGS},
+                reward_tokens=None if self.reward_tokens is None else list(self.reward_tokens),
+                label_order=list(order),
+                too_long="raise" if self.too_long == "raise" else "drop",
+                gradient_checkpointing=False,
+                use_cpu=place == "cpu",
+                bf16=self.dtype == "bfloat16" or (self.dtype is None and has_bfloat16(place)),
+                logging_steps=1,
+                save_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                seed=seed,
+            )
+            tokenizer = load_tokenizer(self.model)
+            with quiet_mapping():
+                trainer = PRMTrainer(
+                    self.model,
+                    config,
+                    train_dataset=StepDataset(steps, y),
+                    processing_class=tokenizer,
+                    callbacks=[TrainingBar(shown=self.show_progress, delay=2)],
+                )
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
+            # Scores are computed in float32, so autocast is taken off the model.
+            model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+            model.cpu().eval()
+            losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+        scorer = TokenScorer(
+            model=model,
+            tokenizer=tokenizer,
+            scheme=trainer.scheme,
+            readout=trainer.readout.for_scoring(),
+            max_length=trainer.max_tokens,
+            classes=trainer.targets.output_classes,
+        )
+        return scorer, losses
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Put the global random generators back afterwards, since the trainer seeds them all."""
+    import torch
+
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002

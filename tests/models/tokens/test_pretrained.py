@@ -16,7 +16,7 @@ from prmkit.data import make_arithmetic_solutions
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models import PRMTrainer, PRMTrainingConfig, TokenPRM
 from prmkit.models.pretrained._presets import PRESETS, get_preset
-from prmkit.models.tokens._loading import load_token_model, load_tokenizer
+from prmkit.models.tokens.model_folder import load_token_model, load_tokenizer
 from prmkit.utils import estimator_checks
 
 SOLUTIONS = [
@@ -82,7 +82,7 @@ class TestPublished:
             PRMClassifier.from_pretrained(folder)
         with pytest.raises(ValueError, match="looks like pqm or skywork"):
             PRMClassifier.from_pretrained(folder, layout="trl")
-        with pytest.raises(ValueError, match="no preset 'sky': choose one of"):
+        with pytest.raises(ValueError, match="no layout 'sky': choose one of"):
             PRMClassifier.from_pretrained(folder, layout="sky")
         with pytest.raises(FileNotFoundError, match="no folder at"):
             PRMClassifier.from_pretrained(folder / "nowhere", layout="trl")
@@ -107,10 +107,10 @@ class TestPublished:
             folder, "trl", max_length=20, too_long="nan", device="cpu", dtype="bfloat16", show_progress=False
         )
         assert (head.max_length, head.too_long, head.device) == (20, "nan", "cpu")
-        assert head._scorer.model.dtype == torch.bfloat16
+        assert head.scorer_.model.dtype == torch.bfloat16
         with pytest.warns(UserWarning, match="do not fit"):
             assert np.isnan(head.predict_proba(flatten(SOLUTIONS))).any()
-        longest = TokenPRM.from_pretrained(folder, "trl", max_length=9999)._scorer.max_length
+        longest = TokenPRM.from_pretrained(folder, "trl", max_length=9999).scorer_.max_length
         assert longest == 2048, "as many as the model has positions for"
         with pytest.raises(TypeError, match="no option lenght, revision: expected dtype, or a parameter"):
             PRMClassifier.from_pretrained(folder, layout="trl", lenght=1, revision="main")
@@ -135,7 +135,12 @@ class TestPublished:
     def test_training_goes_on_in_the_layout(self, published):
         folder, _ = published("trl")
         classifier = PRMClassifier.from_pretrained(
-            folder, layout="trl", step_separator="\n\n", max_prompt_length=5, num_train_epochs=1, random_state=0
+            folder,
+            layout="trl",
+            step_separator="\n\n",
+            max_prompt_length=5,
+            num_train_epochs=1,
+            random_state=0,
         )
         before = classifier.head_.scheme_
         again = clone(classifier).fit(DATA.X, (np.array(DATA.y) > 0).astype(int))
@@ -169,51 +174,30 @@ class TestPublished:
             PRMClassifier.from_pretrained(published("trl")[0], layout="trl", reward_tokens=["-", "+"])
 
     def test_raw_rewards_are_said_to_be_no_probabilities(self):
-        assert "PQM's" in PRMClassifier.from_pretrained.__doc__
+        assert "PQM" in PRMClassifier.from_pretrained.__doc__
         assert "convention" in PRMClassifier.from_pretrained.__doc__
 
-    @pytest.mark.parametrize("name", ["trl", "pqm"])
-    def test_a_pickle_names_the_folder(self, published, name, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("name", sorted(PRESETS))
+    def test_a_pickle_holds_the_weights(self, published, name):
         folder, _ = published(name)
-        monkeypatch.chdir(folder.parent)
-        classifier = PRMClassifier.from_pretrained(f"./{folder.name}", layout=name)
+        classifier = PRMClassifier.from_pretrained(folder, layout=name)
         X = flatten(SOLUTIONS)
         expected, packed = classifier.predict_proba(X), pickle.dumps(classifier)
-        assert classifier.head_.weights_path_ == str(folder)
-        assert len(packed) < 20_000
-        monkeypatch.chdir("/")  # another working directory
-        np.testing.assert_array_equal(pickle.loads(packed).predict_proba(X), expected)
-        shutil.move(folder, tmp_path / "elsewhere")
-        np.testing.assert_array_equal(classifier.predict_proba(X), expected)  # in memory
-        again = pickle.loads(packed)
-        with pytest.raises(FileNotFoundError, match=r"is gone: put it back.*store_weights_in_pickle=True"):
-            again.predict_proba(X)
-
-    def test_a_pickle_does_not_take_other_weights_for_its_own(self, published):
-        folder, _ = published("trl")
-        packed = pickle.dumps(PRMClassifier.from_pretrained(folder, layout="trl"))
-        model = transformers.AutoModelForTokenClassification.from_pretrained(folder)
-        with torch.no_grad():
-            model.score.weight += 1
-        model.save_pretrained(folder)
-        with pytest.raises(ValueError, match="are not those that this model was pickled with"):
-            pickle.loads(packed).predict_proba(flatten(SOLUTIONS))
-
-    def test_weights_in_the_pickle_by_choice(self, published):
-        folder, _ = published("trl")
-        classifier = PRMClassifier.from_pretrained(folder, layout="trl", store_weights_in_pickle=True)
-        expected, packed = classifier.predict_proba(flatten(SOLUTIONS)), pickle.dumps(classifier)
         shutil.rmtree(folder)
-        np.testing.assert_array_equal(pickle.loads(packed).predict_proba(flatten(SOLUTIONS)), expected)
+        np.testing.assert_array_equal(pickle.loads(packed).predict_proba(X), expected)
+        np.testing.assert_array_equal(classifier.predict_proba(X), expected)
 
     def test_layouts_without_a_class_are_not_copied(self, published, tmp_path):
         folder, _ = published("pqm")
-        classifier = PRMClassifier.from_pretrained(folder, layout="pqm", store_weights_in_pickle=True)
-        with pytest.raises(TypeError, match="store_weights_in_pickle=False"):
-            pickle.dumps(classifier)
+        classifier = PRMClassifier.from_pretrained(folder, layout="pqm")
         with pytest.raises(ValueError, match=r"its weights are not copied: keep its folder"):
             classifier.save(tmp_path / "model")
         assert not (tmp_path / "model").exists()
+
+    def test_the_scheme_is_no_option(self, published):
+        folder, _ = published("trl")
+        with pytest.raises(TypeError, match=r"no option scheme: .* Pass layout="):
+            PRMClassifier.from_pretrained(folder, scheme="trl")
 
     @pytest.mark.parametrize("name", ["trl", "math-shepherd"])
     def test_others_can_be_saved_as_own(self, published, tmp_path, name):
@@ -241,9 +225,10 @@ def trained(tmp_path_factory):
             report_to="none",
             disable_tqdm=True,
             use_cpu=True,
+            model_kwargs=TINY,
             **options,
         )
-        trainer = PRMTrainer("all-MiniLM-L6-v2", args, train_dataset=DATA, model_options=TINY)
+        trainer = PRMTrainer("all-MiniLM-L6-v2", args, train_dataset=DATA)
         trainer.train()
         trainer.save_model()
         return trainer, folder
@@ -274,13 +259,12 @@ class TestOwn:
             exp = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
             np.testing.assert_allclose(proba, exp / exp.sum(axis=-1, keepdims=True), atol=1e-5)
 
-    def test_pickle_by_folder_and_refit(self, trained):
+    def test_refit_goes_on_from_the_weights(self, trained):
         _, folder = trained()
         classifier = PRMClassifier.from_pretrained(folder, num_train_epochs=1, random_state=0)
-        assert len(pickle.dumps(classifier)) < 20_000
-        again = classifier.fit(DATA.X, DATA.y)  # goes on from these weights
-        assert again.head_.weights_path_ is None
-        assert len(pickle.dumps(classifier)) > 1_000_000
+        expected = classifier.fit(DATA.X, DATA.y).predict_proba(DATA.X[:6])
+        again = pickle.loads(pickle.dumps(classifier))
+        np.testing.assert_array_equal(again.predict_proba(DATA.X[:6]), expected)
 
     def test_settings_come_from_the_folder(self, trained):
         _, folder = trained(max_prompt_length=6, loss="rank")
@@ -382,7 +366,9 @@ def test_random_weights_need_none_on_disk(tmp_path, make_tokenizer):
     tokenizer = make_tokenizer()
     tokenizer.save_pretrained(tmp_path)
     transformers.BertConfig(vocab_size=len(tokenizer), **TINY).save_pretrained(tmp_path)
-    head = TokenPRM(tmp_path, initialization="random", num_train_epochs=1, random_state=0, show_progress=False)
+    head = TokenPRM(
+        tmp_path, initialization="random", num_train_epochs=1, random_state=0, show_progress=False
+    )
     assert head.fit(DATA.X, DATA.y).predict_proba(DATA.X[:2]).shape == (2, 3)
     with pytest.raises(ValueError, match="weights as"):
         clone(head).set_params(initialization="pretrained").fit(DATA.X, DATA.y)

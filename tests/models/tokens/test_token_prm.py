@@ -18,11 +18,11 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from prmkit import PRMClassifier, Solution, StratifiedProblemKFold, flatten
 from prmkit.data import StepDataset, make_arithmetic_solutions
 from prmkit.data.solution import Step
-from prmkit.marking.records import token_records
+from prmkit.marking.encoding import token_records
 from prmkit.models import PRMTrainer, PRMTrainingConfig, TokenPRM
 from prmkit.models.losses._registry import loss_names
-from prmkit.models.tokens._loading import load_tokenizer
-from prmkit.models.tokens.links import Link
+from prmkit.models.tokens.model_folder import load_tokenizer
+from prmkit.models.tokens.probabilities import ProbabilityMap
 from prmkit.utils import estimator_checks
 
 TINY = {
@@ -68,7 +68,9 @@ def fitted():
 
 
 def causal(folder, **params):
-    return TokenPRM(folder, num_train_epochs=1, dtype="float32", show_progress=False, random_state=0, **params)
+    return TokenPRM(
+        folder, num_train_epochs=1, dtype="float32", show_progress=False, random_state=0, **params
+    )
 
 
 class TestGuarantees:
@@ -101,10 +103,10 @@ class TestGuarantees:
         """By design a pass per step: why the scheme is not in the registry."""
         head = tiny(scheme=scheme).fit(DATA.X[:40], DATA.y[:40])
         X = flatten([Solution("How many?", [f"Box {i}." for i in range(5)])])
-        assert len(token_records(head._scorer.tokenizer, X, head.scheme_, None)) == n_rows
+        assert len(token_records(head.scorer_.tokenizer, X, head.scheme_, None)) == n_rows
 
     def test_an_encoder_without_the_mask_is_caught(self, monkeypatch):
-        monkeypatch.setattr("prmkit.models.tokens._loading.is_causal", lambda model: True)
+        monkeypatch.setattr("prmkit.models.tokens.model_folder.is_causal", lambda model: True)
         with pytest.raises(AssertionError, match="looks ahead"):
             estimator_checks.check_no_lookahead(tiny(), DATA.X, DATA.y)
 
@@ -175,7 +177,7 @@ class TestScikitLearn:
         assert torch.equal(generator, torch.random.get_rng_state())
         np.testing.assert_array_equal(again.predict_proba(DATA.X), head.predict_proba(DATA.X))
         np.testing.assert_array_equal(again.reward(DATA.X), head.reward(DATA.X))
-        assert again._scorer.model is not head._scorer.model
+        assert again.scorer_.model is not head.scorer_.model
 
     def test_joblib_and_language_models(self, language_model, tmp_path):
         head = causal(language_model, scheme="reward_tokens").fit(DATA.X, DATA.y)
@@ -288,7 +290,9 @@ class TestLabels:
 
     def test_all_positive_labels_but_one_drive_the_probability_of_positive_up(self, language_model):
         y = np.where(np.arange(len(DATA.X)) == 0, "-", "+")
-        head = causal(language_model, scheme="reward_tokens", learning_rate=1e-2).set_params(num_train_epochs=4)
+        head = causal(language_model, scheme="reward_tokens", learning_rate=1e-2).set_params(
+            num_train_epochs=4
+        )
         proba = head.fit(DATA.X, y).predict_proba(DATA.X)
         assert proba[1:, head.classes_.tolist().index("+")].min() > 0.8
 
@@ -303,8 +307,8 @@ class TestLabels:
     def test_the_model_knows_its_labels(self):
         y = np.where(DATA.y == -1, "zz", np.where(DATA.y == 0, "mm", "aa"))
         head = tiny(label_order=["zz", "mm", "aa"]).fit(DATA.X, y)
-        assert head._scorer.classes == ("zz", "mm", "aa")
-        assert head._scorer.model.config.id2label == {0: "zz", 1: "mm", 2: "aa"}
+        assert head.scorer_.classes == ("zz", "mm", "aa")
+        assert head.scorer_.model.config.id2label == {0: "zz", 1: "mm", 2: "aa"}
 
     @pytest.mark.parametrize("y", [[1] * len(DATA.X), DATA.y[:-1], [None, *DATA.y[1:]], DATA.y + 0.5])
     def test_bad_labels(self, y):
@@ -337,7 +341,7 @@ class TestLosses:
         np.testing.assert_allclose(found, [np.mean(DATA.y == c) for c in (-1, 0, 1)], atol=0.1)
         steps = np.argsort(head.reward(DATA.X))
         positive = head.predict_proba(DATA.X)[steps, 2]
-        slope = np.sign(head.link_.slopes[2] - head.link_.slopes[0])
+        slope = np.sign(head.probability_map_.slopes[2] - head.probability_map_.slopes[0])
         odds = np.log(positive / head.predict_proba(DATA.X)[steps, 0])
         assert (slope * np.diff(odds) >= -1e-6).all(), "probabilities follow the reward"
 
@@ -521,11 +525,10 @@ def test_training_reads_the_tokens_that_scoring_reads(
             max_length=limit,
             max_prompt_length=max_prompt_length,
             initialization="random",
+            model_kwargs=options,
         )
         tokenizer, data = load_tokenizer(backbone), StepDataset(DATA.X, DATA.y)
-        trainer = PRMTrainer(
-            backbone, args, train_dataset=data, processing_class=tokenizer, model_options=options
-        )
+        trainer = PRMTrainer(backbone, args, train_dataset=data, processing_class=tokenizer)
         records = token_records(tokenizer, DATA.X, trainer.scheme, trainer.max_tokens, "drop")
         return trainer.train_dataset, records
 
@@ -550,8 +553,8 @@ def test_more_reward_is_never_worse_however_few_problems_calibrate(n_classes):
     rng = np.random.default_rng(0)
     codes = rng.integers(0, n_classes, 60)
     with pytest.warns(UserWarning, match="does not go with better steps"):
-        misled = Link.calibrated(-codes + rng.normal(size=60), codes, n_classes)
+        misled = ProbabilityMap.calibrated(-codes + rng.normal(size=60), codes, n_classes)
     np.testing.assert_allclose(misled(np.array([-3.0, 3.0]))[0], np.bincount(codes) / 60, atol=1e-3)
-    proba = Link.calibrated(codes + rng.normal(size=60), codes, n_classes)(np.linspace(-5, 5, 50))
+    proba = ProbabilityMap.calibrated(codes + rng.normal(size=60), codes, n_classes)(np.linspace(-5, 5, 50))
     assert (np.diff(proba[:, 0]) <= 0).all()
     assert (np.diff(proba[:, -1]) >= 0).all()

@@ -1,0 +1,475 @@
+"""A token-level model as a folder: weights, tokenizer, and prmkit.json, which says how its scores are read."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prmkit.features.encoding.model_path import resolve_model
+from prmkit.marking.encoding import fingerprint, prepare_tokenizer, reward_token_ids
+from prmkit.marking.scheme import MarkingScheme
+from prmkit.models.tokens._block_causal import check_block_causal, is_causal
+from prmkit.models.tokens.scoring_pass import Readout, TokenScorer
+from prmkit.utils.files import writing
+from prmkit.utils.log_silence import quiet_loading
+from prmkit.utils.versions import installed_version
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+FILE = "prmkit.json"
+_FORMAT = 2
+# Format 1, of prmkit before its first release, had other names for two fields of the scheme.
+_RENAMED = {"marker": "step_separator", "max_problem_length": "max_prompt_length"}
+
+_AUTO_CLASSES = {
+    "separator": "AutoModelForTokenClassification",
+    "special_token": "AutoModelForTokenClassification",
+    "reward_tokens": "AutoModelForCausalLM",
+    "prefix": "AutoModelForSequenceClassification",
+}
+_GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
+_HEADS = {"classifier", "score", "pooler", "head", "pre_classifier", "sequence_summary"}
+# Their positions start behind the padding index, so two fewer tokens fit.
+_PADDED_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer")
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_SETTINGS_FILES = ["*.json", "*.txt", "*.model"]
+_VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "tekken.json")
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """All that scoring needs to know of a token-level model, beside its weights and tokenizer.
+
+    Parameters
+    ----------
+    scheme : MarkingScheme
+        How solutions are written.
+    classes : tuple
+        Labels of the outputs, worst first.
+    loss : str
+        Name of the loss that the model was trained with.
+    reads : str
+        What that loss works on. See :class:`Readout`.
+    by_blocks : bool
+        Whether its attention is block-causal.
+    max_length : int or None
+        Most tokens of a row.
+    fingerprint : str
+        Digest of how the tokenizer encodes a fixed text. It tells on loading if the tokenizer has changed.
+    versions : dict of str to str
+        Versions of the libraries that wrote the model.
+    loss_options : dict or None, default=None
+        Options of the loss.
+    """
+
+    scheme: MarkingScheme
+    classes: tuple[Any, ...]
+    loss: str
+    reads: str
+    by_blocks: bool
+    max_length: int | None
+    fingerprint: str
+    versions: dict[str, str | None]
+    loss_options: dict[str, Any] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        scheme: MarkingScheme,
+        tokenizer: PreTrainedTokenizerBase,
+        readout: Readout,
+        classes: tuple[Any, ...],
+        loss: str,
+        max_length: int | None,
+        loss_options: Mapping[str, Any] | None = None,
+    ) -> ModelDescription:
+        """Describe a model, with the versions in use."""
+        return cls(
+            scheme=scheme,
+            classes=classes,
+            loss=loss,
+            reads=readout.reads,
+            by_blocks=readout.by_blocks,
+            max_length=max_length,
+            fingerprint=fingerprint(tokenizer, scheme),
+            versions={
+                name: installed_version(name) for name in ("prmkit", "torch", "transformers", "tokenizers")
+            },
+            loss_options=None if not loss_options else json.loads(json.dumps(loss_options)),
+        )
+
+
+def write_description(folder: str | Path, description: ModelDescription) -> None:
+    """Write ``prmkit.json`` into a model's folder, whole or not at all."""
+    classes = [label.item() if hasattr(label, "item") else label for label in description.classes]
+    fields = {"format": _FORMAT, **asdict(description), "classes": classes}
+    with writing(Path(folder) / FILE) as add:
+        add(json.dumps(fields, indent=1))
+
+
+def read_description(folder: str | Path) -> ModelDescription | None:
+    """Read ``prmkit.json`` from a model's folder, or return None if there is none.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, or has a later format.
+    """
+    file = Path(folder) / FILE
+    if not file.is_file():
+        return None
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+        file_format = fields.pop("format")
+        if file_format not in (1, _FORMAT):
+            raise ValueError(f"format {file_format}, this prmkit reads 1 to {_FORMAT}")
+        scheme = {_RENAMED.get(name, name): value for name, value in fields["scheme"].items()}
+        fields["scheme"] = MarkingScheme.from_dict(scheme)
+        description = ModelDescription(**fields)
+        return replace(description, classes=tuple(description.classes))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{file} cannot be read ({error}): save the model again, or pass layout=…"
+        ) from error
+
+
+def check_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, description: ModelDescription, folder: str | Path
+) -> None:
+    """Compare how the tokenizer encodes a text now and when the model was saved.
+
+    Raises
+    ------
+    ValueError
+        If the two differ.
+    """
+    if fingerprint(tokenizer, description.scheme) != description.fingerprint:
+        raise ValueError(
+            f"the tokenizer in {folder} encodes a text otherwise than when the model was saved (with tokenizers "
+            f"{description.versions.get('tokenizers')}): its scores would mean nothing. Restore the tokenizer's files"
+        )
+
+
+def save_scorer(scorer: TokenScorer, folder: str | Path, *, loss: str) -> None:
+    """Write model, tokenizer and description to a folder that transformers can read too.
+
+    Raises
+    ------
+    ValueError
+        If transformers has no class for the model, which has a published layout.
+    """
+    save = getattr(scorer.model, "save_pretrained", None)
+    if save is None:
+        raise ValueError(
+            "this model is in a published layout of its own, and its weights are not copied: keep its folder, and read "
+            "it with PRMClassifier.from_pretrained(folder, layout=…)"
+        )
+    with quiet_loading():
+        save(folder)
+    scorer.tokenizer.save_pretrained(folder)
+    description = ModelDescription.of(
+        scheme=scorer.scheme,
+        tokenizer=scorer.tokenizer,
+        readout=scorer.readout,
+        classes=scorer.classes,
+        loss=loss,
+        max_length=scorer.max_length,
+    )
+    write_description(folder, description)
+
+
+def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model, by local folder or hub name. No code from the model is run.
+
+    A folder that prmkit saved gives the tokenizer that was saved. ``AutoTokenizer`` would take the usual one of the
+    architecture, which may split a text in another way: for Qwen2 and others it overrules the folder.
+
+    Raises
+    ------
+    ValueError
+        If the folder has no vocabulary. The library would make up an empty one.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    # A tokenizer alone needs no weights beside it.
+    folder = _settings_folder(model)
+    if not any(next(folder.glob(pattern), None) for pattern in _VOCABULARIES):
+        raise ValueError(
+            f"{folder} holds no tokenizer: expected tokenizer.json or the vocabulary of an older one. Save it there, "
+            f"tokenizer.save_pretrained({str(folder)!r})"
+        )
+    kind: Any = AutoTokenizer
+    if read_description(folder) is not None and _saved_class(folder) in _GENERIC_TOKENIZERS:
+        kind = PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(folder, trust_remote_code=False)
+    return tokenizer
+
+
+def auto_class(scheme: MarkingScheme) -> str:
+    """Return the name of transformers' class of the models that a scheme needs."""
+    return _AUTO_CLASSES[scheme.name]
+
+
+def load_token_model(
+    name: str | Path,
+    scheme: MarkingScheme,
+    n_outputs: int,
+    *,
+    initialization: str = "pretrained",
+    options: Mapping[str, Any] | None = None,
+    dtype: str | torch.dtype = "float32",
+    whole: bool = False,
+) -> PreTrainedModel:
+    """Load the model that a scheme needs.
+
+    A new head is drawn from torch's generator. Fork the generator around this call.
+
+    Parameters
+    ----------
+    name : str or Path
+        A local folder or a name on the hub.
+    scheme : MarkingScheme
+        Decides which head the model has.
+    n_outputs : int
+        Number of classes, or 1 for a raw reward. It has no meaning for ``"reward_tokens"``.
+    initialization : {"pretrained", "random"}, default="pretrained"
+        ``"random"`` needs no weights, only a configuration.
+    options : mapping or None, default=None
+        Fields of the model's configuration to change, such as ``num_hidden_layers``.
+    dtype : str or torch.dtype, default="float32"
+        Precision of the weights. "auto" keeps that of the checkpoint.
+    whole : bool, default=False
+        Whether the checkpoint must have the head too.
+
+    Returns
+    -------
+    PreTrainedModel
+        The model, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint lacks weights or has them in another shape, other than the head's. Also if a file is damaged,
+        or the architecture has no such head.
+
+    Warns
+    -----
+    UserWarning
+        If the checkpoint has a head with other outputs.
+    """
+    import torch
+    import transformers
+
+    if (Path(name).expanduser() / "adapter_config.json").is_file():
+        raise ValueError(
+            f"{name} holds an adapter, which can score but is no model to train: where it was trained, save the merged "
+            "model, trainer.model = trainer.model.merge_and_unload(); trainer.save_model(another_folder)"
+        )
+    is_new = initialization == "random"
+    folder = _settings_folder(name) if is_new else resolve_model(name)
+    head = {} if scheme.reads_language_model else {"num_labels": n_outputs}
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, **head)
+    for key, value in (options or {}).items():
+        if not hasattr(config, key):
+            raise ValueError(f"a {config.model_type} has no setting {key!r}")
+        setattr(config, key, value)
+    auto = getattr(transformers, auto_class(scheme))
+    _check_architecture(config, scheme)
+    if is_new:
+        new_model: PreTrainedModel = auto.from_config(
+            config, dtype=getattr(torch, str(dtype).removeprefix("torch."))
+        )
+        return new_model
+    with quiet_loading(), damage_named(folder):
+        model, info = auto.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    _check_weights(name, type(model).__name__, info, whole)
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def adapt_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme) -> int:
+    """Make tokenizer and model agree: separator and padding exist, and every token has an embedding.
+
+    Returns
+    -------
+    int
+        Number of new embeddings.
+    """
+    import torch
+
+    prepare_tokenizer(tokenizer, scheme)
+    rows = _n_embeddings(model)
+    if len(tokenizer) > rows:
+        # New rows start as the mean of the old ones.
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        with torch.no_grad():
+            layers: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]  # type: ignore[no-untyped-call]
+            for layer in layers:
+                if layer is not None:
+                    layer.weight[rows:] = layer.weight[:rows].mean(dim=0)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return max(0, len(tokenizer) - rows)
+
+
+def make_readout(
+    model: PreTrainedModel | torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    scheme: MarkingScheme,
+    reads: str,
+) -> Readout:
+    """Return how the scores of a scheme are read from a model.
+
+    Raises
+    ------
+    ValueError
+        If the model looks ahead and its architecture cannot be kept from it.
+    """
+    if scheme.name == "prefix":
+        return Readout("sequence", reads)
+    by_blocks = not is_causal(model)
+    if scheme.reads_language_model:
+        if by_blocks:
+            raise ValueError(
+                f"reward tokens need a causal language model, {_config(model).model_type} is none: "
+                "choose scheme='separator'"
+            )
+        return Readout("language_model", reads, tuple(reward_token_ids(tokenizer, scheme)))
+    if by_blocks:
+        check_block_causal(model)
+    return Readout("tokens", reads, by_blocks=by_blocks)
+
+
+def token_limit(model: PreTrainedModel | torch.nn.Module, max_length: int | None) -> int | None:
+    """Return the most tokens a row may have: ``max_length``, or the model's positions if they are fewer."""
+    config = _config(model)
+    most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    if most and config.model_type in _PADDED_POSITIONS:
+        most -= 2
+    limits = [int(length) for length in (most, max_length) if length]
+    return min(limits, default=None)
+
+
+@contextmanager
+def damage_named(folder: Path) -> Iterator[None]:
+    """Name the file of weights in a folder that cannot be read. The library's error does not.
+
+    Raises
+    ------
+    ValueError
+        If reading inside the context fails because a file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        yield
+    except SafetensorError as error:
+        for file in sorted(folder.glob("*.safetensors")):
+            try:
+                with safe_open(file, framework="pt"):
+                    continue
+            except SafetensorError as fault:
+                raise ValueError(
+                    f"{file} is damaged or was cut off ({fault}): copy, download or save it again"
+                ) from error
+        raise
+
+
+def _config(model: Any) -> Any:
+    """The configuration of a model, whose fields depend on its architecture."""
+    return model.config
+
+
+def _n_embeddings(model: PreTrainedModel) -> int:
+    weight: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
+    return int(weight.shape[0])
+
+
+def _check_weights(name: str | Path, kind: str, info: Mapping[str, Any], whole: bool) -> None:
+    """Refuse weights that would be random, other than those of a head that may be new."""
+
+    def may_be_new(key: str) -> bool:
+        return not whole and not _HEADS.isdisjoint(key.split("."))
+
+    advice = "choose another model or scheme, or initialization='random'"
+    if missing := sorted(key for key in info["missing_keys"] if not may_be_new(key)):
+        raise ValueError(f"{name} lacks {len(missing)} weights of a {kind}, such as {missing[0]}: {advice}")
+    head_outputs = None
+    for key, shape, expected_shape in sorted(info["mismatched_keys"]):
+        if not may_be_new(key):
+            raise ValueError(
+                f"{key} of {name} has shape {tuple(shape)}, and a {kind} with this configuration needs "
+                f"{tuple(expected_shape)}: {advice}"
+            )
+        head_outputs = shape[0], expected_shape[0]
+    if head_outputs:
+        warnings.warn(
+            f"the head of {name} is drawn anew: found {head_outputs[0]} outputs, labels and loss need "
+            f"{head_outputs[1]}",
+            stacklevel=4,
+        )
+
+
+def _check_architecture(config: PreTrainedConfig, scheme: MarkingScheme) -> None:
+    """Refuse an architecture without the head that a scheme needs, and name the schemes that it can have."""
+    import transformers
+
+    possible = [
+        key
+        for key, auto in _AUTO_CLASSES.items()
+        if type(config) in getattr(transformers, auto)._model_mapping
+    ]
+    if scheme.name not in possible:
+        choices = [f"scheme={key!r}" for key in possible] + ["another model"]
+        raise ValueError(
+            f"scheme={scheme.name!r} needs an {auto_class(scheme)}, and transformers has none for a "
+            f"{config.model_type}: choose {' or '.join(choices)}"
+        )
+
+
+def _settings_folder(model: str | Path) -> Path:
+    """Return a folder with configuration and tokenizer. From the hub only these files are fetched."""
+    from huggingface_hub import snapshot_download
+
+    folder, name = Path(model).expanduser(), str(model)
+    if folder.is_dir():
+        return folder
+    if isinstance(model, Path) or not _HUB_NAME.fullmatch(name) or name.endswith("all-MiniLM-L6-v2"):
+        return resolve_model(model)
+    names = [name] if "/" in name else [f"sentence-transformers/{name}", name]
+    for offline in (True, False):
+        for repo in names:
+            try:
+                snapshot = Path(
+                    snapshot_download(repo, allow_patterns=_SETTINGS_FILES, local_files_only=offline)
+                )
+            except (OSError, ValueError):
+                # The name is unknown, private or malformed, or the hub cannot be reached.
+                continue
+            if not offline or all(
+                (snapshot / f"{file}.json").is_file() for file in ("config", "tokenizer_config")
+            ):
+                return snapshot
+    # This raises an error that says what is wrong.
+    return resolve_model(model)
+
+
+def _saved_class(folder: Path) -> str | None:
+    config = folder / "tokenizer_config.json"
+    return json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") if config.is_file() else None

@@ -1,0 +1,301 @@
+"""Steps through a token-level model: each solution once, in batches of similar length, results in the given order."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from prmkit.data.solution import Step
+from prmkit.marking.encoding import MarkedTokens, TokenRecord, token_records
+from prmkit.marking.scheme import MarkingScheme
+from prmkit.models.tokens._block_causal import block_causal, unwrapped
+from prmkit.utils.batching import token_batches
+from prmkit.utils.hardware import best_device, no_more_threads_than_cores
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# A batch of many tiny rows is no faster, so shorter rows count as this long.
+_SHORT = 64
+# Tokens that keep a CPU thread busy. A larger batch is no faster, and pads rows of less equal length.
+_PER_CPU_THREAD = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """Say which of a model's outputs are the scores.
+
+    Parameters
+    ----------
+    kind : {"tokens", "sequence", "language_model"}
+        Whether the model gives a score per token, a score per row, or the logits of the vocabulary.
+    reads : {"classes", "reward", "vocabulary"}, default="classes"
+        What the loss works on: a logit per class, one raw reward, or the whole vocabulary.
+    token_ids : tuple of int or None, default=None
+        The reward tokens of a language model, worst first.
+    by_blocks : bool, default=False
+        Whether attention is block-causal: a token sees the problem and the steps up to its own.
+    """
+
+    kind: str
+    reads: str = "classes"
+    token_ids: tuple[int, ...] | None = None
+    by_blocks: bool = False
+
+    def for_scoring(self) -> Readout:
+        """Return the same without the logits of the whole vocabulary, which only a loss needs."""
+        return replace(self, reads="classes") if self.reads == "vocabulary" else self
+
+
+@dataclass(frozen=True)
+class TokenScorer:
+    """A model with all that is needed to score steps: tokenizer, marking scheme and readout.
+
+    A pickle holds configuration and weights in place of the module, whose hooks cannot be pickled.
+
+    Parameters
+    ----------
+    model : Module
+        A transformers model, or a published one with a head of its own.
+    tokenizer : transformers tokenizer
+        The tokenizer of the model.
+    scheme : MarkingScheme
+        How solutions are written.
+    readout : Readout
+        Which outputs are the scores.
+    max_length : int or None
+        Most tokens of a row.
+    classes : tuple
+        Labels of the outputs, worst first.
+    """
+
+    model: torch.nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    scheme: MarkingScheme
+    readout: Readout
+    max_length: int | None
+    classes: tuple[Any, ...]
+
+    def outputs(
+        self,
+        steps: Sequence[Step],
+        *,
+        too_long: str,
+        tokens_per_batch: int,
+        device: str | None,
+        show_progress: bool,
+    ) -> npt.NDArray[np.float32]:
+        """Return the model's outputs for each step, in the order of the steps.
+
+        Parameters
+        ----------
+        steps : sequence of Step
+            Steps to score.
+        too_long : {"raise", "drop", "nan"}
+            Treatment of steps that do not fit.
+        tokens_per_batch : int
+            Most tokens of a batch, padding included.
+        device : str or None
+            Where to compute. If None, on a GPU if there is one.
+        show_progress : bool
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        ndarray of float32 of shape (n_steps,) for rewards, (n_steps, n_outputs) otherwise
+            NaN for steps that do not fit, with ``too_long="nan"``.
+
+        Raises
+        ------
+        ValueError
+            If steps do not fit, unless ``too_long`` is "nan".
+        """
+        records = token_records(self.tokenizer, steps, self.scheme, self.max_length, too_long)
+        record_outputs = score_marked(
+            self.model,
+            records,
+            self.readout,
+            pad_token_id=self.tokenizer.pad_token_id,
+            tokens_per_batch=tokens_per_batch,
+            device=device,
+            show_progress=show_progress,
+        )
+        shape = () if self.readout.reads == "reward" else (len(self.classes),)
+        step_outputs = np.full((len(steps), *shape), np.nan, dtype=np.float32)
+        for record, output in zip(records, record_outputs, strict=True):
+            step_outputs[record.rows] = output[record.steps]
+        n_lost = len(steps) - sum(len(record.rows) for record in records)
+        if n_lost and too_long != "nan":
+            raise ValueError(
+                f"{n_lost} of {len(steps)} steps lie beyond the {self.max_length} tokens that are read: raise "
+                "max_length if the model has room, or choose too_long='nan' to have no score for these"
+            )
+        return step_outputs
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        model = state.pop("model")
+        return {**state, "kind": type(model), "config": model.config, "weights": model.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        kind, config, weights = (state.pop(name) for name in ("kind", "config", "weights"))
+        dtype = next(value.dtype for value in weights.values() if value.is_floating_point())
+        # Initial weights are drawn, only to be overwritten: the caller's generator must not notice.
+        with torch.random.fork_rng():
+            model = kind(config).to(dtype)
+        model.load_state_dict(weights)
+        for name, value in {**state, "model": model.eval()}.items():
+            object.__setattr__(self, name, value)
+
+
+def score_marked(
+    model: torch.nn.Module,
+    rows: Sequence[MarkedTokens | TokenRecord],
+    readout: Readout,
+    *,
+    pad_token_id: int,
+    tokens_per_batch: int = 8192,
+    device: str | None = None,
+    show_progress: bool = False,
+) -> list[npt.NDArray[np.float32]]:
+    """Return the outputs of a model at the marked positions of each row.
+
+    Parameters
+    ----------
+    model : transformers model
+        Its weights rest on the CPU. They go to ``device`` for the time of the call.
+    rows : sequence of MarkedTokens or TokenRecord
+        Tokens to run through the model.
+    readout : Readout
+        Which outputs are the scores.
+    pad_token_id : int
+        The token to pad with.
+    tokens_per_batch : int, default=8192
+        Most tokens per pass, padding included. On a CPU it is at most 512 per thread. A longer row is a batch of its
+        own.
+    device : str or None, default=None
+        Where to compute. If None, on a GPU if there is one.
+    show_progress : bool, default=False
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    list of ndarray of float32
+        One per row, of shape (n_steps,) for rewards, (n_steps, n_outputs) otherwise.
+    """
+    place = device or best_device()
+    lengths = np.array([len(row.input_ids) for row in rows])
+    row_outputs: list[npt.NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(rows)
+    bar = tqdm(
+        total=len(rows), desc="scoring", unit="solution", delay=2, disable=None if show_progress else True
+    )
+    with _ready(model, place), torch.inference_mode(), no_more_threads_than_cores(), bar:
+        budget = tokens_per_batch
+        if torch.device(place).type == "cpu":
+            budget = min(budget, _PER_CPU_THREAD * torch.get_num_threads())
+        for indices in token_batches(np.maximum(lengths, _SHORT), budget):
+            batch = _batch([rows[i] for i in indices], pad_token_id, readout.by_blocks)
+            outputs = marked_outputs(model, {name: value.to(place) for name, value in batch.items()}, readout)
+            for i, output in zip(indices, outputs.cpu().numpy(), strict=True):
+                row_outputs[i] = output[: len(rows[i].step_positions)]
+            bar.update(len(indices))
+    return row_outputs
+
+
+def marked_outputs(
+    model: torch.nn.Module, batch: Mapping[str, torch.Tensor], readout: Readout
+) -> torch.Tensor:
+    """Run the model once and return its outputs at ``batch["positions"]``, in float32.
+
+    Parameters
+    ----------
+    model : transformers model
+        May be wrapped for several devices.
+    batch : mapping of str to Tensor
+        ``input_ids`` and ``attention_mask`` of shape (n_rows, n_tokens), ``positions`` of shape (n_rows, n_marks).
+        With ``by_blocks`` also ``blocks`` of shape (n_rows, n_tokens).
+    readout : Readout
+        Which outputs are the scores.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_marks) for rewards, (n_rows, n_marks, n_outputs) otherwise
+        The outputs.
+    """
+    positions = batch["positions"]
+    # Keys and values of a finished text are of no use.
+    options: dict[str, Any] = {"use_cache": False} if _takes(model, "use_cache") else {}
+    columns = positions
+    if readout.kind == "language_model" and _takes(model, "logits_to_keep"):
+        # The vocabulary is wide: its logits are computed at marked positions only.
+        options["logits_to_keep"], columns = torch.unique(positions, return_inverse=True)
+    with _attention(model, batch, readout) as mask:
+        logits: torch.Tensor = model(input_ids=batch["input_ids"], **mask, **options).logits
+    logits = (
+        logits[:, None]
+        if readout.kind == "sequence"
+        else logits.gather(1, columns[..., None].expand(-1, -1, logits.shape[-1]))
+    ).float()
+    if readout.reads == "vocabulary":
+        return logits
+    if readout.token_ids is not None:
+        logits = logits[..., list(readout.token_ids)]
+    if readout.reads == "classes":
+        return logits
+    return logits[..., 0] if logits.shape[-1] == 1 else logits[..., -1] - logits[..., 0]
+
+
+@contextmanager
+def _attention(
+    model: torch.nn.Module, batch: Mapping[str, torch.Tensor], readout: Readout
+) -> Iterator[dict[str, Any]]:
+    """Give the attention mask as keyword arguments of the model."""
+    if not readout.by_blocks:
+        yield {"attention_mask": batch["attention_mask"]}
+        return
+    with block_causal(model, batch["blocks"]) as mask:
+        yield mask
+
+
+def _takes(model: torch.nn.Module, name: str) -> bool:
+    return name in inspect.signature(unwrapped(model).forward).parameters
+
+
+def _batch(
+    rows: Sequence[MarkedTokens | TokenRecord], pad_token_id: int, by_blocks: bool
+) -> dict[str, torch.Tensor]:
+    columns = {
+        "input_ids": padded([row.input_ids for row in rows], pad_token_id),
+        "attention_mask": padded([np.ones_like(row.input_ids) for row in rows], 0),
+        "positions": padded([row.step_positions for row in rows], 0),
+    }
+    if by_blocks:
+        columns["blocks"] = padded([row.blocks for row in rows], -1)
+    return {name: torch.from_numpy(column) for name, column in columns.items()}
+
+
+def padded(rows: Sequence[npt.NDArray[Any]], filler: float) -> npt.NDArray[Any]:
+    """Stack rows of different lengths, filled up on the right, so that every token keeps its position."""
+    table = np.full((len(rows), max(1, *map(len, rows))), filler, dtype=rows[0].dtype)
+    for line, row in zip(table, rows, strict=True):
+        line[: len(row)] = row
+    return table
+
+
+@contextmanager
+def _ready(model: torch.nn.Module, device: str) -> Iterator[None]:
+    """Evaluate on the device, and bring the weights back afterwards."""
+    training, home = model.training, next(model.parameters()).device
+    model.eval().to(device)
+    try:
+        yield
+    finally:
+        model.to(home).train(training)
