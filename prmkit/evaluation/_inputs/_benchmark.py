@@ -1,4 +1,4 @@
-"""A benchmark in memory: solutions, what is known of their steps, and which problem each belongs to."""
+"""``Benchmark``: solutions, the labels of their steps, and the problem of each solution."""
 
 from __future__ import annotations
 
@@ -17,20 +17,16 @@ from prmkit.data.problem_keys import problem_keys
 from prmkit.evaluation._inputs._models import JudgedModel
 from prmkit.evaluation._inputs._scoring import StepScores
 
-SOFT_THRESHOLD = 0.5  # a soft label, P(right), is read as right from here on
+# A soft label, P(right), is read as right from here on.
+SOFT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What best-of-N needs to know of the solutions, one value per solution.
+    """The part of the data that best-of-N needs, one value per solution.
 
-    Parameters
-    ----------
-    sets : ndarray of int
-        The record that a candidate was sampled for; candidates of one stand in the order of the file.
-    correct : ndarray of bool
-    answer_keys : list
-        Equal for equal answers, None where no answer was found.
+    ``sets`` numbers the record that a candidate was sampled for. The candidates of a record stand in the order of the
+    file. ``answer_keys`` are equal for equal answers, and None if no answer was found.
     """
 
     sets: np.ndarray
@@ -40,21 +36,26 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Benchmark:
-    """Labelled solutions to evaluate on; :func:`read_benchmark` reads published ones.
+    """Labelled solutions to evaluate on. :func:`read_benchmark` reads published ones.
 
     Parameters
     ----------
     name : str
+        Name of the benchmark in tables.
     kind : str
-        What the numbers are: a layout of step labels such as "processbench", or "bon" for candidates.
+        Format of its step labels, such as "processbench", or "bon" for candidates. It decides which tables are made.
     solutions : list of Solution
-    ratings : list, one per solution, of a sequence of (int, float or None) per step
-        -1, 0, +1; P(right) where labels are soft; None where nobody judged the step.
-    first_errors : list of (int or None), one per solution
-    problems : ndarray, one per solution
-        Equal where problems are: what is resampled.
+        The solutions.
+    ratings : list of sequence of (int, float or None)
+        For each solution one rating per step: -1, 0 or +1, P(right) if labels are soft, None if nobody judged it.
+    first_errors : list of (int or None)
+        The first error of each solution, -1 for none, None for unknown.
+    problems : ndarray of shape (n_solutions,)
+        The problem of each solution. Intervals resample problems.
     description : str, default=""
+        Counts of the records that were read and left out.
     candidates : Candidates, optional
+        The data of best-of-N.
 
     Raises
     ------
@@ -89,17 +90,34 @@ class Benchmark:
     def from_dataset(
         cls, name: str, dataset: StepDataset, kind: str = "steps", problems: np.ndarray | None = None
     ) -> Benchmark:
-        """Make a benchmark of a data set; a solution labelled twice is taken with its first labelling."""
-        found = [labelled for labelled, again in labelled_solutions(dataset) if not again]
-        solutions = [one.solution for one in found]
+        """Make a benchmark of a data set.
+
+        Parameters
+        ----------
+        name : str
+            Name of the benchmark in tables.
+        dataset : StepDataset
+            The solutions and their labels. A solution that is labelled twice keeps its first labels.
+        kind : str, default="steps"
+            Format of the step labels.
+        problems : ndarray of shape (n_solutions,), optional
+            The problem of each solution. By default the text of the problem decides.
+
+        Returns
+        -------
+        Benchmark
+            The benchmark.
+        """
+        labelled = [one for one, again in labelled_solutions(dataset) if not again]
+        solutions = [one.solution for one in labelled]
         if problems is None:
             problems = problem_keys(solutions)
         return cls(
             name,
             kind,
             solutions,
-            [one.ratings for one in found],
-            [one.first_error for one in found],
+            [one.ratings for one in labelled],
+            [one.first_error for one in labelled],
             np.asarray(problems),
             dataset.description,
         )
@@ -114,12 +132,12 @@ class Benchmark:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Steps of each solution."""
+        """Number of steps of each solution."""
         return np.array([solution.n_steps for solution in self.solutions], dtype=np.int64)
 
     @cached_property
     def starts(self) -> np.ndarray:
-        """Where the steps of each solution begin, all steps end to end."""
+        """The first step of each solution, all steps end to end."""
         return np.cumsum(self.lengths) - self.lengths
 
     @cached_property
@@ -129,7 +147,7 @@ class Benchmark:
 
     @cached_property
     def step_labels(self) -> np.ndarray:
-        """-1, 0 or +1 of each step, NaN where it has no label; soft labels are read as right or wrong."""
+        """The rating of each step, NaN if it has none. Soft labels are read as right or wrong."""
         flat = (rating for ratings in self.ratings for rating in ratings)
         return np.array([_hard(rating) for rating in flat], dtype=np.float64)
 
@@ -139,7 +157,20 @@ class Benchmark:
         return np.repeat(self.problems, self.lengths)
 
     def subset(self, kept: np.ndarray, description: str) -> Benchmark:
-        """Return the solutions where ``kept``, a bool per solution, is True."""
+        """Return some of the solutions.
+
+        Parameters
+        ----------
+        kept : ndarray of bool, shape (n_solutions,)
+            Whether to keep each solution.
+        description : str
+            Description of the new benchmark.
+
+        Returns
+        -------
+        Benchmark
+            The kept solutions, in the same order.
+        """
         rows = np.flatnonzero(kept)
         candidates = self.candidates and Candidates(
             self.candidates.sets[rows],
@@ -172,34 +203,34 @@ _KEY = re.compile(r"[0-9a-f]{16}")
 def known_problems(
     models: Sequence[JudgedModel], benchmark: Benchmark, trained_on: str
 ) -> tuple[np.ndarray, list[str]]:
-    """Return which solutions are of problems that a model was trained on, and a line on each such model."""
+    """Mark the solutions of problems that a model was trained on, and describe each such model in a line."""
     keys = problem_keys(benchmark.solutions)
-    named = np.array(
+    question_keys = np.array(
         [_named_key(one.meta, key) for one, key in zip(benchmark.solutions, keys.tolist(), strict=True)],
         dtype=np.uint64,
     )
-    known = np.zeros(len(keys), dtype=bool)
+    is_known = np.zeros(len(keys), dtype=bool)
     lines = []
     for model in models:
         if model.training_problems is None:
             continue
-        seen = np.isin(keys, model.training_problems) | np.isin(named, model.training_problems)
-        problems = np.unique(benchmark.problems[seen])
+        in_training = np.isin(keys, model.training_problems) | np.isin(question_keys, model.training_problems)
+        problems = np.unique(benchmark.problems[in_training])
         if len(problems):
-            done = "left out" if trained_on == "exclude" else "kept: its numbers here flatter it"
+            fate = "left out" if trained_on == "exclude" else "kept: its numbers here flatter it"
             lines.append(
-                f"{model.name} was trained on {len(problems)} of {benchmark.n_problems} problems, which are {done}"
+                f"{model.name} was trained on {len(problems)} of {benchmark.n_problems} problems, which are {fate}"
             )
-            known |= np.isin(benchmark.problems, problems)
-    return known, lines
+            is_known |= np.isin(benchmark.problems, problems)
+    return is_known, lines
 
 
 def unread_problems(
     benchmark: Benchmark, scores: Mapping[str, Mapping[str, StepScores]]
 ) -> tuple[np.ndarray, list[str]]:
-    """Return which solutions are of problems with a step that a model could not read, and a line on each such model.
+    """Mark the solutions of problems with a step that a model could not read, and describe each such model in a line.
 
-    A step without a score has none: to call it right, or wrong, would be a number that no model said.
+    Such a step gets no default score, since no model gave one.
     """
     unread = np.zeros(len(benchmark.solutions), dtype=bool)
     lines = []
@@ -216,6 +247,6 @@ def unread_problems(
 
 
 def _named_key(meta: Mapping[str, Any] | None, key: int) -> int:
-    """Return the key that a format took of the question alone, where the problem's text holds more (its options)."""
-    named = (meta or {}).get("problem_id")
-    return int(named, 16) if isinstance(named, str) and _KEY.fullmatch(named) else key
+    """Return the key of the question alone, if a format wrote one since the problem's text also holds options."""
+    problem_id = (meta or {}).get("problem_id")
+    return int(problem_id, 16) if isinstance(problem_id, str) and _KEY.fullmatch(problem_id) else key

@@ -1,4 +1,4 @@
-"""From "processbench:gsm8k.json" to a benchmark: which data a word on the command line stands for."""
+"""``read_benchmark``: from a text such as "processbench:gsm8k.json" to a benchmark."""
 
 from __future__ import annotations
 
@@ -31,24 +31,25 @@ def read_benchmark(spec: str | Benchmark | StepDataset) -> Benchmark:
     Parameters
     ----------
     spec : str, Benchmark or StepDataset
-        ``"KIND:PATH"``, ``"PATH"`` or ``"NAME=KIND:PATH"``: a file, a folder, or a Hugging Face data set as
-        ``owner/name`` or ``owner/name:split``.
-        KIND is "bon" (sampled solutions for best-of-N, a step per line; "bon-paragraph" and "bon-step": a step per
-        paragraph, or per "Step 1:"), "bbm" (BIG-Bench-Mistake), or the name of a layout such as "processbench",
-        "prmbench", "prm800k", "reasoneval", "mr_ben"; without it the first records tell.
+        ``"KIND:PATH"``, ``"PATH"`` or ``"NAME=KIND:PATH"``. PATH is a file, a folder, or a Hugging Face data set as
+        ``owner/name`` or ``owner/name:split``. KIND is the name of a format such as "processbench", "prmbench",
+        "prm800k", "reasoneval" or "mr_ben", "bbm" for BIG-Bench-Mistake, or "bon" for sampled solutions with a step
+        per line. "bon-paragraph" takes a step per paragraph, and "bon-step" a step per "Step 1:". Without KIND, the
+        first records decide.
 
     Returns
     -------
     Benchmark
+        The benchmark. A Benchmark is returned unchanged.
 
     Raises
     ------
     FileNotFoundError, ConnectionError
         If the data cannot be read.
     TypeError
-        For anything but these.
+        If ``spec`` is something else.
     ValueError
-        For an unknown kind, or data that its layout refuses.
+        If the kind is unknown, or if the data do not have its format.
     """
     if isinstance(spec, Benchmark):
         return spec
@@ -62,9 +63,8 @@ def read_benchmark(spec: str | Benchmark | StepDataset) -> Benchmark:
     name, kind, path = _parts(spec)
     if kind in _SPLITTERS:
         return candidates_benchmark(name, load_candidates(path, _SPLITTERS[kind], extract=_answer))
-    options: dict[str, Any] = (
-        {"include_original": False} if kind == "prmbench" else {}
-    )  # PRMScore leaves them out
+    # PRMScore leaves the original solutions out.
+    options: dict[str, Any] = {"include_original": False} if kind == "prmbench" else {}
     if _HUB_SPLIT.fullmatch(path) and not Path(path).exists():
         path, _, options["split"] = path.rpartition(":")
     dataset = load(path, kind, **options)
@@ -74,19 +74,14 @@ def read_benchmark(spec: str | Benchmark | StepDataset) -> Benchmark:
 def candidates_benchmark(name: str, sets: Sequence[CandidateSet]) -> Benchmark:
     """Make a best-of-N benchmark of sampled solutions.
 
-    A candidate of which the file does not tell whether it is correct is compared with the reference answer; without
-    one it is left out, and counted.
-
-    Raises
-    ------
-    ValueError
-        If no candidate is left.
+    If the file does not say whether a candidate is correct, its answer is compared with the reference answer. Without
+    a reference answer the candidate is left out and counted. A ValueError says that no candidate is left.
     """
     counts: Counter[str] = Counter()
     solutions, numbers, correct, keys = [], [], [], []
     with AnswerComparison() as comparison:
         for number, one in enumerate(sets):
-            of_answers = answer_keys(one.answers, comparison=comparison)
+            keys_of_set = answer_keys(one.answers, comparison=comparison)
             for i, solution in enumerate(one.candidates):
                 is_correct = one.is_correct[i]
                 if is_correct is None and one.answer is not None:
@@ -98,7 +93,7 @@ def candidates_benchmark(name: str, sets: Sequence[CandidateSet]) -> Benchmark:
                 solutions.append(solution)
                 numbers.append(number)
                 correct.append(is_correct)
-                keys.append(of_answers[i])
+                keys.append(keys_of_set[i])
         counts |= {
             f"answers that {why.replace('_', ' ')}": comparison.counts[why] for why in ("failed", "timed_out")
         }
@@ -124,14 +119,14 @@ def _answer(text: str) -> str | None:
 
 
 def distinct_names(benchmarks: Sequence[Benchmark]) -> None:
-    """Raise where two benchmarks, or two models, have one name."""
+    """Raise if two benchmarks have the same name."""
     doubled = [name for name, n in Counter(one.name for one in benchmarks).items() if n > 1]
     if doubled:
         raise ValueError(f"{doubled[0]!r} is the name of two: write NAME=… in front of one of them")
 
 
 def _parts(spec: str) -> tuple[str, str, str]:
-    """Return name, kind and path of a spec."""
+    """Return the name, the kind and the path that a text names."""
     name, is_named, rest = spec.partition("=")
     if not is_named or "/" in name or ":" in name:
         name, rest = "", spec
@@ -167,11 +162,11 @@ def _stem(path: str) -> str:
 
 
 def _problems(dataset: StepDataset) -> np.ndarray | None:
-    """Return the problem of each solution where the source names it apart from the text."""
-    named: list[Any] = []
+    """Return the problem of each solution, if the source names it in a field of its own."""
+    ids: list[Any] = []
     for solution in dataset.solutions:
         meta = solution.meta or {}
-        named.append(
+        ids.append(
             next((meta[key] for key in ("problem_key", "problem_id") if meta.get(key) is not None), None)
         )
-    return None if None in named else np.array(list(map(str, named)))
+    return None if None in ids else np.array(list(map(str, ids)))

@@ -1,4 +1,4 @@
-"""Step scores that were made elsewhere, by any model in any language, as JSON lines: one solution per line."""
+"""Files of step scores that were made elsewhere: JSON lines, one solution per line."""
 
 from __future__ import annotations
 
@@ -26,61 +26,46 @@ _EXAMPLE = '{"id": "gsm8k-7", "rewards": [0.98, 0.12]}'
 def read_step_scores(path: str | Path, benchmarks: Iterable[Benchmark]) -> dict[str, StepScores]:
     """Return the scores that a file holds for benchmarks, by the benchmark's name.
 
-    A line is an object with ``id`` (of the solution, as its data set names it), ``benchmark`` (its name; not needed
-    where ids tell) and one of: ``rewards``, P(step is right); ``risks``, P(step is wrong); ``probabilities``, per step
-    those of all classes, worst first; ``raw_rewards``, of any scale, of which the sigmoid is taken.
-
-    Parameters
-    ----------
-    path : str or Path
-    benchmarks : iterable of Benchmark
-
-    Returns
-    -------
-    dict of str to StepScores
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        For a line that is none, values that are no probabilities, two lines for one solution, solutions without a
-        line (all of them are counted), or not as many scores as steps.
+    A line is an object with the ``id`` of a solution, its ``benchmark`` (optional if ids are distinct) and one kind of
+    scores: ``rewards`` is P(step is right), ``risks`` is P(step is wrong), ``probabilities`` holds those of all
+    classes, worst first, and ``raw_rewards`` may have any scale, since their sigmoid is taken. A ValueError counts the
+    solutions without a line, with two lines, or with another number of scores than of steps.
     """
     lines = _lines_by_solution(Path(path))
     result = {}
     complaints: dict[str, list[str]] = {}
     for benchmark in benchmarks:
-        taken: Counter[str | None] = Counter()
-        found = []
+        n_taken: Counter[str | None] = Counter()
+        scores = []
         for solution in benchmark.solutions:
             own = _lines_of(lines, benchmark, solution)
-            n_equal = taken[solution.id]  # several solutions of one id: the lines follow their order
-            taken[solution.id] += 1
+            # Several solutions may have one id. Their lines follow the order of the solutions.
+            n_equal = n_taken[solution.id]
+            n_taken[solution.id] += 1
             one = own[n_equal] if n_equal < len(own) else None
             if one is None:
                 complaints.setdefault(f"{benchmark.name}: solutions without scores", []).append(
                     repr(solution.id)
                 )
             elif len(one.risks) != solution.n_steps:
-                said = f"{solution.id!r}: {len(one.risks)} scores for {solution.n_steps} steps"
+                case = f"{solution.id!r}: {len(one.risks)} scores for {solution.n_steps} steps"
                 complaints.setdefault(f"{benchmark.name}: other numbers of scores than steps", []).append(
-                    said
+                    case
                 )
             else:
-                found.append(one)
+                scores.append(one)
         for solution in benchmark.solutions:
             own = _lines_of(lines, benchmark, solution)
-            if len(own) > taken[solution.id]:
-                said = f"{solution.id!r}: {len(own)} lines for {taken[solution.id]}"
-                complaints.setdefault(f"{benchmark.name}: more lines than solutions", []).append(said)
+            if len(own) > n_taken[solution.id]:
+                case = f"{solution.id!r}: {len(own)} lines for {n_taken[solution.id]}"
+                complaints.setdefault(f"{benchmark.name}: more lines than solutions", []).append(case)
         if not complaints:
-            result[benchmark.name] = _joined(found)
+            result[benchmark.name] = _joined(scores)
     if complaints:
-        told = "; ".join(f"{what}: {len(cases)} (first {cases[0]})" for what, cases in complaints.items())
+        counts = "; ".join(f"{kind}: {len(cases)} (first {cases[0]})" for kind, cases in complaints.items())
         ids = ", ".join(repr(key[1]) for key in list(lines)[:3]) or "none"
         raise ValueError(
-            f"{path} does not fit. {told}. Expected a line per solution and a score per step, like {_EXAMPLE}, with "
+            f"{path} does not fit. {counts}. Expected a line per solution and a score per step, like {_EXAMPLE}, with "
             f'"benchmark": NAME where two benchmarks have an id in common; ids in the file: {ids}'
         )
     return result
@@ -92,9 +77,11 @@ def write_step_scores(path: str | Path, classifier: Any, benchmark: Benchmark) -
     Parameters
     ----------
     path : str or Path
-        Ending in ``.jsonl``.
+        The file to write. Its name must end in ``.jsonl``.
     classifier : fitted classifier over steps
+        Gives the probabilities.
     benchmark : Benchmark
+        The solutions to score.
 
     Examples
     --------
@@ -122,30 +109,30 @@ def write_step_scores(path: str | Path, classifier: Any, benchmark: Benchmark) -
 
 
 def _lines_by_solution(path: Path) -> _Lines:
-    found: _Lines = {}
+    lines: _Lines = {}
     for number, record in iter_json_lines(path):
         try:
             key = _key(record)
-            found.setdefault(key, []).append(_scores(record))
-        except ValueError as error:  # noqa: PERF203 (a line in 10 microseconds; the error needs its number)
+            lines.setdefault(key, []).append(_scores(record))
+        except ValueError as error:  # noqa: PERF203
             raise ValueError(f"{path}, line {number}: {error}") from None
-    return found
+    return lines
 
 
 def _key(record: Any) -> tuple[str | None, str | None]:
     if not isinstance(record, Mapping) or "id" not in record:
         raise ValueError(f"found {str(record)[:60]!r}, expected an object with an id, like {_EXAMPLE}")
-    of = record.get("benchmark")
-    if not isinstance(record["id"], (str, type(None))) or not isinstance(of, (str, type(None))):
-        raise ValueError(f"id is {record['id']!r} and benchmark {of!r}, expected strings")
-    return of, record["id"]
+    benchmark = record.get("benchmark")
+    if not isinstance(record["id"], (str, type(None))) or not isinstance(benchmark, (str, type(None))):
+        raise ValueError(f"id is {record['id']!r} and benchmark {benchmark!r}, expected strings")
+    return benchmark, record["id"]
 
 
 def _scores(record: Mapping[str, Any]) -> StepScores:
-    given = [name for name in FIELDS if name in record]
-    if len(given) != 1:
-        raise ValueError(f"found {' and '.join(given) or 'no scores'}, expected one of {', '.join(FIELDS)}")
-    name = given[0]
+    names = [name for name in FIELDS if name in record]
+    if len(names) != 1:
+        raise ValueError(f"found {' and '.join(names) or 'no scores'}, expected one of {', '.join(FIELDS)}")
+    name = names[0]
     try:
         values = np.asarray(record[name], dtype=np.float64)
     except (TypeError, ValueError):

@@ -23,12 +23,8 @@ from prmkit.scoring.scoring import score_solutions
 class StepScores:
     """Scores of the steps of a benchmark, all solutions end to end.
 
-    Parameters
-    ----------
-    risks : ndarray of shape (n_steps,)
-        P(step is wrong); NaN where a model could not read the step; no table gets such.
-    neutral : ndarray of shape (n_steps,), optional
-        P(step is neutral), of models with three classes.
+    ``risks`` is P(step is wrong), NaN if a model could not read the step. No table gets such a step. ``neutral`` is
+    P(step is neutral) if the model has three classes.
     """
 
     risks: np.ndarray
@@ -36,7 +32,7 @@ class StepScores:
 
     @property
     def rewards(self) -> np.ndarray:
-        """``1 - risks``; higher is better."""
+        """``1 - risks``: higher is better."""
         return 1.0 - self.risks
 
     def rows(self, kept: np.ndarray) -> StepScores:
@@ -49,13 +45,11 @@ class StepScores:
 
 
 def score_steps(classifier: Any, solutions: Sequence[Solution]) -> StepScores:
-    """Score solutions with a fitted classifier; a row of NaN is a step that it could not read.
-
-    Errors as :func:`prmkit.scoring.score_solutions`.
-    """
+    """Score solutions with a fitted classifier. A step that it could not read gets NaN."""
     proba = np.array(classifier.predict_proba(flatten(solutions)), dtype=np.float64)
     unread = np.flatnonzero(np.isnan(proba).all(axis=1))
-    proba[unread] = 1 / proba.shape[1]  # so that all else is checked
+    # ``score_solutions`` checks the probabilities. The unread rows get valid ones for the moment.
+    proba[unread] = 1 / proba.shape[1]
     scored = score_solutions(classifier, solutions, proba=proba)
     proba = np.concatenate([one.proba for one in scored])
     proba[unread] = np.nan
@@ -63,8 +57,9 @@ def score_steps(classifier: Any, solutions: Sequence[Solution]) -> StepScores:
     return StepScores(proba[:, columns[0]], proba[:, columns[1]] if len(columns) == 3 else None)
 
 
+# Number of solutions that are scored at once. It is part of the key of stored scores, since the other rows of a batch
+# may change the last digits of a score.
 CHUNK = 64
-"""Solutions scored at once. Part of the key: scores may depend, in their last digits, on the company of a batch."""
 
 
 def cached_scores(
@@ -74,29 +69,17 @@ def cached_scores(
     work: Path | None,
     show_progress: bool = True,
 ) -> StepScores:
-    """Return a model's scores of solutions, in chunks that are written down as soon as they are made.
+    """Return a model's scores of solutions, storing each chunk in the folder ``work`` as soon as it is scored.
 
-    Parameters
-    ----------
-    model : JudgedModel
-    name : str
-        Of the benchmark, for the progress bar.
-    solutions : sequence of Solution
-    work : Path or None
-        Folder of the chunks, one file per model and data. None: nothing is kept.
-    show_progress : bool, default=True
-
-    Returns
-    -------
-    StepScores
+    A run that was killed goes on with the first missing chunk. ``name`` is the benchmark's, for the progress bar.
     """
     lengths = [sum(one.n_steps for one in solutions[i : i + CHUNK]) for i in range(0, len(solutions), CHUNK)]
     file = None if work is None else work / f"{scores_key(model, solutions)}.jsonl"
-    found = {} if file is None else read_chunks(file, lengths)
-    told: list[str] = []
+    chunks = {} if file is None else read_chunks(file, lengths)
+    messages: list[str] = []
     bar = tqdm(
         total=len(solutions),
-        initial=sum(min(CHUNK, len(solutions) - CHUNK * i) for i in found),
+        initial=sum(min(CHUNK, len(solutions) - CHUNK * i) for i in chunks),
         desc=f"{model.name} on {name}",
         unit="solution",
         delay=1,
@@ -104,20 +87,21 @@ def cached_scores(
     )
     with bar:
         for number in range(len(lengths)):
-            if number in found:
+            if number in chunks:
                 continue
             chunk = solutions[number * CHUNK : (number + 1) * CHUNK]
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                found[number] = score_steps(model.classifier, chunk)
-            told += [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+                chunks[number] = score_steps(model.classifier, chunk)
+            messages += [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
             if file is not None:
-                append_chunk(file, number, found[number])
+                append_chunk(file, number, chunks[number])
             bar.update(len(chunk))
-    if told:
-        more = f" (and {len(told) - 1} such warnings for other chunks)" if len(told) > 1 else ""
-        warnings.warn(f"{model.name} on {name}: {told[0]}{more}", UserWarning, stacklevel=2)
-    parts = [found[number] for number in range(len(lengths))]
+    # Every chunk may give the same warning. The user sees the first one, with the number of the others.
+    if messages:
+        more = f" (and {len(messages) - 1} such warnings for other chunks)" if len(messages) > 1 else ""
+        warnings.warn(f"{model.name} on {name}: {messages[0]}{more}", UserWarning, stacklevel=2)
+    parts = [chunks[number] for number in range(len(lengths))]
     return StepScores(
         np.concatenate([part.risks for part in parts]),
         None
@@ -127,7 +111,7 @@ def cached_scores(
 
 
 def scores_key(model: JudgedModel, solutions: Sequence[Solution]) -> str:
-    """Return a digest of all that the scores depend on: the model, the texts, how they are cut into chunks, prmkit."""
+    """Return a digest of the model, the texts, the size of a chunk and prmkit's version: scores depend on these."""
     from prmkit import __version__
 
     digest = hashlib.sha256(f"{__version__}\0{CHUNK}\0{model.digest()}\n".encode())
@@ -138,7 +122,7 @@ def scores_key(model: JudgedModel, solutions: Sequence[Solution]) -> str:
 
 
 def append_chunk(file: Path, number: int, scores: StepScores) -> None:
-    """Add a chunk to a file as one line; a kill leaves it whole, or cut off where reading notices."""
+    """Add a chunk to a file as one line. If a kill cuts the line, reading notices it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     neutral = None if scores.neutral is None else _with_nulls(scores.neutral)
     line = json.dumps({"chunk": number, "risks": _with_nulls(scores.risks), "neutral": neutral}) + "\n"
@@ -153,31 +137,27 @@ def _with_nulls(values: np.ndarray) -> list[float | None]:
 
 
 def read_chunks(file: Path, lengths: Sequence[int]) -> dict[int, StepScores]:
-    """Return the whole chunks of a file by number, and cut off what a kill left half written.
+    """Return the complete chunks of a file by number, and delete a line that a kill left half written.
 
-    Parameters
-    ----------
-    file : Path
-    lengths : sequence of int
-        Steps of each chunk.
+    ``lengths`` holds the number of steps of each chunk.
     """
     if not file.is_file():
         return {}
-    found = {}
-    whole = 0
+    chunks = {}
+    n_bytes = 0
     with file.open("rb") as stream:
         for line in stream:
-            chunk = _whole_chunk(line, lengths)
+            chunk = _complete_chunk(line, lengths)
             if chunk is None:
                 break
-            found[chunk[0]] = chunk[1]
-            whole += len(line)
-    if whole < file.stat().st_size:
-        os.truncate(file, whole)
-    return found
+            chunks[chunk[0]] = chunk[1]
+            n_bytes += len(line)
+    if n_bytes < file.stat().st_size:
+        os.truncate(file, n_bytes)
+    return chunks
 
 
-def _whole_chunk(line: bytes, lengths: Sequence[int]) -> tuple[int, StepScores] | None:
+def _complete_chunk(line: bytes, lengths: Sequence[int]) -> tuple[int, StepScores] | None:
     if not line.endswith(b"\n"):
         return None
     try:
