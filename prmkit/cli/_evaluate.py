@@ -44,7 +44,7 @@ def evaluate(
             metavar="KIND:PATH",
             show_default=False,
             help="The data to evaluate on. Several may follow one --on, or --on may come several times. KIND is one of "
-            "the formats below, bbm (short for big_bench_mistake), or bon: sampled solutions for best-of-N, with a step "
+            "the formats below, bbm (short for big_bench_mistake), or bon: sampled solutions for best-of-N, one step "
             "per line (bon-paragraph, bon-step: per paragraph, per 'Step 1:'). Without KIND, the first records tell "
             "it. NAME=KIND:PATH gives the data a name.",
         ),

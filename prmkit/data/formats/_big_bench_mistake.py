@@ -53,11 +53,6 @@ def load_big_bench_mistake(
         Only logical mistakes count: a wrong answer can come without one, and a right answer with one.
         ``Solution.meta`` holds ``answer`` (``target`` of the file) and ``candidate_answer`` (``answer`` of the file).
 
-    Raises
-    ------
-    ValueError
-        If a mistake is none of the steps, or a record breaks the format in another way.
-
     Examples
     --------
     >>> row = {"input": "Sort: b a", "steps": ["Letters: b, a.", "Order: b, a."], "target": "a b", "mistake_index": 1}

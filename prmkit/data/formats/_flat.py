@@ -193,11 +193,6 @@ def load_flat(
         One row per record, in its order. A text alone is a step without problem and prefix. ``groups`` follow
         ``problem_id`` if every row has one, else the problem texts.
 
-    Raises
-    ------
-    ValueError
-        If the map lacks a label, or leaves open which class is worst.
-
     Warns
     -----
     UserWarning

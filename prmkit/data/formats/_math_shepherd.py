@@ -166,11 +166,6 @@ def load_math_shepherd(
         ``y`` holds -1 and +1 from rollouts: +1 means that the answer could still be reached, not that the step is
         right. ``Solution.meta`` has ``task``, and ``candidate_answer`` if the last step says "The answer is:".
 
-    Raises
-    ------
-    ValueError
-        If a record is malformed, or no labelled step is left.
-
     Examples
     --------
     >>> row = {"input": "2 + 3 * 4? Step 1: 3 * 4 = 12. ки\nStep 2: The answer is: 15 ки",

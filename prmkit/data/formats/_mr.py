@@ -85,14 +85,9 @@ def load_mr_gsm8k(
     StepDataset
         ``y`` holds +1 for the steps before the first error and -1 for that step. Nobody judged later steps, so they
         are no rows. Steps that come as one text are cut where a line begins with "Step i", or else into lines, and
-        blank lines are left out. ``Solution.meta`` holds ``answer``, ``question_type`` (original, reversed, or POT for
-        program code), ``final_answer_correct`` and ``record_id``, the ``uuid`` of the file.
-
-    Raises
-    ------
-    ValueError
-        If a first error is none of the steps, a blank step, or behind a blank line of a text (which may have been
-        counted or not), if "Step i" do not run 1, 2, …, or if the first error and the verdict on the solution disagree.
+        blank lines are left out. A first error behind a blank line is refused, because nobody knows whether that line
+        was counted. ``Solution.meta`` holds ``answer``, ``question_type`` (original, reversed, or POT for program
+        code), ``final_answer_correct`` and ``record_id``, the ``uuid`` of the file.
 
     Examples
     --------
@@ -185,14 +180,9 @@ def load_mr_ben(
         ``y`` holds +1 for the steps before the first error and -1 for that step. Nobody judged later steps, so they
         are no rows. Blank steps are dropped, because the published numbers do not count them. The problem is the
         question and its options, and ``groups`` follow the question alone. In ``coding``, steps are the lines of the
-        program that are not blank, and the error field quotes one of them. ``Solution.meta`` holds ``subject``,
-        ``answer``, ``generator``, ``problem_id`` and ``record_id``.
-
-    Raises
-    ------
-    ValueError
-        If a first error is none of the steps or disagrees with the verdict on the solution, or if a quotation is not
-        exactly one line of the program. In the published ``coding`` some are not: pass ``on_error="skip"``.
+        program that are not blank, and the error field quotes one of them. In the published file some quotations are
+        not exactly one line: pass ``on_error="skip"``. ``Solution.meta`` holds ``subject``, ``answer``, ``generator``,
+        ``problem_id`` and ``record_id``.
 
     Examples
     --------

@@ -170,11 +170,6 @@ def load_prmbench(
         which the published files hold, are left out and counted. So is a modified solution without any error step,
         except in ``multi_solutions``.
 
-    Raises
-    ------
-    ValueError
-        If a class or an option is unknown, error steps are no whole numbers from 1, or a record is broken otherwise.
-
     Examples
     --------
     >>> row = {

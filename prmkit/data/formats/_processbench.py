@@ -84,11 +84,6 @@ def load_processbench(
         rows. +1 means "not wrong", so neutral steps are among them. ``first_errors`` are the labels. ``Solution.meta``
         holds ``generator`` and ``final_answer_correct``. A right answer may follow a wrong step.
 
-    Raises
-    ------
-    ValueError
-        If a label is none of the steps, or a record breaks the format in another way.
-
     Examples
     --------
     >>> row = {"id": "a", "problem": "2 + 3 * 4?", "steps": ["3 * 4 = 12.", "2 + 12 = 15.", "So 15."], "label": 1}

@@ -116,11 +116,6 @@ def load_rated(
         ``y`` holds -1, 0, +1, or floats in [0, 1]. Fields beside those above become ``Solution.meta``
         (``final_answer`` as ``answer``). Without the field ``first_error``, the ratings tell it.
 
-    Raises
-    ------
-    ValueError
-        If a label is unknown, there are more or fewer labels than steps, or the labels contradict a first error.
-
     Examples
     --------
     >>> X, y = load_rated([{"problem": "2 + 3 * 4?", "steps": ["3 * 4 = 12.", "So 15."], "labels": [1, None]}])

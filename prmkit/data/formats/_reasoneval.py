@@ -192,12 +192,6 @@ def load_reasoneval(
         ``Solution.meta`` holds ``kind`` ("invalid", "redundant" or "perturbation") and, where the file has them,
         ``record_id``, ``answer``, ``generator``, ``final_answer_correct``, ``error_type``, ``tags`` and ``rid``.
 
-    Raises
-    ------
-    ValueError
-        If a first error is none of the blocks or against the verdict, a rating is neither 0 nor 1, tags do not name
-        the step that differs from the reference, a kind of edit is unknown, or no labelled step is left.
-
     Examples
     --------
     >>> steps = [["We begin."], ["3 * 4 = 12.", "So 14."]]

@@ -165,11 +165,6 @@ def load_openrlhf(
     StepDataset
         ``y`` holds ratings, or floats in [0, 1]. White space around a step is no part of it.
 
-    Raises
-    ------
-    ValueError
-        If there are more or fewer values than placeholders, a token is unknown, or a number is outside [0, 1].
-
     Examples
     --------
     >>> row = {"input": "2 + 3 * 4?\n3 * 4 = 12. [P] 2 + 12 = 15. [P]", "value": ["+", "-"]}
@@ -234,11 +229,6 @@ def load_rlhflow(
     -------
     StepDataset
         ``y`` holds -1 and +1.
-
-    Raises
-    ------
-    ValueError
-        If user and assistant do not take turns, or the assistant says anything but + and -.
 
     Examples
     --------

@@ -53,11 +53,6 @@ def load_sdiehl(
     StepDataset
         ``y`` holds +1 for "+" and -1 for "-". Steps after an error are rated on their own.
 
-    Raises
-    ------
-    ValueError
-        If a label is neither "+" nor "-", white space aside, or if there are more or fewer labels than steps.
-
     Examples
     --------
     >>> row = {"input": "2 + 3 * 4?", "value": ["3 * 4 = 12.", "2 + 12 = 15."], "label": ["+", "-"]}

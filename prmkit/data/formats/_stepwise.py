@@ -141,12 +141,6 @@ def load_stepwise(
     StepDataset
         ``y`` holds -1 and +1, or floats in [0, 1]. A step with the label null is context and no row.
 
-    Raises
-    ------
-    ValueError
-        If a label is unknown (-100 is for tokens), there are more or fewer labels than steps, ratings are not
-        declared, some rows hold floats and others do not, or no labelled step is left.
-
     Examples
     --------
     >>> row = {"prompt": "2 + 3 * 4?", "completions": ["3 * 4 = 12.", "2 + 12 = 15."], "labels": [True, False]}

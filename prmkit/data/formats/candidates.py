@@ -177,11 +177,6 @@ def load_candidates(
     list of CandidateSet
         One set per record.
 
-    Raises
-    ------
-    ValueError
-        If the splitter is unknown, or a record is malformed: no candidates, one without text, or not a label for each.
-
     Examples
     --------
     >>> row = {"prompt": "2 + 3 * 4?", "answers": ["3 * 4 = 12.\nA: 14", "2 + 3 = 5.\nA: 20"], "label": [1, 0]}

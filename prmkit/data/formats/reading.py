@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -33,8 +34,14 @@ split : str, default="train"
     Split to read of a data set on the hub.
 """
 _ERRORS = """\
+Raises
+------
 FileNotFoundError, ConnectionError
     If the source cannot be read.
+ValueError
+    If a record breaks the format (with ``on_error="raise"``): a field is missing, has another type or contradicts
+    another field, or a label is unknown. If an option has a senseless value, or nothing is left.
+
 """
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -43,14 +50,14 @@ def reads(function: _Function) -> _Function:
     """Complete the docstring of a loader by the parameters and errors that all loaders share.
 
     The function's own docstring holds the summary, the fields of a record, the parameters of this loader alone, the
-    section Returns with the meaning of its labels, and the records that it refuses.
+    section Returns with the meaning of its labels, and an example.
     """
     text = inspect.cleandoc(function.__doc__ or "")
     head, is_documented, rest = text.partition("Returns\n-------\n")
     if is_documented:  # python -OO strips docstrings
         head, _, own = head.partition("Parameters\n----------\n")
         parameters = "\n".join(filter(None, (_SOURCE, own.strip(), _SETTINGS)))
-        rest = rest.replace("Raises\n------\n", f"Raises\n------\n{_ERRORS}", 1)
+        rest = re.sub(r"^(?=(Warns|Examples)\n--)", lambda _: _ERRORS, rest, count=1, flags=re.MULTILINE)
         function.__doc__ = f"{head}Parameters\n----------\n{parameters}\nReturns\n-------\n{rest}"
     return function
 
