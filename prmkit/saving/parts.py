@@ -12,8 +12,7 @@ import numpy as np
 
 from prmkit.features import PRMFeaturizer
 from prmkit.models.heads.torch_heads import StepMLP, StepTransformer, TorchHead
-from prmkit.models.pretrained.loading import WeightsOrigin
-from prmkit.models.tokens.links import Link
+from prmkit.models.tokens.probabilities import ProbabilityMap
 from prmkit.models.tokens.token_prm import TokenPRM
 
 _OWN_CLASSES = {cls.__name__: cls for cls in (PRMFeaturizer, StepMLP, StepTransformer)}
@@ -104,16 +103,16 @@ def _restore_torch_head(head: TorchHead, described: dict[str, Any], file: Path) 
 
 def _write_token_head(head: TokenPRM, folder: Path) -> dict[str, Any]:
     """Write model and tokenizer as transformers does, so that the folder is a model of its own too."""
-    from prmkit.models.tokens.scorer import loaded, save_scorer
+    from prmkit.models.tokens.model_folder import save_scorer
 
-    save_scorer(loaded(head), folder, loss=head.loss)
+    save_scorer(head.scorer_, folder, loss=head.loss)
     return {
         "class": "TokenPRM",
         "params": plain(head.get_params(deep=False)),
         "classes": plain(head.classes_),
         "classes_dtype": head.classes_.dtype.str,
         "loss_curve": plain(head.loss_curve_),
-        "link": plain(asdict(head.link_)),
+        "link": plain(asdict(head.probability_map_)),
     }
 
 
@@ -128,14 +127,14 @@ _RENAMED = {
 
 
 def _read_token_head(described: dict[str, Any], folder: Path) -> TokenPRM:
+    from prmkit.models.pretrained.loading import load_scorer
+
     params = {_RENAMED.get(name, name): _from_plain(value) for name, value in described["params"].items()}
-    head = TokenPRM(**params)
-    head.classes_ = np.array(described["classes"], dtype=described["classes_dtype"])
-    head.loss_curve_ = described["loss_curve"]
-    head.link_ = Link.from_dict(described["link"])
-    origin = WeightsOrigin.of(folder)
-    head.take_weights(origin, origin.read())  # now: later another model may stand there
-    return head
+    params.pop("store_weights_in_pickle", None)  # a parameter of the same early versions
+    classes = np.array(described["classes"], dtype=described["classes_dtype"])
+    probability_map = ProbabilityMap.from_dict(described["link"])
+    # The weights are read at once: later another model may stand there.
+    return TokenPRM(**params).restore(load_scorer(folder), probability_map, classes, described["loss_curve"])
 
 
 def _write_skops(part: Any, file: Path) -> None:
