@@ -203,26 +203,7 @@ def bootstrap_counts(
     random_state: int | np.random.Generator | None = 0,
     confidence_level: float = 0.95,
 ) -> BootstrapResult:
-    """Bootstrap several numbers that are a function of how often each problem counts.
-
-    Parameters
-    ----------
-    statistic : callable
-        Takes a float64 array of shape (n_problems,) and returns numbers by name.
-    n_problems : int
-        Number of problems.
-    n_resamples : int
-        Number of resamples. With 0 there are no intervals.
-    random_state : int, Generator or None, default=0
-        Seed of the resamples.
-    confidence_level : float, default=0.95
-        Level of the intervals.
-
-    Returns
-    -------
-    BootstrapResult
-        The numbers and their replicates.
-    """
+    """Bootstrap several numbers that are a function of how often each problem counts."""
     estimates, replicates = _replicate(statistic, n_problems, n_resamples, random_state, confidence_level)
     return BootstrapResult(estimates, replicates, confidence_level)
 
@@ -234,20 +215,7 @@ def bootstrap_systems(
     random_state: int | np.random.Generator | None = 0,
     confidence_level: float = 0.95,
 ) -> dict[str, BootstrapResult]:
-    """Bootstrap the numbers of several systems together, so that their differences are paired.
-
-    Parameters
-    ----------
-    statistic : callable
-        Takes a float64 array of shape (n_problems,) and returns the numbers of each system by name.
-    n_problems, n_resamples, random_state, confidence_level
-        The same as in :func:`bootstrap_counts`.
-
-    Returns
-    -------
-    dict of str to BootstrapResult
-        One result per system. :meth:`BootstrapResult.minus` compares two of them.
-    """
+    """Bootstrap the numbers of several systems together, so that their differences are paired."""
     estimates, replicates = _replicate(
         lambda counts: {
             (system, name): value

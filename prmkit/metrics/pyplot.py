@@ -1,8 +1,11 @@
-"""matplotlib, asked for where a plot is made, so that nothing else needs it."""
+"""Import of matplotlib at the moment of plotting, so that nothing else needs it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.text import Text
 
 
 def import_pyplot() -> Any:
@@ -14,6 +17,6 @@ def import_pyplot() -> Any:
     return plt
 
 
-def plain_text(text: Any) -> None:
-    """Keep a label's dollar signs: steps are full of LaTeX that matplotlib cannot read."""
+def plain_text(text: Text) -> None:
+    """Show the dollar signs of a label: steps are full of LaTeX that matplotlib cannot read."""
     text.set_parse_math(False)

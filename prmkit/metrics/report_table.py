@@ -34,18 +34,7 @@ _HTML = """
 
 
 def align_columns(rows: Rows) -> list[str]:
-    """Return one line of text per row, with aligned columns.
-
-    Parameters
-    ----------
-    rows : sequence of sequence of str
-        The cells, header first. All rows have the same number of cells.
-
-    Returns
-    -------
-    list of str
-        The lines, without spaces at their ends.
-    """
+    """Return one line of text per row, with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -53,37 +42,13 @@ def align_columns(rows: Rows) -> list[str]:
 
 
 def markdown_table(rows: Rows) -> list[str]:
-    """Return the lines of a Markdown table. All columns but the first are aligned to the right.
-
-    Parameters
-    ----------
-    rows : sequence of sequence of str
-        The cells, header first. All rows have the same number of cells.
-
-    Returns
-    -------
-    list of str
-        The lines. A bar in a cell is escaped.
-    """
+    """Return the lines of a Markdown table. All columns but the first are aligned to the right."""
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return [lines[0], "|---|" + "---:|" * (len(rows[0]) - 1), *lines[1:]]
 
 
 def html_table(rows: Rows, before: Sequence[str] = (), after: Sequence[str] = ()) -> str:
-    """Return a table as HTML between lines of text, all of them escaped.
-
-    Parameters
-    ----------
-    rows : sequence of sequence of str
-        The cells, header first.
-    before, after : sequence of str
-        Lines of text above and below the table.
-
-    Returns
-    -------
-    str
-        One ``div``.
-    """
+    """Return a table as HTML between lines of text, all of them escaped."""
     return _html_template().render(rows=rows, before=before, after=after)
 
 

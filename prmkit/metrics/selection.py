@@ -212,7 +212,8 @@ def _tie_means(ranked: FloatArray, hits: FloatArray) -> FloatArray:
     starts_tie = np.ones(ranked.shape, dtype=bool)
     starts_tie[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
     tie = np.cumsum(starts_tie.ravel()) - 1
-    return (np.bincount(tie, weights=hits.ravel()) / np.bincount(tie))[tie].reshape(hits.shape)
+    means: FloatArray = (np.bincount(tie, weights=hits.ravel()) / np.bincount(tie))[tie]
+    return means.reshape(hits.shape)
 
 
 def _check_candidates(scores: npt.ArrayLike, correct: npt.ArrayLike) -> _Candidates:
@@ -437,20 +438,10 @@ def vote_accuracy(
 
 
 def _winners(codes: IntArray, weights: FloatArray, representative: Representative) -> IntArray:
-    """Return the chosen column of each row.
-
-    Parameters
-    ----------
-    codes : ndarray of int, shape (n_rows, n_candidates)
-        The number of each candidate's answer in its row, -1 for a candidate without a vote.
-    weights : ndarray of shape (n_rows, n_candidates)
-        The weight of each vote.
-    representative : {"first", "best"}
-        Which candidate with the winning answer is chosen.
-    """
+    """Return the chosen column of each row."""
     is_top = _has_most_support(codes, weights)
     # The first candidate of the best answers. Where nobody votes, argmax gives candidate 0.
-    chosen = np.argmax(is_top, axis=1)
+    chosen: IntArray = np.argmax(is_top, axis=1)
     if representative == "first":
         return chosen
     answer = np.take_along_axis(codes, chosen[:, None], axis=1)
@@ -461,15 +452,7 @@ def _winners(codes: IntArray, weights: FloatArray, representative: Representativ
 def _share_of_right_winners(
     codes: IntArray, weights: FloatArray, hits: BoolArray, representative: Representative
 ) -> FloatArray:
-    """Return the share of the tied winners of each row that are right, with one representative per answer.
-
-    Parameters
-    ----------
-    codes, weights, representative
-        The same as in :func:`_winners`.
-    hits : ndarray of bool, shape (n_rows, n_candidates)
-        Whether each candidate is right.
-    """
+    """Return the share of the tied winners of each row that are right, with one representative per answer."""
     is_top = _has_most_support(codes, weights)
     row, column = np.indices(codes.shape)
     preference = weights if representative == "best" else np.zeros_like(weights)

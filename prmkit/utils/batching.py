@@ -1,13 +1,14 @@
-"""Which texts go through the encoder together: each distinct one once, with its like in token count."""
+"""Which texts go through the encoder together: each distinct text once, with texts of similar token count."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 
-def distinct_texts(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
+def distinct_texts(texts: Sequence[str]) -> tuple[list[str], npt.NDArray[np.intp]]:
     """Return the distinct texts in order of appearance, and the position of each text among them.
 
     Examples
@@ -24,10 +25,10 @@ def distinct_texts(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
     return list(positions), inverse
 
 
-def token_batches(n_tokens: np.ndarray, budget: int) -> Iterator[np.ndarray]:
+def token_batches(n_tokens: npt.NDArray[np.integer], budget: int) -> Iterator[npt.NDArray[np.intp]]:
     """Yield indices of texts, longest first, so that no batch holds more than ``budget`` padded tokens.
 
-    A text longer than the budget is a batch of its own. Equal lengths keep their order.
+    A text longer than the budget is a batch by itself. Equal lengths keep their order.
 
     Examples
     --------

@@ -13,16 +13,6 @@ import numpy.typing as npt
 def row_starts(lengths: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Return where each row starts when rows of these lengths stand end to end.
 
-    Parameters
-    ----------
-    lengths : array-like of int, shape (n_rows,)
-        Number of values in each row.
-
-    Returns
-    -------
-    ndarray of int, shape (n_rows,)
-        The place of the first value of each row.
-
     Examples
     --------
     >>> row_starts([2, 1, 3])
@@ -60,18 +50,7 @@ class Ragged:
 
     @classmethod
     def from_arrays(cls, arrays: Iterable[npt.ArrayLike]) -> Ragged:
-        """Return 1-D arrays end to end.
-
-        Parameters
-        ----------
-        arrays : iterable of array-like of shape (n_i,)
-            The rows.
-
-        Returns
-        -------
-        Ragged
-            The same rows.
-        """
+        """Return 1-D arrays end to end."""
         parts = [np.asarray(array) for array in arrays]
         lengths = np.array([len(part) for part in parts], dtype=np.int64)
         return cls(np.concatenate(parts) if parts else np.empty(0), lengths)
@@ -102,53 +81,15 @@ class Ragged:
         return positions
 
     def with_values(self, values: npt.NDArray[Any]) -> Ragged:
-        """Return rows of the same lengths with other values.
-
-        Parameters
-        ----------
-        values : ndarray of shape (n_values, ...)
-            The new values.
-
-        Returns
-        -------
-        Ragged
-            The new rows.
-        """
+        """Return rows of the same lengths with other values."""
         return Ragged(values, self.lengths)
 
     def spread(self, per_row: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Return the number of each row once for every value in it.
-
-        Parameters
-        ----------
-        per_row : array-like of shape (n_rows,)
-            One number per row.
-
-        Returns
-        -------
-        ndarray of shape (n_values,)
-            The repeated numbers.
-        """
+        """Return the number of each row once for every value in it."""
         return np.repeat(np.asarray(per_row), self.lengths)
 
     def reduce(self, ufunc: np.ufunc) -> npt.NDArray[Any]:
-        """Return one number per row. No row may be empty.
-
-        Parameters
-        ----------
-        ufunc : numpy ufunc
-            The operation between two values, such as ``np.add`` or ``np.minimum``.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, ...)
-            The reduced rows.
-
-        Raises
-        ------
-        ValueError
-            If a row is empty: ``reduceat`` would silently return its neighbour's value.
-        """
+        """Return one number per row. No row may be empty."""
         if not self.lengths.all():
             raise ValueError(
                 f"row {int(np.argmin(self.lengths))} is empty, expected at least 1 value per row"
@@ -156,13 +97,7 @@ class Ragged:
         return np.asarray(ufunc.reduceat(self.values, self.starts)) if len(self) else self.values[:0]
 
     def cumsum(self) -> npt.NDArray[Any]:
-        """Return the running sums of each row, end to end.
-
-        Returns
-        -------
-        ndarray of shape (n_values,)
-            The running sums.
-        """
+        """Return the running sums of each row, end to end."""
         # One running sum over everything, cut afterwards, would carry the rounding errors and infinities of a row
         # into the next. So rows of one length are stacked. n values have at most sqrt(2 n) distinct lengths.
         sums = np.empty_like(self.values)
@@ -173,42 +108,14 @@ class Ragged:
         return sums
 
     def split(self) -> list[npt.NDArray[Any]]:
-        """Return the rows as a list of arrays.
-
-        Returns
-        -------
-        list of ndarray
-            Views of the values, one per row.
-        """
+        """Return the rows as a list of arrays."""
         return [self.values[start:end] for start, end in zip(self.starts, self.ends, strict=True)]
 
     def take(self, rows: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Ragged:
-        """Return some rows, in the order asked for.
-
-        Parameters
-        ----------
-        rows : array-like of int
-            Row numbers.
-
-        Returns
-        -------
-        Ragged
-            The chosen rows.
-        """
+        """Return some rows, in the order asked for."""
         return Ragged(self.values[self.places(rows)], self.lengths[rows])
 
     def places(self, rows: Sequence[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
-        """Return where the values of some rows stand.
-
-        Parameters
-        ----------
-        rows : array-like of int
-            Row numbers.
-
-        Returns
-        -------
-        ndarray of int
-            Places in ``values``, row by row.
-        """
+        """Return where the values of some rows stand."""
         lengths = self.lengths[rows]
         return np.arange(int(lengths.sum())) + np.repeat(self.starts[rows] - row_starts(lengths), lengths)

@@ -1,7 +1,7 @@
 """Where a solution first goes wrong: ProcessBench's F1, and the risk above which a step is the first error.
 
-Publications call a step wrong if its *reward* is below a threshold t, ProcessBench with t = 0.5. Here all thresholds are
-risks: a step is wrong if its risk is above ``1 - t``. For raw rewards of any scale pass ``-reward`` as risk.
+Publications call a step wrong if its *reward* is below a threshold t, ProcessBench with t = 0.5. Here all thresholds
+are risks: a step is wrong if its risk is above ``1 - t``. For raw rewards of any scale pass ``-reward`` as risk.
 """
 
 from __future__ import annotations
@@ -151,20 +151,6 @@ def mr_score_parts(
     MR-Score is ``w1 * max(0, MCC) + w2 * acc_step + w3 * acc_reason``. A process reward model gives no reasons, so the
     other parts are reported separately.
 
-    Parameters
-    ----------
-    y_true, y_pred : array-like of shape (n_solutions,)
-        The same as in :func:`first_error_f1_score`. A solution is judged correct if its prediction is -1. A prediction
-        of None counts as the wrong verdict.
-    sample_weight : array-like of shape (n_solutions,), optional
-        The weight of each solution.
-
-    Returns
-    -------
-    dict of str to (float or None)
-        ``"mcc"`` is the Matthews correlation of "is correct", in [-1, 1], None if labels or verdicts are all the same.
-        ``"acc_step"`` is the share of incorrect solutions whose first error is found, None without any.
-
     Notes
     -----
     arXiv:2312.17080 (MR-GSM8K), arXiv:2406.13975 (Mr-Ben).
@@ -227,22 +213,7 @@ def first_error_from_risks(
 
 
 def ragged_first_errors(risks: Ragged, threshold: npt.ArrayLike, rule: Rule = "first_above") -> IntArray:
-    """Return the same as :func:`first_error_from_risks` from steps end to end.
-
-    Parameters
-    ----------
-    risks : Ragged
-        The risks of all steps, one row per solution, each with at least one step.
-    threshold : float, or array-like of shape (n_solutions,)
-        A step is wrong if its risk is above.
-    rule : {"first_above", "argmax"}
-        Which step above the threshold is taken.
-
-    Returns
-    -------
-    ndarray of int, shape (n_solutions,)
-        0-based index of the step, -1 if no step is above the threshold.
-    """
+    """Return the same as :func:`first_error_from_risks` from steps end to end."""
     if rule not in FIRST_ERROR_RULES:
         raise ValueError(f"rule is {rule!r}, expected one of {', '.join(FIRST_ERROR_RULES)}")
     thresholds = np.broadcast_to(np.asarray(threshold, dtype=np.float64), risks.lengths.shape)

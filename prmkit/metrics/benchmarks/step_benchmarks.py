@@ -80,28 +80,6 @@ def prm_score_by_class(
 ) -> dict[str, float | None]:
     """Return the PRMScore of all steps, of each PRMBench class and of its three groups.
 
-    Parameters
-    ----------
-    y_true, y_pred : array-like of shape (n_steps,)
-        The same as in :func:`prm_score`.
-    classes : array-like of str, shape (n_steps,)
-        The class of the solution that each step belongs to, spelt as published (``"redundency"``).
-    sample_weight : array-like of shape (n_steps,), optional
-        The weight of each step.
-
-    Returns
-    -------
-    dict of str to (float or None)
-        ``"overall"`` is one pool over all classes. There is one entry for each class that occurs. ``multi_solutions``
-        has no wrong steps, so its entry is the F1 of right steps alone. ``"simplicity"``, ``"soundness"`` and
-        ``"sensitivity"`` are plain means over their classes that occur, None if one of these is undefined. A group
-        without a class is left out.
-
-    Raises
-    ------
-    ValueError
-        For the same input as :func:`prm_score`, and for an unknown class.
-
     Notes
     -----
     It fits :func:`prmkit.metrics.bootstrap_by_problem`. A sensitivity without ``multi_solutions`` is not the published
@@ -247,20 +225,6 @@ def reasoneval_judge_scores(
     The judge's verdict is "valid" on steps before, and "invalid" on that step. Steps after it are undecided, which is a
     miss if the label is "valid". For redundancy a judge marks steps: pass its marks (1 for redundant) as risks to
     :func:`reasoneval_scores` with ``threshold=0.5``.
-
-    Parameters
-    ----------
-    y_true, y_pred : array-like of shape (n_solutions,)
-        0-based first invalid step, -1 for none. A prediction of None decides nothing.
-    n_steps : array-like of int, shape (n_solutions,)
-        Number of steps of each solution.
-    sample_weight : array-like of shape (n_solutions,), optional
-        The weight of each solution.
-
-    Returns
-    -------
-    dict of str to (float or None)
-        ``"solution_macro_f1"`` and ``"step_macro_f1"``.
 
     Examples
     --------

@@ -170,14 +170,15 @@ def calibration_report(
 ) -> CalibrationReport:
     """Report how far the probabilities of steps can be believed, before and after calibration.
 
-    The metrics of each system are: ``ece`` and ``mce`` of P(negative). ``ece_classwise``, the mean ECE over the
-    probabilities of all classes. ``log_loss``, natural, with probabilities below 1e-15 taken as 1e-15. ``brier``, the sum
-    over classes of squared errors, 0 to 2. ``brier_negative``, the Brier score of P(negative) alone, 0 to 1. ``auroc`` of
-    P(negative). ``brier_reliability - brier_resolution + brier_uncertainty`` is ``brier_negative`` up to the variation
-    within the bins [1]_.
+    Each system gets ``ece``, ``mce`` and ``auroc`` of P(negative), and ``ece_classwise``, the mean ECE over the
+    probabilities of all classes. ``log_loss`` is natural, with probabilities below 1e-15 taken as 1e-15. ``brier`` is
+    the sum over classes of squared errors, 0 to 2, and ``brier_negative`` the Brier score of P(negative) alone, 0 to 1.
+    ``brier_reliability - brier_resolution + brier_uncertainty`` is ``brier_negative`` up to the variation within the
+    bins [1]_.
 
-    Chance alone lifts ECE and MCE above 0, and lifts them further in resamples. The interval of a well calibrated system
-    may lie above its value. Judge by the differences whether calibration helped. Brier and log-loss have no such bias.
+    Chance alone lifts ECE and MCE above 0, and lifts them further in resamples. The interval of a well calibrated
+    system may lie above its value. Judge by the differences whether calibration helped. Brier and log-loss have no such
+    bias.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from prmkit.metrics.steps.step_metrics import ProblemSums
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 _COLORS = ("#8a8a8a", "#1f5fa8", "#e08a1e", "#2f8f5b", "#a83a5f", "#6b4fa0")
 _MARKERS = "osD^vP"
@@ -99,7 +99,7 @@ class ReliabilityDisplay:
     (0.4, 0.2)
     """
 
-    figure_: Figure
+    figure_: Figure | SubFigure
     ax_: Axes
     counts_ax_: Axes
 
@@ -214,9 +214,9 @@ class ReliabilityDisplay:
         if cell is None:
             self.counts_ax_ = ax.inset_axes((0.0, 1.03, 1.0, 0.16), sharex=ax)
         else:
-            above, below = cell.subgridspec(2, 1, height_ratios=(1, 6), hspace=0.04)
-            ax.set_subplotspec(below)
-            self.counts_ax_ = ax.figure.add_subplot(above, sharex=ax)
+            parts = cell.subgridspec(2, 1, height_ratios=(1, 6), hspace=0.04)
+            ax.set_subplotspec(parts[1])
+            self.counts_ax_ = ax.figure.add_subplot(parts[0], sharex=ax)
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", zorder=1)
         for i, (name, curve) in enumerate(self.curves.items()):
             color = _COLORS[(i if len(self.curves) > 1 else 1) % len(_COLORS)]
@@ -226,10 +226,16 @@ class ReliabilityDisplay:
 
     def _plot_curve(self, name: str, curve: ReliabilityCurve, color: str, marker: str) -> None:
         """Draw one line, its band, and its histogram in the strip."""
-        style = {"color": color, "marker": marker, "markersize": 5, "linewidth": 1.4, "clip_on": False}
+        style: dict[str, Any] = {
+            "color": color,
+            "marker": marker,
+            "markersize": 5,
+            "linewidth": 1.4,
+            "clip_on": False,
+        }
         label = f"{name} (ECE {curve.ece:.3f})"
         self.ax_.plot(curve.mean_prob, curve.share, label=label, zorder=3, **style)
-        if curve.low is not None:
+        if curve.low is not None and curve.high is not None:
             self.ax_.fill_between(
                 curve.mean_prob, curve.low, curve.high, color=color, alpha=0.18, linewidth=0, zorder=2
             )

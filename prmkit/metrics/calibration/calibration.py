@@ -47,8 +47,8 @@ def expected_calibration_error(
     Raises
     ------
     ValueError
-        If lengths differ, there are no rows, labels are not 0/1, a probability is outside [0, 1] or NaN, or the strategy
-        is unknown.
+        If lengths differ, there are no rows, labels are not 0/1, a probability is outside [0, 1] or NaN, or the
+        strategy is unknown.
 
     Examples
     --------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from prmkit.metrics.selective._selective import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 _COLORS = ("#1f5fa8", "#e08a1e", "#2a9d8f", "#b5446e", "#6c5ba7", "#8c6d31")
 # The coverages of a band. Below them, a handful of decisions would fill the picture.
@@ -61,7 +61,7 @@ class RiskCoverageDisplay:
     >>> display = RiskCoverageDisplay.from_predictions([0, 0, 1], {"entropy": [0.1, 0.3, 0.2]})  # doctest: +SKIP
     """
 
-    figure_: Figure
+    figure_: Figure | SubFigure
     ax_: Axes
 
     def __init__(
@@ -118,7 +118,7 @@ class RiskCoverageDisplay:
         Raises
         ------
         ValueError
-            For the same input as :func:`risk_coverage_curve`, if there is no uncertainty, or groups have another length.
+            For the same input as :func:`risk_coverage_curve`, without uncertainties, or if lengths differ.
         """
         by_name = uncertainties if isinstance(uncertainties, Mapping) else {"uncertainty": uncertainties}
         if not by_name:
@@ -167,7 +167,7 @@ class RiskCoverageDisplay:
             highest = max(highest, float(curve.risks[curve.coverages >= 0.1].max()))
         mean = float(self.oracle.risks[-1])
         ax.axhline(mean, color="0.45", linestyle="--", linewidth=1.2, label=_label("random", mean, alike))
-        style = {"color": "0.45", "linestyle": ":", "linewidth": 1.4}
+        style: dict[str, Any] = {"color": "0.45", "linestyle": ":", "linewidth": 1.4}
         ax.plot(*_thinned(self.oracle), label=_label("oracle", self.oracle.risks.mean(), alike), **style)
         ax.set(xlim=(0, 1), xlabel="coverage, share of decisions kept", ylabel=f"risk, {self.loss_name}")
         ax.grid(color="0.92")

@@ -58,18 +58,7 @@ class RankedDecisions:
         self._harmonic = HarmonicNumbers()
 
     def weigh(self, counts: npt.NDArray[Any]) -> WeighedDecisions:
-        """Return the decisions, each counted ``counts[problem]`` times.
-
-        Parameters
-        ----------
-        counts : ndarray of shape (n_problems,)
-            Integers, not all of them 0. An AUROC and an average precision take any weights.
-
-        Returns
-        -------
-        WeighedDecisions
-            The sums that all areas need.
-        """
+        """Return the decisions, each counted ``counts[problem]`` times."""
         n_in_tie = counts.take(self._problems)
         if self._has_ties:
             n_in_tie = np.add.reduceat(n_in_tie, self._tie_starts)

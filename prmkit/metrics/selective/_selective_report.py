@@ -243,12 +243,12 @@ class _WeightedUncertainties:
 
     def __call__(self, counts: FloatArray) -> dict[str, dict[str, float | None]]:
         """Return the numbers of all uncertainties when problem i counts ``counts[i]`` times."""
-        counts = counts.astype(np.int64)
-        oracle = self._oracle.weigh(counts)
-        is_alike = self._has_equal_losses(counts, oracle.total, oracle.n)
+        times = counts.astype(np.int64)
+        oracle = self._oracle.weigh(times)
+        is_alike = self._has_equal_losses(times, oracle.total, oracle.n)
         numbers: dict[str, dict[str, float | None]] = {_ALL: {"mean_loss": oracle.total / oracle.n}}
         for name, decisions in self._ranked.items():
-            ranked = decisions.weigh(counts)
+            ranked = decisions.weigh(times)
             metrics = dict.fromkeys(_AREAS) if is_alike else areas(ranked, oracle, _SHARES)
             metrics["auroc"] = ranked.auroc() if self._is_binary else None
             for coverage in self._coverages:

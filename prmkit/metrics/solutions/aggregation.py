@@ -73,20 +73,7 @@ def aggregate(values: Sequence[npt.ArrayLike], how: str, *, probabilities: bool 
 
 
 def aggregate_ragged(scores: Ragged, how: str) -> FloatArray:
-    """Return one number per solution, by a rule of :func:`aggregate`, from steps end to end.
-
-    Parameters
-    ----------
-    scores : Ragged
-        The scores of all steps, one row per solution, each with at least one step.
-    how : str
-        The rule.
-
-    Returns
-    -------
-    ndarray of shape (n_solutions,)
-        The score of each solution.
-    """
+    """Return one number per solution, by a rule of :func:`aggregate`, from steps end to end."""
     values: FloatArray = scores.values
     reduced: FloatArray
     if how == "first":
@@ -187,18 +174,7 @@ def first_error_distribution(risks: Any) -> FloatArray | list[FloatArray]:
 
 
 def ragged_first_error_distribution(risks: Ragged) -> Ragged:
-    """Return the first-error distributions of several solutions end to end.
-
-    Parameters
-    ----------
-    risks : Ragged
-        The risks of all steps in [0, 1], one row per solution, each with at least one step.
-
-    Returns
-    -------
-    Ragged
-        Rows of ``n_steps + 1`` numbers. The last number of each row is P(no error).
-    """
+    """Return the first-error distributions of several solutions end to end."""
     # Each solution before this one has added one outcome, its "no error".
     places = np.arange(len(risks.values)) + risks.rows
     # P(all steps before are right) is 1 at the start of a solution.
@@ -210,34 +186,13 @@ def ragged_first_error_distribution(risks: Ragged) -> Ragged:
 
 
 def ragged_log_survival(risks: Ragged) -> Ragged:
-    """Return ``log P(steps 0..t of the solution are right)`` of each step t, -inf for a probability of 0.
-
-    Parameters
-    ----------
-    risks : Ragged
-        The risks of all steps in [0, 1], one row per solution.
-
-    Returns
-    -------
-    Ragged
-        Rows of the same lengths.
-    """
+    """Return ``log P(steps 0..t of the solution are right)`` of each step t, -inf for a probability of 0."""
     with np.errstate(divide="ignore"):
         return risks.with_values(risks.with_values(np.log1p(-risks.values)).cumsum())
 
 
 def entropy(proba: npt.ArrayLike) -> FloatArray:
     """Return the entropy of each row of class probabilities, in nats. Higher is more uncertain.
-
-    Parameters
-    ----------
-    proba : array-like of shape (..., n_classes)
-        Class probabilities.
-
-    Returns
-    -------
-    ndarray of shape (...,)
-        Between 0 (certain) and ``log(n_classes)``.
 
     Examples
     --------
@@ -265,25 +220,7 @@ def _refuse_no_array(values: Any, name: str) -> None:
 
 
 def ragged_scores(solutions: Sequence[Any], probabilities: bool) -> Ragged:
-    """Return the checked scores of all steps end to end, one row per solution.
-
-    Parameters
-    ----------
-    solutions : sequence of array-like of shape (n_steps,)
-        One 1-D array per solution.
-    probabilities : bool
-        Whether scores must lie in [0, 1].
-
-    Returns
-    -------
-    Ragged
-        Rows of at least one step.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a solution is no 1-D array or has no steps, or a score is NaN or no probability.
-    """
+    """Return the checked scores of all steps end to end, one row per solution."""
     _refuse_no_array(solutions, "X")
     arrays = []
     for i, solution in enumerate(solutions):

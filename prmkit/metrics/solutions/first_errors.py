@@ -276,27 +276,7 @@ def ranked_probability_score(
 def check_first_errors(
     first_errors: npt.ArrayLike, lengths: IntArray | None = None, name: str = "first_errors"
 ) -> IntArray:
-    """Return the index of the first wrong step of each solution as int64, -1 where there is none.
-
-    Parameters
-    ----------
-    first_errors : array-like of int, shape (n_solutions,)
-        The indices to check.
-    lengths : ndarray of int, shape (n_solutions,), optional
-        Number of steps of each solution. If None, any index of at least -1 is allowed.
-    name : str, default="first_errors"
-        The name of the argument, for the errors.
-
-    Returns
-    -------
-    ndarray of int, shape (n_solutions,)
-        The checked indices.
-
-    Raises
-    ------
-    ValueError
-        If lengths differ, a value is no integer, or a solution does not have the step.
-    """
+    """Return the index of the first wrong step of each solution as int64, -1 where there is none."""
     values = from_objects(np.asarray(first_errors))
     if values.ndim != 1 or (lengths is not None and values.shape != lengths.shape):
         each = "solution" if lengths is None else f"of the {len(lengths)} paths"
@@ -309,7 +289,9 @@ def check_first_errors(
         values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.round(values)).all()
     ):
         plain = values.tolist()
-        i = next((i for i, v in enumerate(plain) if not isinstance(v, Real) or v is True or v % 1), 0)
+        i = next(
+            (i for i, v in enumerate(plain) if not isinstance(v, Real) or isinstance(v, bool) or v % 1), 0
+        )
         raise ValueError(
             f"{name}[{i}] is {plain[i]!r}, expected 0-based indices, and -1 where a path "
             "has no error; leave out paths that were not judged to their end (None)"

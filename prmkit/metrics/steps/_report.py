@@ -17,7 +17,7 @@ from prmkit.metrics.steps.step_metrics import HEADLINES, N_BINS, WeightedStepMet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 _SHOWN_NAMES = {
     "macro_f1": "macro-F1",
@@ -262,7 +262,7 @@ class StepReportDisplay:
     >>> display = StepReportDisplay.from_predictions([-1, 1, 1, -1], np.c_[risk, 1 - risk])  # doctest: +SKIP
     """
 
-    figure_: Figure
+    figure_: Figure | SubFigure
     axes_: npt.NDArray[np.object_]
 
     def __init__(self, report: StepReport, curves: Mapping[str, tuple[FloatArray, FloatArray]]) -> None:

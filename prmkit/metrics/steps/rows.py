@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -61,12 +61,12 @@ class StepRows:
         """Return the class number of each row: negative above the threshold, else the likeliest (other) class."""
         # Ties are broken in the caller's order of columns, as ``predict`` breaks them.
         caller_order = np.argsort(self.column_order)
-        likeliest = caller_order[proba[:, caller_order].argmax(axis=1)]
+        likeliest: IntArray = caller_order[proba[:, caller_order].argmax(axis=1)]
         if threshold is None:
             return likeliest
         return np.where(proba[:, 0] > threshold, 0, 1 + proba[:, 1:].argmax(axis=1))
 
-    def numbers_of(self, y_pred: Iterable[Label]) -> IntArray:
+    def numbers_of(self, y_pred: npt.ArrayLike) -> IntArray:
         """Return the class number of each predicted label."""
         labels = _plain(y_pred)
         if len(labels) != len(self.y):
@@ -177,22 +177,7 @@ class Baselines(NamedTuple):
 
 
 def baselines(rows: StepRows, reference: tuple[Any, Any] | None, random_state: RandomState = 0) -> Baselines:
-    """Return the baselines of a report.
-
-    Parameters
-    ----------
-    rows : StepRows
-        The steps to predict.
-    reference : (steps or positions, labels), or None
-        Training rows. If None, the baselines learn from the rows themselves, the position baseline out of fold.
-    random_state : int, Generator or None, default=0
-        Seed of the folds.
-
-    Returns
-    -------
-    Baselines
-        ``"majority"`` and, if positions are known, ``"position"``.
-    """
+    """Return the baselines of a report."""
     n_steps, n_classes = rows.proba.shape
     if reference is not None:
         where, labels = reference
@@ -224,20 +209,6 @@ def _reference_positions(where: Any, n_rows: int) -> IntArray | None:
 def majority_baseline(y: IntArray, n_steps: int, n_classes: int) -> FloatArray:
     """Return the shares of the classes in ``y`` as the probabilities of every step. The largest one wins.
 
-    Parameters
-    ----------
-    y : ndarray of int, shape (n_training_steps,)
-        Class numbers.
-    n_steps : int
-        Number of steps to predict.
-    n_classes : int
-        Number of classes.
-
-    Returns
-    -------
-    ndarray of shape (n_steps, n_classes)
-        The same row for every step.
-
     Examples
     --------
     >>> majority_baseline(np.array([1, 1, 1, 0]), n_steps=2, n_classes=2)
@@ -259,22 +230,6 @@ def position_baseline(
     The number of steps is not used. In use it is unknown, and in data whose solutions end at their first error it gives
     the label away.
 
-    Parameters
-    ----------
-    positions : array-like of int, shape (n_steps,)
-        0-based step indices.
-    n_classes : int
-        Number of classes.
-    train : (positions, y)
-        The training steps, ``y`` as class numbers.
-    shrinkage : float, default=10
-        Number of steps with the overall shares that are added at every index.
-
-    Returns
-    -------
-    ndarray of shape (n_steps, n_classes)
-        Class probabilities.
-
     Examples
     --------
     >>> position_baseline([0, 7], 2, train=([0, 0, 1, 1], np.array([1, 1, 1, 0])), shrinkage=2.0)
@@ -283,7 +238,8 @@ def position_baseline(
     """
     where, train_where = np.asarray(positions), np.asarray(train[0])
     counts = _count(train_where, np.asarray(train[1]), n_classes, int(where.max()) + 1)
-    return _smoothed(counts, shrinkage)[where]
+    proba: FloatArray = _smoothed(counts, shrinkage)[where]
+    return proba
 
 
 def position_baseline_out_of_fold(
@@ -294,26 +250,7 @@ def position_baseline_out_of_fold(
     groups: IntArray | None = None,
     random_state: RandomState = 0,
 ) -> FloatArray:
-    """Return :func:`position_baseline` for each step, fitted on the same rows without the step's own fold.
-
-    Parameters
-    ----------
-    positions : array-like of int, shape (n_steps,)
-        0-based step indices.
-    y : ndarray of int, shape (n_steps,)
-        Class numbers.
-    n_classes : int
-        Number of classes.
-    groups : ndarray of int, shape (n_steps,), optional
-        The problem of each row, 0 to n_problems - 1, for five folds by problem. If None, folds are by row.
-    random_state : int, Generator or None, default=0
-        Seed of the folds.
-
-    Returns
-    -------
-    ndarray of shape (n_steps, n_classes)
-        Class probabilities.
-    """
+    """Return :func:`position_baseline` for each step, fitted on the same rows without the step's own fold."""
     where = np.asarray(positions)
     units = np.arange(len(y)) if groups is None else groups
     n_units = int(units.max()) + 1
@@ -342,5 +279,5 @@ def _count(positions: IntArray, y: IntArray, n_classes: int, n_positions: int) -
 def _smoothed(counts: IntArray, shrinkage: float) -> FloatArray:
     """Return class shares at each position, drawn towards the overall shares."""
     shares = counts.sum(axis=0) / counts.sum()
-    smoothed = (counts + shrinkage * shares) / (counts.sum(axis=1, keepdims=True) + shrinkage)
-    return cast(FloatArray, smoothed)
+    smoothed: FloatArray = (counts + shrinkage * shares) / (counts.sum(axis=1, keepdims=True) + shrinkage)
+    return smoothed

@@ -39,19 +39,7 @@ class ProblemSums:
     def add(
         self, name: str, values: FloatArray | None = None, kinds: IntArray | None = None, n_kinds: int = 1
     ) -> None:
-        """Add a block with one sum per problem and kind.
-
-        Parameters
-        ----------
-        name : str
-            The name of the block.
-        values : ndarray of shape (n_steps,), optional
-            What to sum. If None, steps are counted.
-        kinds : ndarray of int, shape (n_steps,), optional
-            The kind of each step, such as its bin. If None, all steps are of one kind.
-        n_kinds : int, default=1
-            Number of kinds.
-        """
+        """Add a block with one sum per problem and kind."""
         cells = self._problems * n_kinds + (0 if kinds is None else kinds)
         sums = np.bincount(cells, weights=values, minlength=self._n_problems * n_kinds)
         # One row per kind: numpy sums along contiguous rows.
@@ -64,19 +52,7 @@ class ProblemSums:
 
 
 def f1_scores(confusion: npt.NDArray[Any]) -> FloatArray:
-    """Return the F1 of each class, NaN for a class that neither occurs nor is predicted.
-
-    Parameters
-    ----------
-    confusion : ndarray of shape (..., n_classes, n_verdicts)
-        Weight of the rows of each class (second to last axis) with each verdict (last axis). Verdicts beyond
-        ``n_classes`` are right for no class.
-
-    Returns
-    -------
-    ndarray of shape (..., n_classes)
-        The F1 scores.
-    """
+    """Return the F1 of each class, NaN for a class that neither occurs nor is predicted."""
     n_classes = confusion.shape[-2]
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     # 0 / 0 is the NaN that is asked for.
@@ -86,18 +62,7 @@ def f1_scores(confusion: npt.NDArray[Any]) -> FloatArray:
 
 
 def macro_f1(confusion: npt.NDArray[Any]) -> float | None:
-    """Return the mean F1 over classes, None if a class does not occur.
-
-    Parameters
-    ----------
-    confusion : ndarray of shape (n_classes, n_verdicts)
-        The same as in :func:`f1_scores`.
-
-    Returns
-    -------
-    float or None
-        The mean.
-    """
+    """Return the mean F1 over classes, None if a class does not occur."""
     return float(f1_scores(confusion).mean()) if confusion.sum(axis=-1).all() else None
 
 
