@@ -12,12 +12,12 @@ import threading
 import time
 import weakref
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 from joblib.externals.loky import ProcessPoolExecutor
-from joblib.externals.loky.process_executor import BrokenProcessPool
 
 # Bytes of address space.
 _MEMORY_LIMIT = 4 * 2**30
