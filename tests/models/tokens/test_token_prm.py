@@ -348,7 +348,7 @@ class TestLosses:
     def test_few_problems_are_calibrated_on_what_was_learnt_and_it_is_said(self):
         wrong = dict.fromkeys(step.problem for step, y in zip(DATA.X, BINARY, strict=True) if not y)
         rows = [i for i, step in enumerate(DATA.X) if step.problem in list(wrong)[:3]]
-        X, y = [DATA.X[i] for i in rows], BINARY[rows]
+        X, y = DATA[rows].X, BINARY[rows]
         with pytest.warns(UserWarning, match="3 problems are too few .* choose loss='cross_entropy'"):
             head = tiny(loss="rank").fit(X, y)
         np.testing.assert_allclose(head.predict_proba(X).sum(axis=1), 1)
