@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prmkit.data.solution import Solution, Step, as_steps, iter_solutions
+from prmkit.utils.ragged import Ragged, row_starts
 
 
 class Transformer(Protocol):
@@ -42,7 +43,7 @@ class StepSequences:
     @cached_property
     def starts(self) -> np.ndarray:
         """First position of each sequence."""
-        return np.cumsum(self.lengths) - self.lengths
+        return row_starts(self.lengths)
 
     @cached_property
     def owners(self) -> np.ndarray:
@@ -96,14 +97,10 @@ class StepSequences:
 
     def take(self, chosen: npt.NDArray[np.integer]) -> tuple[StepSequences, npt.NDArray[np.int64]]:
         """Return some sequences, in the order of ``chosen``, and the rows of X that they answer."""
-        lengths = self.lengths[chosen]
-        order, counts = self._rows_by_sequence
-        rows = order[_ranges((np.cumsum(counts) - counts)[chosen], counts[chosen])]
-        moved = np.repeat(np.cumsum(lengths) - lengths - self.starts[chosen], counts[chosen])
-        values = self.values[_ranges(self.starts[chosen], lengths)]
-        return StepSequences(values, lengths, self.answers[rows] + moved, self.problems[chosen]), rows
-
-
-def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Concatenate ``start, start + 1, …, start + length - 1`` for every pair."""
-    return np.arange(lengths.sum()) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+        sequences = Ragged(self.values, self.lengths).take(chosen)
+        rows = Ragged(*self._rows_by_sequence).take(chosen)
+        answers = self.answers[rows.values] + rows.spread(sequences.starts - self.starts[chosen])
+        return (
+            StepSequences(sequences.values, sequences.lengths, answers, self.problems[chosen]),
+            rows.values,
+        )

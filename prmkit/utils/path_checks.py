@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from prmkit.utils.ragged import Ragged
+
 __all__ = ["check_path_invariance", "check_same_problem_refused"]
 
 
@@ -69,7 +71,6 @@ def made_up_paths(seed: int, n_problems: int = 60) -> tuple[list[np.ndarray], np
     groups = np.repeat([f"problem {i}" for i in range(n_problems)], rng.integers(1, 4, n_problems))
     lengths = rng.integers(1, 8, len(groups))
     first_errors = np.where(rng.random(len(groups)) < 0.5, rng.integers(0, lengths), -1)
-    place = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    logits = rng.normal(-1.5 + 2.0 * (place == np.repeat(first_errors, lengths)))
-    risks = np.split(1 / (1 + np.exp(-logits)), np.cumsum(lengths)[:-1])
-    return risks, first_errors, groups
+    steps = Ragged(np.empty(0), lengths)
+    logits = rng.normal(-1.5 + 2.0 * (steps.positions == steps.spread(first_errors)))
+    return steps.with_values(1 / (1 + np.exp(-logits))).split(), first_errors, groups
