@@ -1,4 +1,4 @@
-"""``evaluate``: models in, benchmarks in, one report out."""
+"""``evaluate``: models on benchmarks, as one report."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from prmkit.evaluation._inputs._benchmarks import distinct_names, read_benchmark
 from prmkit.evaluation._inputs._models import JudgedModel, judged_models
 from prmkit.evaluation._inputs._score_file import read_step_scores
 from prmkit.evaluation._inputs._scoring import StepScores, cached_scores
+from prmkit.evaluation._page._data import browsed_solutions
 from prmkit.evaluation._result import Curve, Table
-from prmkit.evaluation._tables._browse import browsed_solutions
 from prmkit.evaluation._tables._context import Context, System, ThresholdData, baseline_systems
-from prmkit.evaluation._tables._first_error import first_error_tables, processbench_mean
-from prmkit.evaluation._tables._prmbench import prmbench_tables
-from prmkit.evaluation._tables._reasoneval import reasoneval_tables
+from prmkit.evaluation._tables._published import (
+    first_error_tables,
+    prmbench_tables,
+    processbench_mean,
+    reasoneval_tables,
+)
 from prmkit.evaluation._tables._selection import selection
 from prmkit.evaluation._tables._steps import step_curves, step_tables
 
@@ -45,54 +48,59 @@ def evaluate(
     random_state: int = 0,
     show_progress: bool = True,
 ) -> Evaluation:
-    """Evaluate models on benchmarks, trivial baselines beside every number.
+    """Evaluate models on benchmarks, with trivial baselines beside every number.
 
     Parameters
     ----------
-    models : str, path, fitted classifier, a list of such, or a mapping of names to such
-        A folder that ``PRMClassifier.save`` wrote; a folder or hub name of an existing PRM, with its published layout
-        in front where needed (``"skywork:FOLDER"``); a file of step scores made elsewhere (``.jsonl``, see *Notes*);
-        or any fitted classifier over steps. Problems with a step that a model cannot read, being too long for it, are
-        left out for all; the notes of the tables count them.
-    on : str, Benchmark, StepDataset, or a list of such
-        As :func:`read_benchmark` takes them, such as ``"processbench:gsm8k.json"`` or ``"bon:samples.jsonl"``.
+    models : str, path, fitted classifier, a list of these, or a mapping of names to these
+        A model is a folder that prmkit saved, a folder or hub name of an existing PRM, a file of step scores
+        (``.jsonl``, see *Notes*), or any fitted classifier over steps. The layout of an existing PRM stands in front if
+        it is needed (``"skywork:FOLDER"``). If a step is too long for one model, its problem is left out for all
+        models. The notes of the tables count these problems.
+    on : str, Benchmark, StepDataset, or a list of these
+        The benchmarks, as :func:`read_benchmark` takes them: ``"processbench:gsm8k.json"``, ``"bon:samples.jsonl"``.
     out : str or path, optional
         Folder for ``report.html``, ``results.json``, ``results.md`` and ``run.json``.
     work : str or path, optional
-        Folder for scores as they are made: a run that was killed goes on there, and another one with the same model
-        and data needs no scoring. Default: ``out/scores``; without ``out`` nothing is kept.
+        Folder for the scores, which are stored while the models run. A run that was killed goes on there, and a run
+        with the same model and data scores nothing again. By default ``out/scores``. Without ``out``, no scores are
+        stored.
     threshold_data : str, Benchmark or StepDataset, optional
-        The data that choose thresholds, one of ``on`` (by its name) or others. None: each half of a benchmark's
-        problems is judged with the threshold that its other half chose.
-    trained_on : {"exclude", "keep"}
-        What to do with problems that a model says it was trained on: leave them out for all models, or keep them.
-        Either way the description of the benchmark counts them. Nothing is known of existing PRMs and of score files.
+        The data that choose the thresholds: the name of one of ``on``, or other data. By default each half of a
+        benchmark's problems is judged with the threshold that the other half chose.
+    trained_on : {"exclude", "keep"}, default="exclude"
+        Whether to leave out the problems that a model was trained on, for all models, or to keep them. The description
+        of the benchmark counts them. The training problems of existing PRMs and of score files are unknown.
     quoted : bool, default=False
-        Put published numbers beside, marked and with their source.
+        If True, published numbers stand beside, marked and with their source.
     n_resamples : int, default=1000
-        Of problems, for the 95% intervals.
+        Number of resamples of the problems, for the 95% intervals.
     n_jobs : int, optional
-        Processes for the tables, one benchmark each; None: one.
+        Number of processes that make the tables, one benchmark each. By default one.
     random_state : int, default=0
-        Of the resamples and of the halves; the result depends on nothing else that is random.
+        Seed of the resamples and of the halves. The result depends on no other random number.
     show_progress : bool, default=True
+        If True, show a progress bar on a terminal.
 
     Returns
     -------
     Evaluation
+        The tables and curves, and the solutions behind them.
 
     Raises
     ------
     FileNotFoundError, TypeError
-        For models or benchmarks that are none.
+        If a model or a benchmark does not exist, or has the wrong type.
     ValueError
-        For equal names, scores that do not fit the solutions, or a benchmark of which no problem is new to the models.
+        If two names are equal, if scores do not fit the solutions, or if a benchmark holds no problem that is new to
+        the models.
 
     Notes
     -----
-    A file of step scores holds one line per solution: ``{"id": "gsm8k-7", "rewards": [0.98, 0.12]}``, with ``risks``
-    (P(wrong)), ``probabilities`` (of all classes, worst first) or ``raw_rewards`` (any scale; the sigmoid is taken) in
-    place of ``rewards``, and ``"benchmark": NAME`` where ids do not tell. :func:`write_step_scores` writes one.
+    A file of step scores holds one line per solution: ``{"id": "gsm8k-7", "rewards": [0.98, 0.12]}``. In place of
+    ``rewards`` it may hold ``risks`` (P(wrong)), ``probabilities`` (of all classes, worst first) or ``raw_rewards`` (of
+    any scale, since their sigmoid is taken). ``"benchmark": NAME`` tells equal ids apart. :func:`write_step_scores`
+    writes such a file.
 
     Examples
     --------
@@ -114,14 +122,14 @@ def evaluate(
     benchmarks = [read_benchmark(spec) for spec in _as_list(on)]
     distinct_names(benchmarks)
     chooser = _chooser(threshold_data, on, benchmarks)
-    everything = benchmarks + [one for one in [chooser] if one is not None and one not in benchmarks]
+    everything = benchmarks if chooser is None or chooser in benchmarks else [*benchmarks, chooser]
     work = Path(out) / "scores" if work is None and out is not None else work
     scores = _scores(judged, everything, None if work is None else Path(work).expanduser(), show_progress)
     contexts = _contexts(judged, everything, scores, trained_on, n_resamples, random_state, quoted)
     data = None
     if chooser is not None:
-        found = next(one for one in contexts if one.benchmark.name == chooser.name)
-        data = ThresholdData(found.benchmark, {system.name: system for system in found.systems})
+        chosen = next(one for one in contexts if one.benchmark.name == chooser.name)
+        data = ThresholdData(chosen.benchmark, {system.name: system for system in chosen.systems})
     contexts = [replace(one, threshold_data=data) for one in contexts[: len(benchmarks)]]
     tables, curves = _tables(contexts, n_jobs, quoted)
     evaluation = Evaluation(
@@ -138,16 +146,16 @@ def evaluate(
 
 
 def _as_list(on: Any) -> list[Any]:
-    found = [on] if isinstance(on, (str, Benchmark, StepDataset)) else list(on)
-    if not found:
+    benchmarks = [on] if isinstance(on, (str, Benchmark, StepDataset)) else list(on)
+    if not benchmarks:
         raise ValueError(
             "there is no benchmark to evaluate on, expected one such as 'processbench:gsm8k.json'"
         )
-    return found
+    return benchmarks
 
 
 def _chooser(threshold_data: Any, on: Any, benchmarks: Sequence[Benchmark]) -> Benchmark | None:
-    """Return the benchmark that chooses thresholds: one of those given, by name or as it was given, or another."""
+    """Return the benchmark that chooses the thresholds: one of ``on``, or another one."""
     if threshold_data is None:
         return None
     for spec, benchmark in zip(_as_list(on), benchmarks, strict=True):
@@ -155,9 +163,9 @@ def _chooser(threshold_data: Any, on: Any, benchmarks: Sequence[Benchmark]) -> B
             isinstance(threshold_data, str) and threshold_data in (spec, benchmark.name)
         ):
             return benchmark
-    found = read_benchmark(threshold_data)
-    distinct_names([*benchmarks, found])
-    return found
+    other = read_benchmark(threshold_data)
+    distinct_names([*benchmarks, other])
+    return other
 
 
 def _scores(
@@ -206,17 +214,17 @@ def _contexts(
 def _tables(contexts: Sequence[Context], n_jobs: int | None, quoted: bool) -> tuple[list[Table], list[Curve]]:
     from joblib import Parallel, delayed
 
-    found = Parallel(n_jobs=n_jobs)(delayed(_of_one)(context) for context in contexts)
-    tables = [table for one in found for table in one[0]]
-    curves = [curve for one in found for curve in one[1]]
+    results = Parallel(n_jobs=n_jobs)(delayed(_tables_of)(context) for context in contexts)
+    tables = [table for one in results for table in one[0]]
+    curves = [curve for one in results for curve in one[1]]
     splits = [context.benchmark.name for context in contexts if context.benchmark.kind == "processbench"]
     return processbench_mean(tables, splits, quoted) + tables, curves
 
 
-def _of_one(context: Context) -> tuple[list[Table], list[Curve]]:
+def _tables_of(context: Context) -> tuple[list[Table], list[Curve]]:
     tables, curves = selection(context)
-    made = (first_error_tables, prmbench_tables, reasoneval_tables, step_tables)
-    return tables + [table for make in made for table in make(context)], curves + step_curves(context)
+    makers = (first_error_tables, prmbench_tables, reasoneval_tables, step_tables)
+    return tables + [table for make in makers for table in make(context)], curves + step_curves(context)
 
 
 def _run(

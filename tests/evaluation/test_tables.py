@@ -14,8 +14,7 @@ from prmkit.evaluation import Benchmark, evaluate
 from prmkit.evaluation._inputs._benchmark import Candidates
 from prmkit.evaluation._inputs._benchmarks import candidates_benchmark
 from prmkit.features import StepStatistics
-from prmkit.metrics import aggregate
-from prmkit.metrics import first_error_f1_score, first_error_from_risks
+from prmkit.metrics import aggregate, first_error_f1_score, first_error_from_risks
 
 
 @pytest.fixture

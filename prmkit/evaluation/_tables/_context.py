@@ -1,4 +1,4 @@
-"""What every table is made from: a benchmark, its systems, and the settings of the run."""
+"""The input of every table: a benchmark, the scores of its systems, their thresholds, and the settings."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class System:
     baseline: bool = False
 
     def rows(self, kept: np.ndarray) -> System:
-        """Return it with the steps where ``kept`` is True."""
+        """Return the system with the steps for which ``kept`` is True."""
         return System(self.name, self.scores.rows(kept), self.baseline)
 
 
 def baseline_systems(benchmark: Benchmark, random_state: int) -> list[System]:
-    """Return the trivial baselines of a benchmark's steps; none where no step is labelled."""
+    """Return the trivial baselines of a benchmark's steps. There are none if no step is labelled."""
     labels = benchmark.step_labels
     labelled = ~np.isnan(labels)
     if not labelled.any():
@@ -48,17 +48,17 @@ def baseline_systems(benchmark: Benchmark, random_state: int) -> list[System]:
     problems, n_problems = problem_numbers(benchmark.step_problems)
     folds = np.random.default_rng(random_state).permutation(n_problems)[problems] % _N_FOLDS
     shares = np.bincount(classes[labelled], minlength=3) / labelled.sum()
-    found = {"majority": np.tile(shares, (len(labels), 1))}
+    probabilities = {"majority": np.tile(shares, (len(labels), 1))}
     for name, places in (("position", benchmark.positions), ("length", octaves)):
         proba = np.tile(shares, (len(labels), 1))
         for fold in range(_N_FOLDS):
             rows, others = folds == fold, (folds != fold) & labelled
             if rows.any() and others.any():
                 proba[rows] = position_baseline(places[rows], 3, train=(places[others], classes[others]))
-        found[name] = proba
+        probabilities[name] = proba
     return [
         System(name, StepScores(proba[:, 0], proba[:, 1] if has_neutral else None), baseline=True)
-        for name, proba in found.items()
+        for name, proba in probabilities.items()
     ]
 
 
@@ -75,11 +75,11 @@ class ThresholdData:
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
-    """The threshold of each solution, and how it is shown in a table."""
+class Thresholds:
+    """The threshold of each solution, and its text in a table."""
 
     by_solution: np.ndarray
-    shown: str
+    text: str
 
 
 def choose_by_first_error(benchmark: Benchmark, system: System) -> float | None:
@@ -107,27 +107,19 @@ Choose = Callable[[Benchmark, System], "float | None"]
 
 def thresholds(
     benchmark: Benchmark, system: System, choose: Choose, data: ThresholdData | None, random_state: int
-) -> Chosen | None:
-    """Return the threshold for each solution of a benchmark; None where the data cannot choose one.
+) -> Thresholds | None:
+    """Return the threshold for each solution of a benchmark, None if the data cannot choose one.
 
-    Parameters
-    ----------
-    benchmark : Benchmark
-    system : System
-    choose : callable
-        :func:`choose_by_first_error` or :func:`choose_by_steps`.
-    data : ThresholdData or None
-        None, or the benchmark itself: each half of its problems chooses for the other.
-    random_state : int
+    Without ``data``, and for baselines, each half of the benchmark's problems chooses for the other half.
     """
     n = len(benchmark.solutions)
     if data is not None and data.benchmark.name != benchmark.name and not system.baseline:
         value = choose(data.benchmark, data.systems[system.name])
-        return None if value is None else Chosen(np.full(n, value), _shown(value))
+        return None if value is None else Thresholds(np.full(n, value), _rounded(value))
     problems, n_problems = problem_numbers(benchmark.problems)
     second = (np.random.default_rng(random_state).permutation(n_problems) % 2 == 1)[problems]
     by_solution = np.empty(n)
-    found = []
+    values = []
     for half in (second, ~second):
         if not half.any():
             return None
@@ -135,16 +127,15 @@ def thresholds(
         value = choose(part, system.rows(np.repeat(half, benchmark.lengths)))
         if value is None:
             return None
-        found.append(value)
+        values.append(value)
         by_solution[~half] = value
-    return Chosen(by_solution, " / ".join(map(_shown, found)))
+    return Thresholds(by_solution, " / ".join(map(_rounded, values)))
 
 
 def thresholds_note(benchmark: Benchmark, data: ThresholdData | None) -> str:
-    """Return in words where thresholds come from."""
+    """Return a sentence that names the data which chose the thresholds."""
     if data is not None and data.benchmark.name != benchmark.name:
-        of_baselines = f"of the baselines, fitted to {benchmark.name} itself: {_CROSSED}"
-        return f"Thresholds chosen on {data.benchmark.name}; {of_baselines}"
+        return f"Thresholds chosen on {data.benchmark.name}. The baselines are fitted to {benchmark.name} itself: {_CROSSED}"
     return f"Thresholds of {benchmark.name}: {_CROSSED}"
 
 
@@ -153,7 +144,7 @@ def first_errors_at(benchmark: Benchmark, system: System, threshold: np.ndarray 
     return ragged_first_errors(Ragged(system.scores.risks, benchmark.lengths), threshold)
 
 
-def _shown(threshold: float) -> str:
+def _rounded(threshold: float) -> str:
     return f"{threshold:.4g}"
 
 
@@ -161,17 +152,8 @@ def _shown(threshold: float) -> str:
 class Context:
     """A benchmark with the scores of all systems, models first.
 
-    Parameters
-    ----------
-    benchmark : Benchmark
-    systems : list of System
-    threshold_data : ThresholdData or None
-    n_resamples : int
-    random_state : int
-    quoted : bool
-        Whether published numbers stand beside.
-    cautions : tuple of str
-        What to know before believing any number, such as problems that a model was trained on.
+    If ``quoted``, published numbers stand beside. ``cautions`` are facts to know before one believes a number, such as
+    the number of problems that a model was trained on.
     """
 
     benchmark: Benchmark
@@ -184,12 +166,12 @@ class Context:
 
     @property
     def compared_with(self) -> str | None:
-        """The first of several models, which is subtracted from the others; None where there is one alone."""
+        """Name of the first of several models. The others show their difference to it. None for a single model."""
         models = [system.name for system in self.systems if not system.baseline]
         return models[0] if len(models) > 1 else None
 
     def note(self, *sentences: str) -> str:
-        """Return the note of a table: what it says, and what stands in brackets."""
+        """Return the note of a table, with the cautions and an explanation of the brackets."""
         intervals = (
             [
                 f"[ ]: 95% intervals from {self.n_resamples:,} resamples of the {self.benchmark.n_problems:,} problems"

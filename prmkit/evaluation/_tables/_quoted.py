@@ -1,4 +1,4 @@
-"""Published numbers of known models, to stand beside one's own; quoted, not computed here."""
+"""Published numbers of known models. They are quoted, and not computed here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RLHFLOW = "RLHFlow/RLHF-Reward-Modeling, math-rm README"
 
 @dataclass(frozen=True)
 class Quoted:
-    """A published row; shares, not percent."""
+    """A published row. Its values are shares and not per cent."""
 
     system: str
     values: Mapping[str, float]

@@ -1,4 +1,4 @@
-"""Best of N: how often the candidate that a model, or a vote, chooses is correct."""
+"""Best of N: the share of problems for which a model or a vote chooses a correct candidate."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from prmkit.metrics.bootstrap import bootstrap_counts, problem_numbers
 from prmkit.metrics.selection import best_of_n_accuracy, pass_at_k, vote_accuracy
 from prmkit.metrics.solutions.aggregation import AGGREGATION_RULES
 
-_WEIGHTED = ("min", "product", "mean", "last")  # not negative, so that they can be summed
+# The scores of these rules are not negative, so votes can sum them.
+_WEIGHTED = ("min", "product", "mean", "last")
 _DRAWN = ("product", "min", "last", "majority", "random candidate", "pass@N (oracle)")
 _N_SUBSETS = 200
 
 
 @dataclass(frozen=True, eq=False)
 class _Sets:
-    """Candidates by problem: row numbers of solutions, -1 where a set has fewer than others."""
+    """Candidates by problem: row numbers of solutions, filled with -1 if a set has fewer candidates."""
 
     rows: np.ndarray
     correct: np.ndarray
@@ -31,12 +32,12 @@ class _Sets:
     sizes: list[int]
 
     def by_set(self, values: np.ndarray) -> np.ndarray:
-        """Return a value per solution as one row per set, NaN where there is no candidate."""
+        """Arrange one value per solution as one row per set, NaN if there is no candidate."""
         return np.where(self.rows >= 0, values[self.rows], np.nan)
 
 
 def selection(context: Context) -> tuple[list[Table], list[Curve]]:
-    """Return the table of rules of selection and its curve, where a benchmark holds candidates."""
+    """Return the table of the rules of selection and its curve, or nothing for other benchmarks."""
     benchmark = context.benchmark
     if benchmark.candidates is None:
         return [], []
@@ -62,9 +63,9 @@ def selection(context: Context) -> tuple[list[Table], list[Curve]]:
         f"Share of correct choices among N candidates of {len(sets.rows):,} problems with "
         f"{n_min if n_min == n_max else f'{n_min} to {n_max}'} each: the expectation over all subsets of N, exact "
         f"except for votes ({_N_SUBSETS} random subsets where there are more)",
-        "Of equal scores the first candidate is taken; answers with equal votes share them",
+        "The first of several candidates with equal scores is chosen. Answers with equal votes share them",
         "A row per rule that turns step rewards into a score: the best of them, picked here, flatters the model",
-        "'weighted' sums the scores of equal answers; pass@N is a bound, not a rule",
+        "'weighted' sums the scores of equal answers; pass@N is a bound and not a rule",
     )
     tables = [Table(f"Best of N, {benchmark.name}", benchmark.name, list(columns.values()), rows, note)]
     return tables + (_quoted(benchmark.name) if context.quoted else []), [

@@ -1,4 +1,4 @@
-"""Step by step: how well wrong steps are told from others, and how honest the probabilities are."""
+"""Tables and curves of single steps: how well wrong steps are found, and whether probabilities are calibrated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from prmkit.metrics.bootstrap import Interval, bootstrap_systems, problem_number
 from prmkit.metrics.steps.step_metrics import WeightedStepMetrics, macro_f1
 
 _MOST_POINTS = 100
-_FEWEST_STEPS = 10  # a bin of fewer says nothing
+# The share of wrong steps in a smaller bin is mostly chance.
+_FEWEST_STEPS = 10
 
 
 def step_curves(context: Context) -> list[Curve]:
@@ -72,7 +73,7 @@ _THREE = {"macro-F1": "macro_f1", "accuracy": "accuracy"} | {
 
 
 def step_tables(context: Context) -> list[Table]:
-    """Return the step table, and that of three classes where steps are rated neutral."""
+    """Return the table of steps, and a table of three classes if steps are rated neutral."""
     labels = context.benchmark.step_labels
     if np.isnan(labels).all():
         return []
@@ -87,7 +88,7 @@ def _binary(context: Context) -> Table:
     kept = ~np.isnan(benchmark.step_labels)
     right = (benchmark.step_labels[kept] >= 0).astype(np.int64)  # classes from worst to best
     problems, n_problems = problem_numbers(benchmark.step_problems[kept])
-    computed, confusions, shown = {}, {}, {}
+    computed, confusions, texts = {}, {}, {}
     for system in context.systems:
         risks = system.scores.risks[kept]
         proba = np.column_stack([risks, 1 - risks])
@@ -98,7 +99,7 @@ def _binary(context: Context) -> Table:
             limits = np.repeat(chosen.by_solution, benchmark.lengths)[kept]
             cells = 2 * right + (risks <= limits)
             counts = np.bincount(4 * problems + cells, minlength=4 * n_problems).reshape(n_problems, 4)
-            confusions[system.name], shown[system.name] = counts.T.astype(np.float64), chosen.shown
+            confusions[system.name], texts[system.name] = counts.T.astype(np.float64), chosen.text
 
     def statistic(counts: np.ndarray) -> dict[str, dict[str, float | None]]:
         numbers = {name: metrics(counts) for name, metrics in computed.items()}
@@ -112,13 +113,14 @@ def _binary(context: Context) -> Table:
     for system in context.systems:
         name = system.name
         values = {column: results[name].interval(metric) for column, metric in _COLUMNS.items()}
-        if n_wrong in (0, n):  # a mean over classes of which one is not there
+        # The mean over two classes is undefined if one of them does not occur.
+        if n_wrong in (0, n):
             values["macro-F1 at 0.5"] = Interval(None)
         if name in confusions:
             values[_CHOSEN] = results[name].interval(_CHOSEN)
         if first not in (None, name):
             values[f"AUROC minus {first}"] = results[name].minus(results[first], "auroc")
-        rows.append(Row(name, {**values, "risk threshold": shown.get(name)}, system.baseline))
+        rows.append(Row(name, {**values, "risk threshold": texts.get(name)}, system.baseline))
     return Table(
         f"Steps of {benchmark.name}",
         benchmark.name,
@@ -132,7 +134,7 @@ def _binary(context: Context) -> Table:
         ],
         rows,
         context.note(
-            f"{n:,} labelled steps, {n_wrong / n:.1%} wrong; AUROC, average precision and ECE (15 bins) of P(wrong)",
+            f"{n:,} labelled steps, {n_wrong / n:.1%} wrong. AUROC, average precision and ECE (15 bins) of P(wrong)",
             "Macro-F1 calls a step wrong if its risk is above the threshold",
             thresholds_note(benchmark, context.threshold_data),
             BASELINES_NOTE,
@@ -161,15 +163,17 @@ def _three_classes(context: Context) -> list[Table]:
         context.n_resamples,
         context.random_state,
     )
-    found = {
+    values_of = {
         system.name: {column: results[system.name].interval(metric) for column, metric in _THREE.items()}
         for system in systems
     }
-    if len(np.unique(classes)) < 3:  # a mean over classes of which one is not there
-        for values in found.values():
+    # The mean over three classes is undefined if one of them does not occur.
+    if len(np.unique(classes)) < 3:
+        for values in values_of.values():
             values["macro-F1"] = Interval(None)
-    rows = [Row(system.name, {**found[system.name]}, system.baseline) for system in systems]
+    rows = [Row(system.name, {**values_of[system.name]}, system.baseline) for system in systems]
     note = context.note(
-        "Negative, neutral and positive steps; each system says its likeliest class", BASELINES_NOTE
+        "Negative, neutral and positive steps. The prediction of a system is its likeliest class",
+        BASELINES_NOTE,
     )
     return [Table(f"Three classes of {benchmark.name}", benchmark.name, list(_THREE), rows, note)]
