@@ -135,7 +135,8 @@ def thresholds(
 def thresholds_note(benchmark: Benchmark, data: ThresholdData | None) -> str:
     """Return a sentence that names the data which chose the thresholds."""
     if data is not None and data.benchmark.name != benchmark.name:
-        return f"Thresholds chosen on {data.benchmark.name}. The baselines are fitted to {benchmark.name} itself: {_CROSSED}"
+        baselines = f"The baselines are fitted to {benchmark.name} itself: {_CROSSED}"
+        return f"Thresholds chosen on {data.benchmark.name}. {baselines}"
     return f"Thresholds of {benchmark.name}: {_CROSSED}"
 
 
