@@ -205,6 +205,8 @@ def recognise(source: Source, *, split: str | None = None) -> str:
     if not records:
         # If a line is no JSON, reading says which one.
         next(iter_records(source, split=split or "train"), None)
+        # Lines that are no JSON were passed over. The first of them tells why nothing could be read.
+        next(iter_records(source, split=split or "train"), None)
         raise ValueError(f"{name} holds no records, expected step labels")
     # Sampled solutions have fields of some formats, but no step labels.
     if any(map(is_candidates, records)):

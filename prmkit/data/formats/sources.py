@@ -13,6 +13,7 @@ from os import PathLike, fspath
 from os.path import exists
 from pathlib import Path, PurePath
 from typing import IO, Any, Literal, NamedTuple, TypeAlias, cast
+from urllib.parse import urlsplit
 
 from prmkit.data.jsonlines import (
     COMPRESSED,
@@ -110,7 +111,8 @@ def _from_address(
             yield Found(record, f"{text}, {split}, record {number}", f"{text}:{number}")
         return
     files = matching_files(text) or [text]
-    if system.isdir(name):
+    # Over HTTP, the question whether a file is a folder would download it.
+    if not (is_url(text) and _is_readable(text)) and system.isdir(name):
         names = sorted(file for file in system.ls(name, detail=False) if _is_readable(str(file)))
         files = [system.unstrip_protocol(file) if is_url(text) else str(file) for file in names]
         if not files:
@@ -130,10 +132,14 @@ def _endings() -> str:
 
 def _kind(file: str) -> str:
     """Return the ending that tells how a file is written, without that of its compression. "" if there is none."""
-    suffixes = PurePath(file).suffixes
+    suffixes = PurePath(_without_query(file)).suffixes
     if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
     return suffixes[-1] if suffixes and suffixes[-1] in _KINDS else ""
+
+
+def _without_query(file: str) -> str:
+    return urlsplit(file).path if is_url(file) else file
 
 
 def _is_readable(file: str) -> bool:
@@ -141,7 +147,7 @@ def _is_readable(file: str) -> bool:
 
 
 def _from_file(file: str, on_error: OnError, counts: Counter[str] | None) -> Iterator[Found]:
-    kind, name = _kind(file), PurePath(file).name
+    kind, name = _kind(file), PurePath(_without_query(file)).name
     stem = name.split(".", 1)[0] if kind else name
     if kind == ".csv":
         yield from _from_csv(file, stem)

@@ -6,6 +6,9 @@ import gzip
 import io
 import json
 import lzma
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import fsspec
 import pytest
@@ -66,12 +69,26 @@ def test_damaged_compressed_data_are_named(tmp_path, ending):
         load(path, "stepwise")
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (lines(ROWS).decode().encode("utf-16"), "line 1: not JSON"),
+        (b"<!DOCTYPE html><html>404</html>\n", "line 1: not JSON"),
+        (b"text\tlabel\nfoo\tpositive\n", "line 1: not JSON"),
+        (b"\n \n", "holds no records"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_not_called_empty(tmp_path, content, reason):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=reason):
+        load(path)
+
+
 def test_a_folder_a_pattern_and_several_paths(tmp_path):
     for name, row in zip("abc", ROWS, strict=True):
         (tmp_path / f"{name}.jsonl").write_bytes(lines([row]))
     (tmp_path / "notes.txt").write_text("no data")
-    (tmp_path / "d.parquet").mkdir()
-    (tmp_path / "d.parquet").rmdir()
     everything = load(tmp_path)
     assert [solution.problem for solution in everything.solutions] == ["0 + 1?", "1 + 1?", "2 + 1?"]
     assert load(tmp_path / "[ab].jsonl").solutions == everything.solutions[:2]
@@ -90,10 +107,38 @@ def test_a_url_is_opened_by_fsspec():
         load("memory://prmkit_sources/nothing.jsonl")
 
 
+def test_a_web_address_is_read(tmp_path):
+    pytest.importorskip("aiohttp")
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            """Keep the output of the tests clean."""
+
+    (tmp_path / "rows.jsonl").write_bytes(lines(ROWS))
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        for query in ("", "?download=true"):
+            address = f"http://127.0.0.1:{server.server_port}/rows.jsonl{query}"
+            dataset = load(address, "stepwise")
+            assert (len(dataset.X), dataset.solutions[0].id) == (6, "rows:1")
+        with pytest.raises(FileNotFoundError):
+            load(f"http://127.0.0.1:{server.server_port}/nothing.jsonl")
+        server.shutdown()
+
+
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.bin"])
 def test_parquet_is_known_by_its_name_or_its_first_bytes(tmp_path, name):
     parquet(ROWS, tmp_path / name)
     assert load(tmp_path / name).y.tolist() == [1, -1] * 3
+
+
+def test_a_folder_may_be_named_like_a_file(tmp_path):
+    """Spark writes a folder of parts under the name of one file."""
+    folder = tmp_path / "rows.parquet"
+    folder.mkdir()
+    parquet(ROWS[:1], folder / "part-0.parquet")
+    parquet(ROWS[1:], folder / "part-1.parquet")
+    assert [solution.problem for solution in load(folder).solutions] == ["0 + 1?", "1 + 1?", "2 + 1?"]
 
 
 def test_what_is_not_there(tmp_path):
