@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from prmkit.data.solution import Step
@@ -77,7 +78,7 @@ class TokenScorer:
         Labels of the outputs, worst first.
     """
 
-    model: torch.nn.Module
+    model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     scheme: MarkingScheme
     readout: Readout
@@ -157,7 +158,7 @@ class TokenScorer:
 
 
 def score_marked(
-    model: torch.nn.Module,
+    model: nn.Module,
     rows: Sequence[MarkedTokens | TokenRecord],
     readout: Readout,
     *,
@@ -210,9 +211,7 @@ def score_marked(
     return row_outputs
 
 
-def marked_outputs(
-    model: torch.nn.Module, batch: Mapping[str, torch.Tensor], readout: Readout
-) -> torch.Tensor:
+def marked_outputs(model: nn.Module, batch: Mapping[str, torch.Tensor], readout: Readout) -> torch.Tensor:
     """Run the model once and return its outputs at ``batch["positions"]``, in float32.
 
     Parameters
@@ -255,7 +254,7 @@ def marked_outputs(
 
 @contextmanager
 def _attention(
-    model: torch.nn.Module, batch: Mapping[str, torch.Tensor], readout: Readout
+    model: nn.Module, batch: Mapping[str, torch.Tensor], readout: Readout
 ) -> Iterator[dict[str, Any]]:
     """Give the attention mask as keyword arguments of the model."""
     if not readout.by_blocks:
@@ -265,7 +264,7 @@ def _attention(
         yield mask
 
 
-def _takes(model: torch.nn.Module, name: str) -> bool:
+def _takes(model: nn.Module, name: str) -> bool:
     return name in inspect.signature(unwrapped(model).forward).parameters
 
 
@@ -291,7 +290,7 @@ def padded(rows: Sequence[npt.NDArray[Any]], filler: float) -> npt.NDArray[Any]:
 
 
 @contextmanager
-def _ready(model: torch.nn.Module, device: str) -> Iterator[None]:
+def _ready(model: nn.Module, device: str) -> Iterator[None]:
     """Evaluate on the device, and bring the weights back afterwards."""
     training, home = model.training, next(model.parameters()).device
     model.eval().to(device)

@@ -240,7 +240,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):  # type: ignore[misc
         self.show_progress = show_progress
         self.random_state = random_state
 
-    @fit_context  # type: ignore[untyped-decorator]
+    @fit_context
     def fit(self, X: Iterable[Step | str], y: npt.ArrayLike) -> TokenPRM:
         """Fine-tune the model on labelled steps.
 

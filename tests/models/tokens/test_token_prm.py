@@ -4,8 +4,10 @@ import copy
 import os
 import pickle
 import random
+import sys
 import time
 import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -15,6 +17,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
+import prmkit
 from prmkit import PRMClassifier, Solution, StratifiedProblemKFold, flatten
 from prmkit.data import StepDataset, make_arithmetic_solutions
 from prmkit.data.solution import Step
@@ -558,3 +561,21 @@ def test_more_reward_is_never_worse_however_few_problems_calibrate(n_classes):
     proba = ProbabilityMap.calibrated(codes + rng.normal(size=60), codes, n_classes)(np.linspace(-5, 5, 50))
     assert (np.diff(proba[:, 0]) <= 0).all()
     assert (np.diff(proba[:, -1]) >= 0).all()
+
+
+def test_fit_is_a_short_walk():
+    """A reader of ``fit`` meets few files of prmkit: those entered at run time are counted."""
+    root, files = str(Path(prmkit.__file__).parent), set()
+
+    def enter(frame, event, argument):
+        if event == "call" and frame.f_code.co_filename.startswith(root):
+            files.add(frame.f_code.co_filename)
+
+    head = tiny().fit(DATA.X[:30], DATA.y[:30])  # modules are imported before files are counted
+    before = sys.getprofile()
+    sys.setprofile(enter)
+    try:
+        clone(head).fit(DATA.X[:30], DATA.y[:30])
+    finally:
+        sys.setprofile(before)
+    assert 10 < len(files) <= 23, sorted(files)
