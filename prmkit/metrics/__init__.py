@@ -1,4 +1,4 @@
-"""Numbers and pictures that say how good step probabilities are: pure functions, no model in sight."""
+"""Numbers and pictures that say how good step probabilities are: functions of arrays, no model is applied here."""
 
 import lazy_loader
 

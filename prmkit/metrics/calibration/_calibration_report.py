@@ -87,6 +87,8 @@ class WeightedCalibration:
 class CalibrationReport(Comparison):
     """Calibration of one or several systems beside a constant, made by :func:`calibration_report`.
 
+    Further fields are those of :class:`~prmkit.metrics.Comparison`.
+
     Parameters
     ----------
     metrics : dict of str to dict of str to Interval
@@ -94,12 +96,6 @@ class CalibrationReport(Comparison):
         All metrics but ``auroc`` and ``brier_resolution`` are better when lower.
     differences : dict of str to dict of str to Interval
         ``differences["after"]["ece"]`` is this system minus the first. Below 0, calibration helped.
-    n_problems : int or None
-        Number of problems. None if no groups were passed, so that there are no intervals.
-    n_resamples : int
-        Number of resamples of problems behind the intervals.
-    confidence_level : float
-        Level of the intervals.
     n_steps : int
         Number of labelled steps.
     classes : tuple

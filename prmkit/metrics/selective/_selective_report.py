@@ -40,18 +40,14 @@ _CONSTANT = "constant"
 class SelectiveReport(Comparison):
     """Selective prediction by several uncertainties, made by :func:`selective_report`.
 
+    Further fields are those of :class:`~prmkit.metrics.Comparison`.
+
     Parameters
     ----------
     metrics : dict of str to dict of str to Interval
         ``metrics["model"]["aurc"]``, and ``eaurc``, ``augrc``, ``prr@1``, ``prr@0.5``, ``auroc``, ``risk@0.8``, …
     differences : dict of str to dict of str to Interval
         ``differences["constant"]["prr@1"]`` is the first uncertainty minus this one, resampled in pairs.
-    n_problems : int or None
-        Number of problems. None if no groups were passed, so that there are no intervals.
-    n_resamples : int
-        Number of resamples of problems behind the intervals.
-    confidence_level : float
-        Level of the intervals.
     n_decisions : int
         Number of decisions.
     target : str
