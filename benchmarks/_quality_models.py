@@ -162,14 +162,14 @@ def on_sequences(kind: type[StepTransformer], **options: Any) -> Callable[..., P
     def predict(table: StepTable, train: np.ndarray, test: np.ndarray, seed: int) -> Prediction:
         head = Remembering(random_state=seed, show_progress=False).set_params(**options)
         sequences, rows = table.sequences_of(train)
-        head.fit_sequences(sequences, table.y[rows])
+        head.fit(sequences, table.y[rows])
         unseen = np.zeros((len(head.checked[1].codes), len(LABELS)))
-        unseen[:, head.classes_] = head.predict_proba_sequences(head.checked[0])
+        unseen[:, head.classes_] = head.predict_proba(head.checked[0])
         weights = decision_weights(head.classes_[head.checked[1].codes], unseen)
         sequences, rows = table.sequences_of(test)
         proba = np.zeros((len(test), len(LABELS)))
         place = np.searchsorted(test, rows)
-        proba[np.ix_(place, head.classes_)] = head.predict_proba_sequences(sequences)
+        proba[np.ix_(place, head.classes_)] = head.predict_proba(sequences)
         return proba, weights
 
     return predict

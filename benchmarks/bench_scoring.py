@@ -74,7 +74,7 @@ def path_at_a_time(sentence_transformer, clf: PRMClassifier, solutions: list[Sol
         values = sentence_transformer.encode([solution.problem, *solution.steps], show_progress_bar=False)
         n = solution.n_steps
         path = StepSequences(values, np.array([n + 1]), np.arange(1, n + 1), np.zeros(1, dtype=int))
-        proba.append(clf.head_.predict_proba_sequences(path))
+        proba.append(clf.head_.predict_proba(path))
     return proba
 
 

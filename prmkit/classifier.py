@@ -3,98 +3,138 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from prmkit.data.labels import check_labels, resolve_label_order
 from prmkit.data.problem_keys import distinct_problem_keys
-from prmkit.data.solution import Solution, as_steps, refuse_steps
+from prmkit.data.solution import Solution, Step, as_steps, refuse_steps
 from prmkit.features import PRMFeaturizer
 from prmkit.models.heads.blend import StepBlend
 from prmkit.models.heads.decision import most_probable
-from prmkit.models.heads.head_input import fit_head, head_input, head_proba, learn_input
+from prmkit.models.heads.head import Classifier, Featurizer, Rows, fit_head, read_rows, reads
 from prmkit.models.tokens.token_prm import TokenPRM
+from prmkit.saving.model import Contents, SavedModel
 from prmkit.scoring import ScoredSolution, score_solutions
-from prmkit.scoring.fitted import Label
-from prmkit.utils.sklearn import (
-    HasMethods,
-    StrOptions,
-    distinct_classes,
-    fit_context,
-    set_random_states,
-)
+from prmkit.scoring.fitted import Label, decision_weights
+from prmkit.utils.sklearn import HasMethods, StrOptions, distinct_classes, fit_context, set_random_states
+
+Steps: TypeAlias = "Sequence[Step] | Sequence[str] | npt.ArrayLike"
+"""Steps in one dimension, or rows of numbers for ``featurizer="precomputed"``."""
+FeaturizerLike: TypeAlias = "Literal['embeddings', 'tokens', 'precomputed'] | Featurizer"
 
 
-def make_head(featurizer: Any, head: Any, label_order: Any) -> Any:
-    """Return an unfitted head; None where it can only be made when the rows are known."""
-    if head is not None:
-        made = clone(head)
-        if isinstance(made, TokenPRM) and made.label_order is None:
-            made.set_params(label_order=label_order)
-        return made
-    if isinstance(featurizer, PRMFeaturizer) and featurizer.kind == "embeddings":
-        return StepBlend(clone(featurizer))
-    if not isinstance(featurizer, str):
-        return None
-    return {"embeddings": StepBlend, "tokens": lambda: TokenPRM(label_order=label_order)}.get(
-        featurizer, lambda: None
-    )()
+def unfitted_parts(
+    featurizer: FeaturizerLike, head: Classifier | None, label_order: Sequence[Label] | None
+) -> tuple[Featurizer | None, Classifier | None]:
+    """Return copies of featurizer and head that fit together, not fitted.
+
+    Parameters
+    ----------
+    featurizer, head : as in :class:`PRMClassifier`
+        What the user has chosen.
+    label_order : sequence of labels, or None
+        Given to a ``TokenPRM`` that has none.
+
+    Returns
+    -------
+    featurizer : transformer, or None
+        None if X is numeric or the head reads the steps itself.
+    head : classifier, or None
+        None stands for logistic regression, which is made when the rows are known.
+
+    Raises
+    ------
+    ValueError
+        If a featurizer is given to a head that reads the text itself, or tokens to a head that does not.
+    """
+    by_name = featurizer if isinstance(featurizer, str) else None
+    marks_tokens = isinstance(featurizer, PRMFeaturizer) and featurizer.kind == "tokens"
+    if isinstance(head, TokenPRM) or (head is None and (by_name == "tokens" or marks_tokens)):
+        return None, _token_head(featurizer, head, label_order)
+    if by_name == "tokens" or marks_tokens:
+        raise ValueError(
+            f"tokens are read by TokenPRM alone, and head is {type(head).__name__}: pass head=TokenPRM(…), or "
+            f"featurizer='embeddings' for {type(head).__name__}"
+        )
+    if by_name == "precomputed" or isinstance(head, StepBlend):
+        return None, None if head is None else clone(head)
+    if by_name == "embeddings":
+        if head is None:
+            return None, StepBlend()
+        # Heads over sequences see the earlier steps themselves.
+        return PRMFeaturizer(context="none" if reads(head) == "sequences" else "prefix"), clone(head)
+    if head is None and isinstance(featurizer, PRMFeaturizer):
+        return None, StepBlend(clone(featurizer))
+    return clone(featurizer), None if head is None else clone(head)
 
 
-def _order_of_numbers(classes: np.ndarray, label_order: Any) -> Any:
+def _token_head(
+    featurizer: FeaturizerLike, head: TokenPRM | None, label_order: Sequence[Label] | None
+) -> TokenPRM:
+    """Return an unfitted ``TokenPRM``, with the settings of a featurizer that marks tokens."""
+    token_head = TokenPRM() if head is None else clone(head)
+    if token_head.label_order is None:
+        token_head.set_params(label_order=label_order)
+    # "embeddings" is the default, so most probably nobody has asked for it.
+    if isinstance(featurizer, str) and featurizer in ("tokens", "embeddings"):
+        return token_head
+    if not isinstance(featurizer, PRMFeaturizer) or featurizer.kind != "tokens":
+        name = featurizer if isinstance(featurizer, str) else type(featurizer).__name__
+        raise ValueError(
+            f"TokenPRM reads the text of the steps itself, and featurizer is {name}: leave featurizer out, "
+            "PRMClassifier(head=TokenPRM(…)), or choose another head"
+        )
+    plain_featurizer, plain_head = PRMFeaturizer().get_params(), TokenPRM().get_params()
+    for name in sorted(plain_featurizer.keys() & plain_head.keys()):
+        value, own = getattr(featurizer, name), getattr(token_head, name)
+        if value == plain_featurizer[name] or value == own:
+            continue
+        if own != plain_head[name]:
+            raise ValueError(
+                f"{name} is {value!r} in the featurizer and {own!r} in TokenPRM: set it in one of them, "
+                f"PRMClassifier(head=TokenPRM({name}={own!r}))"
+            )
+        token_head.set_params(**{name: value})
+    return token_head
+
+
+def _order_of_numbers(classes: np.ndarray, label_order: Sequence[Label] | None) -> Sequence[Label] | None:
     """Return the order for y, whose labels voting, stacking and bagging replace by their places in the alphabet."""
     labels = [] if label_order is None else list(label_order)
     if classes.dtype.kind not in "iu" or not all(isinstance(label, str) for label in labels):
         return label_order
     if classes.tolist() != list(range(len(labels))):
         return label_order
-    return [sorted(labels).index(label) for label in labels]
+    return [sorted(map(str, labels)).index(str(label)) for label in labels]
 
 
-def make_featurizer(featurizer: Any, head: Any) -> Any:
-    """Return an unfitted featurizer; None where X is numeric or the head reads the steps itself.
-
-    Raises
-    ------
-    ValueError
-        If tokens are paired with a head that does not read them, or the other way round.
-    """
-    if getattr(featurizer, "kind", None) == "tokens":
-        raise ValueError(
-            "TokenPRM marks its tokens itself: pass featurizer='tokens' and set it up on the head"
-        )
-    by_name = featurizer if isinstance(featurizer, str) else None
-    if isinstance(head, TokenPRM) != (by_name == "tokens"):
-        raise ValueError("featurizer='tokens' and head=TokenPRM(…) go together, and with nothing else")
-    if by_name == "precomputed" or isinstance(head, (StepBlend, TokenPRM)):
-        return None
-    if by_name == "embeddings":
-        return PRMFeaturizer(context="none" if getattr(head, "reads_sequences", False) else "prefix")
-    return clone(featurizer)
-
-
-class PRMClassifier(ClassifierMixin, BaseEstimator):
+class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
     """Predict of each step of a solution whether it is negative, neutral or positive.
 
     Parameters
     ----------
     featurizer : {"embeddings", "tokens", "precomputed"} or transformer, default="embeddings"
-        ``"embeddings"``: a :class:`~prmkit.PRMFeaturizer` with the context that the head can use.
-        ``"tokens"``: the head, a :class:`~prmkit.models.TokenPRM`, fine-tunes a model on the text itself.
-        ``"precomputed"``: X is numeric, of shape (n_steps, n_features). Else any transformer over steps.
+        Makes numbers of steps. ``"embeddings"`` is a :class:`~prmkit.PRMFeaturizer` with the context that the head can
+        use. ``"tokens"`` leaves the text to the head, a :class:`~prmkit.models.TokenPRM`.
+        ``"precomputed"`` means that X is numeric, of shape (n_steps, n_features). Any transformer over steps will do.
     head : classifier or None, default=None
-        Any scikit-learn classifier, or a torch head of :mod:`prmkit.models`. None: :class:`~prmkit.models.StepBlend`
-        for steps, :class:`~prmkit.models.TokenPRM` for tokens, else logistic regression on standardised columns.
+        Makes probabilities of the numbers. Any scikit-learn classifier, or a head of :mod:`prmkit.models`. If
+        ``None``, it is :class:`~prmkit.models.StepBlend` for steps, :class:`~prmkit.models.TokenPRM` for tokens, and
+        logistic regression on standardised columns for other features.
+        A ``TokenPRM`` needs no featurizer: ``PRMClassifier(head=TokenPRM())``.
     label_order : sequence or None, default=None
         Labels from worst to best. Needed for rewards and risks unless the labels are -1/0/+1,
         "negative"/"neutral"/"positive", "-"/"+", False/True, 0/1 or 0/1/2. Names are understood
         inside ``VotingClassifier`` and ``StackingClassifier`` too, which number the labels of y.
     random_state : int, RandomState or None, default=None
-        Passed to every part of featurizer and head whose own is None.
+        Seed of every part of featurizer and head that has none of its own.
 
     Attributes
     ----------
@@ -102,11 +142,15 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         Columns of ``predict_proba``, sorted.
     label_order_ : tuple or None
         The classes from worst to best, where that is known.
-    featurizer_, head_ : the fitted parts; ``featurizer_`` is None where the head reads X itself.
+    featurizer_ : transformer or None
+        The fitted featurizer. ``None`` if the head reads X itself.
+    head_ : classifier
+        The fitted head.
     training_problems_ : ndarray of uint64, or None
-        Keys of the problems that ``fit`` saw, by which calibration refuses them. None: not known.
+        Keys of the problems that ``fit`` saw. Calibration and evaluation refuse these problems. ``None`` if they are
+        not known.
     n_features_in_ : int
-        Only for precomputed features.
+        Number of columns of precomputed features. It exists for these only.
 
     See Also
     --------
@@ -137,50 +181,76 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         "label_order": ["array-like", None],
         "random_state": ["random_state"],
     }
-    featurizer_: Any
-    head_: Any
+    scores_steps = True
+    classes_: np.ndarray
+    label_order_: tuple[Label, ...] | None
+    featurizer_: Featurizer | None
+    head_: Classifier
+    training_problems_: npt.NDArray[np.uint64] | None
+    n_features_in_: int
 
-    def __init__(self, featurizer="embeddings", head=None, *, label_order=None, random_state=None):
+    def __init__(
+        self,
+        featurizer: FeaturizerLike = "embeddings",
+        head: Classifier | None = None,
+        *,
+        label_order: Sequence[Label] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.featurizer = featurizer
         self.head = head
         self.label_order = label_order
         self.random_state = random_state
 
     @fit_context
-    def fit(self, X, y, sample_weight=None, groups=None):
+    def fit(
+        self,
+        X: Steps,
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        groups: npt.ArrayLike | None = None,
+    ) -> PRMClassifier:
         """Learn from labelled steps.
 
         Parameters
         ----------
-        X : 1-D array-like of Step or str; with ``featurizer="precomputed"`` array-like (n_steps, n_features)
+        X : 1-D array-like of Step or str, or array-like of shape (n_steps, n_features)
+            Steps, such as ``dataset.X``. Numbers with ``featurizer="precomputed"``.
         y : array-like of shape (n_steps,)
-            One label per step. Unlabelled steps are not rows; they stay context of later ones.
-        sample_weight : array-like of shape (n_steps,), optional
-        groups : array-like of shape (n_steps,), optional
-            Only with precomputed features and a torch head: the solution of each row.
+            One label per step. Unlabelled steps are not in X. They are still read as context of later steps.
+        sample_weight : array-like of shape (n_steps,), default=None
+            Weight of each step. If ``None``, all steps count the same.
+        groups : array-like of shape (n_steps,), default=None
+            Solution of each row of precomputed features, for a torch head. Other heads need none.
 
         Returns
         -------
-        self
+        PRMClassifier
+            The fitted classifier.
 
         Raises
         ------
         TypeError, ValueError
             If X is not a flat list of steps, or y does not label each of them with a class.
         """
-        X, y = self._begin(X, y, groups)
+        X, y = self.begin_fit(X, y, groups)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
-        rows, groups = learn_input(self.featurizer_, self.head_, X, y, groups)
-        self.head_ = fit_head(self.head_, rows, y, sample_weight, groups)
+        if self.featurizer_ is not None:
+            self.featurizer_.fit(X, y)
+        rows = read_rows(self.head_, self.featurizer_, X, y, groups)
+        self.head_ = fit_head(self.head_, rows, y, sample_weight)
         return self
 
-    def predict_proba(self, X, groups=None) -> np.ndarray:
-        """Probability of each class, for each step.
+    def predict_proba(self, X: Steps, groups: npt.ArrayLike | None = None) -> np.ndarray:
+        """Return the probability of each class, for each step.
 
         Parameters
         ----------
-        X, groups : as in ``fit``
+        X : 1-D array-like of Step or str, or array-like of shape (n_steps, n_features)
+            Steps or numbers, as in ``fit``.
+        groups : array-like of shape (n_steps,), default=None
+            Solution of each row, as in ``fit``.
 
         Returns
         -------
@@ -188,26 +258,64 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
             Columns in the order of ``classes_``.
         """
         check_is_fitted(self)
-        return head_proba(self.head_, self._read(X, groups))
+        return self.head_.predict_proba(self.read(X, groups))
 
-    def predict(self, X, groups=None) -> np.ndarray:
-        """Class of each step, of shape (n_steps,).
+    def predict(self, X: Steps, groups: npt.ArrayLike | None = None) -> np.ndarray:
+        """Return the class of each step.
 
-        The most probable one; with the default head after weighing, so that rare classes are found at all
-        (see ``decision_weights_`` of :class:`~prmkit.models.StepBlend`).
+        It is the most probable class. The default head weighs the probabilities first, because rare classes would
+        otherwise never be found (see ``decision_weights_`` of :class:`~prmkit.models.StepBlend`).
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step or str, or array-like of shape (n_steps, n_features)
+            Steps or numbers, as in ``fit``.
+        groups : array-like of shape (n_steps,), default=None
+            Solution of each row, as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_steps,)
+            Labels out of ``classes_``.
         """
         proba = self.predict_proba(X, groups)
-        weights = getattr(self.head_, "decision_weights_", 1.0)
-        return most_probable(self.classes_, proba * weights)
+        weights = decision_weights(self)
+        return most_probable(self.classes_, proba if weights is None else proba * weights)
 
-    def predict_log_proba(self, X, groups=None) -> np.ndarray:
-        """Logarithm of ``predict_proba``, cut at the smallest positive number."""
+    def predict_log_proba(self, X: Steps, groups: npt.ArrayLike | None = None) -> np.ndarray:
+        """Return the logarithm of ``predict_proba``, cut at the smallest positive number.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step or str, or array-like of shape (n_steps, n_features)
+            Steps or numbers, as in ``fit``.
+        groups : array-like of shape (n_steps,), default=None
+            Solution of each row, as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_steps, n_classes)
+            Columns in the order of ``classes_``.
+        """
         return np.log(np.clip(self.predict_proba(X, groups), np.finfo(float).tiny, None))
 
-    def decision_function(self, X, groups=None) -> np.ndarray:
-        """Log-odds of the second class, of shape (n_steps,); with more classes log-probabilities.
+    def decision_function(self, X: Steps, groups: npt.ArrayLike | None = None) -> np.ndarray:
+        """Return log-odds of the second of two classes, or the log-probability of each of more classes.
 
-        These are what ``predict_proba`` says, so that calibration starts from honest numbers.
+        They come from ``predict_proba``, without the weights of ``predict``, so that calibration starts from honest
+        numbers.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step or str, or array-like of shape (n_steps, n_features)
+            Steps or numbers, as in ``fit``.
+        groups : array-like of shape (n_steps,), default=None
+            Solution of each row, as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_steps,) or (n_steps, n_classes)
+            One number per step for two classes, otherwise one per class.
         """
         values = self.predict_log_proba(X, groups)
         return values[:, 1] - values[:, 0] if len(self.classes_) == 2 else values
@@ -237,101 +345,165 @@ class PRMClassifier(ClassifierMixin, BaseEstimator):
         """
         return score_solutions(self, solutions, label_order)
 
-    def save(self, path: str | Path) -> None:
-        """Write the fitted model to a folder: JSON and safetensors (scikit-learn parts by skops), no pickle.
-
-        Raises
-        ------
-        ImportError
-            If a part is scikit-learn's and skops is not installed.
-        """
-        from prmkit.saving.classifiers import save_classifier
-
-        save_classifier(self, path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> PRMClassifier:
-        """Read a saved model. Runs no code from the folder.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If there is no model, or it is incomplete, damaged, or holds types that prmkit does not save.
-        """
-        from prmkit.saving.classifiers import load_classifier
-
-        return load_classifier(cls, path)
-
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, layout: str | None = None, *, classes: Any = None, **options: Any
+        cls,
+        name_or_path: str | Path,
+        layout: str | None = None,
+        *,
+        classes: Sequence[Label] | None = None,
+        **options: Any,
     ) -> PRMClassifier:
-        """Take an existing PRM as it is: fitted, ready to score. Runs no code from it.
+        """Make a fitted classifier of an existing PRM. Runs no code from it.
 
-        Of a raw reward trained to rank, PQM's or by the ranking losses, the probability is its sigmoid, by convention
-        only: calibrate it. ``clf.head_.reward(X)`` is the reward itself.
+        A model that was trained to rank gives raw rewards (PQM, or one of the ranking losses). Its probability is the
+        sigmoid of the reward. This is a convention, so calibrate it. ``clf.head_.reward(X)`` returns the raw reward.
 
         Parameters
         ----------
         name_or_path : str or path
-            A local folder or hub name: saved by :class:`~prmkit.models.PRMTrainer`, or in a published layout.
+            Local folder or hub name of a model that :class:`~prmkit.models.PRMTrainer` saved, or of a published one.
         layout : {"trl", "math-shepherd", "rlhflow", "qwen2.5-math-prm", "pqm", "skywork", "reasoneval"} or None
-            The published layout. None: as the folder's ``prmkit.json`` says.
-        classes : sequence, optional
-            Labels for its outputs, worst first, in place of its own.
+            Published model's way of writing a solution. If ``None``, the folder's ``prmkit.json`` says it.
+        classes : sequence of labels, default=None
+            Labels of the model's outputs, worst first, to use instead of its own.
         **options
-            ``dtype`` of the weights (the checkpoint's), and ``max_length``, ``too_long``, ``device`` and other
-            parameters of :class:`~prmkit.models.TokenPRM`.
+            Parameters of :class:`~prmkit.models.TokenPRM`, such as ``max_length``, ``too_long`` and ``device``, and
+            ``dtype``, the precision of the weights.
+
+        Returns
+        -------
+        PRMClassifier
+            A fitted classifier, ready to score.
 
         Raises
         ------
         OSError, TypeError, ValueError
-            For no such model, another layout, pickled weights, unknown options.
+            If there is no such model, it has another layout, its weights are pickled, or an option is unknown.
         """
         head = TokenPRM.from_pretrained(name_or_path, layout, classes=classes, **options)
         classifier = cls("tokens", clone(head), label_order=head.label_order)
-        classifier.classes_, classifier.label_order_ = head.classes_, tuple(head.label_order)
-        classifier.featurizer_, classifier.head_, classifier.training_problems_ = None, head, None
-        return classifier
+        return classifier._take_fitted(head.classes_, tuple(head.label_order), None, head)
+
+    def begin_fit(
+        self, X: Steps, y: npt.ArrayLike, groups: npt.ArrayLike | None = None
+    ) -> tuple[Any, np.ndarray]:
+        """Check X and y and make the unfitted parts: the first half of ``fit``, which ensembles do once per member.
+
+        Parameters
+        ----------
+        X, y, groups : as in ``fit``
+            The rows of ``fit``.
+
+        Returns
+        -------
+        X : list of Step, or ndarray of shape (n_steps, n_features)
+            The checked rows.
+        y : ndarray of shape (n_steps,)
+            The checked labels.
+        """
+        if self._precomputed:
+            refuse_steps(X)
+            rows, labels = validate_data(self, X, y)
+        else:
+            rows = self._check_steps(X, groups)
+            labels = check_labels(y, len(rows), self.label_order)
+        self.classes_ = distinct_classes(labels)
+        self.training_problems_ = None if self._precomputed else distinct_problem_keys(rows)
+        order = _order_of_numbers(self.classes_, self.label_order)
+        self.label_order_ = resolve_label_order(self.classes_, order)
+        self.featurizer_, self.head_ = unfitted_parts(self.featurizer, self.head, order)
+        for part in (self.featurizer_, self.head_):
+            if part is not None:
+                set_random_states(part, self.random_state)
+        return rows, labels
+
+    def read(self, X: Steps, groups: npt.ArrayLike | None = None) -> Rows:
+        """Return what the fitted head reads of X. Heads with the same featurizer can share it.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step or str, or array-like of shape (n_steps, n_features)
+            Steps or numbers, as in ``fit``.
+        groups : array-like of shape (n_steps,), default=None
+            Solution of each row, as in ``fit``.
+
+        Returns
+        -------
+        StepSequences, StepViews, list of Step or matrix
+            Input of ``head_.predict_proba``.
+        """
+        rows = validate_data(self, X, reset=False) if self._precomputed else self._check_steps(X, groups)
+        return read_rows(self.head_, self.featurizer_, rows, groups=groups)
 
     @property
     def _precomputed(self) -> bool:
         return isinstance(self.featurizer, str) and self.featurizer == "precomputed"
 
-    def _begin(self, X: Any, y: Any, groups: Any) -> tuple[Any, np.ndarray]:
-        """Check X and y, and set all that is learnt of them before featurizer and head are fitted."""
-        if self._precomputed:
-            refuse_steps(X)
-            X, y = validate_data(self, X, y)
-        else:
-            X, y = self._check_steps(X, y, groups)
-        self.classes_ = distinct_classes(y)
-        self.training_problems_ = None if self._precomputed else distinct_problem_keys(X)
-        order = _order_of_numbers(self.classes_, self.label_order)
-        self.label_order_ = resolve_label_order(self.classes_, order)
-        self.head_ = make_head(self.featurizer, self.head, order)
-        self.featurizer_ = make_featurizer(self.featurizer, self.head_)
-        for part in (self.featurizer_, self.head_):
-            if part is not None:
-                set_random_states(part, self.random_state)
-        return X, y
+    @property
+    def _marks_tokens(self) -> bool:
+        return isinstance(self.featurizer, PRMFeaturizer) and self.featurizer.kind == "tokens"
 
-    def _read(self, X: Any, groups: Any) -> Any:
-        """Check X and return what the head reads of it; heads that share a featurizer can share this too."""
-        X = (
-            validate_data(self, X, reset=False)
-            if self._precomputed
-            else self._check_steps(X, None, groups)[0]
-        )
-        return head_input(self.featurizer_, self.head_, X, groups)
-
-    def _check_steps(self, X: Any, y: Any, groups: Any) -> tuple[list, np.ndarray | None]:
+    def _check_steps(self, X: Steps, groups: npt.ArrayLike | None) -> list[Step]:
         if groups is not None:
             raise ValueError("groups is for featurizer='precomputed': a Step already knows its solution")
-        steps = as_steps(X)
-        return steps, None if y is None else check_labels(y, len(steps), self.label_order)
+        return as_steps(X)
 
-    def __sklearn_tags__(self):
+    def _take_fitted(
+        self,
+        classes: np.ndarray,
+        label_order: tuple[Label, ...] | None,
+        featurizer: Featurizer | None,
+        head: Classifier,
+        training_problems: npt.NDArray[np.uint64] | None = None,
+    ) -> PRMClassifier:
+        """Take parts that were fitted elsewhere: the one way to a fitted classifier beside ``fit``."""
+        self.classes_, self.label_order_ = classes, label_order
+        self.featurizer_, self.head_ = featurizer, head
+        self.training_problems_ = training_problems
+        return self
+
+    def _contents(self) -> Contents:
+        check_is_fitted(self)
+        # A generator is no setting, so only an integer is kept.
+        seed = int(self.random_state) if isinstance(self.random_state, Integral) else None
+        # A pickle may be older than the attribute.
+        problems = getattr(self, "training_problems_", None)
+        return Contents(
+            settings={
+                "classes": self.classes_,
+                "classes_dtype": self.classes_.dtype.str,
+                "label_order": None if self.label_order is None else list(self.label_order),
+                "random_state": seed,
+                "n_features_in": getattr(self, "n_features_in_", None),
+                # A featurizer that marks tokens has handed its settings to the head, which then keeps them.
+                "default_head": self.head is None and not self._marks_tokens,
+                "featurizer_name": self.featurizer if isinstance(self.featurizer, str) else None,
+            },
+            arrays={} if problems is None else {"problems": problems},
+            parts={"featurizer": self.featurizer_, "head": self.head_},
+        )
+
+    @classmethod
+    def _from_contents(cls, contents: Contents) -> PRMClassifier:
+        settings, parts = contents.settings, contents.parts
+        featurizer, head = parts["featurizer"], parts["head"]
+        # The default head keeps the featurizer that the user has given.
+        given = getattr(head, "featurizer", None) if featurizer is None else featurizer
+        by_name = settings["featurizer_name"] or ("tokens" if isinstance(head, TokenPRM) else None)
+        classifier = cls(
+            featurizer=by_name or clone(given),
+            head=None if settings["default_head"] else clone(head),
+            label_order=settings["label_order"],
+            random_state=settings["random_state"],
+        )
+        classes = np.array(settings["classes"], dtype=settings["classes_dtype"])
+        order = resolve_label_order(classes, _order_of_numbers(classes, settings["label_order"]))
+        if settings["n_features_in"] is not None:
+            classifier.n_features_in_ = settings["n_features_in"]
+        return classifier._take_fitted(classes, order, featurizer, head, contents.arrays.get("problems"))
+
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = self._precomputed
         tags.input_tags.string = not self._precomputed

@@ -212,13 +212,43 @@ class TestTokens:
         scored = tokens.score_solutions(data.solutions[:2])
         np.testing.assert_allclose(scored[0].risks, proba[: data.solutions[0].n_steps, 0], atol=1e-6)
 
-    def test_head_left_to_the_classifier(self, data):
-        from prmkit.classifier import make_featurizer, make_head
+    def test_head_left_to_the_classifier(self):
+        from prmkit.classifier import unfitted_parts
 
-        head = make_head("tokens", None, ["bad", "good"])
+        featurizer, head = unfitted_parts("tokens", None, ["bad", "good"])
         assert isinstance(head, TokenPRM)
         assert head.label_order == ["bad", "good"]
-        assert make_featurizer("tokens", head) is None
+        assert featurizer is None
+
+    def test_the_head_alone_is_enough(self, data):
+        clf = PRMClassifier(head=self.head(), random_state=0).fit(data.X, data.y)
+        assert clf.featurizer_ is None
+        assert isinstance(clf.head_, TokenPRM)
+        assert clf.predict_proba(data.X[:2]).shape == (2, 3)
+
+    def test_settings_of_a_featurizer_go_to_the_head(self, data, tmp_path):
+        featurizer = PRMFeaturizer(kind="tokens", max_length=450, step_separator=" ;", show_progress=False)
+        clf = PRMClassifier(featurizer, self.head(max_length=450), random_state=0).fit(data.X, data.y)
+        assert (clf.head_.max_length, clf.head_.step_separator) == (450, " ;")
+        assert clf.featurizer_ is None
+        clf.save(tmp_path / "model")
+        loaded = PRMClassifier.load(tmp_path / "model")
+        np.testing.assert_array_equal(loaded.predict_proba(data.X), clf.predict_proba(data.X))
+        assert clone(loaded).head.step_separator == " ;"
+
+    def test_settings_of_a_featurizer_make_a_head(self):
+        from prmkit.classifier import unfitted_parts
+
+        head = unfitted_parts(PRMFeaturizer(kind="tokens", max_length=200), None, None)[1]
+        assert isinstance(head, TokenPRM)
+        assert head.max_length == 200
+
+    def test_settings_that_contradict_each_other_are_named(self, data):
+        clf = PRMClassifier(PRMFeaturizer(kind="tokens", max_length=200), TokenPRM(max_length=100))
+        with pytest.raises(
+            ValueError, match=r"max_length is 200 .* 100 in TokenPRM.*TokenPRM\(max_length=100\)"
+        ):
+            clf.fit(data.X, data.y)
 
     def test_random_state_and_label_order_reach_the_head(self, data):
         y = np.where(data.y == -1, "zz", "aa")
@@ -233,12 +263,10 @@ class TestTokens:
     @pytest.mark.parametrize(
         ("featurizer", "head", "words"),
         [
-            ("tokens", LogisticRegression(), "go together"),
-            ("embeddings", TokenPRM(), "go together"),
-            (PRMFeaturizer(), TokenPRM(), "go together"),
-            (StepStatistics(), TokenPRM(), "go together"),
-            (PRMFeaturizer(kind="tokens"), None, "pass featurizer='tokens'"),
-            (PRMFeaturizer(kind="tokens"), TokenPRM(), "pass featurizer='tokens'"),
+            ("tokens", LogisticRegression(), r"head is LogisticRegression: pass head=TokenPRM\(…\)"),
+            (PRMFeaturizer(kind="tokens"), StepMLP(), r"head is StepMLP: pass head=TokenPRM\(…\)"),
+            (PRMFeaturizer(), TokenPRM(), "featurizer is PRMFeaturizer: leave featurizer out"),
+            (StepStatistics(), TokenPRM(), "featurizer is StepStatistics: leave featurizer out"),
         ],
     )
     def test_wrong_pairs(self, data, featurizer, head, words):

@@ -1,1 +1,5 @@
-"""Fitted models as folders: config.json and safetensors, checked by digest, read without running code."""
+"""Fitted models as folders of JSON and safetensors, checked by digest and read without running code."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
-from uuid import uuid4
 
-from prmkit.utils.files import sha256_of
+from prmkit import __version__
+from prmkit.utils.files import replacing, sha256_of
 from prmkit.utils.versions import installed_version
 
 CONFIG = "config.json"
-_FORMAT = 1
+_FORMAT = 2
+# Format 1 was written before the first release; model.py reads it too.
+_READABLE = (1, _FORMAT)
 
 
 @contextmanager
 def writing_folder(path: str | Path, kind: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield a hidden folder and a configuration to fill; then they take the place of ``path``, whole or not at all.
+    """Give a hidden folder and a configuration to fill, which take the place of ``path`` when all is written.
 
     Parameters
     ----------
-    path : path
+    path : str or path
+        Folder to write.
     kind : str
-        The class that is saved. A folder of another class is not replaced.
+        Name of the class that is saved. A folder of another class is not replaced.
+
+    Yields
+    ------
+    folder : Path
+        Where to write the files.
+    config : dict
+        What ``config.json`` will say.
 
     Raises
     ------
@@ -35,28 +44,31 @@ def writing_folder(path: str | Path, kind: str) -> Iterator[tuple[Path, dict[str
     path = Path(path).expanduser()
     _check_replaceable(path, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = path.parent / f".{path.name}-{uuid4().hex}"
-    folder.mkdir()
-    config: dict[str, Any] = {"format": _FORMAT, "class": kind}
-    try:
+    with replacing(path) as folder:
+        folder.mkdir()
+        config: dict[str, Any] = {"format": _FORMAT, "class": kind}
         yield folder, config
         config["files"] = {name: sha256_of(folder / name) for name in _files(folder)}
-        config["versions"] = {
-            name: installed_version(name) for name in ("prmkit", "numpy", "scikit-learn", "torch")
-        }
+        installed = {name: installed_version(name) for name in ("numpy", "scikit-learn", "torch")}
+        config["versions"] = {"prmkit": __version__, **installed}
         (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        _replace(folder, path)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
-def saved_class(path: str | Path) -> str:
-    """Return the name of the class that is saved at ``path``."""
-    return _read_json(Path(path).expanduser(), "model that prmkit saved")["class"]
+def holds_saved_model(path: Path) -> bool:
+    """Whether a folder holds a model of prmkit. Other libraries write a config.json too, without a class."""
+    try:
+        return bool(_read_json(path, "model that prmkit saved"))
+    except (OSError, ValueError):
+        return False
 
 
-def read_config(path: Path, kind: str, required: Iterable[str] = ()) -> dict[str, Any]:
+def saved_class(path: Path) -> tuple[str, str | None]:
+    """Return the name of the class that is saved at ``path``, and the version of prmkit that saved it."""
+    config = _read_json(path, "model that prmkit saved")
+    return config["class"], config.get("versions", {}).get("prmkit")
+
+
+def read_config(path: Path, kind: str) -> dict[str, Any]:
     """Read the configuration of a saved model, checking that every file is whole.
 
     Raises
@@ -71,12 +83,12 @@ def read_config(path: Path, kind: str, required: Iterable[str] = ()) -> dict[str
         raise ValueError(
             f"{file} describes no {kind} but a {config['class']}: read it with {config['class']}.load"
         )
-    if config.get("format", _FORMAT) != _FORMAT:
+    if config.get("format", _FORMAT) not in _READABLE:
         raise ValueError(
             f"{path} has format {config['format']}, this prmkit reads {_FORMAT}: it was saved by prmkit "
             f"{config.get('versions', {}).get('prmkit')}, load it with that version"
         )
-    if missing := sorted({"format", "files", "versions", *required} - config.keys()):
+    if missing := sorted({"format", "files", "versions"} - config.keys()):
         raise ValueError(f"{file} is damaged (without {missing}): copy or save the model again")
     for name, digest in config["files"].items():
         part = path / PurePosixPath(name)
@@ -122,18 +134,3 @@ def _check_replaceable(path: Path, kind: str) -> None:
 
 def _files(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-
-
-def _replace(folder: Path, path: Path) -> None:
-    """Put the finished folder in the place of ``path``; what stood there is put back where that fails."""
-    if not path.exists():
-        folder.replace(path)
-        return
-    old = folder.with_name(f"{folder.name}-old")
-    path.replace(old)
-    try:
-        folder.replace(path)
-    except BaseException:
-        old.replace(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

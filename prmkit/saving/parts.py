@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_DEFLATED
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 
-from prmkit.features import PRMFeaturizer
+from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
+from prmkit.models.heads import blend
 from prmkit.models.heads.torch_heads import StepMLP, StepTransformer, TorchHead
 from prmkit.models.tokens.probabilities import ProbabilityMap
 from prmkit.models.tokens.token_prm import TokenPRM
 
 _OWN_CLASSES = {cls.__name__: cls for cls in (PRMFeaturizer, StepMLP, StepTransformer)}
+# Classes and functions of prmkit that a skops archive may name. An archive of another version names the module in
+# which one of them was then, so they are known by their own name alone.
+_IN_ARCHIVES = {
+    part.__name__: part
+    for part in (PRMFeaturizer, StepStatistics, StepWords, blend.StepBlend, blend.bounded, blend.signed_log)
+}
 # Types that skops does not trust by itself and that the default model, or a common head, is made of.
-_TRUSTED = frozenset(
+_TRUSTED = frozenset(f"{part.__module__}.{name}" for name, part in _IN_ARCHIVES.items()) | frozenset(
     [
         "pathlib.PosixPath",
         "pathlib.WindowsPath",
-        "prmkit.features._featurizer.PRMFeaturizer",
-        "prmkit.features.statistics._step_statistics.StepStatistics",
-        "prmkit.features._words.StepWords",
-        "prmkit.models.heads.blend.StepBlend",
-        "prmkit.models.heads.blend.bounded",
-        "prmkit.models.heads.blend.signed_log",
         "sklearn._loss.link.Interval",
         "sklearn._loss.link.LogitLink",
         "sklearn._loss.link.MultinomialLogit",
@@ -138,10 +140,11 @@ def _read_token_head(described: dict[str, Any], folder: Path) -> TokenPRM:
 
 
 def _write_skops(part: Any, file: Path) -> None:
-    skops = _skops()
+    import skops.io
+
     try:
-        skops.dump(part, file, compression=ZIP_DEFLATED)
-        untrusted = _untrusted(file)
+        skops.io.dump(part, file, compression=ZIP_DEFLATED)
+        untrusted = _untrusted(file.read_bytes())
         reason = f"holds {untrusted}" if untrusted else ""
     except Exception as error:  # whatever a foreign class raises when it is taken apart
         reason = f"cannot be taken apart ({error})"
@@ -153,27 +156,50 @@ def _write_skops(part: Any, file: Path) -> None:
 
 
 def _read_skops(file: Path) -> Any:
-    if untrusted := _untrusted(file):
+    import skops.io
+
+    archive = _with_current_modules(file.read_bytes())
+    if untrusted := _untrusted(archive):
         raise ValueError(
             f"{file} holds types that prmkit does not vouch for: {untrusted}. If you trust its author, read it "
             f"yourself with skops.io.load({str(file)!r}, trusted={untrusted})"
         )
-    return _skops().load(file, trusted=sorted(_TRUSTED))
+    return skops.io.loads(archive, trusted=sorted(_TRUSTED))
 
 
-def _untrusted(file: Path) -> list[str]:
-    return sorted(set(_skops().get_untrusted_types(file=file)) - _TRUSTED)
+def _untrusted(archive: bytes) -> list[str]:
+    import skops.io
+
+    return sorted(set(skops.io.get_untrusted_types(data=archive)) - _TRUSTED)
 
 
-def _skops() -> Any:
-    try:
-        import skops.io
-    except ImportError as error:
-        raise ImportError(
-            "saving or loading a scikit-learn part needs skops: pip install 'prmkit[skops]'; "
-            "or use a torch head (StepMLP, StepTransformer), which is saved as safetensors"
-        ) from error
-    return skops.io
+def _with_current_modules(archive: bytes) -> bytes:
+    """Return a skops archive in which prmkit's classes stand in the modules where they are now.
+
+    Only the names in the archive's description change, so nothing of it is run.
+    """
+    out = BytesIO()
+    with ZipFile(BytesIO(archive)) as old, ZipFile(out, "w", ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "schema.json":
+                content = json.dumps(_renamed(json.loads(content))).encode()
+            new.writestr(name, content)
+    return out.getvalue()
+
+
+def _renamed(node: Any) -> Any:
+    """Return a node of the description with the current module of each class or function of prmkit."""
+    if isinstance(node, list):
+        return [_renamed(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    node = {key: _renamed(value) for key, value in node.items()}
+    for module, name in (("__module__", "__class__"), ("module_path", "function")):
+        part = _IN_ARCHIVES.get(node.get(name)) if isinstance(node.get(name), str) else None
+        if part is not None and str(node.get(module)).startswith("prmkit."):
+            node[module] = part.__module__
+    return node
 
 
 def plain(value: Any) -> Any:

@@ -7,9 +7,9 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.frozen import FrozenEstimator
 
 from prmkit.data.labels import resolve_label_order
+from prmkit.utils.sklearn import thawed
 
 Label: TypeAlias = "str | int | float | bool"
 """A class of steps, such as ``-1`` or ``"negative"``."""
@@ -30,13 +30,6 @@ class FittedClassifier(Protocol):
 
     def predict_proba(self, X: Any, /) -> np.ndarray:
         """Return the probability of each class for each step, of shape (n_steps, n_classes)."""
-
-
-def thawed(classifier: Any) -> Any:
-    """Return the classifier inside a ``FrozenEstimator``, and any other classifier as it is."""
-    while isinstance(classifier, FrozenEstimator):
-        classifier = classifier.estimator
-    return classifier
 
 
 def training_problems(classifier: Any) -> npt.NDArray[np.uint64] | None:
@@ -132,6 +125,13 @@ def decision_weights(classifier: Any) -> np.ndarray | None:
     inner = thawed(classifier)
     weights = getattr(inner, "decision_weights_", None)
     return getattr(getattr(inner, "head_", None), "decision_weights_", None) if weights is None else weights
+
+
+def fitted_parts(classifier: Any) -> Iterator[Any]:
+    """Yield a classifier, the classifiers inside it, and their heads."""
+    yield classifier
+    for inner in _classifiers_inside(classifier):
+        yield from fitted_parts(inner)
 
 
 def _classifiers_inside(classifier: Any) -> Iterator[Any]:

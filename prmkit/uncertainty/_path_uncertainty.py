@@ -14,11 +14,12 @@ from prmkit.data.solution import Solution, as_solutions, flatten
 from prmkit.metrics import MemberUncertainty, credible_set, decompose_uncertainty
 from prmkit.metrics.solutions.aggregation import entropy, ragged_first_error_distribution
 from prmkit.scoring import ScoredSolution, score_solutions
-from prmkit.scoring.fitted import FittedClassifier, Label, thawed
+from prmkit.scoring.fitted import FittedClassifier, Label
 from prmkit.uncertainty._protocols import GivesPValues
 from prmkit.uncertainty._solutions_input import Paths, units_and_keys
 from prmkit.uncertainty.calibration._path_calibrator import PathCalibrator
 from prmkit.utils.ragged import Ragged
+from prmkit.utils.sklearn import thawed
 
 
 @dataclass(frozen=True, eq=False, repr=False)

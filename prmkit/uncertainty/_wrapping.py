@@ -1,9 +1,9 @@
-"""What estimators around a classifier share: a fitted one is kept as it is, and they are classifiers of steps too."""
+"""Mixins of estimators around a classifier: a fitted one is not changed, and the estimator classifies steps, too."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin, clone
@@ -13,12 +13,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.solution import Solution
 from prmkit.models.heads.decision import most_probable
+from prmkit.saving.model import SavedModel
 from prmkit.scoring import ScoredSolution, score_solutions
 from prmkit.scoring.fitted import Label
+from prmkit.uncertainty._protocols import Steps
+
+Self = TypeVar("Self", bound="KeepsFitted")
 
 
 def is_fitted(classifier: Any) -> bool:
-    """Whether a classifier has been fitted."""
+    """Return whether a classifier has been fitted."""
     try:
         check_is_fitted(classifier)
     except NotFittedError:
@@ -27,55 +31,105 @@ def is_fitted(classifier: Any) -> bool:
 
 
 class KeepsFitted:
-    """Mixin: ``clone`` keeps a fitted ``classifier`` as it is, so that no search forgets or refits it."""
+    """Mixin of estimators whose ``clone`` keeps a fitted ``classifier``, so that no search forgets or refits it."""
 
-    def set_params(self, **params: Any) -> Any:
-        """Set parameters; those of a fitted classifier stay, as changing them would change what others hold too.
+    def set_params(self: Self, **params: Any) -> Self:
+        """Set parameters. Those of a fitted classifier cannot be set, because others may hold the same classifier.
+
+        Parameters
+        ----------
+        **params
+            New values by name. ``classifier__name`` sets a parameter of an unfitted classifier.
+
+        Returns
+        -------
+        self
+            The estimator.
 
         Raises
         ------
         ValueError
-            For a parameter inside a fitted classifier.
+            If a parameter belongs to a fitted classifier.
         """
         inner = sorted(name for name in params if name.startswith("classifier__"))
         classifier = params.get("classifier", getattr(self, "classifier", None))
         if inner and classifier is not None and is_fitted(classifier):
             raise ValueError(
-                f"{', '.join(inner)}: the classifier is fitted and stays as it is. Pass an unfitted one, or set the "
-                "parameter, fit, and wrap it then"
+                f"{', '.join(inner)}: the classifier is fitted and is not changed. Pass an unfitted one, or set the "
+                "parameter and fit the classifier before you pass it"
             )
-        return super().set_params(**params)  # type: ignore[misc]
+        super().set_params(**params)  # type: ignore[misc]
+        return self
 
     def __sklearn_clone__(self) -> Any:
-        kept = {
-            name: value
-            if name == "classifier" and value is not None and is_fitted(value)
-            else clone(value, safe=False)
-            for name, value in self.get_params(deep=False).items()  # type: ignore[attr-defined]
-        }
-        return type(self)(**kept)
+        params = self.get_params(deep=False)  # type: ignore[attr-defined]
+        keeps_classifier = params["classifier"] is not None and is_fitted(params["classifier"])
+        return type(self)(
+            **{
+                name: value if name == "classifier" and keeps_classifier else clone(value, safe=False)
+                for name, value in params.items()
+            }
+        )
 
 
-class WrapsClassifier(ClassifierMixin):
-    """Mixin of classifiers of steps around a ``classifier``: all but ``fit`` and ``predict_proba``.
+class WrapsClassifier(SavedModel, ClassifierMixin):
+    """Mixin of classifiers of steps around a ``classifier``. It lacks only ``fit`` and ``predict_proba``.
 
-    ``fit`` sets ``classes_``, ``label_order_``, ``training_problems_`` and, where decisions are weighed,
+    ``fit`` sets ``classes_``, ``label_order_`` and ``training_problems_``. If decisions are weighed, it also sets
     ``decision_weights_``.
     """
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Class of each step, of shape (n_steps,): the likeliest, after weighing where the classifier weighs."""
+    scores_steps = True
+    classes_: np.ndarray
+
+    def predict(self, X: Steps) -> np.ndarray:
+        """Return the class of each step: the most likely one, after weighing if the classifier weighs.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step, or array-like of shape (n_steps, n_features)
+            Steps, as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_steps,)
+            Labels.
+        """
         proba = self.predict_proba(X)
         return most_probable(self.classes_, proba * getattr(self, "decision_weights_", 1.0))
 
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithm of ``predict_proba``, cut at the smallest positive number."""
-        return np.log(np.clip(self.predict_proba(X), np.finfo(float).tiny, None))
+    def predict_log_proba(self, X: Steps) -> np.ndarray:
+        """Return the logarithm of ``predict_proba``, cut at the smallest positive number.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step, or array-like of shape (n_steps, n_features)
+            Steps, as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_steps, n_classes)
+            Columns in the order of ``classes_``.
+        """
+        return np.asarray(np.log(np.clip(self.predict_proba(X), np.finfo(float).tiny, None)))
 
     def score_solutions(
         self, solutions: Iterable[Solution], label_order: Sequence[Label] | None = None
     ) -> list[ScoredSolution]:
-        """Score every step of each solution: see :meth:`PRMClassifier.score_solutions`."""
+        """Score every step of each solution, and each solution as a whole.
+
+        Parameters
+        ----------
+        solutions : list of Solution
+            Solutions to score. Each has at least one step.
+        label_order : sequence of labels, default=None
+            Labels from worst to best, as in :func:`~prmkit.score_solutions`.
+
+        Returns
+        -------
+        list of ScoredSolution
+            One per solution.
+        """
         return score_solutions(self, solutions, label_order)
 
     def __sklearn_tags__(self) -> Any:

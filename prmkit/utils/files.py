@@ -1,15 +1,16 @@
-"""A file of JSON records that appears when it is whole, or not at all."""
+"""Files and folders that appear when they are whole, or not at all."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, cast
+from uuid import uuid4
 
 
 def sha256_of(file: Path) -> str:
@@ -22,15 +23,70 @@ def sha256_of(file: Path) -> str:
 
 
 @contextmanager
-def writing(path: Path, *, as_array: bool = False) -> Iterator[Callable[[str], None]]:
-    """Give a function that adds a record, JSON on one line; the file takes its place when all went well.
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a hidden place beside ``path`` for a file or a folder, which takes the place of ``path`` when it is written.
 
     Parameters
     ----------
     path : Path
-        Gzipped if it ends in ``.gz``.
+        File or folder to write. What stands there stays as it is if the writing fails.
+
+    Yields
+    ------
+    Path
+        The hidden place. Nothing stands there yet.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(Path(folder, "a.txt")) as unfinished:
+    ...         _ = unfinished.write_text("whole")
+    ...     [file.name for file in Path(folder).iterdir()]
+    ['a.txt']
+    """
+    unfinished = path.with_name(f".{path.name}-{uuid4().hex}")
+    try:
+        yield unfinished
+        if unfinished.is_dir() and path.exists():
+            _replace_folder(unfinished, path)
+        else:
+            unfinished.replace(path)
+    except BaseException:
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished, ignore_errors=True)
+        else:
+            unfinished.unlink(missing_ok=True)
+        raise
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Put a folder in the place of another one, which is put back if that fails."""
+    old = new.with_name(f"{new.name}-old")
+    path.replace(old)
+    try:
+        new.replace(path)
+    except BaseException:
+        old.replace(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path, *, as_array: bool = False) -> Iterator[Callable[[str], None]]:
+    """Give a function that adds a record, JSON on one line, to a file that appears when all went well.
+
+    Parameters
+    ----------
+    path : Path
+        File to write. It is gzipped if its name ends in ``.gz``.
     as_array : bool, default=False
-        One JSON array rather than JSON lines.
+        Whether to write one JSON array instead of JSON lines.
+
+    Yields
+    ------
+    callable
+        Takes a record, as text.
 
     Raises
     ------
@@ -51,23 +107,17 @@ def writing(path: Path, *, as_array: bool = False) -> Iterator[Callable[[str], N
     ]
     """
     check_path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as raw, _zipped(raw, path) as file:
-            before = "[\n" if as_array else ""
+    with replacing(path) as unfinished, unfinished.open("wb") as raw, _zipped(raw, path) as file:
+        before = "[\n" if as_array else ""
 
-            def add(record: str) -> None:
-                nonlocal before
-                file.write(before + record + ("" if as_array else "\n"))
-                before = ",\n" if as_array else ""
+        def add(record: str) -> None:
+            nonlocal before
+            file.write(before + record + ("" if as_array else "\n"))
+            before = ",\n" if as_array else ""
 
-            yield add
-            if as_array:
-                file.write("\n]\n" if before == ",\n" else "[]\n")
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        yield add
+        if as_array:
+            file.write("\n]\n" if before == ",\n" else "[]\n")
 
 
 def check_path(path: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn import config_context
 from sklearn.base import _fit_context
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing as safe_indexing
-from sklearn.utils import check_random_state
+from sklearn.utils import _safe_indexing as safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import has_fit_parameter
@@ -25,10 +26,16 @@ __all__ = [
     "random_generator",
     "safe_indexing",
     "set_random_states",
+    "thawed",
 ]
 
-fit_context = _fit_context(prefer_skip_nested_validation=False)
-"""Decorator of ``fit``: checks ``_parameter_constraints`` first."""
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def fit_context(method: _Method) -> _Method:
+    """Decorate ``fit`` so that it checks ``_parameter_constraints`` first."""
+    decorated: _Method = _fit_context(prefer_skip_nested_validation=False)(method)
+    return decorated
 
 
 class ReadsSteps:
@@ -93,6 +100,13 @@ def _fit_weighted(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
     if not has_fit_parameter(last, "sample_weight"):
         raise ValueError(f"{type(last).__name__} takes no sample_weight: leave it out or choose another head")
     return estimator.fit(X, y, **weights)
+
+
+def thawed(estimator: Any) -> Any:
+    """Return the estimator inside a ``FrozenEstimator``, and any other estimator as it is."""
+    while isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    return estimator
 
 
 def random_generator(random_state: Any) -> np.random.RandomState:

@@ -12,10 +12,15 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
 
+from prmkit import PRMClassifier
+from prmkit.data import make_arithmetic_solutions, write
 from prmkit.evaluation import read_benchmark
 from prmkit.evaluation._inputs import _scoring
 from prmkit.evaluation._inputs._models import JudgedModel, judged_model
-from prmkit.evaluation._inputs._scoring import CHUNK, cached_scores
+from prmkit.evaluation._inputs._scoring import CHUNK, cached_scores, score_steps
+from prmkit.features import StepStatistics
+from prmkit.saving import save_model
+from prmkit.uncertainty import CalibratedStepClassifier, LengthShift, StepEnsemble
 
 
 class Counting(BaseEstimator):
@@ -154,3 +159,39 @@ def test_warnings_of_all_chunks_are_one(classifier, solutions):
     with pytest.warns(UserWarning, match="m on b: .* steps are too long .and 3 such warnings") as caught:
         cached_scores(model(Complaining(classifier)), "b", solutions, None)
     assert len(caught) == 1
+
+
+def test_every_saved_model_that_scores_steps_is_evaluated_from_its_folder(classifier, solutions, tmp_path):
+    """Calibrated classifiers and ensembles too, on the command line."""
+    from typer.testing import CliRunner
+
+    from prmkit.cli import app
+
+    new = make_arithmetic_solutions(40, 2, random_state=11)
+    calibrated = CalibratedStepClassifier(classifier).fit(new.X, new.y)
+    ensemble = StepEnsemble(PRMClassifier(StepStatistics()), 2, random_state=0).fit(new.X, new.y)
+    calibrated.save(tmp_path / "calibrated")
+    save_model(ensemble, tmp_path / "ensemble")
+    for name, model in {"calibrated": calibrated, "ensemble": ensemble}.items():
+        judged = judged_model(tmp_path / name)
+        assert judged.kind == "prmkit"
+        np.testing.assert_array_equal(judged.training_problems, model.training_problems_)
+        expected = score_steps(model, solutions[:5]).risks
+        np.testing.assert_array_equal(score_steps(judged.classifier, solutions[:5]).risks, expected)
+    write(make_arithmetic_solutions(30, random_state=12), tmp_path / "data.jsonl", format="stepwise")
+    arguments = [
+        tmp_path / "calibrated",
+        tmp_path / "ensemble",
+        "--on",
+        f"stepwise:{tmp_path / 'data.jsonl'}",
+    ]
+    arguments += ["--out", tmp_path / "report", "--resamples", 10]
+    done = CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    assert "ensemble" in (tmp_path / "report" / "results.md").read_text()
+
+
+def test_a_saved_model_without_step_scores_is_refused(tmp_path):
+    LengthShift().fit(make_arithmetic_solutions(20, random_state=0).X).save(tmp_path / "detector")
+    with pytest.raises(ValueError, match="holds a LengthShift, which gives no probabilities of steps"):
+        judged_model(tmp_path / "detector")

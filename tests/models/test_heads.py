@@ -161,9 +161,9 @@ def test_one_pass_per_sequence_and_rows_in_any_order():
         rng.normal(size=(30, 3)).astype(np.float32), np.repeat(np.arange(6), 5)
     )
     head = StepTransformer(hidden_size=8, n_heads=1, max_epochs=1, random_state=0)
-    head.fit_sequences(sequences, np.arange(30) % 2)
+    head.fit(sequences, np.arange(30) % 2)
     positions = []
     hook = head.module_.register_forward_pre_hook(lambda _, args: positions.append(args[0].shape[:2].numel()))
-    head.predict_proba_sequences(sequences)
+    head.predict_proba(sequences)
     hook.remove()
     assert sum(positions) == 30

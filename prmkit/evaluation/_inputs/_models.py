@@ -1,9 +1,8 @@
-"""What can be evaluated: a saved classifier, an existing PRM, a fitted object, or scores made elsewhere."""
+"""Models that can be evaluated: saved by prmkit, published, fitted objects, or scores made elsewhere."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,27 +11,30 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.scoring.fitted import training_problems
+from prmkit.saving.folder import CONFIG, holds_saved_model
+from prmkit.saving.model import load_model, model_class
+from prmkit.scoring.fitted import FittedClassifier, fitted_parts, training_problems
 from prmkit.utils.files import sha256_of
 
 _SCORE_FILES = (".jsonl", ".jsonl.gz")
-_SHOWN_CONFIG = "config.json"
 
 
 @dataclass(frozen=True, eq=False)
 class JudgedModel:
-    """A model by name; it is loaded when it is first needed.
+    """A model by name. It is loaded when it is first needed.
 
     Parameters
     ----------
     name : str
+        Name in tables and plots.
     kind : {"prmkit", "pretrained", "scores"}
+        Where the scores come from: a classifier of prmkit, a published model, or a file of scores.
     path : str
-        Empty for an object that was passed in.
+        Where it was read from. Empty for an object that was passed in.
     load : callable
-        Gives the fitted classifier.
+        Returns the fitted classifier.
     digest : callable
-        Gives what tells its scores from those of any other model.
+        Returns a text that differs between models with different scores.
     """
 
     name: str
@@ -42,13 +44,13 @@ class JudgedModel:
     digest: Callable[[], str] = field(repr=False, default=lambda: "")
 
     @cached_property
-    def classifier(self) -> Any:
+    def classifier(self) -> FittedClassifier:
         """The fitted classifier."""
         return self.load()
 
     @property
     def training_problems(self) -> np.ndarray | None:
-        """Keys of the problems that it was trained on; None where nobody knows."""
+        """Keys of the problems that it was trained on, or None if nothing remembers them."""
         return training_problems(self.classifier) if self.kind == "prmkit" else None
 
     def to_dict(self) -> dict[str, str]:
@@ -86,10 +88,17 @@ def judged_model(model: Any, name: str | None = None) -> JudgedModel:
     Parameters
     ----------
     model : str, path or fitted classifier
-        A folder that ``PRMClassifier.save`` wrote; a folder or hub name for ``PRMClassifier.from_pretrained``, with
-        its published layout in front where it needs one (``"skywork:FOLDER"``); a file of step scores (``.jsonl``);
-        each also as ``"NAME=…"``. Or any fitted classifier over steps.
-    name : str, optional
+        A folder in which prmkit saved a model that scores steps: a classifier, calibrated or not, or an ensemble. A
+        folder or hub name for ``PRMClassifier.from_pretrained``, with its published layout in front if it needs one
+        (``"skywork:FOLDER"``). A file of step scores (``.jsonl``). Each of them also as ``"NAME=…"``. Or any fitted
+        classifier over steps.
+    name : str, default=None
+        Name in tables and plots. If ``None``, the name of the folder, file or class.
+
+    Returns
+    -------
+    JudgedModel
+        The model, not loaded yet.
 
     Raises
     ------
@@ -117,25 +126,31 @@ def judged_model(model: Any, name: str | None = None) -> JudgedModel:
         return JudgedModel(
             name or path.name.split(".jsonl")[0], "scores", text, digest=lambda: sha256_of(path)
         )
-    if _is_saved_classifier(path):
+    if holds_saved_model(path):
+        cls = model_class(path)
+        if not cls.scores_steps:
+            raise ValueError(
+                f"{path} holds a {cls.__name__}, which gives no probabilities of steps: evaluate the classifier inside "
+                f"it, which is in {path / 'classifier'} if there is one"
+            )
         return JudgedModel(
             name or path.name, "prmkit", text, lambda: _load(path), lambda: folder_digest(path)
         )
-    scheme, has_scheme, place = text.partition(":")
-    if not has_scheme or path.exists():
-        scheme, place = "", text
+    layout, has_layout, place = text.partition(":")
+    if not has_layout or path.exists():
+        layout, place = "", text
     folder = Path(place).expanduser()
     if not folder.is_dir() and place.count("/") != 1:
         raise FileNotFoundError(
-            f"the model {place} does not exist, expected a folder that PRMClassifier.save wrote, a folder or hub name "
+            f"the model {place} does not exist, expected a folder that prmkit saved, a folder or hub name "
             "(owner/name) of an existing PRM, or a file of step scores that ends in .jsonl"
         )
     return JudgedModel(
         name or folder.name,
         "pretrained",
         text,
-        lambda: _from_pretrained(place, scheme or None),
-        lambda: f"{scheme}:{folder_digest(folder) if folder.is_dir() else hub_digest(place)}",
+        lambda: _from_pretrained(place, layout or None),
+        lambda: f"{layout}:{folder_digest(folder) if folder.is_dir() else hub_digest(place)}",
     )
 
 
@@ -151,7 +166,7 @@ def hub_digest(name: str) -> str:
     """Return what tells one state of a model on the hub from another: the commit that is in use here."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(name, _SHOWN_CONFIG)
+    found = try_to_load_from_cache(name, CONFIG)
     return f"{name}@{Path(found).parent.name}" if isinstance(found, str) else name
 
 
@@ -161,27 +176,16 @@ def _object_digest(model: Any) -> str:
     return str(joblib.hash(model, hash_name="sha1"))
 
 
-def _is_saved_classifier(path: Path) -> bool:
-    config = path / _SHOWN_CONFIG
-    if not config.is_file():
-        return False
-    try:
-        found = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return isinstance(found, dict) and found.get("class") == "PRMClassifier"
-
-
-def _load(path: Path) -> Any:
-    from prmkit.classifier import PRMClassifier
-
-    classifier = PRMClassifier.load(path)
-    if hasattr(classifier.head_, "too_long"):  # an answer for what fits, rather than an error after hours
-        classifier.head_.too_long = "nan"
+def _load(path: Path) -> FittedClassifier:
+    classifier: Any = load_model(path)
+    # Solutions that are too long get NaN, rather than an error after hours.
+    for part in fitted_parts(classifier):
+        if hasattr(part, "too_long"):
+            part.too_long = "nan"
     return classifier
 
 
-def _from_pretrained(place: str, scheme: str | None) -> Any:
+def _from_pretrained(place: str, layout: str | None) -> FittedClassifier:
     from prmkit.classifier import PRMClassifier
 
-    return PRMClassifier.from_pretrained(place, scheme, too_long="nan")
+    return PRMClassifier.from_pretrained(place, layout, too_long="nan")

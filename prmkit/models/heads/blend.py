@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -20,7 +22,7 @@ from prmkit.data.solution import Step, as_steps, problem_groups
 from prmkit.data.splitters import StratifiedProblemKFold
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
 from prmkit.models.heads.decision import choose_decision_weights
-from prmkit.models.heads.head_input import StepViews
+from prmkit.models.heads.head import Featurizer, Head, Matrix, StepViews
 from prmkit.utils.hardware import threads_for
 from prmkit.utils.sklearn import (
     HasMethods,
@@ -37,7 +39,7 @@ _FOLDS = 3
 _VIEW_OF = {"trees": "statistics", "statistics": "statistics", "words": "words", "embeddings": "embeddings"}
 
 
-class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
+class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
     """Embeddings, words and statistics of a step, each with its own classifier, stacked.
 
     Four members look at a step: gradient-boosted trees on its statistics, logistic regression on the same
@@ -89,6 +91,7 @@ class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
     """
 
     learns = True
+    reads = "steps"
     _parameter_constraints = {
         "featurizer": [HasMethods(["fit", "transform"]), None],
         "random_state": ["random_state"],
@@ -104,38 +107,27 @@ class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : 1-D array-like of Step or str
+        X : 1-D array-like of Step or str, or StepViews
+            Steps, or the result of ``read``.
         y : array-like of shape (n_steps,)
-            At least two classes.
-        sample_weight : array-like of shape (n_steps,), optional
-            Of a step in every member, the blend and the choice of ``decision_weights_``.
+            Label of each step, of at least two classes.
+        sample_weight : array-like of shape (n_steps,), default=None
+            Weight of each step, in every member, in the blend and in the choice of ``decision_weights_``.
 
         Returns
         -------
-        self
+        StepBlend
+            The fitted head.
 
         Raises
         ------
         TypeError, ValueError
             If X is not a flat list of steps, y does not label each of them, or all steps are blank.
         """
-        steps, y = as_steps(X), column_or_1d(y)
-        check_consistent_length(steps, y)
-        distinct_classes(y)  # an error here comes before the views are computed
-        return self.fit_on_views(self.fit_views(steps, y), y, sample_weight)
-
-    def fit_views(self, steps: list[Step], y: np.ndarray) -> StepViews:
-        """Fit the views alone and return their rows, which several blends can learn from: see ``fit_on_views``."""
-        self._validate_params()
-        embeddings = PRMFeaturizer(context="prefix") if self.featurizer is None else clone(self.featurizer)
-        self.views_ = {"statistics": StepStatistics(), "words": StepWords(), "embeddings": embeddings}
-        with config_context(transform_output="default"):  # inside, rows are arrays whatever the user prefers
-            rows = {name: _plain(view.fit_transform(steps, y)) for name, view in self.views_.items()}
-        return StepViews(rows, problem_groups(steps))
-
-    def fit_on_views(self, views: StepViews, y: np.ndarray, sample_weight: Any = None) -> StepBlend:
-        """Learn members and blend from rows of the views. To read steps it needs the ``views_`` that made them."""
-        self.classes_, weight = distinct_classes(y), None
+        steps, y = X if isinstance(X, StepViews) else as_steps(X), column_or_1d(y)
+        check_consistent_length(steps.problems if isinstance(steps, StepViews) else steps, y)
+        self.classes_, weight = distinct_classes(y), None  # an error here comes before the views are computed
+        views = steps if isinstance(steps, StepViews) else self.read(None, steps, y)
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
         seed = int(random_generator(self.random_state).randint(2**31 - 1))
@@ -144,30 +136,52 @@ class StepBlend(ReadsSteps, ClassifierMixin, BaseEstimator):
             self.members_ = _fit_members(views, y, weight, slice(None), seed)
         return self
 
+    def read(
+        self,
+        featurizer: Featurizer | None,
+        X: Sequence[Step] | Matrix,
+        y: np.ndarray | None = None,
+        groups: npt.ArrayLike | None = None,
+    ) -> StepViews:
+        """Return the rows of steps in the views, fitting the views if y is given; see :meth:`Head.read`."""
+        if y is not None:
+            self._validate_params()
+            own = PRMFeaturizer(context="prefix") if self.featurizer is None else clone(self.featurizer)
+            self.views_ = {"statistics": StepStatistics(), "words": StepWords(), "embeddings": own}
+        else:
+            check_is_fitted(self)
+        # Inside, rows are arrays, whatever output the user has set for transformers.
+        with config_context(transform_output="default"):
+            rows = {
+                name: _plain(view.transform(X) if y is None else view.fit_transform(X, y))
+                for name, view in self.views_.items()
+            }
+        return StepViews(rows, problem_groups(X))
+
+    def share_reading(self, other: Head) -> None:
+        """Read by the views of another blend."""
+        assert isinstance(other, StepBlend)
+        self.views_ = other.views_
+
+    def reads_like(self, other: object) -> bool:
+        """Whether the other one is a blend with the same views."""
+        return isinstance(other, StepBlend) and self.views_ is other.views_
+
     def predict_proba(self, X) -> np.ndarray:
         """Probability of each class.
 
         Parameters
         ----------
-        X : 1-D array-like of Step or str
+        X : 1-D array-like of Step or str, or StepViews
+            Steps, or the result of ``read``.
 
         Returns
         -------
         ndarray of shape (n_steps, n_classes)
             Columns in the order of ``classes_``.
         """
-        return self.predict_proba_views(self.read_views(X))
-
-    def read_views(self, X: Any) -> StepViews:
-        """Return the rows of steps in the fitted views."""
         check_is_fitted(self)
-        steps = as_steps(X)
-        with config_context(transform_output="default"):
-            rows = {name: _plain(view.transform(steps)) for name, view in self.views_.items()}
-        return StepViews(rows, problem_groups(steps))
-
-    def predict_proba_views(self, views: StepViews) -> np.ndarray:
-        """Probability of each class, from rows of the views."""
+        views = X if isinstance(X, StepViews) else self.read(None, as_steps(X))
         with config_context(transform_output="default"), threads_for(len(views.problems)):
             ratios = self._ratios(self.members_, views, slice(None))
         if self.blend_ is not None:

@@ -1,4 +1,4 @@
-"""From honest probabilities to a label when one class is rare: what ``predict`` answers by default."""
+"""From probabilities to labels, with weights that keep a rare class from being lost."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ def choose_decision_weights(
     """Return the class weights under which the weighted likeliest class has the best macro-F1.
 
     A class weighs its share to the power ``-p``. With p = 0 the likeliest class wins, which on step labels
-    is nearly always "positive"; with p = 1 the class whose probability rises most above its share. One number
-    is chosen, on predictions for rows that the model has not seen; a tie takes the smaller p.
+    is nearly always "positive". With p = 1 the class wins whose probability rises most above its share. One number
+    p is chosen, on predictions for rows that the model has not seen. A tie takes the smaller p.
 
     Parameters
     ----------
     y : ndarray of int of shape (n_rows,)
         Column of the label in ``proba``.
     proba : ndarray of shape (n_rows, n_classes)
-    sample_weight : ndarray of shape (n_rows,), optional
+        Probability of each class.
+    sample_weight : ndarray of shape (n_rows,), default=None
+        Weight of each row in the score.
 
     Returns
     -------
@@ -41,11 +43,24 @@ def choose_decision_weights(
         )
         for power in _POWERS
     ]
-    return shares ** -_POWERS[int(np.argmax(np.round(scores, 6)))]
+    weights: np.ndarray = shares ** -_POWERS[int(np.argmax(np.round(scores, 6)))]
+    return weights
 
 
 def most_probable(classes: np.ndarray, proba: np.ndarray) -> np.ndarray:
     """Return the class of the largest number in each row.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Labels of the columns.
+    proba : ndarray of shape (n_rows, n_classes)
+        Probabilities, weighed or not.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+        Labels out of ``classes``.
 
     Raises
     ------
@@ -62,4 +77,5 @@ def most_probable(classes: np.ndarray, proba: np.ndarray) -> np.ndarray:
             f"{lost} of {len(proba)} steps have no probabilities (NaN), for they do not fit into the model: they have "
             "no class. Leave them out, or raise max_length if the model has room"
         )
-    return classes[proba.argmax(axis=1)]
+    labels: np.ndarray = classes[proba.argmax(axis=1)]
+    return labels

@@ -1,29 +1,57 @@
-"""What all torch heads share: fitting, predicting, weights at rest, and saving."""
+"""Torch heads: a small network and a small transformer over the features of steps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
+from prmkit.data.solution import Step, problem_groups
 from prmkit.features.sequences import StepSequences
+from prmkit.models.heads.head import Featurizer, Head, Label, Matrix
 from prmkit.utils.log_silence import quiet_loading
 from prmkit.utils.sklearn import Interval, StrOptions, distinct_classes, fit_context, random_generator
 
+if TYPE_CHECKING:
+    import torch
+    from typing_extensions import Self
 
-class TorchHead(ClassifierMixin, BaseEstimator):
-    """Base of the torch heads; a subclass adds its own parameters and ``_build_module``.
 
-    ``reads_sequences`` says whether a row's score depends on the other rows of its solution.
+class TorchHead(Head, ClassifierMixin, BaseEstimator):
+    """Base of the torch heads. A subclass adds its own parameters and ``_build_module``.
+
+    With ``reads = "sequences"`` the score of a row depends on the earlier rows of its solution.
     """
 
-    reads_sequences = False
+    classes_: np.ndarray
+    n_features_in_: int
+    module_: torch.nn.Module
+    loss_curve_: list[float]
+    validation_curve_: list[float]
+    n_iter_: int
+    # Parameters that every head has; each head gives them its own defaults.
+    class_weight: Literal["balanced"] | dict[Label, float] | None
+    max_epochs: int
+    batch_size: int | None
+    learning_rate: float
+    weight_decay: float
+    warmup: float
+    max_norm: float
+    early_stopping: bool
+    validation_fraction: float
+    patience: int
+    device: str | None
+    dtype: Literal["float32", "float64"]
+    show_progress: bool
+    random_state: int | np.random.RandomState | None
 
     _parameter_constraints = {
         "class_weight": [StrOptions({"balanced"}), dict, None],
@@ -43,55 +71,80 @@ class TorchHead(ClassifierMixin, BaseEstimator):
     }
 
     @fit_context
-    def fit(self, X, y, sample_weight=None, groups=None):
+    def fit(
+        self,
+        X: Matrix | StepSequences,
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        groups: npt.ArrayLike | None = None,
+    ) -> Self:
         """Learn from feature rows.
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_features)
+        X : array-like of shape (n_rows, n_features), or StepSequences
+            Feature rows, or the result of ``read``.
         y : array-like of shape (n_rows,)
-        sample_weight : array-like of shape (n_rows,), optional
-        groups : array-like of shape (n_rows,), optional
-            The solution of each row: rows of one solution, in their order, form a sequence and stay on
-            one side of the early-stopping split. Without, each row stands alone.
+            Label of each row.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weight of each row in the loss. If ``None``, all rows count the same.
+        groups : array-like of shape (n_rows,), default=None
+            Solution of each row. Rows of one solution form a sequence, in their order, and stay on one
+            side of the early-stopping split. If ``None``, each row stands alone.
 
         Returns
         -------
-        self
+        TorchHead
+            The fitted head.
         """
+        if isinstance(X, StepSequences):
+            self.n_features_in_ = X.values.shape[1]
+            return self._fit(X, np.asarray(y), sample_weight)
         X, y = validate_data(self, X, y, dtype=self.dtype)
         return self._fit(StepSequences.from_rows(X, groups), y, sample_weight)
 
-    def fit_sequences(self, sequences: StepSequences, y, sample_weight=None):
-        """Learn from sequences whose ``answers`` are the rows of ``y``."""
-        self._validate_params()
-        self.n_features_in_ = sequences.values.shape[1]
-        return self._fit(sequences, np.asarray(y), sample_weight)
+    def read(
+        self,
+        featurizer: Featurizer | None,
+        X: Sequence[Step] | Matrix,
+        y: np.ndarray | None = None,
+        groups: npt.ArrayLike | None = None,
+    ) -> StepSequences:
+        """Return the feature rows as sequences; see :meth:`Head.read`."""
+        if featurizer is None:
+            sequences = StepSequences.from_rows(X, groups)
+        elif self.reads == "sequences":
+            sequences = StepSequences.from_steps(featurizer, X)
+        else:
+            rows = check_array(featurizer.transform(X), dtype=self.dtype)
+            sequences = StepSequences.from_rows(rows, problem_groups(X))
+        return sequences if self.reads == "sequences" else sequences.as_rows()
 
-    def predict_proba(self, X, groups=None) -> np.ndarray:
-        """Probability of each class.
+    def predict_proba(self, X: Matrix | StepSequences, groups: npt.ArrayLike | None = None) -> np.ndarray:
+        """Return the probability of each class.
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_features)
-        groups : array-like of shape (n_rows,), optional
-            As in ``fit``.
+        X : array-like of shape (n_rows, n_features), or StepSequences
+            Feature rows, or the result of ``read``.
+        groups : array-like of shape (n_rows,), default=None
+            Solution of each row, as in ``fit``.
 
         Returns
         -------
         ndarray of shape (n_rows, n_classes)
+            Columns in the order of ``classes_``.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=self.dtype, reset=False)
-        return self.predict_proba_sequences(StepSequences.from_rows(X, groups))
-
-    def predict_proba_sequences(self, sequences: StepSequences) -> np.ndarray:
-        """Probability of each class for the rows that the sequences answer."""
         import torch
 
         from prmkit.models.heads._training import predict_logits
 
         check_is_fitted(self)
+        if isinstance(X, StepSequences):
+            sequences = X
+        else:
+            X = validate_data(self, X, dtype=self.dtype, reset=False)
+            sequences = StepSequences.from_rows(X, groups)
         if sequences.values.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {sequences.values.shape[1]} features, but {type(self).__name__} is expecting "
@@ -102,14 +155,29 @@ class TorchHead(ClassifierMixin, BaseEstimator):
             logits = predict_logits(module, self._prepared(sequences), self.batch_size)
         finally:
             module.cpu()
-        return torch.softmax(torch.from_numpy(logits), dim=1).numpy()
+        proba: np.ndarray = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
+        return proba
 
-    def predict(self, X, groups=None) -> np.ndarray:
-        """Most probable class of each row."""
+    def predict(self, X: Matrix | StepSequences, groups: npt.ArrayLike | None = None) -> np.ndarray:
+        """Return the most probable class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features), or StepSequences
+            Feature rows, or the result of ``read``.
+        groups : array-like of shape (n_rows,), default=None
+            Solution of each row, as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+            Labels out of ``classes_``.
+        """
         proba = self.predict_proba(X, groups)  # first: it raises NotFittedError
-        return self.classes_[proba.argmax(axis=1)]
+        labels: np.ndarray = self.classes_[proba.argmax(axis=1)]
+        return labels
 
-    def _fit(self, sequences: StepSequences, y: np.ndarray, sample_weight: Any):
+    def _fit(self, sequences: StepSequences, y: np.ndarray, sample_weight: npt.ArrayLike | None) -> Self:
         import torch
 
         from prmkit.models.heads._training import Targets, TrainingPlan, train
@@ -145,8 +213,16 @@ class TorchHead(ClassifierMixin, BaseEstimator):
         self.n_iter_ = len(self.loss_curve_)
         return self
 
-    def restore(self, state: dict[str, Any], backbone: dict[str, Any] | None = None) -> None:
-        """Rebuild the module around saved weights; ``backbone`` is the configuration of a named one."""
+    def restore(self, state: dict[str, torch.Tensor], backbone: dict[str, Any] | None = None) -> None:
+        """Rebuild the module around saved weights.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            The weights.
+        backbone : dict, default=None
+            The saved configuration of a named backbone.
+        """
         import torch
 
         with torch.random.fork_rng():  # initial weights are drawn, only to be overwritten
@@ -155,7 +231,7 @@ class TorchHead(ClassifierMixin, BaseEstimator):
         self.module_ = module.eval()
 
     def _split(self, sequences: StepSequences, targets: Any, rng: np.random.RandomState) -> tuple[Any, Any]:
-        """Cut off a validation part by problem; none where too few problems would be left to judge by."""
+        """Cut off a validation part by problem, or None if too few problems would be left to judge by."""
         n_problems = len(np.unique(sequences.problems))
         if not self.early_stopping or n_problems < 10:
             return (sequences, targets), None
@@ -168,17 +244,20 @@ class TorchHead(ClassifierMixin, BaseEstimator):
         return learn, check
 
     def _prepared(self, sequences: StepSequences) -> StepSequences:
-        if not self.reads_sequences:
+        if self.reads != "sequences":
             sequences = sequences.as_rows()
         values = np.asarray(sequences.values, dtype=self.dtype)
         return StepSequences(values, sequences.lengths, sequences.answers, sequences.problems)
 
-    def _build_module(self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None) -> Any:
+    def _build_module(
+        self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None
+    ) -> torch.nn.Module:
+        """Return the module, untrained; ``backbone`` is the saved configuration of a named one."""
         raise NotImplementedError
 
 
 def _moments(sequences: StepSequences, targets: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and deviation of the answered rows: what the module subtracts and divides by."""
+    """Return weighted mean and deviation of the answered rows, which the module subtracts and divides by."""
     values = sequences.values[sequences.answers].astype(np.float64)
     mean = np.average(values, axis=0, weights=targets.weights)
     deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=targets.weights))
@@ -196,47 +275,58 @@ def _device(device: str | None) -> str:
 
 
 class StepMLP(TorchHead):
-    """One hidden layer on the features of a step; each row by itself.
+    """Put one hidden layer on the features of a step, each row by itself.
 
     Parameters
     ----------
     hidden_size : int, default=128
-        0 gives a linear model.
+        Number of hidden units. 0 gives a linear model.
     dropout : float, default=0.3
+        Share of the hidden units that are dropped in training.
     class_weight : "balanced", dict or None, default=None
+        Weight of each class in the loss. ``"balanced"`` gives all classes the same total weight.
     max_epochs : int, default=30
+        Largest number of passes over the training rows.
     batch_size : int or None, default=256
-        Rows per batch; None: all of them.
-    learning_rate, weight_decay : float, default=1e-3, 1e-2
-        Of AdamW.
+        Rows per batch. If ``None``, all rows are one batch.
+    learning_rate : float, default=1e-3
+        Largest learning rate of AdamW.
+    weight_decay : float, default=1e-2
+        Weight decay of AdamW.
     warmup : float, default=0.1
-        Share of the updates in which the learning rate rises, before it falls as a cosine does.
+        Share of the updates in which the learning rate rises. It falls afterwards, as a cosine does.
     max_norm : float, default=1.0
-        Gradient clipping.
+        Gradients that are longer than this are scaled down to it.
     early_stopping : bool, default=True
-        Keep the weights of the best epoch on a part of the groups, and stop when it gets no better. Needs
-        10 groups; with fewer, all rows are learnt from for ``max_epochs``.
+        Whether to keep the weights of the best epoch on a part of the groups, and to stop when it gets no better. It
+        needs 10 groups. With fewer, the head learns from all rows for ``max_epochs``.
     validation_fraction : float, default=0.1
-        Share of the groups (problems, inside ``PRMClassifier``) kept apart for that.
+        Share of the groups that is kept apart for early stopping. Inside ``PRMClassifier``, groups are problems.
     patience : int, default=5
-        Epochs without improvement.
+        Number of epochs without improvement after which training stops.
     device : str or None, default=None
-        None takes a GPU if there is one. Fitted weights rest on the CPU.
+        Device to compute on. If ``None``, a GPU if there is one. The fitted weights rest on the CPU.
     dtype : {"float32", "float64"}, default="float32"
+        Precision of weights and rows.
     show_progress : bool, default=True
-        A progress bar on a terminal when training takes more than a moment.
+        Whether to show a progress bar on a terminal when training takes more than a moment.
     random_state : int, RandomState or None, default=None
-        Initial weights, batches, dropout and the validation part; global generators stay untouched.
+        Seed of initial weights, batches, dropout and the validation part. Global generators stay untouched.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-    loss_curve_, validation_curve_ : list of float
-        Mean loss of each epoch; the second is empty without early stopping.
+        Columns of ``predict_proba``, sorted.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_curve_ : list of float
+        Mean validation loss of each epoch. It is empty without early stopping.
     n_iter_ : int
-        Epochs run.
+        Number of epochs that were run.
     n_features_in_ : int
+        Number of features of a row.
     module_ : torch.nn.Module
+        The trained network.
 
     Examples
     --------
@@ -255,24 +345,24 @@ class StepMLP(TorchHead):
 
     def __init__(
         self,
-        hidden_size=128,
+        hidden_size: int = 128,
         *,
-        dropout=0.3,
-        class_weight=None,
-        max_epochs=30,
-        batch_size=256,
-        learning_rate=1e-3,
-        weight_decay=1e-2,
-        warmup=0.1,
-        max_norm=1.0,
-        early_stopping=True,
-        validation_fraction=0.1,
-        patience=5,
-        device=None,
-        dtype="float32",
-        show_progress=True,
-        random_state=None,
-    ):
+        dropout: float = 0.3,
+        class_weight: Literal["balanced"] | dict[Label, float] | None = None,
+        max_epochs: int = 30,
+        batch_size: int | None = 256,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-2,
+        warmup: float = 0.1,
+        max_norm: float = 1.0,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        patience: int = 5,
+        device: str | None = None,
+        dtype: Literal["float32", "float64"] = "float32",
+        show_progress: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.hidden_size = hidden_size
         self.dropout = dropout
         self.class_weight = class_weight
@@ -290,14 +380,16 @@ class StepMLP(TorchHead):
         self.show_progress = show_progress
         self.random_state = random_state
 
-    def _build_module(self, n_features, n_classes, backbone=None):
+    def _build_module(
+        self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None
+    ) -> torch.nn.Module:
         from prmkit.models.heads._networks import Perceptron
 
         return Perceptron(n_features, n_classes, self.hidden_size, self.dropout)
 
 
 class StepTransformer(TorchHead):
-    """Attend from each step to the problem and the steps up to it; one pass answers all steps.
+    """Attend from each step to the problem and the steps up to it, in one pass for all steps.
 
     The input of the encoder is one vector per step (``inputs_embeds``), the problem's first, after a
     linear projection where sizes differ. The attention is causal, so a step's score cannot depend on
@@ -307,25 +399,60 @@ class StepTransformer(TorchHead):
     ----------
     backbone : str, path or None, default=None
         A BERT-family encoder of transformers (BERT, ModernBERT, RoBERTa, …), by local folder or hub
-        name. None: a small BERT of the sizes below.
+        name. If ``None``, it is a small BERT of the sizes below.
     initialization : {"pretrained", "random"}, default="pretrained"
-        Whether a named backbone brings its weights or its shape alone.
-    hidden_size, n_layers, n_heads : int, default=128, 2, 4
-        Of the small BERT; unused with a backbone.
+        Whether a named backbone brings its weights, or its shape alone.
+    hidden_size : int, default=128
+        Width of the small BERT.
+    n_layers : int, default=2
+        Number of layers of the small BERT.
+    n_heads : int, default=4
+        Number of attention heads of the small BERT.
     dropout : float, default=0.1
-    class_weight, max_epochs, batch_size, learning_rate, weight_decay, warmup, max_norm, early_stopping
-        As in :class:`StepMLP`; defaults None, 20, 1024, 5e-4, 1e-2, 0.1, 1.0, True. ``batch_size`` counts
-        positions (steps and problems), padding included.
-    validation_fraction, patience, device, dtype, show_progress, random_state
-        As in :class:`StepMLP`.
+        Share of the units that are dropped in training.
+    class_weight : "balanced", dict or None, default=None
+        Weight of each class in the loss. ``"balanced"`` gives all classes the same total weight.
+    max_epochs : int, default=20
+        Largest number of passes over the training solutions.
+    batch_size : int or None, default=1024
+        Positions per batch (steps and problems), padding included. If ``None``, all are one batch.
+    learning_rate : float, default=5e-4
+        Largest learning rate of AdamW.
+    weight_decay : float, default=1e-2
+        Weight decay of AdamW.
+    warmup : float, default=0.1
+        Share of the updates in which the learning rate rises. It falls afterwards, as a cosine does.
+    max_norm : float, default=1.0
+        Gradients that are longer than this are scaled down to it.
+    early_stopping : bool, default=True
+        Whether to stop by the loss on a part of the problems, as in :class:`StepMLP`.
+    validation_fraction : float, default=0.1
+        Share of the problems that is kept apart for early stopping.
+    patience : int, default=5
+        Number of epochs without improvement after which training stops.
+    device : str or None, default=None
+        Device to compute on. If ``None``, a GPU if there is one. The fitted weights rest on the CPU.
+    dtype : {"float32", "float64"}, default="float32"
+        Precision of weights and rows.
+    show_progress : bool, default=True
+        Whether to show a progress bar on a terminal when training takes more than a moment.
+    random_state : int, RandomState or None, default=None
+        Seed of initial weights, batches, dropout and the validation part. Global generators stay untouched.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-    loss_curve_, validation_curve_ : list of float
+        Columns of ``predict_proba``, sorted.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_curve_ : list of float
+        Mean validation loss of each epoch. It is empty without early stopping.
     n_iter_ : int
+        Number of epochs that were run.
     n_features_in_ : int
+        Number of features of a row.
     module_ : torch.nn.Module
+        The trained network.
 
     Notes
     -----
@@ -342,7 +469,7 @@ class StepTransformer(TorchHead):
     (4, 3)
     """
 
-    reads_sequences = True
+    reads = "sequences"
 
     _parameter_constraints = {
         **TorchHead._parameter_constraints,
@@ -356,28 +483,28 @@ class StepTransformer(TorchHead):
 
     def __init__(
         self,
-        backbone=None,
+        backbone: str | Path | None = None,
         *,
-        initialization="pretrained",
-        hidden_size=128,
-        n_layers=2,
-        n_heads=4,
-        dropout=0.1,
-        class_weight=None,
-        max_epochs=20,
-        batch_size=1024,
-        learning_rate=5e-4,
-        weight_decay=1e-2,
-        warmup=0.1,
-        max_norm=1.0,
-        early_stopping=True,
-        validation_fraction=0.1,
-        patience=5,
-        device=None,
-        dtype="float32",
-        show_progress=True,
-        random_state=None,
-    ):
+        initialization: Literal["pretrained", "random"] = "pretrained",
+        hidden_size: int = 128,
+        n_layers: int = 2,
+        n_heads: int = 4,
+        dropout: float = 0.1,
+        class_weight: Literal["balanced"] | dict[Label, float] | None = None,
+        max_epochs: int = 20,
+        batch_size: int | None = 1024,
+        learning_rate: float = 5e-4,
+        weight_decay: float = 1e-2,
+        warmup: float = 0.1,
+        max_norm: float = 1.0,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        patience: int = 5,
+        device: str | None = None,
+        dtype: Literal["float32", "float64"] = "float32",
+        show_progress: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.backbone = backbone
         self.initialization = initialization
         self.hidden_size = hidden_size
@@ -399,18 +526,20 @@ class StepTransformer(TorchHead):
         self.show_progress = show_progress
         self.random_state = random_state
 
-    def _build_module(self, n_features, n_classes, backbone=None):
+    def _build_module(
+        self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None
+    ) -> torch.nn.Module:
         from prmkit.models.heads._networks import CausalEncoder
 
         return CausalEncoder(n_features, n_classes, self._encoder(backbone), self.dropout)
 
-    def _encoder(self, saved):
+    def _encoder(self, saved: dict[str, Any] | None) -> Any:
+        """Return the encoder: of a saved configuration, by name, or a small BERT."""
         from transformers import AutoConfig, AutoModel, BertConfig, BertModel
 
-        if (
-            saved is not None
-        ):  # the shape alone; the folder or the hub may be gone, and foreign code stays out
-            config = AutoConfig.for_model(**{key: kept for key, kept in saved.items() if key != "auto_map"})
+        if saved is not None:
+            # The shape alone: the folder or the hub may be gone, and foreign code stays out.
+            config = AutoConfig.for_model(**{key: value for key, value in saved.items() if key != "auto_map"})
             return AutoModel.from_config(config, trust_remote_code=False)
         if self.backbone is None:
             if self.hidden_size % self.n_heads:

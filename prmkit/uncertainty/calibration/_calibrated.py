@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from numbers import Integral
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -247,7 +246,7 @@ class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
         model = cls(contents.models["classifier"], settings["method"])
         model.classifier_, model.method_ = model.classifier, model.method
         model.classes_ = model.classifier_.classes_
-        model.label_order_ = model.classifier_.label_order_
+        model.label_order_ = known_label_order(model.classifier_)
         model.n_calibration_ = settings["n_calibration"]
         model.calibrator_ = {
             name.removeprefix("calibrator."): value

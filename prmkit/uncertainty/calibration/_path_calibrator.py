@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,7 +25,7 @@ from prmkit.utils.sklearn import HasMethods, StrOptions, fit_context
 _FLOOR = 1e-15
 
 
-class PathCalibrator(KeepsFitted, BaseEstimator):
+class PathCalibrator(SavedModel, KeepsFitted, BaseEstimator):
     """Calibrate the probability that a reasoning path has no error, on paths of other problems.
 
     Without calibration it is the product of ``1 - risk`` over the steps, which is mostly too low for long paths.

@@ -1,14 +1,14 @@
-"""Several models of one kind, each from other problems and another seed: where they disagree, data is missing."""
+"""Several models of one kind, fitted on different problems with different seeds. Disagreement shows missing data."""
 
 from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
 from numbers import Integral
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -20,8 +20,9 @@ from prmkit.data.solution import as_steps
 from prmkit.data.splitters import holds_numbers
 from prmkit.metrics.solutions.members import MemberUncertainty, decompose_uncertainty
 from prmkit.models.heads.decision import most_probable
-from prmkit.scoring.fitted import decision_weights, known_label_order
-from prmkit.uncertainty._saving import load_model, save_model
+from prmkit.saving.model import Contents
+from prmkit.scoring.fitted import Label, decision_weights, known_label_order
+from prmkit.uncertainty._protocols import StepClassifier, Steps
 from prmkit.uncertainty._wrapping import WrapsClassifier, is_fitted
 from prmkit.uncertainty.ensembles._shared_pass import fit_members, share_parts, stacked_proba
 from prmkit.utils.sklearn import (
@@ -35,60 +36,79 @@ from prmkit.utils.sklearn import (
 
 
 class AveragesMembers(WrapsClassifier):
-    """Mixin of classifiers of steps that answer the mean of what their members say."""
+    """Mixin of classifiers of steps that answer the mean over their members."""
 
     @abstractmethod
-    def member_proba(self, X: Any, groups: Any = None) -> np.ndarray:
-        """Probability of each class, by each member."""
+    def member_proba(self, X: Steps, groups: npt.ArrayLike | None = None) -> np.ndarray:
+        """Return the probability of each class by each member, of shape (n_members, n_steps, n_classes)."""
 
-    def predict_proba(self, X: Any, groups: Any = None) -> np.ndarray:
-        """Probability of each class: the members' mean.
+    def predict_proba(self, X: Steps, groups: npt.ArrayLike | None = None) -> np.ndarray:
+        """Return the probability of each class: the mean over members.
 
         Parameters
         ----------
-        X : as in ``fit``
+        X : 1-D array-like of Step, or array-like of shape (n_steps, n_features)
+            Steps, as in ``fit``.
         groups : array-like of shape (n_steps,), optional
-            Only with numbers and a head over sequences: the solution of each row.
+            Solution of each row. Only for numbers and a head over sequences.
 
         Returns
         -------
         ndarray of shape (n_steps, n_classes)
+            Columns in the order of ``classes_``.
         """
-        return self.member_proba(X, groups).mean(axis=0)
+        return np.asarray(self.member_proba(X, groups).mean(axis=0))
 
-    def predict(self, X: Any, groups: Any = None) -> np.ndarray:
-        """Class of each step, of shape (n_steps,): the likeliest, after weighing where the members weigh."""
-        proba = self.predict_proba(X, groups)
-        return most_probable(self.classes_, proba * getattr(self, "decision_weights_", 1.0))
-
-    def uncertainty(self, X: Any, groups: Any = None) -> MemberUncertainty:
-        """Total, aleatoric and epistemic uncertainty of each step.
+    def predict(self, X: Steps, groups: npt.ArrayLike | None = None) -> np.ndarray:
+        """Return the class of each step: the most likely one, after weighing if the members weigh.
 
         Parameters
         ----------
-        X, groups : as in ``predict_proba``
+        X : 1-D array-like of Step, or array-like of shape (n_steps, n_features)
+            Steps, as in ``fit``.
+        groups : array-like of shape (n_steps,), optional
+            Solution of each row, as in ``predict_proba``.
+
+        Returns
+        -------
+        ndarray of shape (n_steps,)
+            Labels.
+        """
+        proba = self.predict_proba(X, groups)
+        return most_probable(self.classes_, proba * getattr(self, "decision_weights_", 1.0))
+
+    def uncertainty(self, X: Steps, groups: npt.ArrayLike | None = None) -> MemberUncertainty:
+        """Return the total, aleatoric and epistemic uncertainty of each step.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step, or array-like of shape (n_steps, n_features)
+            Steps, as in ``fit``.
+        groups : array-like of shape (n_steps,), optional
+            Solution of each row, as in ``predict_proba``.
 
         Returns
         -------
         MemberUncertainty
-            With ``risk_variance`` where it is known which class is the worst.
+            Uncertainty of each step. It has ``risk_variance`` if the worst class is known.
 
         Raises
         ------
         ValueError
-            If a step has no probabilities (NaN), as one that did not fit into a token model.
+            If a step has no probabilities (NaN), because it did not fit into a token model.
         """
-        proba = self.member_proba(X, groups)  # first: it raises NotFittedError
+        # Before anything else: it raises NotFittedError.
+        proba = self.member_proba(X, groups)
         order = self.label_order_
-        found = decompose_uncertainty(proba, self.classes_.tolist().index(order[0]) if order else None)
-        if len(proba) > 1 and found.epistemic.max(initial=0.0) < 1e-12:
+        parts = decompose_uncertainty(proba, self.classes_.tolist().index(order[0]) if order else None)
+        if len(proba) > 1 and parts.epistemic.max(initial=0.0) < 1e-12:
             warnings.warn(
-                f"all {len(proba)} members say the same, so nothing can be read from their disagreement: use "
+                f"all {len(proba)} members give the same answer, so their disagreement says nothing: use "
                 "bootstrap=True, a head that learns by chance, or a smaller rate",
                 UserWarning,
                 stacklevel=2,
             )
-        return found
+        return parts
 
 
 _MOST_DRAWS = 100
@@ -100,29 +120,33 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
     Parameters
     ----------
     classifier : classifier over steps (or of numbers) or None, default=None
-        None: ``PRMClassifier()``. It stays as it is; each member is a copy.
+        Classifier to copy for each member. It is not changed. If ``None``, it is ``PRMClassifier()``.
     n_members : int, default=5
+        Number of members.
     bootstrap : bool, default=True
-        Whether each member learns from as many problems as there are, drawn with replacement, a problem with all its
-        steps. False: all learn from everything and differ by their seeds alone.
+        Whether each member learns from problems drawn with replacement, as many as there are, each with all its
+        steps. If ``False``, all members learn from all steps and differ by their seeds alone.
     n_jobs : int or None, default=None
-        Members fitted at a time, each in a process of its own; None: one.
+        Number of members to fit at the same time, each in its own process. If ``None``, it is one.
     random_state : int, RandomState or None, default=None
-        Of the draws, and of every member's seeds but the first one's, which keeps those that ``classifier`` has set.
+        Seed of the draws, and of the seeds of all members. The first member keeps the seeds that ``classifier`` has
+        set.
 
     Attributes
     ----------
     members_ : list of fitted classifiers
-        Each usable alone.
+        The members. Each can be used alone.
     classes_ : ndarray of shape (n_classes,)
+        Labels of the columns of ``predict_proba``.
     label_order_ : tuple or None
-        From worst to best.
+        Labels from worst to best.
     training_problems_ : ndarray of uint64, or None
-        Keys of all problems of ``fit``. None where problems are not known.
+        Keys of all problems of ``fit``. ``None`` if problems are not known.
     decision_weights_ : ndarray of shape (n_classes,)
-        Only where all members weigh their decisions: the geometric mean of their weights, the smallest 1.
+        Only if all members weigh their decisions: the geometric mean of their weights, scaled so that the smallest is
+        1.
     n_features_in_ : int
-        Only for numeric X.
+        Only for numeric X: number of columns.
 
     See Also
     --------
@@ -130,15 +154,15 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
 
     Notes
     -----
-    Bagging is Breiman's (Machine Learning 24, 1996), by problem because the steps of a problem are dependent; seeds
-    alone make the deep ensembles of Lakshminarayanan et al. (NeurIPS 2017, arXiv:1612.01474). The log-loss of the mean
-    is at most the members' mean log-loss (Jensen).
+    Bagging is Breiman's (Machine Learning 24, 1996). It draws problems because the steps of a problem are dependent.
+    Seeds alone make the deep ensembles of Lakshminarayanan et al. (NeurIPS 2017, arXiv:1612.01474). The log-loss of the
+    mean is at most the mean log-loss of the members (Jensen).
 
-    The members of a ``PRMClassifier`` share one pass over the text, in ``fit`` and in use: the featurizer, or the three
+    The members of a ``PRMClassifier`` share one pass over the text, in ``fit`` and in use. The featurizer, or the three
     views of the default head with their vocabulary of words, is fitted once on all steps, and each member is a head on
-    those rows; so each member's ``training_problems_`` names all problems. A
-    :class:`~prmkit.models.TokenPRM` has nothing to share: n members cost n fine-tunings and n passes, and a problem
-    drawn twice counts once. Other classifiers, such as pipelines, are fitted and asked one by one.
+    those rows. So ``training_problems_`` of each member names all problems. A :class:`~prmkit.models.TokenPRM` has
+    nothing to share: n members cost n fine-tunings and n passes, and a problem that is drawn twice counts once. Other
+    classifiers, such as pipelines, are fitted and asked one by one.
 
     Examples
     --------
@@ -149,12 +173,12 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
     >>> ensemble = StepEnsemble(PRMClassifier(StepStatistics()), random_state=0).fit(data.X, data.y)
     >>> ensemble.member_proba(data.X[:4]).shape
     (5, 4, 3)
-    >>> found = ensemble.uncertainty(data.X[:4])
-    >>> bool((found.epistemic >= 0).all() and (found.epistemic <= found.total).all())
+    >>> parts = ensemble.uncertainty(data.X[:4])
+    >>> bool((parts.epistemic >= 0).all() and (parts.epistemic <= parts.total).all())
     True
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "classifier": [HasMethods(["fit", "predict_proba"]), None],
         "n_members": [Interval(Integral, 1, None, closed="left")],
         "bootstrap": ["boolean"],
@@ -162,7 +186,22 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
         "random_state": ["random_state"],
     }
 
-    def __init__(self, classifier=None, n_members=5, *, bootstrap=True, n_jobs=None, random_state=None):
+    members_: list[Any]
+    classes_: np.ndarray
+    label_order_: tuple[Label, ...] | None
+    training_problems_: np.ndarray | None
+    decision_weights_: np.ndarray
+    n_features_in_: int
+
+    def __init__(
+        self,
+        classifier: StepClassifier | None = None,
+        n_members: int = 5,
+        *,
+        bootstrap: bool = True,
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.classifier = classifier
         self.n_members = n_members
         self.bootstrap = bootstrap
@@ -170,89 +209,85 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
         self.random_state = random_state
 
     @fit_context
-    def fit(self, X, y, groups=None):
+    def fit(self, X: Steps, y: npt.ArrayLike, groups: npt.ArrayLike | None = None) -> StepEnsemble:
         """Fit the members.
 
         Parameters
         ----------
-        X : 1-D array-like of Step; array-like (n_steps, n_features) for a classifier of numbers
+        X : 1-D array-like of Step, or array-like of shape (n_steps, n_features)
+            Steps, or rows of numbers for a classifier of numbers.
         y : array-like of shape (n_steps,)
-            One label per step.
+            Label of each step.
         groups : array-like of shape (n_steps,), optional
-            Only for numeric X: rows of equal group are drawn together, and are one sequence to a head that reads such.
-            Without groups each row is drawn by itself.
+            Only for numeric X: rows of equal group are drawn together, and are one sequence to a head over sequences.
+            If ``None``, each row is drawn by itself.
 
         Returns
         -------
         self
+            The fitted ensemble.
 
         Raises
         ------
         ValueError
-            If y does not label each step with a class, or a class is in so few problems that the draws miss it.
+            If y does not label each step with a class, or so few problems have a class that the draws miss it.
         """
-        template = PRMClassifier() if self.classifier is None else self.classifier
+        template: Any = PRMClassifier() if self.classifier is None else self.classifier
         if isinstance(template, FrozenEstimator):
             raise ValueError(
-                "a frozen classifier stays one: pass the classifier itself, of which each member is a copy"
+                "the classifier is frozen, but each member is a copy to be fitted: pass the classifier itself"
             )
         inner = getattr(template, "classifier", None)
         if inner is not None and is_fitted(inner):
             raise ValueError(
-                f"the classifier inside {type(template).__name__} is fitted and stays so, but members are fitted anew: "
-                f"pass {type(template).__name__} of an unfitted one"
+                f"the classifier inside {type(template).__name__} is fitted, but members are fitted anew: "
+                f"pass {type(template).__name__} with an unfitted classifier"
             )
         order = getattr(template, "label_order", None)
-        if hasattr(X, "__array__") and not hasattr(X, "__iter__"):
-            X = np.asarray(X)
-        if holds_numbers(X):
-            X, y = validate_data(self, X, y)
-            units = np.arange(len(y)) if groups is None else _checked_groups(groups, len(y))
+        rows: Any = np.asarray(X) if hasattr(X, "__array__") and not hasattr(X, "__iter__") else X
+        if holds_numbers(rows):
+            rows, labels = validate_data(self, rows, y)
+            units = np.arange(len(labels)) if groups is None else _checked_groups(groups, len(labels))
             self.training_problems_ = None
         else:
             if groups is not None:
                 raise ValueError("groups is for numeric X: a Step already knows its problem")
-            X = as_steps(X)
-            y = check_labels(y, len(X), order)
-            units = problem_keys(X)
+            rows = as_steps(rows)
+            labels = check_labels(y, len(rows), order)
+            units = problem_keys(rows)
             self.training_problems_ = np.unique(units)
-        self.classes_ = distinct_classes(y)
+        self.classes_ = distinct_classes(labels)
         seeds = random_generator(self.random_state).randint(2**31 - 1, size=self.n_members)
         draws: list[np.ndarray | None] = [None] * self.n_members
         if self.bootstrap:
-            draws = [_draw(units, y, np.random.RandomState(seed)) for seed in seeds]
+            draws = [_draw(units, labels, np.random.RandomState(seed)) for seed in seeds]
         members = [_seeded(template, seed, number) for number, seed in enumerate(seeds.tolist())]
-        self.members_ = fit_members(members, X, y, draws, groups, self.n_jobs)
+        self.members_ = fit_members(members, rows, labels, draws, groups, self.n_jobs)
         self.label_order_ = known_label_order(self.members_[0])
         self._weigh_decisions()
         return self
 
-    def member_proba(self, X, groups=None) -> np.ndarray:
-        """Probability of each class, by each member.
+    def member_proba(self, X: Steps, groups: npt.ArrayLike | None = None) -> np.ndarray:
+        """Return the probability of each class by each member.
 
         Parameters
         ----------
-        X : as in ``fit``
+        X : 1-D array-like of Step, or array-like of shape (n_steps, n_features)
+            Steps, as in ``fit``.
         groups : array-like of shape (n_steps,), optional
-            Only with numbers and a head over sequences: the solution of each row.
+            Solution of each row, as in ``predict_proba``.
 
         Returns
         -------
         ndarray of shape (n_members, n_steps, n_classes)
+            Columns in the order of ``classes_``.
         """
         check_is_fitted(self)
         if hasattr(self, "n_features_in_"):
             X = validate_data(self, X, reset=False)
         return stacked_proba(self.members_, X, groups)
 
-    def save(self, path: str | Path) -> None:
-        """Write the fitted members to a folder, each as ``PRMClassifier.save`` does: no pickle.
-
-        Raises
-        ------
-        TypeError
-            If members are no classifiers of prmkit.
-        """
+    def _contents(self) -> Contents:
         check_is_fitted(self)
         settings = {
             name: getattr(self, name) for name in ("n_members", "bootstrap", "n_jobs", "random_state")
@@ -264,54 +299,51 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
         }
         arrays = {} if self.training_problems_ is None else {"problems": self.training_problems_}
         models = {f"member_{number}": member for number, member in enumerate(self.members_)}
-        save_model("StepEnsemble", path, settings=settings, arrays=arrays, models=models)
+        return Contents(settings, arrays, models=models)
 
     @classmethod
-    def load(cls, path: str | Path) -> StepEnsemble:
-        """Read a saved ensemble. Runs no code from the folder; members share one pass again.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If there is none, or it is incomplete or damaged.
-        """
-        settings, arrays, models = load_model("StepEnsemble", path)
+    def _from_contents(cls, contents: Contents) -> StepEnsemble:
+        settings = dict(contents.settings)
         numeric, default, seeded = (
             settings.pop(name) for name in ("numeric", "default_classifier", "seeded")
         )
-        members = [models[f"member_{number}"] for number in range(len(models))]
+        members = [contents.models[f"member_{number}"] for number in range(len(contents.models))]
         share_parts(members)
         template = None if default else clone(members[0])
         if template is not None and not seeded and hasattr(template, "random_state"):
-            template.set_params(random_state=None)  # the member's own was drawn for it
+            # The seed of the member was drawn for it.
+            template.set_params(random_state=None)
         ensemble = cls(template, **settings)
         ensemble.members_ = members
         ensemble.classes_, ensemble.label_order_ = members[0].classes_, members[0].label_order_
-        ensemble.training_problems_ = arrays.get("problems")
+        ensemble.training_problems_ = contents.arrays.get("problems")
         if numeric:
             ensemble.n_features_in_ = members[0].n_features_in_
         ensemble._weigh_decisions()
         return ensemble
 
     def _weigh_decisions(self) -> None:
+        """Set the mean of the members' decision weights, if all members weigh."""
         weights = [decision_weights(member) for member in self.members_]
-        known = [weight for weight in weights if weight is not None]
-        if len(known) == len(weights):
-            mean = np.exp(np.mean(np.log(known), axis=0))
+        logs = [np.log(weight) for weight in weights if weight is not None]
+        if len(logs) == len(weights):
+            mean = np.exp(np.mean(logs, axis=0))
             self.decision_weights_ = mean / mean.min()
-        elif hasattr(self, "decision_weights_"):  # of an earlier fit
+        elif hasattr(self, "decision_weights_"):
+            # An earlier fit has left them.
             del self.decision_weights_
 
 
-def _checked_groups(groups: Any, n_rows: int) -> np.ndarray:
-    groups = np.asarray(groups)
-    if groups.shape != (n_rows,):
-        raise ValueError(f"groups has shape {groups.shape}, expected one per row of X: ({n_rows},)")
-    return groups
+def _checked_groups(groups: npt.ArrayLike, n_rows: int) -> np.ndarray:
+    """Return groups as an array with one entry per row."""
+    names = np.asarray(groups)
+    if names.shape != (n_rows,):
+        raise ValueError(f"groups has shape {names.shape}, expected one per row of X: ({n_rows},)")
+    return names
 
 
 def _draw(units: np.ndarray, y: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """Return how often each row counts when its unit is drawn with replacement, no class left out."""
+    """Return how often each row counts if units are drawn with replacement, with all classes among the drawn."""
     names, unit = np.unique(units, return_inverse=True)
     classes, code = np.unique(y, return_inverse=True)
     has = np.zeros((len(names), len(classes)), dtype=bool)
@@ -319,7 +351,7 @@ def _draw(units: np.ndarray, y: np.ndarray, rng: np.random.RandomState) -> np.nd
     for _ in range(_MOST_DRAWS):
         times = np.bincount(rng.randint(len(names), size=len(names)), minlength=len(names))
         if has[times > 0].any(axis=0).all():
-            return times[unit]
+            return np.asarray(times[unit])
     rare = int(has.sum(axis=0).argmin())
     raise ValueError(
         f"{_MOST_DRAWS} draws of {len(names)} problems all lack a class; {classes[rare]!r} is in "
@@ -328,12 +360,13 @@ def _draw(units: np.ndarray, y: np.ndarray, rng: np.random.RandomState) -> np.nd
 
 
 def _seeded(template: Any, seed: int, number: int) -> Any:
-    """Return a copy of the classifier; the first keeps the seeds that are set."""
+    """Return a copy of the classifier with its own seeds. The first copy keeps the seeds that are set."""
     member = clone(template)
     if number:
         params = member.get_params(deep=True)
         seeds = [name for name in params if name == "random_state" or name.endswith("__random_state")]
         member.set_params(**dict.fromkeys(seeds))
-    if getattr(member, "random_state", None) is None:  # else it seeds its parts itself
+    # A classifier with a seed of its own seeds its parts.
+    if getattr(member, "random_state", None) is None:
         set_random_states(member, seed)
     return member

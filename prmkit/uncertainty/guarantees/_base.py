@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from numbers import Real
-from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -13,9 +12,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.metrics.solutions.first_errors import check_first_errors
+from prmkit.saving.model import Contents, SavedModel
 from prmkit.scoring.fitted import training_problems
 from prmkit.uncertainty._protocols import PathsInput, StepClassifier
-from prmkit.uncertainty._saving import load_model, save_model
 from prmkit.uncertainty._solutions_input import (
     Paths,
     read_paths,
@@ -33,10 +32,19 @@ PathSelf = TypeVar("PathSelf", bound="PathGuarantee[Any]")
 Decisions = TypeVar("Decisions")
 
 
-class Guarantee(KeepsFitted, BaseEstimator):
+class Guarantee(SavedModel, KeepsFitted, BaseEstimator):
     """Base of estimators whose promise holds for problems that neither they nor their classifier have seen.
 
     A guarantee about whole paths derives from :class:`PathGuarantee`, which says how to add one.
+
+    Attributes
+    ----------
+    unit_ : {"problem", "path", "step"}
+        The unit that is counted: the problem if it is known, otherwise the path or the step.
+    settings_ : dict
+        The parameters at the time of calibration.
+    calibration_problems_ : ndarray of uint64
+        Keys of the problems of the calibration, which predictions refuse.
     """
 
     # Names of the fitted thresholds, which ``save`` writes.
@@ -48,21 +56,7 @@ class Guarantee(KeepsFitted, BaseEstimator):
     settings_: dict[str, Any]
     unit_: str
 
-    def save(self, path: str | Path) -> None:
-        """Save the guarantee to a folder, together with its classifier.
-
-        Parameters
-        ----------
-        path : str or path
-            Folder to write. A saved guarantee that stands there is replaced.
-
-        Raises
-        ------
-        FileExistsError
-            If something else stands at ``path``.
-        TypeError
-            If the classifier is not one of prmkit's.
-        """
+    def _contents(self) -> Contents:
         check_is_fitted(self)
         learnt, arrays = self._state()
         settings = {
@@ -74,39 +68,19 @@ class Guarantee(KeepsFitted, BaseEstimator):
         }
         arrays["calibration_problems"] = self.calibration_problems_
         models = {} if self.classifier is None else {"classifier": self.classifier}
-        save_model(type(self).__name__, path, settings=settings, arrays=arrays, models=models)
+        return Contents(settings, arrays, models=models)
 
     @classmethod
-    def load(cls: type[Self], path: str | Path) -> Self:
-        """Load a saved guarantee. No code from the folder is run.
-
-        Parameters
-        ----------
-        path : str or path
-            Folder that ``save`` wrote.
-
-        Returns
-        -------
-        Guarantee
-            The fitted guarantee.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If there is no such model, or it is incomplete or damaged.
-        """
-        settings, arrays, models = load_model(cls.__name__, path)
-        try:
-            params = cls._current_params(settings["params"])
-            self = cls(classifier=models.get("classifier"), **params)
-            self.settings_ = params
-            self.unit_ = settings["unit"]
-            self.n_calibration_ = settings["n_calibration"]
-            self.attainable_ = settings["attainable"]
-            self.calibration_problems_ = arrays["calibration_problems"]
-            self._restore(settings, arrays)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged ({error}): copy or save the model again") from error
+    def _from_contents(cls: type[Self], contents: Contents) -> Self:
+        settings, arrays = dict(contents.settings), dict(contents.arrays)
+        params = cls._current_params(settings["params"])
+        self = cls(classifier=contents.models.get("classifier"), **params)
+        self.settings_ = params
+        self.unit_ = settings["unit"]
+        self.n_calibration_ = settings["n_calibration"]
+        self.attainable_ = settings["attainable"]
+        self.calibration_problems_ = arrays["calibration_problems"]
+        self._restore(settings, arrays)
         return self
 
     @classmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,18 +14,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution
-from prmkit.saving.folder import read_config, writing_folder
-from prmkit.saving.parts import plain, read_part, write_part
+from prmkit.saving.model import Contents, SavedModel
 from prmkit.uncertainty._protocols import PathsInput, Steps
 from prmkit.uncertainty._solutions_input import refuse_shared_problems, units_and_keys, unscored
 from prmkit.utils.sklearn import ReadsSteps
 
 _ROUNDING = 1e-12
-_ARRAYS = "arrays.safetensors"
 Self = TypeVar("Self", bound="ShiftDetector")
 
 
-class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
+class ShiftDetector(SavedModel, ReadsSteps, ABC, BaseEstimator):
     """Base of detectors of paths that are unlike the training data: scores, and p-values from calibration paths.
 
     A subclass has ``fit``, which sets ``training_problems_`` and calls ``_forget_calibration``, ``step_scores``
@@ -198,24 +195,8 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
             )
         return flagged
 
-    def save(self, path: str | Path) -> None:
-        """Save the fitted detector to a folder, calibrated or not. No pickle is written.
-
-        Parameters
-        ----------
-        path : str or path
-            Folder to write. A saved detector that stands there is replaced.
-
-        Raises
-        ------
-        FileExistsError
-            If something else stands at ``path``.
-        ImportError, ValueError
-            If the featurizer is scikit-learn's and skops is not installed, or it cannot be saved without pickle.
-        """
+    def _contents(self) -> Contents:
         check_is_fitted(self)
-        from safetensors.numpy import save_file
-
         learnt = {
             name: value for name, value in vars(self).items() if name.endswith("_") and name != "featurizer_"
         }
@@ -224,43 +205,20 @@ class ShiftDetector(ReadsSteps, ABC, BaseEstimator):
             for name, value in learnt.items()
             if getattr(value, "dtype", np.dtype("O")).kind in "iuf"
         }
-        with writing_folder(path, type(self).__name__) as (folder, config):
-            save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / _ARRAYS)
-            config["params"] = plain(
-                {k: v for k, v in self.get_params(deep=False).items() if k != "featurizer"}
-            )
-            config["learnt"] = plain({name: value for name, value in learnt.items() if name not in arrays})
-            config["featurizer"] = write_part(getattr(self, "featurizer_", None), folder, "featurizer")
+        params = {name: value for name, value in self.get_params(deep=False).items() if name != "featurizer"}
+        results = {name: value for name, value in learnt.items() if name not in arrays}
+        featurizer = getattr(self, "featurizer_", None)
+        return Contents({"params": params, "learnt": results}, arrays, parts={"featurizer": featurizer})
 
     @classmethod
-    def load(cls: type[Self], path: str | Path) -> Self:
-        """Load a saved detector. No code from the folder is run.
-
-        Parameters
-        ----------
-        path : str or path
-            Folder that ``save`` wrote.
-
-        Returns
-        -------
-        ShiftDetector
-            The fitted detector.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If there is no such detector, or it is incomplete, damaged, or holds types that prmkit does not save.
-        """
-        from safetensors.numpy import load_file
-
-        path = Path(path).expanduser()
-        config = read_config(path, cls.__name__, ("params", "learnt", "featurizer"))
-        detector = cls(**cls._current_params(config["params"]))
+    def _from_contents(cls: type[Self], contents: Contents) -> Self:
+        detector = cls(**cls._current_params(contents.settings["params"]))
         if hasattr(detector, "featurizer"):
-            detector.featurizer_ = read_part(config["featurizer"], path, "featurizer")
+            detector.featurizer_ = contents.parts["featurizer"]
             detector.featurizer = "precomputed" if detector.featurizer_ is None else detector.featurizer_
-        learnt = {k: np.array(v) if isinstance(v, list) else v for k, v in config["learnt"].items()}
-        detector.__dict__.update(learnt | load_file(path / _ARRAYS))
+        learnt = contents.settings["learnt"]
+        detector.__dict__.update({k: np.array(v) if isinstance(v, list) else v for k, v in learnt.items()})
+        detector.__dict__.update(contents.arrays)
         return detector
 
     @classmethod

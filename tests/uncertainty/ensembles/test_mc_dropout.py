@@ -16,7 +16,7 @@ from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepStatistics
 from prmkit.models import StepMLP, StepTransformer, TokenPRM
 from prmkit.uncertainty import MCDropout
-from prmkit.uncertainty.ensembles._dropout_masks import sub_network
+from prmkit.uncertainty.ensembles._mc_dropout import sub_network
 
 TINY = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 TINY["initializer_range"] = 0.3

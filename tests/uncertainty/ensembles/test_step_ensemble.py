@@ -130,10 +130,10 @@ class TestMembers:
 class Spying(StepTransformer):
     """Remembers what it was given."""
 
-    def fit_sequences(self, sequences, y, sample_weight=None):
+    def fit(self, sequences, y, sample_weight=None):
         self.problems_, self.labels_, self.weights_ = sequences.problems, y.tolist(), sample_weight.tolist()
         self.rows_ = sequences.values[sequences.answers].tolist()
-        return super().fit_sequences(sequences, y, sample_weight)
+        return super().fit(sequences, y, sample_weight)
 
 
 class TestBootstrap:
@@ -433,7 +433,7 @@ def test_a_fitted_classifier_is_a_pattern_whose_parameters_can_be_set(data):
 
 def test_members_around_a_fitted_classifier_are_refused(data, other):
     calibrated = CalibratedStepClassifier(quick().fit(other.X, other.y))
-    with pytest.raises(ValueError, match="pass CalibratedStepClassifier of an unfitted one"):
+    with pytest.raises(ValueError, match="pass CalibratedStepClassifier with an unfitted classifier"):
         StepEnsemble(calibrated, 2).fit(data.X, data.y)
     ensemble = StepEnsemble(CalibratedStepClassifier(quick()), 2, random_state=0).fit(data.X, data.y)
     assert ensemble.member_proba(data.X[:3]).shape == (2, 3, 3)
@@ -441,7 +441,7 @@ def test_members_around_a_fitted_classifier_are_refused(data, other):
 
 def test_members_that_are_all_the_same_are_named(data, other):
     ensemble = StepEnsemble(quick(), 3, bootstrap=False, random_state=0).fit(data.X, data.y)
-    with pytest.warns(UserWarning, match="all 3 members say the same"):
+    with pytest.warns(UserWarning, match="all 3 members give the same answer"):
         ensemble.uncertainty(other.X)
 
 

@@ -1,0 +1,174 @@
+"""The protocol of heads: how a classifier gives its steps to a head, and how several heads share one reading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import issparse
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from prmkit.data.solution import Step
+from prmkit.features.sequences import StepSequences
+from prmkit.utils.sklearn import fit_weighted, safe_indexing
+
+Label: TypeAlias = "str | int | float | bool"
+"""A class of steps, such as ``-1`` or ``"negative"``."""
+Matrix: TypeAlias = Any
+"""Dense or sparse matrix of shape (n_steps, n_features). scipy has no common type for both."""
+
+
+class Featurizer(Protocol):
+    """A transformer over steps, such as ``PRMFeaturizer``."""
+
+    def fit(self, X: Sequence[Step], y: npt.ArrayLike | None = None, /) -> object:
+        """Learn from steps."""
+
+    def transform(self, X: Sequence[Step], /) -> Matrix:
+        """Return one row of features per step."""
+
+
+class Classifier(Protocol):
+    """A classifier in the manner of scikit-learn."""
+
+    classes_: np.ndarray
+
+    def fit(self, X: Any, y: npt.ArrayLike, /) -> object:
+        """Learn from labelled rows."""
+
+    def predict_proba(self, X: Any, /) -> np.ndarray:
+        """Return the probability of each class for each row."""
+
+
+@dataclass(frozen=True)
+class StepViews:
+    """Rows of the same steps in several views, for a head that looks at steps in several ways.
+
+    Parameters
+    ----------
+    rows : dict of str to matrix of shape (n_steps, n_features)
+        One matrix per view, dense or sparse, by the name of the view.
+    problems : ndarray of int of shape (n_steps,)
+        Number of the problem of each step.
+    """
+
+    rows: dict[str, Matrix]
+    problems: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> StepViews:
+        """Return the chosen rows of every view."""
+        return StepViews({name: rows[chosen] for name, rows in self.rows.items()}, self.problems[chosen])
+
+
+Rows: TypeAlias = "StepSequences | StepViews | Sequence[Step] | Matrix"
+"""What a head reads: its ``read`` makes it, its ``fit`` and ``predict_proba`` take it."""
+
+
+class Head:
+    """Base of heads that decide by themselves what they read of steps.
+
+    A head is a classifier in the manner of scikit-learn. One that does not derive from this class gets what the
+    featurizer makes of the steps, or the steps themselves if there is no featurizer. A head that needs more derives
+    from this class and has ``read``. Its ``fit`` and ``predict_proba`` take the result of ``read``, and plain
+    arrays or steps too.
+
+    ``reads`` names what the head looks at: single ``"rows"`` of features, ``"sequences"`` of them in the order of the
+    solution, or the ``"steps"`` with their text, by a featurizer of its own.
+    """
+
+    reads: Literal["rows", "sequences", "steps"] = "rows"
+
+    def read(
+        self,
+        featurizer: Featurizer | None,
+        X: Sequence[Step] | Matrix,
+        y: np.ndarray | None = None,
+        groups: npt.ArrayLike | None = None,
+    ) -> Rows:
+        """Return what ``fit`` and ``predict_proba`` take.
+
+        Parameters
+        ----------
+        featurizer : fitted transformer over steps, or None
+            Gives the features. ``None`` if X is numeric, or if the head reads steps.
+        X : list of Step, or matrix of shape (n_steps, n_features)
+            Steps or their features.
+        y : ndarray of shape (n_steps,), default=None
+            Labels, before ``fit``: a head with views of its own fits them. ``None`` in use.
+        groups : array-like of shape (n_steps,), default=None
+            Solution of each row of a numeric X.
+
+        Returns
+        -------
+        StepSequences, StepViews, list of Step or matrix
+            What the head looks at.
+        """
+        raise NotImplementedError
+
+    def share_reading(self, other: Head) -> None:
+        """Read by the fitted parts of another head of the same kind, which must have read the rows of ``fit``."""
+
+    def reads_like(self, other: object) -> bool:
+        """Whether what this head reads of steps is what the other one reads."""
+        return type(other) is type(self)
+
+
+def reads(head: object) -> Literal["rows", "sequences", "steps"]:
+    """Return what a head looks at, as :attr:`Head.reads` says it; any other classifier takes rows."""
+    return head.reads if isinstance(head, Head) else "rows"
+
+
+def read_rows(
+    head: Head | Classifier | None,
+    featurizer: Featurizer | None,
+    X: Sequence[Step] | Matrix,
+    y: np.ndarray | None = None,
+    groups: npt.ArrayLike | None = None,
+) -> Rows:
+    """Return what any head takes of X: see :meth:`Head.read` for the parameters.
+
+    Raises
+    ------
+    ValueError
+        If groups are given to a head that scores each row by itself.
+    """
+    if isinstance(head, Head):
+        return head.read(featurizer, X, y, groups)
+    if groups is not None:
+        name = "the default head" if head is None else type(head).__name__
+        raise ValueError(f"groups has no meaning for {name}: it scores each row by itself")
+    return X if featurizer is None else featurizer.transform(X)
+
+
+def take_rows(rows: Rows, chosen: np.ndarray) -> tuple[Rows, np.ndarray]:
+    """Return the part of ``rows`` that answers the chosen rows of X, and the row of X that each of its rows is.
+
+    Whole sequences are taken, once each: choose all rows of a problem or none.
+    """
+    if isinstance(rows, StepSequences):
+        return rows.take(np.unique(rows.owners[chosen]))
+    if isinstance(rows, StepViews):
+        return rows.take(chosen), chosen
+    return safe_indexing(rows, chosen), chosen
+
+
+def fit_head(
+    head: Classifier | None, rows: Rows, y: np.ndarray, sample_weight: np.ndarray | None = None
+) -> Classifier:
+    """Fit a head on what it has read, and return it; None becomes logistic regression on standardised columns.
+
+    Raises
+    ------
+    ValueError
+        If there are weights and the head takes none.
+    """
+    if head is None:
+        scaler = StandardScaler(with_mean=not issparse(rows))
+        head = make_pipeline(scaler, LogisticRegression(max_iter=1000))
+    fit_weighted(head, rows, y, sample_weight)
+    return head
