@@ -52,29 +52,7 @@ class Paths:
 def read_paths(
     classifier: FittedClassifier | None, X: PathsInput, groups: npt.ArrayLike | None = None
 ) -> Paths:
-    """Read the step risks of paths.
-
-    Parameters
-    ----------
-    classifier : fitted classifier over steps, or None
-        Classifier that scores the solutions.
-    X : list of Solution, or list of array-like of shape (n_steps,)
-        Solutions. If there is no classifier, the risks of the steps of each path.
-    groups : array-like of shape (n_paths,), optional
-        Problem of each path. If ``None``, the problem of a solution is its text, and each array is a problem of its
-        own.
-
-    Returns
-    -------
-    Paths
-        The risks, and the problem of each path.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If X does not fit the classifier (or its absence), a path has no steps, a risk is no probability, or groups has
-        another length.
-    """
+    """Return the step risks of solutions, or of arrays of risks if there is no classifier, and their problems."""
     paths: Any = X
     if not hasattr(paths, "__len__") and not hasattr(paths, "solutions") and hasattr(paths, "__iter__"):
         paths = list(paths)
@@ -103,28 +81,8 @@ def units_and_keys(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the unit of each row as 0..n_units-1, and the keys by which its problem is recognised.
 
-    Parameters
-    ----------
-    n : int
-        Number of rows.
-    by_problem : ndarray of uint64 of shape (n,), or None
-        Keys of the texts of the problems, if there are texts.
-    groups : array-like of shape (n,), or None
-        Problem of each row, as the user names it.
-    kind : str
-        Name of a row in the error: "path", "step" or "row".
-
-    Returns
-    -------
-    units : ndarray of int of shape (n,)
-        Number of the unit of each row.
-    keys : ndarray of uint64
-        Keys of the problems.
-
-    Raises
-    ------
-    ValueError
-        If groups has another length, or splits a problem into several groups.
+    ``by_problem`` holds keys of the texts of the problems, if there are texts. ``groups`` names the problem of each
+    row. ``kind`` is the name of a row in errors.
     """
     keys, units = np.empty(0, dtype=np.uint64), np.arange(n)
     if by_problem is not None:
@@ -143,13 +101,7 @@ def units_and_keys(
 
 
 def check_groups(groups: npt.ArrayLike, n: int, kind: str) -> np.ndarray:
-    """Return the names of problems as integers or strings, of shape (n,). The name 1.0 becomes 1.
-
-    Raises
-    ------
-    ValueError
-        If the length is another, or a name is missing (None, NaN).
-    """
+    """Return the names of problems as integers or strings, of shape (n,). The name 1.0 becomes 1."""
     names = np.asarray(groups)
     if names.shape != (n,):
         raise ValueError(f"groups has shape {names.shape}, expected one problem for each {kind}: ({n},)")
@@ -171,22 +123,7 @@ def group_keys(names: np.ndarray) -> np.ndarray:
 
 
 def refuse_shared_problems(keys: np.ndarray, seen: np.ndarray | None, event: str) -> None:
-    """Raise if problems were seen before.
-
-    Parameters
-    ----------
-    keys : ndarray of uint64
-        Keys of the problems.
-    seen : ndarray of uint64, or None
-        Keys of the problems that were seen before. ``None`` if they are not known.
-    event : str
-        How they were seen, such as "the classifier was trained on".
-
-    Raises
-    ------
-    ValueError
-        If problems are shared. The message says how many.
-    """
+    """Raise if problems were seen before. ``event`` says how, such as "the classifier was trained on"."""
     if seen is None or not len(seen) or not len(keys):
         return
     n_shared = int(np.isin(np.unique(keys), seen).sum())

@@ -44,12 +44,6 @@ class ErrorDetector(PathGuarantee[np.ndarray]):
         Number of calibration units **with an error**. The other units say nothing about recall.
     attainable_ : bool
         False if too few units have an error for this ``recall`` (and ``delta``). Every path is flagged then.
-    unit_ : {"problem", "path"}
-        The unit that is counted: the problem if it is known, otherwise the path.
-    settings_ : dict
-        The parameters at the time of calibration.
-    calibration_problems_ : ndarray of uint64
-        Keys of all problems of the calibration, which predictions refuse.
 
     Notes
     -----

@@ -45,12 +45,6 @@ class FirstErrorSet(PathGuarantee[list[set[int]]]):
         Number of calibration units.
     attainable_ : bool
         False if there are too few units for this ``alpha``. Every set is full then.
-    unit_ : {"problem", "path"}
-        The unit that is counted: the problem if it is known, otherwise the path.
-    settings_ : dict
-        The parameters at the time of calibration.
-    calibration_problems_ : ndarray of uint64
-        Keys of the problems of the calibration, which predictions refuse.
 
     See Also
     --------

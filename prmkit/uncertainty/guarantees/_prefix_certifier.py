@@ -48,12 +48,6 @@ class PrefixCertifier(PathGuarantee[np.ndarray]):
         Number of calibration units, with and without errors.
     attainable_ : bool
         False if there are too few units for this ``alpha`` (and ``delta``). Nothing is certified then.
-    unit_ : {"problem", "path"}
-        The unit that is counted: the problem if it is known, otherwise the path.
-    settings_ : dict
-        The parameters at the time of calibration.
-    calibration_problems_ : ndarray of uint64
-        Keys of the problems of the calibration, which predictions refuse.
 
     Notes
     -----

@@ -71,12 +71,6 @@ class StepPredictionSets(Guarantee):
     attainable_ : bool
         False if there are too few units for this ``alpha``. Every set is then full, or holds the class that is too
         rare.
-    unit_ : {"problem", "step"}
-        The unit that is counted: the problem if it is known, otherwise the step.
-    settings_ : dict
-        The parameters at the time of calibration.
-    calibration_problems_ : ndarray of uint64
-        Keys of the problems of the calibration, which predictions refuse.
 
     Notes
     -----

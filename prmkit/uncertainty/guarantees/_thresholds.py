@@ -90,19 +90,8 @@ def smallest_threshold(
     A path fails if it does **not** pass: ``score > threshold``. With one path per unit this is the quantile of split
     conformal prediction, the k-th smallest score with ``k = ceil((n + 1) * (1 - alpha))``.
 
-    Parameters
-    ----------
-    scores : ndarray of shape (n_paths,)
-        Number of each path. It is ``-inf`` for a path that cannot fail.
-    units, alpha, delta
-        As in :func:`largest_threshold`.
-    margin : float, default=0.0
-        Distance above the threshold within which numbers pass, too.
-
-    Returns
-    -------
-    Threshold
-        The threshold, the number of units, and whether the level is attainable.
+    ``scores`` holds ``-inf`` for a path that cannot fail. Numbers closer than ``margin`` above the threshold pass, too.
+    The other parameters and the result are those of :func:`largest_threshold`.
     """
     # This is largest_threshold in a mirror. Signs are turned here and nowhere else. No step to the next float is
     # needed: the first refused number becomes the threshold, which passes.
@@ -145,23 +134,9 @@ def warn_if_unattainable(
 
 
 def p_values(losses: np.ndarray, n_units: int, alpha: float, *, binary: bool) -> np.ndarray:
-    """Return p-values of the hypothesis "the expected loss exceeds alpha".
+    """Return p-values of the hypothesis "the expected loss exceeds alpha", for losses summed over the units.
 
-    Parameters
-    ----------
-    losses : ndarray of float
-        Losses, each summed over the units.
-    n_units : int
-        Number of units.
-    alpha : float
-        The expected loss to test.
-    binary : bool
-        Whether the loss of a unit is 0 or 1. The p-value is then binomial, otherwise Hoeffding-Bentkus.
-
-    Returns
-    -------
-    ndarray of the shape of ``losses``
-        The p-values.
+    With ``binary`` the loss of a unit is 0 or 1, and the p-value is binomial. Otherwise it is Hoeffding-Bentkus.
     """
     if binary:
         return np.asarray(bdtr(np.round(losses), n_units, alpha))

@@ -52,12 +52,6 @@ class PathTriage(PathGuarantee[np.ndarray]):
         Number of calibration units, with and without errors.
     attainable_ : bool
         Whether both rates are attainable. If one is not, no path is decided that way.
-    unit_ : {"problem", "path"}
-        The unit that is counted: the problem if it is known, otherwise the path.
-    settings_ : dict
-        The parameters at the time of calibration.
-    calibration_problems_ : ndarray of uint64
-        Keys of the problems of the calibration, which predictions refuse.
 
     Notes
     -----

@@ -328,7 +328,7 @@ def test_detectors_of_an_earlier_version(tmp_path):
     config = json.loads(file.read_text())
     new = list(rng.normal(size=(10, 4, 3)))
     for relative in (False, True):
-        config["params"]["relative"] = relative
+        config["settings"]["params"]["relative"] = relative
         file.write_text(json.dumps(config))
         if relative:
             with pytest.raises(ValueError, match="earlier version of prmkit offered: fit it anew"):
