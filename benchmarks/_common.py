@@ -66,7 +66,7 @@ def machine() -> dict[str, Any]:
     import joblib
     import torch
 
-    from prmkit.utils.hardware import has_bfloat16
+    from prmkit.utils.environment import has_bfloat16
 
     return {
         "system": f"{platform.system()} {platform.machine()}",

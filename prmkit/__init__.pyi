@@ -5,6 +5,7 @@ from . import (
     marking as marking,
     metrics as metrics,
     models as models,
+    saving as saving,
     scoring as scoring,
     uncertainty as uncertainty,
     utils as utils,
@@ -21,6 +22,7 @@ from .data import (
 )
 from .features import PRMFeaturizer as PRMFeaturizer
 from .models import TokenPRM as TokenPRM
+from .saving import load_model as load_model
 from .scoring import score_solutions as score_solutions
 
 __version__: str
@@ -37,11 +39,13 @@ __all__ = [
     "evaluation",
     "features",
     "flatten",
+    "load_model",
     "load_prm800k",
     "marking",
     "metrics",
     "models",
     "problem_groups",
+    "saving",
     "score_solutions",
     "scoring",
     "uncertainty",

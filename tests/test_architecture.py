@@ -14,13 +14,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "prmkit"
 ALLOWED = {
     "utils": set(),
     "data": set(),
-    "metrics": {"data"},
-    "scoring": {"metrics", "data"},
+    "fitted": {"data"},
+    "metrics": {"fitted", "data"},
+    "scoring": {"metrics", "fitted", "data"},
     "marking": {"data"},
     "features": {"marking", "data"},
-    "models": {"features", "marking", "metrics", "data"},
-    "saving": {"models", "features", "marking", "metrics", "data"},
-    "classifier": {"saving", "models", "features", "marking", "scoring", "metrics", "data"},
+    "models": {"features", "marking", "metrics", "fitted", "data"},
+    "saving": {"models", "features", "marking", "metrics", "fitted", "data"},
+    "classifier": {"saving", "models", "features", "marking", "scoring", "metrics", "fitted", "data"},
 }
 ALLOWED["uncertainty"] = ALLOWED["classifier"] | {"classifier"}
 ALLOWED["evaluation"] = ALLOWED["classifier"] | {"classifier"}
@@ -39,6 +40,7 @@ DOORS = (
     "metrics",
     "models",
     "models.losses",
+    "saving",
     "scoring",
     "uncertainty",
 )

@@ -24,7 +24,7 @@ from prmkit.data.labels import RATINGS
 from prmkit.data.problem_keys import problem_keys
 from prmkit.models import PRMTrainer, PRMTrainingConfig
 from prmkit.models.trainer.progress import TrainingBar, evaluation_report, metric_names
-from prmkit.utils.log_silence import quiet_loading, quiet_mapping
+from prmkit.utils.environment import quiet_loading, quiet_mapping
 
 if TYPE_CHECKING:
     import datasets

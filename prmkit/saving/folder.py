@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from prmkit import __version__
+from prmkit.utils.environment import installed_version
 from prmkit.utils.files import replacing, sha256_of
-from prmkit.utils.versions import installed_version
 
 CONFIG = "config.json"
 _FORMAT = 2

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prmkit.utils.environment import quiet_loading
 from prmkit.utils.files import sha256_of
-from prmkit.utils.log_silence import quiet_loading
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

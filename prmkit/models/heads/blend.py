@@ -23,7 +23,7 @@ from prmkit.data.splitters import StratifiedProblemKFold
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
 from prmkit.models.heads.decision import choose_decision_weights
 from prmkit.models.heads.head import Featurizer, Head, Matrix, StepViews
-from prmkit.utils.hardware import threads_for
+from prmkit.utils.environment import threads_for
 from prmkit.utils.sklearn import (
     HasMethods,
     ReadsSteps,

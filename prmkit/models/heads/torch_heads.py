@@ -17,7 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, check_is
 from prmkit.data.solution import Step, problem_groups
 from prmkit.features.sequences import StepSequences
 from prmkit.models.heads.head import Featurizer, Head, Label, Matrix
-from prmkit.utils.log_silence import quiet_loading
+from prmkit.utils.environment import quiet_loading
 from prmkit.utils.sklearn import Interval, StrOptions, distinct_classes, fit_context, random_generator
 
 if TYPE_CHECKING:

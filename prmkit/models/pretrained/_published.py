@@ -17,7 +17,7 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from prmkit.features.encoding.model_path import resolve_model
 from prmkit.marking.encoding import prepare_tokenizer
 from prmkit.models.pretrained._presets import PRESETS, HeadLayout, Preset
-from prmkit.utils.log_silence import quiet_loading
+from prmkit.utils.environment import quiet_loading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

@@ -16,9 +16,8 @@ from prmkit.marking.encoding import fingerprint, prepare_tokenizer, reward_token
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.tokens._block_causal import check_block_causal, is_causal
 from prmkit.models.tokens.scoring_pass import Readout, TokenScorer
+from prmkit.utils.environment import installed_version, quiet_loading
 from prmkit.utils.files import writing
-from prmkit.utils.log_silence import quiet_loading
-from prmkit.utils.versions import installed_version
 
 if TYPE_CHECKING:
     import torch

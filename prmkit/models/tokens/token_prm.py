@@ -487,8 +487,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):  # type: ignore[misc
         from prmkit.models.trainer._config import PRMTrainingConfig
         from prmkit.models.trainer._trainer import PRMTrainer
         from prmkit.models.trainer.progress import TrainingBar
-        from prmkit.utils.hardware import best_device, has_bfloat16
-        from prmkit.utils.log_silence import quiet_mapping
+        from prmkit.utils.environment import best_device, has_bfloat16, quiet_mapping
 
         place = self.device or best_device()
         with tempfile.TemporaryDirectory() as folder, _generators_kept():

@@ -14,7 +14,7 @@ from transformers import TrainingArguments
 
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.losses._registry import loss_names
-from prmkit.utils.hardware import has_bfloat16
+from prmkit.utils.environment import has_bfloat16
 
 SchemeName = Literal["separator", "special_token", "reward_tokens", "prefix"]
 NeutralPolicy = Literal["positive", "negative", "drop"]

@@ -1,0 +1,105 @@
+"""The machine and the libraries around prmkit: devices, threads, versions, and libraries that talk while they load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.metadata import PackageNotFoundError, version
+
+# Below this number of rows, sharing the work among threads costs more than it saves.
+_WORTH_SHARING = 10_000
+
+
+def installed_version(name: str) -> str | None:
+    """Return the version of a package, or None if it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def threads_for(n_rows: int) -> AbstractContextManager[object]:
+    """Keep OpenMP to one thread below ten thousand rows. On a busy machine this saves most of the time."""
+    if n_rows >= _WORTH_SHARING:
+        return nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="openmp")
+    return limits
+
+
+def best_device() -> str:
+    """Return ``"cuda"``, ``"mps"`` or ``"cpu"``, the first that this machine has."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether the hardware multiplies bfloat16 at full speed; emulation is slower than float32."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device != "cpu":
+        return False
+    # Private, but the only way to ask; absent in other versions or builds, which then use float32.
+    probes = (
+        getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+    return any(probe is not None and probe() for probe in probes)
+
+
+@contextmanager
+def no_more_threads_than_cores() -> Iterator[None]:
+    """Keep torch to as many threads as this process has cores."""
+    import joblib
+    import torch
+
+    before = torch.get_num_threads()
+    cores = joblib.cpu_count()  # knows about affinity and container quotas
+    if before <= cores:
+        yield
+        return
+    torch.set_num_threads(cores)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Switch off transformers' progress bars and its report of missing weights, and afterwards on again.
+
+    The caller checks by itself that no weights are missing.
+    """
+    import logging as levels
+
+    from transformers.utils import logging
+
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity(max(verbosity, levels.ERROR))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def quiet_mapping() -> Iterator[None]:
+    """Switch off the progress bars of datasets, and afterwards on again."""
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
