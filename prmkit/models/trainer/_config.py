@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import torch
@@ -28,9 +30,9 @@ _TOKENS_PER_BATCH = 8192
 _BATCH_SIZE = 8
 
 
-def _setting(default: Any, text: str, **more: Any) -> Any:
-    """A field with the help that ``prmkit train --help`` and ``HfArgumentParser`` show."""
-    return field(default=default, metadata={"help": text, **more})
+def _setting(default: Any, metavar: str) -> Any:
+    """Return a field with the name of its value, for the help of a command line."""
+    return field(default=default, metadata={"metavar": metavar})
 
 
 @dataclass
@@ -39,44 +41,55 @@ class PRMTrainingConfig(TrainingArguments):
 
     Parameters
     ----------
-    step_separator : str or None, default=None
-        Text that closes a step. The score of the step is read at its last token. If None, it is a line break, or the
-        tokenizer's own separator if the tokenizer drops white space, as BERT's does, or ``"[PRM]"`` with
-        ``scheme="special_token"``.
-    scheme : {"separator", "special_token", "reward_tokens", "prefix"}, default="separator"
-        How steps are marked. See :class:`prmkit.marking.MarkingScheme`.
-    reward_tokens : list of str or None, default=None
-        One token per class, worst first, for ``scheme="reward_tokens"``. If None, ``["-", "+"]``, or
-        ``["-", "0", "+"]`` for three classes. A text with commas, such as ``"-,0,+"``, is read as a list.
-    loss : str, default="cross_entropy"
-        Name of a loss that :func:`prmkit.models.losses.get_loss` knows.
-    loss_options : dict or None, default=None
-        Options of the loss, such as ``{"zeta": 2.0}``.
-    neutral : {"positive", "negative", "drop"}, default="positive"
-        How a neutral step counts in a loss that knows only right and wrong.
-    label_order : list or None, default=None
-        Labels from worst to best. It is needed where the data does not say which label is worst, such as for ratings
-        -1, 0, 1. A text with commas, such as ``"-1,0,1"``, is read as a list.
-    max_length : int or None, default=1024
-        Most tokens of problem and steps. Trailing steps that do not fit are left out whole, and counted.
-    max_completion_length : int or None, default=None
-        Most tokens of the steps alone.
-    max_prompt_length : int or None, default=None
-        Most tokens of the problem. A longer problem loses its beginning, in scoring too.
-    too_long : {"drop", "raise"}, default="drop"
-        Whether trailing steps that do not fit are left out and counted, or raise an error.
-    train_on_last_step_only : bool, default=False
-        Whether only the last labelled step of each solution is learnt.
-    disable_dropout : bool, default=True
-        Whether to train without dropout.
-    dataset_num_proc : int or None, default=None
-        Number of processes that tokenise.
+    learning_rate : float, default=1e-5
+        Largest learning rate. 1e-5 suits language models. Small encoders and adapters need about 1e-4.
+    logging_steps : float, default=10
+        Updates between two logs.
+    gradient_checkpointing : bool, default=True
+        Whether to compute activations twice, to save memory.
+    bf16 : bool or None, default=None
+        Whether to compute in bfloat16. If None, a GPU that can does. True without such a GPU falls back to float32,
+        with a warning. With ``use_cpu=True`` the CPU computes in bfloat16.
     per_device_train_batch_size : int or None, default=None
         Solutions per device and forward pass, as in transformers and TRL. If None, ``tokens_per_batch`` decides, and a
         stream has batches of 8.
     tokens_per_batch : int or None, default=None
         Tokens per device and forward pass, padding included. Solutions of similar length go together. If None, it is
         8192, unless ``per_device_train_batch_size`` is set. If both are set, it decides, except for a stream.
+    step_separator : str or None, default=None
+        Text that closes a step. The score of the step is read at its last token. If None, it is a line break, or the
+        tokenizer's own separator if the tokenizer drops white space, as BERT's does, or ``"[PRM]"`` with
+        ``scheme="special_token"``.
+    scheme : {"separator", "special_token", "reward_tokens", "prefix"}, default="separator"
+        How steps are marked. ``"separator"``: a classifier at the end of each step. ``"special_token"``: the same at a
+        token that is added to the vocabulary. ``"reward_tokens"``: a language model's logits of two or three tokens.
+        ``"prefix"``: one row per step, for models that cannot be kept from looking ahead.
+    reward_tokens : list of str or None, default=None
+        One token per class, worst first, for ``scheme="reward_tokens"``. If None, ``"-,+"``, or ``"-,0,+"`` for three
+        classes. A text with commas is read as a list.
+    loss : str, default="cross_entropy"
+        Name of a loss that :func:`prmkit.models.losses.get_loss` knows.
+    loss_options : dict or None, default=None
+        Options of the loss, such as ``{"zeta": 4}`` or ``{"class_weight": [2, 1, 1]}`` (worst class first).
+    neutral : {"positive", "negative", "drop"}, default="positive"
+        How a neutral step counts in a loss that knows only right and wrong.
+    label_order : list or None, default=None
+        Labels from worst to best. It is needed where the data does not say which label is worst. A text with commas,
+        such as ``"-1,0,1"``, is read as a list.
+    max_length : int or None, default=1024
+        Most tokens of problem and steps. Trailing steps that do not fit are left out whole, and counted.
+    max_completion_length : int or None, default=None
+        Most tokens of the steps alone.
+    too_long : {"drop", "raise"}, default="drop"
+        Whether trailing steps that do not fit are left out and counted, or raise an error.
+    max_prompt_length : int or None, default=None
+        Most tokens of the problem. A longer problem loses its beginning, in scoring too.
+    train_on_last_step_only : bool, default=False
+        Whether only the last labelled step of each solution is learnt.
+    disable_dropout : bool, default=True
+        Whether to train without dropout.
+    dataset_num_proc : int or None, default=None
+        Number of processes that tokenise.
     initialization : {"pretrained", "random"}, default="pretrained"
         Whether a model given by name keeps its weights.
     model_kwargs : dict or None, default=None
@@ -84,9 +97,6 @@ class PRMTrainingConfig(TrainingArguments):
         configuration to change, such as ``{"num_hidden_layers": 2}``.
     model_init_kwargs : dict or None, default=None
         TRL's name of ``model_kwargs``.
-    bf16 : bool or None, default=None
-        Whether to compute in bfloat16. If None, a GPU that can does. True without such a GPU falls back to float32,
-        with a warning. With ``use_cpu=True`` the CPU computes in bfloat16.
     metric_for_best_model : str or None, default=None
         A key of the evaluation, such as "auroc". For "loss", "brier" and "ece" the lowest value is best.
 
@@ -111,75 +121,29 @@ class PRMTrainingConfig(TrainingArguments):
         "model_init_kwargs",
     ]
 
-    learning_rate: float = _setting(
-        1e-5,
-        "Largest learning rate. 1e-5 suits language models, small encoders and adapters need about 1e-4.",
-    )
-    logging_steps: float = _setting(10, "Updates between two logs.")
-    gradient_checkpointing: bool = _setting(True, "Compute activations twice to save memory.")
-    bf16: bool | None = _setting(None, "Compute in bfloat16. By default a GPU that can does.")  # type: ignore[assignment]
-    per_device_train_batch_size: int | None = _setting(  # type: ignore[assignment]
-        None, "Solutions per device and pass, in place of --tokens_per_batch. A stream has 8 by default."
-    )
-    tokens_per_batch: int | None = _setting(
-        None,
-        f"Tokens per device and pass, padding included. Default: {_TOKENS_PER_BATCH}.",
-        metavar="TOKENS",
-    )
-    step_separator: str | None = _setting(
-        None,
-        "Text that closes a step. Default: a line break, or the tokenizer's own separator if it drops white space, "
-        "as BERT's does. \\n is read as a line break.",
-        metavar="TEXT",
-    )
-    scheme: SchemeName = _setting(
-        "separator",
-        "separator: a classifier at the end of each step. special_token: the same at a token that is added to the "
-        "vocabulary. reward_tokens: a language model's logits of two or three tokens. prefix: one row per step, for "
-        "models that cannot be kept from looking ahead.",
-    )
-    reward_tokens: list[str] | str | None = _setting(
-        None,
-        "One token per class, for the scheme reward_tokens. Default: -,+ or -,0,+.",
-        metavar="WORST,…,BEST",
-    )
-    loss: str = _setting("cross_entropy", f"One of {', '.join(loss_names())}.", metavar="NAME")
-    loss_options: dict[str, Any] | str | None = _setting(
-        None,
-        """Options of the loss as JSON, such as '{"zeta": 4}' or '{"class_weight": [2, 1, 1]}' (worst class first).""",
-        metavar="JSON",
-    )
-    neutral: NeutralPolicy = _setting(
-        "positive", "How a neutral step counts in a loss that knows only right and wrong."
-    )
-    label_order: list[Any] | str | None = _setting(
-        None,
-        "The labels of the data, if they are neither true and false nor 0 and 1, such as -1,0,1.",
-        metavar="WORST,…,BEST",
-    )
-    max_length: int | None = _setting(
-        1024,
-        "Most tokens of problem and steps. Steps that do not fit are left out whole, and counted.",
-        metavar="TOKENS",
-    )
-    max_completion_length: int | None = _setting(None, "Most tokens of the steps alone.", metavar="TOKENS")
-    too_long: TooLong = _setting("drop", "Leave out steps that do not fit, or stop.")
-    max_prompt_length: int | None = _setting(
-        None, "Most tokens of the problem. A longer one loses its beginning.", metavar="TOKENS"
-    )
-    train_on_last_step_only: bool = _setting(False, "Learn only the last labelled step of each solution.")
-    disable_dropout: bool = _setting(True, "Train without dropout.")
-    dataset_num_proc: int | None = _setting(None, "Processes that tokenise.", metavar="NUMBER")
-    initialization: Initialization = _setting("pretrained", "Whether the model keeps its weights.")
-    model_kwargs: dict[str, Any] | str | None = _setting(
-        None,
-        """Settings for loading the model as JSON: dtype, attn_implementation, and fields of its configuration to """
-        """change, such as '{"num_hidden_layers": 2}'.""",
-        metavar="JSON",
-    )
-    model_init_kwargs: dict[str, Any] | str | None = _setting(
-        None, "TRL's name of --model_kwargs.", metavar="JSON"
-    )
+    learning_rate: float = field(default=1e-5)
+    logging_steps: float = field(default=10)
+    gradient_checkpointing: bool = field(default=True)
+    bf16: bool | None = field(default=None)  # type: ignore[assignment]
+    per_device_train_batch_size: int | None = field(default=None)  # type: ignore[assignment]
+    tokens_per_batch: int | None = _setting(None, "TOKENS")
+    step_separator: str | None = _setting(None, "TEXT")
+    scheme: SchemeName = field(default="separator")
+    reward_tokens: list[str] | str | None = _setting(None, "WORST,…,BEST")
+    loss: str = _setting("cross_entropy", "NAME")
+    loss_options: dict[str, Any] | str | None = _setting(None, "JSON")
+    neutral: NeutralPolicy = field(default="positive")
+    label_order: list[Any] | str | None = _setting(None, "WORST,…,BEST")
+    max_length: int | None = _setting(1024, "TOKENS")
+    max_completion_length: int | None = _setting(None, "TOKENS")
+    too_long: TooLong = field(default="drop")
+    max_prompt_length: int | None = _setting(None, "TOKENS")
+    train_on_last_step_only: bool = field(default=False)
+    disable_dropout: bool = field(default=True)
+    dataset_num_proc: int | None = field(default=None)
+    initialization: Initialization = field(default="pretrained")
+    model_kwargs: dict[str, Any] | str | None = _setting(None, "JSON")
+    model_init_kwargs: dict[str, Any] | str | None = _setting(None, "JSON")
 
     def __post_init__(self) -> None:
         self._read_texts()
@@ -324,6 +288,21 @@ class PRMTrainingConfig(TrainingArguments):
             reward_tokens=tokens,
             max_prompt_length=self.max_prompt_length,
         )
+
+
+def _describe(config: type[PRMTrainingConfig]) -> None:
+    """Give each field the description in the docstring as its help, which a parser of transformers shows."""
+    text = re.sub(r"\n {8,}", " ", (config.__doc__ or "").replace("``", ""))
+    descriptions = dict(re.findall(r"\n    (\w+) : [^\n]*? (?:default=\S+|optional) (.+)", text))
+    descriptions["loss"] += f" One of {', '.join(loss_names())}."
+    for setting in fields(config):
+        # Inherited fields are those of transformers, which stay as they are.
+        if setting.name in config.__annotations__:
+            help_text = descriptions[setting.name].strip()
+            setting.metadata = MappingProxyType({**setting.metadata, "help": help_text})
+
+
+_describe(PRMTrainingConfig)
 
 
 def _as_list(text: str, *, values: bool = True) -> list[Any]:

@@ -60,7 +60,7 @@ class PRMTrainer(Trainer):
     args : PRMTrainingConfig
         Settings of the run.
     data_collator : callable, optional
-        Function that makes a batch of rows, as in ``transformers.Trainer``. By default rows are padded on the right.
+        As in ``transformers.Trainer``. By default rows are padded on the right.
     train_dataset : stepwise data set, StepDataset, list of rows, or pre-tokenised data set
         Data to learn from. Stepwise rows hold ``prompt``, ``completions`` and ``labels`` (bool, 0/1, or floats in
         [0, 1] as soft targets). Pre-tokenised rows hold ``input_ids`` and ``labels``, one per token. A streamed data
@@ -70,18 +70,14 @@ class PRMTrainer(Trainer):
     processing_class : tokenizer, optional
         Tokenizer. By default the one beside the model that ``model`` names.
     model_init : callable, optional
-        Function that makes the model anew for each call of ``train``, as in ``transformers.Trainer``.
+        As in ``transformers.Trainer``: makes the model anew for each call of ``train``.
     compute_metrics : callable, optional
         Function of an evaluation's predictions and labels, as in ``transformers.Trainer``. Predictions stand at the
         marked steps, in the shape (n_solutions, max_steps, n_classes), or (n_solutions, max_steps) for rewards. Labels
         are -100 where there is no step. By default: the step metrics of :mod:`prmkit.metrics`, beside the majority
         baseline.
-    callbacks : list of TrainerCallback, optional
-        Callbacks to add, as in ``transformers.Trainer``.
-    optimizers : tuple of (Optimizer, LambdaLR), default=(None, None)
-        Optimizer and schedule in place of those of ``args``, as in ``transformers.Trainer``.
-    preprocess_logits_for_metrics : callable, optional
-        Function of outputs and labels that is applied before they are collected, as in ``transformers.Trainer``.
+    callbacks, optimizers, preprocess_logits_for_metrics : optional
+        As in ``transformers.Trainer``.
     peft_config : peft.PeftConfig, optional
         Adapter to train. The new head, and the embeddings of added tokens, are trained and saved with it.
 
@@ -252,14 +248,8 @@ class PRMTrainer(Trainer):
 
         Parameters
         ----------
-        model : Module
-            Model to run.
-        inputs : dict of str to Tensor
-            A batch of the collator.
-        return_outputs : bool, default=False
-            Whether to return the outputs too.
-        num_items_in_batch : Tensor or int, optional
-            Number of targets in all passes and on all devices of the update. By default the targets of this batch.
+        model, inputs, return_outputs, num_items_in_batch
+            As in ``transformers.Trainer``. Items are targets, counted on all devices.
 
         Returns
         -------
@@ -287,12 +277,8 @@ class PRMTrainer(Trainer):
 
         Parameters
         ----------
-        epoch_iterator : iterator
-            Iterator over the batches of the epoch.
-        num_batches : int
-            Batches per update.
-        device : torch.device, optional
-            Device of the run. It is not used.
+        epoch_iterator, num_batches, device
+            As in ``transformers.Trainer``.
 
         Returns
         -------
@@ -323,14 +309,8 @@ class PRMTrainer(Trainer):
 
         Parameters
         ----------
-        model : Module
-            Model to run.
-        inputs : dict of str to Tensor
-            A batch of the collator.
-        prediction_loss_only : bool
-            Whether to return only the loss.
-        ignore_keys : list of str, optional
-            Not used.
+        model, inputs, prediction_loss_only, ignore_keys
+            As in ``transformers.Trainer``.
 
         Returns
         -------
@@ -371,16 +351,8 @@ class PRMTrainer(Trainer):
 
         Parameters
         ----------
-        dataloader : DataLoader
-            Batches to evaluate on.
-        description : str
-            Title of the progress bar.
-        prediction_loss_only : bool, optional
-            Whether to compute only the loss.
-        ignore_keys : list of str, optional
-            Not used.
-        metric_key_prefix : str, default="eval"
-            Prefix of the metrics' names.
+        dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            As in ``transformers.Trainer``.
 
         Returns
         -------
@@ -480,16 +452,8 @@ class PRMTrainer(Trainer):
 
         Parameters
         ----------
-        model_name : str, optional
-            Title of the card. By default the name on the hub, or of the folder.
-        dataset_name : str, optional
-            Data set on the hub that the model was trained on.
-        tags : str or iterable of str, optional
-            Tags to add.
-        license : str, optional
-            License of the model.
-        language : str, optional
-            Language of the data.
+        model_name, dataset_name, tags, license, language : optional
+            Title of the card, name of the data on the hub, tags to add, license of the model, language of the data.
         """
         if not self.is_world_process_zero():
             return
