@@ -16,13 +16,13 @@ from prmkit.data.labels import check_labels, resolve_label_order
 from prmkit.data.problem_keys import distinct_problem_keys
 from prmkit.data.solution import Solution, Step, as_steps, refuse_steps
 from prmkit.features import PRMFeaturizer
+from prmkit.fitted import Label, decision_weights
 from prmkit.models.heads.blend import StepBlend
 from prmkit.models.heads.decision import most_probable
 from prmkit.models.heads.head import Classifier, Featurizer, Rows, fit_head, read_rows, reads
 from prmkit.models.tokens.token_prm import TokenPRM
 from prmkit.saving.model import Contents, SavedModel
 from prmkit.scoring import ScoredSolution, score_solutions
-from prmkit.scoring.fitted import Label, decision_weights
 from prmkit.utils.sklearn import HasMethods, StrOptions, distinct_classes, fit_context, set_random_states
 
 Steps: TypeAlias = "Sequence[Step] | Sequence[str] | npt.ArrayLike"
@@ -233,13 +233,14 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         TypeError, ValueError
             If X is not a flat list of steps, or y does not label each of them with a class.
         """
-        X, y = self.begin_fit(X, y, groups)
+        steps, labels = self.begin_fit(X, y, groups)
+        weights = None
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
+            weights = _check_sample_weight(sample_weight, labels, ensure_non_negative=True)
         if self.featurizer_ is not None:
-            self.featurizer_.fit(X, y)
-        rows = read_rows(self.head_, self.featurizer_, X, y, groups)
-        self.head_ = fit_head(self.head_, rows, y, sample_weight)
+            self.featurizer_.fit(steps, labels)
+        rows = read_rows(self.head_, self.featurizer_, steps, labels, groups)
+        self.head_ = fit_head(self.head_, rows, labels, weights)
         return self
 
     def predict_proba(self, X: Steps, groups: npt.ArrayLike | None = None) -> np.ndarray:
@@ -318,7 +319,10 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
             One number per step for two classes, otherwise one per class.
         """
         values = self.predict_log_proba(X, groups)
-        return values[:, 1] - values[:, 0] if len(self.classes_) == 2 else values
+        if len(self.classes_) == 2:
+            log_odds: np.ndarray = values[:, 1] - values[:, 0]
+            return log_odds
+        return values
 
     def score_solutions(
         self, solutions: Iterable[Solution], label_order: Sequence[Label] | None = None

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.solution import Solution, as_solutions, flatten
+from prmkit.fitted import FittedClassifier, Label, label_order as order_of
 from prmkit.metrics.calibration.calibration import check_class_probabilities
-from prmkit.scoring.fitted import FittedClassifier, Label, label_order as order_of
 from prmkit.scoring.scored_solution import ScoredSolution
 
 

@@ -11,9 +11,9 @@ from sklearn.exceptions import NotFittedError
 
 from prmkit.data.labels import NAMES
 from prmkit.data.solution import Solution, Step, flatten
+from prmkit.fitted import FittedClassifier, label_order
 from prmkit.metrics.calibration.calibration import check_class_probabilities, check_probabilities
 from prmkit.metrics.solutions.aggregation import AGGREGATION_RULES, aggregate, entropy
-from prmkit.scoring.fitted import FittedClassifier, label_order
 
 
 class HasContent(Protocol):

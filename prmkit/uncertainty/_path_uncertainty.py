@@ -11,10 +11,10 @@ import numpy as np
 
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution, as_solutions, flatten
+from prmkit.fitted import FittedClassifier, Label
 from prmkit.metrics import MemberUncertainty, credible_set, decompose_uncertainty
 from prmkit.metrics.solutions.aggregation import entropy, ragged_first_error_distribution
 from prmkit.scoring import ScoredSolution, score_solutions
-from prmkit.scoring.fitted import FittedClassifier, Label
 from prmkit.uncertainty._protocols import GivesPValues
 from prmkit.uncertainty._solutions_input import Paths, units_and_keys
 from prmkit.uncertainty.calibration._path_calibrator import PathCalibrator

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from prmkit.data.solution import Solution, Step
+from prmkit.fitted import FittedClassifier
 from prmkit.scoring import ScoredSolution
-from prmkit.scoring.fitted import FittedClassifier
 
 Steps: TypeAlias = Sequence[Step] | npt.ArrayLike
 """Steps in one dimension, or rows of numbers for a classifier of numbers."""

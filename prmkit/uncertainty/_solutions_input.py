@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution, as_solutions
+from prmkit.fitted import FittedClassifier
 from prmkit.metrics.solutions.aggregation import ragged_scores
-from prmkit.scoring.fitted import FittedClassifier
 from prmkit.scoring.scored_solution import ScoredSolution
 from prmkit.scoring.scoring import step_risks
 from prmkit.uncertainty._protocols import PathsInput

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from prmkit.fitted import FittedClassifier, fitted_parts, training_problems
 from prmkit.saving.folder import CONFIG, holds_saved_model
 from prmkit.saving.model import load_model, model_class
-from prmkit.scoring.fitted import FittedClassifier, fitted_parts, training_problems
 from prmkit.utils.files import sha256_of
 
 _SCORE_FILES = (".jsonl", ".jsonl.gz")

@@ -12,9 +12,9 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
+from prmkit.fitted import FittedClassifier, training_problems
 from prmkit.metrics.solutions.first_errors import check_first_errors
 from prmkit.saving.model import Contents, SavedModel
-from prmkit.scoring.fitted import FittedClassifier, training_problems
 from prmkit.uncertainty._protocols import PathsInput
 from prmkit.uncertainty._solutions_input import Paths, read_paths, refuse_shared_problems
 from prmkit.uncertainty._wrapping import KeepsFitted

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 
+from prmkit.fitted import training_problems
 from prmkit.metrics.pyplot import import_pyplot
 from prmkit.metrics.solutions.first_errors import check_first_errors
-from prmkit.scoring.fitted import training_problems
 from prmkit.uncertainty._protocols import PathsInput
 from prmkit.uncertainty._solutions_input import Paths, read_paths, refuse_shared_problems
 from prmkit.uncertainty.guarantees._base import PathGuarantee

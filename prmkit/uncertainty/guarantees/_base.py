@@ -11,9 +11,9 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from prmkit.fitted import training_problems
 from prmkit.metrics.solutions.first_errors import check_first_errors
 from prmkit.saving.model import Contents, SavedModel
-from prmkit.scoring.fitted import training_problems
 from prmkit.uncertainty._protocols import PathsInput, StepClassifier
 from prmkit.uncertainty._solutions_input import (
     Paths,

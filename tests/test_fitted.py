@@ -15,7 +15,7 @@ from prmkit import PRMClassifier, StratifiedProblemKFold, score_solutions
 from prmkit.data import make_arithmetic_solutions
 from prmkit.data.problem_keys import distinct_problem_keys
 from prmkit.features import StepStatistics
-from prmkit.scoring.fitted import label_order, training_problems, worst_column
+from prmkit.fitted import label_order, training_problems, worst_column
 from prmkit.uncertainty import (
     CalibratedStepClassifier,
     PrefixCertifier,
