@@ -384,18 +384,10 @@ def training_rows(
         Stepwise rows: ``prompt`` (str), ``completions`` (list of str), ``labels`` (one per step, None for a step
         without label). Or pre-tokenised rows, which are used as they are: ``input_ids``, ``labels`` (one per token,
         class codes or probabilities, -100 elsewhere) and, for encoders, ``blocks``.
-    tokenizer : transformers tokenizer
-        Tokenizer that is prepared for the scheme.
-    scheme : MarkingScheme
-        How steps are marked. With ``"prefix"`` each labelled step makes a row, labelled at its last token.
-    classes : tuple or None
-        Labels, worst first, as :func:`find_classes` returns them. If None, labels are probabilities.
-    max_length, max_completion_length : int or None
-        Most tokens of a row, and of its steps alone. If None, there is no limit.
+    tokenizer, scheme, classes, max_length, max_completion_length, too_long
+        As in :class:`RowRule`.
     last_step_only : bool
         Whether only the last labelled step of a solution is learnt. It has no effect if ``is_eval``.
-    too_long : {"drop", "raise"}, default="drop"
-        Whether trailing steps that do not fit are left out, or raise an error.
     is_eval : bool
         Whether the rows are for an evaluation.
     num_proc : int or None

@@ -78,6 +78,36 @@ def test_bfloat16_without_hardware_falls_back_with_a_warning(tmp_path, monkeypat
     assert config.bf16 is False
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, (8, 8192)),
+        ({"per_device_train_batch_size": 4}, (4, None)),
+        ({"tokens_per_batch": 300}, (8, 300)),
+        ({"per_device_train_batch_size": 4, "tokens_per_batch": 300}, (4, 300)),
+    ],
+)
+def test_a_batch_size_is_not_overruled_by_the_default_budget(tmp_path, settings, expected):
+    config = PRMTrainingConfig(output_dir=str(tmp_path), use_cpu=True, **settings)
+    assert (config.per_device_train_batch_size, config.tokens_per_batch) == expected
+
+
+def test_model_init_kwargs_is_trls_name_of_model_kwargs(tmp_path):
+    small = {"num_hidden_layers": 1}
+    assert PRMTrainingConfig(output_dir=str(tmp_path), model_init_kwargs=small).model_kwargs == small
+    with pytest.raises(ValueError, match="two names of one setting: pass model_kwargs"):
+        PRMTrainingConfig(output_dir=str(tmp_path), model_init_kwargs=small, model_kwargs=small)
+
+
+def test_model_kwargs_choose_precision_and_attention(make_rows, settings):
+    tiny = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    options = {**tiny, "dtype": "bfloat16", "attn_implementation": "eager"}
+    args = settings(initialization="random", model_kwargs=options)
+    model = PRMTrainer("all-MiniLM-L6-v2", args, train_dataset=make_rows(3)).model
+    assert (model.dtype, model.config._attn_implementation) == (torch.bfloat16, "eager")
+    assert options["dtype"] == "bfloat16"  # the caller's dictionary stays as it is
+
+
 def test_one_gpu_per_process(tmp_path, monkeypatch):
     config = PRMTrainingConfig(output_dir=str(tmp_path), per_device_train_batch_size=8, use_cpu=True)
     monkeypatch.setattr(config, "_n_gpu", 4)
@@ -334,9 +364,7 @@ def test_a_tokenizer_without_pad_token_pads_with_eos(make_rows, make_trainer, ma
 
 
 def test_a_separator_that_the_tokenizer_does_not_know(make_rows, make_trainer):
-    with pytest.raises(
-        ValueError, match=r"separator '\\n' has no token in this tokenizer: choose another"
-    ):
+    with pytest.raises(ValueError, match=r"separator '\\n' has no token in this tokenizer: choose another"):
         make_trainer(make_rows(3), backbone="bert", step_separator="\n")
     assert make_trainer(make_rows(3), backbone="bert").scheme.step_separator == "[SEP]"  # left at its default
     with pytest.raises(ValueError, match="step_separator is ''"):
