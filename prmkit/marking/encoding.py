@@ -88,17 +88,6 @@ def encode_solution(
     The tokens of a cut solution begin the tokens of the whole one. By default problem, steps and separator are
     tokenised apart and joined, after BOS if the tokenizer has one. This is TRL's rule.
 
-    Parameters
-    ----------
-    tokenizer : transformers tokenizer
-        Turns texts into token ids.
-    solution : Solution
-        The solution to encode.
-    n_steps : int
-        Number of steps to encode.
-    scheme : MarkingScheme
-        How the solution is written.
-
     Returns
     -------
     MarkedTokens
@@ -136,13 +125,6 @@ def encode_prefix(
 
 class SolutionEncoder:
     """Encode solutions by a scheme with a tokenizer. Whatever is the same for all solutions is computed once.
-
-    Parameters
-    ----------
-    tokenizer : transformers tokenizer
-        Turns texts into token ids.
-    scheme : MarkingScheme
-        How solutions are written.
 
     Raises
     ------

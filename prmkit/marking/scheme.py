@@ -184,13 +184,6 @@ class SolutionWriter:
     ``[PRM]`` is read as ``[ PRM]``. This applies to the separator, and to every special token if the whole text is
     tokenised at once.
 
-    Parameters
-    ----------
-    tokenizer : transformers tokenizer
-        Gives the special tokens and the chat template.
-    scheme : MarkingScheme
-        The templates to fill.
-
     Raises
     ------
     ValueError
@@ -301,13 +294,6 @@ def readable(texts: Sequence[str], tokenizer: object) -> list[str]:
     A WordPiece tokenizer reads a word above its limit (100 characters in BERT) as one unknown token. Such words are
     split, so that their length counts and truncation is noticed. JSON can bring halves of UTF-16 pairs, which become
     replacement characters.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        Any texts.
-    tokenizer : transformers tokenizer
-        Says how long a word may be.
 
     Returns
     -------

@@ -85,14 +85,7 @@ class ProbabilityMap:
     ) -> ProbabilityMap:
         """Fit a logistic regression of the classes on the reward, in which more reward is never worse.
 
-        Parameters
-        ----------
-        rewards : ndarray of shape (n_steps,)
-            Rewards of steps with known classes.
-        codes : ndarray of int of shape (n_steps,)
-            Class of each step. 0 is the worst class. Each class must occur.
-        n_classes : int
-            Number of classes.
+        The codes count the classes from the worst, which is 0.
 
         Returns
         -------

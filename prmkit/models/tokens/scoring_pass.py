@@ -96,19 +96,6 @@ class TokenScorer:
     ) -> npt.NDArray[np.float32]:
         """Return the model's outputs for each step, in the order of the steps.
 
-        Parameters
-        ----------
-        steps : sequence of Step
-            Steps to score.
-        too_long : {"raise", "drop", "nan"}
-            Treatment of steps that do not fit.
-        tokens_per_batch : int
-            Most tokens of a batch, padding included.
-        device : str or None
-            Where to compute. If None, on a GPU if there is one.
-        show_progress : bool
-            Whether to show a progress bar.
-
         Returns
         -------
         ndarray of float32 of shape (n_steps,) for rewards, (n_steps, n_outputs) otherwise
@@ -169,23 +156,8 @@ def score_marked(
 ) -> list[npt.NDArray[np.float32]]:
     """Return the outputs of a model at the marked positions of each row.
 
-    Parameters
-    ----------
-    model : transformers model
-        Its weights rest on the CPU. They go to ``device`` for the time of the call.
-    rows : sequence of MarkedTokens or TokenRecord
-        Tokens to run through the model.
-    readout : Readout
-        Which outputs are the scores.
-    pad_token_id : int
-        The token to pad with.
-    tokens_per_batch : int, default=8192
-        Most tokens per pass, padding included. On a CPU it is at most 512 per thread. A longer row is a batch of its
-        own.
-    device : str or None, default=None
-        Where to compute. If None, on a GPU if there is one.
-    show_progress : bool, default=False
-        Whether to show a progress bar.
+    The weights rest on the CPU, and go to ``device`` for the time of the call. A batch has at most ``tokens_per_batch``
+    tokens, padding included. A longer row is a batch of its own.
 
     Returns
     -------
