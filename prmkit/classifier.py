@@ -298,7 +298,9 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_steps, n_classes)
             Columns in the order of ``classes_``.
         """
-        return np.log(np.clip(self.predict_proba(X, groups), np.finfo(float).tiny, None))
+        proba = np.clip(self.predict_proba(X, groups), np.finfo(float).tiny, None)
+        log_proba: np.ndarray = np.log(proba)
+        return log_proba
 
     def decision_function(self, X: Steps, groups: npt.ArrayLike | None = None) -> np.ndarray:
         """Return log-odds of the second of two classes, or the log-probability of each of more classes.
@@ -416,10 +418,12 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         self.training_problems_ = None if self._precomputed else distinct_problem_keys(rows)
         order = _order_of_numbers(self.classes_, self.label_order)
         self.label_order_ = resolve_label_order(self.classes_, order)
-        self.featurizer_, self.head_ = unfitted_parts(self.featurizer, self.head, order)
-        for part in (self.featurizer_, self.head_):
+        self.featurizer_, head = unfitted_parts(self.featurizer, self.head, order)
+        for part in (self.featurizer_, head):
             if part is not None:
                 set_random_states(part, self.random_state)
+        # None until ``fit`` has seen the rows; see ``fit_head``.
+        self.head_ = head  # type: ignore[assignment]
         return rows, labels
 
     def read(self, X: Steps, groups: npt.ArrayLike | None = None) -> Rows:

@@ -21,6 +21,7 @@ class PathDisplay:
     Parameters
     ----------
     scored : sequence of ScoredSolution
+        Solutions to draw, one row of panels each.
 
     Attributes
     ----------

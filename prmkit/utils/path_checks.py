@@ -13,13 +13,14 @@ __all__ = ["check_path_invariance", "check_same_problem_refused"]
 
 
 def check_path_invariance(estimator: Any, *, random_state: int = 0) -> None:
-    """The order of paths changes neither what is learnt nor what is predicted, and a path alone is judged as among all.
+    """Check that neither the order of paths nor the other paths change what is learnt and predicted.
 
     Parameters
     ----------
-    estimator : unfitted estimator with ``fit(X, first_errors, groups)`` over arrays of step risks, and ``predict``
+    estimator : unfitted estimator
+        Has ``fit(X, first_errors, groups)`` over arrays of step risks, and ``predict``.
     random_state : int, default=0
-        Of the made-up paths.
+        Seed of the made-up paths.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def check_path_invariance(estimator: Any, *, random_state: int = 0) -> None:
 
 
 def check_same_problem_refused(estimator: Any, *, random_state: int = 0) -> None:
-    """A problem that was calibrated on is refused in predictions.
+    """Check that predictions refuse a problem that was calibrated on.
 
     Parameters and errors as in :func:`check_path_invariance`.
 

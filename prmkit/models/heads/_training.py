@@ -22,16 +22,19 @@ class TrainingPlan:
     Parameters
     ----------
     max_epochs : int
+        Largest number of passes over the rows.
     batch_size : int or None
-        Positions per batch; None: everything in one batch.
+        Positions per batch. If None, everything is one batch.
     learning_rate, weight_decay : float
+        Settings of AdamW.
     warmup : float
-        Share of the updates in which the learning rate rises; then it falls to zero as a cosine does.
+        Share of the updates in which the learning rate rises. Then it falls to zero as a cosine does.
     max_norm : float
         Gradients longer than this are scaled down to it.
     patience : int or None
         Epochs without a better validation loss before training stops.
     show_progress : bool
+        Whether to show a progress bar.
     """
 
     max_epochs: int
@@ -72,11 +75,12 @@ def train(
     module : torch.nn.Module
         Maps values (n_sequences, n_positions, n_features), padded on the right, to logits
         (n_sequences, n_positions, n_classes). It is trained on the device its weights are on.
-    sequences, targets
-        What to learn.
+    sequences, targets : StepSequences, Targets
+        Rows to learn from, and their classes and weights.
     plan : TrainingPlan
+        How long and how fast to train.
     rng : RandomState
-        Orders the batches. Dropout draws from torch's generator: fork it around this call.
+        Orders the batches. Dropout draws from torch's generator, so fork that around this call.
     validation : tuple of sequences and targets, optional
         Decides which epoch was best and when to stop.
 

@@ -33,14 +33,16 @@ from prmkit.utils.sklearn import (
     random_generator,
 )
 
-_FLOOR = 1e-5  # a smaller probability says no more than this one
-_BOUND = 9.0  # of a log-ratio: one member, however sure, must not decide alone
+# A smaller probability says no more than this one.
+_FLOOR = 1e-5
+# Largest log-ratio of a member: one member, however sure, must not decide alone.
+_BOUND = 9.0
 _FOLDS = 3
 _VIEW_OF = {"trees": "statistics", "statistics": "statistics", "words": "words", "embeddings": "embeddings"}
 
 
 class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
-    """Embeddings, words and statistics of a step, each with its own classifier, stacked.
+    """Stack classifiers of a step's embeddings, words and statistics.
 
     Four members look at a step: gradient-boosted trees on its statistics, logistic regression on the same
     statistics, on the words and character runs of its text, and on its embedding in context. Their
@@ -50,20 +52,21 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     featurizer : transformer over steps or None, default=None
-        Gives the embeddings. None: ``PRMFeaturizer(context="prefix")``.
+        Gives the embeddings. If ``None``, ``PRMFeaturizer(context="prefix")``.
     random_state : int, RandomState or None, default=None
-        Of the folds and the trees.
+        Seed of the folds and the trees.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        Columns of ``predict_proba``, sorted.
     views_ : dict of str to transformer
         The fitted views: "statistics", "words", "embeddings".
     members_ : dict of str to classifier
         The fitted members: "trees", "statistics", "words", "embeddings".
     blend_ : LogisticRegression or None
-        None where a class occurs in fewer than three problems, too few to stack by: the members'
-        log-probabilities are then averaged, and ``decision_weights_`` are equal.
+        The classifier that joins the members. ``None`` if a class occurs in fewer than three problems, which are too
+        few to stack by. The members' log-probabilities are then averaged, and ``decision_weights_`` are equal.
     decision_weights_ : ndarray of shape (n_classes,)
         ``predict`` answers the class with the largest probability times weight. Chosen for macro-F1 on the
         out-of-fold predictions, because the likeliest class alone is nearly always "positive".
@@ -97,12 +100,28 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
-    def __init__(self, featurizer=None, *, random_state=None):
+    classes_: np.ndarray
+    views_: dict[str, Any]
+    members_: dict[str, Any]
+    blend_: LogisticRegression | None
+    decision_weights_: np.ndarray
+
+    def __init__(
+        self,
+        featurizer: Featurizer | None = None,
+        *,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.featurizer = featurizer
         self.random_state = random_state
 
     @fit_context
-    def fit(self, X, y, sample_weight=None):
+    def fit(
+        self,
+        X: Sequence[Step] | Sequence[str] | StepViews,
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> StepBlend:
         """Learn views, members and the blend.
 
         Parameters
@@ -124,16 +143,18 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
         TypeError, ValueError
             If X is not a flat list of steps, y does not label each of them, or all steps are blank.
         """
-        steps, y = X if isinstance(X, StepViews) else as_steps(X), column_or_1d(y)
-        check_consistent_length(steps.problems if isinstance(steps, StepViews) else steps, y)
-        self.classes_, weight = distinct_classes(y), None  # an error here comes before the views are computed
-        views = steps if isinstance(steps, StepViews) else self.read(None, steps, y)
+        steps = X if isinstance(X, StepViews) else as_steps(X)
+        labels: np.ndarray = column_or_1d(y)
+        check_consistent_length(steps.problems if isinstance(steps, StepViews) else steps, labels)
+        # An error here comes before the views are computed.
+        self.classes_, weight = distinct_classes(labels), None
+        views = steps if isinstance(steps, StepViews) else self.read(None, steps, labels)
         if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+            weight = _check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
         seed = int(random_generator(self.random_state).randint(2**31 - 1))
         with config_context(transform_output="default"):
-            self.blend_, self.decision_weights_ = self._fit_blend(views, y, weight, seed)
-            self.members_ = _fit_members(views, y, weight, slice(None), seed)
+            self.blend_, self.decision_weights_ = self._fit_blend(views, labels, weight, seed)
+            self.members_ = _fit_members(views, labels, weight, slice(None), seed)
         return self
 
     def read(
@@ -167,8 +188,8 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
         """Whether the other one is a blend with the same views."""
         return isinstance(other, StepBlend) and self.views_ is other.views_
 
-    def predict_proba(self, X) -> np.ndarray:
-        """Probability of each class.
+    def predict_proba(self, X: Sequence[Step] | Sequence[str] | StepViews) -> np.ndarray:
+        """Return the probability of each class.
 
         Parameters
         ----------
@@ -185,14 +206,28 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
         with config_context(transform_output="default"), threads_for(len(views.problems)):
             ratios = self._ratios(self.members_, views, slice(None))
         if self.blend_ is not None:
-            return self.blend_.predict_proba(ratios.reshape(len(ratios), -1))
+            proba: np.ndarray = self.blend_.predict_proba(ratios.reshape(len(ratios), -1))
+            return proba
         odds = np.exp(np.concatenate([ratios.mean(axis=1), np.zeros((len(ratios), 1))], axis=1))
-        return odds / odds.sum(axis=1, keepdims=True)
+        averaged: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
+        return averaged
 
-    def predict(self, X) -> np.ndarray:
-        """Class of each step, of shape (n_steps,): the likeliest after weighing with ``decision_weights_``."""
+    def predict(self, X: Sequence[Step] | Sequence[str] | StepViews) -> np.ndarray:
+        """Return the class of each step, the most probable one after weighing with ``decision_weights_``.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step or str, or StepViews
+            Steps, or the result of ``read``.
+
+        Returns
+        -------
+        ndarray of shape (n_steps,)
+            Labels out of ``classes_``.
+        """
         proba = self.predict_proba(X)  # first: it raises NotFittedError
-        return self.classes_[(proba * self.decision_weights_).argmax(axis=1)]
+        labels: np.ndarray = self.classes_[(proba * self.decision_weights_).argmax(axis=1)]
+        return labels
 
     def _fit_blend(
         self, views: StepViews, y: np.ndarray, weight: np.ndarray | None, seed: int
@@ -236,9 +271,8 @@ def _fit_members(
 ) -> dict[str, Any]:
     part = None if weight is None else weight[rows]
     with threads_for(len(y)), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", ConvergenceWarning
-        )  # they are stopped on purpose, digits before exact
+        # They are stopped on purpose, some digits before the exact solution.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         return {
             name: fit_weighted(member, views.rows[_VIEW_OF[name]][rows], y[rows], part)
             for name, member in make_members(seed).items()
@@ -271,7 +305,8 @@ def make_members(random_state: int | None = None) -> dict[str, Any]:
 
 def signed_log(X: np.ndarray) -> np.ndarray:
     """Shrink large counts, keeping their sign."""
-    return np.sign(X) * np.log1p(np.abs(X))
+    shrunk: np.ndarray = np.sign(X) * np.log1p(np.abs(X))
+    return shrunk
 
 
 def bounded(X: np.ndarray) -> np.ndarray:
