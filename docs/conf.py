@@ -58,6 +58,8 @@ default_role = "py:obj"
 
 myst_enable_extensions = ["colon_fence", "dollarmath", "deflist"]
 myst_heading_anchors = 3
+# Included files of the repository link to other files of it. ``tests/docs`` checks every relative link.
+suppress_warnings = ["myst.xref_missing"]
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 

@@ -12,8 +12,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted(path for path in DOCS.rglob("*.md") if not {"_build", "api", "auto_examples"} & set(path.parts))
-TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *PAGES]}
+PAGES = sorted(
+    path for path in DOCS.rglob("*.md") if not {"_build", "api", "auto_examples"} & set(path.parts)
+)
+TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in [*sorted(ROOT.glob("*.md")), *PAGES]}
 NOT_RUN = "# not run: "
 
 
@@ -22,7 +24,8 @@ def blocks(text, language):
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
 
 
-WITH_PYTHON = [page for page, text in TEXTS.items() if blocks(text, "python")]
+# The README has a test of its own, in tests/test_examples.py.
+WITH_PYTHON = [page for page, text in TEXTS.items() if blocks(text, "python") and page != "README.md"]
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON)
@@ -38,7 +41,9 @@ def test_code_of_a_page_runs(page, tmp_path):
 
 def test_blocks_that_are_not_run_say_why():
     """They are valid Python, and few: they need weights or a folder that the page cannot make."""
-    skipped = [block for text in TEXTS.values() for block in blocks(text, "python") if block.startswith("# not run")]
+    skipped = [
+        block for text in TEXTS.values() for block in blocks(text, "python") if block.startswith("# not run")
+    ]
     for block in skipped:
         compile(block, "page", "exec")
         assert re.match(rf"{NOT_RUN}(needs|downloads) .+\n", block)
@@ -50,9 +55,8 @@ def commands():
     found = []
     for page, text in TEXTS.items():
         for block in blocks(text, "sh"):
-            for line in block.replace("\\\n", " ").splitlines():
-                if match := re.search(r"(?:^|\s)(?:prmkit|-m prmkit\.cli) (\w+.*)", line):
-                    found.append((page, shlex.split(match[1], comments=True)))
+            typed = re.findall(r"^(?:.*-m prmkit\.cli|prmkit) (\w.*)$", block, flags=re.MULTILINE)
+            found += [(page, shlex.split(line, comments=True)) for line in typed]
     return found
 
 
