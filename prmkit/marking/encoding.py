@@ -24,17 +24,10 @@ TOO_LONG = ("raise", "drop", "nan")
 
 @dataclass(frozen=True, slots=True)
 class MarkedTokens:
-    """The tokens of a solution, and the position at which each step is scored.
+    """The tokens of a solution, and the index of the token at which each step is scored (strictly increasing).
 
-    Parameters
-    ----------
-    input_ids : ndarray of int64 of shape (n_tokens,)
-        Token ids.
-    step_positions : ndarray of int64 of shape (n_steps,)
-        Index of the token at which each step is scored. Strictly increasing.
-    blocks : ndarray of int64 of shape (n_tokens,)
-        0 for the tokens before the first step, t + 1 for step t. A step begins after the separator of the step before
-        and ends with its own.
+    ``blocks`` is 0 for the tokens before the first step, t + 1 for step t. A step begins after the separator of the
+    step before and ends with its own.
     """
 
     input_ids: IntArray
@@ -46,23 +39,9 @@ class MarkedTokens:
 class TokenRecord:
     """One solution as tokens, and the rows of X that it answers.
 
-    Parameters
-    ----------
-    input_ids : ndarray of int64 of shape (n_tokens,)
-        Token ids.
-    attention_mask : ndarray of int64 of shape (n_tokens,)
-        Ones, as transformers expects for tokens that are not padding.
-    step_positions : ndarray of int64 of shape (n_steps,)
-        Index of the token at which each step is scored: the last token of its separator.
-    rows : ndarray of int64 of shape (n_rows,)
-        Rows of X that this record answers.
-    steps : ndarray of int64 of shape (n_rows,)
-        Row ``rows[i]`` is answered at ``step_positions[steps[i]]``.
-    blocks : ndarray of int64 of shape (n_tokens,)
-        0 for the tokens before the first step, t + 1 for the tokens of step t.
+    Row ``rows[i]`` of X is answered at token ``step_positions[steps[i]]``. ``blocks`` are those of
+    :class:`MarkedTokens`.
 
-    Examples
-    --------
     >>> from prmkit import PRMFeaturizer, flatten
     >>> X = flatten([Solution("2 + 3?", ["2 + 3 = 5.", "So 5."])])
     >>> (record,) = PRMFeaturizer(kind="tokens").transform(X)
@@ -86,21 +65,9 @@ def encode_solution(
     """Encode the problem and the first ``n_steps`` steps of a solution, for training and use alike.
 
     The tokens of a cut solution begin the tokens of the whole one. By default problem, steps and separator are
-    tokenised apart and joined, after BOS if the tokenizer has one. This is TRL's rule.
+    tokenised apart and joined, after BOS if the tokenizer has one. This is TRL's rule. A ValueError says why a scheme
+    cannot be written with the tokenizer.
 
-    Returns
-    -------
-    MarkedTokens
-        The tokens, with a position per step.
-
-    Raises
-    ------
-    ValueError
-        If the separator has no token, merges with the text beside it, or tokenises differently in context. Also if a
-        chat template rewrites earlier turns, or the tokenizer lacks a token that the scheme names.
-
-    Examples
-    --------
     >>> from transformers import AutoTokenizer
     >>> from prmkit.features.encoding.model_path import resolve_model
     >>> tokenizer = AutoTokenizer.from_pretrained(resolve_model("all-MiniLM-L6-v2"))
@@ -117,8 +84,8 @@ def encode_prefix(
 ) -> IntArray:
     """Encode one row of the prefix scheme: the problem and the first ``n_steps`` steps.
 
-    A tokenizer with CLS and SEP gives ``[CLS] problem [SEP] step 1 separator step 2 … [SEP]``. The first ``[SEP]`` is
-    left out if the problem is empty. Other tokenizers give the tokens of :func:`encode_solution`.
+    With CLS and SEP: ``[CLS] problem [SEP] step 1 separator step 2 … [SEP]``, without the first ``[SEP]`` if the
+    problem is empty. Other tokenizers give the tokens of :func:`encode_solution`.
     """
     return SolutionEncoder(tokenizer, scheme).encode_row(solution, n_steps).input_ids
 
@@ -126,10 +93,7 @@ def encode_prefix(
 class SolutionEncoder:
     """Encode solutions by a scheme with a tokenizer. Whatever is the same for all solutions is computed once.
 
-    Raises
-    ------
-    ValueError
-        If the tokenizer cannot write the scheme. The message names another choice.
+    If the tokenizer cannot write the scheme, a ValueError names another choice.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme) -> None:
@@ -170,13 +134,7 @@ class SolutionEncoder:
         return self._without_beginning(_marked(tokens, [len(tokens) - 1], sizes), solution, n_steps)
 
     def problem_tokens(self, solution: Solution, n_steps: int) -> slice:
-        """Return the slice of tokens that come from the problem alone.
-
-        Raises
-        ------
-        ValueError
-            If the problem stands inside other text and the tokenizer gives no offsets.
-        """
+        """Return the slice of tokens that come from the problem alone. Text around it needs a fast tokenizer."""
         written = self._writer.write(solution, n_steps)
         start, end = written.problem_span
         if self._writer.joint:
@@ -341,12 +299,7 @@ def _marked(
 def reward_token_ids(tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme) -> list[int]:
     """Return the ids that the scheme's reward tokens have after a marked step, worst class first.
 
-    Tokenizers that mark leading spaces give another id at the start of a text. So the ids are looked up in context.
-
-    Raises
-    ------
-    ValueError
-        If the scheme has no reward tokens, or one of them is not a single known token in context.
+    Tokenizers that mark leading spaces give another id at the start of a text, so the ids are looked up in context.
     """
     if not scheme.reward_tokens:
         raise ValueError(
@@ -399,17 +352,7 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme)
     """Give the tokenizer the tokens that the scheme needs, in place, and try it on an example.
 
     A missing pad token becomes EOS. The separator of ``"special_token"`` is added to the vocabulary unless it is one
-    token already.
-
-    Returns
-    -------
-    int
-        Number of tokens added. Unless it is 0, the model's embeddings must be resized.
-
-    Raises
-    ------
-    ValueError
-        If there is neither pad nor EOS token, or the scheme cannot be written with this tokenizer.
+    token already. Unless the result, the number of added tokens, is 0, the model's embeddings must be resized.
     """
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
@@ -453,34 +396,11 @@ def token_records(
     max_length: int | None,
     too_long: str = "raise",
 ) -> list[TokenRecord]:
-    """Encode each distinct solution once, up to the last of the given steps.
+    """Encode each distinct solution once, up to the last of the given steps (scheme ``"prefix"``: each distinct step).
 
-    With the scheme ``"prefix"`` each distinct step is encoded once.
-
-    Parameters
-    ----------
-    tokenizer : transformers tokenizer
-        Turns texts into token ids.
-    steps : sequence of Step
-        The rows of X.
-    scheme : MarkingScheme
-        How solutions are written.
-    max_length : int or None
-        Most tokens of a record. If None, there is no limit.
-    too_long : {"raise", "drop", "nan"}, default="raise"
-        Treatment of a longer solution. ``"raise"``: an error. ``"drop"``: its trailing steps are left out, and it is an
-        error if its problem alone is too long. ``"nan"``: its trailing steps are left out, and the whole solution if
-        its problem alone is too long. A step is never cut.
-
-    Returns
-    -------
-    list of TokenRecord
-        The records. A row that no record holds was left out. A solution has no record if all its rows were left out.
-
-    Raises
-    ------
-    ValueError
-        If a solution has more than ``max_length`` tokens and ``too_long`` does not allow it.
+    A solution of more than ``max_length`` tokens is an error if ``too_long="raise"``. Otherwise its trailing steps
+    are left out, never a part of a step. If its problem alone is too long, "drop" is an error and "nan" leaves the
+    solution out. A row that no record holds was left out.
     """
     if too_long not in TOO_LONG:
         raise ValueError(f"too_long={too_long!r}, expected one of {', '.join(TOO_LONG)}")

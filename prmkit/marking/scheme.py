@@ -155,16 +155,9 @@ class MarkingScheme:
 
 @dataclass(frozen=True, slots=True)
 class WrittenSolution:
-    """A solution as pieces of text.
+    """A solution as text. Each step is the text before it, its own text, and its separator.
 
-    Parameters
-    ----------
-    opening : str
-        Text before the first step.
-    steps : tuple of (str, str, str)
-        For each step the text before it, its own text, and its separator.
-    problem_span : tuple of (int, int)
-        The characters of ``opening`` that come from the problem.
+    ``problem_span`` are the characters of ``opening`` that come from the problem.
     """
 
     opening: str
@@ -178,16 +171,10 @@ class WrittenSolution:
 
 
 class SolutionWriter:
-    """Write solutions by a scheme for a tokenizer.
+    """Write solutions by a scheme for a tokenizer, which must have the tokens and the chat template that it names.
 
-    A special token inside the text of a problem or step must not act as a special token. A space breaks it up:
-    ``[PRM]`` is read as ``[ PRM]``. This applies to the separator, and to every special token if the whole text is
-    tokenised at once.
-
-    Raises
-    ------
-    ValueError
-        If the tokenizer lacks the pad token, BOS token or chat template that the scheme names.
+    A special token inside the text of a problem or step must not act as one. A space breaks it up: ``[PRM]`` is read
+    as ``[ PRM]``. This applies to the separator, and to every special token if the whole text is tokenised at once.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme) -> None:
@@ -254,13 +241,7 @@ class SolutionWriter:
 
 
 def separator_text(tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme) -> str:
-    """Return the text that closes a step for this tokenizer.
-
-    Raises
-    ------
-    ValueError
-        If the separator is ``"{pad}"`` and there is no pad token.
-    """
+    """Return the text that closes a step for this tokenizer."""
     if scheme.chat == "turns":
         return ""
     if scheme.step_separator == "{pad}":
@@ -294,11 +275,6 @@ def readable(texts: Sequence[str], tokenizer: object) -> list[str]:
     A WordPiece tokenizer reads a word above its limit (100 characters in BERT) as one unknown token. Such words are
     split, so that their length counts and truncation is noticed. JSON can bring halves of UTF-16 pairs, which become
     replacement characters.
-
-    Returns
-    -------
-    list of str
-        One text for each text.
     """
     model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     limit = getattr(model, "max_input_chars_per_word", None)
@@ -328,13 +304,7 @@ def _active_tokens(tokenizer: PreTrainedTokenizerBase, separator: str, joint: bo
 
 
 def render_chat(tokenizer: PreTrainedTokenizerBase, system: str | None, contents: Sequence[str]) -> str:
-    """Return the chat of user, assistant, user … as text, up to the place of the next answer.
-
-    Raises
-    ------
-    ValueError
-        If the tokenizer has no chat template.
-    """
+    """Return the chat of user, assistant, user … as text, up to the place of the next answer."""
     if getattr(tokenizer, "chat_template", None) is None:
         raise ValueError(
             "the scheme writes a chat, but this tokenizer has no chat template: set tokenizer.chat_template, or "
@@ -357,12 +327,7 @@ def render_turns(
 ) -> Iterator[str]:
     """Yield the text that each message of the user adds to the chat, up to the place of the verdict on it.
 
-    Each earlier message is answered by ``verdict``.
-
-    Raises
-    ------
-    ValueError
-        If a later message changes the text that the template wrote before.
+    Each earlier message is answered by ``verdict``. A template that rewrites earlier text is refused.
     """
     before = ""
     for t in range(len(messages)):

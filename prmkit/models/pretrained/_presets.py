@@ -11,19 +11,10 @@ from prmkit.marking.scheme import MarkingScheme
 
 @dataclass(frozen=True, slots=True)
 class HeadLayout:
-    """Names and shapes of a scoring head in a checkpoint.
+    """Names and shapes of a scoring head in a checkpoint: linear layers, first to last, with a ReLU between two.
 
-    Parameters
-    ----------
-    layers : tuple of str
-        Names of its linear layers, first to last. The checkpoint has ``<layer>.weight`` and ``<layer>.bias``. A ReLU
-        stands between two layers.
-    n_outputs : int
-        Number of outputs per token.
-    backbones : tuple of str, default=("model.",)
-        Possible beginnings of the names of the transformer's weights, the published one first.
-    bias : bool or None, default=True
-        Whether the layers have a bias. If None, the checkpoint decides.
+    ``backbones`` are the possible beginnings of the names of the transformer's weights, the published one first. If
+    ``bias`` is None, the checkpoint decides.
     """
 
     layers: tuple[str, ...]
@@ -36,33 +27,12 @@ class HeadLayout:
 class Preset:
     """One published layout of a PRM.
 
-    Parameters
-    ----------
-    name : str
-        Name of the layout, as ``from_pretrained`` takes it.
-    scheme : MarkingScheme
-        How a solution is written, and where its scores are read.
-    kind : {"token_classifier", "causal_lm", "value_head"}
-        The model in the checkpoint: one of transformers' token classifiers, a causal language model, or a transformer
-        with a head of its own.
-    classes : tuple
-        Labels of the outputs, worst first. For a causal language model they are in the order of
-        ``scheme.reward_tokens``. A head with one output scores the last class.
-    head : HeadLayout or None
-        The head, only for ``"value_head"``.
-    activation : {"softmax", "sigmoid", "none"}
-        Function that turns outputs into probabilities. ``"none"``: the output is a raw reward, trained to rank. Its
-        sigmoid is a probability by convention only.
-    source : str
-        Publication that this record follows.
-    bos : bool, default=True
-        Whether the text begins with the BOS token of a tokenizer that has one.
-
-    Examples
-    --------
-    >>> preset = get_preset("qwen2.5-math-prm")
-    >>> preset.scheme.step_separator, preset.head.layers, preset.activation
-    ('<extra_0>', ('score.0', 'score.2'), 'softmax')
+    ``kind`` is "token_classifier" (a class of transformers), "causal_lm" or "value_head" (a transformer with a
+    ``head`` of its own). ``classes`` label the outputs, worst first, for a causal language model in the order of
+    ``scheme.reward_tokens``. A head with one output scores the last class. ``activation`` turns outputs into
+    probabilities: "softmax", "sigmoid", or "none" for a raw reward that was trained to rank, whose sigmoid is a
+    probability by convention only. ``source`` is the publication. ``bos``: whether the text begins with the
+    tokenizer's BOS token.
     """
 
     name: str
@@ -192,22 +162,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 
 
 def get_preset(name: str) -> Preset:
-    """Return the record of a published layout.
-
-    Raises
-    ------
-    ValueError
-        If no layout has this name.
-
-    Examples
-    --------
-    >>> get_preset("reasoneval").classes
-    ('negative', 'neutral', 'positive')
-    >>> get_preset("qwen")
-    Traceback (most recent call last):
-    ...
-    ValueError: no layout 'qwen': choose one of math-shepherd, pqm, qwen2.5-math-prm, reasoneval, rlhflow, skywork, trl
-    """
+    """Return the record of a published layout."""
     if name not in PRESETS:
         raise ValueError(f"no layout {name!r}: choose one of {', '.join(sorted(PRESETS))}")
     return PRESETS[name]

@@ -29,13 +29,8 @@ _CLASSIFIER_KEYS = frozenset({"score.weight", "classifier.weight"})
 class ValueHeadModel(nn.Module):
     """A transformer with a head that scores each of its last hidden states.
 
-    Parameters
-    ----------
-    config : PreTrainedConfig
-        Configuration of the transformer. Its field ``value_head`` holds the widths of the head, from the hidden size
-        to the number of outputs, and whether each layer has a bias.
-    backbone : Module or None, default=None
-        The transformer. If None, one with random weights.
+    ``config.value_head`` holds the widths of the head, from the hidden size to the number of outputs, and whether
+    each layer has a bias. Without a ``backbone``, its weights are random.
     """
 
     def __init__(self, config: PreTrainedConfig, backbone: nn.Module | None = None) -> None:
@@ -75,46 +70,12 @@ def load_published(
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
 ) -> tuple[PreTrainedModel | ValueHeadModel, PreTrainedTokenizerBase]:
-    """Load a PRM in a published layout, and its tokenizer.
+    """Load a PRM in a published layout in evaluation mode, and its tokenizer with step separator and padding token.
 
-    Only safetensors are read, and no code of the checkpoint is run. Its transformer is built by the library's class for
-    its ``model_type``, whatever ``auto_map`` names.
-
-    Parameters
-    ----------
-    name_or_path : str or Path
-        A local folder, or a name on the Hugging Face hub.
-    preset : Preset
-        The layout, from :func:`prmkit.models.pretrained._presets.get_preset`.
-    dtype : str, torch.dtype or None, default=None
-        Precision of the weights. If None, the one in the checkpoint's configuration.
-    device : str, torch.device or None, default=None
-        Where the model goes. If None, it stays on the CPU.
-
-    Returns
-    -------
-    model : Module
-        The model in evaluation mode. ``model(input_ids, attention_mask).logits`` has shape
-        (batch, n_tokens, n_outputs). The outputs are the classes in the order of ``preset.classes``, one raw reward,
-        or the vocabulary of a causal language model.
-    tokenizer : transformers tokenizer
-        The tokenizer, with step separator and padding token.
-
-    Raises
-    ------
-    OSError
-        If there is no such model.
-    ValueError
-        If the weights are pickled, incomplete or in another layout. Also if the library has no such architecture, or
-        the tokenizer lacks the step separator.
-
-    Examples
-    --------
-    >>> from prmkit.models.pretrained._presets import get_preset
-    >>> load_published("./no-such-folder", get_preset("trl"))
-    Traceback (most recent call last):
-    ...
-    FileNotFoundError: no folder at ./no-such-folder. ...
+    Only safetensors are read, and no code of the checkpoint is run. Its transformer is built by the library's class
+    for its ``model_type``, whatever ``auto_map`` names. ``model(input_ids, attention_mask).logits`` has shape (batch,
+    n_tokens, n_outputs). The outputs are the classes in the order of ``preset.classes``, one raw reward, or the
+    vocabulary of a causal language model. A ValueError says why a checkpoint is not in this layout.
     """
     from transformers import AutoTokenizer
 
@@ -254,13 +215,7 @@ def _head_weights(
 def _head_widths(
     folder: Path, head: HeadLayout, weights: Mapping[str, torch.Tensor], hidden_size: int
 ) -> dict[str, Any]:
-    """Return widths and biases of the layers of a head.
-
-    Raises
-    ------
-    ValueError
-        If a layer does not fit the one before it, or the last one has another number of outputs.
-    """
+    """Return widths and biases of the layers of a head, which must fit together."""
     widths = [hidden_size]
     for i, layer in enumerate(head.layers):
         n_outputs, n_inputs = weights[f"{2 * i}.weight"].shape

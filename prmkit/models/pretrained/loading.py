@@ -39,17 +39,7 @@ _CHOSEN_IN_TRAINING = {"trl": ("step_separator", "max_prompt_length")}
 
 @dataclass(frozen=True)
 class ExistingModel:
-    """A model that was trained before.
-
-    Parameters
-    ----------
-    scorer : TokenScorer
-        The model, its tokenizer, and how its scores are read.
-    probability_map : ProbabilityMap
-        How outputs become probabilities, worst class first.
-    loss : str
-        The loss to go on training with.
-    """
+    """A model that was trained before, the map of its outputs to probabilities (worst class first), and its loss."""
 
     scorer: TokenScorer
     probability_map: ProbabilityMap
@@ -66,13 +56,7 @@ class ExistingModel:
         }
 
     def check_classes(self, classes: Sequence[object] | None) -> tuple[Any, ...]:
-        """Return the labels of the outputs, worst first, which ``classes`` may rename.
-
-        Raises
-        ------
-        ValueError
-            If the classes are not distinct, or not as many as the model's.
-        """
+        """Return the labels of the outputs, worst first, which ``classes`` may rename."""
         own = self.scorer.classes
         order = own if classes is None else tuple(classes)
         if len(order) != len(own) or len(set(order)) < len(order):
@@ -85,13 +69,7 @@ class ExistingModel:
 def load_existing(
     name: str | Path, layout: str | None, dtype: Precision | None, options: Mapping[str, Any]
 ) -> ExistingModel:
-    """Read a model, in a published layout or as prmkit wrote it.
-
-    Raises
-    ------
-    ValueError
-        If ``options`` hold a setting of the marking scheme that the model was not trained with.
-    """
+    """Read a model, in a published layout or as prmkit wrote it. Options that contradict its training are refused."""
     settings = {key: options[key] for key in _SETTINGS if options.get(key) is not None}
     if layout is None:
         model = _load_own(name, dtype, settings)
@@ -127,7 +105,7 @@ def _scheme_parameter(scheme: MarkingScheme) -> str:
     """Return the value of ``TokenPRM.scheme`` that stands for a scheme.
 
     A published layout that the parameters cannot express goes by its own name. It can score, and ``fit`` refuses the
-    name. The most similar scheme would train on another text than the model knows.
+    name: the most similar scheme would train on another text than the model knows.
     """
     plain = MarkingScheme(scheme.name, **{key: getattr(scheme, key) for key in _SETTINGS})
     if plain == scheme:

@@ -26,29 +26,8 @@ def is_causal(model: nn.Module) -> bool:
     """Return whether the model's own attention never looks ahead, so that it needs no block mask.
 
     The answer comes from the configuration and from transformers' lists of causal and of masked language models,
-    whatever head the model has. An architecture in neither list is causal if all its attention layers say so.
-
-    Parameters
-    ----------
-    model : transformers model
-        May be wrapped by PEFT adapters, for several devices, or as a compiled module.
-
-    Returns
-    -------
-    bool
-        Whether no token sees a later one.
-
-    Raises
-    ------
-    ValueError
-        If the model is an encoder-decoder or XLNet, which is neither a decoder nor an encoder that takes a block mask.
-
-    Examples
-    --------
-    >>> from transformers import BertConfig, BertModel
-    >>> sizes = {"vocab_size": 9, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
-    >>> is_causal(BertModel(BertConfig(**sizes))), is_causal(BertModel(BertConfig(**sizes, is_decoder=True)))
-    (False, True)
+    whatever head the model has. An architecture in neither list is causal if all its attention layers say so. An
+    encoder-decoder or XLNet is refused.
     """
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -73,13 +52,7 @@ def is_causal(model: nn.Module) -> bool:
 
 
 def unwrapped(model: nn.Module) -> PreTrainedModel:
-    """Return the transformers model inside adapters, a wrapper for several devices, or a compiled module.
-
-    Raises
-    ------
-    TypeError
-        If there is no such model inside.
-    """
+    """Return the transformers model inside adapters, a wrapper for several devices, or a compiled module."""
     inner: Any = model
     while True:
         if hasattr(inner, "get_base_model"):
@@ -143,32 +116,11 @@ def _refuse_other_kinds(inner: PreTrainedModel) -> None:
 def block_causal(model: nn.Module, blocks: torch.Tensor) -> Iterator[dict[str, Any]]:
     """Let each token see only the tokens of its own block and of the blocks before, within the context.
 
-    Parameters
-    ----------
-    model : transformers model
-        An encoder of the BERT family, possibly wrapped. Its weights stay as they are. A causal model gets its ordinary
-        mask, since it never looks ahead.
-    blocks : Tensor of int64 of shape (n_rows, n_tokens)
-        0 for the problem, t + 1 for step t, -1 for padding. Padding is on the right, and no other token sees it.
+    The context gives keyword arguments for calls of the model, beside ``input_ids``. ``blocks`` of shape (n_rows,
+    n_tokens) are 0 for the problem, t + 1 for step t, -1 for padding, which must be on the right. The mask adds 0 to
+    the attention scores, or the smallest number of the model's (or autocast's) dtype. Layers with a local window keep
+    it. A causal model gets its ordinary mask. Memory grows with ``n_rows * n_tokens ** 2``.
 
-    Yields
-    ------
-    dict
-        Keyword arguments for calls of the model within the context, beside ``input_ids``.
-
-    Raises
-    ------
-    ValueError
-        If blocks have another shape or padding elsewhere. Also if the attention implementation takes no dense mask
-        (flash, flex), or the architecture looks ahead by other ways than attention.
-
-    Notes
-    -----
-    The mask adds 0 to the attention scores, or the smallest number of the model's (or autocast's) dtype. Layers with a
-    local window keep it. Memory grows with ``n_rows * n_tokens ** 2``.
-
-    Examples
-    --------
     >>> from transformers import BertConfig, BertModel
     >>> config = BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1)
     >>> with block_causal(BertModel(config), torch.tensor([[0, 0, 1, -1]])) as mask:
@@ -197,14 +149,8 @@ def block_causal(model: nn.Module, blocks: torch.Tensor) -> Iterator[dict[str, A
 
 
 def visible_tokens(blocks: torch.Tensor) -> torch.Tensor:
-    """Return which tokens (last axis) each token (middle axis) sees.
-
-    A token always sees itself, since softmax over nothing has no value.
-
-    Examples
-    --------
-    >>> visible_tokens(torch.tensor([[0, 1, -1]])).int().tolist()
-    [[[1, 0, 0], [1, 1, 0], [0, 0, 1]]]
+    """Return which tokens (last axis) each token (middle axis) sees. It always sees itself: softmax over nothing has no
+    value.
     """
     key_blocks, query_blocks = blocks[:, None, :], blocks[:, :, None]
     diagonal = torch.eye(blocks.shape[1], dtype=torch.bool, device=blocks.device)
@@ -216,24 +162,7 @@ def check_block_causal(model: nn.Module) -> None:
 
     Earlier outputs must not change if later tokens change (equal to the last bits in any dtype) or are cut off (equal
     up to rounding). If all tokens are one block, the model must compute the same as without the mask, local windows
-    included. The check runs in evaluation mode without gradient. It leaves the mode and the global random generators
-    unchanged.
-
-    Parameters
-    ----------
-    model : transformers model
-        A model with its weights, in any dtype.
-
-    Raises
-    ------
-    ValueError
-        If the architecture does not take the mask, or looks ahead in spite of it.
-
-    Examples
-    --------
-    >>> from transformers import BertConfig, BertModel
-    >>> config = BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1)
-    >>> check_block_causal(BertModel(config))
+    included. The mode of the model and the global random generators stay as they are.
     """
     inner = unwrapped(model)
     kind = inner.config.model_type
@@ -291,10 +220,10 @@ def _added_to_scores(inner: PreTrainedModel, seen: torch.Tensor) -> torch.Tensor
 
 @contextmanager
 def _embeddings_without_mask(inner: PreTrainedModel) -> Iterator[None]:
-    """Keep from DeBERTa's embeddings the mask per pair of tokens that its encoder gets.
+    """Keep from DeBERTa's embeddings the mask per pair of tokens that its encoder gets: they would multiply by it.
 
-    The embeddings would multiply by it. They use a mask to blank padding, which no token sees here. The hook holds
-    nothing of the batch, so copies of the model on several devices may share it.
+    They use a mask to blank padding, which no token sees here. The hook holds nothing of the batch, so copies of the
+    model on several devices may share it.
     """
     embeddings: Any = next(
         module.embeddings

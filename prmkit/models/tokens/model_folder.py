@@ -47,26 +47,9 @@ _VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "tekken.json")
 class ModelDescription:
     """All that scoring needs to know of a token-level model, beside its weights and tokenizer.
 
-    Parameters
-    ----------
-    scheme : MarkingScheme
-        How solutions are written.
-    classes : tuple
-        Labels of the outputs, worst first.
-    loss : str
-        Name of the loss that the model was trained with.
-    reads : str
-        What that loss works on. See :class:`Readout`.
-    by_blocks : bool
-        Whether its attention is block-causal.
-    max_length : int or None
-        Most tokens of a row.
-    fingerprint : str
-        Digest of how the tokenizer encodes a fixed text. It tells on loading if the tokenizer has changed.
-    versions : dict of str to str
-        Versions of the libraries that wrote the model.
-    loss_options : dict or None, default=None
-        Options of the loss.
+    ``classes`` are the labels of the outputs, worst first. ``reads`` and ``by_blocks`` are those of :class:`Readout`.
+    ``fingerprint`` tells on loading if the tokenizer encodes a text in another way than when the model was saved.
+    ``versions`` are those of the libraries that wrote the model.
     """
 
     scheme: MarkingScheme
@@ -116,13 +99,7 @@ def write_description(folder: str | Path, description: ModelDescription) -> None
 
 
 def read_description(folder: str | Path) -> ModelDescription | None:
-    """Read ``prmkit.json`` from a model's folder, or return None if there is none.
-
-    Raises
-    ------
-    ValueError
-        If it is damaged, or has a later format.
-    """
+    """Read ``prmkit.json`` from a model's folder, or return None if there is none."""
     file = Path(folder) / FILE
     if not file.is_file():
         return None
@@ -144,13 +121,7 @@ def read_description(folder: str | Path) -> ModelDescription | None:
 def check_tokenizer(
     tokenizer: PreTrainedTokenizerBase, description: ModelDescription, folder: str | Path
 ) -> None:
-    """Compare how the tokenizer encodes a text now and when the model was saved.
-
-    Raises
-    ------
-    ValueError
-        If the two differ.
-    """
+    """Raise ValueError unless the tokenizer encodes a text as it did when the model was saved."""
     if fingerprint(tokenizer, description.scheme) != description.fingerprint:
         raise ValueError(
             f"the tokenizer in {folder} encodes a text otherwise than when the model was saved (with tokenizers "
@@ -159,13 +130,7 @@ def check_tokenizer(
 
 
 def save_scorer(scorer: TokenScorer, folder: str | Path, *, loss: str) -> None:
-    """Write model, tokenizer and description to a folder that transformers can read too.
-
-    Raises
-    ------
-    ValueError
-        If transformers has no class for the model, which has a published layout.
-    """
+    """Write model, tokenizer and description to a folder that transformers can read too."""
     save = getattr(scorer.model, "save_pretrained", None)
     if save is None:
         raise ValueError(
@@ -191,11 +156,6 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
 
     A folder that prmkit saved gives the tokenizer that was saved. ``AutoTokenizer`` would take the usual one of the
     architecture, which may split a text in another way: for Qwen2 and others it overrules the folder.
-
-    Raises
-    ------
-    ValueError
-        If the folder has no vocabulary. The library would make up an empty one.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -228,42 +188,12 @@ def load_token_model(
     dtype: str | torch.dtype = "float32",
     whole: bool = False,
 ) -> PreTrainedModel:
-    """Load the model that a scheme needs.
+    """Load the model with the head that a scheme needs, on the CPU.
 
-    A new head is drawn from torch's generator. Fork the generator around this call.
-
-    Parameters
-    ----------
-    name : str or Path
-        A local folder or a name on the hub.
-    scheme : MarkingScheme
-        Decides which head the model has.
-    n_outputs : int
-        Number of classes, or 1 for a raw reward. It has no meaning for ``"reward_tokens"``.
-    initialization : {"pretrained", "random"}, default="pretrained"
-        ``"random"`` needs no weights, only a configuration.
-    options : mapping or None, default=None
-        Fields of the model's configuration to change, such as ``num_hidden_layers``.
-    dtype : str or torch.dtype, default="float32"
-        Precision of the weights. "auto" keeps that of the checkpoint.
-    whole : bool, default=False
-        Whether the checkpoint must have the head too.
-
-    Returns
-    -------
-    PreTrainedModel
-        The model, on the CPU.
-
-    Raises
-    ------
-    ValueError
-        If the checkpoint lacks weights or has them in another shape, other than the head's. Also if a file is damaged,
-        or the architecture has no such head.
-
-    Warns
-    -----
-    UserWarning
-        If the checkpoint has a head with other outputs.
+    ``n_outputs`` is the number of classes, or 1 for a raw reward (no meaning for ``"reward_tokens"``). ``options``
+    are fields of its configuration to change. ``initialization="random"`` needs a configuration only. ``whole`` says
+    that the head must be in the checkpoint too. A new head is drawn from torch's generator, so fork the generator
+    around this call. A ValueError names weights that lack or do not fit.
     """
     import torch
     import transformers
@@ -304,12 +234,8 @@ def load_token_model(
 
 
 def adapt_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme) -> int:
-    """Make tokenizer and model agree: separator and padding exist, and every token has an embedding.
-
-    Returns
-    -------
-    int
-        Number of new embeddings.
+    """Make tokenizer and model agree: separator and padding exist, every token has an embedding. Return the new ones'
+    number.
     """
     import torch
 
@@ -333,13 +259,7 @@ def make_readout(
     scheme: MarkingScheme,
     reads: str,
 ) -> Readout:
-    """Return how the scores of a scheme are read from a model.
-
-    Raises
-    ------
-    ValueError
-        If the model looks ahead and its architecture cannot be kept from it.
-    """
+    """Return how the scores of a scheme are read from a model. Raise ValueError if the model would look ahead."""
     if scheme.name == "prefix":
         return Readout("sequence", reads)
     by_blocks = not is_causal(model)
@@ -367,13 +287,7 @@ def token_limit(model: PreTrainedModel | torch.nn.Module, max_length: int | None
 
 @contextmanager
 def damage_named(folder: Path) -> Iterator[None]:
-    """Name the file of weights in a folder that cannot be read. The library's error does not.
-
-    Raises
-    ------
-    ValueError
-        If reading inside the context fails because a file is damaged.
-    """
+    """Name the file of weights in a folder that cannot be read. The library's error does not."""
     from safetensors import SafetensorError, safe_open
 
     try:

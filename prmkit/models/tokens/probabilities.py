@@ -30,21 +30,11 @@ def as_rewards(outputs: Floats) -> Floats:
 class ProbabilityMap:
     """Turn the outputs of a model into probabilities of classes.
 
-    Parameters
-    ----------
-    kind : {"softmax", "sigmoid", "logistic"}
-        ``"softmax"`` of a logit per class. ``"sigmoid"`` of a reward that is the log-odds of right. ``"logistic"``: a
-        logistic regression on the reward, for rewards that are no log-odds. If there are two outputs, their reward is
-        the second minus the first.
-    slopes : tuple of float
-        One slope per class, worst first. Only for ``"logistic"``.
-    intercepts : tuple of float
-        One intercept per class, worst first. Only for ``"logistic"``.
-    columns : tuple of int or None, default=None
-        The class of each column, counted from the worst. If None, the worst class comes first.
+    The kind is ``"softmax"`` of a logit per class, ``"sigmoid"`` of a reward that is the log-odds of right, or
+    ``"logistic"``: a logistic regression on a reward, with a slope and an intercept per class, worst first. If there
+    are two outputs, their reward is the second minus the first. ``columns`` are the classes of the columns, counted
+    from the worst (None: in this order).
 
-    Examples
-    --------
     >>> ProbabilityMap("sigmoid")(np.array([0.0, 2.0])).round(2)
     array([[0.5 , 0.5 ],
            [0.12, 0.88]])
@@ -85,22 +75,8 @@ class ProbabilityMap:
     ) -> ProbabilityMap:
         """Fit a logistic regression of the classes on the reward, in which more reward is never worse.
 
-        The codes count the classes from the worst, which is 0.
-
-        Returns
-        -------
-        ProbabilityMap
-            A map of kind ``"logistic"``.
-
-        Raises
-        ------
-        ValueError
-            If a class does not occur.
-
-        Warns
-        -----
-        UserWarning
-            If the reward does not rise with the classes. Every step then gets the shares of the classes.
+        The codes count the classes from the worst, which is 0. Every class must occur. If the reward does not rise
+        with the classes, a warning says so, and every step gets the shares of the classes.
         """
         if missing := sorted(set(range(n_classes)) - set(codes.tolist())):
             raise ValueError(

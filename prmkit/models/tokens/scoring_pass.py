@@ -34,16 +34,10 @@ _PER_CPU_THREAD = 512
 class Readout:
     """Say which of a model's outputs are the scores.
 
-    Parameters
-    ----------
-    kind : {"tokens", "sequence", "language_model"}
-        Whether the model gives a score per token, a score per row, or the logits of the vocabulary.
-    reads : {"classes", "reward", "vocabulary"}, default="classes"
-        What the loss works on: a logit per class, one raw reward, or the whole vocabulary.
-    token_ids : tuple of int or None, default=None
-        The reward tokens of a language model, worst first.
-    by_blocks : bool, default=False
-        Whether attention is block-causal: a token sees the problem and the steps up to its own.
+    ``kind``: a score per token ("tokens"), per row ("sequence"), or the logits of the vocabulary ("language_model").
+    ``reads`` is the input of the loss: a logit per class ("classes"), one raw reward ("reward") or the whole
+    "vocabulary". ``token_ids`` are a language model's reward tokens, worst first. ``by_blocks``: attention is
+    block-causal.
     """
 
     kind: str
@@ -58,24 +52,9 @@ class Readout:
 
 @dataclass(frozen=True)
 class TokenScorer:
-    """A model with all that is needed to score steps: tokenizer, marking scheme and readout.
+    """A model with all that is needed to score steps. ``classes`` are the labels of the outputs, worst first.
 
     A pickle holds configuration and weights in place of the module, whose hooks cannot be pickled.
-
-    Parameters
-    ----------
-    model : Module
-        A transformers model, or a published one with a head of its own.
-    tokenizer : transformers tokenizer
-        The tokenizer of the model.
-    scheme : MarkingScheme
-        How solutions are written.
-    readout : Readout
-        Which outputs are the scores.
-    max_length : int or None
-        Most tokens of a row.
-    classes : tuple
-        Labels of the outputs, worst first.
     """
 
     model: nn.Module
@@ -94,17 +73,10 @@ class TokenScorer:
         device: str | None,
         show_progress: bool,
     ) -> npt.NDArray[np.float32]:
-        """Return the model's outputs for each step, in the order of the steps.
+        """Return the model's outputs in the order of the steps, of shape (n_steps,) for rewards, (n_steps, n_outputs)
+        otherwise.
 
-        Returns
-        -------
-        ndarray of float32 of shape (n_steps,) for rewards, (n_steps, n_outputs) otherwise
-            NaN for steps that do not fit, with ``too_long="nan"``.
-
-        Raises
-        ------
-        ValueError
-            If steps do not fit, unless ``too_long`` is "nan".
+        Steps that do not fit are NaN with ``too_long="nan"``, else an error.
         """
         records = token_records(self.tokenizer, steps, self.scheme, self.max_length, too_long)
         record_outputs = score_marked(
@@ -154,15 +126,10 @@ def score_marked(
     device: str | None = None,
     show_progress: bool = False,
 ) -> list[npt.NDArray[np.float32]]:
-    """Return the outputs of a model at the marked positions of each row.
+    """Return the outputs of a model at the marked positions of each row: an array with a line per step.
 
-    The weights rest on the CPU, and go to ``device`` for the time of the call. A batch has at most ``tokens_per_batch``
-    tokens, padding included. A longer row is a batch of its own.
-
-    Returns
-    -------
-    list of ndarray of float32
-        One per row, of shape (n_steps,) for rewards, (n_steps, n_outputs) otherwise.
+    The weights rest on the CPU, and go to ``device`` for the time of the call. A batch has at most
+    ``tokens_per_batch`` tokens, padding included. A longer row is a batch of its own.
     """
     place = device or best_device()
     lengths = np.array([len(row.input_ids) for row in rows])
@@ -186,20 +153,9 @@ def score_marked(
 def marked_outputs(model: nn.Module, batch: Mapping[str, torch.Tensor], readout: Readout) -> torch.Tensor:
     """Run the model once and return its outputs at ``batch["positions"]``, in float32.
 
-    Parameters
-    ----------
-    model : transformers model
-        May be wrapped for several devices.
-    batch : mapping of str to Tensor
-        ``input_ids`` and ``attention_mask`` of shape (n_rows, n_tokens), ``positions`` of shape (n_rows, n_marks).
-        With ``by_blocks`` also ``blocks`` of shape (n_rows, n_tokens).
-    readout : Readout
-        Which outputs are the scores.
-
-    Returns
-    -------
-    Tensor of shape (n_rows, n_marks) for rewards, (n_rows, n_marks, n_outputs) otherwise
-        The outputs.
+    A batch has ``input_ids``, ``attention_mask`` and, with ``by_blocks``, ``blocks`` of shape (n_rows, n_tokens), and
+    ``positions`` of shape (n_rows, n_marks). The result has the shape of the positions for rewards, with a last axis
+    of outputs otherwise.
     """
     positions = batch["positions"]
     # Keys and values of a finished text are of no use.
