@@ -578,6 +578,30 @@ class TestOneDoor:
             assert model.temperature_ > 0
         assert model.score_solutions(data.solutions[:1])[0].rewards.shape == (data.solutions[0].n_steps,)
 
+    def test_a_token_model_of_the_first_layout_loads_under_the_new_names_of_its_parameters(self, tmp_path):
+        """Commit 652d848 fitted and saved it, with settings that have other names today."""
+        folder = Path(__file__).parent / "saved_before_0_1" / "tokens"
+        X = make_arithmetic_solutions(60, random_state=0).X[:20]
+        old_names = json.loads((folder / "config.json").read_text())["head"]["params"]
+        assert {"backbone", "backbone_options", "max_problem_length", "max_epochs", "warmup"} <= set(old_names)
+        head = load_model(folder).head_
+        expected = np.load(folder.parent / "tokens.npy")
+        np.testing.assert_allclose(head.predict_proba(X), expected, atol=1e-6)
+        params = {
+            "model": "base",
+            "model_kwargs": {"num_hidden_layers": 2},
+            "max_prompt_length": 40,
+            "num_train_epochs": 2,
+            "warmup_steps": 0.2,
+            "step_separator": " #",
+        }
+        assert {name: head.get_params()[name] for name in params} == params
+        assert (head.scheme_.step_separator, head.scheme_.max_prompt_length) == (" #", 40)
+        save_model(load_model(folder), tmp_path / "again")
+        again = load_model(tmp_path / "again").head_
+        assert again.get_params() == head.get_params()
+        np.testing.assert_allclose(again.predict_proba(X), expected, atol=1e-6)
+
     def test_everything_comes_back_as_what_it_was(self, tmp_path):
         other = make_arithmetic_solutions(30, 2, error_rate=0.5, random_state=1)
         clf = on_statistics().fit(DATA.X, DATA.y)
