@@ -23,10 +23,10 @@ from prmkit.scoring import score_solutions
 # Word problems in which only a wrong operation is an error. Three parts share no problem: one to learn from, one to
 # calibrate on, one to test on.
 
-data = make_arithmetic_solutions(120, 3, error_rate=0.8, random_state=0)
+data = make_arithmetic_solutions(150, 4, error_rate=0.8, random_state=0)
 kept = data[np.array([step.solution.meta["error"] in (None, "operation") for step in data.X])]
 binary = StepDataset(kept.X, kept.y >= 0)
-train, calibration, test = split_by_problem(binary, 0.6, 0.2, 0.2, random_state=0)
+train, calibration, test = split_by_problem(binary, 0.4, 0.15, 0.45, random_state=0)
 
 # %%
 # The first two layers of MiniLM, three epochs.
