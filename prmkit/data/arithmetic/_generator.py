@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,6 @@ from prmkit.data.arithmetic._word_problems import (
     WORD_PROBLEMS,
     WORDS,
     Number,
-    Operation,
-    Quantity,
     WordProblem,
 )
 from prmkit.data.dataset import StepDataset
@@ -43,7 +41,7 @@ class DrawnProblem:
 
     @property
     def answer(self) -> Number:
-        """The right answer: the value of the last line."""
+        """The right answer."""
         return last_value(self.lines)
 
 
@@ -65,44 +63,26 @@ def draw_problem(rng: random.Random) -> DrawnProblem:
 
 
 def work_out(
-    kind: WordProblem,
-    givens: Mapping[str, Number],
-    wrong_key: str | None = None,
-    *,
-    left: Number | None = None,
-    sign: str | None = None,
-    right: Number | None = None,
-    value: Number | None = None,
+    kind: WordProblem, givens: Mapping[str, Number], wrong_lines: Mapping[str, Line] | None = None
 ) -> dict[str, Line] | None:
-    """Return the lines of the work by key, or None if a value is not tidy.
-
-    ``left``, ``sign``, ``right`` and ``value`` replace parts of the line of ``wrong_key``. The later lines
-    follow from it.
-    """
+    """Return the lines of the work by key, or None if a value is not tidy. Lines after a wrong one follow from it."""
     values = dict(givens)
-    lines = {}
+    lines = dict(wrong_lines or {})
     for key, operation in kind.work.items():
-        a, op, b = operation.formula.split()
-        x, y = values[a], int(b) if b.isdigit() else values[b]
-        if key == wrong_key:
-            x, op, y = left or x, sign or op, right or y
-        result = value if key == wrong_key and value is not None else calculate(x, op, y)
-        if not is_tidy(result):
+        left, sign, right = operation.formula.split()
+        if key not in lines:
+            lines[key] = calculated(values[left], sign, int(right) if right.isdigit() else values[right])
+        values[key] = lines[key].value
+        if not is_tidy(values[key]):
             return None
-        lines[key] = Line(x, op, y, result)
-        values[key] = result
-    return lines
+    return {key: lines[key] for key in kind.work}
 
 
-def calculate(left: Number, sign: str, right: Number) -> Number:
-    """Return the exact result."""
-    if sign == "+":
-        return left + right
-    if sign == "-":
-        return left - right
-    if sign == "*":
-        return left * right
-    return Fraction(left) / right
+def calculated(left: Number, sign: str, right: Number) -> Line:
+    """Return the right line of a calculation, with its exact value."""
+    if sign == "/":
+        return Line(left, sign, right, Fraction(left) / right)
+    return Line(left, sign, right, {"+": left + right, "-": left - right, "*": left * right}[sign])
 
 
 def is_tidy(value: Number) -> bool:
@@ -158,15 +138,7 @@ _JOINED = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
 
 
 class Voice:
-    """The words of one solution. Each solution has its own signs and its own choice of phrases.
-
-    Parameters
-    ----------
-    problem : WordProblem
-        Problem whose slots are filled.
-    rng : random.Random
-        Generator that chooses the phrases.
-    """
+    """The words of one solution. Each solution has its own signs and its own choice of phrases."""
 
     def __init__(self, problem: WordProblem, rng: random.Random) -> None:
         self._problem = problem
@@ -185,12 +157,12 @@ class Voice:
         left, _, right = self._problem.work[key].formula.split()
         # The last phrase states both sides, and "100 is 100" says nothing.
         phrases = _CALCULATIONS[:-1] if right.isdigit() else _CALCULATIONS
+        value = write_number(line.value)
         return self._sentence(
             phrases,
             **self._words(key, line.sign),
-            equation=f"{write_number(line.left)} {self._signs[line.sign]} {write_number(line.right)}"
-            f" = {write_number(line.value)}",
-            value=write_number(line.value),
+            equation=f"{write_number(line.left)} {self._signs[line.sign]} {write_number(line.right)} = {value}",
+            value=value,
             unit=self._unit(key),
             left_fact=self._fact(left, line.left),
             right_fact="" if right.isdigit() else self._fact(right, line.right),
@@ -199,14 +171,12 @@ class Voice:
     def answer(self, value: Number) -> str:
         """State the answer."""
         key = self._answer_key
-        return self._sentence(
-            _ANSWERS, fact=self._fact(key, value), value=write_number(value), unit=self._unit(key)
-        )
+        words = {"fact": self._fact(key, value), "value": write_number(value), "unit": self._unit(key)}
+        return self._sentence(_ANSWERS, **words)
 
     def restatement(self, facts: Mapping[str, Number], done: Mapping[str, Line]) -> str:
         """Repeat a fact of the problem, or a result of a calculation in ``done``."""
-        choices = [("question", self._answer_key)]
-        choices += [("fact", key) for key in facts]
+        choices = [("question", self._answer_key), *(("fact", key) for key in facts)]
         choices += [("result", key) for key in done if key != self._answer_key]
         choices += [("calculation", key) for key in done]
         about, key = self._rng.choice([c for c in choices if c not in self._restated] or choices)
@@ -236,14 +206,11 @@ class Voice:
         return f"{self._name(key)} is {write_number(value)}{self._unit(key)}"
 
     def _name(self, key: str) -> str:
-        return key if key.isdigit() else self._quantity(key).name
+        return key if key.isdigit() else (self._problem.givens.get(key) or self._problem.work[key]).name
 
     def _unit(self, key: str) -> str:
-        unit = self._quantity(key).unit
+        unit = (self._problem.givens.get(key) or self._problem.work[key]).unit
         return f" {unit}" if unit else ""
-
-    def _quantity(self, key: str) -> Quantity | Operation:
-        return self._problem.givens.get(key) or self._problem.work[key]
 
 
 _MAX_STEPS = 7  # without restatements
@@ -259,8 +226,8 @@ def make_arithmetic_solutions(
 ) -> StepDataset:
     """Make word problems with solutions in several phrasings, and a rating of every step.
 
-    A solution plans, calculates and answers in 3 to 7 steps, besides restatements. At most one of these
-    steps is wrong. Each is wrong with about the same chance, so that a position says little about it:
+    A solution plans, calculates and answers in 3 to 7 steps, besides restatements. At most one of these steps is
+    wrong, and each with about the same chance:
 
     - A calculation has a wrong result (``3 * 4 = 14``). The equation is false.
     - A plan or a calculation uses the wrong operation. The equation is true, but beside the point.
@@ -268,10 +235,9 @@ def make_arithmetic_solutions(
 
     The solution then goes on to its end with the wrong value, and misses the right answer.
 
-    **Each step is rated on its own, given its prefix.** A later step that reasons rightly from the wrong
-    value is +1. So a solution has at most one -1, its first error. PRM800K differs: its labellers mostly
-    stopped at the first error. Restatements of the problem, or of an earlier right step, are true and
-    rated 0.
+    **Each step is rated on its own, given its prefix.** A later step that reasons rightly from the wrong value is +1.
+    So a solution has at most one -1, its first error. PRM800K differs: its labellers mostly stopped at the first
+    error. Restatements of the problem, or of an earlier right step, are true and rated 0.
 
     Parameters
     ----------
@@ -289,9 +255,8 @@ def make_arithmetic_solutions(
     Returns
     -------
     StepDataset
-        Labelled steps, where ``y`` holds -1, 0 or +1 for every step. ``meta`` of a solution holds
-        ``"answer"`` (the right one), ``"candidate_answer"`` (its own) and ``"error"`` (None, "result",
-        "operation" or "number").
+        Labelled steps, where ``y`` holds -1, 0 or +1 for every step. ``meta`` of a solution holds ``"answer"`` (the
+        right one), ``"candidate_answer"`` (its own) and ``"error"`` (None, "result", "operation" or "number").
 
     Raises
     ------
@@ -337,14 +302,10 @@ def make_arithmetic_solutions(
             solutions.append(Solution(problem.text, steps, id=f"arithmetic-{len(solutions)}", meta=meta))
             ratings += rated
             first_errors.append(rated.index(-1) if -1 in rated else -1)
-    X = flatten(solutions)
     y = np.array(ratings, dtype=np.int64)
+    description = _describe(y, n_problems, first_errors)
     return StepDataset(
-        X,
-        y,
-        solutions=solutions,
-        first_errors=first_errors,
-        description=_describe(y, n_problems, first_errors),
+        flatten(solutions), y, solutions=solutions, first_errors=first_errors, description=description
     )
 
 
@@ -353,15 +314,6 @@ class _Move(NamedTuple):
 
     stage: str
     key: str
-
-
-class _Change(TypedDict, total=False):
-    """Parts of a line that an error replaces."""
-
-    left: Number
-    sign: str
-    right: Number
-    value: Number
 
 
 class _Error(NamedTuple):
@@ -409,9 +361,9 @@ def _draw_error(problem: DrawnProblem, moves: list[_Move], rng: random.Random) -
         if move.stage == "answer":
             break
         for kind in _draw_kinds(move, rng):
-            changes = _changes(kind, move.key, problem)
-            for change in rng.sample(changes, len(changes)):
-                lines = work_out(problem.kind, problem.givens, move.key, **change)
+            wrong_lines = _wrong_lines(kind, move.key, problem)
+            for wrong_line in rng.sample(wrong_lines, len(wrong_lines)):
+                lines = work_out(problem.kind, problem.givens, {move.key: wrong_line})
                 if lines is not None and last_value(lines) != problem.answer:
                     return _Error(move, kind, lines, last_value(lines))
     numbers = [*problem.givens.values(), *(line.value for line in problem.lines.values())]
@@ -427,18 +379,19 @@ def _draw_kinds(move: _Move, rng: random.Random) -> list[str]:
     return ["result", *others] if rng.random() < 0.75 else [*others, "result"]
 
 
-def _changes(kind: str, key: str, problem: DrawnProblem) -> list[_Change]:
-    """Return the replacements in a line that make an error of this kind, as keywords of ``work_out``."""
+def _wrong_lines(kind: str, key: str, problem: DrawnProblem) -> list[Line]:
+    """Return the lines that a line may become by an error of this kind."""
     line = problem.lines[key]
     if kind == "result":
-        return [{"value": value} for value in _miscalculated(line)]
+        return [line._replace(value=value) for value in _miscalculated(line)]
     if kind == "operation":
-        return [{"sign": sign} for sign in _CONFUSED[line.sign]]
-    *_, right = problem.kind.work[key].formula.split()
-    given = problem.givens.values()
-    changes: list[_Change] = [{"left": value} for value in _misread(line.left, given)]
+        return [calculated(line.left, sign, line.right) for sign in _CONFUSED[line.sign]]
+    numbers = problem.givens.values()
+    lines = [calculated(left, line.sign, line.right) for left in _misread(line.left, numbers)]
     # A whole number in the formula is not copied from the problem.
-    return changes + [{"right": value} for value in _misread(line.right, given) if not right.isdigit()]
+    if not problem.kind.work[key].formula.split()[2].isdigit():
+        lines += [calculated(line.left, line.sign, right) for right in _misread(line.right, numbers)]
+    return lines
 
 
 def _miscalculated(line: Line) -> list[Number]:
