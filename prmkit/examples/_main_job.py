@@ -113,13 +113,7 @@ def save(
             console.print(
                 f"wrote {out / 'paths.png'}: risks and first-error distributions of the paths above"
             )
-        display = StepReportDisplay.from_predictions(
-            test.y,
-            classifier.predict_proba(test.X),
-            classes=classifier.classes_,
-            steps=test.X,
-            y_pred=classifier.predict(test.X),
-        )
+        display = StepReportDisplay.from_estimator(classifier, test.X, test.y)
         display.figure_.savefig(out / "report.png", dpi=150)
         console.print(f"wrote {out / 'report.png'}: the test report beside its baselines", markup=False)
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Numbers and pictures that say how good step probabilities are: functions of arrays, no model is applied here."""
+"""Step metrics: functions of arrays. A display may ask a fitted classifier for its probabilities."""
 
 import lazy_loader
 

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
+from sklearn.model_selection import GridSearchCV
 
-from prmkit.data import Solution
+from prmkit import PRMClassifier
+from prmkit.data import Solution, make_arithmetic_solutions
+from prmkit.features import StepStatistics
 from prmkit.metrics import StepReportDisplay
 from prmkit.scoring import PathDisplay, ScoredSolution
 
@@ -55,18 +58,25 @@ def test_report_display_draws_into_given_axes_and_without_negatives(predictions)
         display.plot(ax=axes[0])
 
 
-def test_report_display_of_a_classifiers_own_predictions():
+def test_report_display_from_an_estimator():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 2)), rng.choice([-1, 1], 60)
     classifier = LogisticRegression().fit(X, y)
-    display = StepReportDisplay.from_predictions(
-        y,
-        classifier.predict_proba(X),
-        y_pred=classifier.predict(X),
-        groups=np.arange(60) // 3,
-        n_resamples=10,
-    )
+    display = StepReportDisplay.from_estimator(classifier, X, y, groups=np.arange(60) // 3, n_resamples=10)
     assert display.report.metrics["model"]["accuracy"].value == classifier.score(X, y)
+
+
+def test_report_display_finds_steps_and_the_order_of_labels_inside_a_wrapper():
+    data = make_arithmetic_solutions(30, 2, random_state=0)
+    y = np.where(np.asarray(data.y) == -1, "b_broken", "a_fine")
+    inner = PRMClassifier(StepStatistics(), label_order=["b_broken", "a_fine"])
+    classifier = GridSearchCV(inner, {"random_state": [0]}, cv=2).fit(data.X, y)
+    display = StepReportDisplay.from_estimator(classifier, data.X, y, n_resamples=5)
+    assert display.report.classes == ("b_broken", "a_fine")
+    assert display.report.n_problems == 30
+    assert set(display.curves) == {"model", "position", "majority"}
+    above = StepReportDisplay.from_estimator(classifier, data.X, y, threshold=0.3, n_resamples=0).report
+    assert above.threshold == 0.3
 
 
 def test_path_display_shows_risks_and_first_errors(tmp_path):

@@ -4,9 +4,12 @@ import sys
 
 import numpy as np
 import pytest
-from sklearn.calibration import calibration_curve
+from sklearn.calibration import CalibratedClassifierCV, calibration_curve
+from sklearn.linear_model import LogisticRegression
 
-from prmkit import PRMClassifier, problem_groups
+from sklearn.tree import DecisionTreeClassifier
+
+from prmkit import PRMClassifier
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepStatistics
 from prmkit.metrics import ReliabilityDisplay, expected_calibration_error
@@ -84,15 +87,40 @@ def test_bins_of_equal_mass_and_given_axes(predictions):
     assert ReliabilityDisplay.from_predictions(event, probs, ax=free).ax_ is free
 
 
-def test_the_risk_of_a_fitted_classifier():
+def test_from_fitted_classifiers_the_worst_class_is_drawn():
     data, new = (make_arithmetic_solutions(30, 2, random_state=seed) for seed in range(2))
     clf = PRMClassifier(StepStatistics()).fit(data.X, data.y)
+    display = ReliabilityDisplay.from_estimator({"model": clf}, new.X, new.y, n_bins=5, n_resamples=20)
     risk, wrong = clf.predict_proba(new.X)[:, 0], np.asarray(new.y) == -1
-    display = ReliabilityDisplay.from_predictions(
-        wrong, {"model": risk}, groups=problem_groups(new.X), n_bins=5, n_resamples=20
-    )
     assert display.curves["model"].ece == expected_calibration_error(wrong, risk, 5)
     assert display.n_problems == 30
+    assert display.event_name == "class -1"
+
+
+def test_the_order_of_labels_is_found_inside_a_wrapper():
+    data = make_arithmetic_solutions(30, 2, random_state=0)
+    y = np.where(np.asarray(data.y) == -1, "b_broken", "a_fine")
+    inner = PRMClassifier(StepStatistics(), label_order=["b_broken", "a_fine"])
+    clf = CalibratedClassifierCV(inner, cv=2).fit(data.X, y)
+    display = ReliabilityDisplay.from_estimator(clf, data.X, y, n_resamples=5)
+    assert display.event_name == "class b_broken"
+    expected = expected_calibration_error(y == "b_broken", clf.predict_proba(data.X)[:, 1])
+    assert display.curves["CalibratedClassifierCV"].ece == expected
+
+
+def test_any_classifier_with_an_order_of_labels():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 2))
+    y = np.where(X[:, 0] + rng.normal(size=200) > 0, "a_fine", "b_broken")
+    clf = LogisticRegression().fit(X, y)
+    with pytest.raises(ValueError, match="label_order"):
+        ReliabilityDisplay.from_estimator(clf, X, y)
+    display = ReliabilityDisplay.from_estimator(clf, X, y, label_order=["b_broken", "a_fine"])
+    expected = expected_calibration_error(y == "b_broken", clf.predict_proba(X)[:, 1])
+    assert display.curves["LogisticRegression"].ece == expected
+    tree = DecisionTreeClassifier(max_depth=2).fit(X, np.where(y == "a_fine", 1, -1))
+    with pytest.raises(ValueError, match=r"worst class.*-1"):
+        ReliabilityDisplay.from_estimator({"a": tree, "b": DecisionTreeClassifier().fit(X, X[:, 0] > 0)}, X, y)
 
 
 def test_wrong_input_is_refused(predictions):

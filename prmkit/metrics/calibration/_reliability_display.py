@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from prmkit.data.solution import Step, problem_groups
+from prmkit.fitted import FittedClassifier, Label, label_order as order_of
 from prmkit.metrics.bootstrap import bootstrap_counts, problem_numbers
 from prmkit.metrics.calibration.calibration import (
     BinStrategy,
@@ -33,22 +35,9 @@ _MARKERS = "osD^vP"
 
 @dataclass(frozen=True, eq=False)
 class ReliabilityCurve:
-    """One line of a reliability diagram: a number per non-empty bin.
+    """One line of a reliability diagram: a number per non-empty bin, with the interval of the share by problem.
 
-    Parameters
-    ----------
-    mean_prob : ndarray of shape (n_non_empty_bins,)
-        Mean probability of the event.
-    share : ndarray of shape (n_non_empty_bins,)
-        Share of steps where the event happened.
-    counts : ndarray of int, shape (n_non_empty_bins,)
-        Number of steps.
-    low, high : ndarray of shape (n_non_empty_bins,), or None
-        Interval of the share from resampled problems. None without groups.
-    histogram : ndarray of int, shape (n_bins,)
-        Number of steps in bins of equal width, for any strategy.
-    ece : float
-        Expected calibration error.
+    ``low`` and ``high`` are None without groups. ``histogram`` counts steps in bins of equal width, for any strategy.
     """
 
     mean_prob: FloatArray
@@ -63,7 +52,7 @@ class ReliabilityCurve:
 class ReliabilityDisplay:
     """Reliability diagram of a binary event, in the manner of scikit-learn's displays.
 
-    Make it with :meth:`from_predictions`.
+    Make it with :meth:`from_predictions` or :meth:`from_estimator`.
 
     Parameters
     ----------
@@ -193,6 +182,56 @@ class ReliabilityDisplay:
             n_steps=len(np.asarray(y_true)),
             n_problems=n_problems,
         ).plot(ax=ax)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: FittedClassifier | Mapping[str, FittedClassifier],
+        X: Sequence[Step] | npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        label_order: Sequence[Label] | None = None,
+        **options: Any,
+    ) -> ReliabilityDisplay:
+        """Draw the risks of one or several fitted classifiers against the labels.
+
+        Parameters
+        ----------
+        estimator : fitted classifier, or dict of str to such
+            One curve per classifier, such as ``{"before": clf, "after": calibrated}``.
+        X : 1-D array-like of Step, or another input of the classifiers
+            The steps. They give the groups. Other input needs ``groups`` for bands.
+        y : array-like of shape (n_steps,)
+            Labels of the steps.
+        label_order : sequence, optional
+            The labels from worst to best. Not needed if a classifier inside, or the labels themselves, tell the order.
+        **options
+            Further arguments of :meth:`from_predictions`.
+
+        Returns
+        -------
+        ReliabilityDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If nothing tells which class is worst, the classifiers differ in it, or :meth:`from_predictions` refuses
+            the input.
+        """
+        by_name = estimator if isinstance(estimator, Mapping) else {type(estimator).__name__: estimator}
+        worst = {name: order_of(classifier, label_order)[0] for name, classifier in by_name.items()}
+        if len(set(worst.values())) != 1:
+            raise ValueError(f"the worst class by classifier is {worst}, expected the same of at least 1 classifier")
+        event = next(iter(worst.values()))
+        risks = {
+            name: classifier.predict_proba(X)[:, np.asarray(classifier.classes_).tolist().index(event)]
+            for name, classifier in by_name.items()
+        }
+        if isinstance(next(iter(X), None), Step):  # type: ignore[arg-type]
+            options.setdefault("groups", problem_groups(X))  # type: ignore[arg-type]
+        options.setdefault("event_name", f"class {event}")
+        return cls.from_predictions(np.asarray(y) == event, risks, **options)
 
     def plot(self, ax: Axes | None = None) -> ReliabilityDisplay:
         """Draw the diagram.

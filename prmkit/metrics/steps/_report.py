@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from prmkit.data.solution import Step
+from prmkit.fitted import FittedClassifier, label_order
 from prmkit.metrics.bootstrap import bootstrap_systems
 from prmkit.metrics.pyplot import import_pyplot, plain_text
 from prmkit.metrics.report_table import Comparison
@@ -237,10 +239,17 @@ _COLORS = {"model": "#1f5fa8", "position": "#e08a1e", "majority": "#8a8a8a"}
 _MARKERS = {"model": "o", "position": "s", "majority": "D"}
 
 
+class PredictingClassifier(FittedClassifier, Protocol):
+    """A fitted classifier that also decides for labels."""
+
+    def predict(self, X: Any, /) -> npt.NDArray[Any]:
+        """Return the label of each step."""
+
+
 class StepReportDisplay:
     """Plot of a step report, in the manner of scikit-learn's displays.
 
-    Make it with :meth:`from_predictions`.
+    Make it with :meth:`from_predictions` or :meth:`from_estimator`.
 
     Parameters
     ----------
@@ -303,6 +312,49 @@ class StepReportDisplay:
                 precision, recall, _ = precision_recall_curve(rows.y == 0, system_proba[:, 0])
                 curves[name] = (recall, precision)
         return cls(report, curves).plot(ax=ax)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: PredictingClassifier,
+        X: Sequence[Step] | npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        ax: Sequence[Axes] | None = None,
+        **options: Any,
+    ) -> StepReportDisplay:
+        """Report on the labels and probabilities of a fitted classifier and draw the report.
+
+        Parameters
+        ----------
+        estimator : fitted classifier
+            It has ``predict``, ``predict_proba`` and ``classes_``. It may be wrapped, as in a ``GridSearchCV``.
+        X : 1-D array-like of Step, or another input of the classifier
+            The steps. They give groups and positions. Other input needs ``groups`` for intervals.
+        y : array-like of shape (n_steps,)
+            Labels of the labelled steps.
+        ax : two matplotlib Axes, optional
+            The axes to draw into. If None, a new figure is made.
+        **options
+            Further arguments of :func:`step_report`. With a ``threshold``, ``predict`` is not called.
+
+        Returns
+        -------
+        StepReportDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If nothing tells which class is worst, or :func:`step_report` refuses the input.
+        """
+        if isinstance(next(iter(X), None), Step):  # type: ignore[arg-type]
+            options.setdefault("steps", X)
+        options["label_order"] = label_order(estimator, options.get("label_order"))
+        options.setdefault("classes", estimator.classes_)
+        if options.get("threshold") is None:
+            options.setdefault("y_pred", estimator.predict(X))
+        return cls.from_predictions(y, estimator.predict_proba(X), ax=ax, **options)
 
     def plot(self, ax: Sequence[Axes] | None = None) -> StepReportDisplay:
         """Draw the report.
