@@ -11,6 +11,8 @@ from typing import Any
 from prmkit.evaluation._inputs._benchmark import Benchmark
 from prmkit.evaluation._inputs._models import JudgedModel
 from prmkit.evaluation._result import Curve, Table
+from prmkit.metrics import Interval
+from prmkit.metrics.report_table import markdown_table
 from prmkit.utils.files import replacing
 
 _MISSING = "–"
@@ -24,36 +26,29 @@ def markdown_of(result: Mapping[str, Any]) -> str:
         for one in result["benchmarks"]
     ]
     for table in result["tables"]:
-        parts += ["", f"## {table['title']}", "", *_rows(table)]
+        parts += ["", f"## {table['title']}", "", *markdown_table(_rows(table))]
         if table["note"]:
             parts += ["", table["note"]]
     return "\n".join(parts) + "\n"
 
 
-def _rows(table: Mapping[str, Any]) -> list[str]:
-    columns = table["columns"]
-    lines = [f"| system | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
+def _rows(table: Mapping[str, Any]) -> list[list[str]]:
+    """Return the cells of a table, the header first."""
+    rows = [["system", *table["columns"]]]
     for row in table["rows"]:
-        name = _escaped(row["system"])
+        name = row["system"]
         if row["quoted"]:
-            name += f" (quoted: {_escaped(row['source'])})"
+            name += f" (quoted: {row['source']})"
         elif row["baseline"]:
             name = f"*{name}*"
-        lines.append(f"| {name} | {' | '.join(_cell(row['values'][column]) for column in columns)} |")
-    return lines
+        rows.append([name, *(_cell(row["values"][column]) for column in table["columns"])])
+    return rows
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Mapping[str, float | None] | str | int | None) -> str:
     if isinstance(value, Mapping):
-        if value["value"] is None:
-            return _MISSING
-        interval = "" if value["low"] is None else f" [{value['low']:.3f}, {value['high']:.3f}]"
-        return f"{value['value']:.3f}{interval}"
-    return "" if value is None else _escaped(str(value))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
+        return Interval(value["value"], value["low"], value["high"]).to_text(_MISSING)
+    return "" if value is None else str(value)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
