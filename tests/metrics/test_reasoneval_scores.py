@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
-from prmkit.metrics.benchmarks.step_benchmarks import reasoneval_judge_scores, reasoneval_scores
+from prmkit.metrics import reasoneval_scores
 
 few = settings(deadline=None, max_examples=50, derandomize=True)
 quarters = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
@@ -75,14 +75,3 @@ def test_weights_are_copies():
 
 def test_nothing_is_undefined():
     assert set(reasoneval_scores([], []).values()) == {None}
-
-
-def test_a_judge_is_undecided_after_its_error():
-    # Solution 0: label -1, verdict at step 1 of 3: valid, invalid, undecided; solution 1 is right.
-    scores = reasoneval_judge_scores([-1, 1], [1, 1], [3, 2])
-    expected = f1_score([1, 1, 1, 1, 0], [1, 0, 2, 1, 0], labels=[0, 1], average="macro")
-    assert scores["step_macro_f1"] == pytest.approx(expected)
-    assert reasoneval_judge_scores([-1, 1], [None, None], [3, 2]) == {
-        "solution_macro_f1": 0.0,
-        "step_macro_f1": 0.0,
-    }

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from prmkit.metrics.benchmarks.first_error import check_predictions, check_weight
+from prmkit.metrics.benchmarks.first_error import check_weight
 from prmkit.metrics.selective._selective import RankedDecisions
 from prmkit.metrics.solutions.aggregation import ragged_scores
 from prmkit.metrics.solutions.first_errors import check_first_errors
@@ -80,17 +80,7 @@ def prm_score_by_class(
 ) -> dict[str, float | None]:
     """Return the PRMScore of all steps, of each PRMBench class and of its three groups.
 
-    Notes
-    -----
-    It fits :func:`prmkit.metrics.bootstrap_by_problem`. A sensitivity without ``multi_solutions`` is not the published
-    one, so look which classes are there.
-
-    Examples
-    --------
-    >>> y, predicted = [1, 1, 0, 1, 0, 0], [1, 0, 0, 1, 0, 1]
-    >>> scores = prm_score_by_class(y, predicted, ["circular"] * 3 + ["deception"] * 3)
-    >>> {name: round(score, 3) for name, score in scores.items()}
-    {'overall': 0.667, 'circular': 0.667, 'deception': 0.667, 'simplicity': 0.667, 'sensitivity': 0.667}
+    A sensitivity without ``multi_solutions`` is not the published one, so look which classes are there.
     """
     is_right, judged_right = _check_verdicts(y_true, "y_true"), _check_verdicts(y_pred, "y_pred")
     names, numbers = np.unique(np.asarray(classes, dtype=str), return_inverse=True)
@@ -210,39 +200,6 @@ def reasoneval_scores(
             labels.good_steps, (ragged.values < limit).astype(int), step_weight
         ),
         "step_auroc": _auroc(labels.good_steps, ragged.values, step_weight),
-    }
-
-
-def reasoneval_judge_scores(
-    y_true: npt.ArrayLike,
-    y_pred: npt.ArrayLike,
-    n_steps: npt.ArrayLike,
-    *,
-    sample_weight: npt.ArrayLike | None = None,
-) -> dict[str, float | None]:
-    """Return ReasonEval's macro-F1 of solutions and steps for a judge that names the first invalid step.
-
-    The judge's verdict is "valid" on steps before, and "invalid" on that step. Steps after it are undecided, which is a
-    miss if the label is "valid". For redundancy a judge marks steps: pass its marks (1 for redundant) as risks to
-    :func:`reasoneval_scores` with ``threshold=0.5``.
-
-    Examples
-    --------
-    >>> reasoneval_judge_scores([1, -1], [1, -1], [3, 2])
-    {'solution_macro_f1': 1.0, 'step_macro_f1': 1.0}
-    """
-    lengths = np.asarray(n_steps, dtype=np.int64)
-    rows = check_predictions(y_true, y_pred, sample_weight)
-    labels = _reasoneval_labels(rows.truth, lengths, "invalid")
-    steps = Ragged(np.empty(0), lengths)
-    named = steps.spread(np.where(rows.predicted == -1, lengths, rows.predicted))
-    verdicts = np.where(steps.positions < named, 1, np.where(steps.positions == named, 0, _UNDECIDED))
-    decided = np.where(rows.predicted < -1, _UNDECIDED, rows.predicted == -1)
-    return {
-        "solution_macro_f1": _macro_f1_of_verdicts(labels.good_solutions, decided, rows.weight),
-        "step_macro_f1": _macro_f1_of_verdicts(
-            labels.good_steps, verdicts, steps.spread(rows.weight) * labels.counts
-        ),
     }
 
 
