@@ -317,21 +317,10 @@ def vote(
 
 @dataclass(frozen=True, eq=False)
 class VoteAccuracy:
-    """The share of right votes, made by :func:`vote_accuracy`.
+    """The share of right votes, made by :func:`vote_accuracy`: of each problem, and their mean (None without problems).
 
-    Parameters
-    ----------
-    value : float or None
-        Mean over problems and subsets. None without problems.
-    standard_error : float or None
-        The error that comes from drawing subsets instead of taking all. It is 0 if each problem has one subset. It says
-        nothing about other problems: resample ``per_problem`` for that.
-    per_problem : ndarray of shape (n_problems,)
-        The share of right votes of each problem.
-    n : int
-        Number of voters.
-    n_subsets : int
-        Number of subsets drawn per problem.
+    ``standard_error`` comes from drawing subsets instead of taking all. It is 0 if each problem has one subset. It
+    says nothing about other problems: resample ``per_problem`` for that.
     """
 
     value: float | None

@@ -148,17 +148,8 @@ def mr_score_parts(
 ) -> dict[str, float | None]:
     """Return MR-Score's MCC of solution verdicts and its accuracy of first-error positions.
 
-    MR-Score is ``w1 * max(0, MCC) + w2 * acc_step + w3 * acc_reason``. A process reward model gives no reasons, so the
-    other parts are reported separately.
-
-    Notes
-    -----
-    arXiv:2312.17080 (MR-GSM8K), arXiv:2406.13975 (Mr-Ben).
-
-    Examples
-    --------
-    >>> mr_score_parts([-1, -1, 2, 0], [-1, -1, 2, 1])
-    {'mcc': 1.0, 'acc_step': 0.5}
+    MR-Score (arXiv:2312.17080, arXiv:2406.13975) is ``w1 * max(0, MCC) + w2 * acc_step + w3 * acc_reason``. A process
+    reward model gives no reasons, so the other parts are reported separately.
     """
     acc_step = first_error_position_accuracy(y_true, y_pred, sample_weight=sample_weight)
     rows = check_predictions(y_true, y_pred, sample_weight)

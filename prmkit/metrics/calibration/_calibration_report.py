@@ -21,22 +21,7 @@ _BASELINE = "constant"
 class WeightedCalibration:
     """The calibration metrics of one system, from rows that are binned, and summed per problem, once.
 
-    Classes are numbered from worst to best, so number 0 is the negative one. Resamples use the bins of all rows.
-
-    Parameters
-    ----------
-    y_true : ndarray of int, shape (n_steps,)
-        The class number of each step.
-    proba : ndarray of shape (n_steps, n_classes)
-        Class probabilities.
-    problems : ndarray of int, shape (n_steps,)
-        The problem of each step, 0 to n_problems - 1.
-    classes : sequence, length n_classes
-        The names of the classes.
-    n_bins : int
-        Number of bins.
-    strategy : {"uniform", "quantile"}
-        How the bins are made.
+    Arguments are those of :class:`WeightedStepMetrics`. Resamples use the bins of all rows.
     """
 
     def __init__(
@@ -87,25 +72,9 @@ class WeightedCalibration:
 class CalibrationReport(Comparison):
     """Calibration of one or several systems beside a constant, made by :func:`calibration_report`.
 
-    Further fields are those of :class:`~prmkit.metrics.Comparison`.
-
-    Parameters
-    ----------
-    metrics : dict of str to dict of str to Interval
-        ``metrics["after"]["ece"]``. The last system is ``"constant"``, which predicts the class shares for every step.
-        All metrics but ``auroc`` and ``brier_resolution`` are better when lower.
-    differences : dict of str to dict of str to Interval
-        ``differences["after"]["ece"]`` is this system minus the first. Below 0, calibration helped.
-    n_steps : int
-        Number of labelled steps.
-    classes : tuple
-        The labels from worst to best. The first is "the negative class".
-    class_shares : dict of class to float
-        The share of the steps in each class.
-    n_bins : int
-        Number of bins.
-    strategy : {"uniform", "quantile"}
-        How the bins are made.
+    The last system in ``metrics`` is ``"constant"``, which predicts the class shares for every step. All metrics but
+    ``auroc`` and ``brier_resolution`` are better when lower. ``differences["after"]["ece"]`` is this system minus the
+    first: below 0, calibration helped. ``classes`` are the labels from worst to best.
     """
 
     n_steps: int

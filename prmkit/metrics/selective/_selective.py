@@ -33,14 +33,8 @@ class HarmonicNumbers:
 class RankedDecisions:
     """Decisions from the most certain to the least, sorted once for many weightings.
 
-    Parameters
-    ----------
-    loss : ndarray of shape (n_decisions,)
-        How wrong each decision is. For an AUROC: True where the event happened.
-    uncertainty : ndarray of shape (n_decisions,)
-        The higher, the earlier a decision is rejected. For an AUROC: the score of the event.
-    problems : ndarray of int, shape (n_decisions,)
-        The place of each decision in the counts of :meth:`weigh`.
+    For an AUROC the loss says whether the event happened, and the uncertainty is its score. ``problems`` holds the
+    place of each decision in the counts of :meth:`weigh`.
     """
 
     def __init__(self, loss: npt.NDArray[Any], uncertainty: npt.NDArray[Any], problems: IntArray) -> None:
@@ -76,19 +70,6 @@ class WeighedDecisions:
 
     Take a tie of c decisions after b others that loses L. Inside the tie it adds ``(k - b) / c * L`` to ``k * R_k``,
     and after the tie it adds L. So sums of ``R_k`` over k need harmonic numbers only.
-
-    Parameters
-    ----------
-    before : ndarray of shape (n_ties,)
-        Number of decisions before each tie.
-    after : ndarray of shape (n_ties,)
-        Number of decisions up to the end of each tie.
-    lost : ndarray of shape (n_ties,)
-        Summed loss of each tie.
-    n : int
-        Number of decisions.
-    harmonic : HarmonicNumbers
-        The numbers to sum with.
     """
 
     before: npt.NDArray[Any]
@@ -181,17 +162,10 @@ def all_alike(low: float, high: float) -> bool:
 
 
 class RiskCoverageCurve(NamedTuple):
-    """Mean loss of the decisions that are kept, from the most certain one alone to all.
+    """Mean loss ``risks[k - 1]``, R_k, of the k most certain decisions at coverage ``k / n``, for k = 1..n.
 
-    Parameters
-    ----------
-    coverages : ndarray of shape (n_decisions,)
-        ``k / n`` for k = 1..n.
-    risks : ndarray of shape (n_decisions,)
-        ``R_k``. Their mean is the AURC.
-    thresholds : ndarray of shape (n_decisions,)
-        The k-th smallest uncertainty. Keeping all decisions up to it keeps all of its ties too. A coverage inside a
-        tie needs a draw among them.
+    ``thresholds`` holds the k-th smallest uncertainty. Keeping all decisions up to it keeps all of its ties too. A
+    coverage inside a tie needs a draw among them.
     """
 
     coverages: FloatArray

@@ -40,20 +40,8 @@ _CONSTANT = "constant"
 class SelectiveReport(Comparison):
     """Selective prediction by several uncertainties, made by :func:`selective_report`.
 
-    Further fields are those of :class:`~prmkit.metrics.Comparison`.
-
-    Parameters
-    ----------
-    metrics : dict of str to dict of str to Interval
-        ``metrics["model"]["aurc"]``, and ``eaurc``, ``augrc``, ``prr@1``, ``prr@0.5``, ``auroc``, ``risk@0.8``, …
-    differences : dict of str to dict of str to Interval
-        ``differences["constant"]["prr@1"]`` is the first uncertainty minus this one, resampled in pairs.
-    n_decisions : int
-        Number of decisions.
-    target : str
-        The meaning of a loss of 1.
-    mean_loss : Interval
-        The mean loss without any rejection.
+    ``metrics["model"]`` holds ``aurc``, ``eaurc``, ``augrc``, ``prr@1``, ``prr@0.5``, ``auroc``, ``risk@0.8`` and so
+    on. ``differences["constant"]["prr@1"]`` is the first uncertainty minus this one, resampled in pairs.
     """
 
     n_decisions: int
@@ -211,19 +199,7 @@ _ALL = ""
 
 
 class _WeightedUncertainties:
-    """All numbers as a function of how often each problem counts, from rows that are sorted once.
-
-    Parameters
-    ----------
-    loss : ndarray of shape (n_decisions,)
-        How wrong each decision is.
-    uncertainties : dict of str to ndarray of shape (n_decisions,)
-        The uncertainties by name.
-    problems : ndarray of int, shape (n_decisions,)
-        The problem of each decision.
-    coverages : sequence of float
-        Shares of decisions kept.
-    """
+    """All numbers as a function of how often each problem counts, from rows that are sorted once."""
 
     def __init__(
         self,

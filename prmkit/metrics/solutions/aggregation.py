@@ -192,13 +192,7 @@ def ragged_log_survival(risks: Ragged) -> Ragged:
 
 
 def entropy(proba: npt.ArrayLike) -> FloatArray:
-    """Return the entropy of each row of class probabilities, in nats. Higher is more uncertain.
-
-    Examples
-    --------
-    >>> entropy([[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]]).round(3)
-    array([0.   , 1.099])
-    """
+    """Return the entropy of each row of class probabilities, in nats. Higher is more uncertain."""
     entropies: FloatArray = entr(check_probabilities(proba, "proba")).sum(axis=-1)
     return entropies
 

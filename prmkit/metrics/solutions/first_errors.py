@@ -35,14 +35,8 @@ _NOT_ONE = 1e-6
 class Survival:
     """The survival view of one solution, made by :func:`survival`.
 
-    Parameters
-    ----------
-    hazard : ndarray of shape (n_steps,)
-        P(step t is wrong | the steps before are right): the risks.
-    survival : ndarray of shape (n_steps,)
-        ``S[t]``, P(steps 0..t are right). It never rises.
-    first_error_distribution : ndarray of shape (n_steps + 1,)
-        P(step t is the first wrong one), then P(no error). It sums to 1.
+    ``hazard[t]`` is P(step t is wrong | the steps before are right), the risk. ``survival[t]`` is P(steps 0..t are
+    right). ``first_error_distribution`` ends with P(no error) and sums to 1.
     """
 
     hazard: FloatArray

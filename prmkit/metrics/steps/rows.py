@@ -28,20 +28,8 @@ _N_FOLDS = 5
 class StepRows:
     """Labelled steps. Classes are numbered, and columns ordered, from worst to best.
 
-    Parameters
-    ----------
-    y : ndarray of int, shape (n_steps,)
-        The class number of each step.
-    proba : ndarray of shape (n_steps, n_classes)
-        Class probabilities.
-    classes : tuple
-        The labels from worst to best.
-    column_order : ndarray of int, shape (n_classes,)
-        The caller's column of each class.
-    groups : ndarray of shape (n_steps,), or None
-        The problem of each step.
-    positions : ndarray of int, shape (n_steps,), or None
-        The 0-based index of each step in its solution.
+    ``column_order`` holds the caller's column of each class. ``positions`` are 0-based indices of steps in their
+    solutions.
     """
 
     y: IntArray
@@ -207,39 +195,21 @@ def _reference_positions(where: Any, n_rows: int) -> IntArray | None:
 
 
 def majority_baseline(y: IntArray, n_steps: int, n_classes: int) -> FloatArray:
-    """Return the shares of the classes in ``y`` as the probabilities of every step. The largest one wins.
-
-    Examples
-    --------
-    >>> majority_baseline(np.array([1, 1, 1, 0]), n_steps=2, n_classes=2)
-    array([[0.25, 0.75],
-           [0.25, 0.75]])
-    """
+    """Return the shares of the classes in ``y`` as the probabilities of every step. The largest one wins."""
     return np.tile(np.bincount(y, minlength=n_classes) / len(y), (n_steps, 1))
 
 
 def position_baseline(
-    positions: npt.ArrayLike,
-    n_classes: int,
-    *,
-    train: tuple[npt.ArrayLike, npt.ArrayLike],
-    shrinkage: float = _PRIOR_STEPS,
+    positions: npt.ArrayLike, n_classes: int, *, train: tuple[npt.ArrayLike, npt.ArrayLike]
 ) -> FloatArray:
     """Return class probabilities from the step's index alone: the shares seen at that index in training.
 
-    The number of steps is not used. In use it is unknown, and in data whose solutions end at their first error it gives
-    the label away.
-
-    Examples
-    --------
-    >>> position_baseline([0, 7], 2, train=([0, 0, 1, 1], np.array([1, 1, 1, 0])), shrinkage=2.0)
-    array([[0.125, 0.875],
-           [0.25 , 0.75 ]])
+    The number of steps is not used. In use it is unknown, and in data whose solutions end at their first error it
+    gives the label away.
     """
     where, train_where = np.asarray(positions), np.asarray(train[0])
     counts = _count(train_where, np.asarray(train[1]), n_classes, int(where.max()) + 1)
-    proba: FloatArray = _smoothed(counts, shrinkage)[where]
-    return proba
+    return np.asarray(_smoothed(counts)[where])
 
 
 def position_baseline_out_of_fold(
@@ -265,7 +235,7 @@ def position_baseline_out_of_fold(
     for fold in range(n_folds):
         rows = folds == fold
         counts_of_others = counts_of_all - _count(where[rows], y[rows], n_classes, n_positions)
-        proba[rows] = _smoothed(counts_of_others, _PRIOR_STEPS)[where[rows]]
+        proba[rows] = _smoothed(counts_of_others)[where[rows]]
     return proba
 
 
@@ -276,8 +246,7 @@ def _count(positions: IntArray, y: IntArray, n_classes: int, n_positions: int) -
     return counts.reshape(n_positions, n_classes)
 
 
-def _smoothed(counts: IntArray, shrinkage: float) -> FloatArray:
+def _smoothed(counts: IntArray) -> FloatArray:
     """Return class shares at each position, drawn towards the overall shares."""
     shares = counts.sum(axis=0) / counts.sum()
-    smoothed: FloatArray = (counts + shrinkage * shares) / (counts.sum(axis=1, keepdims=True) + shrinkage)
-    return smoothed
+    return np.asarray((counts + _PRIOR_STEPS * shares) / (counts.sum(axis=1, keepdims=True) + _PRIOR_STEPS))

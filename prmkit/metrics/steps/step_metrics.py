@@ -23,13 +23,7 @@ _EPS = 1e-15
 
 
 class ProblemSums:
-    """Sums per problem of several named blocks of numbers, so that a resample is one weighted sum.
-
-    Parameters
-    ----------
-    problems : ndarray of int, shape (n_steps,)
-        The problem of each step, 0 to n_problems - 1.
-    """
+    """Sums per problem (numbered from 0) of several named blocks of numbers, so that a resample is one weighted sum."""
 
     def __init__(self, problems: IntArray) -> None:
         self._problems = problems
@@ -69,21 +63,9 @@ def macro_f1(confusion: npt.NDArray[Any]) -> float | None:
 class WeightedStepMetrics:
     """The metrics of one model, from sums per problem and an order of risks that are computed once.
 
-    Classes are numbered from worst to best, so number 0 is the negative one. Means over classes (macro-F1, balanced
-    accuracy) are over the classes that occur in ``y_true``. A resample that lacks one of them has no such mean.
-
-    Parameters
-    ----------
-    y_true : ndarray of int, shape (n_steps,)
-        The class number of each step.
-    proba : ndarray of shape (n_steps, n_classes)
-        Class probabilities.
-    decisions : ndarray of int, shape (n_steps,)
-        The class number that the model decides for.
-    problems : ndarray of int, shape (n_steps,)
-        The problem of each step, 0 to n_problems - 1.
-    labels : sequence, length n_classes
-        The names of the classes in the names of the metrics.
+    Classes are numbered from worst to best, so number 0 is the negative one. Problems are numbered from 0. Means over
+    classes (macro-F1, balanced accuracy) are over the classes that occur in ``y_true``. A resample that lacks one has
+    no such mean.
     """
 
     def __init__(
