@@ -41,43 +41,17 @@ _OTHERS = (
     "all other settings of transformers.TrainingArguments",
     "Documented there. They work as with any Trainer.",
 )
-_MARKING_NAMES = [
-    "scheme",
-    "step_separator",
-    "reward_tokens",
-    "label_order",
-    "neutral",
-    "max_length",
-    "max_prompt_length",
-    "max_completion_length",
-    "too_long",
-    "train_on_last_step_only",
-]
-_TRAINING_NAMES = [
-    "output_dir",
-    "num_train_epochs",
-    "max_steps",
-    "learning_rate",
-    "tokens_per_batch",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "warmup_steps",
-    "weight_decay",
-    "bf16",
-    "gradient_checkpointing",
-    "disable_dropout",
-    "dataset_num_proc",
-    "seed",
-    "eval_strategy",
-    "eval_steps",
-    "save_strategy",
-    "logging_steps",
-    "report_to",
-    "push_to_hub",
-    "hub_model_id",
-    "resume_from_checkpoint",
-    "overwrite_output_dir",
-]
+# The groups of flags that do not come from a dataclass of their own. All others stand under the last title.
+_NAMES = {
+    _MODEL: "initialization model_kwargs model_init_kwargs",
+    _MARKING: "scheme step_separator reward_tokens label_order neutral max_length max_prompt_length "
+    "max_completion_length too_long train_on_last_step_only",
+    _LOSS: "loss loss_options zeta",
+    _TRAINING: "output_dir num_train_epochs max_steps learning_rate tokens_per_batch per_device_train_batch_size "
+    "gradient_accumulation_steps warmup_steps weight_decay bf16 gradient_checkpointing disable_dropout "
+    "dataset_num_proc seed eval_strategy eval_steps save_strategy logging_steps report_to push_to_hub hub_model_id "
+    "resume_from_checkpoint overwrite_output_dir",
+}
 _TEXTS = {
     "output_dir": "Folder for checkpoints and the model.",
     "num_train_epochs": "Passes over the data.",
@@ -208,19 +182,7 @@ class RunArguments:
 
 @dataclass(frozen=True)
 class Arguments:
-    """A command line that has been read.
-
-    Parameters
-    ----------
-    data : DataArguments
-        Where rows come from.
-    model : ModelArguments
-        The model and its adapter.
-    run : RunArguments
-        Flags of the command line alone.
-    config : dict
-        Arguments of PRMTrainingConfig that were typed.
-    """
+    """A command line that has been read. ``config`` holds the arguments of PRMTrainingConfig that were typed."""
 
     data: DataArguments
     model: ModelArguments
@@ -229,12 +191,9 @@ class Arguments:
 
 
 _GROUP_OF = {
-    **{one.name: _DATA for one in fields(DataArguments)},
-    **{one.name: _MODEL for one in fields(ModelArguments)},
-    **dict.fromkeys(("initialization", "model_kwargs", "model_init_kwargs"), _MODEL),
-    **dict.fromkeys(_MARKING_NAMES, _MARKING),
-    **dict.fromkeys(("loss", "loss_options", "zeta"), _LOSS),
-    **dict.fromkeys(_TRAINING_NAMES, _TRAINING),
+    **{setting.name: _DATA for setting in fields(DataArguments)},
+    **{setting.name: _MODEL for setting in fields(ModelArguments)},
+    **{name: group for group, names in _NAMES.items() for name in names.split()},
 }
 
 
@@ -267,20 +226,7 @@ class Parser(HfArgumentParser):
         )
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
-        """Add a flag to its group, with its default in the help.
-
-        Parameters
-        ----------
-        *names : str
-            Spellings of the flag.
-        **settings : object
-            Settings of ``argparse``.
-
-        Returns
-        -------
-        Action
-            The flag.
-        """
+        """Add a flag to its group, with its default in the help."""
         if not self._by_title:
             for title, text in (_DATA, _MODEL, _MARKING, _LOSS, _TRAINING, _OTHERS):
                 self._by_title[title] = self.add_argument_group(title, text)
@@ -313,23 +259,7 @@ class Parser(HfArgumentParser):
         raise ValueError(re.sub(r"(--\w+)(/--[\w-]+)+", r"\1", message).replace("argument ", ""))
 
     def read(self, arguments: Sequence[str]) -> Arguments:
-        """Read a command line.
-
-        Parameters
-        ----------
-        arguments : sequence of str
-            Flags and their values.
-
-        Returns
-        -------
-        Arguments
-            The settings that were typed, or stand in the file of ``--config``.
-
-        Raises
-        ------
-        ValueError
-            If a flag or the type of a value is unknown, or a compulsory flag is missing.
-        """
+        """Return the settings that were typed, or stand in the file of ``--config``. A ValueError names a fault."""
         typed = self._with_file(list(arguments))
         values, rest = self.parse_known_args(_with_signs_attached(typed))
         settings = vars(values)
@@ -404,12 +334,8 @@ class Parser(HfArgumentParser):
 def in_flags(message: str, names: Sequence[str]) -> str:
     """Rename the settings that an error speaks of to the flags that are typed.
 
-    Examples
-    --------
     >>> in_flags("labels are [-1, 1], expected 0/1: pass label_order=[-1, 1]", ["label_order"])
     'labels are [-1, 1], expected 0/1: pass --label_order [-1, 1]'
-    >>> in_flags("loss is 'rnk', expected one of 'rank'", ["loss"])
-    "--loss is 'rnk', expected one of 'rank'"
     """
     message = message.replace("pass ratings=True", "pass --label_order -1,0,1")
     message = re.sub(r"on_error=(['\"])(\w+)\1", r"""--load_options '{"on_error": "\2"}'""", message)

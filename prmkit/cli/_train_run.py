@@ -55,19 +55,8 @@ _LOGGED = {"eval_loss": "loss", "eval_accuracy": "accuracy", "eval_auroc": "AURO
 
 
 def run(parser: Parser, typed: Sequence[str]) -> None:
-    """Train as a command line says, and print how good the model is.
-
-    Parameters
-    ----------
-    parser : Parser
-        Parser of the command line.
-    typed : sequence of str
-        Flags and their values.
-
-    Raises
-    ------
-    typer.Exit
-        With code 2, after one line in words, for an error that the user can mend.
+    """Train as a command line says, and print how good the model is. A fault of the user's ends with code 2 and one
+    line.
     """
     with _errors_in_words(parser):
         _run(parser.read(typed))

@@ -79,17 +79,6 @@ def encode_solution(
     return SolutionEncoder(tokenizer, scheme).encode(solution, n_steps)
 
 
-def encode_prefix(
-    tokenizer: PreTrainedTokenizerBase, solution: Solution, n_steps: int, scheme: MarkingScheme
-) -> IntArray:
-    """Encode one row of the prefix scheme: the problem and the first ``n_steps`` steps.
-
-    With CLS and SEP: ``[CLS] problem [SEP] step 1 separator step 2 … [SEP]``, without the first ``[SEP]`` if the
-    problem is empty. Other tokenizers give the tokens of :func:`encode_solution`.
-    """
-    return SolutionEncoder(tokenizer, scheme).encode_row(solution, n_steps).input_ids
-
-
 class SolutionEncoder:
     """Encode solutions by a scheme with a tokenizer. Whatever is the same for all solutions is computed once.
 
@@ -118,7 +107,11 @@ class SolutionEncoder:
         return self._without_beginning(marked, solution, n_steps)
 
     def encode_row(self, solution: Solution, n_steps: int) -> MarkedTokens:
-        """Encode one row of the prefix scheme. Its only position is its last token."""
+        """Encode one row of the prefix scheme. Its only position is its last token.
+
+        With CLS and SEP it is ``[CLS] problem [SEP] step 1 separator step 2 … [SEP]``, without the first ``[SEP]`` if
+        the problem is empty. Other tokenizers give the tokens of :meth:`encode`.
+        """
         if (brackets := self._brackets()) is None:
             marked = self.encode(solution, n_steps)
             return MarkedTokens(marked.input_ids, marked.step_positions[-1:], marked.blocks)
@@ -415,8 +408,9 @@ def token_records(
         elif n_tokens > limit:
             n_opening = int((marked.blocks == 0).sum())
             if n_opening > limit and too_long == "drop":
+                name = solution.problem[:60] if solution.id is None else solution.id
                 raise ValueError(
-                    f"the problem of {_name(solution)} alone has {n_opening} tokens, more than "
+                    f"the problem of the solution {name!r} alone has {n_opening} tokens, more than "
                     f"max_length={max_length}: raise max_length, leave the solution out, or cut long problems on the "
                     "left by max_prompt_length"
                 )
@@ -451,8 +445,3 @@ def _solutions_to_encode(
                 yield solution, t + 1, same_step, np.zeros_like(same_step)
         else:
             yield solution, int(step_indices.max()) + 1, row_numbers, step_indices
-
-
-def _name(solution: Solution) -> str:
-    name = repr(solution.problem[:60]) if solution.id is None else repr(solution.id)
-    return f"the solution {name}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prmkit.data.solution import Solution
 
@@ -125,32 +125,6 @@ class MarkingScheme:
     def reads_language_model(self) -> bool:
         """Whether the scores are logits of a vocabulary, not outputs of a classifier."""
         return self.name == "reward_tokens"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON can hold them.
-
-        Returns
-        -------
-        dict
-            Values by field name. ``from_dict`` reads them back.
-        """
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> MarkingScheme:
-        """Build a scheme from the result of ``to_dict``.
-
-        Parameters
-        ----------
-        fields : dict
-            Values by field name.
-
-        Returns
-        -------
-        MarkingScheme
-            The scheme with these fields.
-        """
-        return cls(**fields)
 
 
 @dataclass(frozen=True, slots=True)

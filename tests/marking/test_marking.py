@@ -1,7 +1,7 @@
 """Text to marked tokens: TRL's rule, the prefix property of every scheme, and errors that say what to choose."""
 
 import string
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from prmkit import PRMFeaturizer, Solution, flatten
 from prmkit.features.encoding.model_path import resolve_model
 from prmkit.marking.encoding import (
-    encode_prefix,
+    SolutionEncoder,
     encode_solution,
     fingerprint,
     prepare_tokenizer,
@@ -30,6 +30,10 @@ TURNS = (
 REWRITES = "{% for m in messages %}{{ loop.length }} {{ m['content'] }}\n{% endfor %}"
 SOLUTION = Solution("What is {2} + 3 * 4?", ["3 * 4 = 12.", "", "So the {answer} is 14.", "Done 😀"])
 CHAT_TOKENS = ("<|im_start|>", "<|im_end|>", "<extra_0>")
+
+
+def encode_prefix(tokenizer, solution, n_steps, scheme):
+    return SolutionEncoder(tokenizer, scheme).encode_row(solution, n_steps).input_ids
 
 
 class Prescribed:
@@ -503,7 +507,7 @@ class TestScheme:
         import json
 
         for scheme in (*APART.values(), *JOINT.values()):
-            assert MarkingScheme.from_dict(json.loads(json.dumps(scheme.to_dict()))) == scheme
+            assert MarkingScheme(**json.loads(json.dumps(asdict(scheme)))) == scheme
 
 
 class TestRecords:

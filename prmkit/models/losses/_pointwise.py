@@ -89,11 +89,6 @@ def cross_entropy_loss(
     Tensor
         A scalar. It is 0 with zero gradient where no step has a target.
 
-    Raises
-    ------
-    ValueError
-        For shapes that do not fit, float labels, codes that are no class, or an option out of range.
-
     Examples
     --------
     >>> import torch
@@ -137,11 +132,6 @@ def reward_token_loss(
     -------
     Tensor
         A scalar. It is 0 with zero gradient where no step has a target.
-
-    Raises
-    ------
-    ValueError
-        For shapes that do not fit, labels that fit no token, repeated ids or ids outside the vocabulary.
 
     Examples
     --------
@@ -193,11 +183,6 @@ def soft_cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Tensor
         A scalar. It is 0 with zero gradient where no step has a target.
 
-    Raises
-    ------
-    ValueError
-        For shapes that do not fit or labels outside [0, 1].
-
     Examples
     --------
     >>> import torch
@@ -224,11 +209,6 @@ def bce_loss(rewards: Tensor, labels: Tensor) -> Tensor:
     -------
     Tensor
         A scalar. It is 0 with zero gradient where no step has a target.
-
-    Raises
-    ------
-    ValueError
-        For shapes that differ or labels outside [0, 1].
 
     Examples
     --------
@@ -257,11 +237,6 @@ def mse_loss(rewards: Tensor, labels: Tensor) -> Tensor:
     -------
     Tensor
         A scalar. It is 0 with zero gradient where no step has a target.
-
-    Raises
-    ------
-    ValueError
-        For shapes that differ or labels outside [0, 1].
 
     Examples
     --------
@@ -293,11 +268,6 @@ def orm_loss(rewards: Tensor, labels: Tensor) -> Tensor:
     -------
     Tensor
         A scalar. It is 0 with zero gradient where no step has a target.
-
-    Raises
-    ------
-    ValueError
-        For shapes that differ or labels other than 0, 1 and -100.
 
     Examples
     --------

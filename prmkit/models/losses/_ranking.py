@@ -58,11 +58,6 @@ def rank_loss(rewards: Tensor, labels: Tensor, zeta: float = 4.0) -> Tensor:
     Tensor
         A scalar. Solutions without a target are left out. It is 0 with zero gradient where all are.
 
-    Raises
-    ------
-    ValueError
-        For shapes that differ, labels other than 0, 1 and -100, or an option out of range.
-
     Notes
     -----
     PQM's program adds 1e-5 to each denominator. A denominator here is at least 1, so the term changes a loss by less
@@ -115,11 +110,6 @@ def theory_rank_loss(
     Tensor
         A scalar. Solutions without a target are left out. It is 0 with zero gradient where all are.
 
-    Raises
-    ------
-    ValueError
-        As :func:`rank_loss`.
-
     Examples
     --------
     >>> import torch
@@ -160,11 +150,6 @@ def ablate_rank_loss(rewards: Tensor, labels: Tensor) -> Tensor:
     Tensor
         A scalar. Solutions without a target are left out. It is 0 with zero gradient where all are.
 
-    Raises
-    ------
-    ValueError
-        For shapes that differ or labels other than 0, 1 and -100.
-
     Examples
     --------
     >>> import torch
@@ -181,8 +166,8 @@ def ablate_rank_loss(rewards: Tensor, labels: Tensor) -> Tensor:
 def _terms(rewards: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
     """Return l_0 (where a step is wrong) plus the l_t of the right steps, of the shape of the solutions.
 
-    A denominator is the sum of the members before t plus e^(r_t) itself, so l_t is the softplus of
-    log(members before) - r_t: no difference of nearly equal numbers, and never below 0.
+    A denominator is the sum of the members before t plus e^(r_t) itself, so l_t is the softplus of log(members
+    before) - r_t: no difference of nearly equal numbers, and never below 0.
     """
     shifted = torch.where(wrong, rewards, _ABSENT)
     # The zero in front is the start state, which stands in every denominator.

@@ -22,15 +22,10 @@ Total = TypeVar("Total", bound=Callable[..., Tensor])
 
 
 class Option(NamedTuple):
-    """How the value of a loss's option is checked.
+    """How a loss's option is checked: ``read`` returns the value as the loss takes it, or raises TypeError or
+    ValueError.
 
-    Parameters
-    ----------
-    read : callable
-        Gets the value and returns it as the loss takes it. It raises ``TypeError`` or ``ValueError`` for a value that
-        is out of range.
-    expected : str
-        Description of the allowed values, for the error message.
+    ``expected`` describes the allowed values, for the error message.
     """
 
     read: Callable[[Any], Any]
@@ -91,20 +86,7 @@ class StepLoss:
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean.
-
-        Parameters
-        ----------
-        outputs : Tensor
-            Outputs of the model, in the shape that ``reads`` names.
-        labels : Tensor
-            Targets, -100 where there is none.
-
-        Returns
-        -------
-        Tensor
-            A scalar. It is 0 with zero gradient where nothing has a target.
-        """
+        """Return the mean of the terms, a scalar. It is 0 with zero gradient where nothing has a target."""
         total = self.total(outputs, labels)
         return mean_of(total, self._count(labels, total.dtype))
 
@@ -298,30 +280,11 @@ def binary_labels(
     n_classes: int,
     neutral: Literal["positive", "negative", "drop"] = "positive",
 ) -> Tensor:
-    """Turn class codes into 1 right, 0 wrong, -100 no target.
+    """Turn class codes into 1 (right: the last class), 0 (wrong: the first class), -100 (no target).
 
-    Parameters
-    ----------
-    codes : tensor or array-like
-        Class codes counted from the worst class, -100 for padding. Floats are chances of being right. They are checked
-        and returned as they are.
-    n_classes : int
-        Number of classes. The first class is wrong, the last one right.
-    neutral : {"positive", "negative", "drop"}, default="positive"
-        How the classes between them count. ``"drop"`` makes them padding.
+    ``neutral`` says how the classes between them count. Floats are chances of being right. They are checked and
+    returned as they are.
 
-    Returns
-    -------
-    Tensor
-        Labels in the shape of ``codes``: int64, or the dtype of ``codes`` where it is a float.
-
-    Raises
-    ------
-    ValueError
-        For a code that is no class, a float outside [0, 1], an unknown policy, or fewer than two classes.
-
-    Examples
-    --------
     >>> binary_labels([0, 1, 2, -100], n_classes=3)
     tensor([   0,    1,    1, -100])
     >>> binary_labels([0, 1, 2, -100], n_classes=3, neutral="drop")
@@ -399,10 +362,10 @@ def working_precision(outputs: Tensor) -> Tensor:
 
 
 def read_rewards(rewards: Tensor, labels: Tensor, *, soft: bool) -> tuple[Tensor, Tensor]:
-    """Check rewards and labels; return the rewards, 0 where there is no target, and which steps have one.
+    """Check rewards and labels. Return the rewards, 0 where there is no target, and which steps have one.
 
-    Padding is replaced before anything else is computed: a mask applied later would multiply a
-    gradient of zero with the NaN of the branch not taken.
+    Padding is replaced before anything else is computed: a mask applied later would multiply a gradient of zero with
+    the NaN of the branch not taken.
     """
     check_outputs(rewards, labels, "steps")
     valid = step_mask(labels, soft=soft)

@@ -38,10 +38,10 @@ class Preset:
     name: str
     scheme: MarkingScheme
     kind: str
-    classes: tuple[int, ...] | tuple[str, ...]
-    head: HeadLayout | None
-    activation: str
     source: str
+    classes: tuple[int, ...] | tuple[str, ...] = (0, 1)
+    head: HeadLayout | None = None
+    activation: str = "softmax"
     bos: bool = True
 
 
@@ -50,9 +50,6 @@ _TRL = Preset(
     name="trl",
     scheme=MarkingScheme("separator", step_separator="\n"),
     kind="token_classifier",
-    classes=(0, 1),
-    head=None,
-    activation="softmax",
     source="huggingface/trl, PRMTrainer (default step_separator); AutoModelForTokenClassification",
 )
 
@@ -70,9 +67,6 @@ _MATH_SHEPHERD = Preset(
         joint=True,
     ),
     kind="causal_lm",
-    classes=(0, 1),
-    head=None,
-    activation="softmax",
     source="peiyi9979/math-shepherd-mistral-7b-prm (model card); data card peiyi9979/Math-Shepherd; arXiv:2312.08935",
 )
 
@@ -82,9 +76,6 @@ _RLHFLOW = Preset(
     name="rlhflow",
     scheme=MarkingScheme("reward_tokens", step_separator="", reward_tokens=("-", "+"), chat="turns"),
     kind="causal_lm",
-    classes=(0, 1),
-    head=None,
-    activation="softmax",
     source="RLHFlow/Llama3.1-8B-PRM-Deepseek-Data; RLHFlow/RLHF-Reward-Modeling, math-rm/prm_evaluate.py",
 )
 
@@ -99,9 +90,7 @@ _QWEN = Preset(
         system="Please reason step by step, and put your final answer within \\boxed{}.",
     ),
     kind="value_head",
-    classes=(0, 1),
     head=HeadLayout(layers=("score.0", "score.2"), n_outputs=2),
-    activation="softmax",
     source="Qwen/Qwen2.5-Math-PRM-7B (model card, config.json); arXiv:2501.07301",
 )
 
@@ -121,7 +110,6 @@ _PQM = Preset(
         joint=True,
     ),
     kind="value_head",
-    classes=(0, 1),
     head=HeadLayout(layers=("v_head.summary",), n_outputs=1, backbones=("pretrained_model.model.", "model.")),
     activation="none",
     source="Windy0822/PQM; WindyLee0822/Process_Q_Model, train_main.py and bon_eval_hf.py; arXiv:2410.11287",
@@ -133,7 +121,6 @@ _SKYWORK = Preset(
     name="skywork",
     scheme=MarkingScheme("separator", step_separator="\n", opening="{bos}{problem}\n"),
     kind="value_head",
-    classes=(0, 1),
     head=HeadLayout(layers=("v_head.summary",), n_outputs=1, backbones=("model.", "pretrained_model.model.")),
     activation="sigmoid",
     source="Skywork/Skywork-o1-Open-PRM-Qwen-2.5-7B (model card, config.json); SkyworkAI/skywork-o1-prm-inference",
@@ -152,7 +139,6 @@ _REASONEVAL = Preset(
     kind="value_head",
     classes=("negative", "neutral", "positive"),
     head=HeadLayout(layers=("score_head",), n_outputs=3, bias=None),
-    activation="softmax",
     source="GAIR/ReasonEval-7B and -34B; GAIR-NLP/ReasonEval, codes/examples.py; arXiv:2404.05692",
 )
 

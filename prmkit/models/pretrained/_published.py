@@ -17,7 +17,7 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from prmkit.features.encoding.model_path import resolve_model
 from prmkit.marking.encoding import prepare_tokenizer
 from prmkit.models.pretrained._presets import PRESETS, HeadLayout, Preset
-from prmkit.utils.environment import quiet_loading
+from prmkit.models.tokens.model_folder import read_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -147,9 +147,8 @@ def _load_whole(
                 f"{folder} has {config.num_labels} labels, and preset {preset.name!r} reads {len(preset.classes)}: "
                 f"{preset.classes}"
             )
-    model, unexpected = _from_pretrained(
-        getattr(transformers, _AUTO_CLASSES[preset.kind]), folder, config, dtype
-    )
+    auto = getattr(transformers, _AUTO_CLASSES[preset.kind])
+    model, unexpected = _from_pretrained(auto, folder, config=config, dtype=dtype)
     if unexpected:
         raise ValueError(
             _wrong_layout(folder, preset, files, f"{type(model).__name__} has no {unexpected[0]}")
@@ -187,9 +186,8 @@ def _load_with_head(
     # A base model's configuration does not count the tokens that were added in training.
     if embeddings := _shape(files, f"{prefix}embed_tokens.weight"):
         config.vocab_size = embeddings[0]
-    backbone, _ = _from_pretrained(
-        AutoModel, folder, config, dtype, key_mapping={f"^{re.escape(prefix)}": ""}
-    )
+    renamed = {f"^{re.escape(prefix)}": ""}
+    backbone, _ = _from_pretrained(AutoModel, folder, config=config, dtype=dtype, key_mapping=renamed)
     weights = _head_weights(files, head, head_keys)
     backbone.config.value_head = _head_widths(folder, head, weights, config.hidden_size)
     # The weights of the new head are drawn, only to be overwritten.
@@ -230,24 +228,12 @@ def _head_widths(
     return {"widths": widths, "bias": [f"{2 * i}.bias" in weights for i in range(len(head.layers))]}
 
 
-def _from_pretrained(
-    auto: Any, folder: Path, config: PreTrainedConfig, dtype: str | torch.dtype, **options: Any
-) -> tuple[PreTrainedModel, list[str]]:
+def _from_pretrained(auto: Any, folder: Path, **options: Any) -> tuple[PreTrainedModel, list[str]]:
     """Load by the library, and return the names of weights that the model has no place for.
 
     A weight that is missing or has another shape would be random. Here it is an error.
     """
-    with quiet_loading():
-        model, info = auto.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **options,
-        )
+    model, info = read_weights(auto, folder, **options)
     if missing := sorted(info["missing_keys"]):
         raise ValueError(
             f"{folder} lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}: the checkpoint "

@@ -22,7 +22,6 @@ from prmkit.models.tokens.model_folder import (
     read_description,
     token_limit,
 )
-from prmkit.models.tokens.probabilities import ProbabilityMap
 from prmkit.models.tokens.scoring_pass import TokenScorer
 
 if TYPE_CHECKING:
@@ -39,10 +38,9 @@ _CHOSEN_IN_TRAINING = {"trl": ("step_separator", "max_prompt_length")}
 
 @dataclass(frozen=True)
 class ExistingModel:
-    """A model that was trained before, the map of its outputs to probabilities (worst class first), and its loss."""
+    """A model that was trained before, and the loss to go on training with."""
 
     scorer: TokenScorer
-    probability_map: ProbabilityMap
     loss: str
 
     def parameters(self) -> dict[str, Any]:
@@ -74,8 +72,7 @@ def load_existing(
     if layout is None:
         model = _load_own(name, dtype, settings)
     else:
-        preset = get_preset(layout)
-        model = _load_published(name, preset, dtype, settings)
+        model = _load_published(name, get_preset(layout), dtype, settings)
     limits = [model.scorer.max_length, options.get("max_length")]
     max_length = min((limit for limit in limits if limit is not None), default=None)
     return replace(model, scorer=replace(model.scorer, max_length=max_length))
@@ -129,8 +126,7 @@ def _load_published(
         max_length=token_limit(model, None),
         classes=preset.classes,
     )
-    kind = "softmax" if preset.activation == "softmax" else "sigmoid"
-    return ExistingModel(scorer, ProbabilityMap(kind), "cross_entropy")
+    return ExistingModel(scorer, "cross_entropy")
 
 
 def _load_own(name: str | Path, dtype: Precision | None, settings: Mapping[str, Any]) -> ExistingModel:
@@ -161,8 +157,7 @@ def _load_own(name: str | Path, dtype: Precision | None, settings: Mapping[str, 
         max_length=description.max_length,
         classes=description.classes,
     )
-    kind = "sigmoid" if readout.reads == "reward" else "softmax"
-    return ExistingModel(scorer, ProbabilityMap(kind), description.loss)
+    return ExistingModel(scorer, description.loss)
 
 
 def _load_adapter(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from prmkit.features.encoding.model_path import resolve_model
 from prmkit.marking.encoding import fingerprint, prepare_tokenizer, reward_token_ids
 from prmkit.marking.scheme import MarkingScheme
-from prmkit.models.tokens._block_causal import check_block_causal, is_causal
+from prmkit.models.tokens._block_causal import check_block_causal, is_causal, unwrapped
 from prmkit.models.tokens.scoring_pass import Readout, TokenScorer
 from prmkit.utils.environment import installed_version, quiet_loading
 from prmkit.utils.files import writing
@@ -28,7 +28,8 @@ _FORMAT = 2
 # Format 1, of prmkit before its first release, had other names for two fields of the scheme.
 _RENAMED = {"marker": "step_separator", "max_problem_length": "max_prompt_length"}
 
-_AUTO_CLASSES = {
+# transformers' classes of the models that each scheme needs.
+AUTO_CLASSES = {
     "separator": "AutoModelForTokenClassification",
     "special_token": "AutoModelForTokenClassification",
     "reward_tokens": "AutoModelForCausalLM",
@@ -109,7 +110,7 @@ def read_description(folder: str | Path) -> ModelDescription | None:
         if file_format not in (1, _FORMAT):
             raise ValueError(f"format {file_format}, this prmkit reads 1 to {_FORMAT}")
         scheme = {_RENAMED.get(name, name): value for name, value in fields["scheme"].items()}
-        fields["scheme"] = MarkingScheme.from_dict(scheme)
+        fields["scheme"] = MarkingScheme(**scheme)
         description = ModelDescription(**fields)
         return replace(description, classes=tuple(description.classes))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -173,11 +174,6 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def auto_class(scheme: MarkingScheme) -> str:
-    """Return the name of transformers' class of the models that a scheme needs."""
-    return _AUTO_CLASSES[scheme.name]
-
-
 def load_token_model(
     name: str | Path,
     scheme: MarkingScheme,
@@ -211,26 +207,28 @@ def load_token_model(
         if not hasattr(config, key):
             raise ValueError(f"a {config.model_type} has no setting {key!r}")
         setattr(config, key, value)
-    auto = getattr(transformers, auto_class(scheme))
+    auto = getattr(transformers, AUTO_CLASSES[scheme.name])
     _check_architecture(config, scheme)
     if is_new:
         new_model: PreTrainedModel = auto.from_config(
             config, dtype=getattr(torch, str(dtype).removeprefix("torch."))
         )
         return new_model
-    with quiet_loading(), damage_named(folder):
-        model, info = auto.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
+    model, info = read_weights(auto, folder, config=config, dtype=dtype)
     _check_weights(name, type(model).__name__, info, whole)
-    loaded: PreTrainedModel = model
-    return loaded
+    return model
+
+
+def read_weights(auto: Any, folder: Path, **options: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Load safetensors by a class of transformers, without running code from the folder.
+
+    The second result tells which weights are missing, unexpected or of another shape. The caller must check it, since
+    the library draws missing ones at random.
+    """
+    safe = {"use_safetensors": True, "trust_remote_code": False, "ignore_mismatched_sizes": True}
+    with quiet_loading(), damage_named(folder):
+        model, info = auto.from_pretrained(folder, **safe, **options, output_loading_info=True)
+    return model, info
 
 
 def adapt_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme) -> int:
@@ -240,7 +238,8 @@ def adapt_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sche
     import torch
 
     prepare_tokenizer(tokenizer, scheme)
-    rows = _n_embeddings(model)
+    embeddings: Any = model.get_input_embeddings()
+    rows = len(embeddings.weight)
     if len(tokenizer) > rows:
         # New rows start as the mean of the old ones.
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -266,8 +265,8 @@ def make_readout(
     if scheme.reads_language_model:
         if by_blocks:
             raise ValueError(
-                f"reward tokens need a causal language model, {_config(model).model_type} is none: "
-                "choose scheme='separator'"
+                f"reward tokens need a causal language model, {unwrapped(model).config.model_type} is none: choose "
+                "scheme='separator'"
             )
         return Readout("language_model", reads, tuple(reward_token_ids(tokenizer, scheme)))
     if by_blocks:
@@ -277,7 +276,7 @@ def make_readout(
 
 def token_limit(model: PreTrainedModel | torch.nn.Module, max_length: int | None) -> int | None:
     """Return the most tokens a row may have: ``max_length``, or the model's positions if they are fewer."""
-    config = _config(model)
+    config: Any = model.config
     most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     if most and config.model_type in _PADDED_POSITIONS:
         most -= 2
@@ -302,16 +301,6 @@ def damage_named(folder: Path) -> Iterator[None]:
                     f"{file} is damaged or was cut off ({fault}): copy, download or save it again"
                 ) from error
         raise
-
-
-def _config(model: Any) -> Any:
-    """The configuration of a model, whose fields depend on its architecture."""
-    return model.config
-
-
-def _n_embeddings(model: PreTrainedModel) -> int:
-    weight: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
-    return int(weight.shape[0])
 
 
 def _check_weights(name: str | Path, kind: str, info: Mapping[str, Any], whole: bool) -> None:
@@ -345,13 +334,13 @@ def _check_architecture(config: PreTrainedConfig, scheme: MarkingScheme) -> None
 
     possible = [
         key
-        for key, auto in _AUTO_CLASSES.items()
+        for key, auto in AUTO_CLASSES.items()
         if type(config) in getattr(transformers, auto)._model_mapping
     ]
     if scheme.name not in possible:
         choices = [f"scheme={key!r}" for key in possible] + ["another model"]
         raise ValueError(
-            f"scheme={scheme.name!r} needs an {auto_class(scheme)}, and transformers has none for a "
+            f"scheme={scheme.name!r} needs an {AUTO_CLASSES[scheme.name]}, and transformers has none for a "
             f"{config.model_type}: choose {' or '.join(choices)}"
         )
 

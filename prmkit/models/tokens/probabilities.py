@@ -70,6 +70,11 @@ class ProbabilityMap:
         )
 
     @classmethod
+    def uncalibrated(cls, reads: str) -> ProbabilityMap:
+        """Return the map of a model whose outputs are log-odds or logits. ``reads`` is that of its readout."""
+        return cls("sigmoid" if reads == "reward" else "softmax")
+
+    @classmethod
     def calibrated(
         cls, rewards: npt.NDArray[np.floating[Any]], codes: npt.NDArray[np.integer[Any]], n_classes: int
     ) -> ProbabilityMap:

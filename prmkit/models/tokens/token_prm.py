@@ -378,6 +378,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):  # type: ignore[misc
         # Options are checked before gigabytes are read.
         cls(**options)._validate_params()
         existing = load_existing(name_or_path, layout, dtype, options)
+        probability_map = ProbabilityMap.uncalibrated(existing.scorer.readout.reads)
         order = existing.check_classes(classes)
         params = {
             **existing.parameters(),
@@ -386,9 +387,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):  # type: ignore[misc
         head = cls(str(name_or_path), **{**params, "label_order": list(order)})
         sorted_classes = np.unique(np.array(order))
         columns = tuple(order.index(label) for label in sorted_classes.tolist())
-        return head.restore(
-            existing.scorer, replace(existing.probability_map, columns=columns), sorted_classes
-        )
+        return head.restore(existing.scorer, replace(probability_map, columns=columns), sorted_classes)
 
     def restore(
         self,
@@ -462,8 +461,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):  # type: ignore[misc
         seed = int(rng.randint(2**31 - 1))
         scorer, losses = self._train([steps[i] for i in learn], y[learn], order, seed)
         if not needs_calibration:
-            kind = "sigmoid" if scorer.readout.reads == "reward" else "softmax"
-            return scorer, ProbabilityMap(kind), losses
+            return scorer, ProbabilityMap.uncalibrated(scorer.readout.reads), losses
         rewards = as_rewards(
             scorer.outputs(
                 [steps[i] for i in judged],

@@ -26,43 +26,17 @@ class TokenBudgetSampler(Sampler[list[int]]):
 
     Lengths are disturbed a little and sorted, so that rows of similar length meet, and not always the same ones. The
     batches come in random order. Each epoch holds every row once, in the same number of batches. This number depends
-    only on the lengths and the arguments, so every process makes the same plan and takes its part of it.
+    only on the lengths and the arguments, so every process makes the same plan and takes its part of it: process p of
+    P takes batches p, p + P, p + 2P, … A row longer than the budget is a batch of its own.
 
-    Parameters
-    ----------
-    lengths : array-like of int, shape (n_rows,)
-        Tokens per row.
-    budget : int
-        Tokens per batch, padding included. A longer row is a batch of its own.
-    seed : int
-        Seed of the plan. Together with the epoch it decides the plan, and no global generator is touched.
-    batches_per_step : int, optional
-        Batches of one optimizer step, over all processes: processes x accumulated batches. The number of batches is a
-        multiple of it, so that no step is short, and small batches share a step. By default ``n_processes``.
-    n_processes : int, default=1
-        Number of processes.
-    process : int, default=0
-        Number of this process. Process p of P takes batches p, p + P, p + 2P, … So P processes see in one step the
-        batches that one process sees in P accumulated batches, if both pass the same ``batches_per_step``.
+    The number of batches is a multiple of ``batches_per_step`` (processes x accumulated batches), so that no step is
+    short, and small batches share a step. The budget is exceeded in one case: if there are not enough rows to split,
+    pairs of the shortest batches are merged. With fewer rows than ``batches_per_step`` the number is a multiple of
+    ``n_processes`` only, and the epoch is a single step.
 
-    Raises
-    ------
-    ValueError
-        If there are fewer rows than processes, or an argument is out of range.
-
-    Notes
-    -----
-    The budget is exceeded in one case: if there are not enough rows to make the number of batches a multiple of
-    ``batches_per_step`` by splitting, pairs of the shortest are merged. With fewer rows than ``batches_per_step``
-    the number is a multiple of ``n_processes`` only, and the epoch is a single step.
-
-    Examples
-    --------
     >>> sampler = TokenBudgetSampler([3, 9, 4, 5, 2], budget=10, seed=0)
     >>> sorted(sorted(batch) for batch in sampler)
     [[0, 4], [1], [2, 3]]
-    >>> len(sampler)
-    3
     """
 
     def __init__(
@@ -178,22 +152,9 @@ class TokenBudgetSampler(Sampler[list[int]]):
 class Collator:
     """Pad rows of different lengths, on the right, to the longest of them.
 
-    Parameters
-    ----------
-    pad_token_id : int
-        Token that pads ``input_ids``. The attention mask hides it.
-    soft : bool
-        Whether targets are probabilities (float32) and not class codes (int64).
-    with_blocks : bool
-        Whether the model needs the block of each token (0 the problem, t + 1 step t), as an encoder does.
+    With ``soft``, targets are probabilities (float32) and not class codes (int64). ``with_blocks`` says that the
+    model needs the block of each token, as an encoder does.
 
-    Raises
-    ------
-    ValueError
-        If there is no pad token.
-
-    Examples
-    --------
     >>> rows = [{"input_ids": [5, 6, 7], "labels": [-100, 1, 0]}, {"input_ids": [8, 9], "labels": [-100, 1]}]
     >>> batch = Collator(0, soft=False, with_blocks=False)(rows)
     >>> batch["input_ids"].tolist(), batch["attention_mask"].tolist()
@@ -216,22 +177,8 @@ class Collator:
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Return the batch of B rows with L tokens in the longest and T targets in the row with most of them.
 
-        Parameters
-        ----------
-        rows : sequence of mapping
-            ``input_ids`` and ``labels``, one per token, -100 for none, and ``blocks`` for an encoder.
-
-        Returns
-        -------
-        dict of tensor
-            ``input_ids``, ``attention_mask`` (1 and 0) and, with blocks, ``blocks`` (-1 in padding), int64 of shape
-            (B, L). ``positions``, int64 of shape (B, T), are the tokens with a target, padded with 0. ``labels``, int64
-            or float32 of shape (B, T), are their targets, padded with -100.
-
-        Raises
-        ------
-        ValueError
-            If a row lacks ``blocks`` and they are needed, or lists of a row differ in length.
+        ``input_ids``, ``attention_mask`` and ``blocks`` (-1 in padding) have shape (B, L). ``positions`` of the
+        tokens with a target, padded with 0, and their ``labels``, padded with -100, have shape (B, T).
         """
         ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in rows]
         label_type = np.float32 if self.soft else np.int64

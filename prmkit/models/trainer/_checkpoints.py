@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prmkit.marking.encoding import encode_solution
-from prmkit.marking.scheme import EXAMPLE, separator_text
+from prmkit.marking.scheme import EXAMPLE, MarkingScheme, separator_text
 from prmkit.models.tokens.model_folder import ModelDescription, read_description
 from prmkit.models.tokens.scoring_pass import Readout
 
@@ -53,80 +52,46 @@ Score with prmkit, which keeps the attention of this encoder block-causal. In
 """
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """The README of a trained model.
+def model_card(
+    description: ModelDescription,
+    tokenizer: PreTrainedTokenizerBase,
+    readout: Readout,
+    *,
+    name: str,
+    source: str,
+    is_adapter: bool,
+    tags: str | Iterable[str] | None,
+    **fields: str | None,
+) -> str:
+    """Return the README of a trained model in Markdown. The fields that are not empty stand in its header.
 
-    Parameters
-    ----------
-    name : str
-        Title of the card.
-    source : str
-        Name or folder to load the model from, in the example.
-    description : ModelDescription
-        Scheme, classes and loss of the model.
-    tokenizer : transformers tokenizer
-        Tokenizer of the model.
-    readout : Readout
-        Where the outputs of the model are read.
-    is_adapter : bool
-        Whether the saved weights are those of an adapter.
-    base_model : str or None
-        Name of the model on the hub that was trained.
+    ``source`` is the name or folder to load the model from, in the example.
     """
+    extra = [tags] if isinstance(tags, str) else list(tags or ())
+    all_tags = dict.fromkeys(["prm", "process-reward-model", "prmkit", *extra])
+    return _CARD.format(
+        library="peft" if is_adapter else "transformers",
+        fields="".join(f"{key}: {value}\n" for key, value in fields.items() if value),
+        tags="\n".join(f"- {tag}" for tag in all_tags),
+        name=name,
+        source=source,
+        loss=description.loss,
+        scheme=description.scheme.name,
+        classes=", ".join(f"`{label}`" for label in description.classes),
+        pipeline=_note_on_pipeline(description.scheme, tokenizer, readout),
+    )
 
-    name: str
-    source: str
-    description: ModelDescription
-    tokenizer: PreTrainedTokenizerBase
-    readout: Readout
-    is_adapter: bool
-    base_model: str | None
 
-    def text(
-        self,
-        *,
-        dataset: str | None = None,
-        tags: str | Iterable[str] | None = None,
-        license: str | None = None,  # noqa: A002
-        language: str | None = None,
-    ) -> str:
-        """Return the card in Markdown, with these fields in its header."""
-        extra = [tags] if isinstance(tags, str) else list(tags or ())
-        all_tags = dict.fromkeys(["prm", "process-reward-model", "prmkit", *extra])
-        fields = {
-            "base_model": self.base_model,
-            "datasets": dataset,
-            "license": license,
-            "language": language,
-        }
-        return _CARD.format(
-            library="peft" if self.is_adapter else "transformers",
-            fields="".join(f"{key}: {value}\n" for key, value in fields.items() if value),
-            tags="\n".join(f"- {tag}" for tag in all_tags),
-            name=self.name,
-            source=self.source,
-            loss=self.description.loss,
-            scheme=self.description.scheme.name,
-            classes=", ".join(f"`{label}`" for label in self.description.classes),
-            pipeline=self._note_on_pipeline(),
-        )
-
-    def _note_on_pipeline(self) -> str:
-        """Say whether transformers' pipeline gives the same scores."""
-        if self.readout.by_blocks:
-            return _LOOKS_AHEAD
-        if self.readout.kind != "tokens" or self.readout.reads == "reward":
-            return ""
-        return _SAME_SCORES if self._reads_text_alike() else _OTHER_TOKENS
-
-    def _reads_text_alike(self) -> bool:
-        """Whether the plain text of a solution has the tokens that the model was trained on."""
-        scheme = self.description.scheme
-        marker = separator_text(self.tokenizer, scheme)
-        text = EXAMPLE.problem + "".join(step + marker for step in EXAMPLE.steps)
-        ids = encode_solution(self.tokenizer, EXAMPLE, EXAMPLE.n_steps, scheme).input_ids
-        return bool(self.tokenizer(text)["input_ids"] == ids.tolist())
+def _note_on_pipeline(scheme: MarkingScheme, tokenizer: PreTrainedTokenizerBase, readout: Readout) -> str:
+    """Say whether transformers' pipeline gives the same scores."""
+    if readout.by_blocks:
+        return _LOOKS_AHEAD
+    if readout.kind != "tokens" or readout.reads == "reward":
+        return ""
+    separator = separator_text(tokenizer, scheme)
+    text = EXAMPLE.problem + "".join(step + separator for step in EXAMPLE.steps)
+    ids = encode_solution(tokenizer, EXAMPLE, EXAMPLE.n_steps, scheme).input_ids
+    return _SAME_SCORES if tokenizer(text)["input_ids"] == ids.tolist() else _OTHER_TOKENS
 
 
 _LAST_FILE = "trainer_state.json"
@@ -134,18 +99,7 @@ _LAST_FILE = "trainer_state.json"
 
 
 def last_checkpoint(folder: str | Path) -> str:
-    """Return the newest checkpoint of a folder that was written to its end.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-
-    Warns
-    -----
-    UserWarning
-        If a later one is passed over because its writing was interrupted.
-    """
+    """Return the newest checkpoint of a folder that was written to its end. A warning names an interrupted one."""
     numbered = {path.name.split("-")[-1]: path for path in Path(folder).glob("checkpoint-*")}
     for number in sorted(filter(str.isdigit, numbered), key=int, reverse=True):
         checkpoint = numbered[number]
@@ -158,13 +112,7 @@ def last_checkpoint(folder: str | Path) -> str:
 
 
 def check_checkpoint(folder: str | Path, current: ModelDescription) -> None:
-    """Check that a run can go on from a checkpoint.
-
-    Raises
-    ------
-    ValueError
-        If scheme, classes, kind of output, loss or tokenizer differ.
-    """
+    """Raise ValueError unless a run with these settings can go on from a checkpoint."""
     saved = read_description(folder)
     if saved is None:
         raise ValueError(

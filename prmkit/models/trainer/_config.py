@@ -103,8 +103,7 @@ class PRMTrainingConfig(TrainingArguments):
     Notes
     -----
     As in TRL's trainer, the defaults are ``learning_rate=1e-5``, ``logging_steps=10`` and
-    ``gradient_checkpointing=True``. A process uses one GPU. To use several, start a process for each, with
-    ``accelerate launch`` or ``torchrun``.
+    ``gradient_checkpointing=True``.
 
     Examples
     --------
@@ -308,8 +307,6 @@ _describe(PRMTrainingConfig)
 def _as_list(text: str, *, values: bool = True) -> list[Any]:
     """Read a list written as JSON or with commas.
 
-    Examples
-    --------
     >>> _as_list("-1,0,1"), _as_list("-,+"), _as_list('["bad", "good"]'), _as_list("bad, good")
     ([-1, 0, 1], ['-', '+'], ['bad', 'good'], ['bad', 'good'])
     """

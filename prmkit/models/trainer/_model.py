@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from prmkit.marking.scheme import MarkingScheme, separator_text, text_ids
-from prmkit.models.tokens.model_folder import adapt_model, auto_class, load_token_model
+from prmkit.models.tokens.model_folder import AUTO_CLASSES, adapt_model, load_token_model
 from prmkit.models.trainer._config import PRMTrainingConfig
 from prmkit.models.trainer._targets import TargetPlan
 
@@ -31,30 +31,8 @@ def model_to_train(
 ) -> PreTrainedModel:
     """Return a model with the vocabulary, the output names, no dropout and the adapter of a run.
 
-    Parameters
-    ----------
-    model : str, path or transformers model
-        A name or folder is loaded. A new head is drawn by ``args.seed``.
-    args : PRMTrainingConfig
-        Settings of the run.
-    targets : TargetPlan
-        Width of the head and names of its outputs.
-    tokenizer : transformers tokenizer
-        Tokenizer that is prepared for the scheme.
-    scheme : MarkingScheme
-        How steps are marked.
-    peft_config : peft.PeftConfig or None
-        Adapter to train.
-
-    Returns
-    -------
-    model
-        The model that ``model`` names, the given one, or an adapter around it.
-
-    Raises
-    ------
-    ValueError
-        If the model has another head than scheme and loss need, or an adapter's base would not be found again.
+    A name or folder is loaded, with a new head drawn by ``args.seed``. A model must have the head that scheme and
+    loss need.
     """
     if isinstance(model, (str, PathLike)):
         settings = dict(cast("dict[str, Any]", args.model_kwargs or {}))
@@ -90,7 +68,7 @@ def _loaded(
     # The caller's generator stays as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed)
-        loaded: PreTrainedModel = load_token_model(
+        return load_token_model(
             name,
             scheme,
             targets.head_size,
@@ -98,7 +76,6 @@ def _loaded(
             options=settings or None,
             dtype=dtype,
         )
-    return loaded
 
 
 def disable_dropout(model: Any) -> None:
@@ -116,7 +93,7 @@ def _check_head(model: PreTrainedModel, scheme: MarkingScheme, n_outputs: int) -
     inner: Any = model
     if hasattr(inner, "get_base_model"):
         inner = inner.get_base_model()
-    kind, expected = type(inner).__name__, auto_class(scheme)
+    kind, expected = type(inner).__name__, AUTO_CLASSES[scheme.name]
     has_vocabulary = inner.get_output_embeddings() is not None
     other_task = "For" in kind and kind.rpartition("For")[2] != expected.rpartition("For")[2]
     if has_vocabulary != scheme.reads_language_model or other_task:
@@ -134,15 +111,7 @@ def _check_head(model: PreTrainedModel, scheme: MarkingScheme, n_outputs: int) -
 def _with_adapter(model: PreTrainedModel, peft_config: PeftConfig, new_ids: list[int]) -> PreTrainedModel:
     """Wrap a model with an adapter that also trains and saves the new head and the embeddings of new tokens.
 
-    Raises
-    ------
-    ImportError
-        If peft is not installed.
-
-    Warns
-    -----
-    UserWarning
-        If the model has no name, so that the saved adapter cannot say what it belongs to.
+    If the model has no name, a warning says that the saved adapter cannot tell what it belongs to.
     """
     # The caller's configuration stays as it is.
     settings: Any = copy.copy(peft_config)

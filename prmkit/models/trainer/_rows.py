@@ -43,11 +43,6 @@ def stepwise_rows(
 
     A StepDataset gives one row per distinct solution, with null for a step without label. A step with two labels puts
     its solution on a second row, as in :meth:`StepDataset.to_hf`.
-
-    Raises
-    ------
-    ValueError
-        For labels that are none of the classes, or not as many as steps.
     """
     import datasets
 
@@ -80,13 +75,7 @@ def stepwise_rows(
 
 
 def pretokenized_rows(rows: Sequence[Mapping[str, Any]]) -> datasets.Dataset:
-    """Return a list of pre-tokenised rows as a Dataset.
-
-    Raises
-    ------
-    ValueError
-        If a row lacks a column that the first one has.
-    """
+    """Return a list of pre-tokenised rows, which have the columns of the first one, as a Dataset."""
     import datasets
 
     names = [name for name in ("input_ids", "labels", "blocks") if name in rows[0]]
@@ -116,22 +105,8 @@ def _lines(dataset: StepDataset) -> Iterator[dict[str, Any]]:
 class RowRule:
     """Turn stepwise rows, or pre-tokenised ones, into rows of tokens.
 
-    Parameters
-    ----------
-    tokenizer : transformers tokenizer
-        Tokenizer that is prepared for the scheme.
-    scheme : MarkingScheme
-        How steps are marked.
-    classes : tuple or None
-        Classes, worst first. If None, labels are probabilities.
-    max_length, max_completion_length : int or None
-        Most tokens of a row, and of its steps alone.
-    last_labelled_only : bool
-        Whether a row keeps only its last label.
-    too_long : {"drop", "raise"}
-        Whether trailing steps that do not fit are left out, or raise an error.
-    version : str
-        Version of prmkit. It belongs to the key in the cache of data sets, so that rows of an older one are not read.
+    ``classes`` are the labels, worst first, or None for probabilities. ``version`` of prmkit belongs to the key in
+    the cache of data sets, so that rows of an older one are not read.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -297,13 +272,7 @@ class RowRule:
             )
 
     def _limit(self, marked: MarkedTokens, where: str) -> float:
-        """Return how many tokens the row may have.
-
-        Raises
-        ------
-        ValueError
-            If its prompt leaves no room.
-        """
+        """Return how many tokens the row may have. Its prompt must leave room for a step."""
         n_prompt = int(np.count_nonzero(marked.blocks == 0))
         longest = math.inf if self.max_length is None else self.max_length
         if n_prompt >= longest:
@@ -326,21 +295,9 @@ class RowRule:
 class RowReport:
     """How many rows and steps of a data set are used, cut and left out.
 
-    Parameters
-    ----------
-    n_rows : int
-        Rows read: solutions, or pre-tokenised rows.
-    n_steps : int
-        Labelled steps in them that training asks for.
-    n_lost_steps : int
-        Labelled steps that do not fit, so that their label is cut off.
-    n_without_target : int
-        Rows that keep no label, and are left out.
-    n_cut_rows : int
-        Rows that lost a label, including those without any.
+    ``n_steps`` are the labelled steps that training asks for. ``n_lost_steps`` of them do not fit. ``n_cut_rows``
+    lost a label. ``n_without_target`` keep none, and are left out.
 
-    Examples
-    --------
     >>> print(RowReport(n_rows=10, n_steps=60, n_lost_steps=9, n_without_target=1, n_cut_rows=2))
     9 of 60 labelled steps do not fit and are left out (2 of 10 rows are cut); 1 row without any target is left out
     """
@@ -373,55 +330,15 @@ def training_rows(
     is_eval: bool = False,
     num_proc: int | None = None,
 ) -> tuple[datasets.Dataset | datasets.IterableDataset, RowReport | None]:
-    """Tokenise a step-labelled data set for training or evaluation.
+    """Tokenise a step-labelled data set for training or evaluation, and report on truncation (not for a stream).
+
+    Stepwise rows hold ``prompt``, ``completions`` and ``labels`` (None for a step without label). Pre-tokenised rows,
+    which are used as they are, hold ``input_ids``, ``labels`` (one per token: class codes or probabilities, -100
+    elsewhere) and, for encoders, ``blocks`` (0 the problem, t + 1 step t). The result has these columns too.
 
     Trailing steps that do not fit are left out whole. The labels that stay are those that TRL's truncation keeps.
-    Steps after the last labelled one are not encoded, since no target sees them.
-
-    Parameters
-    ----------
-    dataset : Dataset, IterableDataset, StepDataset or list of dict
-        Stepwise rows: ``prompt`` (str), ``completions`` (list of str), ``labels`` (one per step, None for a step
-        without label). Or pre-tokenised rows, which are used as they are: ``input_ids``, ``labels`` (one per token,
-        class codes or probabilities, -100 elsewhere) and, for encoders, ``blocks``.
-    tokenizer, scheme, classes, max_length, max_completion_length, too_long
-        As in :class:`RowRule`.
-    last_step_only : bool
-        Whether only the last labelled step of a solution is learnt. It has no effect if ``is_eval``.
-    is_eval : bool
-        Whether the rows are for an evaluation.
-    num_proc : int or None
-        Number of processes that tokenise. It is not used for streams.
-
-    Returns
-    -------
-    rows : Dataset or IterableDataset
-        ``input_ids`` (list of int64), ``labels`` (list, one per token: int64 codes, or float32 probabilities, -100 for
-        a token without target) and ``blocks`` (list of int64: 0 the problem, t + 1 step t). Pre-tokenised rows have
-        ``blocks`` only if they had them before. Rows without a target are left out.
-    report : RowReport or None
-        How many rows and steps are cut. None for a stream, which is read while training.
-
-    Raises
-    ------
-    ValueError
-        If no row keeps a target, if a prompt leaves no room for a step, or for a row without steps, with labels missing
-        or too many, or with labels that are not among the classes.
-
-    Warns
-    -----
-    UserWarning
-        If labels are lost or rows left out, with counts.
-
-    Examples
-    --------
-    >>> from transformers import AutoTokenizer
-    >>> from prmkit.features.encoding.model_path import resolve_model
-    >>> tokenizer = AutoTokenizer.from_pretrained(resolve_model("all-MiniLM-L6-v2"))
-    >>> dataset = [{"prompt": "2 + 3?", "completions": ["It is 5.", "So 6."], "labels": [True, False]}]
-    >>> rows, report = training_rows(dataset, tokenizer, MarkingScheme(), classes=(False, True))
-    >>> [label for label in rows[0]["labels"] if label != -100], report.n_steps
-    ([1, 0], 2)
+    Steps after the last labelled one are not encoded, since no target sees them. ``last_step_only`` has no effect if
+    ``is_eval``.
     """
     import datasets
 
@@ -491,14 +408,7 @@ def _without_empty(rows: datasets.Dataset, n_rows: int, rule: RowRule) -> tuple[
 
 
 def row_lengths(dataset: datasets.Dataset) -> npt.NDArray[np.int64]:
-    """Return the number of tokens of each row of ``input_ids``, without reading the tokens.
-
-    Examples
-    --------
-    >>> import datasets
-    >>> row_lengths(datasets.Dataset.from_dict({"input_ids": [[1, 2], [3]]}))
-    array([2, 1])
-    """
+    """Return the number of tokens of each row of ``input_ids``, without reading the tokens."""
     import pyarrow.compute as pc
 
     tables = dataset.select_columns("input_ids").with_format("arrow").iter(10_000)

@@ -43,25 +43,9 @@ _WHAT_TO_PASS = (
 def find_classes(dataset: TrainingData, declared: Sequence[Label] | None = None) -> Classes | None:
     """Return the classes of a data set from worst to best, or None where its labels are probabilities.
 
-    Parameters
-    ----------
-    dataset : Dataset, IterableDataset, StepDataset or list of dict
-        Data as :func:`training_rows` takes it. Only the first 100 rows of a stream are looked at.
-    declared : sequence, optional
-        The classes, worst first. They are returned as they are.
+    Classes that the user declared are returned as they are. Booleans and 0/1 give ``(False, True)``. Floats in [0, 1]
+    give None, even if all are 0.0 or 1.0. Only the first 100 rows of a stream are looked at.
 
-    Returns
-    -------
-    tuple or None
-        ``(False, True)`` for booleans and 0/1. None for floats in [0, 1], even if all are 0.0 or 1.0.
-
-    Raises
-    ------
-    ValueError
-        If floats and other labels are mixed, nothing is labelled, or nothing tells which label is worst.
-
-    Examples
-    --------
     >>> find_classes([{"prompt": "2 + 3?", "completions": ["2 + 3 = 5"], "labels": [True]}])
     (False, True)
     >>> find_classes([{"prompt": "2 + 3?", "completions": ["2 + 3 = 5"], "labels": [0.9]}]) is None
@@ -101,15 +85,7 @@ def _distinct_per_batch(dataset: datasets.Dataset) -> Iterator[list[Label]]:
 
 
 def column_names(dataset: TrainingData) -> list[str]:
-    """Return the columns of a data set, or of a list of rows, whose first row tells them.
-
-    Raises
-    ------
-    TypeError
-        If it is no data set, or a dictionary of several.
-    ValueError
-        If it is empty, or lacks columns.
-    """
+    """Return the columns of a data set, or of a list of rows, whose first row tells them."""
     import datasets
 
     if isinstance(dataset, Mapping):
@@ -153,23 +129,8 @@ def check_lengths(steps: Sequence[str], labels: Sequence[Label], where: str) -> 
 def _order_classes(labels: Collection[Label], *, order_is_known: bool) -> Classes | None:
     """Return the classes that occur, from worst to best, or None where the labels are probabilities.
 
-    Parameters
-    ----------
-    labels : collection
-        The distinct labels. Labels that Python takes for equal, such as 1, 1.0 and True, may occur side by side.
-    order_is_known : bool
-        Whether labels with a known vocabulary, such as ratings, are taken in its order. Otherwise the user must
-        declare it.
-
-    Returns
-    -------
-    tuple or None
-        ``(False, True)`` for booleans and 0/1. None for floats in [0, 1], even if all are 0.0 or 1.0.
-
-    Raises
-    ------
-    ValueError
-        If nothing is labelled, floats and other labels are mixed, or nothing tells which label is worst.
+    Labels that Python takes for equal, such as 1, 1.0 and True, may occur side by side. If the order is not known,
+    only booleans, 0/1 and probabilities need no declaration by the user.
     """
     if not labels:
         raise ValueError("no step of the data set is labelled, expected a label for at least one")
@@ -198,29 +159,8 @@ def _order_classes(labels: Collection[Label], *, order_is_known: bool) -> Classe
 def label_codes(
     labels: Sequence[Label], classes: Sequence[Label] | None, where: str
 ) -> list[int | float | None]:
-    """Return the code of each label: its position among the classes, or its probability; None stays None.
+    """Return the code of each label: its position among the classes, or its probability. None stays None.
 
-    Parameters
-    ----------
-    labels : sequence
-        Labels of the steps of one solution.
-    classes : sequence or None
-        Classes, worst first. If None, the labels are probabilities of the best class, in [0, 1].
-    where : str
-        Name of the row, for messages.
-
-    Returns
-    -------
-    list
-        One code per label.
-
-    Raises
-    ------
-    ValueError
-        For a label that is none of the classes, or no probability.
-
-    Examples
-    --------
     >>> label_codes([1, None, -1], (-1, 0, 1), "row 0")
     [2, None, 0]
     """
@@ -255,21 +195,8 @@ def _code(label: Label, classes: Sequence[Label] | None, where: str) -> int | fl
 class TargetPlan:
     """How labels, loss and outputs fit together.
 
-    Parameters
-    ----------
-    classes : tuple or None
-        Labels of the data, worst first. None for soft labels in [0, 1].
-    loss_name : str
-        Name of the loss, for :func:`prmkit.models.losses.get_loss`.
-    loss_options : dict
-        Options of the loss.
-    neutral : {"positive", "negative", "drop"}
-        How the classes between worst and best count in a loss that knows only right and wrong.
-
-    Raises
-    ------
-    ValueError
-        If loss, labels and scheme do not fit together.
+    ``classes`` are the labels of the data, worst first, or None for soft labels in [0, 1]. ``neutral`` says how the
+    classes between worst and best count in a loss that knows only right and wrong.
     """
 
     classes: Classes | None
@@ -345,13 +272,7 @@ class TargetPlan:
         return targets.float() if self._bare_loss.soft else targets
 
     def keep_rows(self, rows: Rows) -> Rows:
-        """Leave out solutions that lose every target by ``neutral="drop"``.
-
-        Raises
-        ------
-        ValueError
-            If none is left.
-        """
+        """Leave out solutions that lose every target by ``neutral="drop"``."""
         if not self.is_binary or self.neutral != "drop" or self.classes is None or len(self.classes) == 2:
             return rows
         outer = (0, len(self.classes) - 1)

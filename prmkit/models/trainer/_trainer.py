@@ -27,7 +27,7 @@ from prmkit.models.tokens.model_folder import (
 )
 from prmkit.models.tokens.scoring_pass import marked_outputs
 from prmkit.models.trainer._batches import Collator, TokenBudgetSampler
-from prmkit.models.trainer._checkpoints import ModelCard, check_checkpoint, last_checkpoint
+from prmkit.models.trainer._checkpoints import check_checkpoint, last_checkpoint, model_card
 from prmkit.models.trainer._config import PRMTrainingConfig
 from prmkit.models.trainer._model import model_to_train
 from prmkit.models.trainer._rows import RowReport, row_lengths, training_rows
@@ -460,17 +460,20 @@ class PRMTrainer(Trainer):
         folder = Path(str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         base = str(getattr(self.accelerator.unwrap_model(self.model).config, "_name_or_path", "") or "")
-        card = ModelCard(
+        text = model_card(
+            self.describe(),
+            self._tokenizer,
+            self.readout,
             name=model_name or self.hub_model_id or folder.resolve().name,
             source=self.hub_model_id or model_name or folder.resolve().name,
-            description=self.describe(),
-            tokenizer=self._tokenizer,
-            readout=self.readout,
             is_adapter=hasattr(self.model, "peft_config"),
+            tags=tags,
             # A local folder says nothing to others. An empty name counts as the current folder.
             base_model=None if Path(base).exists() else base,
+            datasets=dataset_name,
+            license=license,
+            language=language,
         )
-        text = card.text(dataset=dataset_name, tags=tags, license=license, language=language)
         (folder / "README.md").write_text(text, encoding="utf-8")
 
     def describe(self) -> ModelDescription:

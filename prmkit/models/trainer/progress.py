@@ -9,6 +9,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from prmkit.metrics import StepReport, step_report
+from prmkit.models.tokens.probabilities import ProbabilityMap
 from prmkit.models.trainer._targets import IGNORE, TargetPlan
 
 if TYPE_CHECKING:
@@ -19,12 +20,7 @@ if TYPE_CHECKING:
 class TrainingBar(TrainerCallback):
     """A bar over the updates, with the loss beside it. Only the main process shows it, and only on a terminal.
 
-    Parameters
-    ----------
-    shown : bool, default=True
-        Whether to show the bar.
-    delay : float, default=0
-        Seconds that training must take before the bar appears.
+    It appears if training takes longer than ``delay`` seconds.
     """
 
     def __init__(self, *, shown: bool = True, delay: float = 0) -> None:
@@ -72,22 +68,11 @@ _METRICS = ("accuracy", "macro_f1", "auroc", "average_precision", "brier", "ece"
 
 
 def step_metrics(evaluated: EvalPrediction, *, targets: TargetPlan) -> dict[str, float]:
-    """Return step metrics over all targets of an evaluation set.
+    """Return step metrics over all targets of an evaluation set, beside the accuracy of the majority class.
 
-    Parameters
-    ----------
-    evaluated : EvalPrediction
-        ``predictions`` of shape (n_solutions, max_steps, n_classes), or (n_solutions, max_steps) for raw rewards, and
-        ``label_ids`` of shape (n_solutions, max_steps), -100 where there is no target.
-    targets : TargetPlan
-        How labels and outputs fit together.
-
-    Returns
-    -------
-    dict of str to float
-        Accuracy, macro-F1, AUROC and average precision of the worst class, Brier score, calibration error, and
-        ``majority_accuracy``. Rewards of a ranking loss are no probabilities, so only AUROC and average precision are
-        returned for them. Soft labels count as right from 0.5 on. Undefined numbers are left out.
+    Predictions are logits of shape (n_solutions, max_steps, n_classes), or raw rewards of shape (n_solutions,
+    max_steps). Rewards of a ranking loss are no probabilities, so only AUROC and average precision are returned for
+    them. Soft labels count as right from 0.5 on. Undefined numbers are left out.
     """
     report = evaluation_report(evaluated, targets=targets).metrics
     values = {name: report["model"][name].value for name in metric_names(targets)}
@@ -108,14 +93,9 @@ def evaluation_report(evaluated: EvalPrediction | PredictionOutput, *, targets: 
     outputs, labels = np.asarray(evaluated.predictions), np.asarray(evaluated.label_ids)
     codes = targets.of_labels(torch.from_numpy(labels)).numpy()
     has_target = codes != IGNORE
-    outputs, codes = outputs[has_target].astype(np.float64), codes[has_target]
+    outputs, codes = outputs[has_target], codes[has_target]
     if targets.classes is None:
         codes = codes >= 0.5
-    if outputs.ndim == 1:
-        right = 1 / (1 + np.exp(-np.clip(outputs, -500, 500)))
-        proba = np.stack([1 - right, right], axis=1)
-    else:
-        proba = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        proba /= proba.sum(axis=1, keepdims=True)
+    proba = ProbabilityMap.uncalibrated("reward" if outputs.ndim == 1 else "classes")(outputs)
     classes = list(range(proba.shape[1]))
     return step_report(codes.astype(int), proba, classes=classes, label_order=classes)

@@ -174,6 +174,14 @@ def test_public_names_are_lazy_and_documented():
     assert answer.stdout.strip() == "False"
 
 
+@pytest.fixture(autouse=True)
+def _forgotten(monkeypatch):
+    """The doctest of register_loss may have registered its loss in this process."""
+    from prmkit.models.losses import _registry
+
+    monkeypatch.delitem(_registry._LOSSES, "absolute_error", raising=False)
+
+
 @pytest.fixture
 def absolute_error(monkeypatch):
     """A loss of a user's own, which is forgotten after the test."""

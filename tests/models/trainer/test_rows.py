@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from prmkit import Solution, StepDataset, flatten
-from prmkit.marking.encoding import encode_prefix, encode_solution
+from prmkit.marking.encoding import SolutionEncoder, encode_solution
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.trainer._rows import RowReport, row_lengths, training_rows
 from prmkit.models.trainer._targets import find_classes
@@ -25,6 +25,10 @@ NO_LIMIT = {"max_length": None, "max_completion_length": None}
 @pytest.fixture(scope="module")
 def tokenizer(make_tokenizer):
     return make_tokenizer(bos="<bos>")
+
+
+def encode_prefix(tokenizer, solution, n_steps, scheme):
+    return SolutionEncoder(tokenizer, scheme).encode_row(solution, n_steps).input_ids
 
 
 def rows_of(dataset, tokenizer, scheme=SEPARATOR, *, classes=(False, True), **options):
