@@ -18,7 +18,8 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from prmkit import PRMClassifier, PRMFeaturizer, Solution, StratifiedProblemKFold, flatten
-from prmkit.data import ProblemShuffleSplit, make_arithmetic_solutions, ratings_to_names
+from prmkit.data import ProblemShuffleSplit, make_arithmetic_solutions
+from prmkit.data.labels import ratings_to_names
 from prmkit.features import StepStatistics
 from prmkit.models import StepMLP, StepTransformer, TokenPRM
 from prmkit.scoring import score_solutions

@@ -1,16 +1,7 @@
-from .answers import (
-    AnswerComparison as AnswerComparison,
-    ExtractedAnswer as ExtractedAnswer,
-    answer_keys as answer_keys,
-    extract_answer as extract_answer,
-    normal_answer as normal_answer,
-    same_answer as same_answer,
-)
+from .answers import answer_keys as answer_keys, extract_answer as extract_answer, same_answer as same_answer
 from .arithmetic import make_arithmetic_solutions as make_arithmetic_solutions
 from .dataset import StepDataset as StepDataset
 from .formats import (
-    CandidateSet as CandidateSet,
-    WriteReport as WriteReport,
     load as load,
     load_big_bench_mistake as load_big_bench_mistake,
     load_candidates as load_candidates,
@@ -21,7 +12,6 @@ from .formats import (
     load_openrlhf as load_openrlhf,
     load_prmbench as load_prmbench,
     load_processbench as load_processbench,
-    load_rated as load_rated,
     load_reasoneval as load_reasoneval,
     load_rlhflow as load_rlhflow,
     load_sdiehl as load_sdiehl,
@@ -30,9 +20,7 @@ from .formats import (
 )
 from .labels import (
     first_error_to_ratings as first_error_to_ratings,
-    names_to_ratings as names_to_ratings,
     ratings_to_first_error as ratings_to_first_error,
-    ratings_to_names as ratings_to_names,
 )
 from .prm800k import iter_prm800k as iter_prm800k, load_prm800k as load_prm800k
 from .solution import Solution as Solution, Step as Step, flatten as flatten, problem_groups as problem_groups
@@ -43,15 +31,11 @@ from .splitters import (
 )
 
 __all__ = [
-    "AnswerComparison",
-    "CandidateSet",
-    "ExtractedAnswer",
     "ProblemShuffleSplit",
     "Solution",
     "Step",
     "StepDataset",
     "StratifiedProblemKFold",
-    "WriteReport",
     "answer_keys",
     "extract_answer",
     "first_error_to_ratings",
@@ -68,17 +52,13 @@ __all__ = [
     "load_prm800k",
     "load_prmbench",
     "load_processbench",
-    "load_rated",
     "load_reasoneval",
     "load_rlhflow",
     "load_sdiehl",
     "load_stepwise",
     "make_arithmetic_solutions",
-    "names_to_ratings",
-    "normal_answer",
     "problem_groups",
     "ratings_to_first_error",
-    "ratings_to_names",
     "same_answer",
     "split_by_problem",
     "write",

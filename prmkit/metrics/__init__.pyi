@@ -1,25 +1,18 @@
 from ._agreement import rating_agreement as rating_agreement
 from .benchmarks import (
-    FirstErrorThreshold as FirstErrorThreshold,
     choose_first_error_threshold as choose_first_error_threshold,
     first_error_f1_score as first_error_f1_score,
     first_error_from_risks as first_error_from_risks,
-    first_error_position_accuracy as first_error_position_accuracy,
     prm_score as prm_score,
     reasoneval_scores as reasoneval_scores,
 )
-from .bootstrap import (
-    BootstrapResult as BootstrapResult,
-    Interval as Interval,
-    bootstrap_by_problem as bootstrap_by_problem,
-)
+from .bootstrap import Interval as Interval, bootstrap_by_problem as bootstrap_by_problem
 from .calibration import (
     ReliabilityDisplay as ReliabilityDisplay,
     calibration_report as calibration_report,
     expected_calibration_error as expected_calibration_error,
     reliability_curve as reliability_curve,
 )
-from .report_table import Comparison as Comparison
 from .selection import (
     best_of_n_accuracy as best_of_n_accuracy,
     pass_at_k as pass_at_k,
@@ -36,8 +29,6 @@ from .selective import (
     selective_report as selective_report,
 )
 from .solutions import (
-    AggregationChoice as AggregationChoice,
-    MemberUncertainty as MemberUncertainty,
     aggregate as aggregate,
     choose_aggregation as choose_aggregation,
     credible_set as credible_set,
@@ -56,12 +47,7 @@ from .steps import (
 )
 
 __all__ = [
-    "AggregationChoice",
-    "BootstrapResult",
-    "Comparison",
-    "FirstErrorThreshold",
     "Interval",
-    "MemberUncertainty",
     "ReliabilityDisplay",
     "RiskCoverageDisplay",
     "StepReport",
@@ -82,7 +68,6 @@ __all__ = [
     "first_error_f1_score",
     "first_error_from_risks",
     "first_error_log_loss",
-    "first_error_position_accuracy",
     "p_no_error",
     "pass_at_k",
     "prm_score",

@@ -1,4 +1,4 @@
-from ._bmuq import PRMUncertainty as PRMUncertainty, UncertaintyScore as UncertaintyScore
+from ._bmuq import PRMUncertainty as PRMUncertainty
 from ._path_uncertainty import PathUncertainty as PathUncertainty, path_uncertainty as path_uncertainty
 from .calibration import (
     CalibratedStepClassifier as CalibratedStepClassifier,
@@ -17,10 +17,7 @@ from .guarantees import (
     PrefixCertifier as PrefixCertifier,
     StepPredictionSets as StepPredictionSets,
 )
-from .shift import (
-    LengthShift as LengthShift,
-    MahalanobisShift as MahalanobisShift,
-)
+from .shift import LengthShift as LengthShift, MahalanobisShift as MahalanobisShift
 
 __all__ = [
     "CalibratedStepClassifier",
@@ -39,6 +36,5 @@ __all__ = [
     "PrefixCertifier",
     "StepEnsemble",
     "StepPredictionSets",
-    "UncertaintyScore",
     "path_uncertainty",
 ]

@@ -12,8 +12,9 @@ import numpy as np
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution, as_solutions, flatten
 from prmkit.fitted import FittedClassifier, Label
-from prmkit.metrics import MemberUncertainty, credible_set, decompose_uncertainty
+from prmkit.metrics import credible_set, decompose_uncertainty
 from prmkit.metrics.solutions.aggregation import entropy, ragged_first_error_distribution
+from prmkit.metrics.solutions.members import MemberUncertainty
 from prmkit.scoring import ScoredSolution, score_solutions
 from prmkit.uncertainty._protocols import GivesPValues
 from prmkit.uncertainty._solutions_input import Paths, units_and_keys

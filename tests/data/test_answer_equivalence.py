@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from prmkit.data import AnswerComparison, answer_keys, same_answer
+from prmkit.data import answer_keys, same_answer
+from prmkit.data.answers.equivalence import AnswerComparison
 
 NEVER_ENDS = "9^{9^{9^{9}}}"
 

@@ -10,8 +10,8 @@ from prmkit.metrics import (
     choose_threshold,
     first_error_f1_score,
     first_error_from_risks,
-    first_error_position_accuracy,
 )
+from prmkit.metrics.benchmarks.first_error import first_error_position_accuracy
 
 few = settings(deadline=None, max_examples=50, derandomize=True)
 sixths = st.integers(0, 6).map(lambda k: k / 6)

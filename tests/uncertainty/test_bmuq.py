@@ -9,7 +9,8 @@ from sklearn.exceptions import NotFittedError
 from prmkit import PRMClassifier, Solution, Step
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepStatistics
-from prmkit.uncertainty import PRMUncertainty, UncertaintyScore
+from prmkit.uncertainty import PRMUncertainty
+from prmkit.uncertainty._bmuq import UncertaintyScore
 
 QUESTION = "What is 2 + 3 * 4?"
 PATH = ["First we multiply: 3 * 4 = 12.", "Then we add: 2 + 12 = 15.", "So the answer is 15."]

@@ -4,18 +4,15 @@ from ._math_shepherd import load_math_shepherd as load_math_shepherd
 from ._mr import load_mr_ben as load_mr_ben, load_mr_gsm8k as load_mr_gsm8k
 from ._prmbench import load_prmbench as load_prmbench
 from ._processbench import load_processbench as load_processbench
-from ._rated import load_rated as load_rated
 from ._reasoneval import load_reasoneval as load_reasoneval
 from ._rlhf import load_openrlhf as load_openrlhf, load_rlhflow as load_rlhflow
 from ._sdiehl import load_sdiehl as load_sdiehl
 from ._stepwise import load_stepwise as load_stepwise
-from .candidates import CandidateSet as CandidateSet, load_candidates as load_candidates
+from .candidates import load_candidates as load_candidates
 from .registry import load as load
-from .writing import WriteReport as WriteReport, write as write
+from .writing import write as write
 
 __all__ = [
-    "CandidateSet",
-    "WriteReport",
     "load",
     "load_big_bench_mistake",
     "load_candidates",
@@ -26,7 +23,6 @@ __all__ = [
     "load_openrlhf",
     "load_prmbench",
     "load_processbench",
-    "load_rated",
     "load_reasoneval",
     "load_rlhflow",
     "load_sdiehl",

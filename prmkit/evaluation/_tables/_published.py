@@ -20,14 +20,14 @@ from prmkit.evaluation._tables._context import (
     thresholds_note,
 )
 from prmkit.evaluation._tables._quoted import PRMBENCH, PROCESSBENCH, PROCESSBENCH_SPLITS
-from prmkit.metrics import BootstrapResult, Interval, bootstrap_by_problem
+from prmkit.metrics import Interval, bootstrap_by_problem
 from prmkit.metrics.benchmarks.first_error import (
     first_error_f1_score,
     first_error_position_accuracy,
     mr_score_parts,
 )
 from prmkit.metrics.benchmarks.step_benchmarks import PRMBENCH_GROUPS, prm_score_by_class, reasoneval_scores
-from prmkit.metrics.bootstrap import bootstrap_counts, problem_numbers
+from prmkit.metrics.bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
 
 _MR = ("mr_ben", "mr_gsm8k")
 # Solutions of PRM800K end at their first error, those of PRMBench have several errors, and candidates have no labels.
@@ -266,7 +266,7 @@ def reasoneval_tables(context: Context) -> list[Table]:
         systems = [system for system in systems if system.scores.neutral is not None]
         # If only baselines remain, no model here distinguishes neutral steps.
         if not all(system.baseline for system in systems):
-            truth = np.split(part.step_labels > 0, part.starts[1:])
+            truth = part.rows(part.step_labels > 0).split()
             tables.append(
                 _reasoneval_table(context, part, systems, "redundant", truth, "P(neutral) of 0.15 or more")
             )
@@ -280,14 +280,14 @@ def _part(context: Context, kept: np.ndarray) -> tuple[Benchmark, list[System]]:
 
 
 def _reasoneval_table(
-    context: Context, benchmark: Benchmark, systems: list[System], task: str, truth: list, rule: str
+    context: Context, benchmark: Benchmark, systems: list[System], task: str, truth: Sequence[Any], rule: str
 ) -> Table:
     problems, n_problems = problem_numbers(benchmark.problems)
     rows = []
     for system in systems:
         scores = system.scores
         flat = scores.risks if task == "invalid" else np.asarray(scores.neutral)
-        risks = np.split(flat, benchmark.starts[1:])
+        risks = benchmark.rows(flat).split()
 
         def statistic(counts: np.ndarray, risks: list[np.ndarray] = risks) -> dict[str, float | None]:
             return reasoneval_scores(truth, risks, task=task, sample_weight=counts[problems])

@@ -11,8 +11,8 @@ from prmkit.evaluation._inputs._benchmark import Benchmark, Candidates
 from prmkit.evaluation._result import Curve, Row, Series, Table
 from prmkit.evaluation._tables._context import Context
 from prmkit.evaluation._tables._quoted import BEST_OF_8, BEST_OF_1024
-from prmkit.metrics import BootstrapResult, Interval, aggregate
-from prmkit.metrics.bootstrap import bootstrap_counts, problem_numbers
+from prmkit.metrics import Interval, aggregate
+from prmkit.metrics.bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
 from prmkit.metrics.selection import best_of_n_accuracy, pass_at_k, vote_accuracy
 from prmkit.metrics.solutions.aggregation import AGGREGATION_RULES
 
@@ -46,7 +46,7 @@ def selection(context: Context) -> tuple[list[Table], list[Curve]]:
     baselines = set(accuracies)
     for system in context.systems:
         if not system.baseline:
-            paths = system.scores.paths(benchmark.lengths)
+            paths = benchmark.rows(system.scores.rewards).split()
             accuracies |= _rules(system.name, paths, sets, context.random_state)
     result = _bootstrap(context, sets, accuracies)
     columns = {size: f"best of {size}" for size in sets.sizes}

@@ -1,5 +1,4 @@
 from .aggregation import (
-    AggregationChoice as AggregationChoice,
     aggregate as aggregate,
     choose_aggregation as choose_aggregation,
     first_error_distribution as first_error_distribution,
@@ -11,11 +10,9 @@ from .first_errors import (
     ranked_probability_score as ranked_probability_score,
     survival as survival,
 )
-from .members import MemberUncertainty as MemberUncertainty, decompose_uncertainty as decompose_uncertainty
+from .members import decompose_uncertainty as decompose_uncertainty
 
 __all__ = [
-    "AggregationChoice",
-    "MemberUncertainty",
     "aggregate",
     "choose_aggregation",
     "credible_set",

@@ -11,10 +11,9 @@ from ._ranking import (
     rank_loss as rank_loss,
     theory_rank_loss as theory_rank_loss,
 )
-from ._registry import StepLoss as StepLoss, get_loss as get_loss, register_loss as register_loss
+from ._registry import get_loss as get_loss, register_loss as register_loss
 
 __all__ = [
-    "StepLoss",
     "ablate_rank_loss",
     "bce_loss",
     "cross_entropy_loss",

@@ -13,8 +13,8 @@ from prmkit.data.dataset import StepDataset
 from prmkit.data.labels import resolve_label_order
 from prmkit.marking.encoding import reward_token_ids
 from prmkit.marking.scheme import MarkingScheme
-from prmkit.models.losses import StepLoss, get_loss
-from prmkit.models.losses._registry import binary_labels
+from prmkit.models.losses import get_loss
+from prmkit.models.losses._registry import StepLoss, binary_labels
 
 if TYPE_CHECKING:
     import datasets

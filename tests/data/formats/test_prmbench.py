@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from prmkit.data import load_prmbench, load_rated
+from prmkit.data import load_prmbench
+from prmkit.data.formats._rated import load_rated
 from prmkit.data.formats.reading import iter_labelled
 from prmkit.data.formats.registry import FORMATS
 

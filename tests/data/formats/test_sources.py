@@ -14,7 +14,8 @@ import fsspec
 import pytest
 
 import prmkit.data.formats.sources as sources
-from prmkit.data import StepDataset, load, load_rated, load_stepwise
+from prmkit.data import StepDataset, load, load_stepwise
+from prmkit.data.formats._rated import load_rated
 
 ROWS = [
     {"prompt": f"{i} + 1?", "completions": [f"It is {i + 1}.", "So 9."], "labels": [True, False]}

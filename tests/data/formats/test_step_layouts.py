@@ -6,14 +6,8 @@ import datasets
 import numpy as np
 import pytest
 
-from prmkit.data import (
-    load_math_shepherd,
-    load_openrlhf,
-    load_rated,
-    load_rlhflow,
-    load_sdiehl,
-    load_stepwise,
-)
+from prmkit.data import load_math_shepherd, load_openrlhf, load_rlhflow, load_sdiehl, load_stepwise
+from prmkit.data.formats._rated import load_rated
 
 STEPS = ["3*4 = 12.", "2+12 = 15."]
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from prmkit.models import losses
-from prmkit.models.losses import StepLoss, get_loss, register_loss
-from prmkit.models.losses._registry import loss_names
+from prmkit.models.losses import get_loss, register_loss
+from prmkit.models.losses._registry import StepLoss, loss_names
 
 OPTIONS = [
     ("cross_entropy", {}),
