@@ -117,7 +117,8 @@ def known_label_order(
 
 def worst_column(classifier: FittedClassifier) -> int:
     """Return the column of ``predict_proba`` that holds the risk; errors as :func:`label_order`."""
-    return np.asarray(classifier.classes_).tolist().index(label_order(classifier)[0])
+    column: int = np.asarray(classifier.classes_).tolist().index(label_order(classifier)[0])
+    return column
 
 
 def decision_weights(classifier: Any) -> np.ndarray | None:

@@ -77,7 +77,7 @@ class Evaluation:
     benchmarks: Sequence[Benchmark]
     tables: Sequence[Table]
     curves: Sequence[Curve]
-    solutions: Callable[[], Iterable[dict[str, Any]]] = field(default=lambda: ())
+    solutions: Callable[[], Iterable[dict[str, Any]]] = tuple
     run: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

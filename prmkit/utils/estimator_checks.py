@@ -239,7 +239,7 @@ def _counted() -> Iterator[dict[str, int]]:
         count["characters"] += sum(map(len, texts))
         return iter_encode(self, texts)
 
-    def before_forward(module: torch.nn.Module, args: tuple) -> None:
+    def before_forward(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
         if isinstance(module, torch.nn.Linear) and args:
             count["positions"] += args[0].numel() // max(1, args[0].shape[-1])
 

@@ -26,7 +26,7 @@ def test_steps_end_to_end():
     data = make_arithmetic_solutions(10, 2, random_state=0)
     benchmark = Benchmark.from_dataset("b", data)
     assert np.array_equal(benchmark.step_labels, data.y)
-    assert benchmark.positions.tolist() == [step.index for step in data.X]
+    assert benchmark.labels.positions.tolist() == [step.index for step in data.X]
     part = benchmark.subset(np.arange(20) % 2 == 1, "half")
     assert part.solutions == benchmark.solutions[1::2]
     assert part.first_errors == benchmark.first_errors[1::2]

@@ -125,7 +125,7 @@ def test_undefined_numbers_are_none(classifier):
     ("models", "on", "options", "error", "told"),
     [
         ([], "x", {}, ValueError, "no model"),
-        ("nowhere", "x", {}, FileNotFoundError, "PRMClassifier.save"),
+        ("nowhere", "x", {}, FileNotFoundError, "a folder that prmkit saved"),
         ("nowhere.jsonl", "x", {}, FileNotFoundError, "step scores"),
         ([3], "x", {}, TypeError, "int, expected a path"),
         ("classifier", [], {}, ValueError, "no benchmark"),

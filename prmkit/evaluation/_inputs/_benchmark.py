@@ -16,6 +16,7 @@ from prmkit.data.formats.writing import labelled_solutions
 from prmkit.data.problem_keys import problem_keys
 from prmkit.evaluation._inputs._models import JudgedModel
 from prmkit.evaluation._inputs._scoring import StepScores
+from prmkit.utils.ragged import Ragged
 
 # A soft label, P(right), is read as right from here on.
 SOFT_THRESHOLD = 0.5
@@ -136,25 +137,24 @@ class Benchmark:
         return np.array([solution.n_steps for solution in self.solutions], dtype=np.int64)
 
     @cached_property
-    def starts(self) -> np.ndarray:
-        """The first step of each solution, all steps end to end."""
-        return np.cumsum(self.lengths) - self.lengths
-
-    @cached_property
-    def positions(self) -> np.ndarray:
-        """The 0-based index of each step in its solution."""
-        return np.arange(self.lengths.sum()) - np.repeat(self.starts, self.lengths)
-
-    @cached_property
-    def step_labels(self) -> np.ndarray:
-        """The rating of each step, NaN if it has none. Soft labels are read as right or wrong."""
+    def labels(self) -> Ragged:
+        """The rating of each step, NaN if it has none, one row per solution. Soft labels are read as right or wrong."""
         flat = (rating for ratings in self.ratings for rating in ratings)
-        return np.array([_hard(rating) for rating in flat], dtype=np.float64)
+        return self.rows(np.array([_hard(rating) for rating in flat], dtype=np.float64))
+
+    @property
+    def step_labels(self) -> np.ndarray:
+        """The labels of all steps, end to end."""
+        return self.labels.values
 
     @cached_property
     def step_problems(self) -> np.ndarray:
         """The problem of each step."""
         return np.repeat(self.problems, self.lengths)
+
+    def rows(self, values: np.ndarray) -> Ragged:
+        """Return one value per step as one row per solution."""
+        return Ragged(values, self.lengths)
 
     def subset(self, kept: np.ndarray, description: str) -> Benchmark:
         """Return some of the solutions.

@@ -39,10 +39,6 @@ class StepScores:
         """Return the steps where ``kept`` is True."""
         return StepScores(self.risks[kept], None if self.neutral is None else self.neutral[kept])
 
-    def paths(self, lengths: np.ndarray) -> list[np.ndarray]:
-        """Return the rewards of each solution."""
-        return np.split(self.rewards, np.cumsum(lengths)[:-1])
-
 
 def score_steps(classifier: Any, solutions: Sequence[Solution]) -> StepScores:
     """Score solutions with a fitted classifier. A step that it could not read gets NaN."""

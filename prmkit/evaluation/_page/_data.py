@@ -146,7 +146,7 @@ def browsed_solutions(contexts: Sequence[Context]) -> Iterator[dict[str, Any]]:
     for context in contexts:
         benchmark = context.benchmark
         models = [system for system in context.systems if not system.baseline]
-        risks = {one.name: np.split(one.scores.risks, benchmark.starts[1:]) for one in models}
+        risks = {one.name: benchmark.rows(one.scores.risks).split() for one in models}
         predicted = {}
         for one in models:
             chosen = thresholds(
@@ -154,7 +154,7 @@ def browsed_solutions(contexts: Sequence[Context]) -> Iterator[dict[str, Any]]:
             )
             limit = HALF if chosen is None else chosen.by_solution
             predicted[one.name] = first_errors_at(benchmark, one, limit)
-        labels = np.split(benchmark.step_labels, benchmark.starts[1:])
+        labels = benchmark.labels.split()
         for i, solution in enumerate(benchmark.solutions):
             meta = solution.meta or {}
             correct = next((meta[key] for key in _ANSWER_CORRECT if isinstance(meta.get(key), bool)), None)

@@ -13,7 +13,6 @@ from prmkit.metrics import choose_first_error_threshold, choose_threshold
 from prmkit.metrics.benchmarks.first_error import ragged_first_errors
 from prmkit.metrics.bootstrap import problem_numbers
 from prmkit.metrics.steps.rows import position_baseline
-from prmkit.utils.ragged import Ragged
 
 _N_FOLDS = 5
 BASELINES_NOTE = (
@@ -49,7 +48,7 @@ def baseline_systems(benchmark: Benchmark, random_state: int) -> list[System]:
     folds = np.random.default_rng(random_state).permutation(n_problems)[problems] % _N_FOLDS
     shares = np.bincount(classes[labelled], minlength=3) / labelled.sum()
     probabilities = {"majority": np.tile(shares, (len(labels), 1))}
-    for name, places in (("position", benchmark.positions), ("length", octaves)):
+    for name, places in (("position", benchmark.labels.positions), ("length", octaves)):
         proba = np.tile(shares, (len(labels), 1))
         for fold in range(_N_FOLDS):
             rows, others = folds == fold, (folds != fold) & labelled
@@ -88,7 +87,7 @@ def choose_by_first_error(benchmark: Benchmark, system: System) -> float | None:
     first_errors = [first for first in benchmark.first_errors if first is not None]
     if not any(first >= 0 for first in first_errors) or not any(first < 0 for first in first_errors):
         return None
-    risks = Ragged(system.scores.risks, benchmark.lengths).take(np.flatnonzero(known)).split()
+    risks = benchmark.rows(system.scores.risks).take(np.flatnonzero(known)).split()
     return choose_first_error_threshold(first_errors, risks, data=benchmark.name).threshold
 
 
@@ -142,7 +141,7 @@ def thresholds_note(benchmark: Benchmark, data: ThresholdData | None) -> str:
 
 def first_errors_at(benchmark: Benchmark, system: System, threshold: np.ndarray | float) -> np.ndarray:
     """Return the first step of each solution whose risk is above the threshold, -1 if there is none."""
-    return ragged_first_errors(Ragged(system.scores.risks, benchmark.lengths), threshold)
+    return ragged_first_errors(benchmark.rows(system.scores.risks), threshold)
 
 
 def _rounded(threshold: float) -> str:

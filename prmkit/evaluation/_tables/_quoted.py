@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 PROCESSBENCH_SPLITS = ("gsm8k", "math", "olympiadbench", "omnimath")
 PRMBENCH_COLUMNS = ("overall", "simplicity", "soundness", "sensitivity")
@@ -23,7 +24,7 @@ class Quoted:
     source: str
 
 
-def _rows(names: tuple[str, ...], *rows: tuple) -> tuple[Quoted, ...]:
+def _rows(names: tuple[str, ...], *rows: tuple[Any, ...]) -> tuple[Quoted, ...]:
     return tuple(
         Quoted(
             system, {name: round(value / 100, 5) for name, value in zip(names, values, strict=True)}, source

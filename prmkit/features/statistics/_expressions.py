@@ -235,7 +235,7 @@ class Reader:
             exponent = -self._atom(depth) if self._take("-") else self._atom(depth)
             if abs(exponent) > 64 or abs(base) > 1e9 or (base < 0 and exponent != int(exponent)):
                 return math.nan
-            return base**exponent
+            return float(base**exponent)
         return base
 
     def _atom(self, depth: int) -> float:

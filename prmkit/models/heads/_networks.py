@@ -44,7 +44,8 @@ class Perceptron(ScaledModule):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Return the logits."""
-        return self.layers(self.scaled(values))
+        logits: torch.Tensor = self.layers(self.scaled(values))
+        return logits
 
 
 class CausalEncoder(ScaledModule):
@@ -72,7 +73,8 @@ class CausalEncoder(ScaledModule):
             attention_mask=self.attention_mask(values),
             position_ids=place.expand(len(embeds), n),
         ).last_hidden_state
-        return self.classify(self.dropout(hidden))
+        logits: torch.Tensor = self.classify(self.dropout(hidden))
+        return logits
 
     def attention_mask(self, values: torch.Tensor) -> torch.Tensor:
         """Return what is added to the attention scores, of shape (n, 1, positions, positions)."""

@@ -95,6 +95,7 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
 
     learns = True
     reads = "steps"
+    read_by = ("views_",)
     _parameter_constraints = {
         "featurizer": [HasMethods(["fit", "transform"]), None],
         "random_state": ["random_state"],
@@ -148,7 +149,7 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
         check_consistent_length(steps.problems if isinstance(steps, StepViews) else steps, labels)
         # An error here comes before the views are computed.
         self.classes_, weight = distinct_classes(labels), None
-        views = steps if isinstance(steps, StepViews) else self.read(None, steps, labels)
+        views = steps if isinstance(steps, StepViews) else self._read(None, steps, labels)
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
         seed = int(random_generator(self.random_state).randint(2**31 - 1))
@@ -157,14 +158,14 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
             self.members_ = _fit_members(views, labels, weight, slice(None), seed)
         return self
 
-    def read(
+    def _read(
         self,
         featurizer: Featurizer | None,
         X: Sequence[Step] | Matrix,
         y: np.ndarray | None = None,
         groups: npt.ArrayLike | None = None,
     ) -> StepViews:
-        """Return the rows of steps in the views, fitting the views if y is given; see :meth:`Head.read`."""
+        """Return the rows of steps in the views, which are fitted if y is given."""
         if y is not None:
             self._validate_params()
             own = PRMFeaturizer(context="prefix") if self.featurizer is None else clone(self.featurizer)
@@ -178,15 +179,6 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
                 for name, view in self.views_.items()
             }
         return StepViews(rows, problem_groups(X))
-
-    def share_reading(self, other: Head) -> None:
-        """Read by the views of another blend."""
-        assert isinstance(other, StepBlend)
-        self.views_ = other.views_
-
-    def reads_like(self, other: object) -> bool:
-        """Whether the other one is a blend with the same views."""
-        return isinstance(other, StepBlend) and self.views_ is other.views_
 
     def predict_proba(self, X: Sequence[Step] | Sequence[str] | StepViews) -> np.ndarray:
         """Return the probability of each class.
@@ -202,7 +194,7 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
             Columns in the order of ``classes_``.
         """
         check_is_fitted(self)
-        views = X if isinstance(X, StepViews) else self.read(None, as_steps(X))
+        views = X if isinstance(X, StepViews) else self._read(None, as_steps(X))
         with config_context(transform_output="default"), threads_for(len(views.problems)):
             ratios = self._ratios(self.members_, views, slice(None))
         if self.blend_ is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -47,14 +47,8 @@ class Classifier(Protocol):
 
 @dataclass(frozen=True)
 class StepViews:
-    """Rows of the same steps in several views, for a head that looks at steps in several ways.
-
-    Parameters
-    ----------
-    rows : dict of str to matrix of shape (n_steps, n_features)
-        One matrix per view, dense or sparse, by the name of the view.
-    problems : ndarray of int of shape (n_steps,)
-        Number of the problem of each step.
+    """Rows of the same steps in several views: one dense or sparse matrix per name, and the number of each step's
+    problem.
     """
 
     rows: dict[str, Matrix]
@@ -74,7 +68,7 @@ class Head:
 
     A head is a classifier in the manner of scikit-learn. One that does not derive from this class gets what the
     featurizer makes of the steps, or the steps themselves if there is no featurizer. A head that needs more derives
-    from this class and has ``read``. Its ``fit`` and ``predict_proba`` take the result of ``read``, and plain
+    from this class and has ``_read``. Its ``fit`` and ``predict_proba`` take the result of ``read``, and plain
     arrays or steps too.
 
     ``reads`` names what the head looks at: single ``"rows"`` of features, ``"sequences"`` of them in the order of the
@@ -82,6 +76,8 @@ class Head:
     """
 
     reads: Literal["rows", "sequences", "steps"] = "rows"
+    # Fitted attributes that ``read`` uses. Heads that have the same objects there can share one reading.
+    read_by: ClassVar[tuple[str, ...]] = ()
 
     def read(
         self,
@@ -108,14 +104,31 @@ class Head:
         StepSequences, StepViews, list of Step or matrix
             What the head looks at.
         """
+        return self._read(featurizer, X, y, groups)
+
+    def _read(
+        self,
+        featurizer: Featurizer | None,
+        X: Sequence[Step] | Matrix,
+        y: np.ndarray | None = None,
+        groups: npt.ArrayLike | None = None,
+    ) -> Rows:
+        """Do the work of ``read`` in a subclass."""
         raise NotImplementedError
 
-    def share_reading(self, other: Head) -> None:
-        """Read by the fitted parts of another head of the same kind, which must have read the rows of ``fit``."""
 
-    def reads_like(self, other: object) -> bool:
-        """Whether what this head reads of steps is what the other one reads."""
-        return type(other) is type(self)
+def share_reading(head: object, other: object) -> None:
+    """Make a head read by the fitted parts of another one of its kind, which has read the rows of ``fit``."""
+    if isinstance(head, Head):
+        for name in head.read_by:
+            setattr(head, name, getattr(other, name))
+
+
+def reads_like(head: object, other: object) -> bool:
+    """Whether a head reads of steps the same as another one. All that read plain rows or steps do."""
+    if not isinstance(head, Head):
+        return True
+    return type(other) is type(head) and all(getattr(head, name) is getattr(other, name) for name in head.read_by)
 
 
 def reads(head: object) -> Literal["rows", "sequences", "steps"]:
@@ -130,12 +143,8 @@ def read_rows(
     y: np.ndarray | None = None,
     groups: npt.ArrayLike | None = None,
 ) -> Rows:
-    """Return what any head takes of X: see :meth:`Head.read` for the parameters.
-
-    Raises
-    ------
-    ValueError
-        If groups are given to a head that scores each row by itself.
+    """Return what any head takes of X, as :meth:`Head.read` does. Groups for a head that scores each row by itself raise
+    ValueError.
     """
     if isinstance(head, Head):
         return head.read(featurizer, X, y, groups)
@@ -160,12 +169,8 @@ def take_rows(rows: Rows, chosen: np.ndarray) -> tuple[Rows, np.ndarray]:
 def fit_head(
     head: Classifier | None, rows: Rows, y: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> Classifier:
-    """Fit a head on what it has read, and return it; None becomes logistic regression on standardised columns.
-
-    Raises
-    ------
-    ValueError
-        If there are weights and the head takes none.
+    """Fit a head on what it has read, and return it. ``None`` becomes logistic regression on standardised columns.
+    Weights for a head that takes none raise ValueError.
     """
     if head is None:
         scaler = StandardScaler(with_mean=not issparse(rows))

@@ -103,14 +103,14 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=self.dtype)
         return self._fit(StepSequences.from_rows(X, groups), y, sample_weight)
 
-    def read(
+    def _read(
         self,
         featurizer: Featurizer | None,
         X: Sequence[Step] | Matrix,
         y: np.ndarray | None = None,
         groups: npt.ArrayLike | None = None,
     ) -> StepSequences:
-        """Return the feature rows as sequences; see :meth:`Head.read`."""
+        """Return the feature rows as sequences."""
         if featurizer is None:
             sequences = StepSequences.from_rows(X, groups)
         elif self.reads == "sequences":

@@ -23,7 +23,7 @@ from prmkit.data.splitters import holds_numbers
 from prmkit.fitted import Label, decision_weights, known_label_order
 from prmkit.metrics.solutions.members import MemberUncertainty, decompose_uncertainty
 from prmkit.models.heads.decision import most_probable
-from prmkit.models.heads.head import Head, fit_head, read_rows, take_rows
+from prmkit.models.heads.head import Head, fit_head, read_rows, reads_like, share_reading, take_rows
 from prmkit.saving.model import Contents
 from prmkit.uncertainty._protocols import StepClassifier, Steps
 from prmkit.uncertainty._wrapping import WrapsClassifier, is_fitted
@@ -399,8 +399,7 @@ def _fit_members(
     heads = [None if member.head_ is None else clone(member.head_) for member in members]
     heads = _fit_parallel(heads, rows, y, draws, None, n_jobs)
     for member, head in zip(members, heads, strict=True):
-        if isinstance(head, Head):
-            head.share_reading(first.head_)
+        share_reading(head, first.head_)
         member.head_ = head
     _share_parts(members)
     return members
@@ -412,8 +411,7 @@ def _share_parts(members: list[Any]) -> None:
         return
     for member in members[1:]:
         member.featurizer_ = members[0].featurizer_
-        if isinstance(member.head_, Head):
-            member.head_.share_reading(members[0].head_)
+        share_reading(member.head_, members[0].head_)
 
 
 def _stacked_proba(members: list[Any], X: Any, groups: Any = None) -> np.ndarray:
@@ -429,7 +427,7 @@ def _reads_alike(member: Any, first: Any) -> bool:
     """Return whether a member reads its rows with the same fitted parts as the first one."""
     if type(member) is not PRMClassifier or member.featurizer_ is not first.featurizer_:
         return False
-    return not isinstance(member.head_, Head) or member.head_.reads_like(first.head_)
+    return reads_like(member.head_, first.head_)
 
 
 def _fit_parallel(
