@@ -295,13 +295,14 @@ class Parser(HfArgumentParser):
 
     def _with_file(self, arguments: list[str]) -> list[str]:
         """Put the settings of the file of ``--config`` in front of the typed ones, which then overrule them."""
-        arguments = [part for one in arguments for part in _parted(one)]
-        if "--config" not in arguments:
+        spelled = [argument.partition("=")[0] for argument in arguments]
+        if "--config" not in spelled:
             return arguments
-        position = arguments.index("--config")
-        if position + 1 == len(arguments):
+        position = spelled.index("--config")
+        joined, after = arguments[position].partition("=")[2], arguments[position + 1 :]
+        if not (joined or after):
             raise ValueError("--config needs a file, such as --config run.yaml")
-        file = Path(arguments[position + 1])
+        file = Path(joined or after.pop(0))
         import yaml
 
         # JSON is YAML too.
@@ -317,7 +318,7 @@ class Parser(HfArgumentParser):
             parts = value if isinstance(value, list) else [value]
             front.append(f"--{name}")
             front += [json.dumps(part) if isinstance(part, (dict, bool)) else str(part) for part in parts]
-        return [*front, *arguments[:position], *arguments[position + 2 :]]
+        return [*front, *arguments[:position], *after]
 
     def _refuse(self, argument: str) -> NoReturn:
         """Raise a ValueError for an argument that is no flag, with the nearest flag."""
@@ -345,10 +346,6 @@ def in_flags(message: str, names: Sequence[str]) -> str:
     return message
 
 
-def _parted(argument: str) -> list[str]:
-    return ["--config", argument[9:]] if argument.startswith("--config=") else [argument]
-
-
 def _with_signs_attached(arguments: list[str]) -> list[str]:
     """Write ``--label_order=-1,0,1`` for ``--label_order -1,0,1``, which argparse would take for a flag."""
     attached: list[str] = []
@@ -363,7 +360,9 @@ def _with_signs_attached(arguments: list[str]) -> list[str]:
 
 def _taken(settings: dict[str, Any], kind: type) -> dict[str, Any]:
     """Take the settings of a dataclass out of those that were typed."""
-    return {one.name: settings.pop(one.name) for one in fields(kind) if one.name in settings}
+    return {
+        name: settings.pop(name) for name in (setting.name for setting in fields(kind)) if name in settings
+    }
 
 
 def _json_object(text: str, flag: str) -> dict[str, Any]:

@@ -88,7 +88,8 @@ class StepLoss:
     def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return the mean of the terms, a scalar. It is 0 with zero gradient where nothing has a target."""
         total = self.total(outputs, labels)
-        return mean_of(total, self._count(labels, total.dtype))
+        count = self._count(labels, total.dtype)
+        return total / torch.where(count > 0, count, 1)
 
     def total(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return the sum of the terms.
@@ -125,7 +126,8 @@ class StepLoss:
     def _count(self, labels: Tensor, dtype: torch.dtype) -> Tensor:
         if self.averaging == "micro":
             return step_weights(labels, self.options.get("class_weight"), dtype).sum()
-        return n_solutions(labels).to(dtype)
+        # The last axis is the steps of a solution.
+        return (labels != PADDING).any(-1).sum().to(dtype)
 
 
 def register_loss(
@@ -372,16 +374,6 @@ def read_rewards(rewards: Tensor, labels: Tensor, *, soft: bool) -> tuple[Tensor
     return torch.where(valid, working_precision(rewards), 0.0), valid
 
 
-def n_steps(labels: Tensor) -> Tensor:
-    """Return how many steps have a target."""
-    return (labels != PADDING).sum()
-
-
-def n_solutions(labels: Tensor) -> Tensor:
-    """Return how many solutions (the last axis is the steps) have a target."""
-    return (labels != PADDING).any(-1).sum()
-
-
 def step_weights(labels: Tensor, class_weight: Sequence[float] | None, dtype: torch.dtype) -> Tensor:
     """Return the share of each step in the mean: the weight of its class, or 1 without weights; 0 for padding."""
     valid = labels != PADDING
@@ -390,8 +382,3 @@ def step_weights(labels: Tensor, class_weight: Sequence[float] | None, dtype: to
     class_mask(labels, len(class_weight))
     weights = torch.tensor([float(weight) for weight in class_weight], dtype=dtype, device=labels.device)
     return torch.where(valid, weights[labels.long().clamp(min=0)], 0.0)
-
-
-def mean_of(total: Tensor, count: Tensor) -> Tensor:
-    """Return total / count, or the total, which is 0 then, where the count is 0."""
-    return total / torch.where(count > 0, count, 1).to(total.dtype)

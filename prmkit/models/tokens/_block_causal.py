@@ -12,8 +12,6 @@ from torch import nn
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["block_causal", "check_block_causal", "is_causal"]
-
 INSTEAD = "choose a decoder-only model, or scheme='prefix' (one row and one pass per step)"
 # These implementations of attention add a given mask to the scores.
 _DENSE_ATTENTION = (None, "eager", "sdpa")

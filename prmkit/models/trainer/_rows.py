@@ -355,15 +355,9 @@ def training_rows(
     columns = [] if isinstance(dataset, StepDataset) else column_names(dataset)
     if isinstance(dataset, datasets.IterableDataset):
         features = rule.features(columns, counted=False)
-        rows = dataset.with_format(None).map(
-            rule.stream_rows,
-            with_indices=True,
-            batched=True,
-            batch_size=64,
-            remove_columns=columns,
-            features=features,
-        )
-        return rows, None
+        batches = {"with_indices": True, "batched": True, "batch_size": 64}
+        rows = dataset.with_format(None)
+        return rows.map(rule.stream_rows, **batches, remove_columns=columns, features=features), None
     if not isinstance(dataset, datasets.Dataset):
         if "input_ids" in columns and not isinstance(dataset, StepDataset):
             dataset = pretokenized_rows(dataset)

@@ -39,9 +39,7 @@ class TrainingBar(TrainerCallback):
             disable=None if self._shown and state.is_world_process_zero else True,
         )
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         """Count an update."""
         self._bar.update()
 
@@ -57,9 +55,7 @@ class TrainingBar(TrainerCallback):
         if logs and "loss" in logs and not self._bar.disable:
             self._bar.set_postfix(loss=f"{float(logs['loss']):.4f}", refresh=False)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Leave the finished bar."""
         self._bar.close()
 
