@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = sorted((ROOT / "examples").glob("0*.py"))
+SCRIPTS = sorted((ROOT / "examples").glob("[0-9]*.py"))
 
 
 def run(*command, cwd):
