@@ -16,6 +16,8 @@ Steps: TypeAlias = Sequence[Step] | npt.ArrayLike
 """Steps in one dimension, or rows of numbers for a classifier of numbers."""
 PathsInput: TypeAlias = Iterable[Solution] | Iterable[ScoredSolution] | Iterable[npt.ArrayLike]
 """Solutions, or one array of numbers per path."""
+FirstErrors: TypeAlias = npt.ArrayLike | Sequence[int | None] | None
+"""0-based index of the first wrong step per path, -1 for none: also as ``StepDataset.first_errors`` is typed."""
 
 
 class StepClassifier(FittedClassifier, Protocol):

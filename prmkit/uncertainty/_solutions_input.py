@@ -14,9 +14,10 @@ from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution, as_solutions
 from prmkit.fitted import FittedClassifier
 from prmkit.metrics.solutions.aggregation import ragged_scores
+from prmkit.metrics.solutions.first_errors import check_first_errors
 from prmkit.scoring.scored_solution import ScoredSolution
 from prmkit.scoring.scoring import step_risks
-from prmkit.uncertainty._protocols import PathsInput
+from prmkit.uncertainty._protocols import FirstErrors, PathsInput
 from prmkit.utils.ragged import Ragged
 
 
@@ -69,6 +70,18 @@ def read_paths(
         by_problem = problem_keys(solutions)
     units, keys = units_and_keys(len(risks), by_problem, groups, "path")
     return Paths(risks, units, keys)
+
+
+def read_first_errors(first_errors: FirstErrors, paths: Paths) -> np.ndarray:
+    """Return the first error of each path, -1 if there is none."""
+    if first_errors is None:
+        raise ValueError(
+            "first_errors is None, expected one number per path: the 0-based index of its first wrong step, or -1 if "
+            "no step is wrong. If it is dataset.first_errors, the data set has no labels of whole solutions: pass "
+            "first_errors=[…]"
+        )
+    labels: Any = first_errors
+    return check_first_errors(labels, paths.lengths)
 
 
 def unscored(X: Any) -> list[Any]:

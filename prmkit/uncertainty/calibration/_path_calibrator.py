@@ -13,10 +13,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.fitted import FittedClassifier, training_problems
-from prmkit.metrics.solutions.first_errors import check_first_errors
 from prmkit.saving.model import Contents, SavedModel
-from prmkit.uncertainty._protocols import PathsInput
-from prmkit.uncertainty._solutions_input import Paths, read_paths, refuse_shared_problems
+from prmkit.uncertainty._protocols import FirstErrors, PathsInput
+from prmkit.uncertainty._solutions_input import Paths, read_first_errors, read_paths, refuse_shared_problems
 from prmkit.uncertainty._wrapping import KeepsFitted
 from prmkit.uncertainty.calibration._methods import calibrate, fit_calibrator
 from prmkit.utils.sklearn import HasMethods, StrOptions, fit_context
@@ -95,7 +94,7 @@ class PathCalibrator(SavedModel, KeepsFitted, BaseEstimator):
 
     @fit_context
     def fit(
-        self, X: PathsInput, first_errors: npt.ArrayLike, groups: npt.ArrayLike | None = None
+        self, X: PathsInput, first_errors: FirstErrors, groups: npt.ArrayLike | None = None
     ) -> PathCalibrator:
         """Calibrate on paths whose first error is known.
 
@@ -120,7 +119,7 @@ class PathCalibrator(SavedModel, KeepsFitted, BaseEstimator):
             If all paths have an error, or none has, or the classifier was trained on a problem.
         """
         paths = read_paths(self.classifier, X, groups)
-        no_error = check_first_errors(first_errors, paths.lengths) == -1
+        no_error = read_first_errors(first_errors, paths) == -1
         seen = training_problems(self.classifier)
         refuse_shared_problems(paths.keys, seen, "the classifier was trained on")
         n_right = int(no_error.sum())
@@ -222,7 +221,7 @@ class PathCalibrator(SavedModel, KeepsFitted, BaseEstimator):
         """
         return self.p_no_error(X, groups) > 0.5
 
-    def score(self, X: PathsInput, first_errors: npt.ArrayLike, groups: npt.ArrayLike | None = None) -> float:
+    def score(self, X: PathsInput, first_errors: FirstErrors, groups: npt.ArrayLike | None = None) -> float:
         """Return the mean log-likelihood of "no error" and "some error", at most 0. Higher is better.
 
         For a search over ``method`` pass folds that keep problems together: a problem of the calibration is refused.
@@ -243,7 +242,7 @@ class PathCalibrator(SavedModel, KeepsFitted, BaseEstimator):
         """
         check_is_fitted(self)
         paths = read_paths(self.classifier, X, groups)
-        no_error = check_first_errors(first_errors, paths.lengths) == -1
+        no_error = read_first_errors(first_errors, paths) == -1
         right = np.clip(self.of_paths(paths), _FLOOR, 1 - _FLOOR)
         return float(np.mean(np.log(np.where(no_error, right, 1 - right))))
 

@@ -12,9 +12,8 @@ from sklearn.base import clone
 
 from prmkit.fitted import training_problems
 from prmkit.metrics.pyplot import import_pyplot
-from prmkit.metrics.solutions.first_errors import check_first_errors
-from prmkit.uncertainty._protocols import PathsInput
-from prmkit.uncertainty._solutions_input import Paths, read_paths, refuse_shared_problems
+from prmkit.uncertainty._protocols import FirstErrors, PathsInput
+from prmkit.uncertainty._solutions_input import Paths, read_first_errors, read_paths, refuse_shared_problems
 from prmkit.uncertainty.guarantees._base import PathGuarantee
 from prmkit.uncertainty.guarantees._error_detector import ErrorDetector
 from prmkit.uncertainty.guarantees._first_error_set import FirstErrorSet
@@ -128,7 +127,7 @@ class CoverageDisplay:
         cls,
         guarantee: PathGuarantee[Any],
         X: PathsInput,
-        first_errors: npt.ArrayLike,
+        first_errors: FirstErrors,
         groups: npt.ArrayLike | None = None,
         *,
         levels: npt.ArrayLike = _LEVELS,
@@ -188,7 +187,7 @@ class CoverageDisplay:
         refuse_shared_problems(
             paths.keys, training_problems(guarantee.classifier), "the classifier was trained on"
         )
-        errors = check_first_errors(first_errors, paths.lengths)
+        errors = read_first_errors(first_errors, paths)
         unit, n_units = ("problems" if len(paths.keys) else "paths"), paths.n_units
         if n_units < 2:
             raise ValueError(

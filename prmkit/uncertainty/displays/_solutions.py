@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from prmkit.metrics import credible_set, survival
 from prmkit.metrics.pyplot import import_pyplot, plain_text
-from prmkit.metrics.solutions.first_errors import check_first_errors
 from prmkit.scoring import ScoredSolution
 from prmkit.scoring.scored_solution import risk_rgb
 from prmkit.scoring.solution_display import LABEL_LENGTH, shorten
-from prmkit.uncertainty._protocols import PathsInput
+from prmkit.uncertainty._protocols import FirstErrors, PathsInput
+from prmkit.uncertainty._solutions_input import read_first_errors
 from prmkit.uncertainty.guarantees._prefix_certifier import PrefixCertifier
 from prmkit.uncertainty.guarantees._thresholds import unit_weights
 from prmkit.utils.ragged import Ragged
@@ -108,7 +108,7 @@ class CertifiedPrefixDisplay:
         cls,
         certifier: PrefixCertifier,
         X: PathsInput,
-        first_errors: npt.ArrayLike | None = None,
+        first_errors: FirstErrors = None,
         groups: npt.ArrayLike | None = None,
         *,
         ax: Axes | None = None,
@@ -151,7 +151,7 @@ class CertifiedPrefixDisplay:
         display = cls(
             certifier.decide(paths),
             paths.lengths,
-            first_errors=None if first_errors is None else check_first_errors(first_errors, paths.lengths),
+            first_errors=None if first_errors is None else read_first_errors(first_errors, paths),
             units=paths.units,
             caption=_caption(certifier),
             max_paths=max_paths,

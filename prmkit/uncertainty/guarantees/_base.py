@@ -12,11 +12,11 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.fitted import training_problems
-from prmkit.metrics.solutions.first_errors import check_first_errors
 from prmkit.saving.model import Contents, SavedModel
-from prmkit.uncertainty._protocols import PathsInput, StepClassifier
+from prmkit.uncertainty._protocols import FirstErrors, PathsInput, StepClassifier
 from prmkit.uncertainty._solutions_input import (
     Paths,
+    read_first_errors,
     read_paths,
     refuse_shared_problems,
 )
@@ -134,7 +134,7 @@ class PathGuarantee(Guarantee, ABC, Generic[Decisions]):
 
     @fit_context
     def fit(
-        self: PathSelf, X: PathsInput, first_errors: npt.ArrayLike, groups: npt.ArrayLike | None = None
+        self: PathSelf, X: PathsInput, first_errors: FirstErrors, groups: npt.ArrayLike | None = None
     ) -> PathSelf:
         """Calibrate on problems that the classifier has not seen.
 
@@ -156,13 +156,13 @@ class PathGuarantee(Guarantee, ABC, Generic[Decisions]):
         Raises
         ------
         TypeError, ValueError
-            If X is of another kind, a risk is NaN or outside [0, 1], a path does not have its first error, or the
+            If X is of another kind, ``first_errors`` is ``None``, a risk is NaN or outside [0, 1], a path does not have its first error, or the
             classifier was trained on a problem and remembers it (prmkit's classifiers do).
         """
         paths = read_paths(self.classifier, X, groups)
-        first_errors = check_first_errors(first_errors, paths.lengths)
+        labels = read_first_errors(first_errors, paths)
         self._remember(paths.keys)
-        self._calibrate(paths, first_errors)
+        self._calibrate(paths, labels)
         return self
 
     def predict(self, X: PathsInput, groups: npt.ArrayLike | None = None) -> Decisions:
@@ -188,7 +188,7 @@ class PathGuarantee(Guarantee, ABC, Generic[Decisions]):
         return self.decide(self.read(X, groups))
 
     def evaluate(
-        self, X: PathsInput, first_errors: npt.ArrayLike, groups: npt.ArrayLike | None = None
+        self, X: PathsInput, first_errors: FirstErrors, groups: npt.ArrayLike | None = None
     ) -> dict[str, float | int | None]:
         """Report how often the guarantee fails and what it costs, on labelled paths of new problems.
 
@@ -213,7 +213,7 @@ class PathGuarantee(Guarantee, ABC, Generic[Decisions]):
             As in ``fit``, and if a problem belongs to the calibration.
         """
         paths = self.read(X, groups)
-        report = self._report(paths, check_first_errors(first_errors, paths.lengths))
+        report = self._report(paths, read_first_errors(first_errors, paths))
         return {**report, "n_units": paths.n_units, "n_paths": len(paths.lengths)}
 
     def read(self, X: PathsInput, groups: npt.ArrayLike | None = None) -> Paths:

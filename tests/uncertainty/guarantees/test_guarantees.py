@@ -57,6 +57,16 @@ def test_the_same_problem_on_two_sides_is_refused(estimator, draws):
 
 
 @of_paths
+def test_first_errors_that_a_data_set_lacks_are_refused(estimator, draws):
+    X, first_errors, groups = draws[0]
+    with pytest.raises(ValueError, match=r"first_errors is None, expected one number per path: .* pass first_errors="):
+        clone(estimator).fit(X, None, groups)
+    unjudged = [None, *first_errors.tolist()[1:]]
+    with pytest.raises(ValueError, match=r"first_errors\[0\] is None.*not judged to their end"):
+        clone(estimator).fit(X, unjudged, groups)
+
+
+@of_paths
 def test_with_a_classifier(estimator, fitted):
     classifier, calibration, test = fitted
     guarantee = clone(estimator).set_params(classifier=classifier)
