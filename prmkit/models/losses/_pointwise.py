@@ -68,7 +68,7 @@ def cross_entropy_loss(
     class_weight: Sequence[float] | None = None,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    r"""Cross entropy over C classes; micro mean over all steps with a target.
+    r"""Cross entropy over C classes, as a micro mean over all steps with a target.
 
     .. math:: \ell_t = \log \sum_c e^{z_{tc}} - z_{t y_t}
 
@@ -113,7 +113,7 @@ def cross_entropy_loss(
 def reward_token_loss(
     logits: Tensor, labels: Tensor, token_ids: Sequence[int], *, full_vocabulary: bool = False
 ) -> Tensor:
-    """Cross entropy over the reward tokens of a language model; micro mean over all steps with a target.
+    """Cross entropy over the reward tokens of a language model, as a micro mean over all steps with a target.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def reward_token_loss(
 
 @register_loss("soft_cross_entropy", reads="classes", soft=True)
 def soft_cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    r"""Cross entropy of a wrong/right pair with a chance of being right as target; micro mean over steps.
+    r"""Cross entropy of a wrong/right pair against a chance of being right, as a micro mean over steps.
 
     .. math:: \ell_t = -p_t \log q_t(+) - (1 - p_t) \log q_t(-)
 
@@ -194,7 +194,7 @@ def soft_cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 @register_loss("bce", reads="reward", soft=True)
 def bce_loss(rewards: Tensor, labels: Tensor) -> Tensor:
-    r"""Binary cross entropy of ``sigmoid(reward)``; micro mean over all steps with a target.
+    r"""Binary cross entropy of ``sigmoid(reward)``, as a micro mean over all steps with a target.
 
     .. math:: \ell_t = \log(1 + e^{r_t}) - y_t r_t
 
@@ -222,7 +222,7 @@ def bce_loss(rewards: Tensor, labels: Tensor) -> Tensor:
 
 @register_loss("mse", reads="reward", soft=True)
 def mse_loss(rewards: Tensor, labels: Tensor) -> Tensor:
-    r"""Squared error of ``sigmoid(reward)``, on probabilities; micro mean over all steps with a target.
+    r"""Squared error of ``sigmoid(reward)``, on probabilities, as a micro mean over all steps with a target.
 
     .. math:: \ell_t = (\sigma(r_t) - y_t)^2
 
@@ -250,7 +250,7 @@ def mse_loss(rewards: Tensor, labels: Tensor) -> Tensor:
 
 @register_loss("orm", reads="reward", averaging="solution")
 def orm_loss(rewards: Tensor, labels: Tensor) -> Tensor:
-    r"""Outcome loss: the last step answers whether no step is wrong; mean over solutions with a target.
+    r"""Outcome loss: the last step answers whether no step is wrong, as a mean over solutions with a target.
 
     .. math:: \ell = \log(1 + e^{r_T}) - Y r_T
 

@@ -32,7 +32,7 @@ _ZETA = Option(_read_margin, "a finite number of at least 0")
 
 @register_loss("rank", reads="reward", averaging="macro", options={"zeta": _ZETA})
 def rank_loss(rewards: Tensor, labels: Tensor, zeta: float = 4.0) -> Tensor:
-    r"""PQM's practical ranking loss (Li and Li, arXiv:2410.11287, Eq. 10); macro mean over solutions.
+    r"""PQM's practical ranking loss (Li and Li, arXiv:2410.11287, Eq. 10), as a macro mean over solutions.
 
     With P the right and N the wrong steps of a solution, and a start state of reward 0 before the first:
 
@@ -86,7 +86,7 @@ def rank_loss(rewards: Tensor, labels: Tensor, zeta: float = 4.0) -> Tensor:
 def theory_rank_loss(
     rewards: Tensor, labels: Tensor, zeta: float = 4.0, *, divisor: Literal["code", "single"] = "code"
 ) -> Tensor:
-    r"""PQM's theoretical ranking loss (arXiv:2410.11287, Eq. 9); macro mean over solutions.
+    r"""PQM's theoretical ranking loss (arXiv:2410.11287, Eq. 9), as a macro mean over solutions.
 
     To A, the sum of the terms of :func:`rank_loss`, it adds an order among the wrong steps, an earlier one above a
     later one:
@@ -122,7 +122,7 @@ def theory_rank_loss(
     n_valid = valid.sum(-1)
     raised = torch.where(wrong, rewards + zeta, rewards)
     above = _ratio(_terms(raised, right, wrong), n_valid + (divisor == "code"))
-    # Read from the end, the wrong steps after j are those before it; n_j is a softplus as l_t is.
+    # Read from the end, the wrong steps after j are those before it, and n_j is a softplus as l_t is.
     members = torch.where(wrong, rewards, _ABSENT).flip(-1)
     later = _sums_before(pad(members, (1, 0), value=_ABSENT)).flip(-1)
     steps = torch.logaddexp(later - rewards, torch.zeros_like(rewards))
