@@ -15,19 +15,23 @@ from sklearn.utils.validation import check_is_fitted
 from prmkit.fitted import FittedClassifier, training_problems
 from prmkit.saving.model import Contents, SavedModel
 from prmkit.uncertainty._protocols import FirstErrors, PathsInput
-from prmkit.uncertainty._solutions_input import Paths, read_first_errors, read_paths, refuse_shared_problems
+from prmkit.uncertainty._solutions_input import Paths, read_first_errors, refuse_shared_problems
 from prmkit.uncertainty._wrapping import KeepsFitted
 from prmkit.uncertainty.calibration._methods import calibrate, fit_calibrator
-from prmkit.utils.sklearn import HasMethods, StrOptions, fit_context
+from prmkit.uncertainty.guarantees._base import PathEstimator
+from prmkit.utils.sklearn import HasMethods, StrOptions
 
 # The smallest P(right) of a step, and P(some error) of a path, before the logarithm.
 _FLOOR = 1e-15
 
 
-class PathCalibrator(SavedModel, KeepsFitted, BaseEstimator):
+class PathCalibrator(SavedModel, KeepsFitted, PathEstimator[np.ndarray], BaseEstimator):
     """Calibrate the probability that a reasoning path has no error, on paths of other problems.
 
     Without calibration it is the product of ``1 - risk`` over the steps, which is mostly too low for long paths.
+
+    ``predict`` returns whether each path is more likely to have no error than to have one. ``fit`` needs paths of both
+    kinds.
 
     Parameters
     ----------
@@ -92,56 +96,6 @@ class PathCalibrator(SavedModel, KeepsFitted, BaseEstimator):
         self.classifier = classifier
         self.method = method
 
-    @fit_context
-    def fit(
-        self, X: PathsInput, first_errors: FirstErrors, groups: npt.ArrayLike | None = None
-    ) -> PathCalibrator:
-        """Calibrate on paths whose first error is known.
-
-        Parameters
-        ----------
-        X : list of Solution, or list of array-like of shape (n_steps,)
-            Solutions. If there is no classifier, the risks of the steps of each path.
-        first_errors : array-like of int, shape (n_paths,)
-            0-based index of the first wrong step, -1 if a path has no error.
-        groups : array-like of shape (n_paths,), optional
-            Problem of each path. If ``None``, the problem of a solution is its text, and each array is a problem of its
-            own.
-
-        Returns
-        -------
-        self
-            The fitted calibrator.
-
-        Raises
-        ------
-        ValueError
-            If all paths have an error, or none has, or the classifier was trained on a problem.
-        """
-        paths = read_paths(self.classifier, X, groups)
-        no_error = read_first_errors(first_errors, paths) == -1
-        seen = training_problems(self.classifier)
-        refuse_shared_problems(paths.keys, seen, "the classifier was trained on")
-        n_right = int(no_error.sum())
-        if n_right in (0, len(no_error)):
-            raise ValueError(
-                f"{n_right} of {len(no_error)} paths have no error, expected both kinds: nothing tells how often such "
-                "paths are right. Add paths " + ("without" if not n_right else "with") + " an error"
-            )
-        weight = 1 / np.bincount(paths.units)[paths.units]
-        # An earlier fit may have left a temperature.
-        self.__dict__.pop("temperature_", None)
-        self.method_ = self.method
-        if self.method_ == "temperature":
-            numbers = fit_calibrator("temperature", _log_proba(paths), no_error.astype(np.int64), weight)
-            self.temperature_ = float(numbers["temperature"][0])
-        else:
-            self.coef_, self.intercept_ = _fit_logistic(paths, no_error, weight)
-        self.classes_ = np.array([False, True])
-        self.n_calibration_ = paths.n_units
-        self.training_problems_ = paths.keys if seen is None else np.union1d(paths.keys, seen)
-        return self
-
     def p_no_error(self, X: PathsInput, groups: npt.ArrayLike | None = None) -> np.ndarray:
         """Return the calibrated probability that no step is wrong.
 
@@ -162,8 +116,7 @@ class PathCalibrator(SavedModel, KeepsFitted, BaseEstimator):
         ValueError
             If a problem belongs to the calibration, or to the training of the classifier.
         """
-        check_is_fitted(self)
-        return self.of_paths(read_paths(self.classifier, X, groups))
+        return self.of_paths(self.read(X, groups))
 
     def of_paths(self, paths: Paths) -> np.ndarray:
         """Return the calibrated probabilities of paths whose steps have been scored.
@@ -179,7 +132,7 @@ class PathCalibrator(SavedModel, KeepsFitted, BaseEstimator):
             P(no error) of each path.
         """
         check_is_fitted(self)
-        refuse_shared_problems(paths.keys, self.training_problems_, "were trained or calibrated on")
+        self._refuse_known(paths.keys)
         if self.method_ == "temperature":
             numbers = {"temperature": np.array([self.temperature_])}
             return calibrate("temperature", numbers, _log_proba(paths))[:, 1]
@@ -204,23 +157,6 @@ class PathCalibrator(SavedModel, KeepsFitted, BaseEstimator):
         right = self.p_no_error(X, groups)
         return np.column_stack([1 - right, right])
 
-    def predict(self, X: PathsInput, groups: npt.ArrayLike | None = None) -> np.ndarray:
-        """Return whether each path is more likely to have no error than to have one.
-
-        Parameters
-        ----------
-        X : list of Solution, or list of array-like of shape (n_steps,)
-            Paths, as in ``fit``.
-        groups : array-like of shape (n_paths,), optional
-            Problem of each path, as in ``p_no_error``.
-
-        Returns
-        -------
-        ndarray of bool of shape (n_paths,)
-            True for a path without error.
-        """
-        return self.p_no_error(X, groups) > 0.5
-
     def score(self, X: PathsInput, first_errors: FirstErrors, groups: npt.ArrayLike | None = None) -> float:
         """Return the mean log-likelihood of "no error" and "some error", at most 0. Higher is better.
 
@@ -240,11 +176,42 @@ class PathCalibrator(SavedModel, KeepsFitted, BaseEstimator):
         float
             The mean log-likelihood.
         """
-        check_is_fitted(self)
-        paths = read_paths(self.classifier, X, groups)
+        paths = self.read(X, groups)
         no_error = read_first_errors(first_errors, paths) == -1
         right = np.clip(self.of_paths(paths), _FLOOR, 1 - _FLOOR)
         return float(np.mean(np.log(np.where(no_error, right, 1 - right))))
+
+    def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
+        no_error = first_errors == -1
+        n_right = int(no_error.sum())
+        if n_right in (0, len(no_error)):
+            raise ValueError(
+                f"{n_right} of {len(no_error)} paths have no error, expected both kinds: nothing tells how often such "
+                "paths are right. Add paths " + ("without" if not n_right else "with") + " an error"
+            )
+        weight = 1 / np.bincount(paths.units)[paths.units]
+        # An earlier fit may have left a temperature.
+        self.__dict__.pop("temperature_", None)
+        self.method_ = self.method
+        if self.method_ == "temperature":
+            numbers = fit_calibrator("temperature", _log_proba(paths), no_error.astype(np.int64), weight)
+            self.temperature_ = float(numbers["temperature"][0])
+        else:
+            self.coef_, self.intercept_ = _fit_logistic(paths, no_error, weight)
+        self.classes_ = np.array([False, True])
+        self.n_calibration_ = paths.n_units
+        seen = training_problems(self.classifier)
+        self.training_problems_ = paths.keys if seen is None else np.union1d(paths.keys, seen)
+
+    def _decide(self, paths: Paths) -> np.ndarray:
+        return self.of_paths(paths) > 0.5
+
+    def _remember(self, keys: np.ndarray) -> None:
+        # The problems are stored by _calibrate, when it has succeeded.
+        refuse_shared_problems(keys, training_problems(self.classifier), "the classifier was trained on")
+
+    def _refuse_known(self, keys: np.ndarray) -> None:
+        refuse_shared_problems(keys, self.training_problems_, "were trained or calibrated on")
 
     def _contents(self) -> Contents:
         check_is_fitted(self)
@@ -295,7 +262,7 @@ def _fit_logistic(paths: Paths, no_error: np.ndarray, weight: np.ndarray) -> tup
         f"among calibration paths of one length those with the higher P(no error) are wrong more often (coefficient "
         f"{coef[0]:.3g}): the length alone is used. Look at the classifier, or at its label_order",
         UserWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
     # The loss is convex: if the best coefficient is negative, the best one that is not negative is 0.
     model.fit(features[:, 1:], no_error, weight)

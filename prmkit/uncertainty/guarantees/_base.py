@@ -28,8 +28,126 @@ _MARGIN = 1e-6
 CLASSIFIER = [HasMethods(["fit", "predict_proba"]), None]
 RATE = [Interval(Real, 0, 1, closed="neither")]
 Self = TypeVar("Self", bound="Guarantee")
-PathSelf = TypeVar("PathSelf", bound="PathGuarantee[Any]")
+PathSelf = TypeVar("PathSelf", bound="PathEstimator[Any]")
 Decisions = TypeVar("Decisions")
+
+
+class PathEstimator(ABC, Generic[Decisions]):
+    """Base of estimators that learn from paths with known first errors, and decide about paths of new problems."""
+
+    classifier: Any
+
+    @fit_context
+    def fit(
+        self: PathSelf, X: PathsInput, first_errors: FirstErrors, groups: npt.ArrayLike | None = None
+    ) -> PathSelf:
+        """Calibrate on problems that the classifier has not seen.
+
+        Parameters
+        ----------
+        X : list of Solution, or list of array-like of shape (n_steps,)
+            Solutions. If the estimator has no classifier, the risks of the steps of each path.
+        first_errors : array-like of int of shape (n_paths,)
+            0-based index of the first wrong step of each path, -1 if no step is wrong.
+        groups : array-like of shape (n_paths,), optional
+            Problem of each path. If ``None``, the problem of a solution is its text, and each array of risks is a
+            problem of its own.
+
+        Returns
+        -------
+        self
+            The calibrated estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is of another kind, ``first_errors`` is ``None``, a risk is NaN or outside [0, 1], a path does not have its first error, or the
+            classifier was trained on a problem and remembers it (prmkit's classifiers do).
+        """
+        paths = read_paths(self.classifier, X, groups)
+        labels = read_first_errors(first_errors, paths)
+        self._remember(paths.keys)
+        self._calibrate(paths, labels)
+        return self
+
+    def predict(self, X: PathsInput, groups: npt.ArrayLike | None = None) -> Decisions:
+        """Decide about paths of new problems.
+
+        Parameters
+        ----------
+        X : list of Solution, or list of array-like of shape (n_steps,)
+            Paths, as in ``fit``.
+        groups : array-like of shape (n_paths,), optional
+            Problem of each path. It only serves to refuse problems of the calibration.
+
+        Returns
+        -------
+        ndarray or list, length n_paths
+            Decision about each path. The docstring of the class says what a decision is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in ``fit``, and if a problem belongs to the calibration.
+        """
+        return self.decide(self.read(X, groups))
+
+    def read(self, X: PathsInput, groups: npt.ArrayLike | None = None) -> Paths:
+        """Compute the step risks of paths of new problems, for :meth:`decide`.
+
+        Parameters
+        ----------
+        X : list of Solution, or list of array-like of shape (n_steps,)
+            Paths, as in ``fit``.
+        groups : array-like of shape (n_paths,), optional
+            Problem of each path. It only serves to refuse problems of the calibration.
+
+        Returns
+        -------
+        Paths
+            The risks of all steps, and the problem of each path.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in ``fit``, and if a problem belongs to the calibration.
+        """
+        check_is_fitted(self)
+        paths = read_paths(self.classifier, X, groups)
+        self._refuse_known(paths.keys)
+        return paths
+
+    def decide(self, paths: Paths) -> Decisions:
+        """Decide about paths whose steps have been scored.
+
+        Parameters
+        ----------
+        paths : Paths
+            The result of :meth:`read`.
+
+        Returns
+        -------
+        ndarray or list, length n_paths
+            Decision about each path, as ``predict`` returns it.
+        """
+        check_is_fitted(self)
+        return self._decide(paths)
+
+    @abstractmethod
+    def _decide(self, paths: Paths) -> Decisions:
+        """Return the decision about each path."""
+
+    @abstractmethod
+    def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
+        """Set the learnt attributes."""
+
+    @abstractmethod
+    def _remember(self, keys: np.ndarray) -> None:
+        """Store the problems of ``fit``, after refusing those of the classifier's training."""
+
+    @abstractmethod
+    def _refuse_known(self, keys: np.ndarray) -> None:
+        """Raise if problems were seen before."""
 
 
 class Guarantee(SavedModel, KeepsFitted, BaseEstimator):
@@ -117,7 +235,7 @@ class Guarantee(SavedModel, KeepsFitted, BaseEstimator):
         refuse_shared_problems(keys, self.calibration_problems_, f"{type(self).__name__} was calibrated on")
 
 
-class PathGuarantee(Guarantee, ABC, Generic[Decisions]):
+class PathGuarantee(Guarantee, PathEstimator[Decisions]):
     """Base of guarantees about paths.
 
     Notes
@@ -131,61 +249,6 @@ class PathGuarantee(Guarantee, ABC, Generic[Decisions]):
        ``__init__.pyi`` of this folder and of its room.
     3. A test in ``tests/uncertainty/guarantees`` which shows that the promise holds over random splits.
     """
-
-    @fit_context
-    def fit(
-        self: PathSelf, X: PathsInput, first_errors: FirstErrors, groups: npt.ArrayLike | None = None
-    ) -> PathSelf:
-        """Calibrate on problems that the classifier has not seen.
-
-        Parameters
-        ----------
-        X : list of Solution, or list of array-like of shape (n_steps,)
-            Solutions. If the guarantee has no classifier, the risks of the steps of each path.
-        first_errors : array-like of int of shape (n_paths,)
-            0-based index of the first wrong step of each path, -1 if no step is wrong.
-        groups : array-like of shape (n_paths,), optional
-            Problem of each path. If ``None``, the problem of a solution is its text, and each array of risks is a
-            problem of its own.
-
-        Returns
-        -------
-        self
-            The calibrated guarantee.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If X is of another kind, ``first_errors`` is ``None``, a risk is NaN or outside [0, 1], a path does not have its first error, or the
-            classifier was trained on a problem and remembers it (prmkit's classifiers do).
-        """
-        paths = read_paths(self.classifier, X, groups)
-        labels = read_first_errors(first_errors, paths)
-        self._remember(paths.keys)
-        self._calibrate(paths, labels)
-        return self
-
-    def predict(self, X: PathsInput, groups: npt.ArrayLike | None = None) -> Decisions:
-        """Decide about paths of new problems.
-
-        Parameters
-        ----------
-        X : list of Solution, or list of array-like of shape (n_steps,)
-            Paths, as in ``fit``.
-        groups : array-like of shape (n_paths,), optional
-            Problem of each path. It only serves to refuse problems of the calibration.
-
-        Returns
-        -------
-        ndarray or list, length n_paths
-            Decision about each path. The docstring of the class says what a decision is.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As in ``fit``, and if a problem belongs to the calibration.
-        """
-        return self.decide(self.read(X, groups))
 
     def evaluate(
         self, X: PathsInput, first_errors: FirstErrors, groups: npt.ArrayLike | None = None
@@ -215,55 +278,6 @@ class PathGuarantee(Guarantee, ABC, Generic[Decisions]):
         paths = self.read(X, groups)
         report = self._report(paths, read_first_errors(first_errors, paths))
         return {**report, "n_units": paths.n_units, "n_paths": len(paths.lengths)}
-
-    def read(self, X: PathsInput, groups: npt.ArrayLike | None = None) -> Paths:
-        """Compute the step risks of paths of new problems, for :meth:`decide`.
-
-        Parameters
-        ----------
-        X : list of Solution, or list of array-like of shape (n_steps,)
-            Paths, as in ``fit``.
-        groups : array-like of shape (n_paths,), optional
-            Problem of each path. It only serves to refuse problems of the calibration.
-
-        Returns
-        -------
-        Paths
-            The risks of all steps, and the problem of each path.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As in ``fit``, and if a problem belongs to the calibration.
-        """
-        check_is_fitted(self)
-        paths = read_paths(self.classifier, X, groups)
-        self._refuse_known(paths.keys)
-        return paths
-
-    def decide(self, paths: Paths) -> Decisions:
-        """Decide about paths whose steps have been scored.
-
-        Parameters
-        ----------
-        paths : Paths
-            The result of :meth:`read`.
-
-        Returns
-        -------
-        ndarray or list, length n_paths
-            Decision about each path, as ``predict`` returns it.
-        """
-        check_is_fitted(self)
-        return self._decide(paths)
-
-    @abstractmethod
-    def _decide(self, paths: Paths) -> Decisions:
-        """Return the decision about each path."""
-
-    @abstractmethod
-    def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
-        """Set the thresholds, ``attainable_`` and ``n_calibration_``."""
 
     @abstractmethod
     def _report(self, paths: Paths, first_errors: np.ndarray) -> dict[str, float | int | None]:
