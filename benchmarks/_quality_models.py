@@ -21,7 +21,7 @@ from prmkit import PRMClassifier, PRMFeaturizer, Solution, Step, flatten
 from prmkit.features import StepStatistics, StepWords
 from prmkit.features.sequences import StepSequences
 from prmkit.models import StepTransformer
-from prmkit.models.heads.decision import choose_decision_weights
+from prmkit.models.heads.head import choose_decision_weights
 
 LABELS = np.array([-1, 0, 1])
 INNER_FOLDS = 3
@@ -114,7 +114,7 @@ class LookAheadTransformer(PlacedTransformer):
     """Attention to every step of the solution, later ones too: what a plain BERT over step embeddings sees."""
 
     def _build_module(self, n_features, n_classes, backbone=None):
-        from prmkit.models.heads._networks import CausalEncoder
+        from prmkit.models.heads._training import CausalEncoder
 
         class LookAheadEncoder(CausalEncoder):
             def attention_mask(self, values):

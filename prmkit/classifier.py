@@ -18,8 +18,7 @@ from prmkit.data.solution import Solution, Step, as_steps, refuse_steps
 from prmkit.features import PRMFeaturizer
 from prmkit.fitted import Label, decision_weights
 from prmkit.models.heads.blend import StepBlend
-from prmkit.models.heads.decision import most_probable
-from prmkit.models.heads.head import Classifier, Featurizer, Rows, fit_head, read_rows, reads
+from prmkit.models.heads.head import Classifier, Featurizer, Rows, fit_head, most_probable, read_rows, reads
 from prmkit.models.tokens.token_prm import TokenPRM
 from prmkit.saving.model import Contents, SavedModel
 from prmkit.scoring import ScoredSolution, score_solutions
@@ -35,24 +34,9 @@ def unfitted_parts(
 ) -> tuple[Featurizer | None, Classifier | None]:
     """Return copies of featurizer and head that fit together, not fitted.
 
-    Parameters
-    ----------
-    featurizer, head : as in :class:`PRMClassifier`
-        What the user has chosen.
-    label_order : sequence of labels, or None
-        Given to a ``TokenPRM`` that has none.
-
-    Returns
-    -------
-    featurizer : transformer, or None
-        None if X is numeric or the head reads the steps itself.
-    head : classifier, or None
-        None stands for logistic regression, which is made when the rows are known.
-
-    Raises
-    ------
-    ValueError
-        If a featurizer is given to a head that reads the text itself, or tokens to a head that does not.
+    The featurizer is ``None`` if X is numeric or the head reads the steps itself. The head is ``None`` for logistic
+    regression, which is made when the rows are known. A ``TokenPRM`` without a label order gets ``label_order``.
+    ValueError says that a featurizer was given to a head that reads text, or tokens to a head that does not.
     """
     by_name = featurizer if isinstance(featurizer, str) else None
     marks_tokens = isinstance(featurizer, PRMFeaturizer) and featurizer.kind == "tokens"
@@ -403,10 +387,8 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        X : list of Step, or ndarray of shape (n_steps, n_features)
-            The checked rows.
-        y : ndarray of shape (n_steps,)
-            The checked labels.
+        tuple of (list of Step or ndarray, ndarray)
+            The checked rows and labels.
         """
         if self._precomputed:
             refuse_steps(X)

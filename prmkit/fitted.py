@@ -33,18 +33,10 @@ class FittedClassifier(Protocol):
 
 
 def training_problems(classifier: Any) -> npt.NDArray[np.uint64] | None:
-    """Return the keys of the problems that a classifier was trained on.
+    """Return the sorted keys of the problems that a classifier was trained on, or ``None`` if nothing knows them.
 
-    Parameters
-    ----------
-    classifier : fitted classifier, or None
-        Classifiers of prmkit remember their problems. They are found inside scikit-learn's searches, pipelines,
-        calibration, voting, stacking, threshold tuning and frozen estimators too.
-
-    Returns
-    -------
-    ndarray of uint64, or None
-        Sorted keys. ``None`` if no classifier inside remembers its problems.
+    They are found inside scikit-learn's searches, pipelines, calibration, voting, stacking, threshold tuning and
+    frozen estimators too.
     """
     keys = getattr(classifier, "training_problems_", None)
     if keys is not None:
@@ -57,35 +49,16 @@ def training_problems(classifier: Any) -> npt.NDArray[np.uint64] | None:
 def label_order(
     classifier: FittedClassifier, label_order: Sequence[Label] | None = None
 ) -> tuple[Label, ...]:
-    """Return the labels of a classifier from worst to best.
+    """Return the labels of a classifier from worst to best: ``label_order`` if it is given.
 
-    Parameters
-    ----------
-    classifier : fitted classifier
-        Its own order counts first. Otherwise the order of the classifiers inside counts, as for
-        ``GridSearchCV(PRMClassifier(label_order=["bad", "good"]), …)``. Otherwise the labels themselves
-        decide, if they are -1/0/+1, "negative"/"neutral"/"positive" and the like.
-    label_order : sequence of labels, default=None
-        Order to use instead.
+    Otherwise the classifier's own order counts, then that of the classifiers inside, then the labels themselves, if
+    they are -1/0/+1, "negative"/"neutral"/"positive" and the like. ValueError says that nothing tells the order, or
+    that classifiers inside have different orders.
 
-    Returns
-    -------
-    tuple of labels
-        The classes from worst to best.
-
-    Raises
-    ------
-    ValueError
-        If nothing tells the order, or classifiers inside have different orders.
-
-    Examples
-    --------
     >>> from sklearn.linear_model import LogisticRegression
     >>> plain = LogisticRegression().fit([[0.0], [1.0]], ["wrong", "right"])
-    >>> known_label_order(plain) is None
-    True
-    >>> label_order(plain, ["wrong", "right"])
-    ('wrong', 'right')
+    >>> known_label_order(plain), label_order(plain, ["wrong", "right"])
+    (None, ('wrong', 'right'))
     """
     order = known_label_order(classifier, label_order)
     if order is None:

@@ -11,7 +11,7 @@ from prmkit.cli._terminal import ListsFormats, fail
 
 
 class SeveralAfterOn(ListsFormats):
-    """A command whose option ``--on`` takes all values up to the next option, as the patterns of a shell give them."""
+    """A command whose option ``--on`` takes all values up to the next option, since a shell expands patterns so."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the option in front of each of its values."""
@@ -32,8 +32,8 @@ def evaluate(
         typer.Argument(
             metavar="MODEL...",
             show_default=False,
-            help="A folder that PRMClassifier.save wrote; a folder or Hugging Face name of an existing PRM, with its "
-            "layout in front where it needs one (skywork:FOLDER); or a file of step scores that ends in .jsonl. "
+            help="A model is a folder that prmkit saved, a folder or Hugging Face name of an existing PRM, or a file "
+            "of step scores that ends in .jsonl. An existing PRM may need its layout in front (skywork:FOLDER). "
             "NAME=MODEL names it.",
         ),
     ],
@@ -43,22 +43,23 @@ def evaluate(
             "--on",
             metavar="KIND:PATH",
             show_default=False,
-            help="The data to evaluate on. Several may follow one --on, or --on may come several times. KIND is one of "
-            "the formats below, bbm (short for big_bench_mistake), or bon: sampled solutions for best-of-N, one step "
-            "per line (bon-paragraph, bon-step: per paragraph, per 'Step 1:'). Without KIND, the first records tell "
-            "it. NAME=KIND:PATH gives the data a name.",
+            help="The data to evaluate on. Several may follow one --on, or --on may come several times. KIND is a "
+            "format listed below, or bbm, which is short for big_bench_mistake. bon stands for sampled solutions with "
+            "a step per line, bon-paragraph for a step per paragraph, bon-step for a step per 'Step 1:'. Without KIND, "
+            "the first records tell it. NAME=KIND:PATH gives the data a name.",
         ),
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="FOLDER", show_default=False, help="Where the report goes."),
+        typer.Option("--out", metavar="FOLDER", show_default=False, help="Folder to write the report to."),
     ],
     work: Annotated[
         Path | None,
         typer.Option(
             "--work",
             metavar="FOLDER",
-            help="Where scores are kept as they are made, so that nothing is scored twice. Default: OUT/scores.",
+            help="Folder that stores the scores while the models run, so that nothing is scored twice. "
+            "Default: OUT/scores.",
             show_default=False,
         ),
     ] = None,
@@ -76,36 +77,38 @@ def evaluate(
         typer.Option(
             "--trained-on",
             metavar="exclude|keep",
-            help="What to do with problems that a model was trained on, where that is known.",
+            help="Whether to leave out the problems that a model was trained on, if they are known, or to keep them.",
         ),
     ] = "exclude",
     quoted: Annotated[
-        bool, typer.Option("--quoted", help="Put published numbers beside, marked and with their source.")
+        bool, typer.Option("--quoted", help="Show published numbers beside the results, with their source.")
     ] = False,
     n_resamples: Annotated[
-        int, typer.Option("--resamples", metavar="NUMBER", help="Of problems, for the 95% intervals.")
+        int,
+        typer.Option("--resamples", metavar="NUMBER", help="Number of resamples, for the 95% intervals."),
     ] = 1000,
     n_jobs: Annotated[
-        int, typer.Option("--jobs", metavar="NUMBER", help="Processes for the tables, one benchmark each.")
+        int,
+        typer.Option("--jobs", metavar="NUMBER", help="Processes that make the tables, one benchmark each."),
     ] = 1,
     random_state: Annotated[
-        int, typer.Option("--seed", metavar="NUMBER", help="Of resamples and halves.")
+        int, typer.Option("--seed", metavar="NUMBER", help="Seed of the resamples and of the halves.")
     ] = 0,
 ) -> None:
-    """Evaluate models, named first, on benchmarks, beside trivial baselines.
+    """Evaluate models on benchmarks, beside trivial baselines.
 
     Every number has a 95% interval by problem. FOLDER gets report.html (one file that needs no
-    network, with every solution), results.json, results.md and run.json. A run that was killed
-    goes on where it was: type the same again.
+    network, with every solution), results.json, results.md and run.json. If a run is killed, type
+    the same again: it goes on with the next solutions.
 
     A model that prmkit saved, on two parts of ProcessBench:
       prmkit evaluate my-model --on processbench:gsm8k.json processbench:math.json --out report
 
-    Two models side by side, beside published numbers:
+    Two models side by side, with published numbers:
       prmkit evaluate small=my-model large=rlhflow:RLHFlow/Llama3.1-8B-PRM-Deepseek-Data
       --on gsm8k=processbench:gsm8k.json math=processbench:math.json --quoted --out report
 
-    The same, where GSM8K chooses all thresholds as in ProcessBench's paper: --threshold-data gsm8k
+    To choose all thresholds on GSM8K, as ProcessBench's paper does, add: --threshold-data gsm8k
 
     Scores made elsewhere, one line per solution, {"id": "gsm8k-7", "rewards": [0.98, 0.12]}:
       prmkit evaluate scores.jsonl --on processbench:gsm8k.json --out report
@@ -116,7 +119,7 @@ def evaluate(
     from prmkit.evaluation import evaluate as run
 
     try:
-        found = run(
+        result = run(
             models,
             on,
             out=out,
@@ -131,6 +134,6 @@ def evaluate(
     except (OSError, ValueError, TypeError, ImportError) as error:
         fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
-        fail(f"interrupted: the scores made so far are kept in {work or out / 'scores'}", code=130)
-    typer.echo(found.to_markdown())
+        fail(f"interrupted: the scores so far are stored in {work or out / 'scores'}", code=130)
+    typer.echo(result.to_markdown())
     typer.echo(f"written: {out / 'report.html'}, results.json, results.md, run.json")

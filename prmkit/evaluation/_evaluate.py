@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from prmkit.data import StepDataset
-from prmkit.evaluation._evaluation import Evaluation
+from prmkit.evaluation._evaluation import Curve, Evaluation, Table
 from prmkit.evaluation._inputs._benchmark import Benchmark, known_problems, unread_problems
 from prmkit.evaluation._inputs._benchmarks import distinct_names, read_benchmark
 from prmkit.evaluation._inputs._models import JudgedModel, judged_models
 from prmkit.evaluation._inputs._score_file import read_step_scores
 from prmkit.evaluation._inputs._scoring import StepScores, cached_scores
 from prmkit.evaluation._page._data import browsed_solutions
-from prmkit.evaluation._result import Curve, Table
 from prmkit.evaluation._tables._context import Context, System, ThresholdData, baseline_systems
 from prmkit.evaluation._tables._published import (
     first_error_tables,

@@ -20,26 +20,9 @@ _READABLE = (1, _FORMAT)
 
 @contextmanager
 def writing_folder(path: str | Path, kind: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Give a hidden folder and a configuration to fill, which take the place of ``path`` when all is written.
+    """Give a hidden folder, and a dictionary for its ``config.json``, which replace ``path`` when all is written.
 
-    Parameters
-    ----------
-    path : str or path
-        Folder to write.
-    kind : str
-        Name of the class that is saved. A folder of another class is not replaced.
-
-    Yields
-    ------
-    folder : Path
-        Where to write the files.
-    config : dict
-        What ``config.json`` will say.
-
-    Raises
-    ------
-    FileExistsError
-        If something stands at ``path`` that is not such a model alone.
+    FileExistsError says that something else than a saved ``kind`` stands at ``path``, or files beside one.
     """
     path = Path(path).expanduser()
     _check_replaceable(path, kind)
@@ -71,12 +54,8 @@ def saved_class(path: Path) -> tuple[str, str | None]:
 def read_config(path: Path, kind: str) -> dict[str, Any]:
     """Read the configuration of a saved model, checking that every file is whole.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no saved model at ``path``.
-    ValueError
-        If it is of another class or a later format, incomplete or damaged.
+    FileNotFoundError says that there is no saved model. ValueError says that it is of another class or a later
+    format, incomplete or damaged.
     """
     file, config = path / CONFIG, _read_json(path, kind)
     if config["class"] != kind:

@@ -26,16 +26,9 @@ _Model = TypeVar("_Model", bound="SavedModel")
 class Contents:
     """Everything that a folder says about a fitted model.
 
-    Parameters
-    ----------
-    settings : mapping
-        Settings and small results: what JSON holds, and numpy scalars and arrays of them.
-    arrays : mapping of str to numeric ndarray
-        Arrays that are written as safetensors.
-    parts : mapping of str to featurizer, head or None
-        Fitted parts, by file name.
-    models : mapping of str to SavedModel
-        Fitted models inside, by folder name. A ``FrozenEstimator`` is saved as the model that it freezes.
+    ``settings`` holds what JSON holds, and numpy scalars and arrays of them. ``arrays`` are written as safetensors.
+    ``parts`` are fitted featurizers and heads by file name. ``models`` are fitted models inside, by folder name. A
+    ``FrozenEstimator`` is saved as the model that it freezes.
     """
 
     settings: Mapping[str, Any]
@@ -45,7 +38,7 @@ class Contents:
 
 
 class SavedModel:
-    """Mixin of fitted models that can be saved: a class says what its contents are, and this one writes and reads them.
+    """Mixin of fitted models that can be saved. A class says what its contents are, and this one writes and reads them.
 
     To make a class savable, derive from this one, write ``_contents`` and ``_from_contents``, and export the class
     from its room.

@@ -1,4 +1,4 @@
-"""A picture of a reasoning path: how risky each step is, where the first error lies, how unsure that is."""
+"""Plots of solutions: the risk of each step, the distribution of the first error, and the entropy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _X_LABELS = ("risk, P(step is wrong)", "P(first error is here)", "entropy (nats)
 
 
 class PathDisplay:
-    """Plot of one or several scored solutions, a row of three panels each; made by :meth:`from_scored`.
+    """Plot one or several scored solutions, a row of three panels each. :meth:`from_scored` makes it.
 
     Parameters
     ----------
@@ -48,14 +48,26 @@ class PathDisplay:
     def from_scored(
         cls, scored: ScoredSolution | Sequence[ScoredSolution], *, axes: Any = None
     ) -> PathDisplay:
-        """Draw one scored solution, or several, into ``axes`` of shape (n_solutions, 3) if given.
+        """Draw scored solutions.
+
+        Parameters
+        ----------
+        scored : ScoredSolution, or sequence of ScoredSolution
+            Solutions to draw, one row of panels each.
+        axes : ndarray of matplotlib Axes, shape (n_solutions, 3), default=None
+            Axes to draw into. If ``None``, a new figure is made.
+
+        Returns
+        -------
+        PathDisplay
+            The display, drawn.
 
         Raises
         ------
         TypeError
-            For anything else, such as solutions that were not scored.
+            If a solution was not scored.
         ValueError
-            For no solution, or axes of another shape.
+            If there is no solution, or the axes have another shape.
         """
         several = [scored] if isinstance(scored, ScoredSolution) else list(scored)
         if not several:
@@ -68,7 +80,18 @@ class PathDisplay:
         return cls(several).plot(axes)
 
     def plot(self, axes: Any = None) -> PathDisplay:
-        """Draw, into ``axes`` of shape (n_solutions, 3) if given, and return the display."""
+        """Draw the solutions again.
+
+        Parameters
+        ----------
+        axes : ndarray of matplotlib Axes, shape (n_solutions, 3), default=None
+            Axes to draw into. If ``None``, a new figure is made.
+
+        Returns
+        -------
+        PathDisplay
+            The display itself.
+        """
         if axes is None:
             plt = import_pyplot()
             rows = [one.solution.n_steps + 1 for one in self.scored]

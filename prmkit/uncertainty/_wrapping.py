@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.solution import Solution
 from prmkit.fitted import Label
-from prmkit.models.heads.decision import most_probable
+from prmkit.models.heads.head import most_probable
 from prmkit.saving.model import SavedModel
 from prmkit.scoring import ScoredSolution, score_solutions
 from prmkit.uncertainty._protocols import Steps

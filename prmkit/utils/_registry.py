@@ -1,6 +1,6 @@
-"""Every estimator of prmkit, and with which parameters the common checks try it.
+"""Every estimator of prmkit, with the parameters with which the common checks try it.
 
-Rooms above ``utils`` are named by path and imported when asked for, so nothing here points upward.
+Rooms above ``utils`` are named by path and imported when they are needed, so nothing here points upward.
 """
 
 from __future__ import annotations
@@ -13,20 +13,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Registered:
-    """An estimator and how it is checked.
+    """An estimator, by module and class, and the parameters with which it is checked.
 
-    Parameters
-    ----------
-    path : str
-        Module and class.
-    numeric : mapping or None
-        Parameters under which scikit-learn's checks run on numeric input; None where it reads only steps.
-    steps : tuple of mapping
-        Parameter sets under which it reads steps, each checked for the guarantees; empty where it reads numbers.
-    paths : tuple of mapping
-        Parameter sets under which it reads the step risks of whole paths.
-    expected_failures : mapping of str to str
-        scikit-learn's checks that cannot pass, each with the reason.
+    With ``numeric``, scikit-learn's checks run on numeric input. Each of ``steps`` reads steps and is checked for the
+    guarantees. Each of ``paths`` reads the step risks of whole paths. ``expected_failures`` gives a reason for each
+    check of scikit-learn that cannot pass.
     """
 
     path: str
@@ -46,14 +37,14 @@ class Registered:
         return next(iter([*([self.numeric] if self.numeric else []), *self.steps, *self.paths]), {})
 
     def make(self, params: Mapping[str, Any]) -> Any:
-        """Build the estimator; a parameter that is itself a ``(path, params)`` pair is built first."""
+        """Build the estimator. A parameter that is itself a ``(path, params)`` pair is built first."""
         return _build(self.path, params)
 
 
 def _build(path: str, params: Mapping[str, Any]) -> Any:
     module, _, name = path.rpartition(".")
-    made = {key: _build(*value) if isinstance(value, tuple) else value for key, value in params.items()}
-    return getattr(import_module(module), name)(**made)
+    built = {key: _build(*value) if isinstance(value, tuple) else value for key, value in params.items()}
+    return getattr(import_module(module), name)(**built)
 
 
 # Weights compare equal to repeated rows only when every row is in every batch, in float64.
@@ -74,13 +65,24 @@ _SMALL_TOKEN_MODEL = {
         "hidden_size": 32,
         "num_attention_heads": 2,
         "intermediate_size": 64,
-        "initializer_range": 0.3,  # with the usual 0.02 it would say nearly the same of every step
+        # With the usual 0.02, all steps would get nearly the same score.
+        "initializer_range": 0.3,
     },
     "num_train_epochs": 1,
     "random_state": 0,
 }
-_CLASSIFIER = "prmkit.classifier.PRMClassifier"
 _STATISTICS: tuple[str, dict[str, Any]] = ("prmkit.features.StepStatistics", {})
+_MLP = ("prmkit.models.StepMLP", {"hidden_size": 16, **_QUICK})
+_TRANSFORMER = ("prmkit.models.StepTransformer", {**_SMALL_TRANSFORMER, **_QUICK})
+
+
+def _classifier(**params: Any) -> tuple[str, dict[str, Any]]:
+    """Return a ``PRMClassifier`` as a pair that ``Registered.make`` builds."""
+    return "prmkit.classifier.PRMClassifier", params
+
+
+_NUMERIC = _classifier(featurizer="precomputed")
+
 REGISTRY: tuple[Registered, ...] = (
     Registered(
         "prmkit.classifier.PRMClassifier",
@@ -88,25 +90,22 @@ REGISTRY: tuple[Registered, ...] = (
         steps=(
             {"random_state": 0},
             {"featurizer": ("prmkit.features.PRMFeaturizer", {"dtype": "float32"}), "random_state": 0},
-            {"head": ("prmkit.models.StepTransformer", {**_SMALL_TRANSFORMER, **_QUICK})},
-            {"head": ("prmkit.models.StepMLP", {"hidden_size": 16, **_QUICK})},
+            {"head": _TRANSFORMER},
+            {"head": _MLP},
             {"head": ("sklearn.linear_model.LogisticRegression", {"max_iter": 2000})},
-            {"featurizer": ("prmkit.features.StepStatistics", {})},
+            {"featurizer": _STATISTICS},
             {"featurizer": "tokens", "head": ("prmkit.models.TokenPRM", _SMALL_TOKEN_MODEL)},
         ),
     ),
     Registered("prmkit.models.StepBlend", steps=({"random_state": 0},)),
     Registered("prmkit.models.StepMLP", numeric={"hidden_size": 16, "max_epochs": 60, **_EXACT_TRAINING}),
+    Registered("prmkit.models.StepTransformer", numeric={**_SMALL_TRANSFORMER, "max_epochs": 30, **_EXACT_TRAINING}),
+    # Without scheme="prefix", which by design costs a pass per step. Its own tests check the rest.
     Registered(
-        "prmkit.models.StepTransformer", numeric={**_SMALL_TRANSFORMER, "max_epochs": 30, **_EXACT_TRAINING}
-    ),
-    Registered(  # without scheme="prefix", which by design costs a pass per step; its own tests check the rest
         "prmkit.models.TokenPRM",
-        steps=(
-            _SMALL_TOKEN_MODEL,
-            {**_SMALL_TOKEN_MODEL, "scheme": "special_token"},
-            {**_SMALL_TOKEN_MODEL, "loss": "bce"},
-            {**_SMALL_TOKEN_MODEL, "loss": "rank"},
+        steps=tuple(
+            {**_SMALL_TOKEN_MODEL, **other}
+            for other in ({}, {"scheme": "special_token"}, {"loss": "bce"}, {"loss": "rank"})
         ),
     ),
     Registered(
@@ -117,57 +116,28 @@ REGISTRY: tuple[Registered, ...] = (
     Registered("prmkit.features.StepWords", steps=({},)),
     Registered(
         "prmkit.uncertainty.StepEnsemble",
-        numeric={
-            "classifier": (_CLASSIFIER, {"featurizer": "precomputed"}),
-            "n_members": 3,
-            "random_state": 0,
-        },
+        numeric={"classifier": _NUMERIC, "n_members": 3, "random_state": 0},
         steps=(
-            {"classifier": (_CLASSIFIER, {"featurizer": _STATISTICS}), "n_members": 3, "random_state": 0},
-            {
-                "classifier": (
-                    _CLASSIFIER,
-                    {"head": ("prmkit.models.StepTransformer", {**_SMALL_TRANSFORMER, **_QUICK})},
-                ),
-                "n_members": 2,
-                "random_state": 0,
-            },
+            {"classifier": _classifier(featurizer=_STATISTICS), "n_members": 3, "random_state": 0},
+            {"classifier": _classifier(head=_TRANSFORMER), "n_members": 2, "random_state": 0},
         ),
     ),
     Registered(
         "prmkit.uncertainty.MCDropout",
         numeric={
-            "classifier": (
-                "prmkit.models.StepMLP",
-                {"hidden_size": 16, "max_epochs": 60, **_EXACT_TRAINING, "dropout": 0.1},
-            )
+            "classifier": (_MLP[0], {"hidden_size": 16, "max_epochs": 60, **_EXACT_TRAINING, "dropout": 0.1})
         },
         steps=(
-            {
-                "classifier": (
-                    _CLASSIFIER,
-                    {"head": ("prmkit.models.StepMLP", {"hidden_size": 16, **_QUICK})},
-                ),
-                "n_members": 3,
-            },
-            {
-                "classifier": (
-                    _CLASSIFIER,
-                    {
-                        "featurizer": _STATISTICS,
-                        "head": ("prmkit.models.StepTransformer", {**_SMALL_TRANSFORMER, **_QUICK}),
-                    },
-                ),
-                "n_members": 3,
-            },
+            {"classifier": _classifier(head=_MLP), "n_members": 3},
+            {"classifier": _classifier(featurizer=_STATISTICS, head=_TRANSFORMER), "n_members": 3},
             {"classifier": ("prmkit.models.TokenPRM", _SMALL_TOKEN_MODEL), "n_members": 3, "rate": 0.2},
         ),
     ),
     Registered(
         "prmkit.uncertainty.CalibratedStepClassifier",
-        numeric={"classifier": ("prmkit.classifier.PRMClassifier", {"featurizer": "precomputed"})},
+        numeric={"classifier": _NUMERIC},
         steps=tuple(
-            {"classifier": (_CLASSIFIER, {"featurizer": _STATISTICS}), "method": method}
+            {"classifier": _classifier(featurizer=_STATISTICS), "method": method}
             for method in ("temperature", "sigmoid", "vector")
         ),
     ),

@@ -48,24 +48,11 @@ def registered_estimators() -> list[tuple[str, type]]:
 def check_no_lookahead(
     estimator: Any, X: Sequence[Step], y: Sequence[Any], *, atol: float | None = None
 ) -> None:
-    """Cutting a solution after a step, or changing what follows it, leaves the step's score unchanged.
+    """Check that cutting a solution after a step, or changing the later steps, leaves the step's score unchanged.
 
-    Parameters
-    ----------
-    estimator : unfitted classifier or transformer over steps
-    X : list of Step
-        With solutions of more than one step, or there is nothing to look ahead to.
-    y : list of labels
-    atol : float, optional
-        Allowed difference. None: ``TOLERANCE``, or ``HALF_TOLERANCE`` for encoders in bfloat16.
+    X needs solutions of more than one step. ``atol`` is the allowed difference, by default ``TOLERANCE``, or
+    ``HALF_TOLERANCE`` for encoders in bfloat16. AssertionError names the step whose score changed most.
 
-    Raises
-    ------
-    AssertionError
-        Naming the step whose score changed most.
-
-    Examples
-    --------
     >>> from prmkit.data import make_arithmetic_solutions
     >>> from prmkit.features import StepStatistics
     >>> check_no_lookahead(StepStatistics(), *make_arithmetic_solutions(2, 1, random_state=0))
@@ -81,16 +68,7 @@ def check_no_lookahead(
 def check_step_subset_invariance(
     estimator: Any, X: Sequence[Step], y: Sequence[Any], *, atol: float | None = None
 ) -> None:
-    """A step alone, and a part of the steps, score as they do among all: batches and padding are invisible.
-
-    Parameters and errors as in :func:`check_no_lookahead`.
-
-    Examples
-    --------
-    >>> from prmkit.data import make_arithmetic_solutions
-    >>> from prmkit.features import StepStatistics
-    >>> check_step_subset_invariance(StepStatistics(), *make_arithmetic_solutions(2, 1, random_state=0))
-    """
+    """Check that a step alone, and a part of the steps, score as they do among all, whatever the batches."""
     X, answer, allowed = _prepared(estimator, X, y, atol)
     whole = answer(X)
     alone = np.vstack([answer([step]) for step in X[:20]])
@@ -101,16 +79,7 @@ def check_step_subset_invariance(
 def check_step_order_invariance(
     estimator: Any, X: Sequence[Step], y: Sequence[Any], *, atol: float | None = None
 ) -> None:
-    """Shuffled steps get the scores they had, and a step given twice gets the same score twice.
-
-    Parameters and errors as in :func:`check_no_lookahead`.
-
-    Examples
-    --------
-    >>> from prmkit.data import make_arithmetic_solutions
-    >>> from prmkit.features import StepStatistics
-    >>> check_step_order_invariance(StepStatistics(), *make_arithmetic_solutions(2, 1, random_state=0))
-    """
+    """Check that shuffled steps keep their scores, and that a step that is given twice gets the same score twice."""
     X, answer, allowed = _prepared(estimator, X, y, atol)
     whole = answer(X)
     order = np.random.default_rng(0).permutation(len(X))
@@ -121,25 +90,10 @@ def check_step_order_invariance(
 
 
 def check_one_pass_per_solution(estimator: Any, X: Sequence[Step], y: Sequence[Any]) -> None:
-    """The work of a solution grows with its steps, not with their square, and nothing is computed twice.
+    """Check that the work of a solution grows with its steps and not with their square, and nothing is computed twice.
 
-    Work is what goes through linear layers of torch and through prmkit's text encoder, counted, not timed.
-
-    Parameters
-    ----------
-    estimator, X, y
-        As in :func:`check_no_lookahead`.
-
-    Raises
-    ------
-    AssertionError
-        With the work counted.
-
-    Examples
-    --------
-    >>> from prmkit import PRMFeaturizer
-    >>> from prmkit.data import make_arithmetic_solutions
-    >>> check_one_pass_per_solution(PRMFeaturizer(), *make_arithmetic_solutions(2, 1, random_state=0))
+    The work is the number of positions in torch's linear layers and of characters in prmkit's text encoder. It is
+    counted and not timed. AssertionError names the counts.
     """
     _, answer, _ = _prepared(estimator, X, y, None)
     long = tuple(f"Add {t} to get {t * (t + 1) // 2}." for t in range(32))  # short: no encoder cuts it

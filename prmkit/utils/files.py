@@ -24,26 +24,9 @@ def sha256_of(file: Path) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a hidden place beside ``path`` for a file or a folder, which takes the place of ``path`` when it is written.
+    """Give a hidden path beside ``path`` for a file or a folder, which takes the place of ``path`` when it is written.
 
-    Parameters
-    ----------
-    path : Path
-        File or folder to write. What stands there stays as it is if the writing fails.
-
-    Yields
-    ------
-    Path
-        The hidden place. Nothing stands there yet.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with replacing(Path(folder, "a.txt")) as unfinished:
-    ...         _ = unfinished.write_text("whole")
-    ...     [file.name for file in Path(folder).iterdir()]
-    ['a.txt']
+    If the writing fails, the file or folder at ``path`` stays as it is.
     """
     unfinished = path.with_name(f".{path.name}-{uuid4().hex}")
     try:
@@ -74,37 +57,17 @@ def _replace_folder(new: Path, path: Path) -> None:
 
 @contextmanager
 def writing(path: Path, *, as_array: bool = False) -> Iterator[Callable[[str], None]]:
-    """Give a function that adds a record, JSON on one line, to a file that appears when all went well.
+    r"""Give a function that adds a record, JSON as text, to a file that appears when all went well.
 
-    Parameters
-    ----------
-    path : Path
-        File to write. It is gzipped if its name ends in ``.gz``.
-    as_array : bool, default=False
-        Whether to write one JSON array instead of JSON lines.
+    The file holds JSON lines, or one JSON array. It is gzipped if its name ends in ``.gz``. Errors are those of
+    :func:`check_path`.
 
-    Yields
-    ------
-    callable
-        Takes a record, as text.
-
-    Raises
-    ------
-    FileNotFoundError, IsADirectoryError
-        If the folder does not exist, or the path is a folder.
-    ValueError
-        If the ending is one of a kind of file that this is not.
-
-    Examples
-    --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with writing(Path(folder, "a.json"), as_array=True) as add:
     ...         add('{"a": 1}')
-    ...     print(Path(folder, "a.json").read_text())
-    [
-    {"a": 1}
-    ]
+    ...     Path(folder, "a.json").read_text()
+    '[\n{"a": 1}\n]\n'
     """
     check_path(path)
     with replacing(path) as unfinished, unfinished.open("wb") as raw, _zipped(raw, path) as file:
@@ -121,7 +84,9 @@ def writing(path: Path, *, as_array: bool = False) -> Iterator[Callable[[str], N
 
 
 def check_path(path: Path) -> None:
-    """Raise where no file of records can be written; errors as :func:`writing`."""
+    """Raise if no file of records can be written: no folder, a folder of this name, or the ending of another kind of
+    file.
+    """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist: make it first")
     if path.is_dir():

@@ -13,22 +13,11 @@ __all__ = ["check_path_invariance", "check_same_problem_refused"]
 
 
 def check_path_invariance(estimator: Any, *, random_state: int = 0) -> None:
-    """Check that neither the order of paths nor the other paths change what is learnt and predicted.
+    """Check that neither the order of paths nor the other paths change what an estimator learns and predicts.
 
-    Parameters
-    ----------
-    estimator : unfitted estimator
-        Has ``fit(X, first_errors, groups)`` over arrays of step risks, and ``predict``.
-    random_state : int, default=0
-        Seed of the made-up paths.
+    The estimator has ``fit(X, first_errors, groups)`` over arrays of step risks, and ``predict``. AssertionError says
+    what changed.
 
-    Raises
-    ------
-    AssertionError
-        Saying what changed.
-
-    Examples
-    --------
     >>> from prmkit.uncertainty import PrefixCertifier
     >>> check_path_invariance(PrefixCertifier(alpha=0.3))
     """
@@ -47,15 +36,7 @@ def check_path_invariance(estimator: Any, *, random_state: int = 0) -> None:
 
 
 def check_same_problem_refused(estimator: Any, *, random_state: int = 0) -> None:
-    """Check that predictions refuse a problem that was calibrated on.
-
-    Parameters and errors as in :func:`check_path_invariance`.
-
-    Examples
-    --------
-    >>> from prmkit.uncertainty import ErrorDetector
-    >>> check_same_problem_refused(ErrorDetector(recall=0.7))
-    """
+    """Check that predictions refuse a problem that was calibrated on."""
     X, first_errors, groups = made_up_paths(random_state)
     fitted = clone(estimator).fit(X, first_errors, groups)
     fitted.predict(X[:1], groups=[f"not {groups[0]}"])

@@ -41,7 +41,7 @@ def fit_context(method: _Method) -> _Method:
 class ReadsSteps:
     """Mixin of estimators over steps: raw objects in one dimension, as ``CountVectorizer`` reads texts.
 
-    ``learns`` says whether ``fit`` learns anything; without, the estimator counts as fitted from the start.
+    If ``fit`` learns nothing, which ``learns`` tells, the estimator counts as fitted from the start.
     """
 
     learns = False
@@ -58,13 +58,7 @@ class ReadsSteps:
 
 
 def distinct_classes(y: np.ndarray) -> np.ndarray:
-    """Return the sorted labels of y.
-
-    Raises
-    ------
-    ValueError
-        If they are continuous, or there is one only.
-    """
+    """Return the sorted labels of y. Continuous labels, or a single one, raise ValueError."""
     check_classification_targets(y)
     classes = np.unique(y)
     if len(classes) < 2:
@@ -75,10 +69,7 @@ def distinct_classes(y: np.ndarray) -> np.ndarray:
 def fit_weighted(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Any:
     """Fit, handing the weights to the estimator, or to each step of a pipeline that takes them.
 
-    Raises
-    ------
-    ValueError
-        If there are weights and the estimator (the last step of a pipeline) takes none.
+    Weights for an estimator that takes none raise ValueError. The last step of a pipeline decides.
     """
     if sample_weight is None:
         return estimator.fit(X, y)
@@ -110,7 +101,7 @@ def thawed(estimator: Any) -> Any:
 
 
 def random_generator(random_state: Any) -> np.random.RandomState:
-    """As scikit-learn's ``check_random_state``, but None is a fresh generator, never numpy's global one."""
+    """Return a generator as scikit-learn's ``check_random_state`` does. None is a new one, never numpy's global one."""
     return np.random.RandomState() if random_state is None else check_random_state(random_state)
 
 

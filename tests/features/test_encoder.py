@@ -209,3 +209,8 @@ def test_foreign_modules_are_refused(tiny_model, tmp_path):
         ValueError, match=r"somewhere\.else\.Module, which is not part of sentence-transformers"
     ):
         TextEncoder(tmp_path / "model").encode(["x"])
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="dtype is 'int8', expected None, 'float32', 'bfloat16' or 'float16'"):
+        _ = TextEncoder("all-MiniLM-L6-v2", dtype="int8").fingerprint

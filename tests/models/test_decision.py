@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from prmkit.models.heads.decision import choose_decision_weights
+from prmkit.models.heads.head import choose_decision_weights
 
 
 def decided(proba, weights):

@@ -21,20 +21,11 @@ _SCORE_FILES = (".jsonl", ".jsonl.gz")
 
 @dataclass(frozen=True, eq=False)
 class JudgedModel:
-    """A model by name. It is loaded when it is first needed.
+    """A model by name, which is loaded when it is first needed.
 
-    Parameters
-    ----------
-    name : str
-        Name in tables and plots.
-    kind : {"prmkit", "pretrained", "scores"}
-        Where the scores come from: a classifier of prmkit, a published model, or a file of scores.
-    path : str
-        Where it was read from. Empty for an object that was passed in.
-    load : callable
-        Returns the fitted classifier.
-    digest : callable
-        Returns a text that differs between models with different scores.
+    ``kind`` says where the scores come from: a classifier of "prmkit", a "pretrained" published model, or a file of
+    "scores". ``path`` is empty for an object that was passed in. ``digest`` returns a text that differs between
+    models with different scores.
     """
 
     name: str
@@ -59,13 +50,7 @@ class JudgedModel:
 
 
 def judged_models(models: Any) -> list[JudgedModel]:
-    """Return models by name, from a list or a mapping of such as :func:`judged_model` takes.
-
-    Raises
-    ------
-    ValueError
-        If there are none, or two of one name.
-    """
+    """Return models by name, from a list or a mapping of models. No model, or two of one name, raise ValueError."""
     if isinstance(models, Mapping):
         found = [judged_model(model, name) for name, model in models.items()]
     else:
@@ -83,29 +68,10 @@ def judged_models(models: Any) -> list[JudgedModel]:
 
 
 def judged_model(model: Any, name: str | None = None) -> JudgedModel:
-    """Return a model with what is known of it before it is loaded.
+    """Return a model that is not loaded yet. :func:`evaluate` says what may be given as a model.
 
-    Parameters
-    ----------
-    model : str, path or fitted classifier
-        A folder in which prmkit saved a model that scores steps: a classifier, calibrated or not, or an ensemble. A
-        folder or hub name for ``PRMClassifier.from_pretrained``, with its published layout in front if it needs one
-        (``"skywork:FOLDER"``). A file of step scores (``.jsonl``). Each of them also as ``"NAME=…"``. Or any fitted
-        classifier over steps.
-    name : str, default=None
-        Name in tables and plots. If ``None``, the name of the folder, file or class.
-
-    Returns
-    -------
-    JudgedModel
-        The model, not loaded yet.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a path does not exist and is no hub name.
-    TypeError
-        If it is neither a path nor a fitted classifier.
+    ``name`` is its name in tables. By default it is the name of the folder, the file or the class. FileNotFoundError
+    says that a path does not exist and is no hub name.
     """
     if not isinstance(model, (str, Path)):
         if not hasattr(model, "predict_proba"):

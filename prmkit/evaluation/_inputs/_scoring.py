@@ -53,6 +53,11 @@ def score_steps(classifier: Any, solutions: Sequence[Solution]) -> StepScores:
     return StepScores(proba[:, columns[0]], proba[:, columns[1]] if len(columns) == 3 else None)
 
 
+def rounded(value: float | None) -> float | None:
+    """Return a number with six significant digits. More digits would differ between machines."""
+    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
+
+
 # Number of solutions that are scored at once. It is part of the key of stored scores, since the other rows of a batch
 # may change the last digits of a score.
 CHUNK = 64

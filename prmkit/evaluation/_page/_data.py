@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.evaluation._result import rounded
+from prmkit.evaluation._inputs._scoring import rounded
 from prmkit.evaluation._tables._context import (
     HALF,
     Context,

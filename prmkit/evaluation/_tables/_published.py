@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from prmkit.evaluation._evaluation import Row, Table, Value
 from prmkit.evaluation._inputs._benchmark import Benchmark
-from prmkit.evaluation._result import Row, Table, Value
 from prmkit.evaluation._tables._context import (
     BASELINES_NOTE,
     HALF,

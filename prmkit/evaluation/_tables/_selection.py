@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prmkit.evaluation._evaluation import Curve, Row, Series, Table
 from prmkit.evaluation._inputs._benchmark import Benchmark, Candidates
-from prmkit.evaluation._result import Curve, Row, Series, Table
 from prmkit.evaluation._tables._context import Context
 from prmkit.evaluation._tables._quoted import BEST_OF_8, BEST_OF_1024
 from prmkit.metrics import Interval, aggregate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prmkit.evaluation._result import Curve, Row, Series, Table
+from prmkit.evaluation._evaluation import Curve, Row, Series, Table
 from prmkit.evaluation._tables._context import (
     BASELINES_NOTE,
     HALF,

@@ -217,16 +217,6 @@ class EmbeddingCache:
     one. If the file cannot be read or written, one warning says so and every vector is computed. ``directory`` is
     ``$PRMKIT_CACHE_DIR`` by default, else the user's cache folder. Beyond ``max_bytes``, ``$PRMKIT_CACHE_MAX_BYTES``
     or 2 GiB by default, the oldest entries are deleted.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     cache = EmbeddingCache(folder)
-    ...     cache.put_many("encoder", ["a"], np.ones((1, 2), dtype="float32"))
-    ...     vectors, found, truncated = cache.get_many("encoder", ["a", "b"])
-    >>> found, vectors[0]
-    (array([ True, False]), array([1., 1.], dtype=float32))
     """
 
     def __init__(self, directory: str | Path | None = None, *, max_bytes: int | None = None) -> None:

@@ -31,22 +31,12 @@ _NOT_WEIGHTS = ("data_config.json",)
 
 
 class TextEncoder:
-    """Turn texts into float32 rows by a sentence-transformers model.
+    """Turn texts into float32 rows by a sentence-transformers model, which is loaded when it is first needed.
 
-    The model is loaded when it is first needed. Its weights rest on the CPU. Make a new encoder to change a
-    parameter, since a loaded model keeps the old one. ``batch_size`` sets the token budget of a batch: 16 tokens per
-    text on a CPU and 256 on a GPU, padding included. ``dtype`` is the precision of the matrix products. Residuals,
-    normalisation and pooling stay in float32. ``n_truncated_`` counts the distinct texts that the last ``encode`` cut
-    to ``max_length`` tokens.
-
-    Examples
-    --------
-    >>> TextEncoder("all-MiniLM-L6-v2", dtype="float16")  # nothing is loaded yet
-    TextEncoder('all-MiniLM-L6-v2')
-    >>> TextEncoder("all-MiniLM-L6-v2", dtype="int8").fingerprint
-    Traceback (most recent call last):
-    ...
-    ValueError: dtype is 'int8', expected None, 'float32', 'bfloat16' or 'float16'
+    Its weights rest on the CPU. Make a new encoder to change a parameter, since a loaded model keeps the old one.
+    ``batch_size`` sets the token budget of a batch: 16 tokens per text on a CPU and 256 on a GPU, padding included.
+    ``dtype`` is the precision of the matrix products. Residuals, normalisation and pooling stay in float32.
+    ``n_truncated_`` counts the distinct texts that the last ``encode`` cut to ``max_length`` tokens.
     """
 
     def __init__(

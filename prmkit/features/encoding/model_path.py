@@ -69,17 +69,9 @@ _WAYS_OUT = (
 def resolve_model(model: str | Path) -> Path:
     """Return the folder that holds a model: a local one, the packaged MiniLM, or a download from the hub.
 
-    ``model`` is a folder, ``"all-MiniLM-L6-v2"`` or a name on the Hugging Face hub. If the name has no owner,
-    ``sentence-transformers/`` is tried first. A model in the local Hugging Face cache is taken from there, without
-    network. OSError says that the name is nowhere. ValueError says that the folder holds no safetensors weights, asks
-    for foreign code, or that the packaged weights are not the official ones.
-
-    Examples
-    --------
-    >>> resolve_model("./no-such-folder")
-    Traceback (most recent call last):
-    ...
-    FileNotFoundError: no folder at ./no-such-folder. Either `pip install "prmkit[offline]"` ...
+    If a hub name has no owner, ``sentence-transformers/`` is tried first. A model in the local Hugging Face cache is
+    taken from there, without network. OSError says that the name is nowhere. ValueError says that the folder holds no
+    safetensors weights, asks for foreign code, or that the packaged weights are not the official ones.
     """
     name = str(model)
     folder = Path(model).expanduser()

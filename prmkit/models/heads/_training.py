@@ -1,4 +1,7 @@
-"""The one training loop of the torch heads: weighted cross entropy over the answered positions."""
+"""The networks of the torch heads, and their training: weighted cross entropy over the answered positions.
+
+A network maps values (n, positions, features) to logits (n, positions, classes).
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
@@ -19,22 +24,9 @@ from prmkit.features.sequences import StepSequences
 class TrainingPlan:
     """How long and how fast to train.
 
-    Parameters
-    ----------
-    max_epochs : int
-        Largest number of passes over the rows.
-    batch_size : int or None
-        Positions per batch. If None, everything is one batch.
-    learning_rate, weight_decay : float
-        Settings of AdamW.
-    warmup : float
-        Share of the updates in which the learning rate rises. Then it falls to zero as a cosine does.
-    max_norm : float
-        Gradients longer than this are scaled down to it.
-    patience : int or None
-        Epochs without a better validation loss before training stops.
-    show_progress : bool
-        Whether to show a progress bar.
+    ``batch_size`` counts positions. ``None`` makes one batch of everything. ``warmup`` is the share of the updates in
+    which the learning rate rises, before it falls as a cosine does. Longer gradients are scaled down to ``max_norm``.
+    Training stops after ``patience`` epochs without a better validation loss.
     """
 
     max_epochs: int
@@ -68,31 +60,12 @@ def train(
     rng: np.random.RandomState,
     validation: tuple[StepSequences, Targets] | None = None,
 ) -> tuple[list[float], list[float]]:
-    """Train a module in place and leave it with its best weights.
+    """Train a module in place, leave it with its best weights, and return the mean loss of each epoch on both parts.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Maps values (n_sequences, n_positions, n_features), padded on the right, to logits
-        (n_sequences, n_positions, n_classes). It is trained on the device its weights are on.
-    sequences, targets : StepSequences, Targets
-        Rows to learn from, and their classes and weights.
-    plan : TrainingPlan
-        How long and how fast to train.
-    rng : RandomState
-        Orders the batches. Dropout draws from torch's generator, so fork that around this call.
-    validation : tuple of sequences and targets, optional
-        Decides which epoch was best and when to stop.
-
-    Returns
-    -------
-    loss_curve, validation_curve : list of float
-        Mean weighted loss of each epoch.
-
-    Raises
-    ------
-    FloatingPointError
-        If the loss is not finite.
+    The module maps values (n_sequences, n_positions, n_features), padded on the right, to logits (n_sequences,
+    n_positions, n_classes), on the device of its weights. ``rng`` orders the batches. Dropout draws from torch's
+    generator, so fork that around this call. ``validation`` decides which epoch was best and when to stop. A loss
+    that is not finite raises FloatingPointError.
     """
     optimizer = torch.optim.AdamW(module.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
     n_updates = plan.max_epochs * sum(1 for _ in batches(sequences.lengths, plan.batch_size))
@@ -220,3 +193,77 @@ def _where(part: StepSequences, device: torch.device) -> tuple[torch.Tensor, tor
     owner = part.owners
     place = part.answers - part.starts[owner]
     return torch.from_numpy(owner).to(device), torch.from_numpy(place).to(device)
+
+
+class ScaledModule(nn.Module):
+    """A module that first brings each feature to zero mean and unit deviation."""
+
+    def __init__(self, n_features: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("deviation", torch.ones(n_features))
+
+    def scale_to(self, mean: np.ndarray, deviation: np.ndarray) -> None:
+        """Set what is subtracted and divided by."""
+        self.mean = torch.as_tensor(mean)
+        self.deviation = torch.as_tensor(deviation)
+
+    def scaled(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the standardised values."""
+        return (values - self.mean) / self.deviation
+
+
+class Perceptron(ScaledModule):
+    """Each position by itself."""
+
+    def __init__(self, n_features: int, n_classes: int, hidden_size: int, dropout: float):
+        super().__init__(n_features)
+        if hidden_size == 0:
+            self.layers: nn.Module = nn.Linear(n_features, n_classes)
+        else:
+            self.layers = nn.Sequential(
+                nn.Linear(n_features, hidden_size),
+                nn.GELU(),
+                nn.Dropout(dropout),
+                nn.Linear(hidden_size, n_classes),
+            )
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the logits."""
+        logits: torch.Tensor = self.layers(self.scaled(values))
+        return logits
+
+
+class CausalEncoder(ScaledModule):
+    """A BERT-family encoder over positions, each seeing itself and those before it."""
+
+    def __init__(self, n_features: int, n_classes: int, backbone: Any, dropout: float):
+        super().__init__(n_features)
+        config = backbone.config
+        self.project = (
+            nn.Identity() if n_features == config.hidden_size else nn.Linear(n_features, config.hidden_size)
+        )
+        self.backbone = backbone
+        self.dropout = nn.Dropout(dropout)
+        self.classify = nn.Linear(config.hidden_size, n_classes)
+        self.last_position = config.max_position_embeddings - 1
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the logits. Padding stands on the right, where no causal position looks."""
+        embeds = self.project(self.scaled(values))
+        n = embeds.shape[1]
+        # A solution longer than the positions the encoder knows keeps the last of them.
+        place = torch.arange(n, device=embeds.device).clamp(max=self.last_position)
+        hidden = self.backbone(
+            inputs_embeds=embeds,
+            attention_mask=self.attention_mask(values),
+            position_ids=place.expand(len(embeds), n),
+        ).last_hidden_state
+        logits: torch.Tensor = self.classify(self.dropout(hidden))
+        return logits
+
+    def attention_mask(self, values: torch.Tensor) -> torch.Tensor:
+        """Return what is added to the attention scores, of shape (n, 1, positions, positions)."""
+        n = values.shape[1]
+        never = torch.full((n, n), torch.finfo(values.dtype).min, dtype=values.dtype, device=values.device)
+        return never.triu(1).expand(len(values), 1, n, n)

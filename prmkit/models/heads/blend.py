@@ -21,8 +21,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from prmkit.data.solution import Step, as_steps, problem_groups
 from prmkit.data.splitters import StratifiedProblemKFold
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
-from prmkit.models.heads.decision import choose_decision_weights
-from prmkit.models.heads.head import Featurizer, Head, Matrix, StepViews
+from prmkit.models.heads.head import Featurizer, Head, Matrix, StepViews, choose_decision_weights
 from prmkit.utils.environment import threads_for
 from prmkit.utils.sklearn import (
     HasMethods,

@@ -1,4 +1,4 @@
-"""The protocol of heads: how a classifier gives its steps to a head, and how several heads share one reading."""
+"""The protocol of heads: how a classifier gives its steps to a head, how heads share one reading, and decisions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import issparse
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -143,8 +144,9 @@ def read_rows(
     y: np.ndarray | None = None,
     groups: npt.ArrayLike | None = None,
 ) -> Rows:
-    """Return what any head takes of X, as :meth:`Head.read` does. Groups for a head that scores each row by itself raise
-    ValueError.
+    """Return what any head takes of X, as :meth:`Head.read` does.
+
+    Groups for a head that scores each row by itself raise ValueError.
     """
     if isinstance(head, Head):
         return head.read(featurizer, X, y, groups)
@@ -169,11 +171,52 @@ def take_rows(rows: Rows, chosen: np.ndarray) -> tuple[Rows, np.ndarray]:
 def fit_head(
     head: Classifier | None, rows: Rows, y: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> Classifier:
-    """Fit a head on what it has read, and return it. ``None`` becomes logistic regression on standardised columns.
-    Weights for a head that takes none raise ValueError.
-    """
+    """Fit a head on what it has read, and return it. ``None`` becomes logistic regression on standardised columns."""
     if head is None:
         scaler = StandardScaler(with_mean=not issparse(rows))
         head = make_pipeline(scaler, LogisticRegression(max_iter=1000))
     fit_weighted(head, rows, y, sample_weight)
     return head
+
+
+_POWERS = np.linspace(0, 1, 11)
+
+
+def choose_decision_weights(
+    y: np.ndarray, proba: np.ndarray, sample_weight: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the class weights under which the weighted likeliest class has the best macro-F1. The largest is 1.
+
+    A class weighs its share to the power ``-p``. With p = 0 the likeliest class wins, which on step labels is nearly
+    always "positive". With p = 1 the class wins whose probability rises most above its share. One number p is chosen,
+    on predictions for rows that the model has not seen. A tie takes the smaller p. ``y`` holds columns of ``proba``.
+    """
+    shares = np.bincount(y, weights=sample_weight, minlength=proba.shape[1])
+    shares = np.maximum(shares / shares.max(), 1e-12)
+    scores = [
+        f1_score(
+            y,
+            (proba * shares**-power).argmax(axis=1),
+            average="macro",
+            sample_weight=sample_weight,
+            zero_division=0,
+        )
+        for power in _POWERS
+    ]
+    weights: np.ndarray = shares ** -_POWERS[int(np.argmax(np.round(scores, 6)))]
+    return weights
+
+
+def most_probable(classes: np.ndarray, proba: np.ndarray) -> np.ndarray:
+    """Return the class of the largest number in each row, (n_rows, n_classes). A row of NaN raises ValueError.
+
+    >>> most_probable(np.array(["bad", "good"]), np.array([[0.9, 0.1], [0.2, 0.8]])).tolist()
+    ['bad', 'good']
+    """
+    if lost := int(np.isnan(proba).any(axis=1).sum()):
+        raise ValueError(
+            f"{lost} of {len(proba)} steps have no probabilities (NaN), for they do not fit into the model: they have "
+            "no class. Leave them out, or raise max_length if the model has room"
+        )
+    labels: np.ndarray = classes[proba.argmax(axis=1)]
+    return labels

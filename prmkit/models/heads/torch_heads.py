@@ -214,15 +214,7 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         return self
 
     def restore(self, state: dict[str, torch.Tensor], backbone: dict[str, Any] | None = None) -> None:
-        """Rebuild the module around saved weights.
-
-        Parameters
-        ----------
-        state : dict of str to Tensor
-            The weights.
-        backbone : dict, default=None
-            The saved configuration of a named backbone.
-        """
+        """Rebuild the module around saved weights, and around the saved configuration of a named backbone."""
         import torch
 
         with torch.random.fork_rng():  # initial weights are drawn, only to be overwritten
@@ -383,7 +375,7 @@ class StepMLP(TorchHead):
     def _build_module(
         self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None
     ) -> torch.nn.Module:
-        from prmkit.models.heads._networks import Perceptron
+        from prmkit.models.heads._training import Perceptron
 
         return Perceptron(n_features, n_classes, self.hidden_size, self.dropout)
 
@@ -529,7 +521,7 @@ class StepTransformer(TorchHead):
     def _build_module(
         self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None
     ) -> torch.nn.Module:
-        from prmkit.models.heads._networks import CausalEncoder
+        from prmkit.models.heads._training import CausalEncoder
 
         return CausalEncoder(n_features, n_classes, self._encoder(backbone), self.dropout)
 

@@ -21,7 +21,7 @@ from prmkit.data.dataset import StepDataset
 from prmkit.data.labels import check_labels, resolve_label_order
 from prmkit.data.solution import Step, as_steps
 from prmkit.marking.scheme import SCHEMES, MarkingScheme
-from prmkit.models.heads.decision import most_probable
+from prmkit.models.heads.head import most_probable
 from prmkit.models.tokens.probabilities import ProbabilityMap, as_rewards, calibration_split
 from prmkit.utils.sklearn import (
     Interval,

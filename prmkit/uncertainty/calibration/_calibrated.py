@@ -25,7 +25,7 @@ from prmkit.fitted import (
     training_problems,
 )
 from prmkit.metrics.calibration.calibration import check_class_probabilities
-from prmkit.models.heads.decision import choose_decision_weights
+from prmkit.models.heads.head import choose_decision_weights
 from prmkit.saving.model import Contents
 from prmkit.uncertainty._protocols import StepClassifier, Steps
 from prmkit.uncertainty._solutions_input import check_groups, group_keys, refuse_shared_problems

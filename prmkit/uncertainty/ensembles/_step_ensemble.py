@@ -22,8 +22,15 @@ from prmkit.data.solution import as_steps
 from prmkit.data.splitters import holds_numbers
 from prmkit.fitted import Label, decision_weights, known_label_order
 from prmkit.metrics.solutions.members import MemberUncertainty, decompose_uncertainty
-from prmkit.models.heads.decision import most_probable
-from prmkit.models.heads.head import Head, fit_head, read_rows, reads_like, share_reading, take_rows
+from prmkit.models.heads.head import (
+    Head,
+    fit_head,
+    most_probable,
+    read_rows,
+    reads_like,
+    share_reading,
+    take_rows,
+)
 from prmkit.saving.model import Contents
 from prmkit.uncertainty._protocols import StepClassifier, Steps
 from prmkit.uncertainty._wrapping import WrapsClassifier, is_fitted
