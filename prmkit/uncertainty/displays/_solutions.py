@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Set
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Plot = TypeVar("Plot", bound="SolutionPlot")
 _TITLE_WIDTH = 68
 _CERTIFIED, _WRONG = (tuple(part / 255 for part in risk_rgb(risk)) for risk in (0.0, 1.0))
 _NOT_CERTIFIED = "0.87"
@@ -42,7 +44,45 @@ _LABELLED: dict[str, Any] = {"marker": "<", "color": _WRONG, "markersize": 8}
 _NUMBER_BOX: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
 
 
-class CertifiedPrefixDisplay:
+class SolutionPlot(ABC):
+    """Base of plots into one axes, with the legend between title and plot."""
+
+    figure_: Figure
+    ax_: Axes
+
+    def plot(self: Plot, ax: Axes | None = None) -> Plot:
+        """Draw the plot.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Axes to draw into. If ``None``, a new figure is made.
+
+        Returns
+        -------
+        self
+            The display itself.
+        """
+        if ax is None:
+            _, ax = import_pyplot().subplots(figsize=self._size(), layout="constrained")
+        assert ax is not None  # narrows the type
+        self.ax_, self.figure_ = ax, cast("Figure", ax.figure)
+        self._draw(ax)
+        style: dict[str, Any] = {"frameon": False, "fontsize": 8, "borderpad": 0, "columnspacing": 1.2}
+        ax.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4, reverse=True, handlelength=1.4, **style)
+        ax.spines[["top", "right"]].set_visible(False)
+        return self
+
+    @abstractmethod
+    def _size(self) -> tuple[float, float]:
+        """Return width and height of a new figure, in inches."""
+
+    @abstractmethod
+    def _draw(self, ax: Axes) -> None:
+        """Draw everything but the legend."""
+
+
+class CertifiedPrefixDisplay(SolutionPlot):
     """Plot of the certified prefixes of paths, made by :meth:`from_certifier`.
 
     Up to ``max_paths`` paths have a row each, with a cell for each step. More paths are drawn as a curve: for every
@@ -82,9 +122,6 @@ class CertifiedPrefixDisplay:
     >>> round(display.failure_rate, 2), display.kept_fraction, round(display.perfect_kept_fraction, 2)
     (0.33, 0.5, 0.81)
     """
-
-    figure_: Figure
-    ax_: Axes
 
     def __init__(
         self,
@@ -178,34 +215,24 @@ class CertifiedPrefixDisplay:
         """Mean share of a path's steps before its first error. None without labels."""
         return None if self.first_errors is None else self._mean(self._n_right / self.lengths)
 
-    def plot(self, ax: Axes | None = None) -> CertifiedPrefixDisplay:
-        """Draw the plot.
+    def _size(self) -> tuple[float, float]:
+        return 7.5, (1.5 + 0.2 * max(len(self.lengths), 6) if self._one_by_one else 4.4)
 
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            Axes to draw into. If ``None``, a new figure is made.
-
-        Returns
-        -------
-        CertifiedPrefixDisplay
-            The display itself.
-        """
-        one_by_one = len(self.lengths) <= self.max_paths
-        height = 1.5 + 0.2 * max(len(self.lengths), 6) if one_by_one else 4.4
-        self.ax_, self.figure_ = _axes(ax, (7.5, height))
-        if one_by_one:
-            self._plot_paths(self.ax_)
+    def _draw(self, ax: Axes) -> None:
+        if self._one_by_one:
+            self._plot_paths(ax)
         else:
-            self._plot_shares(self.ax_)
+            self._plot_shares(ax)
         numbers = f"kept {self.kept_fraction:.0%} of a path's steps"
         if self.first_errors is not None:
             perfect = f"{self.perfect_kept_fraction:.0%}"
             numbers = f"failure rate {self.failure_rate:.2f} · {numbers} (perfect verifier: {perfect})"
         title = "\n".join(line for line in (self.caption, numbers) if line)
-        self.ax_.set_title(title, loc="left", fontsize=10, pad=20)
-        _legend_above(self.ax_)
-        return self
+        ax.set_title(title, loc="left", fontsize=10, pad=20)
+
+    @property
+    def _one_by_one(self) -> bool:
+        return len(self.lengths) <= self.max_paths
 
     def _plot_paths(self, ax: Axes) -> None:
         """Draw a row for each path: the most certified first, then the longest."""
@@ -266,7 +293,7 @@ class CertifiedPrefixDisplay:
         return float(self._weights @ values)
 
 
-class FirstErrorDisplay:
+class FirstErrorDisplay(SolutionPlot):
     """Plot of the first-error distribution of one solution, made by :meth:`from_scored`.
 
     There is a bar for each step and one for "no error". The bars of the set are in colour. The thin line is the
@@ -298,9 +325,6 @@ class FirstErrorDisplay:
     >>> FirstErrorDisplay.from_scored(scored, level=0.9, first_error=1).outcomes  # doctest: +SKIP
     {1, -1}
     """
-
-    figure_: Figure
-    ax_: Axes
 
     def __init__(
         self,
@@ -372,24 +396,12 @@ class FirstErrorDisplay:
                 )
         return cls(scored, outcomes, first_error=first_error, set_name=name).plot(ax=ax)
 
-    def plot(self, ax: Axes | None = None) -> FirstErrorDisplay:
-        """Draw the plot.
+    def _size(self) -> tuple[float, float]:
+        return 8.5, 1.5 + 0.28 * max(self.scored.solution.n_steps + 1, 3)
 
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            Axes to draw into. If ``None``, a new figure is made.
-
-        Returns
-        -------
-        FirstErrorDisplay
-            The display itself.
-        """
+    def _draw(self, ax: Axes) -> None:
         solution, distribution = self.scored.solution, self.scored.first_error_distribution
         n_steps = solution.n_steps
-        ax, self.figure_ = _axes(ax, (8.5, 1.5 + 0.28 * max(n_steps + 1, 3)))
-        self.ax_ = ax
-
         # One row for each step, and the last for "no error".
         rows = np.arange(n_steps + 1)
         in_set = np.isin(np.where(rows < n_steps, rows, -1), list(self.outcomes))
@@ -415,23 +427,6 @@ class FirstErrorDisplay:
         title = ax.set_title("\n".join(problem), loc="left", fontsize=9, pad=20)
         for text_object in (title, *ax.get_yticklabels()):
             plain_text(text_object)
-        _legend_above(ax)
-        return self
-
-
-def _axes(ax: Axes | None, size: tuple[float, float]) -> tuple[Axes, Any]:
-    """Return axes to draw into, new ones if there are none, and their figure."""
-    if ax is None:
-        _, ax = import_pyplot().subplots(figsize=size, layout="constrained")
-    assert ax is not None  # narrows the type
-    return ax, ax.figure
-
-
-def _legend_above(ax: Axes) -> None:
-    """Put the legend between title and plot, and take the frame away."""
-    style: dict[str, Any] = {"frameon": False, "fontsize": 8, "borderpad": 0, "columnspacing": 1.2}
-    ax.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4, reverse=True, handlelength=1.4, **style)
-    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _share_with_at_least(fractions: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
