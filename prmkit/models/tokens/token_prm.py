@@ -59,7 +59,7 @@ _LOG_ODDS = ("bce", "mse", "soft_cross_entropy")
 _FEWEST_TOKENS_IN_USE = 8192
 
 
-class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
     """Fine-tune an encoder or a language model to score all steps in one pass.
 
     Encoders are those of the BERT family. Language models are decoder-only.
