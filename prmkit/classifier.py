@@ -372,8 +372,9 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
             If there is no such model, it has another layout, its weights are pickled, or an option is unknown.
         """
         head = TokenPRM.from_pretrained(name_or_path, layout, classes=classes, **options)
-        classifier = cls("tokens", clone(head), label_order=head.label_order)
-        return classifier._take_fitted(head.classes_, tuple(head.label_order), None, head)
+        order: Any = head.label_order
+        classifier = cls("tokens", clone(head), label_order=order)
+        return classifier._take_fitted(head.classes_, tuple(order), None, head)
 
     def begin_fit(
         self, X: Steps, y: npt.ArrayLike, groups: npt.ArrayLike | None = None
@@ -437,7 +438,8 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
     def _check_steps(self, X: Steps, groups: npt.ArrayLike | None) -> list[Step]:
         if groups is not None:
             raise ValueError("groups is for featurizer='precomputed': a Step already knows its solution")
-        return as_steps(X)
+        steps: Any = X
+        return as_steps(steps)
 
     def _take_fitted(
         self,
@@ -480,7 +482,7 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         featurizer, head = parts["featurizer"], parts["head"]
         # The default head keeps the featurizer that the user has given.
         given = getattr(head, "featurizer", None) if featurizer is None else featurizer
-        by_name = settings["featurizer_name"] or ("tokens" if isinstance(head, TokenPRM) else None)
+        by_name: Any = settings["featurizer_name"] or ("tokens" if isinstance(head, TokenPRM) else None)
         classifier = cls(
             featurizer=by_name or clone(given),
             head=None if settings["default_head"] else clone(head),

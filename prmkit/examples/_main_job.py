@@ -51,7 +51,7 @@ def run(
     stage("4. Fit on all training problems, report on the test problems")
     classifier.fit(train.X, train.y)
     proba, labels = classifier.predict_proba(test.X), classifier.predict(test.X)
-    print(step_report(test.y, proba, y_pred=labels, classes=classifier.classes_, steps=test.X))
+    print(step_report(test.y, proba, y_pred=labels, classes=classifier.classes_.tolist(), steps=test.X))
 
     stage("5. Score reasoning paths of the test problems")
     scored = classifier.score_solutions(interesting(test, show))
@@ -85,7 +85,7 @@ def cross_validate(classifier: PRMClassifier, train: StepDataset, folds: int) ->
         X = train[check].X
         proba[np.ix_(check, np.searchsorted(classes, model.classes_))] = model.predict_proba(X)
         labels[check] = model.predict(X)
-    return step_report(train.y, proba, y_pred=labels, classes=classes, steps=train.X)
+    return step_report(train.y, proba, y_pred=labels, classes=classes.tolist(), steps=train.X)
 
 
 def interesting(test: StepDataset, n: int) -> list[Solution]:

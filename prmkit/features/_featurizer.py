@@ -288,7 +288,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         batch = list(batch)
         if self.kind == "tokens":
             tokenizer = self._tokenizer()
-            return tokenizer(
+            tokens: BatchEncoding = tokenizer(
                 batch,
                 padding=True,
                 truncation=True,
@@ -296,6 +296,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
                 return_token_type_ids=True,
                 return_tensors="pt",
             )
+            return tokens
         vectors = torch.from_numpy(self._encode(batch))
         return vectors[0] if isinstance(texts, str) else vectors
 
@@ -354,7 +355,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         return AutoTokenizer.from_pretrained(folder if folder.is_dir() else resolve_model(self.model))
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__().copy()
+        state: dict[str, Any] = super().__getstate__().copy()
         if not self.store_weights_in_pickle:
             state.pop("_encoder", None)
             state.pop("_encoder_params", None)

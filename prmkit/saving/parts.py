@@ -79,7 +79,8 @@ def _write_torch_head(head: TorchHead, file: Path) -> dict[str, Any]:
     from safetensors.torch import save_file
 
     save_file({key: value.contiguous().clone() for key, value in head.module_.state_dict().items()}, file)
-    backbone = head.module_.backbone.config if getattr(head, "backbone", None) is not None else None
+    module: Any = head.module_
+    backbone = module.backbone.config if getattr(head, "backbone", None) is not None else None
     return {
         "class": type(head).__name__,
         "params": plain(head.get_params(deep=False)),

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,7 +20,11 @@ from prmkit.data.problem_keys import problem_keys
 from prmkit.evaluation._inputs._benchmark import Benchmark, Candidates
 
 _SHORT = {"bbm": "big_bench_mistake"}
-_SPLITTERS = {"bon": "line", "bon-paragraph": "paragraph", "bon-step": "step"}
+_SPLITTERS: dict[str, Literal["line", "paragraph", "step"]] = {
+    "bon": "line",
+    "bon-paragraph": "paragraph",
+    "bon-step": "step",
+}
 _HUB_SPLIT = re.compile(r"[\w.-]+/[\w.-]+:[\w.-]+")
 _ENDINGS = (".gz", ".jsonl", ".json", ".parquet", ".csv")
 

@@ -37,7 +37,8 @@ class JudgedModel:
     @cached_property
     def classifier(self) -> FittedClassifier:
         """The fitted classifier."""
-        return self.load()
+        classifier: FittedClassifier = self.load()
+        return classifier
 
     @property
     def training_problems(self) -> np.ndarray | None:
@@ -148,7 +149,8 @@ def _load(path: Path) -> FittedClassifier:
     for part in fitted_parts(classifier):
         if hasattr(part, "too_long"):
             part.too_long = "nan"
-    return classifier
+    fitted: FittedClassifier = classifier
+    return fitted
 
 
 def _from_pretrained(place: str, layout: str | None) -> FittedClassifier:

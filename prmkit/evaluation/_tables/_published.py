@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -54,13 +54,13 @@ def first_error_tables(context: Context) -> list[Table]:
         if chosen is not None:
             at["chosen"] = first_errors_at(benchmark, system, chosen.by_solution)[known]
         result = _bootstrap_first_errors(context, first_errors, benchmark.problems[known], at, is_mr)
-        values = {name: result.interval(name) for name in result.estimates}
+        values: dict[str, Value] = {name: result.interval(name) for name in result.estimates}
         results[system.name] = result
         if first not in (None, system.name) and all(
             _F1 in results[name].estimates for name in (first, system.name)
         ):
             values[f"F1 minus {first}"] = result.minus(results[first], _F1)
-        rows.append(Row(system.name, {**values, "risk threshold": chosen and chosen.text}, system.baseline))
+        rows.append(Row(system.name, {**values, "risk threshold": chosen.text if chosen else None}, system.baseline))
     columns = [_F1, "on erroneous", "on correct", "within one step", "risk threshold", "F1 at 0.5"]
     n_wrong = int((first_errors >= 0).sum())
     sentences = [
@@ -172,7 +172,7 @@ def prmbench_tables(context: Context) -> list[Table]:
         risks = system.scores.risks[kept]
         result = _bootstrap_prm_score(context, kept, risks <= limit, by_step)
         at_half = _bootstrap_prm_score(context, kept, risks <= HALF, by_step)
-        values = {name: result.interval(name) for name in result.estimates}
+        values: dict[str, Value] = {name: result.interval(name) for name in result.estimates}
         columns = [name for name in values if name not in _GROUPS]
         shown = "0.5" if chosen is None else chosen.text
         values = {**values, "overall at 0.5": at_half.interval("overall"), "risk threshold": shown}
@@ -281,7 +281,12 @@ def _part(context: Context, kept: np.ndarray) -> tuple[Benchmark, list[System]]:
 
 
 def _reasoneval_table(
-    context: Context, benchmark: Benchmark, systems: list[System], task: str, truth: Sequence[Any], rule: str
+    context: Context,
+    benchmark: Benchmark,
+    systems: list[System],
+    task: Literal["invalid", "redundant"],
+    truth: Sequence[Any],
+    rule: str,
 ) -> Table:
     problems, n_problems = problem_numbers(benchmark.problems)
     rows = []

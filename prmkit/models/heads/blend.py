@@ -302,4 +302,5 @@ def signed_log(X: np.ndarray) -> np.ndarray:
 
 def bounded(X: np.ndarray) -> np.ndarray:
     """Cut standardised values at four deviations, so that no rare count decides alone."""
-    return np.clip(X, -4.0, 4.0)
+    cut: np.ndarray = np.clip(X, -4.0, 4.0)
+    return cut

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Self
 
+    from prmkit.models.heads._training import ScaledModule
+
 
 class TorchHead(Head, ClassifierMixin, BaseEstimator):
     """Base of the torch heads. A subclass adds its own parameters and ``_build_module``.
@@ -100,8 +102,8 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         if isinstance(X, StepSequences):
             self.n_features_in_ = X.values.shape[1]
             return self._fit(X, np.asarray(y), sample_weight)
-        X, y = validate_data(self, X, y, dtype=self.dtype)
-        return self._fit(StepSequences.from_rows(X, groups), y, sample_weight)
+        rows, labels = validate_data(self, X, y, dtype=self.dtype)
+        return self._fit(StepSequences.from_rows(rows, groups), labels, sample_weight)
 
     def _read(
         self,
@@ -112,7 +114,7 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
     ) -> StepSequences:
         """Return the feature rows as sequences."""
         if featurizer is None:
-            sequences = StepSequences.from_rows(X, groups)
+            sequences = StepSequences.from_rows(np.asarray(X), groups)
         elif self.reads == "sequences":
             sequences = StepSequences.from_steps(featurizer, X)
         else:
@@ -243,7 +245,7 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
 
     def _build_module(
         self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None
-    ) -> torch.nn.Module:
+    ) -> ScaledModule:
         """Return the module, untrained; ``backbone`` is the saved configuration of a named one."""
         raise NotImplementedError
 
@@ -374,7 +376,7 @@ class StepMLP(TorchHead):
 
     def _build_module(
         self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None
-    ) -> torch.nn.Module:
+    ) -> ScaledModule:
         from prmkit.models.heads._training import Perceptron
 
         return Perceptron(n_features, n_classes, self.hidden_size, self.dropout)
@@ -520,7 +522,7 @@ class StepTransformer(TorchHead):
 
     def _build_module(
         self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None
-    ) -> torch.nn.Module:
+    ) -> ScaledModule:
         from prmkit.models.heads._training import CausalEncoder
 
         return CausalEncoder(n_features, n_classes, self._encoder(backbone), self.dropout)
@@ -532,7 +534,7 @@ class StepTransformer(TorchHead):
         if saved is not None:
             # The shape alone: the folder or the hub may be gone, and foreign code stays out.
             config = AutoConfig.for_model(**{key: value for key, value in saved.items() if key != "auto_map"})
-            return AutoModel.from_config(config, trust_remote_code=False)
+            return AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
         if self.backbone is None:
             if self.hidden_size % self.n_heads:
                 raise ValueError(
@@ -553,6 +555,6 @@ class StepTransformer(TorchHead):
 
         path = resolve_model(self.backbone)
         if self.initialization == "random":
-            return AutoModel.from_config(AutoConfig.from_pretrained(path))
+            return AutoModel.from_config(AutoConfig.from_pretrained(path))  # type: ignore[no-untyped-call]
         with quiet_loading():
             return AutoModel.from_pretrained(path, use_safetensors=True, dtype="float32")
