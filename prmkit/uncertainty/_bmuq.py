@@ -38,21 +38,7 @@ _INTERVAL = (5, 95)
 class UncertaintyScore:
     """A number from 0 to 1 about a step, with facts about it. The fields are BMUq's.
 
-    Parameters
-    ----------
-    value : float
-        The number, in [0, 1]. ``metadata["higher_is"]`` says what a high value means.
-    method : str
-        Name of the method that gave it.
-    metadata : mapping
-        Facts about the step, by name.
-    confidence_interval : (float, float), optional
-        Lower and upper end of an interval around the value, in [0, 1]. ``None`` if nothing tells how sure it is.
-
-    Raises
-    ------
-    ValueError
-        If a number is NaN or outside [0, 1], or the interval ends before it begins.
+    ``metadata["higher_is"]`` says what a high value means. Without an interval nothing tells how sure the value is.
     """
 
     value: float
@@ -66,9 +52,7 @@ class UncertaintyScore:
         if self.confidence_interval is not None:
             low, high = self.confidence_interval
             if not 0.0 <= low <= high <= 1.0:
-                raise ValueError(
-                    f"confidence_interval is {self.confidence_interval!r}, expected (low, high) from 0 to 1"
-                )
+                raise ValueError(f"confidence_interval is {(low, high)!r}, expected (low, high) from 0 to 1")
 
 
 # Per scoring method: the column of its class, counted from the worst, the rule for paths, and what a high value means.
@@ -250,9 +234,8 @@ class PRMUncertainty:
         texts = _texts(reasoning_path, "reasoning_path")
         if not texts:
             raise ValueError("reasoning_path is empty, expected at least 1 step")
-        values = self._values(
-            self._member_probabilities(flatten([Solution(question, tuple(texts))])).mean(axis=0)
-        )
+        steps = flatten([Solution(question, tuple(texts))])
+        values = self._values(self._member_probabilities(steps).mean(axis=0))
         return float(check_probabilities(aggregate([values], self.path_aggregate), "the path's value")[0])
 
     def get_method_info(self) -> dict[str, str | list[Any]]:
@@ -283,10 +266,7 @@ class PRMUncertainty:
         return hasattr(self.classifier, "member_proba")
 
     def _member_probabilities(self, steps: list[Step]) -> np.ndarray:
-        """Return P(class) of each step by each member, the worst class first.
-
-        A classifier without members counts as one member.
-        """
+        """Return P(class) by each member (or by the only classifier), the worst class first."""
         members = getattr(self.classifier, "member_proba", None)
         answer = members(steps) if members else [self.classifier.predict_proba(steps)]
         proba = np.asarray(answer, dtype=np.float64)
@@ -326,10 +306,9 @@ def _texts(path: BMUqPath, name: str) -> list[str]:
 
 def _columns_from_worst(classifier: FittedClassifier, scoring_method: str) -> list[int]:
     """Return the columns of ``predict_proba`` from the worst class to the best."""
+    name = type(classifier).__name__
     if not hasattr(classifier, "classes_"):
-        raise NotFittedError(
-            f"{type(classifier).__name__} has no classes_: pass a fitted classifier, PRMClassifier().fit(X, y)"
-        )
+        raise NotFittedError(f"{name} has no classes_: pass a fitted classifier, PRMClassifier().fit(X, y)")
     classes = np.asarray(classifier.classes_).tolist()
     order = label_order(classifier)
     if scoring_method != "validity" and len(classes) != 3:

@@ -23,16 +23,11 @@ from prmkit.utils.ragged import Ragged
 
 @dataclass(frozen=True)
 class Paths:
-    """The step risks of several paths, and the problem of each path.
+    """The step risks of several paths, a row per path, and their problems.
 
-    Parameters
-    ----------
-    risks : Ragged
-        The risks of all steps, one row per path.
-    units : ndarray of int of shape (n_paths,)
-        Number of the unit of each path, from 0: its problem if that is known, otherwise the path itself.
-    keys : ndarray of uint64, shape (n_keys,)
-        Keys of the problems, by which the same problem is found on two sides. Empty if no problem is known.
+    ``units`` numbers the unit of each path from 0: its problem if that is known, otherwise the path itself. ``keys``
+    (uint64) are keys of the problems, by which the same problem is found on two sides. They are empty if no problem
+    is known.
     """
 
     risks: Ragged
@@ -94,8 +89,8 @@ def units_and_keys(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the unit of each row as 0..n_units-1, and the keys by which its problem is recognised.
 
-    ``by_problem`` holds keys of the texts of the problems, if there are texts. ``groups`` names the problem of each
-    row. ``kind`` is the name of a row in errors.
+    ``by_problem`` holds keys of the texts of the problems, if there are texts. ``kind`` is the name of a row in
+    errors.
     """
     keys, units = np.empty(0, dtype=np.uint64), np.arange(n)
     if by_problem is not None:

@@ -27,34 +27,14 @@ def log_probabilities(proba: np.ndarray) -> np.ndarray:
 def fit_calibrator(
     method: str, log_proba: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Learn how stated probabilities become observed frequencies.
+    """Learn the numbers with which :func:`calibrate` turns stated probabilities into observed frequencies.
 
-    Parameters
-    ----------
-    method : {"temperature", "sigmoid", "isotonic", "vector"}
-        ``"temperature"``: ``softmax(log p / T)`` with the T of the smallest log-loss [1]_. ``"sigmoid"``: for each
-        class against the others ``expit(slope * log-odds + intercept)`` [2]_, then divided by the sum. Slope 1 and
-        intercept 0 change nothing. ``"isotonic"``: a monotone step function of the log-odds in place of the sigmoid,
-        kept ``1 / (n_rows + 2)`` away from 0 and 1. ``"vector"``: multinomial logistic regression on the
-        log-probabilities [3]_, with scikit-learn's penalty (C = 1). It learns ``n_classes * (n_classes + 1)``
-        numbers.
-    log_proba : ndarray of shape (n_rows, n_classes)
-        Logarithms of the probabilities to calibrate.
-    y : ndarray of int of shape (n_rows,)
-        Column of the label. Every class must occur.
-    sample_weight : ndarray of shape (n_rows,), optional
-        Weight of each row. If ``None``, all rows weigh the same.
-
-    Returns
-    -------
-    dict of str to ndarray of one or two dimensions
-        The learnt numbers, for :func:`calibrate`.
-
-    References
-    ----------
-    .. [1] Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599, section 4.2.
-    .. [2] Platt, "Probabilistic Outputs for Support Vector Machines", 1999.
-    .. [3] Kull et al., "Beyond temperature scaling", arXiv:1910.12656, section 3.
+    ``"temperature"``: ``softmax(log p / T)`` with the T of the smallest log-loss (Guo et al., arXiv:1706.04599,
+    section 4.2). ``"sigmoid"``: for each class against the others ``expit(slope * log-odds + intercept)`` (Platt
+    1999), then divided by the sum. ``"isotonic"``: a monotone step function in place of the sigmoid, kept ``1 /
+    (n_rows + 2)`` away from 0 and 1. ``"vector"``: multinomial logistic regression on the log-probabilities (Kull et
+    al., arXiv:1910.12656, section 3), with scikit-learn's penalty. ``y`` holds the column of each label. Every class
+    must occur.
     """
     if method == "temperature":
         return {"temperature": np.array([_fit_temperature(log_proba, y, sample_weight)])}
@@ -116,10 +96,9 @@ class _GivenScores(ClassifierMixin, BaseEstimator):
 
 
 def _fit_temperature(log_proba: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None) -> float:
-    """Return the temperature of the smallest log-loss.
+    """Return the temperature of the smallest log-loss, which is convex in 1 / T: so its slope is 0 there.
 
-    The log-loss is convex in 1 / T, so it is smallest where its slope is 0. scikit-learn has this from version 1.8 on,
-    but version 1.7 is the last one for Python 3.10.
+    scikit-learn has this from version 1.8 on, but version 1.7 is the last one for Python 3.10.
     """
     label_mean = np.average(log_proba[np.arange(len(y)), y], weights=sample_weight)
 

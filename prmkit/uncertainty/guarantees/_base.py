@@ -61,8 +61,8 @@ class PathEstimator(ABC, Generic[Decisions]):
         Raises
         ------
         TypeError, ValueError
-            If X is of another kind, ``first_errors`` is ``None``, a risk is NaN or outside [0, 1], a path does not have its first error, or the
-            classifier was trained on a problem and remembers it (prmkit's classifiers do).
+            If X is of another kind, ``first_errors`` is ``None``, a risk is NaN or outside [0, 1], a path does not have
+            its first error, or the classifier was trained on a problem and remembers it (prmkit's classifiers do).
         """
         paths = read_paths(self.classifier, X, groups)
         labels = read_first_errors(first_errors, paths)
@@ -153,16 +153,8 @@ class PathEstimator(ABC, Generic[Decisions]):
 class Guarantee(SavedModel, KeepsFitted, BaseEstimator):
     """Base of estimators whose promise holds for problems that neither they nor their classifier have seen.
 
-    A guarantee about whole paths derives from :class:`PathGuarantee`, which says how to add one.
-
-    Attributes
-    ----------
-    unit_ : {"problem", "path", "step"}
-        The unit that is counted: the problem if it is known, otherwise the path or the step.
-    settings_ : dict
-        The parameters at the time of calibration.
-    calibration_problems_ : ndarray of uint64
-        Keys of the problems of the calibration, which predictions refuse.
+    ``unit_`` is the unit that is counted ("problem" if it is known, otherwise "path" or "step"), ``settings_`` the
+    parameters at the time of calibration.
     """
 
     # Names of the fitted thresholds, which ``save`` writes.
@@ -238,16 +230,11 @@ class Guarantee(SavedModel, KeepsFitted, BaseEstimator):
 class PathGuarantee(Guarantee, PathEstimator[Decisions]):
     """Base of guarantees about paths.
 
-    Notes
-    -----
-    To add a guarantee, write three files:
-
-    1. A file in this folder with a subclass. It has ``_calibrate``, which sets ``attainable_``, ``n_calibration_`` and
-       the thresholds that the class attribute ``_thresholds`` names. It has ``_decide`` and ``_report``. The
-       docstring of the class says what is promised, what a decision is and what ``evaluate`` reports.
-    2. A line in ``prmkit/utils/_registry.py``: the common checks then try it. To make the name public, add it to
-       ``__init__.pyi`` of this folder and of its room.
-    3. A test in ``tests/uncertainty/guarantees`` which shows that the promise holds over random splits.
+    To add one, write a file in this folder with a subclass. Its ``_calibrate`` sets ``attainable_``,
+    ``n_calibration_`` and the thresholds that the class attribute ``_thresholds`` names. Its docstring says what is
+    promised, what a decision is and what ``evaluate`` reports. Add a line to ``prmkit/utils/_registry.py`` (the
+    common checks then try it), the name to ``__init__.pyi`` of this folder and of its room, and a test which shows
+    that the promise holds over random splits.
     """
 
     def evaluate(

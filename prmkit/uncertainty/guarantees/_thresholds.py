@@ -18,17 +18,10 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Threshold:
-    """A calibrated threshold. A number passes if it is at most ``value``.
+    """A calibrated threshold: a number passes if it is at most ``value``, which rests on ``n_units`` calibration units.
 
-    Parameters
-    ----------
-    value : float
-        The largest number that passes. Nothing passes ``-inf``, everything passes ``inf``.
-    n_units : int
-        Number of calibration units that the threshold rests on.
-    attainable : bool
-        False if there are too few units for the level, whatever their numbers are. The threshold is then on the
-        safe side: ``-inf`` from :func:`largest_threshold`, ``inf`` from :func:`smallest_threshold`.
+    If there are too few units for the level, ``attainable`` is False and the value is on the safe side: ``-inf`` from
+    :func:`largest_threshold`, ``inf`` from :func:`smallest_threshold`.
     """
 
     value: float
@@ -41,39 +34,20 @@ def largest_threshold(
 ) -> Threshold:
     """Return the largest threshold at which a new unit fails at a rate of at most ``alpha``.
 
-    A path fails if it **passes**: ``risk <= threshold``. The loss of a unit is the share of its paths that fail. It
-    grows with the threshold and lies in [0, 1], and the method needs nothing else.
+    A path fails if it **passes**: ``risk <= threshold``. The risk is ``inf`` for a path that cannot fail. The loss of
+    a unit (a problem, or the path itself) is the share of its paths that fail. It grows with the threshold and lies
+    in [0, 1], and the method needs nothing else. Within ``margin`` below the first refused number, numbers are
+    refused, too: the same risk may differ in its last digits if it is computed in another batch.
 
-    Parameters
-    ----------
-    risks : ndarray of shape (n_paths,)
-        Number of each path. It is ``inf`` for a path that cannot fail.
-    units : ndarray of shape (n_paths,)
-        The exchangeable unit of each path: its problem, or the path itself.
-    alpha : float
-        Failure rate to tolerate.
-    delta : float or None, default=None
-        If ``None``, the *expected* loss of a new unit is at most ``alpha``, where the expectation is also over the
-        calibration units (conformal risk control). If a number, the expected loss of a new unit is at most ``alpha``
-        with probability ``1 - delta`` over the calibration units (Learn then Test).
-    margin : float, default=0.0
-        Distance below the first refused number within which numbers are refused, too. The same risk may differ in
-        its last digits if it is computed in another batch.
+    Without ``delta`` this is conformal risk control (arXiv:2208.02814, theorem 1), and the expectation is also over
+    the calibration units. It refuses all numbers from the first one on at which the summed loss over the n units
+    exceeds ``alpha * (n + 1) - 1``. With one path per unit that number is the (m + 1)-th smallest one, ``m =
+    floor(alpha * (n + 1)) - 1``.
 
-    Returns
-    -------
-    Threshold
-        The threshold, the number of units, and whether the level is attainable.
-
-    Notes
-    -----
-    Conformal risk control (arXiv:2208.02814, theorem 1) refuses all numbers from the first one on at which the summed
-    loss over the n units exceeds ``alpha * (n + 1) - 1``. With one path per unit that number is the (m + 1)-th smallest
-    one, ``m = floor(alpha * (n + 1)) - 1``.
-
-    Learn then Test (arXiv:2110.01052) refuses all numbers from the first one on at which the hypothesis "the expected
-    loss exceeds alpha" is not rejected at level ``delta``. The loss is monotone, so testing from the lowest number up
-    needs no correction. The p-value is binomial and exact with one path per unit, otherwise Hoeffding-Bentkus.
+    With ``delta`` this is Learn then Test (arXiv:2110.01052), which holds with probability ``1 - delta`` over the
+    calibration units. It refuses all numbers from the first one on at which the hypothesis "the expected loss exceeds
+    alpha" is not rejected at level ``delta``. The loss is monotone, so testing from the lowest number up needs no
+    correction.
     """
     refused, n_units, attainable = _first_refused(risks, units, alpha, delta)
     if math.isfinite(refused):
@@ -87,11 +61,9 @@ def smallest_threshold(
 ) -> Threshold:
     """Return the smallest threshold at which a new unit fails at a rate of at most ``alpha``.
 
-    A path fails if it does **not** pass: ``score > threshold``. With one path per unit this is the quantile of split
-    conformal prediction, the k-th smallest score with ``k = ceil((n + 1) * (1 - alpha))``.
-
-    ``scores`` holds ``-inf`` for a path that cannot fail. Numbers closer than ``margin`` above the threshold pass, too.
-    The other parameters and the result are those of :func:`largest_threshold`.
+    A path fails if it does **not** pass: ``score > threshold``. The score is ``-inf`` for a path that cannot fail.
+    With one path per unit this is the quantile of split conformal prediction, the k-th smallest score with ``k =
+    ceil((n + 1) * (1 - alpha))``. Numbers closer than ``margin`` above the threshold pass, too.
     """
     # This is largest_threshold in a mirror. Signs are turned here and nowhere else. No step to the next float is
     # needed: the first refused number becomes the threshold, which passes.
