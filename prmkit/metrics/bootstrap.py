@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
-IntArray: TypeAlias = npt.NDArray[np.int64]
-Key = TypeVar("Key", bound=Hashable)
+from prmkit.utils.ragged import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -204,8 +202,10 @@ def bootstrap_counts(
     confidence_level: float = 0.95,
 ) -> BootstrapResult:
     """Bootstrap several numbers that are a function of how often each problem counts."""
-    estimates, replicates = _replicate(statistic, n_problems, n_resamples, random_state, confidence_level)
-    return BootstrapResult(estimates, replicates, confidence_level)
+    results = bootstrap_systems(
+        lambda counts: {"": statistic(counts)}, n_problems, n_resamples, random_state, confidence_level
+    )
+    return results[""]
 
 
 def bootstrap_systems(
@@ -216,25 +216,28 @@ def bootstrap_systems(
     confidence_level: float = 0.95,
 ) -> dict[str, BootstrapResult]:
     """Bootstrap the numbers of several systems together, so that their differences are paired."""
-    estimates, replicates = _replicate(
-        lambda counts: {
-            (system, name): value
-            for system, numbers in statistic(counts).items()
-            for name, value in numbers.items()
-        },
-        n_problems,
-        n_resamples,
-        random_state,
-        confidence_level,
-    )
-    return {
+    if not 0 < confidence_level < 1:
+        raise ValueError(f"confidence_level is {confidence_level}, expected a number between 0 and 1, like 0.95")
+    if n_resamples < 0:
+        raise ValueError(f"n_resamples is {n_resamples}, expected 0 (no intervals) or more")
+    # With one problem every resample is the same, so there is no interval.
+    n_drawn = n_resamples if n_problems > 1 else 0
+    results = {
         system: BootstrapResult(
-            {name: value for (owner, name), value in estimates.items() if owner == system},
-            {name: values for (owner, name), values in replicates.items() if owner == system},
+            {name: None if value is None or np.isnan(value) else float(value) for name, value in numbers.items()},
+            {name: np.full(n_drawn, np.nan) for name in numbers},
             confidence_level,
         )
-        for system in dict.fromkeys(owner for owner, _ in estimates)
+        for system, numbers in statistic(np.ones(n_problems)).items()
     }
+    rng = np.random.default_rng(random_state)
+    for i in range(n_drawn):
+        drawn = rng.integers(n_problems, size=n_problems)
+        counts = np.bincount(drawn, minlength=n_problems).astype(np.float64)
+        for system, numbers in statistic(counts).items():
+            for name, value in numbers.items():
+                results[system].replicates[name][i] = np.nan if value is None else value
+    return results
 
 
 def problem_numbers(groups: npt.ArrayLike) -> tuple[IntArray, int]:
@@ -244,43 +247,6 @@ def problem_numbers(groups: npt.ArrayLike) -> tuple[IntArray, int]:
         raise ValueError(f"groups has shape {names.shape}, expected one problem per row: problem_groups(X)")
     distinct, numbers = np.unique(names, return_inverse=True)
     return numbers, len(distinct)
-
-
-def _replicate(
-    statistic: Callable[[FloatArray], Mapping[Key, float | None]],
-    n_problems: int,
-    n_resamples: int,
-    random_state: int | np.random.Generator | None,
-    confidence_level: float,
-) -> tuple[dict[Key, float | None], dict[Key, FloatArray]]:
-    """Return the numbers on all problems, and in each resample."""
-    if not 0 < confidence_level < 1:
-        raise ValueError(
-            f"confidence_level is {confidence_level}, expected a number between 0 and 1, like 0.95"
-        )
-    if n_resamples < 0:
-        raise ValueError(f"n_resamples is {n_resamples}, expected 0 (no intervals) or more")
-    estimates = {
-        key: None if value is None or np.isnan(value) else float(value)
-        for key, value in statistic(np.ones(n_problems)).items()
-    }
-    # With one problem every resample is the same, so there is no interval.
-    n_drawn = n_resamples if n_problems > 1 else 0
-    replicates = {key: np.full(n_drawn, np.nan) for key in estimates}
-    for i, counts in enumerate(_resamples(n_problems, n_drawn, random_state)):
-        for key, value in statistic(counts).items():
-            replicates[key][i] = np.nan if value is None else value
-    return estimates, replicates
-
-
-def _resamples(
-    n_problems: int, n_resamples: int, random_state: int | np.random.Generator | None
-) -> Iterator[FloatArray]:
-    """Yield how often each problem is drawn, once per resample."""
-    rng = np.random.default_rng(random_state)
-    for _ in range(n_resamples):
-        drawn = rng.integers(n_problems, size=n_problems)
-        yield np.bincount(drawn, minlength=n_problems).astype(np.float64)
 
 
 def _difference(first: BootstrapResult, name: str, second: BootstrapResult, other_name: str) -> Interval:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from prmkit.metrics.bootstrap import Interval
 
@@ -59,8 +59,23 @@ def _html_template() -> jinja2.Template:
     return Environment(autoescape=True).from_string(_HTML)
 
 
+@dataclass(frozen=True)
+class Record:
+    """Base of the frozen dataclasses that hold results."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain Python values, ready for JSON.
+
+        Returns
+        -------
+        dict
+            One entry per field. Labels that are keys become strings.
+        """
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+
 @dataclass(frozen=True, repr=False, kw_only=True)
-class Comparison:
+class Comparison(Record):
     """Several systems compared by several metrics with intervals. The base of all reports.
 
     Parameters
@@ -83,15 +98,8 @@ class Comparison:
     n_resamples: int
     confidence_level: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain Python values, ready for JSON.
-
-        Returns
-        -------
-        dict
-            One entry per field. Labels that are keys become strings.
-        """
-        return {name: _plain(value) for name, value in asdict(self).items()}
+    # The arguments that give the problem of each row.
+    _groups_argument: ClassVar[str] = "groups or steps"
 
     def to_frame(self) -> pd.DataFrame:
         """Return the metrics as a pandas DataFrame.
@@ -150,11 +158,6 @@ class Comparison:
     def _shown_differences(self) -> Metrics:
         """Return the differences that are printed, under names that say what is subtracted from what."""
         return {}
-
-    @property
-    def _groups_argument(self) -> str:
-        """The arguments that give the problem of each row."""
-        return "groups or steps"
 
     def _of_problems(self) -> str:
         return "" if self.n_problems is None else f" of {self.n_problems:,} problems"

@@ -9,9 +9,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args, overload
 import numpy as np
 import numpy.typing as npt
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
-IntArray: TypeAlias = npt.NDArray[np.int64]
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
+from prmkit.utils.ragged import BoolArray, FloatArray, IntArray
+
 Ties: TypeAlias = Literal["first", "average"]
 BestOfNMethod: TypeAlias = Literal["exact", "prefix", "blocks"]
 VoteMethod: TypeAlias = Literal["subsets", "prefix"]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from sklearn.calibration import CalibratedClassifierCV, calibration_curve
 from sklearn.linear_model import LogisticRegression
-
 from sklearn.tree import DecisionTreeClassifier
 
 from prmkit import PRMClassifier

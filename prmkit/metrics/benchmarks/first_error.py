@@ -7,18 +7,17 @@ are risks: a step is wrong if its risk is above ``1 - t``. For raw rewards of an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from prmkit.metrics.report_table import Record
 from prmkit.metrics.solutions.aggregation import ragged_scores
 from prmkit.metrics.solutions.first_errors import check_first_errors
-from prmkit.utils.ragged import Ragged
+from prmkit.utils.ragged import FloatArray, IntArray, Ragged
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
-IntArray: TypeAlias = npt.NDArray[np.int64]
 Rule: TypeAlias = Literal["first_above", "argmax"]
 
 FIRST_ERROR_RULES = ("first_above", "argmax")
@@ -220,7 +219,7 @@ def ragged_first_errors(risks: Ragged, threshold: npt.ArrayLike, rule: Rule = "f
 
 
 @dataclass(frozen=True)
-class FirstErrorThreshold:
+class FirstErrorThreshold(Record):
     """A threshold, the data that chose it, and its scores there, made by :func:`choose_first_error_threshold`.
 
     Parameters
@@ -248,16 +247,6 @@ class FirstErrorThreshold:
     accuracy_correct: float
     n_erroneous: int
     n_correct: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain Python values, ready for JSON.
-
-        Returns
-        -------
-        dict
-            One entry per field.
-        """
-        return asdict(self)
 
     def __str__(self) -> str:
         return (

@@ -13,11 +13,7 @@ from prmkit.metrics.selective._selective import RankedDecisions
 from prmkit.metrics.solutions.aggregation import ragged_scores
 from prmkit.metrics.solutions.first_errors import check_first_errors
 from prmkit.metrics.steps.step_metrics import f1_scores, macro_f1
-from prmkit.utils.ragged import Ragged
-
-FloatArray: TypeAlias = npt.NDArray[np.float64]
-IntArray: TypeAlias = npt.NDArray[np.int64]
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
+from prmkit.utils.ragged import BoolArray, FloatArray, IntArray, Ragged
 
 PRMBENCH_GROUPS = {
     "simplicity": ("redundency", "circular"),

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from prmkit.metrics.bootstrap import bootstrap_systems
 from prmkit.metrics.calibration.calibration import BinStrategy, bin_numbers, check_n_bins
 from prmkit.metrics.report_table import Comparison, Metrics
-from prmkit.metrics.steps.rows import FloatArray, IntArray, Label, RandomState, check_rows, majority_baseline
+from prmkit.metrics.steps.rows import Label, RandomState, check_rows, majority_baseline
 from prmkit.metrics.steps.step_metrics import ProblemSums, WeightedStepMetrics
+from prmkit.utils.ragged import FloatArray, IntArray
 
 _BASELINE = "constant"
 

@@ -14,8 +14,6 @@ from prmkit.fitted import FittedClassifier, Label, label_order as order_of
 from prmkit.metrics.bootstrap import bootstrap_counts, problem_numbers
 from prmkit.metrics.calibration.calibration import (
     BinStrategy,
-    FloatArray,
-    IntArray,
     bin_numbers,
     check_event,
     check_n_bins,
@@ -24,6 +22,7 @@ from prmkit.metrics.calibration.calibration import (
 )
 from prmkit.metrics.pyplot import import_pyplot, plain_text
 from prmkit.metrics.steps.step_metrics import ProblemSums
+from prmkit.utils.ragged import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
-IntArray: TypeAlias = npt.NDArray[np.int64]
+from prmkit.utils.ragged import FloatArray, IntArray
+
 BinStrategy: TypeAlias = Literal["uniform", "quantile"]
 
 # A row of half-precision probabilities sums to 1 within this.

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from prmkit.metrics.bootstrap import bootstrap_counts, problem_numbers
 from prmkit.metrics.pyplot import import_pyplot
 from prmkit.metrics.selective._selective import (
-    FloatArray,
     RiskCoverageCurve,
     all_alike,
     check_decisions,
@@ -21,6 +20,7 @@ from prmkit.metrics.selective._selective import (
     risk_coverage_curve,
     tie_numbers,
 )
+from prmkit.utils.ragged import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

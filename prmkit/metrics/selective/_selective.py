@@ -8,13 +8,12 @@ effect. In all definitions ``R_k`` is the mean loss of the k most certain of n d
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
-IntArray: TypeAlias = npt.NDArray[np.int64]
+from prmkit.utils.ragged import FloatArray, IntArray
 
 
 class HarmonicNumbers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,6 @@ import numpy.typing as npt
 from prmkit.metrics.bootstrap import Interval, bootstrap_systems, problem_numbers
 from prmkit.metrics.report_table import Comparison, Metrics
 from prmkit.metrics.selective._selective import (
-    FloatArray,
-    IntArray,
     RankedDecisions,
     all_alike,
     areas,
@@ -20,6 +19,7 @@ from prmkit.metrics.selective._selective import (
     check_share,
     kept_at,
 )
+from prmkit.utils.ragged import FloatArray, IntArray
 
 # The largest shares of decisions that may be rejected, for the PRR.
 _SHARES = (1.0, 0.5)
@@ -48,6 +48,8 @@ class SelectiveReport(Comparison):
     target: str
     mean_loss: Interval
 
+    _groups_argument: ClassVar[str] = "groups"
+
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} {metrics['aurc']}" for name, metrics in self.metrics.items())
         return f"<SelectiveReport: {self.n_decisions} decisions, AURC: {shown}>"
@@ -72,10 +74,6 @@ class SelectiveReport(Comparison):
             "lower is better: AURC, E-AURC, AUGRC, risk; higher is better: PRR (1 perfect, 0 random), AUROC"
         )
         return [directions, *super()._notes()]
-
-    @property
-    def _groups_argument(self) -> str:
-        return "groups"
 
 
 def selective_report(

@@ -6,8 +6,8 @@ A solution of T steps is a 1-D array. Several solutions are a list of such array
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias, overload
+from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,9 @@ from scipy.special import entr
 
 from prmkit.metrics.bootstrap import Interval, bootstrap_counts, problem_numbers
 from prmkit.metrics.calibration.calibration import check_probabilities
-from prmkit.metrics.report_table import align_columns
+from prmkit.metrics.report_table import Record, align_columns
 from prmkit.metrics.selective._selective import RankedDecisions
-from prmkit.utils.ragged import Ragged
-
-FloatArray: TypeAlias = npt.NDArray[np.float64]
+from prmkit.utils.ragged import FloatArray, Ragged
 
 LOG_FLOOR = 1e-15
 """A probability below this counts as this before its logarithm is taken."""
@@ -235,7 +233,7 @@ def ragged_scores(solutions: Sequence[Any], probabilities: bool) -> Ragged:
 
 
 @dataclass(frozen=True, repr=False)
-class AggregationChoice:
+class AggregationChoice(Record):
     """The rule that best tells solutions without an error from others, made by :func:`choose_aggregation`.
 
     Parameters
@@ -266,16 +264,6 @@ class AggregationChoice:
     share_correct: float
     n_resamples: int
     confidence_level: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain Python values, ready for JSON.
-
-        Returns
-        -------
-        dict
-            One entry per field.
-        """
-        return asdict(self)
 
     def __str__(self) -> str:
         best_first = sorted(self.auroc.items(), key=lambda pair: -(pair[1].value or 0.0))

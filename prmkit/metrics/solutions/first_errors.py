@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,7 @@ from prmkit.metrics.solutions.aggregation import (
     ragged_log_survival,
     ragged_scores,
 )
-from prmkit.utils.ragged import Ragged
-
-FloatArray: TypeAlias = npt.NDArray[np.float64]
-IntArray: TypeAlias = npt.NDArray[np.int64]
+from prmkit.utils.ragged import FloatArray, IntArray, Ragged
 
 # Sums of probabilities may miss a level by this much.
 _ROUNDING = 1e-12

@@ -8,8 +8,9 @@ from numbers import Integral
 import numpy as np
 import numpy.typing as npt
 
-from prmkit.metrics.calibration.calibration import NOT_ONE, FloatArray, check_probabilities
+from prmkit.metrics.calibration.calibration import NOT_ONE, check_probabilities
 from prmkit.metrics.solutions.aggregation import entropy
+from prmkit.utils.ragged import FloatArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,8 @@ from prmkit.data.labels import resolve_label_order
 from prmkit.data.solution import Step, as_steps, problem_groups
 from prmkit.metrics.bootstrap import problem_numbers
 from prmkit.metrics.calibration.calibration import check_class_probabilities
+from prmkit.utils.ragged import FloatArray, IntArray
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
-IntArray: TypeAlias = npt.NDArray[np.int64]
 Label: TypeAlias = Hashable
 RandomState: TypeAlias = "int | np.random.Generator | None"
 

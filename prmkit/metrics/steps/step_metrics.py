@@ -10,9 +10,7 @@ import numpy.typing as npt
 
 from prmkit.metrics.calibration.calibration import bin_numbers, check_event
 from prmkit.metrics.selective._selective import RankedDecisions
-
-FloatArray: TypeAlias = npt.NDArray[np.float64]
-IntArray: TypeAlias = npt.NDArray[np.int64]
+from prmkit.utils.ragged import FloatArray, IntArray
 
 HEADLINES = (
     "accuracy", "macro_f1", "balanced_accuracy", "auroc", "average_precision", "brier", "log_loss", "ece",
