@@ -114,7 +114,7 @@ def save(
                 f"wrote {out / 'paths.png'}: risks and first-error distributions of the paths above"
             )
         display = StepReportDisplay.from_estimator(classifier, test.X, test.y)
-        display.figure_.savefig(out / "report.png", dpi=150)
+        display.figure_.savefig(out / "report.png", dpi=150)  # type: ignore[union-attr]
         console.print(f"wrote {out / 'report.png'}: the test report beside its baselines", markup=False)
     except ImportError as error:
         console.print(f"no plots: {error}", style="yellow", markup=False)
