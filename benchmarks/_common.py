@@ -53,9 +53,7 @@ def load_steps_table(
             if wanted is not None and not record["dataset"].startswith(wanted):
                 continue
             ratings.append(record.pop("labels"))
-            solutions.append(
-                Solution(record.pop("problem"), record.pop("steps"), id=record.pop("id"), meta=record)
-            )
+            solutions.append(Solution(record.pop("problem"), record.pop("steps"), id=record.pop("id"), meta=record))
     if not solutions:
         sys.exit(f"no solution of {wanted} in {data_folder()}")
     return solutions, ratings

@@ -84,9 +84,7 @@ class StepTable:
     def sequences(self) -> StepSequences:
         """Step embeddings of each whole solution, later and unlabelled steps included."""
         found = StepSequences.from_steps(PRMFeaturizer(show_progress=False), flatten(self.solutions))
-        whole = StepSequences(
-            found.values, found.lengths, found.answers[self._labelled], found.problems.copy()
-        )
+        whole = StepSequences(found.values, found.lengths, found.answers[self._labelled], found.problems.copy())
         whole.problems[whole.owners] = self.problems
         return whole
 
@@ -224,9 +222,7 @@ TREES = HistGradientBoostingClassifier(
     early_stopping=False,
     random_state=0,
 )
-POSITION = make_pipeline(
-    OneHotEncoder(min_frequency=10, handle_unknown="infrequent_if_exist"), LogisticRegression()
-)
+POSITION = make_pipeline(OneHotEncoder(min_frequency=10, handle_unknown="infrequent_if_exist"), LogisticRegression())
 DEFAULT, LOOK_AHEAD, CAUSAL = "PRMClassifier()", "look-ahead transformer", "its causal twin"
 TRAINING = {"max_epochs": EPOCHS, "batch_size": 256, "patience": EPOCHS}
 MODELS: dict[str, Callable[..., Prediction]] = {

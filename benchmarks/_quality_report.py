@@ -46,9 +46,7 @@ def measure(y: np.ndarray, proba: np.ndarray, weighed: np.ndarray, problems: np.
 def together(measured: Mapping[str, Metrics]) -> Metrics:
     """The metrics of several models as one function, so that they share their resamples."""
     return lambda counts: {
-        f"{name}/{metric}": value
-        for name, metrics in measured.items()
-        for metric, value in metrics(counts).items()
+        f"{name}/{metric}": value for name, metrics in measured.items() for metric, value in metrics(counts).items()
     }
 
 
@@ -78,8 +76,7 @@ def tables(results: Results, names: list[str]) -> dict[str, list[dict[str, Any]]
         rows = []
         for name in names:
             row = {"model": name} | {
-                shown_as: f"{average.estimates[f'{name}/{metric}']:.3f}"
-                for metric, shown_as in METRICS.items()
+                shown_as: f"{average.estimates[f'{name}/{metric}']:.3f}" for metric, shown_as in METRICS.items()
             }
             for metric in CRITERIA:
                 difference = average.difference(f"{DEFAULT}/{metric}", f"{name}/{metric}")

@@ -31,9 +31,7 @@ def learn_tokenizer(texts: Iterable[str], vocab_size: int = 32_000) -> Any:
 
     inner = Tokenizer(models.BPE())
     lines_apart = pre_tokenizers.Split("\n", "isolated")
-    inner.pre_tokenizer = pre_tokenizers.Sequence(
-        [lines_apart, pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
+    inner.pre_tokenizer = pre_tokenizers.Sequence([lines_apart, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     inner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -42,9 +40,7 @@ def learn_tokenizer(texts: Iterable[str], vocab_size: int = 32_000) -> Any:
         show_progress=False,
     )
     inner.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", model_max_length=4096
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", model_max_length=4096)
 
 
 def language_model(

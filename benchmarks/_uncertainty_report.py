@@ -122,17 +122,14 @@ def paths(classifier: Any, ensemble: Any, calibration: Any, test: Any, resamples
     return {"path calibration": table, "path acceptance": _selective(accepted)}
 
 
-def guarantees(
-    classifier: Any, everything: Any, halves: Callable[..., Any], n_splits: int
-) -> dict[str, Table]:
+def guarantees(classifier: Any, everything: Any, halves: Callable[..., Any], n_splits: int) -> dict[str, Table]:
     """Failure rates and usefulness over random halves; the risks are computed once."""
     by_model = [one.risks for one in classifier.score_solutions(everything.solutions)]
     sources = {
         "classifier": by_model,
         "position": [1 - 1 / (np.arange(len(risks)) + 2.0) for risks in by_model],
         "length": [
-            1 - 1 / (1.0 + np.array([len(text) for text in solution.steps]))
-            for solution in everything.solutions
+            1 - 1 / (1.0 + np.array([len(text) for text in solution.steps])) for solution in everything.solutions
         ],
         "constant": [np.full(len(risks), 0.5) for risks in by_model],
     }
@@ -245,12 +242,8 @@ def _over_halves(
         known, new = halves(everything.problems, rng)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # not attainable: says the table
-            guarantee.fit(
-                [risks[i] for i in known], everything.first_errors[known], everything.problems[known]
-            )
-        yield guarantee.evaluate(
-            [risks[i] for i in new], everything.first_errors[new], everything.problems[new]
-        )
+            guarantee.fit([risks[i] for i in known], everything.first_errors[known], everything.problems[known])
+        yield guarantee.evaluate([risks[i] for i in new], everything.first_errors[new], everything.problems[new])
 
 
 def _spread(values: np.ndarray) -> str:

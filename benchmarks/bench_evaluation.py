@@ -73,9 +73,7 @@ def judge(name: str, specs: tuple[str, ...], work: Path, resamples: int) -> Eval
 
 def main() -> None:
     """Run both, write the tables to ``results/evaluation.{md,json}``."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for models, scores and report pages")
     parser.add_argument("--resamples", type=int, default=1000, help="of problems, for intervals")
     parser.add_argument("--no-write", action="store_true", help="print only")

@@ -134,8 +134,7 @@ def judge(table: StepTable, todo: list[Split], names: list[str], folder: Path, r
             if 0 < (table.y[rows] == 0).sum() < len(rows):
                 problems, n_problems = problem_numbers(table.problems[rows])
                 measured = {
-                    name: measure(table.y[rows], proba[name][rows], weighed[name][rows], problems)
-                    for name in names
+                    name: measure(table.y[rows], proba[name][rows], weighed[name][rows], problems) for name in names
                 }
                 rng = np.random.default_rng([0, number])
                 results[protocol][dataset] = bootstrap_counts(together(measured), n_problems, resamples, rng)
@@ -151,9 +150,7 @@ def counts(table: StepTable) -> list[dict]:
         y = table.y[table.datasets == dataset]
         solutions = sum(s.meta["dataset"] == dataset for s in table.solutions)
         n_problems = len(np.unique(table.problems[table.datasets == dataset]))
-        n_of = dict(
-            zip(("negative", "neutral", "positive"), np.bincount(y, minlength=3).tolist(), strict=True)
-        )
+        n_of = dict(zip(("negative", "neutral", "positive"), np.bincount(y, minlength=3).tolist(), strict=True))
         rows.append({"data set": dataset, "solutions": solutions, "problems": n_problems, **n_of})
     return rows
 
@@ -173,9 +170,7 @@ def time_default(sizes: list[int], datasets: list[str] | None, seed: int) -> lis
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder that keeps the predictions")
     parser.add_argument("--datasets", nargs="*", help="beginnings of names (default: all)")
     parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS), metavar="NAME")

@@ -86,9 +86,7 @@ def bench_scoring(train, solutions: list[Solution], rounds: int, folder: str) ->
     clf = PRMClassifier(featurizer, head, random_state=0).fit(*labelled(*train))
     sentence_transformer = SentenceTransformer(str(resolve_model(featurizer.model)), device="cpu")
 
-    default = PRMClassifier(clone(featurizer).set_params(context="prefix"), random_state=0).fit(
-        *labelled(*train)
-    )
+    default = PRMClassifier(clone(featurizer).set_params(context="prefix"), random_state=0).fit(*labelled(*train))
 
     def score(cache: bool, wanted: list[Solution], scorer: PRMClassifier = clf) -> list[np.ndarray]:
         encoder = scorer.featurizer_ or scorer.head_.views_["embeddings"]
@@ -172,9 +170,7 @@ def bench_growth(lengths=(10, 20, 40, 80)) -> list[dict]:
                 "steps": n,
                 "texts encoded": len(set(texts)),
                 "tokens read": sum(map(len, tokenizer(texts)["input_ids"])),
-                "tokens by prefix": sum(
-                    len(tokenizer(" ".join(texts[: t + 1]))["input_ids"]) for t in range(1, n + 1)
-                ),
+                "tokens by prefix": sum(len(tokenizer(" ".join(texts[: t + 1]))["input_ids"]) for t in range(1, n + 1)),
                 "head positions": n + 1,
                 "ms": 1000 * median(spent),
                 "ms per step": 1000 * median(spent) / n,
@@ -195,9 +191,7 @@ def bench_cross_validation(solutions, ratings, rounds: int) -> dict:
 
     def make(kind: str, **kwargs) -> PRMClassifier:
         head, context = kinds[kind]
-        return PRMClassifier(
-            PRMFeaturizer(context=context, show_progress=False, **kwargs), head, random_state=0
-        )
+        return PRMClassifier(PRMFeaturizer(context=context, show_progress=False, **kwargs), head, random_state=0)
 
     def five_fits(kind: str, folder: str) -> None:
         for train, _ in splitter.split(X, y):
@@ -215,9 +209,7 @@ def bench_cross_validation(solutions, ratings, rounds: int) -> dict:
                 with tempfile.TemporaryDirectory() as empty:
                     spent["encode"].append(seconds(lambda: encoder.encode(texts)))
                     spent["fits"].append(seconds(lambda kind=kind: five_fits(kind, full)))
-                    spent["cache"].append(
-                        seconds(lambda kind=kind, empty=empty: cross_validate(kind, cache_dir=empty))
-                    )
+                    spent["cache"].append(seconds(lambda kind=kind, empty=empty: cross_validate(kind, cache_dir=empty)))
                     spent["no cache"].append(seconds(lambda kind=kind: cross_validate(kind, cache=False)))
             encode, fits, with_cache, without = (median(times) for times in spent.values())
             for name, value in (
@@ -238,21 +230,13 @@ def bench_cross_validation(solutions, ratings, rounds: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--datasets", nargs="*", default=["processbench", "prm800k"], help="beginnings of names"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datasets", nargs="*", default=["processbench", "prm800k"], help="beginnings of names")
     parser.add_argument("--solutions", type=int, default=600, help="to score (default: %(default)s)")
-    parser.add_argument(
-        "--cv-solutions", type=int, default=300, help="to cross-validate on (default: %(default)s)"
-    )
+    parser.add_argument("--cv-solutions", type=int, default=300, help="to cross-validate on (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each way (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--no-write", action="store_true", help="print only; do not write results/scoring.json"
-    )
+    parser.add_argument("--no-write", action="store_true", help="print only; do not write results/scoring.json")
     options = parser.parse_args()
 
     solutions, ratings = load_steps_table(options.datasets)
@@ -265,9 +249,7 @@ def main() -> None:
         scoring = bench_scoring(train, scored, options.rounds, folder)
     cosine, growth = bench_cosine(scored), bench_growth()
     part = order[: options.cv_solutions]
-    cross_validation = bench_cross_validation(
-        [solutions[i] for i in part], [ratings[i] for i in part], options.rounds
-    )
+    cross_validation = bench_cross_validation([solutions[i] for i in part], [ratings[i] for i in part], options.rounds)
 
     print(f"\n{machine()}\n{versions()}")
     print(
@@ -276,9 +258,7 @@ def main() -> None:
     )
     print(f"{scoring['distinct']} distinct texts; medians of {options.rounds} rounds\n")
     print_table(scoring["rows"])
-    print(
-        f"\ncosine of embeddings to float32: minimum {cosine['minimum']:.6f} over {cosine['texts']} texts\n"
-    )
+    print(f"\ncosine of embeddings to float32: minimum {cosine['minimum']:.6f} over {cosine['texts']} texts\n")
     print_table(growth)
     print()
     print_table(cross_validation["rows"])

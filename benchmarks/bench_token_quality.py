@@ -64,9 +64,7 @@ def readable(table: StepTable) -> StepTable:
     texts = [solution.problem for solution in table.solutions]
     fits = [len(ids) < 500 for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
     print(f"{len(fits) - sum(fits)} of {len(fits)} solutions left out: their problem alone is too long")
-    pairs = [
-        pair for pair, fit in zip(zip(table.solutions, table.ratings, strict=True), fits, strict=True) if fit
-    ]
+    pairs = [pair for pair, fit in zip(zip(table.solutions, table.ratings, strict=True), fits, strict=True) if fit]
     return StepTable([solution for solution, _ in pairs], [ratings for _, ratings in pairs])
 
 
@@ -138,9 +136,7 @@ def tables(title: str, results: dict[str, BootstrapResult], predictions: dict[st
             row |= {title: f"{result.estimates[f'{name}/{key}']:.3f}" for key, title in METRICS.items()}
             for key in CRITERIA:
                 difference = result.difference(f"{base}/{key}", f"{name}/{key}")
-                row[f"{base.removeprefix(LOSS)} − it: {METRICS[key]}"] = (
-                    "" if name == base else signed(difference)
-                )
+                row[f"{base.removeprefix(LOSS)} − it: {METRICS[key]}"] = "" if name == base else signed(difference)
             rows.append(row | {"fit and predict, s": f"{seconds:.0f}"})
         shown[f"{title}: {dataset}"] = rows
     return shown
@@ -166,17 +162,13 @@ def counts(table: StepTable, train: np.ndarray, test: np.ndarray, scored: np.nda
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder that keeps the predictions")
     parser.add_argument("--cap", type=int, default=120, help="problems of PRMBench (default: %(default)s)")
     parser.add_argument("--loss-problems", type=int, default=250, help="of training (default: %(default)s)")
     parser.add_argument("--resamples", type=int, default=500, help="of problems (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--no-write", action="store_true", help="print only; do not write results/token_quality.*"
-    )
+    parser.add_argument("--no-write", action="store_true", help="print only; do not write results/token_quality.*")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
 

@@ -94,8 +94,7 @@ class Ways:
             return last["score"] if last["entity"] == self.model.config.id2label[1] else 1 - last["score"]
 
         return [
-            np.array([score(self.prefix(solution, t + 1)) for t in range(solution.n_steps)])
-            for solution in solutions
+            np.array([score(self.prefix(solution, t + 1)) for t in range(solution.n_steps)]) for solution in solutions
         ]
 
     @torch.inference_mode()
@@ -107,8 +106,7 @@ class Ways:
             return logits.softmax(-1)[1].item()
 
         return [
-            np.array([score(self.prefix(solution, t + 1)) for t in range(solution.n_steps)])
-            for solution in solutions
+            np.array([score(self.prefix(solution, t + 1)) for t in range(solution.n_steps)]) for solution in solutions
         ]
 
     @torch.inference_mode()
@@ -154,9 +152,7 @@ def measure(ways: Ways, solutions: list[Solution], rounds: int) -> tuple[dict[st
     return spent, scores
 
 
-def bench_model(
-    kind: str, ways: Ways, scheme: MarkingScheme, solutions: list[Solution], rounds: int
-) -> dict[str, Any]:
+def bench_model(kind: str, ways: Ways, scheme: MarkingScheme, solutions: list[Solution], rounds: int) -> dict[str, Any]:
     """Rows of one model, and whether the causal one meets what is required."""
     spent, scores = measure(ways, solutions, rounds)
     n_steps = sum(solution.n_steps for solution in solutions)
@@ -198,9 +194,7 @@ def bench_model(
         "same_tokens": sum(same),
         "tokens": sum(lengths),
         "tokens_of_prefixes": int(sum((tokens.step_positions + 1).sum() for tokens in marked)),
-        "tokens_padded_by_8": sum(
-            max(lengths[i : i + 8]) * len(lengths[i : i + 8]) for i in range(0, len(lengths), 8)
-        ),
+        "tokens_padded_by_8": sum(max(lengths[i : i + 8]) * len(lengths[i : i + 8]) for i in range(0, len(lengths), 8)),
         "spread_of_scores": float(np.std(np.concatenate(scores[PIPELINE]))),
     }
     if kind == "causal":
@@ -247,18 +241,14 @@ def bench_growth(ways: Ways, lengths=(5, 10, 20, 40)) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", default=["causal", "encoder"], choices=["causal", "encoder"])
     parser.add_argument("--solutions", type=int, default=48, help="to score (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each way (default: %(default)s)")
     parser.add_argument("--hidden", type=int, default=256, help="width of the causal model")
     parser.add_argument("--layers", type=int, default=8, help="layers of the causal model")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--no-write", action="store_true", help="print only; do not write results/token_scoring.json"
-    )
+    parser.add_argument("--no-write", action="store_true", help="print only; do not write results/token_scoring.json")
     options = parser.parse_args()
     disable_progress_bar()
 

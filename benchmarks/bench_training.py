@@ -156,9 +156,7 @@ def make_trainer(way: str, subject: Subject, rows: list[Row], folder: str) -> Tr
         "disable_tqdm": True,
     }
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of lost labels, which are counted below, and of names of settings to come
+        warnings.simplefilter("ignore")  # of lost labels, which are counted below, and of names of settings to come
         if way in (TRL, TRL_PLAIN):
             trainer = Trainer(
                 model,
@@ -338,12 +336,8 @@ def subject_of(kind: str, options: argparse.Namespace, rows: list[Row]) -> Subje
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--models", "--model", nargs="*", default=["encoder", "causal"], choices=["encoder", "causal"]
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", "--model", nargs="*", default=["encoder", "causal"], choices=["encoder", "causal"])
     parser.add_argument("--device", default=None, help="cpu or cuda (default: cuda with --gpu, else cpu)")
     parser.add_argument("--rows", type=int, default=None, help="to train on (default: 64; 1024 with --gpu)")
     parser.add_argument("--rounds", type=int, default=2, help="turns of each way (default: %(default)s)")
@@ -363,9 +357,7 @@ def main() -> None:
     disable_progress_bar()
     options.device = options.device or ("cuda" if options.gpu else "cpu")
     if options.device != "cpu" and not torch.cuda.is_available():
-        sys.exit(
-            "no CUDA device here: leave out --gpu and --device, or try the code with --tiny --device cpu"
-        )
+        sys.exit("no CUDA device here: leave out --gpu and --device, or try the code with --tiny --device cpu")
     if options.gpu and options.device == "cpu" and not options.tiny:
         sys.exit("--gpu on a CPU takes hours: add --tiny")
 

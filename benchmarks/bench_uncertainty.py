@@ -92,9 +92,7 @@ def halves(problems: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
 
 def main() -> None:
     """Run everything, print the tables, write them to ``results/uncertainty.{md,json}``."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for fitted models")
     parser.add_argument("--members", type=int, default=5, help="of the ensemble")
     parser.add_argument("--splits", type=int, default=1000, help="random halves that judge the guarantees")
@@ -104,9 +102,7 @@ def main() -> None:
 
     (X, y), everything = read()
     classifier, ensemble = models(options.work, X, y, options.members)
-    calibration, test = (
-        everything.take(rows) for rows in halves(everything.problems, np.random.default_rng(0))
-    )
+    calibration, test = (everything.take(rows) for rows in halves(everything.problems, np.random.default_rng(0)))
     results = {
         "data": {
             "training_steps": len(X),

@@ -87,9 +87,7 @@ def make_paths(n_steps: int, per_problem: int, seed: int) -> Paths:
     lengths[-1] -= lengths.sum() - n_steps
     groups = np.arange(len(lengths)) // per_problem
     problems = np.repeat(groups, lengths)
-    logits = (
-        rng.normal([-3.0, 0.0, 1.5], 1.5, size=(n_steps, 3)) + rng.normal(size=(groups[-1] + 1, 3))[problems]
-    )
+    logits = rng.normal([-3.0, 0.0, 1.5], 1.5, size=(n_steps, 3)) + rng.normal(size=(groups[-1] + 1, 3))[problems]
     said, true = softmax(logits * TEMPERATURE, axis=1), softmax(logits, axis=1)
     labels = (rng.random((n_steps, 1)) > true.cumsum(axis=1)[:, :2]).sum(axis=1) - 1
     ends = np.cumsum(lengths)
@@ -164,9 +162,7 @@ def loop_detect(paths: Paths) -> list[bool]:
     risks, first_errors, groups = paths.half(False)
     wrong = (first_errors >= 0).tolist()
     values = [
-        (max(path.tolist()), group)
-        for path, group, counts in zip(risks, groups.tolist(), wrong, strict=True)
-        if counts
+        (max(path.tolist()), group) for path, group, counts in zip(risks, groups.tolist(), wrong, strict=True) if counts
     ]
     cut = loop_cut(values, groups, wrong)
     return [max(path.tolist()) >= cut for path in paths.half(True)[0]]
@@ -180,16 +176,11 @@ def loop_sets(paths: Paths) -> list[set[int]]:
             loop_first_error(risks), first_errors.tolist(), groups.tolist(), strict=True
         )
     ]
-    least = (
-        loop_cut([(probability - 1, group) for probability, group in truths], groups, [True] * len(groups))
-        + 1
-    )
+    least = loop_cut([(probability - 1, group) for probability, group in truths], groups, [True] * len(groups)) + 1
     sets = []
     for distribution in loop_first_error(paths.half(True)[0]):
         outcomes = [*range(len(distribution) - 1), -1]
-        kept = {
-            outcome for outcome, p in zip(outcomes, distribution.tolist(), strict=True) if p >= least - 1e-12
-        }
+        kept = {outcome for outcome, p in zip(outcomes, distribution.tolist(), strict=True) if p >= least - 1e-12}
         sets.append(kept or {outcomes[int(distribution.argmax())]})
     return sets
 
@@ -331,16 +322,10 @@ def as_row(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument(
-        "--per-problem", type=int, default=4, help="paths of each problem (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=5, help="of which the median counts (default: %(default)s)"
-    )
+    parser.add_argument("--per-problem", type=int, default=4, help="paths of each problem (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="of which the median counts (default: %(default)s)")
     parser.add_argument("--loop-up-to", type=int, default=100_000, help="steps (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-write", action="store_true", help="print only")

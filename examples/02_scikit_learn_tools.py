@@ -24,9 +24,7 @@ train, test = split_by_problem(data, 0.75, 0.25, random_state=0)
 # %%
 # A pipeline takes features of your choice, side by side, and any classifier.
 
-pipe = make_pipeline(
-    make_union(PRMFeaturizer(), StepStatistics()), StandardScaler(), LogisticRegression(C=0.01)
-)
+pipe = make_pipeline(make_union(PRMFeaturizer(), StepStatistics()), StandardScaler(), LogisticRegression(C=0.01))
 pipe.fit(train.X, train.y)
 print("pipeline, log-loss:", round(log_loss(test.y, pipe.predict_proba(test.X)), 3))
 

@@ -24,9 +24,7 @@ if len(sys.argv) > 1:
 else:
     data = make_arithmetic_solutions(80, 2, error_rate=0.8, random_state=0)
     data = data[np.array([step.solution.meta["error"] in (None, "operation") for step in data.X])]
-    head = TokenPRM(
-        model_kwargs={"num_hidden_layers": 2}, num_train_epochs=4, learning_rate=1e-3, tokens_per_batch=512
-    )
+    head = TokenPRM(model_kwargs={"num_hidden_layers": 2}, num_train_epochs=4, learning_rate=1e-3, tokens_per_batch=512)
 print(repr(data))
 
 # %%

@@ -58,9 +58,7 @@ print(f"rewards from {rewards.min():.1f} to {rewards.max():.1f}, AUROC {roc_auc_
 # The sigmoid of a reward is a number in [0, 1], but no probability. A logistic regression on problems that the
 # model did not learn makes a probability of it. The order stays, and so does the AUROC.
 
-calibrated = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid").fit(
-    calibration.X, calibration.y
-)
+calibrated = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid").fit(calibration.X, calibration.y)
 for name, classifier in (("sigmoid of the reward", model), ("calibrated", calibrated)):
     proba = classifier.predict_proba(test.X)[:, 1]
     print(

@@ -55,9 +55,7 @@ for solution, error, length, flagged, places in zip(
     for t, text in enumerate(solution.steps):
         kept = "certified" if t < length else ""
         print(f"  {kept:9} {'<- wrong' if t == error else '':8} {' '.join(text.split())}")
-    names = [
-        "no error" if place < 0 else f"step {place}" for place in sorted(places, key=lambda p: (p < 0, p))
-    ]
+    names = ["no error" if place < 0 else f"step {place}" for place in sorted(places, key=lambda p: (p < 0, p))]
     print(f"  {'flagged' if flagged else 'not flagged'}; first error: {' or '.join(names)}")
 
 # %%

@@ -22,9 +22,7 @@ from prmkit.data.formats.format import Format, LabelledSolution, Record, from_ra
 from prmkit.data.formats.registry import register_format
 
 
-def parse(
-    record: Record, solution_id: str, counts: Counter[str], *, strict: bool = True
-) -> list[LabelledSolution]:
+def parse(record: Record, solution_id: str, counts: Counter[str], *, strict: bool = True) -> list[LabelledSolution]:
     """Return the solutions of one record.
 
     The methods of `Record` read a field and raise an error that names the field if its type is wrong. A keyword-only
@@ -55,9 +53,7 @@ def parse(
         if mark in ("ok", "bad"):
             ratings.append(1 if mark == "ok" else -1)
         elif strict:
-            raise ValueError(
-                f"a mark is {mark!r}, expected 'ok' or 'bad'; strict=False leaves such steps unlabelled"
-            )
+            raise ValueError(f"a mark is {mark!r}, expected 'ok' or 'bad'; strict=False leaves such steps unlabelled")
         else:
             counts["steps with an unknown mark"] += 1
             ratings.append(None)

@@ -59,9 +59,7 @@ def unfitted_parts(
     return clone(featurizer), None if head is None else clone(head)
 
 
-def _token_head(
-    featurizer: FeaturizerLike, head: TokenPRM | None, label_order: Sequence[Label] | None
-) -> TokenPRM:
+def _token_head(featurizer: FeaturizerLike, head: TokenPRM | None, label_order: Sequence[Label] | None) -> TokenPRM:
     """Return an unfitted ``TokenPRM``, with the settings of a featurizer that marks tokens."""
     token_head = TokenPRM() if head is None else clone(head)
     if token_head.label_order is None:
@@ -376,9 +374,7 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         classifier = cls("tokens", clone(head), label_order=order)
         return classifier._take_fitted(head.classes_, tuple(order), None, head)
 
-    def begin_fit(
-        self, X: Steps, y: npt.ArrayLike, groups: npt.ArrayLike | None = None
-    ) -> tuple[Any, np.ndarray]:
+    def begin_fit(self, X: Steps, y: npt.ArrayLike, groups: npt.ArrayLike | None = None) -> tuple[Any, np.ndarray]:
         """Check X and y and make the unfitted parts: the first half of ``fit``, which ensembles do once per member.
 
         Parameters

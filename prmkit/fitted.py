@@ -46,9 +46,7 @@ def training_problems(classifier: Any) -> npt.NDArray[np.uint64] | None:
     return np.unique(np.concatenate(remembered)) if remembered else None
 
 
-def label_order(
-    classifier: FittedClassifier, label_order: Sequence[Label] | None = None
-) -> tuple[Label, ...]:
+def label_order(classifier: FittedClassifier, label_order: Sequence[Label] | None = None) -> tuple[Label, ...]:
     """Return the labels of a classifier from worst to best: ``label_order`` if it is given.
 
     Otherwise the classifier's own order counts, then that of the classifiers inside, then the labels themselves, if

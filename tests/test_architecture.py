@@ -77,9 +77,7 @@ def room_of(module: str) -> str:
 def public_names(room: str) -> list[str]:
     """The ``__all__`` of a room's stub, which is also the door's."""
     tree = ast.parse((PACKAGE / room.replace(".", "/") / "__init__.pyi").read_text())
-    lists = [
-        node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
-    ]
+    lists = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"]
     return ast.literal_eval(lists[0])
 
 
@@ -108,9 +106,7 @@ def test_an_underscore_means_that_no_other_room_imports_it():
         for other in others
         if room_of(module) != room_of(other) and any(part.startswith("_") for part in other.split("."))
     }
-    assert not across, (
-        f"drop the underscore of the second, or import it from its room's door: {sorted(across)}"
-    )
+    assert not across, f"drop the underscore of the second, or import it from its room's door: {sorted(across)}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
@@ -140,9 +136,7 @@ def test_one_address_per_name():
     assert {name: found for name, found in rooms.items() if len(found) > 1} == {}
 
 
-@pytest.mark.parametrize(
-    "stub", sorted(PACKAGE.rglob("*.pyi")), ids=lambda stub: str(stub.relative_to(PACKAGE))
-)
+@pytest.mark.parametrize("stub", sorted(PACKAGE.rglob("*.pyi")), ids=lambda stub: str(stub.relative_to(PACKAGE)))
 def test_a_folder_exports_nothing_that_its_room_hides(stub):
     parts = stub.parent.relative_to(PACKAGE).parts
     if len(parts) > 1:
@@ -150,16 +144,11 @@ def test_a_folder_exports_nothing_that_its_room_hides(stub):
         assert set(public_names(".".join(parts))) <= set(public_names(room))
 
 
-@pytest.mark.parametrize(
-    "stub", sorted(PACKAGE.rglob("*.pyi")), ids=lambda stub: str(stub.relative_to(PACKAGE))
-)
+@pytest.mark.parametrize("stub", sorted(PACKAGE.rglob("*.pyi")), ids=lambda stub: str(stub.relative_to(PACKAGE)))
 def test_stubs_repeat_the_name_so_that_editors_offer_it(stub):
     """``from ._x import Y as Y``: without the second Y, jedi takes the import for the stub's own use."""
     names = [
-        name
-        for node in ast.parse(stub.read_text()).body
-        if isinstance(node, ast.ImportFrom)
-        for name in node.names
+        name for node in ast.parse(stub.read_text()).body if isinstance(node, ast.ImportFrom) for name in node.names
     ]
     assert [name.name for name in names if name.asname != name.name] == []
     assert {name.name for name in names} - {"__version__"} == set(

@@ -51,12 +51,8 @@ class TestScikitLearn:
         np.testing.assert_array_equal(fitted.decision_function(data.X).argmax(axis=1), proba.argmax(axis=1))
 
     def test_cross_val_score_by_problem_beats_the_majority(self, data):
-        scores = cross_val_score(
-            PRMClassifier(), data.X, data.y, cv=StratifiedProblemKFold(3), scoring="neg_log_loss"
-        )
-        majority = -(
-            np.bincount(data.y + 1) / len(data.y) * -np.log(np.bincount(data.y + 1) / len(data.y))
-        ).sum()
+        scores = cross_val_score(PRMClassifier(), data.X, data.y, cv=StratifiedProblemKFold(3), scoring="neg_log_loss")
+        majority = -(np.bincount(data.y + 1) / len(data.y) * -np.log(np.bincount(data.y + 1) / len(data.y))).sum()
         assert scores.mean() > majority
 
     def test_pipeline(self, data):
@@ -86,10 +82,7 @@ class TestScikitLearn:
         scaled = CalibratedClassifierCV(
             PRMClassifier(random_state=0), method="temperature", cv=StratifiedProblemKFold(3)
         ).fit(X, y[learn])
-        assert (
-            log_loss(y[test], scaled.predict_proba(X_test))
-            < log_loss(y[test], plain.predict_proba(X_test)) + 0.05
-        )
+        assert log_loss(y[test], scaled.predict_proba(X_test)) < log_loss(y[test], plain.predict_proba(X_test)) + 0.05
 
     def test_weights_under_metadata_routing(self, data):
         with config_context(enable_metadata_routing=True):
@@ -103,9 +96,7 @@ class TestScikitLearn:
         plain = PRMClassifier(random_state=0).fit(data.X, data.y).predict_proba(data.X[:5])
         np.testing.assert_allclose(frame_wise, plain)
 
-    @pytest.mark.parametrize(
-        "head", [None, StepMLP(max_epochs=1), StepTransformer(hidden_size=16, max_epochs=1)]
-    )
+    @pytest.mark.parametrize("head", [None, StepMLP(max_epochs=1), StepTransformer(hidden_size=16, max_epochs=1)])
     def test_without_a_random_state_global_generators_stay_too(self, data, head, tmp_path):
         import torch
 
@@ -246,9 +237,7 @@ class TestTokens:
 
     def test_settings_that_contradict_each_other_are_named(self, data):
         clf = PRMClassifier(PRMFeaturizer(kind="tokens", max_length=200), TokenPRM(max_length=100))
-        with pytest.raises(
-            ValueError, match=r"max_length is 200 .* 100 in TokenPRM.*TokenPRM\(max_length=100\)"
-        ):
+        with pytest.raises(ValueError, match=r"max_length is 200 .* 100 in TokenPRM.*TokenPRM\(max_length=100\)"):
             clf.fit(data.X, data.y)
 
     def test_random_state_and_label_order_reach_the_head(self, data):

@@ -74,11 +74,7 @@ def test_the_ignore_list_holds_no_mended_entry():
 def prose(file: Path) -> str:
     """The docstrings of a file without code, literals and doctests."""
     nodes = ast.walk(ast.parse(file.read_text()))
-    texts = [
-        ast.get_docstring(node)
-        for node in nodes
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-    ]
+    texts = [ast.get_docstring(node) for node in nodes if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
     return re.sub(r"(>>>|\.\.\.) .*|``[^`]*``|`[^`]*`", "", "\n".join(text for text in texts if text))
 
 

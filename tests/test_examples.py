@@ -15,9 +15,7 @@ SCRIPTS = sorted((ROOT / "examples").glob("[0-9]*.py"))
 def run(*command, cwd):
     """Run Python and return what it printed."""
     env = {**os.environ, "MPLBACKEND": "agg", "NO_COLOR": "1"}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=cwd, env=env, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, *command], cwd=cwd, env=env, capture_output=True, text=True, check=False)
     # Several processes: torch's own threads now and then abort when the interpreter ends, with all work done.
     aborted_at_the_end = "torch.distributed.run" in command and "without an active exception" in done.stderr
     assert done.returncode == 0 or aborted_at_the_end, done.stderr[-2000:]
@@ -35,10 +33,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
     script = str(ROOT / "examples" / "07_accelerate_launch.py")
     alone = run(script, cwd=tmp_path)
     launched = run("-m", "torch.distributed.run", "--nproc_per_node", "2", script, cwd=tmp_path)
-    losses = [
-        [float(loss) for loss in re.search(r"losses \[(.*)\]", out)[1].split(",")]
-        for out in (alone, launched)
-    ]
+    losses = [[float(loss) for loss in re.search(r"losses \[(.*)\]", out)[1].split(",")] for out in (alone, launched)]
     assert "1 process(es)" in alone
     assert launched.count("process(es)") == 1
     assert "2 process(es)" in launched

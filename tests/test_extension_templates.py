@@ -73,9 +73,7 @@ def test_loss(template):
     assert loss(rewards, labels).item() == pytest.approx((0 + 3) / 2)
     tiny = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
     data = make_arithmetic_solutions(12, 1, random_state=0)
-    head = TokenPRM(
-        loss="hinge", initialization="random", model_kwargs=tiny, num_train_epochs=1, random_state=0
-    )
+    head = TokenPRM(loss="hinge", initialization="random", model_kwargs=tiny, num_train_epochs=1, random_state=0)
     proba = PRMClassifier("tokens", head).fit(data.X, data.y >= 0).predict_proba(data.X[:3])
     assert proba.sum(axis=1) == pytest.approx(np.ones(3))
 

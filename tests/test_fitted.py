@@ -35,9 +35,7 @@ def classifier(order=("bad", "good")):
 
 WRAPPERS = {
     "grid search": lambda clf: GridSearchCV(clf, {"head__C": [0.1, 1.0]}, cv=FOLDS),
-    "random search": lambda clf: RandomizedSearchCV(
-        clf, {"head__C": [0.1, 1.0]}, n_iter=2, cv=FOLDS, random_state=0
-    ),
+    "random search": lambda clf: RandomizedSearchCV(clf, {"head__C": [0.1, 1.0]}, n_iter=2, cv=FOLDS, random_state=0),
     "pipeline": lambda clf: Pipeline([("same", FunctionTransformer()), ("clf", clf)]),
     "calibration": lambda clf: CalibratedClassifierCV(clf, cv=FOLDS),
     "voting": lambda clf: VotingClassifier([("a", clf), ("b", clf)], voting="soft"),
@@ -51,9 +49,7 @@ WRAPPERS = {
     ),
     "our calibration": lambda clf: CalibratedStepClassifier(clf),
     "our ensemble": lambda clf: StepEnsemble(clf, 2, random_state=0),
-    "our ensemble of pipelines": lambda clf: StepEnsemble(
-        make_pipeline(FunctionTransformer(), clf), 2, random_state=0
-    ),
+    "our ensemble of pipelines": lambda clf: StepEnsemble(make_pipeline(FunctionTransformer(), clf), 2, random_state=0),
 }
 
 
@@ -83,9 +79,7 @@ class TestLabelOrder:
     @pytest.mark.parametrize("name", ["voting", "stacking", "grid search", "calibration"])
     def test_polarity_is_not_the_alphabet(self, name):
         """ "correct" comes before "wrong" in the alphabet, and is the better of the two."""
-        clf = WRAPPERS[name](classifier(["wrong", "correct"])).fit(
-            DATA.X, own_labels(DATA.y, "wrong", "correct")
-        )
+        clf = WRAPPERS[name](classifier(["wrong", "correct"])).fit(DATA.X, own_labels(DATA.y, "wrong", "correct"))
         assert label_order(clf) == ("wrong", "correct")
         risks = np.concatenate([one.risks for one in score_solutions(clf, OTHER.solutions)])
         assert risks[OTHER.y < 0].mean() > risks[OTHER.y >= 0].mean() + 0.1

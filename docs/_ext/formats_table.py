@@ -28,9 +28,7 @@ class FormatsTable(SphinxDirective):
         """Return the table."""
         rows = [("Format", "Fields and labels", "Written")]
         written = listed_formats(write)
-        rows += [
-            (name, text, "yes" if name in written else "no") for name, text in listed_formats(load).items()
-        ]
+        rows += [(name, text, "yes" if name in written else "no") for name, text in listed_formats(load).items()]
         table, group = nodes.table(), nodes.tgroup(cols=3)
         table += group
         for width in (2, 6, 1):

@@ -25,9 +25,7 @@ def convert(
     ],
     output: Annotated[
         Path,
-        typer.Argument(
-            metavar="OUT", show_default=False, help="The file to write. It is gzipped if it ends in .gz."
-        ),
+        typer.Argument(metavar="OUT", show_default=False, help="The file to write. It is gzipped if it ends in .gz."),
     ],
     to: Annotated[
         str,
@@ -82,9 +80,7 @@ def convert(
             help="Largest number of records to read. By default all are read.",
         ),
     ] = None,
-    split: Annotated[
-        str, typer.Option("--split", metavar="NAME", help="Split of a Hugging Face data set.")
-    ] = "train",
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="Split of a Hugging Face data set.")] = "train",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Convert step labels into another format, and report what was kept, left out, doubtful and lost.
@@ -140,9 +136,7 @@ def _convert(
             options["split"] = split
         dataset = load(source, name, **options)
         report = write(dataset, output, to, on_loss=on_loss)  # type: ignore[arg-type]
-        lines: Iterable[str] = (
-            line for line in dataset.description.splitlines()[1:] if not line.endswith(": 0")
-        )
+        lines: Iterable[str] = (line for line in dataset.description.splitlines()[1:] if not line.endswith(": 0"))
     else:
         stream = iter_labelled(source, file_format, split=split, counts=counts, skipped=skipped, **options)
         report = write(stream, output, to, on_loss=on_loss)  # type: ignore[arg-type]

@@ -126,12 +126,8 @@ class DataArguments:
         "solution that each record follows (trajectories).",
     )
     dataset_config: str | None = _flag(None, "Configuration of a Hugging Face data set.", metavar="NAME")
-    dataset_train_split: str = _flag(
-        "train", "Split of a Hugging Face data set to learn from.", metavar="NAME"
-    )
-    dataset_test_split: str | None = _flag(
-        None, "Split of a Hugging Face data set to evaluate on.", metavar="NAME"
-    )
+    dataset_train_split: str = _flag("train", "Split of a Hugging Face data set to learn from.", metavar="NAME")
+    dataset_test_split: str | None = _flag(None, "Split of a Hugging Face data set to evaluate on.", metavar="NAME")
     streaming: bool = _flag(
         False, "Read while training, for data beyond memory. Needs --max_steps.", "--dataset_streaming"
     )
@@ -174,9 +170,7 @@ class ModelArguments:
 class RunArguments:
     """Flags of the command line alone."""
 
-    zeta: float | None = _flag(
-        None, "Margin of the rank losses, the same as in --loss_options.", metavar="NUMBER"
-    )
+    zeta: float | None = _flag(None, "Margin of the rank losses, the same as in --loss_options.", metavar="NUMBER")
     overwrite_output_dir: bool = _flag(False, "Start anew in a folder that holds an earlier run.")
 
 
@@ -360,9 +354,7 @@ def _with_signs_attached(arguments: list[str]) -> list[str]:
 
 def _taken(settings: dict[str, Any], kind: type) -> dict[str, Any]:
     """Take the settings of a dataclass out of those that were typed."""
-    return {
-        name: settings.pop(name) for name in (setting.name for setting in fields(kind)) if name in settings
-    }
+    return {name: settings.pop(name) for name in (setting.name for setting in fields(kind)) if name in settings}
 
 
 def _json_object(text: str, flag: str) -> dict[str, Any]:

@@ -167,9 +167,7 @@ def _check(arguments: Arguments, output: Path, resume: str | bool) -> None:
     if data.streaming and arguments.config.get("max_steps") is None:
         raise ValueError("--streaming needs --max_steps: a stream does not say how long it is")
     if data.streaming and data.eval_fraction:
-        raise ValueError(
-            "a stream cannot be split by problem: pass --eval_data FILE in place of --eval_fraction"
-        )
+        raise ValueError("a stream cannot be split by problem: pass --eval_data FILE in place of --eval_fraction")
     if (data.eval_data or data.dataset_test_split) and data.eval_fraction is not None:
         raise ValueError("other evaluation data and --eval_fraction exclude each other: choose one")
     if not 0 <= (data.eval_fraction or 0) < 1:
@@ -183,9 +181,7 @@ def _check(arguments: Arguments, output: Path, resume: str | bool) -> None:
         raise ValueError(f"--output_dir {output} is a file, expected a folder")
     used = output.is_dir() and any(output.iterdir())
     if resume is True and not any(output.glob("checkpoint-*")):
-        raise ValueError(
-            f"--output_dir {output} holds no checkpoint to go on from: leave --resume_from_checkpoint out"
-        )
+        raise ValueError(f"--output_dir {output} holds no checkpoint to go on from: leave --resume_from_checkpoint out")
     if used and not (resume or overwrite):
         raise ValueError(
             f"--output_dir {output} is not empty: go on with --resume_from_checkpoint, start anew with "
@@ -240,9 +236,7 @@ def _split(rows: StepDataset, share: float, seed: int) -> tuple[StepDataset, Ste
     return learn, kept
 
 
-def _load(
-    names: list[str], data: DataArguments, config: PRMTrainingConfig, split: str | None = None
-) -> StepDataset:
+def _load(names: list[str], data: DataArguments, config: PRMTrainingConfig, split: str | None = None) -> StepDataset:
     """Read a data set as ``prmkit.data.load`` does, and say what was read."""
     source, name, options = _recognised(names, data, config, split or data.dataset_train_split)
     dataset = load(source, format=name, **options)
@@ -294,9 +288,7 @@ def _stream(names: list[str], data: DataArguments, config: PRMTrainingConfig) ->
     arguments = {"source": fixed, "name": name, "options": options}
     if config.label_order is None:
         first = [row["labels"] for row in islice(_stepwise_rows(fixed, name, options), _N_INSPECTED)]
-        config.label_order = _rating_order(
-            (label for labels in first for label in labels if label is not None), name
-        )
+        config.label_order = _rating_order((label for labels in first for label in labels if label is not None), name)
     _say(f"data: a stream of {name} rows")
     return datasets.IterableDataset.from_generator(_stepwise_rows, gen_kwargs=arguments)
 
@@ -365,9 +357,7 @@ def _errors_in_words(parser: Parser) -> Iterator[None]:
     except (RuntimeError, KeyError) as error:
         text = " ".join(str(error).split())
         if "out of memory" in text.lower():
-            _fail(
-                "out of memory: lower --tokens_per_batch or --max_length, or train adapters with --use_peft"
-            )
+            _fail("out of memory: lower --tokens_per_batch or --max_length, or train adapters with --use_peft")
         # Missing packages of --report_to, and metrics that an evaluation does not have.
         if "to be installed" in text or "metric_for_best_model" in text:
             _fail(text.strip('"'))

@@ -147,9 +147,7 @@ def evaluate(
 def _as_list(on: Any) -> list[Any]:
     benchmarks = [on] if isinstance(on, (str, Benchmark, StepDataset)) else list(on)
     if not benchmarks:
-        raise ValueError(
-            "there is no benchmark to evaluate on, expected one such as 'processbench:gsm8k.json'"
-        )
+        raise ValueError("there is no benchmark to evaluate on, expected one such as 'processbench:gsm8k.json'")
     return benchmarks
 
 
@@ -158,9 +156,7 @@ def _chooser(threshold_data: Any, on: Any, benchmarks: Sequence[Benchmark]) -> B
     if threshold_data is None:
         return None
     for spec, benchmark in zip(_as_list(on), benchmarks, strict=True):
-        if threshold_data is spec or (
-            isinstance(threshold_data, str) and threshold_data in (spec, benchmark.name)
-        ):
+        if threshold_data is spec or (isinstance(threshold_data, str) and threshold_data in (spec, benchmark.name)):
             return benchmark
     other = read_benchmark(threshold_data)
     distinct_names([*benchmarks, other])
@@ -174,9 +170,7 @@ def _scores(
     return {
         model.name: read_step_scores(model.path, benchmarks)
         if model.kind == "scores"
-        else {
-            one.name: cached_scores(model, one.name, one.solutions, work, show_progress) for one in benchmarks
-        }
+        else {one.name: cached_scores(model, one.name, one.solutions, work, show_progress) for one in benchmarks}
         for model in models
     }
 

@@ -237,9 +237,7 @@ class Evaluation:
         for table in self.tables:
             if table.title == title:
                 return table
-        raise KeyError(
-            f"no table is called {title!r}; there are {', '.join(repr(one.title) for one in self.tables)}"
-        )
+        raise KeyError(f"no table is called {title!r}; there are {', '.join(repr(one.title) for one in self.tables)}")
 
     def save(self, folder: str | Path) -> Path:
         """Write ``report.html``, ``results.json``, ``results.md`` and ``run.json`` to a folder.
@@ -261,9 +259,7 @@ class Evaluation:
         folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         result = self.to_dict()
-        _write(
-            folder / "results.json", json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        _write(folder / "results.json", json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         _write(folder / "results.md", self.to_markdown())
         _write(folder / "run.json", json.dumps(dict(self.run), indent=1) + "\n")
         write_page(folder / "report.html", result, self.solutions())

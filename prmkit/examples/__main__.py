@@ -22,9 +22,7 @@ def main(
             show_default=False,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the plots and the saved model.")] = Path(
-        "prmkit_example"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for the plots and the saved model.")] = Path("prmkit_example"),
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation, by problem.")] = 5,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Read only the first records of --data.", show_default=False)

@@ -110,9 +110,7 @@ def save(
     try:
         if scored:
             PathDisplay.from_scored(scored).figure_.savefig(out / "paths.png", dpi=150)
-            console.print(
-                f"wrote {out / 'paths.png'}: risks and first-error distributions of the paths above"
-            )
+            console.print(f"wrote {out / 'paths.png'}: risks and first-error distributions of the paths above")
         display = StepReportDisplay.from_estimator(classifier, test.X, test.y)
         display.figure_.savefig(out / "report.png", dpi=150)  # type: ignore[union-attr]
         console.print(f"wrote {out / 'report.png'}: the test report beside its baselines", markup=False)
@@ -120,8 +118,6 @@ def save(
         console.print(f"no plots: {error}", style="yellow", markup=False)
     try:
         classifier.save(out / "model")
-        console.print(
-            f"wrote {out / 'model'}: read it with PRMClassifier.load({str(out / 'model')!r})", markup=False
-        )
+        console.print(f"wrote {out / 'model'}: read it with PRMClassifier.load({str(out / 'model')!r})", markup=False)
     except ImportError as error:
         console.print(f"model not saved: {error}", style="yellow", markup=False)

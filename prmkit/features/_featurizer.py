@@ -335,9 +335,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         return [*problem, *solution.steps[: max(indices) + 1]]
 
     def _encode(self, texts: list[str]) -> np.ndarray:
-        return encode_cached(
-            self._loaded_encoder(), texts, EmbeddingCache(self.cache_dir) if self.cache else None
-        )
+        return encode_cached(self._loaded_encoder(), texts, EmbeddingCache(self.cache_dir) if self.cache else None)
 
     def _loaded_encoder(self) -> TextEncoder:
         """Return the encoder for the current parameters, a new one after ``set_params``."""

@@ -117,9 +117,7 @@ class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
             raise ValueError(f"all {len(texts)} steps are blank: there are no words to learn from")
         return sparse.hstack(weights, format="csr")
 
-    def transform(
-        self, X: Sequence[Step | str] | npt.NDArray[np.object_]
-    ) -> sparse.csr_matrix | sparse.csr_array:
+    def transform(self, X: Sequence[Step | str] | npt.NDArray[np.object_]) -> sparse.csr_matrix | sparse.csr_array:
         """Weigh the terms of each step.
 
         Parameters
@@ -150,9 +148,7 @@ class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
             The kind and the term of each column, such as ``words__sum``.
         """
         check_is_fitted(self)
-        names = [
-            f"{kind}__{term}" for kind, v in self.vectorizers_.items() for term in v.get_feature_names_out()
-        ]
+        names = [f"{kind}__{term}" for kind, v in self.vectorizers_.items() for term in v.get_feature_names_out()]
         return np.array(names, dtype=object)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -60,9 +60,7 @@ class StepSequences:
         """Make one sequence of the rows of each group, in the order of X. Without groups, each row is a sequence."""
         groups = np.arange(len(X)) if groups is None else np.asarray(groups)
         if groups.shape != (len(X),):
-            raise ValueError(
-                f"groups has shape {groups.shape}, expected one solution id per row: ({len(X)},)"
-            )
+            raise ValueError(f"groups has shape {groups.shape}, expected one solution id per row: ({len(X)},)")
         _, owner, lengths = np.unique(groups, return_inverse=True, return_counts=True)
         order = np.argsort(owner, kind="stable")
         answers = np.empty(len(X), dtype=np.int64)

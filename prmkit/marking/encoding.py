@@ -278,9 +278,7 @@ class SolutionEncoder:
         )
 
 
-def _marked(
-    tokens: Sequence[int] | IntArray, positions: list[int], sizes: Sequence[int] | IntArray
-) -> MarkedTokens:
+def _marked(tokens: Sequence[int] | IntArray, positions: list[int], sizes: Sequence[int] | IntArray) -> MarkedTokens:
     """Build the record from the number of tokens per block."""
     return MarkedTokens(
         np.array(tokens, dtype=np.int64),
@@ -329,9 +327,7 @@ def _no_single_token(tokenizer: PreTrainedTokenizerBase, context: str, token: st
     """Return the message of a reward token that is not one token, with texts that are."""
     bare = token.strip()
     texts = [text for text in (bare, f" {bare}", "+", "-", " +", " -", "Yes", "No") if text.strip()]
-    usable = [
-        repr(text) for text in dict.fromkeys(texts) if _single_token(tokenizer, context, text) is not None
-    ]
+    usable = [repr(text) for text in dict.fromkeys(texts) if _single_token(tokenizer, context, text) is not None]
     added = _added_tokens(tokenizer, context, token)
     actual = f"{len(added)} tokens" if len(added) > 1 else "unknown" if added else "no token of its own"
     choices = f"such as {', '.join(usable[:3])}" if usable else "or add it with tokenizer.add_tokens"
@@ -422,9 +418,7 @@ def token_records(
             end = marked.step_positions[n_kept - 1] + 1
             marked = MarkedTokens(marked.input_ids[:end], marked.step_positions[:n_kept], marked.blocks[:end])
         ids = marked.input_ids
-        records.append(
-            TokenRecord(ids, np.ones_like(ids), marked.step_positions, rows, step_indices, marked.blocks)
-        )
+        records.append(TokenRecord(ids, np.ones_like(ids), marked.step_positions, rows, step_indices, marked.blocks))
     if excessive_lengths:
         raise ValueError(
             f"{len(excessive_lengths)} of {len(records)} solutions have more than max_length={max_length} tokens "

@@ -87,9 +87,7 @@ class MarkingScheme:
     def __post_init__(self) -> None:
         if self.reward_tokens is not None:
             if isinstance(self.reward_tokens, str):
-                raise ValueError(
-                    f"reward_tokens={self.reward_tokens!r} is one text: one per class, worst first"
-                )
+                raise ValueError(f"reward_tokens={self.reward_tokens!r} is one text: one per class, worst first")
             object.__setattr__(self, "reward_tokens", tuple(self.reward_tokens))
         fault = next(self._faults(), None)
         if fault:
@@ -220,9 +218,7 @@ def separator_text(tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme) ->
         return ""
     if scheme.step_separator == "{pad}":
         if not tokenizer.pad_token:
-            raise ValueError(
-                "step_separator='{pad}', but the tokenizer has no pad token: set tokenizer.pad_token"
-            )
+            raise ValueError("step_separator='{pad}', but the tokenizer has no pad token: set tokenizer.pad_token")
         return str(tokenizer.pad_token)
     if scheme.step_separator is not None:
         return scheme.step_separator
@@ -290,9 +286,7 @@ def render_chat(tokenizer: PreTrainedTokenizerBase, system: str | None, contents
     if "strftime_now" in template:
         template = _SAME_DATE + template
     return str(
-        tokenizer.apply_chat_template(
-            messages, chat_template=template, tokenize=False, add_generation_prompt=True
-        )
+        tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, add_generation_prompt=True)
     )
 
 

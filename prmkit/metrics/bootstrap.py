@@ -180,9 +180,7 @@ def bootstrap_by_problem(
     columns = [np.asarray(array) for array in arrays]
     for i, column in enumerate(columns):
         if len(column) != len(problems):
-            raise ValueError(
-                f"array {i} has {len(column)} rows and groups {len(problems)}, expected the same"
-            )
+            raise ValueError(f"array {i} has {len(column)} rows and groups {len(problems)}, expected the same")
 
     def on_counts(counts: FloatArray) -> dict[str, float | None]:
         weight = counts[problems]

@@ -36,9 +36,7 @@ _HTML = """
 def align_columns(rows: Rows) -> list[str]:
     """Return one line of text per row, with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def markdown_table(rows: Rows) -> list[str]:
@@ -112,9 +110,7 @@ class Comparison(Record):
         try:
             import pandas as pd
         except ImportError as error:
-            raise ImportError(
-                "to_frame() needs pandas: pip install pandas; to_dict() works without it"
-            ) from error
+            raise ImportError("to_frame() needs pandas: pip install pandas; to_dict() works without it") from error
         columns = {
             (system, part): [getattr(interval, part) for interval in numbers.values()]
             for system, numbers in self.metrics.items()
@@ -133,9 +129,7 @@ class Comparison(Record):
 
     def _rows(self, metrics: Metrics) -> Rows:
         """Return the cells of a table with one column per system and one row per metric that all systems have."""
-        names = [
-            name for name in next(iter(self.metrics.values())) if all(name in m for m in metrics.values())
-        ]
+        names = [name for name in next(iter(self.metrics.values())) if all(name in m for m in metrics.values())]
         rows = [[self._shown_name(name), *(str(m[name]) for m in metrics.values())] for name in names]
         return [["", *metrics], *rows]
 

@@ -106,9 +106,7 @@ def best_of_n_accuracy(
     else:
         n_blocks = candidates.scores.shape[1] // n if method == "blocks" else 1
         is_full = np.arange(n_blocks) < (candidates.counts // n)[:, None]
-        in_blocks, hits = (
-            array[:, : n_blocks * n].reshape(-1, n) for array in (candidates.scores, candidates.hits)
-        )
+        in_blocks, hits = (array[:, : n_blocks * n].reshape(-1, n) for array in (candidates.scores, candidates.hits))
         by_block = _expected(_Candidates(in_blocks, hits, np.full(is_full.size, n)), n, ties)
         values = (by_block.reshape(is_full.shape) * is_full).sum(axis=1) / is_full.sum(axis=1)
     return values if per_problem else float(values.mean())
@@ -160,9 +158,7 @@ def pass_at_k(n_correct: npt.ArrayLike, n_samples: npt.ArrayLike, k: npt.ArrayLi
     for name, values, lowest in (("n_correct", correct, 0), ("k", drawn, 1)):
         bad = (values < lowest) | (values > samples)
         if bad.any():
-            raise ValueError(
-                f"{name} is {values[bad][0]}, expected between {lowest} and n_samples = {samples[bad][0]}"
-            )
+            raise ValueError(f"{name} is {values[bad][0]}, expected between {lowest} and n_samples = {samples[bad][0]}")
     if not correct.size:
         return np.empty(correct.shape)
     rows = np.stack([correct.ravel(), samples.ravel(), drawn.ravel()], axis=1)

@@ -59,9 +59,7 @@ def read_config(path: Path, kind: str) -> dict[str, Any]:
     """
     file, config = path / CONFIG, _read_json(path, kind)
     if config["class"] != kind:
-        raise ValueError(
-            f"{file} describes no {kind} but a {config['class']}: read it with {config['class']}.load"
-        )
+        raise ValueError(f"{file} describes no {kind} but a {config['class']}: read it with {config['class']}.load")
     if config.get("format", _FORMAT) not in _READABLE:
         raise ValueError(
             f"{path} has format {config['format']}, this prmkit reads {_FORMAT}: it was saved by prmkit "

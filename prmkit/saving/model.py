@@ -225,6 +225,4 @@ def _read(cls: type[_Model], path: Path) -> _Model:
         return cls._from_contents(contents)
     except (KeyError, TypeError) as error:
         reason = f"without {list(error.args)}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(
-            f"{path / 'config.json'} is damaged ({reason}): copy or save the model again"
-        ) from error
+        raise ValueError(f"{path / 'config.json'} is damaged ({reason}): copy or save the model again") from error

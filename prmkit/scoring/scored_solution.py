@@ -37,9 +37,7 @@ def risk_rgb(risk: float) -> tuple[int, int, int]:
     """Return the colour of a risk in [0, 1], from teal (0) over amber (0.5) to red (1)."""
     part = min(max(float(risk), 0.0), 1.0) * (len(_SCALE) - 1)
     left = min(int(part), len(_SCALE) - 2)
-    red, green, blue = (
-        round(a + (b - a) * (part - left)) for a, b in zip(_SCALE[left], _SCALE[left + 1], strict=True)
-    )
+    red, green, blue = (round(a + (b - a) * (part - left)) for a, b in zip(_SCALE[left], _SCALE[left + 1], strict=True))
     return red, green, blue
 
 
@@ -62,9 +60,7 @@ def solution_text(scored: ScoredSolution, color: bool | None = None, width: int 
     for name in ("step", "risk", "", "entropy", "first error"):
         table.add_column(name, justify="left" if not name else "right", no_wrap=True)
     table.add_column("text", ratio=1, overflow="fold")
-    rows = zip(
-        scored.solution.steps, scored.risks, scored.entropy, scored.first_error_distribution, strict=False
-    )
+    rows = zip(scored.solution.steps, scored.risks, scored.entropy, scored.first_error_distribution, strict=False)
     for index, (text, risk, step_entropy, first) in enumerate(rows):
         style = "rgb({},{},{})".format(*risk_rgb(risk))
         table.add_row(
@@ -197,13 +193,9 @@ class ScoredSolution:
         classes = tuple(c.item() if isinstance(c, np.generic) else c for c in self.classes)
         order = resolve_label_order(classes, self.label_order)
         if order is None:
-            raise ValueError(
-                f"nothing tells which of {list(classes)} is worst: pass label_order=[worst, …, best]"
-            )
+            raise ValueError(f"nothing tells which of {list(classes)} is worst: pass label_order=[worst, …, best]")
         if not self.solution.n_steps:
-            raise ValueError(
-                f"solution {self.solution.id or self.solution.problem!r:.60} has no steps to score"
-            )
+            raise ValueError(f"solution {self.solution.id or self.solution.problem!r:.60} has no steps to score")
         proba = check_class_probabilities(self.proba, (self.solution.n_steps, len(classes)))
         proba.flags.writeable = False
         object.__setattr__(self, "proba", proba)

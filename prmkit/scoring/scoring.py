@@ -82,9 +82,7 @@ def step_risks(
     if not solutions:
         return np.empty(0), lengths, solutions
     classes = classifier.classes_.tolist()
-    proba = check_class_probabilities(
-        classifier.predict_proba(flatten(solutions)), (int(lengths.sum()), len(classes))
-    )
+    proba = check_class_probabilities(classifier.predict_proba(flatten(solutions)), (int(lengths.sum()), len(classes)))
     return proba[:, classes.index(order[0])], lengths, solutions
 
 

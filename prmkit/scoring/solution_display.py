@@ -45,9 +45,7 @@ class PathDisplay:
         self.scored = scored
 
     @classmethod
-    def from_scored(
-        cls, scored: ScoredSolution | Sequence[ScoredSolution], *, axes: Any = None
-    ) -> PathDisplay:
+    def from_scored(cls, scored: ScoredSolution | Sequence[ScoredSolution], *, axes: Any = None) -> PathDisplay:
         """Draw scored solutions.
 
         Parameters
@@ -74,9 +72,7 @@ class PathDisplay:
             raise ValueError("scored is empty, expected at least one ScoredSolution")
         for i, one in enumerate(several):
             if not isinstance(one, ScoredSolution):
-                raise TypeError(
-                    f"scored[{i}] is {type(one).__name__}, expected ScoredSolution: score it first"
-                )
+                raise TypeError(f"scored[{i}] is {type(one).__name__}, expected ScoredSolution: score it first")
         return cls(several).plot(axes)
 
     def plot(self, axes: Any = None) -> PathDisplay:
@@ -147,10 +143,7 @@ def _plot_one(axes: np.ndarray, scored: ScoredSolution) -> None:
     for axis in (risk_axis, first_axis):
         axis.set_xticks(np.linspace(0, 1, 6))
     risk_axis.axvline(0.5, color="0.8", linewidth=0.8, linestyle=":", zorder=0)
-    labels = [
-        f"{shorten(text, LABEL_LENGTH) or '(empty step)'}  {i}"
-        for i, text in enumerate(scored.solution.steps)
-    ]
+    labels = [f"{shorten(text, LABEL_LENGTH) or '(empty step)'}  {i}" for i, text in enumerate(scored.solution.steps)]
     risk_axis.set_yticks(places, [*labels, "no error"], fontsize=8)
     for label in risk_axis.get_yticklabels():
         plain_text(label)

@@ -132,9 +132,7 @@ class PRMUncertainty:
         self.path_aggregate = path_aggregate or default_aggregate
         self.name = f"prm_{scoring_method}" if name is None else name
 
-    def evaluate_step(
-        self, question: str, reasoning_path: BMUqPath, step_to_evaluate: BMUqStep
-    ) -> UncertaintyScore:
+    def evaluate_step(self, question: str, reasoning_path: BMUqPath, step_to_evaluate: BMUqStep) -> UncertaintyScore:
         """Score one step.
 
         Parameters

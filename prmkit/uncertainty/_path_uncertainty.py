@@ -269,9 +269,7 @@ def _scaled(distributions: Ragged, p_no_error: np.ndarray) -> Ragged:
 def _part(members: MemberUncertainty, start: int, end: int) -> MemberUncertainty:
     """Return the uncertainty of some steps."""
     arrays: dict[str, Any] = {field.name: getattr(members, field.name) for field in fields(members)}
-    parts: dict[str, Any] = {
-        name: None if array is None else array[start:end] for name, array in arrays.items()
-    }
+    parts: dict[str, Any] = {name: None if array is None else array[start:end] for name, array in arrays.items()}
     return MemberUncertainty(**parts)
 
 

@@ -45,9 +45,7 @@ class Paths:
         return int(self.units.max(initial=-1)) + 1
 
 
-def read_paths(
-    classifier: FittedClassifier | None, X: PathsInput, groups: npt.ArrayLike | None = None
-) -> Paths:
+def read_paths(classifier: FittedClassifier | None, X: PathsInput, groups: npt.ArrayLike | None = None) -> Paths:
     """Return the step risks of solutions, or of arrays of risks if there is no classifier, and their problems."""
     paths: Any = X
     if not hasattr(paths, "__len__") and not hasattr(paths, "solutions") and hasattr(paths, "__iter__"):
@@ -154,10 +152,6 @@ def _refuse_solutions(X: Any) -> None:
     """Raise if solutions are passed where there is no classifier to score them."""
     first = next(iter(X), None) if hasattr(X, "__iter__") else X
     if hasattr(X, "solutions"):
-        raise TypeError(
-            "X is a whole data set, and classifier is None: pass a fitted classifier and dataset.solutions"
-        )
+        raise TypeError("X is a whole data set, and classifier is None: pass a fitted classifier and dataset.solutions")
     if isinstance(first, (Solution, ScoredSolution)) or isinstance(X, Solution):
-        raise TypeError(
-            "X holds solutions, and classifier is None: pass a fitted classifier, or arrays of step risks"
-        )
+        raise TypeError("X holds solutions, and classifier is None: pass a fitted classifier, or arrays of step risks")

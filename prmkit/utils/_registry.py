@@ -124,9 +124,7 @@ REGISTRY: tuple[Registered, ...] = (
     ),
     Registered(
         "prmkit.uncertainty.MCDropout",
-        numeric={
-            "classifier": (_MLP[0], {"hidden_size": 16, "max_epochs": 60, **_EXACT_TRAINING, "dropout": 0.1})
-        },
+        numeric={"classifier": (_MLP[0], {"hidden_size": 16, "max_epochs": 60, **_EXACT_TRAINING, "dropout": 0.1})},
         steps=(
             {"classifier": _classifier(head=_MLP), "n_members": 3},
             {"classifier": _classifier(featurizer=_STATISTICS, head=_TRANSFORMER), "n_members": 3},
@@ -141,9 +139,7 @@ REGISTRY: tuple[Registered, ...] = (
             for method in ("temperature", "sigmoid", "vector")
         ),
     ),
-    Registered(
-        "prmkit.uncertainty.PrefixCertifier", paths=({}, {"alpha": 0.3, "delta": 0.2}, {"alpha": 0.001})
-    ),
+    Registered("prmkit.uncertainty.PrefixCertifier", paths=({}, {"alpha": 0.3, "delta": 0.2}, {"alpha": 0.001})),
     Registered("prmkit.uncertainty.ErrorDetector", paths=({}, {"recall": 0.7, "delta": 0.2})),
     Registered("prmkit.uncertainty.FirstErrorSet", paths=({}, {"alpha": 0.3})),
     Registered("prmkit.uncertainty.PathTriage", paths=({}, {"accept_error": 0.2, "delta": 0.2})),

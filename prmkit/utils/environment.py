@@ -46,9 +46,7 @@ def has_bfloat16(device: str) -> bool:
     if device != "cpu":
         return False
     # Private, but the only way to ask; absent in other versions or builds, which then use float32.
-    probes = (
-        getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(probe is not None and probe() for probe in probes)
 
 

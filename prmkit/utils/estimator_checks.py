@@ -45,9 +45,7 @@ def registered_estimators() -> list[tuple[str, type]]:
     return [(entry.name, type(entry.make(entry.a_setting))) for entry in REGISTRY]
 
 
-def check_no_lookahead(
-    estimator: Any, X: Sequence[Step], y: Sequence[Any], *, atol: float | None = None
-) -> None:
+def check_no_lookahead(estimator: Any, X: Sequence[Step], y: Sequence[Any], *, atol: float | None = None) -> None:
     """Check that cutting a solution after a step, or changing the later steps, leaves the step's score unchanged.
 
     X needs solutions of more than one step. ``atol`` is the allowed difference, by default ``TOLERANCE``, or

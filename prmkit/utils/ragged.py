@@ -95,9 +95,7 @@ class Ragged:
     def reduce(self, ufunc: np.ufunc) -> npt.NDArray[Any]:
         """Return one number per row. No row may be empty."""
         if not self.lengths.all():
-            raise ValueError(
-                f"row {int(np.argmin(self.lengths))} is empty, expected at least 1 value per row"
-            )
+            raise ValueError(f"row {int(np.argmin(self.lengths))} is empty, expected at least 1 value per row")
         return np.asarray(ufunc.reduceat(self.values, self.starts)) if len(self) else self.values[:0]
 
     def cumsum(self) -> npt.NDArray[Any]:

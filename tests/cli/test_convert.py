@@ -155,17 +155,12 @@ def test_missing_and_unknown_sources(tmp_path, data_folder):
     assert "does not exist" in run(tmp_path / "no.jsonl", out, "--to", "rated").output
     assert "load_candidates" in run(data_folder / "gsm8k_solutions", out, "--to", "rated").output
     assert (
-        run(
-            data_folder / "processbench" / "gsm8k.json", tmp_path / "no" / "out.jsonl", "--to", "rated"
-        ).exit_code
-        == 2
+        run(data_folder / "processbench" / "gsm8k.json", tmp_path / "no" / "out.jsonl", "--to", "rated").exit_code == 2
     )
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "folder", ["processbench", "prmbench", "mr_ben", "big_bench_mistake", "reasoneval_format"]
-)
+@pytest.mark.parametrize("folder", ["processbench", "prmbench", "mr_ben", "big_bench_mistake", "reasoneval_format"])
 def test_every_benchmark_converts_without_a_loss(folder, data_folder, tmp_path):
     for file in sorted((data_folder / folder).iterdir()):
         result = run(file, tmp_path / "out.jsonl", "--to", "rated", "--overwrite")
@@ -181,9 +176,7 @@ def test_processbench_there_and_back(data_folder, tmp_path):
     run(source, tmp_path / "a.jsonl", "--to", "rated")
     result = run(tmp_path / "a.jsonl", tmp_path / "b.json.gz", "--to", "processbench", "--on-loss", "raise")
     assert result.exit_code == 0
-    assert json.loads(gzip.decompress((tmp_path / "b.json.gz").read_bytes())) == json.loads(
-        source.read_text()
-    )
+    assert json.loads(gzip.decompress((tmp_path / "b.json.gz").read_bytes())) == json.loads(source.read_text())
 
 
 def test_what_is_read_is_never_replaced(tmp_path):

@@ -29,9 +29,7 @@ def files(tmp_path):
                 "label": int(first),
             }
         )
-        scores.append(
-            {"id": f"made-{i}", "risks": [0.9 if k == first else 0.1 for k in range(solution.n_steps)]}
-        )
+        scores.append({"id": f"made-{i}", "risks": [0.9 if k == first else 0.1 for k in range(solution.n_steps)]})
     for name in ("gsm8k", "math"):
         (tmp_path / f"{name}.json").write_text(json.dumps(rows))
     (tmp_path / "scores.jsonl").write_text("\n".join(map(json.dumps, scores)))

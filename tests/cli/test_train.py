@@ -87,9 +87,7 @@ def test_help_teaches():
     ):
         assert wanted in words, wanted
     titles = [line for line in result.output.splitlines() if line.endswith(":") and line[0].isalpha()]
-    assert [
-        title.split(":")[0] for title in titles if not title.startswith(("A small", "Adapters", "On all"))
-    ] == [
+    assert [title.split(":")[0] for title in titles if not title.startswith(("A small", "Adapters", "On all"))] == [
         "data",
         "model",
         "marking and labels",
@@ -111,9 +109,7 @@ def test_help_lists_every_setting_and_every_loss():
 
 def test_train_evaluate_and_score(model, data, tmp_path):
     out = tmp_path / "prm"
-    said = train(
-        "--model", model, "--data", data, "--output_dir", out, "--max_steps", 2, "--eval_fraction", 0.5
-    )
+    said = train("--model", model, "--data", data, "--output_dir", out, "--max_steps", 2, "--eval_fraction", 0.5)
     assert "stepwise: TRL's prompt, completions, labels" in said
     assert "solutions: 20" in said
     assert "5 problems to learn from, 5 to evaluate on" in said
@@ -132,9 +128,7 @@ def test_train_evaluate_and_score(model, data, tmp_path):
 
 def test_the_printed_python_runs(model, data, tmp_path):
     out = tmp_path / "prm"
-    said = train(
-        "--model", model, "--data", data, "--output_dir", out, "--max_steps", 1, "--eval_fraction", 0
-    )
+    said = train("--model", model, "--data", data, "--output_dir", out, "--max_steps", 1, "--eval_fraction", 0)
     assert "no evaluation" in said
     code = "\n".join(line.strip() for line in said.splitlines() if line.startswith("    "))
     assert len(code.splitlines()) == 2
@@ -146,9 +140,7 @@ def test_real_subprocess(model, data, tmp_path):
     out = tmp_path / "prm"
     command = [sys.executable, "-m", "prmkit.cli", "train", "--model", model, "--data", data]
     command += ["--output_dir", str(out), "--max_steps", "2", "--logging_steps", "1"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, env={**os.environ, "NO_COLOR": "1"}
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "NO_COLOR": "1"})
     assert "The model is in" in done.stdout
     noise = [line for line in done.stderr.splitlines() if not line.startswith("update ")]
     assert noise == []
@@ -207,9 +199,7 @@ def test_prm800k_keeps_three_classes_even_if_no_step_is_rated_wrong(model, tmp_p
         for n in range(4)
     ]
     path, out = write(tmp_path / "mine.jsonl", records), tmp_path / "prm"
-    said = train(
-        "--model", model, "--data", path, "--output_dir", out, "--max_steps", 1, "--eval_fraction", 0
-    )
+    said = train("--model", model, "--data", path, "--output_dir", out, "--max_steps", 1, "--eval_fraction", 0)
     assert "PRM800K" in said
     assert "rated 0: 2" in said
     assert json.loads((out / "prmkit.json").read_text())["classes"] == [-1, 0, 1]
@@ -277,9 +267,7 @@ def test_cut_steps_are_counted_and_labels_and_tokens_read(model, rows, tmp_path)
 def test_lora(model, data, tmp_path):
     pytest.importorskip("peft")
     out = tmp_path / "prm"
-    train(
-        "--model", model, "--data", data, "--output_dir", out, "--max_steps", 1, "--use_peft", "--lora_r", 2
-    )
+    train("--model", model, "--data", data, "--output_dir", out, "--max_steps", 1, "--use_peft", "--lora_r", 2)
     adapter = json.loads((out / "adapter_config.json").read_text())
     assert adapter["r"] == 2
     assert len(PRMClassifier.from_pretrained(out).score_solutions([SOLUTION])[0].rewards) == 2
@@ -324,9 +312,7 @@ def test_overwrite_spares_other_folders(model, data, tmp_path):
     out = tmp_path / "letters"
     out.mkdir()
     (out / "dear.txt").write_text("keep me")
-    assert "something else" in refused(
-        "--model", model, "--data", data, "--output_dir", out, "--overwrite_output_dir"
-    )
+    assert "something else" in refused("--model", model, "--data", data, "--output_dir", out, "--overwrite_output_dir")
     assert (out / "dear.txt").read_text() == "keep me"
 
 
@@ -404,9 +390,7 @@ def test_what_is_not_there(model, data, tmp_path):
 
 
 def test_ratings_without_an_order_ask_for_it(model, rows, tmp_path):
-    data = write(
-        tmp_path / "ratings.jsonl", [{**row, "labels": [-1, 0, 1]} for row in rows if len(row["labels"]) == 3]
-    )
+    data = write(tmp_path / "ratings.jsonl", [{**row, "labels": [-1, 0, 1]} for row in rows if len(row["labels"]) == 3])
     said = refused("--model", model, "--data", data, "--output_dir", tmp_path / "prm")
     assert "pass --label_order -1,0,1" in said
 
@@ -441,9 +425,7 @@ def test_every_format_is_read_by_its_content(model, tmp_path):
 
 
 def test_a_stream_of_another_format(model, tmp_path):
-    records = [
-        {"input": f"{n} + 1?", "value": [f"It is {n + 1}.", "So 3."], "label": ["+", "-"]} for n in range(6)
-    ]
+    records = [{"input": f"{n} + 1?", "value": [f"It is {n + 1}.", "So 3."], "label": ["+", "-"]} for n in range(6)]
     path = write(tmp_path / "rows.jsonl", records)
     out = tmp_path / "prm"
     said = train("--model", model, "--data", path, "--output_dir", out, "--streaming", "--max_steps", 2)

@@ -157,8 +157,6 @@ def test_math_verify_asked_for_but_absent(monkeypatch):
 
 
 def test_keys_group_equal_answers(comparison):
-    keys = answer_keys(
-        ["1/2", "x+1", None, "0.50", "1+x", "", "Paris", r"\text{paris}"], comparison=comparison
-    )
+    keys = answer_keys(["1/2", "x+1", None, "0.50", "1+x", "", "Paris", r"\text{paris}"], comparison=comparison)
     assert keys == ["1/2", "x+1", None, "1/2", "x+1", None, "paris", "paris"]
     assert answer_keys(iter(["7", "7.0"])) == ["7", "7"]

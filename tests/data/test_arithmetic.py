@@ -132,9 +132,7 @@ def test_words_alone_help_a_little():
     """Neither trivial nor hopeless: a wrong result reads like a right one, a wrong operation does not."""
     data = make_arithmetic_solutions(200, random_state=0)
     texts = np.array([step.text for step in data.X])
-    model = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(max_iter=200)
-    )
+    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(max_iter=200))
     proba = cross_val_predict(
         model, texts, data.y, cv=StratifiedProblemKFold(3), groups=data.groups, method="predict_proba"
     )

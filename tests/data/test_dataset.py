@@ -6,9 +6,7 @@ import pytest
 from prmkit.data import Solution, Step, StepDataset, flatten
 from prmkit.data.jsonlines import iter_hub_records
 
-BUN = Solution(
-    "A bun costs 2. What do 3 cost?", ["3 * 2 = 6.", "It costs 6."], id="bun", meta={"final_answer": "6"}
-)
+BUN = Solution("A bun costs 2. What do 3 cost?", ["3 * 2 = 6.", "It costs 6."], id="bun", meta={"final_answer": "6"})
 PEN = Solution("A pen costs 5. What do 2 cost?", ["2 pens.", "2 * 5 = 7.", "It costs 7."])
 
 
@@ -183,9 +181,7 @@ def test_a_step_with_two_labels_survives_the_round_trip():
 def test_problem_steps_and_labels_are_enough_to_read():
     import datasets
 
-    hf = datasets.Dataset.from_dict(
-        {"problem": ["p", "q"], "steps": [["a", "b"], ["c"]], "labels": [[None, 1], [-1]]}
-    )
+    hf = datasets.Dataset.from_dict({"problem": ["p", "q"], "steps": [["a", "b"], ["c"]], "labels": [[None, 1], [-1]]})
     dataset = StepDataset.from_hf(hf)
     assert flatten([Solution("p", ["a", "b"]), Solution("q", ["c"])])[1:] == dataset.X
     assert dataset.y.tolist() == [1, -1]
@@ -198,9 +194,7 @@ def test_unreadable_layouts_say_what_is_expected():
     with pytest.raises(ValueError, match="columns prompt, completions lack problem, steps, labels"):
         StepDataset.from_hf(datasets.Dataset.from_dict({"prompt": ["p"], "completions": [["a"]]}))
     with pytest.raises(ValueError, match="line 0 has 1 labels for 2 steps"):
-        StepDataset.from_hf(
-            datasets.Dataset.from_dict({"problem": ["p"], "steps": [["a", "b"]], "labels": [[1]]})
-        )
+        StepDataset.from_hf(datasets.Dataset.from_dict({"problem": ["p"], "steps": [["a", "b"]], "labels": [[1]]}))
     with pytest.raises(TypeError, match=r"splits train.*pass dataset\['train'\]"):
         StepDataset.from_hf(datasets.DatasetDict(train=make_dataset().to_hf()))
 
@@ -218,7 +212,5 @@ def test_an_unreachable_data_set_names_both_ways_out(monkeypatch):
         raise OSError(f"Couldn't reach {name}")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(
-        ConnectionError, match=r"'owner/name' is no local file.*phase1_train\.jsonl.*huggingface\.co"
-    ):
+    with pytest.raises(ConnectionError, match=r"'owner/name' is no local file.*phase1_train\.jsonl.*huggingface\.co"):
         next(iter_hub_records("owner/name", "train"))

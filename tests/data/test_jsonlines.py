@@ -39,9 +39,7 @@ def test_compression_is_recognised_by_content(write, name, compress):
 def test_zstandard_is_read_or_its_package_is_named(write):
     path = write(b"\x28\xb5\x2f\xfd\x04\x00\x21\x00\x001\n2\n\x00\x00\x00\x00", "lines.jsonl.zst")
     if "zstd" not in fsspec.available_compressions():
-        with pytest.raises(
-            ImportError, match=r"lines\.jsonl\.zst is compressed by zstd: pip install zstandard"
-        ):
+        with pytest.raises(ImportError, match=r"lines\.jsonl\.zst is compressed by zstd: pip install zstandard"):
             list(iter_json_lines(path))
     else:
         with fsspec.open(str(path), "wb", compression="zstd") as file:
@@ -78,9 +76,7 @@ def test_a_broken_line_is_named_only_when_it_is_reached(write):
     path = write('{"a": 1}\n{"a": \n{"a": 3}\n')
     lines = iter_json_lines(path)
     assert next(lines) == (1, {"a": 1})
-    with pytest.raises(
-        ValueError, match=r"lines\.jsonl, line 2: not JSON .*Expected one JSON object per line"
-    ):
+    with pytest.raises(ValueError, match=r"lines\.jsonl, line 2: not JSON .*Expected one JSON object per line"):
         next(lines)
 
 
@@ -94,9 +90,7 @@ def test_broken_lines_are_skipped_and_counted_on_request(write):
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 def test_a_git_lfs_pointer_is_no_data(write, on_error):
     path = write(POINTER, "phase2_train.jsonl")
-    with pytest.raises(
-        ValueError, match=r"phase2_train\.jsonl.*456,135,365 bytes.*'size 456135365'.*git lfs pull"
-    ):
+    with pytest.raises(ValueError, match=r"phase2_train\.jsonl.*456,135,365 bytes.*'size 456135365'.*git lfs pull"):
         list(iter_json_lines(path, on_error=on_error))
 
 

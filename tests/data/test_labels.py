@@ -103,9 +103,7 @@ def test_a_first_error_is_an_int(first_error):
         ([], -1, -1),
     ],
 )
-def test_an_unlabelled_step_before_the_first_error_hides_it_unless_it_is_right(
-    ratings, first_error, if_right
-):
+def test_an_unlabelled_step_before_the_first_error_hides_it_unless_it_is_right(ratings, first_error, if_right):
     assert ratings_to_first_error(ratings) == first_error
     assert ratings_to_first_error(ratings, unlabelled="right") == if_right
 

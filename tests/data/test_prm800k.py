@@ -70,9 +70,7 @@ def as_table(rows):
     if isinstance(rows, StepDataset):
         frame = rows.to_frame()
         rows = zip(rows.X, rows.y.tolist(), frame[["source", "chosen"]].to_dict("records"), strict=True)
-    return [
-        (" ".join(s.prefix), s.text, rating, meta["source"], bool(meta["chosen"])) for s, rating, meta in rows
-    ]
+    return [(" ".join(s.prefix), s.text, rating, meta["source"], bool(meta["chosen"])) for s, rating, meta in rows]
 
 
 # --- the made-up record
@@ -116,14 +114,10 @@ def test_made_up_record_merged(write):
 
 def test_chosen_rows_share_one_solution_and_each_alternative_has_its_own(write):
     dataset = load_prm800k(write(made_up_record()))
-    chosen = [
-        step.solution for step, is_chosen in zip(dataset.X, dataset.rows["chosen"], strict=True) if is_chosen
-    ]
+    chosen = [step.solution for step, is_chosen in zip(dataset.X, dataset.rows["chosen"], strict=True) if is_chosen]
     assert len({id(solution) for solution in chosen}) == 1
     assert chosen[0].steps == ("b", "h", "e")
-    others = [
-        step for step, is_chosen in zip(dataset.X, dataset.rows["chosen"], strict=True) if not is_chosen
-    ]
+    others = [step for step, is_chosen in zip(dataset.X, dataset.rows["chosen"], strict=True) if not is_chosen]
     assert [step.solution.steps for step in others] == [
         ("a",), ("b", "c"), ("b", "d"), ("b", "h", "e", "g"), ("b", "h", "e", "k"),
     ]  # fmt: skip
@@ -197,9 +191,7 @@ def test_a_trajectory_ends_with_its_first_wrong_leaf_else_the_first_rated(write,
 
 def test_without_alternatives_prefixes_are_the_rows_of_the_trajectory(write):
     path = write(made_up_record())
-    assert as_table(iter_prm800k(path, include_alternatives=False)) == as_table(
-        iter_prm800k(path, view="trajectories")
-    )
+    assert as_table(iter_prm800k(path, include_alternatives=False)) == as_table(iter_prm800k(path, view="trajectories"))
 
 
 def test_without_human_rows_their_text_stays_context(write):
@@ -224,9 +216,7 @@ def test_neutral_policies_change_labels_and_no_row(write, neutral, first):
 
 def test_dropped_neutral_steps_stay_context_and_known(write):
     assert as_table(load_prm800k(write(made_up_record()), neutral="drop")) == MADE_UP_ROWS[1:7]
-    dataset = load_prm800k(
-        write(make_record(branch(("a", 0), chosen=0), branch(("b", 1), chosen=0))), neutral="drop"
-    )
+    dataset = load_prm800k(write(make_record(branch(("a", 0), chosen=0), branch(("b", 1), chosen=0))), neutral="drop")
     assert as_table(dataset) == [("a", "b", 1, "model", True)]
     assert dataset.first_errors == [-1]
     assert "neutral steps left out: 1" in dataset.description
@@ -475,9 +465,7 @@ def phased_record(phase, problem):
 def official_folder(write):
     for phase in (1, 2):
         for split in ("train", "test"):
-            path = write(
-                phased_record(phase, f"{phase} {split}"), name=f"official/phase{phase}_{split}.jsonl"
-            )
+            path = write(phased_record(phase, f"{phase} {split}"), name=f"official/phase{phase}_{split}.jsonl")
     return path.parent
 
 
@@ -543,9 +531,7 @@ def test_phase_selects_the_records_of_another_file(write):
         assert "phase not recorded: 1" in dataset.description
 
 
-@pytest.mark.parametrize(
-    ("ending", "compress"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)]
-)
+@pytest.mark.parametrize(("ending", "compress"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)])
 def test_compressed_file_gives_the_same_rows(write, tmp_path, ending, compress):
     path = write(made_up_record())
     packed = tmp_path / f"records.jsonl.{ending}"
@@ -604,18 +590,14 @@ def test_unreachable_hugging_face_data_set_names_both_ways_out(monkeypatch):
         raise ConnectionError("no network")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(
-        ConnectionError, match=r"'owner/prm800k' is no local file.*no network.*pass the path.*or name"
-    ):
+    with pytest.raises(ConnectionError, match=r"'owner/prm800k' is no local file.*no network.*pass the path.*or name"):
         load_prm800k("owner/prm800k")
 
 
 def test_git_lfs_pointer_in_a_folder(official_folder):
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 456135365\n"
     (official_folder / "phase2_train.jsonl").write_text(pointer)
-    with pytest.raises(
-        ValueError, match=r"phase2_train\.jsonl is a Git-LFS pointer.*size 456135365.*git lfs pull"
-    ):
+    with pytest.raises(ValueError, match=r"phase2_train\.jsonl is a Git-LFS pointer.*size 456135365.*git lfs pull"):
         load_prm800k(official_folder)
 
 
@@ -704,9 +686,7 @@ def test_as_many_rows_as_ratings_and_human_steps(scratch, record):
     rated = [c for s in steps for c in s["completions"] if c["rating"] is not None and not c["flagged"]]
     human = [s for s in steps if s["chosen_completion"] is None and s["human_completion"] is not None]
     rows = stream(scratch, [record])
-    assert Counter(rating for _, rating, _ in rows) == Counter(
-        [c["rating"] for c in rated] + [1] * len(human)
-    )
+    assert Counter(rating for _, rating, _ in rows) == Counter([c["rating"] for c in rated] + [1] * len(human))
     assert sum(meta["source"] == "human" for *_, meta in rows) == len(human)
 
 
@@ -901,9 +881,7 @@ def expected_rows(table):
     rows = []
     for line in table.strip().splitlines():
         n_before, sign, mark, start = int(line[0]), line[2], line[4] == "*", line[6:]
-        rows.append(
-            (n_before, {"-": -1, "0": 0}.get(sign, 1), "human" if sign == "h" else "model", mark, start)
-        )
+        rows.append((n_before, {"-": -1, "0": 0}.get(sign, 1), "human" if sign == "h" else "model", mark, start))
     return rows
 
 
@@ -919,9 +897,7 @@ def test_real_records_as_prefixes(prm800k, number):
     rows = rows_of_record(prm800k / "raw_examples.jsonl", number)
     assert len(rows) == len(expected)
     for (step, rating, meta), (n_before, want, source, chosen, start) in zip(rows, expected, strict=True):
-        assert (step.index, rating, meta["source"], meta["chosen"]) == (n_before, want, source, chosen), (
-            step.text
-        )
+        assert (step.index, rating, meta["source"], meta["chosen"]) == (n_before, want, source, chosen), step.text
         assert step.text.startswith(start)
         assert all(text.startswith(s) for text, s in zip(step.prefix, continuing[:n_before], strict=True))
 
@@ -929,9 +905,7 @@ def test_real_records_as_prefixes(prm800k, number):
 @pytest.mark.parametrize("number", BY_HAND)
 def test_real_records_as_trajectories(prm800k, number):
     expected = [
-        row
-        for row in expected_rows(BY_HAND[number])
-        if row[3] or row[4].startswith(TERMINAL.get(number, "\0"))
+        row for row in expected_rows(BY_HAND[number]) if row[3] or row[4].startswith(TERMINAL.get(number, "\0"))
     ]
     rows = rows_of_record(prm800k / "raw_examples.jsonl", number, view="trajectories")
     assert len(rows) == len(expected)
@@ -1025,12 +999,8 @@ def test_real_steps_survive_pickle_frame_and_hugging_face(prm800k):
         assert other.solutions == dataset.solutions
         assert other.first_errors == dataset.first_errors
         assert [s.meta for s in other.solutions] == [s.meta for s in dataset.solutions]
-        assert {k: v.tolist() for k, v in other.rows.items()} == {
-            k: v.tolist() for k, v in dataset.rows.items()
-        }
+        assert {k: v.tolist() for k, v in other.rows.items()} == {k: v.tolist() for k, v in dataset.rows.items()}
     frame = dataset.to_frame()
     assert len(frame) == len(dataset.X)
-    assert {"problem", "text", "y", "group", "source", "chosen", "count", "labeler", "generation"} <= set(
-        frame.columns
-    )
+    assert {"problem", "text", "y", "group", "source", "chosen", "count", "labeler", "generation"} <= set(frame.columns)
     assert frame.loc[frame["source"] == "human", "y"].eq(1).all()

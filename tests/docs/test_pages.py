@@ -12,9 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted(
-    path for path in DOCS.rglob("*.md") if not {"_build", "api", "auto_examples"} & set(path.parts)
-)
+PAGES = sorted(path for path in DOCS.rglob("*.md") if not {"_build", "api", "auto_examples"} & set(path.parts))
 TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in [*sorted(ROOT.glob("*.md")), *PAGES]}
 NOT_RUN = "# not run: "
 
@@ -41,9 +39,7 @@ def test_code_of_a_page_runs(page, tmp_path):
 
 def test_blocks_that_are_not_run_say_why():
     """They are valid Python, and few: they need weights or a folder that the page cannot make."""
-    skipped = [
-        block for text in TEXTS.values() for block in blocks(text, "python") if block.startswith("# not run")
-    ]
+    skipped = [block for text in TEXTS.values() for block in blocks(text, "python") if block.startswith("# not run")]
     for block in skipped:
         compile(block, "page", "exec")
         assert re.match(rf"{NOT_RUN}(needs|downloads) .+\n", block)

@@ -81,9 +81,7 @@ def test_the_mean_of_splits_and_quoted_rows(classifier, processbench):
     assert row.quoted
     assert row.source == "arXiv:2412.06559v4, Table 3"
     assert row.values["mean"].value == pytest.approx((0.479 + 0.295) / 2)
-    assert (
-        "Math-Shepherd-PRM-7B (quoted: arXiv:2412.06559v4, Table 3) | 0.479 | 0.295 |" in found.to_markdown()
-    )
+    assert "Math-Shepherd-PRM-7B (quoted: arXiv:2412.06559v4, Table 3) | 0.479 | 0.295 |" in found.to_markdown()
     assert table.rows[0].values["mean"].value == pytest.approx(table.rows[0].values["gsm8k"].value)
 
 
@@ -111,9 +109,7 @@ def test_three_classes_only_where_a_model_has_them(classifier, benchmark, tmp_pa
 def test_undefined_numbers_are_none(classifier):
     data = make_arithmetic_solutions(20, 2, random_state=4)
     right = [s for s, first in zip(data.solutions, data.first_errors, strict=True) if first == -1]
-    benchmark = Benchmark.from_dataset(
-        "right", StepDataset(flatten(right), np.ones(len(flatten(right)), dtype=int))
-    )
+    benchmark = Benchmark.from_dataset("right", StepDataset(flatten(right), np.ones(len(flatten(right)), dtype=int)))
     found = evaluate({"m": classifier}, benchmark, n_resamples=10).to_dict()
     assert [table["title"] for table in found["tables"]] == ["Steps of right"]
     values = found["tables"][0]["rows"][0]["values"]
@@ -180,9 +176,7 @@ def test_an_existing_prm(published_trl):
     solutions = [Solution(f"{i} + 1?", ["We add.", f"That is {i + 1}."]) for i in range(6)]
     short = Benchmark.from_dataset("short", StepDataset(flatten(solutions), [1, -1] * 6))
     found = evaluate(f"tiny=trl:{published_trl}", short, n_resamples=0)
-    assert found.to_dict()["models"] == [
-        {"name": "tiny", "kind": "pretrained", "path": f"trl:{published_trl}"}
-    ]
+    assert found.to_dict()["models"] == [{"name": "tiny", "kind": "pretrained", "path": f"trl:{published_trl}"}]
     assert found.table("Steps of short").rows[0].values["AUROC"].value is not None
     assert "trained on" not in found.benchmarks[0].description
 
@@ -219,9 +213,7 @@ def test_ten_thousand_solutions_from_a_file_of_scores(tmp_path):
                 "problem": f"Problem {i // 2}",
                 "final_answer_correct": first < 0,
             }
-            bench.write(
-                json.dumps({**row, "steps": [f"Step {k} of {i}." for k in range(n)], "label": first}) + "\n"
-            )
+            bench.write(json.dumps({**row, "steps": [f"Step {k} of {i}." for k in range(n)], "label": first}) + "\n")
             scores.write(json.dumps({"id": f"s{i}", "rewards": rng.random(n).tolist()}) + "\n")
     command = [sys.executable, "-m", "prmkit.cli", "evaluate", str(tmp_path / "scores.jsonl"), "--on"]
     command += [f"processbench:{tmp_path / 'bench.jsonl'}", "--out", str(tmp_path / "out")]

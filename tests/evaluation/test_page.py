@@ -111,9 +111,7 @@ def made_up_solutions(n=3400, seed=0):
     words = ["apples", "therefore", "twice", "$x^2 + 3x$", "and", "we", "add both sides", "half"]
     for i in range(n):
         n_steps = int(rng.integers(2, 12))
-        steps = [
-            f"Step {t}: " + " ".join(rng.choice(words, size=rng.integers(15, 45))) for t in range(n_steps)
-        ]
+        steps = [f"Step {t}: " + " ".join(rng.choice(words, size=rng.integers(15, 45))) for t in range(n_steps)]
         gold = [-1, None][i % 31 == 0] if i % 3 == 0 else int(rng.integers(n_steps))
         base = 0.05 + 0.3 * rng.random(n_steps)
         if gold is not None and gold >= 0:
@@ -127,12 +125,8 @@ def made_up_solutions(n=3400, seed=0):
             "risks": risks,
             "gold": gold,
             "ratings": [] if gold is None else [1 if gold < 0 or t < gold else -1 for t in range(n_steps)],
-            "predicted": {
-                name: next((t for t, risk in enumerate(of) if risk > 0.5), -1) for name, of in risks.items()
-            },
-            "error_type": None
-            if gold in (None, -1)
-            else ("arithmetic", "logic", "redundancy", "copying")[i % 4],
+            "predicted": {name: next((t for t, risk in enumerate(of) if risk > 0.5), -1) for name, of in risks.items()},
+            "error_type": None if gold in (None, -1) else ("arithmetic", "logic", "redundancy", "copying")[i % 4],
             "answer_correct": None if i % 5 == 0 else gold == -1,
         }
 
@@ -229,9 +223,7 @@ class Browser:
                 said.append(event["params"])
             if event["method"] == "Network.requestWillBeSent":
                 url = event["params"]["request"]["url"]
-                said += (
-                    [] if url.startswith(("file:", "data:")) and not url.endswith("favicon.ico") else [url]
-                )
+                said += [] if url.startswith(("file:", "data:")) and not url.endswith("favicon.ico") else [url]
         return said
 
     def close(self):
@@ -395,9 +387,7 @@ def test_degenerate_curves_are_drawn_or_said_to_be_undefined(tmp_path, curve):
     result["curves"] = [result["curves"][2] | curve]
     page = page_of(tmp_path, result, [])
     assert "nan" not in re.search(r"<figure>.*?</figure>", page, flags=re.DOTALL).group()
-    assert ("Undefined: no points" in page) == (
-        not any(None not in (s["x"][0], s["y"][0]) for s in curve["series"])
-    )
+    assert ("Undefined: no points" in page) == (not any(None not in (s["x"][0], s["y"][0]) for s in curve["series"]))
 
 
 def test_the_file_needs_nothing_else(tmp_path):
@@ -598,9 +588,7 @@ def test_a_solution_shows_risks_label_and_prediction(browser, large_page):
     assert colors == ["rgb({}, {}, {})".format(*risk_rgb(risk)) for risk in risks]
     gold = browser.run(steps + ".findIndex((li) => li.textContent.includes('first error (label)'))")
     assert gold == one["gold"]
-    said = browser.run(
-        steps + ".findIndex((li) => /predicted first error: [^:]*MiniLM/.test(li.textContent))"
-    )
+    said = browser.run(steps + ".findIndex((li) => /predicted first error: [^:]*MiniLM/.test(li.textContent))")
     assert said == one["predicted"]["MiniLM encoder"]
     tip = browser.run(f"{steps}[0].querySelector('[role=tooltip]').textContent")
     assert all(f"{name} {round(of[0], 4):.3f}" in tip for name, of in one["risks"].items())
@@ -619,9 +607,7 @@ def test_hostile_text_in_the_browser(browser, tmp_path):
     assert browser.complaints() == []
 
 
-@pytest.mark.parametrize(
-    ("width", "scheme"), [(1366, "light"), (1366, "dark"), (390, "light"), (390, "dark")]
-)
+@pytest.mark.parametrize(("width", "scheme"), [(1366, "light"), (1366, "dark"), (390, "light"), (390, "dark")])
 def test_windows_and_schemes(browser, large_page, tmp_path, width, scheme):
     """Nothing sticks out sideways, and text stands out from the ground; the pictures are kept in tmp_path."""
     size = {"width": width, "height": 850, "deviceScaleFactor": 1, "mobile": False}

@@ -40,17 +40,13 @@ def test_every_kind_of_score_becomes_a_risk(tmp_path, two, field, first, second)
 
 def test_missing_solutions_are_counted(tmp_path, two):
     path = write(tmp_path / "s.jsonl", {"id": "other", "risks": [0.1]})
-    with pytest.raises(
-        ValueError, match=r"two: solutions without scores: 2 \(first 's0'\).*ids in the file: 'other'"
-    ):
+    with pytest.raises(ValueError, match=r"two: solutions without scores: 2 \(first 's0'\).*ids in the file: 'other'"):
         read_step_scores(path, [two])
 
 
 def test_another_number_of_scores_than_steps(tmp_path, two):
     path = write(tmp_path / "s.jsonl", {"id": "s0", "risks": [0.1]}, {"id": "s1", "risks": [0.1]})
-    with pytest.raises(
-        ValueError, match=r"other numbers of scores than steps: 1 .first 's0': 1 scores for 2 steps"
-    ):
+    with pytest.raises(ValueError, match=r"other numbers of scores than steps: 1 .first 's0': 1 scores for 2 steps"):
         read_step_scores(path, [two])
 
 

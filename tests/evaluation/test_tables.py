@@ -95,8 +95,7 @@ def test_a_threshold_never_judges_the_problems_that_chose_it(benchmark, score, r
     assert 0 < half.sum() < len(half)
     assert not set(benchmark.problems[half]) & set(benchmark.problems[~half])
     turned = [
-        (0 if first < 0 else -1) if mine else first
-        for first, mine in zip(benchmark.first_errors, half, strict=True)
+        (0 if first < 0 else -1) if mine else first for first, mine in zip(benchmark.first_errors, half, strict=True)
     ]
     other = Benchmark("new", "steps", benchmark.solutions, benchmark.ratings, turned, benchmark.problems)
     after = thresholds(other, system, choose_by_first_error, None, 0).by_solution
@@ -109,9 +108,7 @@ def test_baselines_never_see_the_labels_of_the_problem(benchmark, name):
     from prmkit.evaluation._tables._context import baseline_systems
 
     def risks_of_first_problem(ratings):
-        changed = Benchmark(
-            "b", "steps", benchmark.solutions, ratings, benchmark.first_errors, benchmark.problems
-        )
+        changed = Benchmark("b", "steps", benchmark.solutions, ratings, benchmark.first_errors, benchmark.problems)
         [system] = [one for one in baseline_systems(changed, 0) if one.name == name]
         return system.scores.risks[benchmark.step_problems == benchmark.problems[0]]
 
@@ -210,9 +207,7 @@ def test_reasoneval(tmp_path, classifier, value_of):
     titles = [table.title for table in found.tables]
     assert "ReasonEval, invalid steps: R" in titles
     assert "ReasonEval, redundant steps: R" in titles
-    assert (
-        value_of(found, "ReasonEval, redundant steps: R", "m", "solution AUROC") is None
-    )  # all are redundant
+    assert value_of(found, "ReasonEval, redundant steps: R", "m", "solution AUROC") is None  # all are redundant
 
 
 def test_best_of_n_by_enumeration(score, random_risks, value_of):
@@ -256,18 +251,14 @@ def test_selection_baselines(candidates, tmp_path, value_of):
     found = evaluate(str(path), f"B=bon:{candidates}", n_resamples=10)
     assert value_of(found, "Best of N, B", "longest candidate", "best of 3") == 1.0
     assert value_of(found, "Best of N, B", "shortest candidate", "best of 3") == 0.0
-    assert value_of(found, "Best of N, B", "majority", "best of 3") == pytest.approx(
-        1 / 3, abs=1e-5
-    )  # all differ
+    assert value_of(found, "Best of N, B", "majority", "best of 3") == pytest.approx(1 / 3, abs=1e-5)  # all differ
     assert value_of(found, "Best of N, B", "m, mean", "best of 3") == 1.0  # equal scores: the first
     assert value_of(found, "Best of N, B", "m, product", "best of 3") == 0.0
 
 
 def test_candidates_of_unequal_number(score):
     solutions = [Solution("p", ["a"], id=str(i)) for i in range(5)]
-    candidates = Candidates(
-        np.array([0, 0, 1, 1, 1]), np.array([True, False, False, False, True]), [None] * 5
-    )
+    candidates = Candidates(np.array([0, 0, 1, 1, 1]), np.array([True, False, False, False, True]), [None] * 5)
     keys = np.array([1, 1, 2, 2, 2], dtype=np.uint64)
     benchmark = Benchmark("b", "bon", solutions, [(None,)] * 5, [None] * 5, keys, "", candidates)
     found = evaluate(score(benchmark, lambda _: [0.5]), benchmark, n_resamples=10)

@@ -68,9 +68,7 @@ def test_without_a_cache_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("PRMKIT_CACHE_DIR", str(tmp_path / "cache"))
     encoder = CountingEncoder()
     for _ in range(2):
-        np.testing.assert_array_equal(
-            encode_cached(encoder, ["a", "bb", "a"], None), expected(["a", "bb", "a"])
-        )
+        np.testing.assert_array_equal(encode_cached(encoder, ["a", "bb", "a"], None), expected(["a", "bb", "a"]))
     assert sorted(encoder.asked) == ["a", "a", "bb", "bb"]
     assert not (tmp_path / "cache").exists()
 
@@ -127,9 +125,7 @@ def test_a_corrupt_file_costs_time_alone(cache, damage):
     assert len(seen) <= 1, [str(w.message) for w in seen]
     assert all("corrupt" in str(w.message) for w in seen)
     encode.asked.clear()
-    np.testing.assert_array_equal(
-        encode_cached(encode, texts, EmbeddingCache(cache.directory)), expected(texts)
-    )
+    np.testing.assert_array_equal(encode_cached(encode, texts, EmbeddingCache(cache.directory)), expected(texts))
     assert encode.asked == [], "the rebuilt cache must hold everything again"
 
 
@@ -153,9 +149,7 @@ def test_a_folder_that_cannot_be_written_warns_once(tmp_path):
 
 def test_writers_at_once_lose_nothing(cache):
     writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, cache.directory, name, "500"], stdout=subprocess.DEVNULL
-        )
+        subprocess.Popen([sys.executable, "-c", WRITER, cache.directory, name, "500"], stdout=subprocess.DEVNULL)
         for name in ("one", "two")
     ]
     assert [writer.wait(timeout=60) for writer in writers] == [0, 0]

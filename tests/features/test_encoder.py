@@ -39,9 +39,7 @@ def test_plain_transformers_folder_gets_mean_pooling(tiny_model, texts):
 def test_minilm_in_bfloat16_keeps_the_direction(offline_model, data_folder):
     """On real steps, the shortest and the longest among them."""
     lines = (data_folder / "prm800k" / "train_sample.jsonl").read_text(encoding="utf-8").splitlines()
-    steps = [
-        step["completions"][0]["text"] for line in lines[:300] for step in json.loads(line)["label"]["steps"]
-    ]
+    steps = [step["completions"][0]["text"] for line in lines[:300] for step in json.loads(line)["label"]["steps"]]
     steps = sorted(set(steps), key=len)
     steps = steps[:12] + steps[-4:]
     exact = TextEncoder(offline_model, dtype="float32", device="cpu").encode(steps)
@@ -61,9 +59,7 @@ def test_repeated_texts_cost_nothing_and_keep_their_place(tiny_model, texts, mon
     encoder = TextEncoder(tiny_model, dtype="float32", device="cpu")
     seen = []
     inner = encoder._network.encode
-    monkeypatch.setattr(
-        encoder._network, "encode", lambda batch, **kw: seen.extend(batch) or inner(batch, **kw)
-    )
+    monkeypatch.setattr(encoder._network, "encode", lambda batch, **kw: seen.extend(batch) or inner(batch, **kw))
     vectors = encoder.encode([*texts, *texts[::-1]])
     assert sorted(seen) == sorted(texts)
     np.testing.assert_array_equal(vectors[: len(texts)], vectors[len(texts) :][::-1])
@@ -80,9 +76,7 @@ def test_batches_hold_at_most_the_budget_in_padded_tokens():
 def test_truncation_is_counted_and_warned_about_once(tiny_model):
     long, longest, exact = "x " * 40, "y " * 100_000, "x " * 14
     encoder = TextEncoder(tiny_model, dtype="float32", device="cpu")
-    with pytest.warns(
-        UserWarning, match=r"2 distinct text\(s\) are longer than 16 tokens.*max_length"
-    ) as seen:
+    with pytest.warns(UserWarning, match=r"2 distinct text\(s\) are longer than 16 tokens.*max_length") as seen:
         vectors = encoder.encode([long, "x", longest, long, exact])
     assert len([w for w in seen if "longer than" in str(w.message)]) == 1
     assert encoder.n_truncated_ == 2
@@ -205,9 +199,7 @@ def test_foreign_modules_are_refused(tiny_model, tmp_path):
     modules = json.loads((tmp_path / "model" / "modules.json").read_text())
     modules[1]["type"] = "somewhere.else.Module"
     (tmp_path / "model" / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(
-        ValueError, match=r"somewhere\.else\.Module, which is not part of sentence-transformers"
-    ):
+    with pytest.raises(ValueError, match=r"somewhere\.else\.Module, which is not part of sentence-transformers"):
         TextEncoder(tmp_path / "model").encode(["x"])
 
 

@@ -200,9 +200,7 @@ def arithmetic(depth):
     number = st.integers(0, 9).map(str)
     return st.recursive(
         number,
-        lambda inner: st.tuples(inner, st.sampled_from("+-*"), inner).map(
-            lambda t: f"({t[0]} {t[1]} {t[2]})"
-        ),
+        lambda inner: st.tuples(inner, st.sampled_from("+-*"), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
         max_leaves=depth,
     )
 

@@ -112,9 +112,7 @@ class TestManners:
         for featurizer in (small, large):
             featurizer.transform(X)
         assert len(pickle.dumps(small)) < 10_000 < 10_000_000 < len(pickle.dumps(large))
-        np.testing.assert_allclose(
-            pickle.loads(pickle.dumps(large)).transform(X), large.transform(X), atol=1e-6
-        )
+        np.testing.assert_allclose(pickle.loads(pickle.dumps(large)).transform(X), large.transform(X), atol=1e-6)
 
     def test_set_output(self):
         pytest.importorskip("pandas")

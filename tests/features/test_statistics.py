@@ -150,9 +150,7 @@ class TestTransformer:
         np.testing.assert_array_equal(StepStatistics().transform([self.steps[i] for i in order]), rows[order])
 
     def test_a_string_is_a_step_without_problem(self):
-        np.testing.assert_array_equal(
-            StepStatistics().transform(["2 + 2 = 4"]), step_statistics("", ["2 + 2 = 4"])
-        )
+        np.testing.assert_array_equal(StepStatistics().transform(["2 + 2 = 4"]), step_statistics("", ["2 + 2 = 4"]))
 
     def test_solutions_are_refused(self):
         with pytest.raises(TypeError, match="flatten"):
@@ -160,9 +158,7 @@ class TestTransformer:
 
     def test_a_late_step_alone_is_scored_in_its_context(self):
         rows = StepStatistics().transform(self.steps)
-        np.testing.assert_array_equal(
-            StepStatistics().transform([Step(self.steps[0].solution, 1)]), rows[1:2]
-        )
+        np.testing.assert_array_equal(StepStatistics().transform([Step(self.steps[0].solution, 1)]), rows[1:2])
 
 
 # Pieces of which a text that means trouble is made.

@@ -96,9 +96,7 @@ def metaspace(kind, *, bos="<s>"):
         inner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     inner.decoder = decoders.Metaspace()
     inner.add_special_tokens(special)
-    inner.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
-    )
+    inner.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
     return PreTrainedTokenizerFast(
         tokenizer_object=inner, bos_token=bos, eos_token="</s>", unk_token="<unk>", pad_token="</s>"
     )
@@ -181,9 +179,7 @@ class TestRule:
         ],
     )
     def test_vectors(self, separator, ids, positions):
-        marked = encode_solution(
-            Prescribed(), Solution("P", ["S1", "S2"]), 2, MarkingScheme(step_separator=separator)
-        )
+        marked = encode_solution(Prescribed(), Solution("P", ["S1", "S2"]), 2, MarkingScheme(step_separator=separator))
         assert marked.input_ids.tolist() == ids
         assert marked.step_positions.tolist() == positions
         assert marked.input_ids.dtype == marked.step_positions.dtype == marked.blocks.dtype == np.int64
@@ -222,9 +218,7 @@ class TestRule:
             expected += tokenizer(SOLUTION.problem, add_special_tokens=False)["input_ids"]
             for step in SOLUTION.steps:
                 expected += tokenizer(step, add_special_tokens=False)["input_ids"] + end
-            assert encode_solution(tokenizer, SOLUTION, 4, MarkingScheme()).input_ids.tolist() == expected, (
-                name
-            )
+            assert encode_solution(tokenizer, SOLUTION, 4, MarkingScheme()).input_ids.tolist() == expected, name
 
     def test_prefix_rows(self, tokenizers):
         bert, bpe = tokenizers["WordPiece"], tokenizers["bytes with BOS"]
@@ -275,9 +269,7 @@ class TestPrefixProperty:
         text = st.lists(pieces | st.text(max_size=3), max_size=6).map("".join)
         solution = Solution(data.draw(text), data.draw(st.lists(text, min_size=1, max_size=4)))
         name = data.draw(st.sampled_from(NAMES))
-        scheme = data.draw(
-            st.sampled_from([*APART.values(), JOINT["joint special"], JOINT["answer"], JOINT["turns"]])
-        )
+        scheme = data.draw(st.sampled_from([*APART.values(), JOINT["joint special"], JOINT["answer"], JOINT["turns"]]))
         assert_prefix_property(ready(tokenizers[name], scheme), solution, scheme)
 
 
@@ -287,9 +279,7 @@ class TestJoint:
         for name in ("bytes with BOS", "unigram", "metaspace"):
             tokenizer = ready(tokenizers[name], scheme)
             marked = encode_solution(tokenizer, Solution("What?", ["a is 1", "b"]), 2, scheme)
-            assert [*marked.input_ids, 2] == tokenizer("What? a is 1 #\nb #")["input_ids"] or name.startswith(
-                "bytes"
-            )
+            assert [*marked.input_ids, 2] == tokenizer("What? a is 1 #\nb #")["input_ids"] or name.startswith("bytes")
             assert tokenizer.decode(marked.input_ids[marked.blocks == 0]).strip().endswith("What?")
 
     def test_bos_once(self, tokenizers):
@@ -306,9 +296,7 @@ class TestJoint:
             assert (ids == tokenizer.bos_token_id).sum() == 1, scheme
 
     def test_a_marker_that_merges(self, tokenizers):
-        with pytest.raises(
-            ValueError, match=r"merges with the text beside it.*special_token.*joint=False"
-        ):
+        with pytest.raises(ValueError, match=r"merges with the text beside it.*special_token.*joint=False"):
             encode_solution(
                 tokenizers["metaspace"],
                 Solution("a", ["b", "\nc"]),
@@ -322,9 +310,7 @@ class TestJoint:
             prepare_tokenizer(tokenizers["metaspace"], scheme)
 
     def test_no_offsets(self):
-        with pytest.raises(
-            ValueError, match="Prescribed does not give: load a fast tokenizer, or choose joint=False"
-        ):
+        with pytest.raises(ValueError, match="Prescribed does not give: load a fast tokenizer, or choose joint=False"):
             encode_solution(Prescribed(), Solution("P", ["S1"]), 1, MarkingScheme(joint=True))
 
     def test_a_text_cannot_mark_itself(self, tokenizers):
@@ -335,9 +321,7 @@ class TestJoint:
             marked = encode_solution(tokenizer, injected, 2, scheme)
             mark = marked.input_ids[marked.step_positions[0]]
             np.testing.assert_array_equal(np.flatnonzero(marked.input_ids == mark), marked.step_positions)
-        assert (
-            marked.input_ids == tokenizer.convert_tokens_to_ids("<|im_end|>")
-        ).sum() == 1  # apart: as TRL reads it
+        assert (marked.input_ids == tokenizer.convert_tokens_to_ids("<|im_end|>")).sum() == 1  # apart: as TRL reads it
 
 
 class TestChat:
@@ -356,9 +340,7 @@ class TestChat:
         first, second = (tokenizer.decode(marked.input_ids[: p + 1]) for p in marked.step_positions)
         assert first == "<s>[user]\n\n2? a<|im_end|>[assistant]\n\n"
         assert second == first + "+<|im_end|>[user]\n\nb<|im_end|>[assistant]\n\n"
-        assert (
-            marked.input_ids[marked.step_positions[0] + 1] == reward_token_ids(tokenizer, JOINT["turns"])[1]
-        )
+        assert marked.input_ids[marked.step_positions[0] + 1] == reward_token_ids(tokenizer, JOINT["turns"])[1]
         assert tokenizer.decode(marked.input_ids[marked.blocks == 0]) == "<s>[user]\n\n2?"
 
     def test_a_template_that_rewrites(self, make_tokenizer):
@@ -395,19 +377,13 @@ class TestRewardTokens:
         assert reward_token_ids(llama, marked) == llama.convert_tokens_to_ids(["▁-", "▁+"])
         bare = MarkingScheme("reward_tokens", step_separator=" ки", reward_tokens=("-", "+"), joint=True)
         assert reward_token_ids(llama, bare) == llama.convert_tokens_to_ids(["-", "+"])
-        assert llama("+", add_special_tokens=False)["input_ids"] == [
-            llama.convert_tokens_to_ids("▁+")
-        ]  # the trap
+        assert llama("+", add_special_tokens=False)["input_ids"] == [llama.convert_tokens_to_ids("▁+")]  # the trap
 
     def test_errors_say_what_to_choose(self, tokenizers):
         def ids(name, *tokens, **fields):
-            return reward_token_ids(
-                tokenizers[name], MarkingScheme("reward_tokens", reward_tokens=tokens, **fields)
-            )
+            return reward_token_ids(tokenizers[name], MarkingScheme("reward_tokens", reward_tokens=tokens, **fields))
 
-        with pytest.raises(
-            ValueError, match=r"'good' is \d tokens after .*expected a single one.*such as '\+', '-'"
-        ):
+        with pytest.raises(ValueError, match=r"'good' is \d tokens after .*expected a single one.*such as '\+', '-'"):
             ids("bytes", "-", "good")
         with pytest.raises(ValueError, match="'😀' is unknown after"):
             ids("WordPiece", "-", "😀")
@@ -422,9 +398,7 @@ class TestPrepare:
         from transformers import AutoTokenizer
 
         tokenizer, scheme = make_tokenizer(), MarkingScheme("special_token")
-        with pytest.raises(
-            ValueError, match=r"'\[PRM\]' of scheme 'special_token' is \d tokens.*prepare_tokenizer"
-        ):
+        with pytest.raises(ValueError, match=r"'\[PRM\]' of scheme 'special_token' is \d tokens.*prepare_tokenizer"):
             encode_solution(tokenizer, SOLUTION, 1, scheme)
         size = len(tokenizer)
         assert prepare_tokenizer(tokenizer, scheme) == 1
@@ -452,9 +426,7 @@ class TestPrepare:
     def test_separators_without_a_token(self, tokenizers):
         with pytest.raises(ValueError, match=r"separator '\\n' has no token.*such as '\[SEP\]'"):
             prepare_tokenizer(tokenizers["WordPiece"], MarkingScheme(step_separator="\n"))
-        with pytest.raises(
-            ValueError, match=r"separator '😀' is unknown to this tokenizer.*such as '\[SEP\]'"
-        ):
+        with pytest.raises(ValueError, match=r"separator '😀' is unknown to this tokenizer.*such as '\[SEP\]'"):
             prepare_tokenizer(tokenizers["WordPiece"], MarkingScheme(step_separator="😀"))
         with pytest.raises(ValueError, match="separator ' ' has no token"):
             prepare_tokenizer(tokenizers["WordPiece"], MarkingScheme(step_separator=" "))
@@ -536,9 +508,7 @@ class TestRecords:
         assert [record.rows.tolist() for record in records] == [[1], [0, 2], [3]]
         for record, n in zip(records[:2], (1, 3), strict=True):
             np.testing.assert_array_equal(record.input_ids, encode_prefix(bert, SOLUTION, n, scheme))
-            assert record.step_positions[record.steps].tolist() == [len(record.input_ids) - 1] * len(
-                record.rows
-            )
+            assert record.step_positions[record.steps].tolist() == [len(record.input_ids) - 1] * len(record.rows)
 
     def test_too_long_raises(self, tokenizers):
         with pytest.raises(ValueError, match="1 of 2 solutions have more than max_length=20 tokens"):
@@ -565,9 +535,7 @@ class TestRecords:
 
     def test_drop_keeps_no_problem_that_is_too_long(self, tokenizers):
         steps = flatten([Solution("1 + 1?", ["2."]), Solution("What " * 30, ["2."], id="long one")])
-        with pytest.raises(
-            ValueError, match=r"the problem of the solution 'long one' alone has .* max_length=20"
-        ):
+        with pytest.raises(ValueError, match=r"the problem of the solution 'long one' alone has .* max_length=20"):
             token_records(tokenizers["bytes"], steps, MarkingScheme(), 20, "drop")
 
     @pytest.mark.parametrize(

@@ -42,9 +42,9 @@ def test_alpha_compares_pairs_within_and_across_steps(steps):
     """One minus observed over expected disagreement, counted by loops over pairs of ratings."""
     everything = [rating for ratings in steps for rating in ratings]
     assume(len(set(everything)) > 1)
-    observed = sum(
-        sum(a != b for a, b in permutations(ratings, 2)) / (len(ratings) - 1) for ratings in steps
-    ) / len(everything)
+    observed = sum(sum(a != b for a, b in permutations(ratings, 2)) / (len(ratings) - 1) for ratings in steps) / len(
+        everything
+    )
     expected = np.mean([a != b for a, b in permutations(everything, 2)])
     alpha = rating_agreement([[[rating] for rating in ratings] for ratings in steps])["krippendorff_alpha"]
     assert alpha == pytest.approx(1 - observed / expected)
@@ -84,9 +84,7 @@ def test_repeated_labels_of_prm800k(data_folder):
     for line in (data_folder / "prm800k" / "repeated_labels.jsonl").read_text().splitlines():
         record = json.loads(line)
         steps = record["label"]["steps"]
-        chosen = [
-            step["completions"][step["chosen_completion"] or 0] for step in steps if step["completions"]
-        ]
+        chosen = [step["completions"][step["chosen_completion"] or 0] for step in steps if step["completions"]]
         key = (record["question"]["problem"], chosen[0]["text"], chosen[-1]["text"])
         labellings.setdefault(key, []).append([one["rating"] for one in chosen])
     numbers = rating_agreement(list(labellings.values()))

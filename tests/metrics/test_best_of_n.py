@@ -43,9 +43,7 @@ def test_exact_is_the_mean_over_subsets(ties, row, data):
 def test_averaged_ties_do_not_see_the_order(row, data):
     n = data.draw(st.integers(1, len(row)))
     mixed = data.draw(st.permutations(row))
-    values = [
-        best_of_n_accuracy([[s for s, _ in r]], [[c for _, c in r]], n, ties="average") for r in (row, mixed)
-    ]
+    values = [best_of_n_accuracy([[s for s, _ in r]], [[c for _, c in r]], n, ties="average") for r in (row, mixed)]
     assert values[0] == pytest.approx(values[1])
 
 
@@ -66,8 +64,7 @@ def test_short_rows_are_as_if_alone(method, ties):
     scores, correct = rng.integers(0, 3, size=(20, 7)).astype(float), rng.random((20, 7)) < 0.5
     lengths = rng.integers(2, 8, size=20)
     alone = [
-        best_of_n_accuracy([s[:m]], [c[:m]], 2, method, ties)
-        for s, c, m in zip(scores, correct, lengths, strict=True)
+        best_of_n_accuracy([s[:m]], [c[:m]], 2, method, ties) for s, c, m in zip(scores, correct, lengths, strict=True)
     ]
     scores[np.arange(7) >= lengths[:, None]] = np.nan
     values = best_of_n_accuracy(scores, correct, 2, method, ties, per_problem=True)

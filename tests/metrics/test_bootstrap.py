@@ -30,9 +30,7 @@ def test_replicates_equal_a_bootstrap_of_repeated_rows(rows):
 def test_the_interval_holds_the_middle_of_the_replicates(rows):
     found = bootstrap_by_problem(roc_auc_score, *rows, n_resamples=200, confidence_level=0.8)
     interval = found.interval()
-    np.testing.assert_allclose(
-        [interval.low, interval.high], np.quantile(found.replicates["value"], [0.1, 0.9])
-    )
+    np.testing.assert_allclose([interval.low, interval.high], np.quantile(found.replicates["value"], [0.1, 0.9]))
 
 
 def test_problems_that_repeat_their_rows_are_no_further_evidence():

@@ -60,9 +60,7 @@ def test_row_order_does_not_matter():
     order = rng.permutation(500)
     for strategy in ("uniform", "quantile"):
         first = expected_calibration_error(event, prob, strategy=strategy)
-        assert first == pytest.approx(
-            expected_calibration_error(event[order], prob[order], strategy=strategy)
-        )
+        assert first == pytest.approx(expected_calibration_error(event[order], prob[order], strategy=strategy))
 
 
 @pytest.mark.parametrize(

@@ -131,9 +131,7 @@ def test_steps_give_the_problems():
 
 def test_it_shows_itself():
     y, said, truth, groups = made_up_rows(n=200)
-    report = calibration_report(
-        y - 1, {"before": said, "<after>": truth}, groups=groups, n_bins=7, n_resamples=20
-    )
+    report = calibration_report(y - 1, {"before": said, "<after>": truth}, groups=groups, n_bins=7, n_resamples=20)
     text = str(report)
     assert "7 bins of equal width" in text
     assert "Brier (sum over classes)" in text

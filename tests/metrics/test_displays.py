@@ -88,9 +88,7 @@ def test_path_display_shows_risks_and_first_errors(tmp_path):
     assert display.axes_.shape == (2, 3)
     risk_axis, first_axis, entropy_axis = display.axes_[0]
     np.testing.assert_allclose([bar.get_width() for bar in risk_axis.patches], first.risks)
-    np.testing.assert_allclose(
-        [bar.get_width() for bar in first_axis.patches], first.first_error_distribution
-    )
+    np.testing.assert_allclose([bar.get_width() for bar in first_axis.patches], first.first_error_distribution)
     np.testing.assert_allclose(entropy_axis.lines[0].get_xdata(), first.entropy)
     display.figure_.savefig(tmp_path / "path.png")
     assert (tmp_path / "path.png").stat().st_size > 10_000

@@ -110,9 +110,7 @@ def test_the_threshold_is_the_highest_of_the_best(rule, risks, data):
     assert choice.threshold == best
     assert choice.f1 == pytest.approx(max(scores))
     assert choice.f1_at_half == pytest.approx(f1_by_hand(y_true, [by_loop(p, 0.5, rule) for p in risks]))
-    again = first_error_f1_score(
-        y_true, first_error_from_risks(risks, choice.threshold, rule), return_parts=True
-    )
+    again = first_error_f1_score(y_true, first_error_from_risks(risks, choice.threshold, rule), return_parts=True)
     assert again == pytest.approx((choice.f1, choice.accuracy_erroneous, choice.accuracy_correct))
 
 

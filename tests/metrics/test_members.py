@@ -24,9 +24,7 @@ def test_against_loops_and_scipy():
         assert found.total[t] == pytest.approx(total, abs=1e-12)
         assert found.aleatoric[t] == pytest.approx(aleatoric, abs=1e-12)
         assert found.epistemic[t] == pytest.approx(total - aleatoric, abs=1e-12)
-        assert found.risk_variance[t] == pytest.approx(
-            np.mean([(r[0] - np.mean(rows, axis=0)[0]) ** 2 for r in rows])
-        )
+        assert found.risk_variance[t] == pytest.approx(np.mean([(r[0] - np.mean(rows, axis=0)[0]) ** 2 for r in rows]))
         assert found.variation_ratio[t] == pytest.approx(1 - max(votes.count(c) for c in range(3)) / 4)
 
 

@@ -63,9 +63,7 @@ def test_first_error_distribution_follows_the_definition(values):
         np.testing.assert_allclose(found, [*(survival[:-1] * risks), survival[-1]], rtol=1e-9, atol=1e-12)
         assert found.sum() == pytest.approx(1)
         assert p_no_error(risks) == pytest.approx(found[-1])
-    np.testing.assert_allclose(
-        p_no_error(values), [d[-1] for d in first_error_distribution(values)], atol=1e-15
-    )
+    np.testing.assert_allclose(p_no_error(values), [d[-1] for d in first_error_distribution(values)], atol=1e-15)
 
 
 @settings(deadline=None, max_examples=50, derandomize=True)
@@ -184,9 +182,7 @@ def test_a_path_may_be_a_series_or_a_generator(view):
         same(view(path), expected)
 
 
-@pytest.mark.parametrize(
-    "view", [p_no_error, first_error_distribution, lambda x: [v.survival for v in survival(x)]]
-)
+@pytest.mark.parametrize("view", [p_no_error, first_error_distribution, lambda x: [v.survival for v in survival(x)]])
 def test_paths_may_be_a_series_or_a_generator(view):
     risks = [[0.1, 0.5], [0.2, 0.3]]
     expected = view(risks)

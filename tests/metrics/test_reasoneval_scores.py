@@ -11,9 +11,7 @@ quarters = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
 
 
 def macro(y, verdicts):
-    return (
-        f1_score(y, verdicts, labels=[0, 1], average="macro", zero_division=0) if len(set(y)) == 2 else None
-    )
+    return f1_score(y, verdicts, labels=[0, 1], average="macro", zero_division=0) if len(set(y)) == 2 else None
 
 
 def auc(y, scores):

@@ -94,9 +94,7 @@ def test_names_order_and_column_order_do_not_matter():
         ),
     ]
     assert [report.classes[0] for report in reports] == [-1, "negative", "z"]
-    first = {
-        name: reports[0].metrics["model"][name] for name in ("auroc", "ece", "brier", "average_precision")
-    }
+    first = {name: reports[0].metrics["model"][name] for name in ("auroc", "ece", "brier", "average_precision")}
     for report in reports[1:]:
         for name, interval in first.items():
             found = report.metrics["model"][name]
@@ -110,9 +108,7 @@ def test_permuting_rows_changes_nothing():
     second = step_report(y[order], proba[order], groups=groups[order], n_resamples=50)
     for name, interval in first.metrics["model"].items():
         found = second.metrics["model"][name]
-        assert (found.value, found.low, found.high) == pytest.approx(
-            (interval.value, interval.low, interval.high)
-        )
+        assert (found.value, found.low, found.high) == pytest.approx((interval.value, interval.low, interval.high))
 
 
 def test_majority_baseline_and_its_difference():
@@ -153,9 +149,7 @@ def test_position_baseline_sees_where_solutions_go_wrong():
 def test_position_baseline_never_sees_its_own_problem():
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(200), 5)
-    y = np.repeat(
-        rng.integers(0, 2, 200), 5
-    )  # a problem's steps all share one label: only leakage could tell
+    y = np.repeat(rng.integers(0, 2, 200), 5)  # a problem's steps all share one label: only leakage could tell
     proba = position_baseline_out_of_fold(np.tile(np.arange(5), 200), y, 2, groups=groups)
     assert sk.roc_auc_score(y == 0, proba[:, 0]) < 0.55
 
@@ -185,9 +179,7 @@ def test_undefined_numbers_are_none():
 
 def test_resamples_without_a_class_are_counted():
     y = [-1, 1, 1, 1]
-    report = step_report(
-        y, [[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6]], groups=[0, 1, 2, 3], n_resamples=400
-    )
+    report = step_report(y, [[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6]], groups=[0, 1, 2, 3], n_resamples=400)
     auroc = report.metrics["model"]["auroc"]
     assert (auroc.value, auroc.low, auroc.high) == (1.0, 1.0, 1.0)
     assert auroc.n_undefined == pytest.approx(400 * ((3 / 4) ** 4 + (1 / 4) ** 4), abs=45)
@@ -221,9 +213,7 @@ def test_text_frame_dict_and_html_say_the_same():
 def test_html_of_labels_is_escaped():
     y, proba, _ = made_up_rows(n_classes=2)
     label = "<script>"
-    html = step_report(
-        np.array([label, "good"])[y], proba, classes=[label, "good"], label_order=[label, "good"]
-    )
+    html = step_report(np.array([label, "good"])[y], proba, classes=[label, "good"], label_order=[label, "good"])
     assert "<script>" not in html._repr_html_()
 
 

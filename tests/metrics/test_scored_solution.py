@@ -39,9 +39,7 @@ def test_numbers_follow_from_the_probabilities(scored):
 def test_the_worst_class_is_found_wherever_its_column_stands():
     solution = Solution("p", ["s"])
     assert ScoredSolution(solution, [[0.1, 0.2, 0.7]], ["positive", "neutral", "negative"]).risks[0] == 0.7
-    assert (
-        ScoredSolution(solution, [[0.1, 0.9]], ["bad", "good"], label_order=["bad", "good"]).risks[0] == 0.1
-    )
+    assert ScoredSolution(solution, [[0.1, 0.9]], ["bad", "good"], label_order=["bad", "good"]).risks[0] == 0.1
     assert ScoredSolution(solution, [[0.1, 0.9]], np.array([False, True])).risks[0] == 0.1
     with pytest.raises(ValueError, match="label_order="):
         ScoredSolution(solution, [[0.1, 0.9]], ["bad", "good"])
@@ -117,9 +115,7 @@ def test_colour_follows_the_terminal_and_no_color(scored, monkeypatch):
 
 
 def test_a_step_cannot_send_codes_to_the_terminal():
-    scored = ScoredSolution(
-        Solution("p\x1b[2J", ["\x1b[31mred\x07 [bold]b[/bold]\x9b1m"]), [[0.2, 0.8]], [-1, 1]
-    )
+    scored = ScoredSolution(Solution("p\x1b[2J", ["\x1b[31mred\x07 [bold]b[/bold]\x9b1m"]), [[0.2, 0.8]], [-1, 1])
     text = scored.to_text(color=False, width=80)
     assert not set(text) & {"\x1b", "\x07", "\x9b"}
     assert "[bold]b[/bold]" in text
@@ -143,9 +139,7 @@ class _Tags(HTMLParser):
 def test_html_is_escaped_and_has_tooltips():
     evil = '<script>alert("1")</script> & <img src=x onerror=y>'
     label = '"><b>bad'
-    scored = ScoredSolution(
-        Solution(evil, [evil]), [[0.25, 0.75]], [label, "good"], label_order=[label, "good"]
-    )
+    scored = ScoredSolution(Solution(evil, [evil]), [[0.25, 0.75]], [label, "good"], label_order=[label, "good"])
     page = _Tags()
     page.feed(scored._repr_html_())
     assert set(page.tags) <= {"div", "span", "b", "br"}
@@ -164,9 +158,7 @@ def test_html_tooltips_hold_every_number_of_their_step(scored):
         lines = title.splitlines()
         risk, entropy = scored.risks[index], scored.entropy[index]
         assert lines[0] == f"step {index}: risk {risk:.3f}, entropy {entropy:.3f} nats"
-        assert lines[1:4] == [
-            f"P({label}) = {p:.3f}" for label, p in zip([-1, 0, 1], PROBA[index], strict=True)
-        ]
+        assert lines[1:4] == [f"P({label}) = {p:.3f}" for label, p in zip([-1, 0, 1], PROBA[index], strict=True)]
         assert lines[4:] == [f"P(first error here) = {first_error[index]:.3f}"]
 
 
@@ -200,9 +192,7 @@ def test_html_is_readable_in_light_and_dark_themes(text, page_color):
     page.feed(path._repr_html_())
     rules = [rule.split(":", 1) for style in page.styles for rule in style.split(";")]
     assert "color" not in {name for name, _ in rules}  # the text keeps the theme's colour
-    tints = [
-        re.findall(r"[\d.]+", value) for name, value in rules if name == "background" and "rgba" in value
-    ]
+    tints = [re.findall(r"[\d.]+", value) for name, value in rules if name == "background" and "rgba" in value]
     assert len(tints) == 22  # a step, and the bar inside
     for *tint, alpha in tints:
         background = float(alpha) * np.array(tint, dtype=float) + (1 - float(alpha)) * np.array(page_color)

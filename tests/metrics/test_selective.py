@@ -39,9 +39,7 @@ AREAS = {
 @st.composite
 def decisions(draw, losses=(0.0, 0.25, 1.0), min_size=1):
     """Losses and uncertainties with many ties."""
-    rows = draw(
-        st.lists(st.tuples(st.sampled_from(losses), st.integers(0, 4)), min_size=min_size, max_size=14)
-    )
+    rows = draw(st.lists(st.tuples(st.sampled_from(losses), st.integers(0, 4)), min_size=min_size, max_size=14))
     loss, uncertainty = zip(*rows, strict=True)
     return np.array(loss), np.array(uncertainty)
 
@@ -49,8 +47,7 @@ def decisions(draw, losses=(0.0, 0.25, 1.0), min_size=1):
 def prefix_risks_by_loop(loss, uncertainty):
     """R_k with every decision of a tie replaced by the tie's mean loss."""
     shared = [
-        np.mean([other for other, v in zip(loss, uncertainty, strict=True) if v == u])
-        for u in sorted(uncertainty)
+        np.mean([other for other, v in zip(loss, uncertainty, strict=True) if v == u]) for u in sorted(uncertainty)
     ]
     return [sum(shared[:k]) / k for k in range(1, len(shared) + 1)]
 
@@ -160,9 +157,7 @@ def test_a_hand_example():
     loss, uncertainty = [1, 0, 0, 1], [0.2, 0.1, 0.4, 0.3]  # certain to uncertain: 0, 1, 1, 0
     assert aurc(loss, uncertainty) == pytest.approx((0 + 1 / 2 + 2 / 3 + 2 / 4) / 4)
     assert eaurc(loss, uncertainty) == pytest.approx((5 / 3 - (0 + 0 + 1 / 3 + 1 / 2)) / 4)
-    assert prr(loss, uncertainty, 0.5) == pytest.approx(
-        (0.5 - (2 / 3 + 1 / 2) / 2) / (0.5 - (1 / 3 + 1 / 2) / 2)
-    )
+    assert prr(loss, uncertainty, 0.5) == pytest.approx((0.5 - (2 / 3 + 1 / 2) / 2) / (0.5 - (1 / 3 + 1 / 2) / 2))
 
 
 @pytest.mark.parametrize("loss", [[0], [1, 1], [0, 0, 0], [0.5, 0.5]])
@@ -206,9 +201,7 @@ def test_risk_at_coverage_and_the_curve(data, coverage):
         assert curve.risks[kept.sum() - 1] == pytest.approx(loss[kept].mean())
 
 
-@pytest.mark.parametrize(
-    "area", [*AREAS.values(), risk_coverage_curve, lambda a, b: risk_at_coverage(a, b, 0.5)]
-)
+@pytest.mark.parametrize("area", [*AREAS.values(), risk_coverage_curve, lambda a, b: risk_at_coverage(a, b, 0.5)])
 def test_what_cannot_be_ranked_raises(area):
     with pytest.raises(ValueError, match=r"loss holds 1.5, expected numbers in \[0, 1\]"):
         area([0, 1.5], [1, 2])

@@ -116,9 +116,7 @@ def test_scores_agree_with_a_loop(values, seed):
         log_losses.append(-math.log(max(f[tau], 1e-15)))
         happened = [0 <= tau <= t for t in range(len(risks))]
         scores.append(sum((sum(f[: t + 1]) - happened[t]) ** 2 for t in range(len(risks))) / len(risks))
-    np.testing.assert_allclose(
-        first_error_log_loss(values, truth, per_path=True), log_losses, rtol=1e-9, atol=1e-9
-    )
+    np.testing.assert_allclose(first_error_log_loss(values, truth, per_path=True), log_losses, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(ranked_probability_score(values, truth, per_path=True), scores, atol=1e-9)
     assert first_error_log_loss(values, truth) == pytest.approx(np.mean(log_losses))
     assert ranked_probability_score(values, truth) == pytest.approx(np.mean(scores))

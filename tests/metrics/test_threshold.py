@@ -17,11 +17,7 @@ CRITERIA = {
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 @settings(max_examples=40, deadline=None)
-@given(
-    rows=st.lists(
-        st.tuples(st.integers(0, 1), st.integers(0, 10).map(lambda k: k / 10)), min_size=2, max_size=15
-    )
-)
+@given(rows=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 10).map(lambda k: k / 10)), min_size=2, max_size=15))
 def test_it_is_the_lowest_of_the_best(criterion, rows):
     y, risk = map(np.array, zip(*rows, strict=True))
     assume(0 < y.sum() < len(y))

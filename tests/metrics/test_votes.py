@@ -18,9 +18,7 @@ def by_hand(answers, weights):
     for answer, weight in zip(answers, weights, strict=True):
         sums[answer] = sums.get(answer, 0) + weight
     best = max(sums.values())
-    return answers.index(
-        next(answer for answer in sums if sums[answer] == best)
-    )  # dicts keep first-seen order
+    return answers.index(next(answer for answer in sums if sums[answer] == best))  # dicts keep first-seen order
 
 
 @few
@@ -76,9 +74,7 @@ def test_random_subsets_approach_all_subsets(weighted):
     weights = list(rng.random((20, 7))) if weighted else None
     exact = np.mean(
         [
-            correct[i][
-                subset[vote([answers[i][j] for j in subset], weights[i][list(subset)] if weighted else None)]
-            ]
+            correct[i][subset[vote([answers[i][j] for j in subset], weights[i][list(subset)] if weighted else None)]]
             for i in range(20)
             for subset in combinations(range(7), 4)
         ]
@@ -125,9 +121,7 @@ def test_shared_ties_are_the_mean_over_all_orders_of_the_candidates(weighted):
                     None if weights is None else [weights[rows]],
                 ).value
             )
-        shared = vote_accuracy(
-            [answers], [correct], 4, None if weights is None else [weights], ties="average"
-        ).value
+        shared = vote_accuracy([answers], [correct], 4, None if weights is None else [weights], ties="average").value
         assert shared == pytest.approx(np.mean(found))
 
 

@@ -51,9 +51,7 @@ def random_layers(*shapes, bias=True):
 
 def named(layers, *names):
     pairs = {f"{name}.weight": weight for name, (weight, _) in zip(names, layers, strict=True)}
-    return pairs | {
-        f"{name}.bias": bias for name, (_, bias) in zip(names, layers, strict=True) if bias is not None
-    }
+    return pairs | {f"{name}.bias": bias for name, (_, bias) in zip(names, layers, strict=True) if bias is not None}
 
 
 def write(folder, model, tokenizer, head=None, prefix="", **config):
@@ -71,9 +69,7 @@ def write(folder, model, tokenizer, head=None, prefix="", **config):
 
 def trl(folder, make_tokenizer):
     tokenizer = make_tokenizer(bos="<s>")
-    model = tiny_model(
-        transformers.Qwen2Config, len(tokenizer) + 3, "AutoModelForTokenClassification", num_labels=2
-    )
+    model = tiny_model(transformers.Qwen2Config, len(tokenizer) + 3, "AutoModelForTokenClassification", num_labels=2)
     torch.nn.init.normal_(model.score.weight)
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)

@@ -34,9 +34,7 @@ def test_never_worse_than_the_likeliest_class():
         proba = rng.dirichlet([1, 2, 7], size=80) * 0.7 + 0.3 * np.eye(3)[y] * rng.random((80, 1))
         proba /= proba.sum(axis=1, keepdims=True)
         weighed = decided(proba, choose_decision_weights(y, proba))
-        macro_f1 = [
-            f1_score(y, answer, average="macro", zero_division=0) for answer in (weighed, proba.argmax(1))
-        ]
+        macro_f1 = [f1_score(y, answer, average="macro", zero_division=0) for answer in (weighed, proba.argmax(1))]
         assert macro_f1[0] >= macro_f1[1]
 
 

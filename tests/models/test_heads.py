@@ -24,9 +24,7 @@ def memory_task():
 def test_transformer_looks_back_and_the_perceptron_cannot(memory_task):
     X, y, groups = memory_task
     train, test = groups < 400, groups >= 400
-    transformer = StepTransformer(
-        hidden_size=32, max_epochs=30, batch_size=256, learning_rate=3e-3, random_state=0
-    )
+    transformer = StepTransformer(hidden_size=32, max_epochs=30, batch_size=256, learning_rate=3e-3, random_state=0)
     transformer.fit(X[train], y[train], groups=groups[train])
     with_context = (transformer.predict(X[test], groups=groups[test]) == y[test]).mean()
     alone = (StepMLP(random_state=0).fit(X[train], y[train]).predict(X[test]) == y[test]).mean()
@@ -39,9 +37,7 @@ def test_loss_falls_and_early_stopping_keeps_the_best(memory_task):
     assert head.loss_curve_[-1] < head.loss_curve_[0]
     assert len(head.loss_curve_) == len(head.validation_curve_) == head.n_iter_
     noise = np.random.default_rng(0).integers(0, 2, len(y))
-    stopped = StepMLP(max_epochs=100, patience=2, learning_rate=1e-2, random_state=0).fit(
-        X, noise, groups=groups
-    )
+    stopped = StepMLP(max_epochs=100, patience=2, learning_rate=1e-2, random_state=0).fit(X, noise, groups=groups)
     assert stopped.n_iter_ < 100
 
 
@@ -106,9 +102,7 @@ def test_other_backbones_are_causal(family, tmp_path):
 
 
 def test_solutions_longer_than_the_encoder_knows_are_scored_whole():
-    head = StepTransformer(
-        hidden_size=8, n_heads=1, n_layers=1, max_epochs=1, early_stopping=False, random_state=0
-    )
+    head = StepTransformer(hidden_size=8, n_heads=1, n_layers=1, max_epochs=1, early_stopping=False, random_state=0)
     X = np.random.default_rng(0).normal(size=(700, 2)).astype(np.float32)
     head.fit(X, np.arange(700) % 2, groups=np.zeros(700))
     assert np.isfinite(head.predict_proba(X, groups=np.zeros(700))).all()
@@ -157,9 +151,7 @@ def test_sizes_that_do_not_fit():
 
 def test_one_pass_per_sequence_and_rows_in_any_order():
     rng = np.random.default_rng(0)
-    sequences = StepSequences.from_rows(
-        rng.normal(size=(30, 3)).astype(np.float32), np.repeat(np.arange(6), 5)
-    )
+    sequences = StepSequences.from_rows(rng.normal(size=(30, 3)).astype(np.float32), np.repeat(np.arange(6), 5))
     head = StepTransformer(hidden_size=8, n_heads=1, max_epochs=1, random_state=0)
     head.fit(sequences, np.arange(30) % 2)
     positions = []

@@ -155,9 +155,7 @@ class TestRoundTrips:
 
     def test_class_weight_keeps_the_kind_of_its_labels(self, tmp_path):
         weights = {-1: 3.0, 0: 2.0, 1: 1.0}
-        loaded = round_trip(
-            on_statistics(StepMLP(**SMALL, class_weight=weights)).fit(DATA.X, DATA.y), tmp_path
-        )
+        loaded = round_trip(on_statistics(StepMLP(**SMALL, class_weight=weights)).fit(DATA.X, DATA.y), tmp_path)
         assert loaded.head.class_weight == weights
 
     def test_random_state_that_is_a_numpy_integer(self, tmp_path):
@@ -232,9 +230,7 @@ class TestTokenModels:
         loaded = PRMClassifier.load(folder)
         self.fitted(-DATA.y).save(folder)
         np.testing.assert_allclose(loaded.predict_proba(DATA.X), clf.predict_proba(DATA.X), atol=1e-7)
-        assert (
-            np.abs(PRMClassifier.load(folder).predict_proba(DATA.X) - clf.predict_proba(DATA.X)).max() > 1e-4
-        )
+        assert np.abs(PRMClassifier.load(folder).predict_proba(DATA.X) - clf.predict_proba(DATA.X)).max() > 1e-4
         assert [path.name for path in folder.parent.iterdir()] == ["model"]
         shutil.rmtree(folder)
         loaded.predict_proba(DATA.X)
@@ -300,9 +296,7 @@ class TestNamedBackbone:
         return tmp_path / "backbone"
 
     @pytest.mark.parametrize("initialization", ["pretrained", "random"])
-    def test_loads_after_the_backbone_is_gone_and_asks_nobody(
-        self, tmp_path, backbone, monkeypatch, initialization
-    ):
+    def test_loads_after_the_backbone_is_gone_and_asks_nobody(self, tmp_path, backbone, monkeypatch, initialization):
         head = StepTransformer(backbone, initialization=initialization, max_epochs=1, random_state=0)
         clf = on_statistics(head).fit(DATA.X, DATA.y)
         expected = clf.predict_proba(DATA.X)
@@ -364,9 +358,7 @@ class TestFolder:
         _, folder = saved
         other = on_statistics(StepMLP(**SMALL)).fit(DATA.X, DATA.y)
         other.save(folder)
-        np.testing.assert_array_equal(
-            PRMClassifier.load(folder).predict_proba(DATA.X), other.predict_proba(DATA.X)
-        )
+        np.testing.assert_array_equal(PRMClassifier.load(folder).predict_proba(DATA.X), other.predict_proba(DATA.X))
         assert [path.name for path in folder.parent.iterdir()] == ["model"]
         assert not (folder / "head.skops").exists()
 
@@ -376,9 +368,7 @@ class TestFolder:
         assert (tmp_path / "deep" / "er" / "model" / "config.json").is_file()
         PRMClassifier.load("~/deep/er/model")
 
-    @pytest.mark.parametrize(
-        "content", [{"notes.txt": "mine"}, {"config.json": '{"model_type": "bert"}'}, {}]
-    )
+    @pytest.mark.parametrize("content", [{"notes.txt": "mine"}, {"config.json": '{"model_type": "bert"}'}, {}])
     def test_another_folder_is_refused(self, saved, tmp_path, content):
         folder = tmp_path / "other"
         folder.mkdir()
@@ -390,9 +380,7 @@ class TestFolder:
 
     def test_a_saved_model_of_another_class_is_named(self, saved, tmp_path):
         LengthShift().fit(DATA.X).save(tmp_path / "detector")
-        with pytest.raises(
-            FileExistsError, match="holds a saved LengthShift, and this is a PRMClassifier: choose"
-        ):
+        with pytest.raises(FileExistsError, match="holds a saved LengthShift, and this is a PRMClassifier: choose"):
             saved[0].save(tmp_path / "detector")
         assert LengthShift.load(tmp_path / "detector").usual_steps_
 
@@ -438,9 +426,7 @@ class TestFolder:
 
     @staticmethod
     def is_whole(clf, folder):
-        np.testing.assert_array_equal(
-            PRMClassifier.load(folder).predict_proba(DATA.X), clf.predict_proba(DATA.X)
-        )
+        np.testing.assert_array_equal(PRMClassifier.load(folder).predict_proba(DATA.X), clf.predict_proba(DATA.X))
         assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
@@ -520,9 +506,7 @@ class Altered(StepMLP):
 
 
 class TestTrust:
-    @pytest.mark.parametrize(
-        "head", [Foreign(), Altered(**SMALL), make_pipeline(StandardScaler(), StepMLP(**SMALL))]
-    )
+    @pytest.mark.parametrize("head", [Foreign(), Altered(**SMALL), make_pipeline(StandardScaler(), StepMLP(**SMALL))])
     def test_what_could_not_be_loaded_is_not_saved(self, tmp_path, head):
         clf = on_statistics(head).fit(DATA.X, DATA.y)
         with pytest.raises(ValueError, match=r"Foreign|Altered|StepMLP"):

@@ -162,9 +162,9 @@ def test_agrees_with_the_classifier(classifier):
     scores = PRMUncertainty(classifier).batch_evaluate_steps(QUESTION, PATH)
     np.testing.assert_allclose([s.value for s in scores], scored.rewards, rtol=0, atol=1e-15)
     np.testing.assert_allclose([s.metadata["entropy"] for s in scores], scored.entropy, rtol=0, atol=1e-12)
-    assert PRMUncertainty(classifier, path_aggregate="product").evaluate_path(
-        QUESTION, PATH
-    ) == pytest.approx(scored.aggregates["product"])
+    assert PRMUncertainty(classifier, path_aggregate="product").evaluate_path(QUESTION, PATH) == pytest.approx(
+        scored.aggregates["product"]
+    )
 
 
 def test_most_confident_steps_survive_float32():
@@ -177,9 +177,7 @@ def test_most_confident_steps_survive_float32():
 
 @pytest.mark.parametrize("row", [[np.nan] * 3, [0.5, 0.6, 0.3], [-0.1, 0.6, 0.5], [0.5, 0.5]])
 def test_no_probabilities_raise(row):
-    method = PRMUncertainty(
-        Stub({"a": [0.1, 0.2, 0.7], "b": row}) if len(row) == 3 else Stub({"a": row, "b": row})
-    )
+    method = PRMUncertainty(Stub({"a": [0.1, 0.2, 0.7], "b": row}) if len(row) == 3 else Stub({"a": row, "b": row}))
     for call in (
         lambda: method.evaluate_step("q", ["a"], "b"),
         lambda: method.evaluate_path("q", ["a", "b"]),
@@ -266,9 +264,7 @@ def test_classes_are_read_from_worst_to_best():
     with pytest.raises(ValueError, match="label_order"):
         PRMUncertainty(stub)
     stub.label_order_ = ("bad", "fair", "good")
-    assert [
-        PRMUncertainty(stub, s).evaluate_path("q", ["a"]) for s in ("validity", "redundancy", "positive_only")
-    ] == [
+    assert [PRMUncertainty(stub, s).evaluate_path("q", ["a"]) for s in ("validity", "redundancy", "positive_only")] == [
         0.9,
         0.2,
         0.7,
@@ -308,18 +304,11 @@ def test_it_is_usable_as_a_method_of_bmuq(stub):
     assert isinstance(method, UncertaintyMethod)
     assert method.name == "prm_validity"
     steps = [ReasoningStep(0, "a")]
-    assert (
-        method.evaluate_step(question="q", reasoning_path=steps, step_to_evaluate=ReasoningStep(1, "b")).value
-        == 0.5
-    )
-    scores = method.batch_evaluate_steps(
-        question="q", reasoning_path=steps, steps_to_evaluate=[ReasoningStep(1, "b")]
-    )
+    assert method.evaluate_step(question="q", reasoning_path=steps, step_to_evaluate=ReasoningStep(1, "b")).value == 0.5
+    scores = method.batch_evaluate_steps(question="q", reasoning_path=steps, steps_to_evaluate=[ReasoningStep(1, "b")])
     assert scores[0].value == 0.5
     # Its searches branch on these names, and call such methods otherwise.
-    assert not any(
-        hasattr(method, name) for name in ("semantic_entropy", "coherence_args", "total_coherence")
-    )
+    assert not any(hasattr(method, name) for name in ("semantic_entropy", "coherence_args", "total_coherence"))
 
 
 def test_method_info(stub):

@@ -124,9 +124,7 @@ def test_a_calibrator_of_risks_and_one_that_saw_the_problems(classifier, new):
     expected = of_risks.p_no_error([one.risks for one in classifier.score_solutions(new.solutions)])
     np.testing.assert_allclose([one.p_no_error for one in found], expected)
     with pytest.raises(ValueError, match="problems are also among"):
-        path_uncertainty(
-            classifier, solutions, path_calibrator=PathCalibrator(classifier).fit(solutions, first_errors)
-        )
+        path_uncertainty(classifier, solutions, path_calibrator=PathCalibrator(classifier).fit(solutions, first_errors))
 
 
 def test_scaling_where_no_step_has_a_risk():
@@ -187,9 +185,7 @@ def test_order_of_paths_changes_nothing(classifier, new):
 def test_what_is_no_calibrator_or_detector_is_named():
     data = make_arithmetic_solutions(20, 1, random_state=0)
     classifier = PRMClassifier(StepStatistics()).fit(data.X, data.y)
-    with pytest.raises(
-        TypeError, match="path_calibrator is PRMClassifier, expected an estimator with p_no_error"
-    ):
+    with pytest.raises(TypeError, match="path_calibrator is PRMClassifier, expected an estimator with p_no_error"):
         path_uncertainty(classifier, data.solutions[:1], path_calibrator=classifier)
     with pytest.raises(TypeError, match="shift is int"):
         path_uncertainty(classifier, data.solutions[:1], shift=5)

@@ -56,9 +56,7 @@ def test_every_estimator_is_registered():
 
     rooms = (prmkit.features, prmkit.models, prmkit.uncertainty)
     exported = [PRMClassifier, *(getattr(room, name) for room in rooms for name in room.__all__)]
-    estimators = {
-        cls.__name__ for cls in exported if isinstance(cls, type) and issubclass(cls, BaseEstimator)
-    }
+    estimators = {cls.__name__ for cls in exported if isinstance(cls, type) and issubclass(cls, BaseEstimator)}
     assert estimators == {name for name, _ in estimator_checks.registered_estimators()}
 
 

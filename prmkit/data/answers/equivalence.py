@@ -171,9 +171,7 @@ def same_answer(a: str | None, b: str | None, *, comparison: AnswerComparison | 
         return temporary.same(a, b)
 
 
-def answer_keys(
-    texts: Iterable[str | None], *, comparison: AnswerComparison | None = None
-) -> list[str | None]:
+def answer_keys(texts: Iterable[str | None], *, comparison: AnswerComparison | None = None) -> list[str | None]:
     r"""Return one key per answer, which equal answers share, so that candidates can vote.
 
     Equality of expressions need not be transitive. An answer joins the first group whose first member

@@ -27,9 +27,7 @@ _DECIMAL = r"(?:\d{1,60}(?:\.\d{0,60})?|\.\d{1,60})"
 _PLAIN_NUMBER = re.compile(rf"^([-+]?)({_DECIMAL})(?:/({_DECIMAL}))?$")
 _FRACTION = re.compile(rf"^([-+]?)(\d{{1,60}})?\\frac\{{([-+]?)({_DECIMAL})\}}\{{({_DECIMAL})\}}$")
 _MIXED = re.compile(r"^([-+]?)(\d{1,60})\s+(\d{1,60})\s*/\s*(\d{1,60})$")
-_POWER = re.compile(
-    rf"^([-+]?)({_DECIMAL})(?:[eE]|\\times10\^|\\cdot10\^|\*10\^|×10\^)\{{?([-+]?\d{{1,2}})\}}?$"
-)
+_POWER = re.compile(rf"^([-+]?)({_DECIMAL})(?:[eE]|\\times10\^|\\cdot10\^|\*10\^|×10\^)\{{?([-+]?\d{{1,2}})\}}?$")
 
 
 def normal_answer(text: str) -> str:
@@ -119,9 +117,7 @@ _SENTENCE = re.compile(r"\banswer\s+is\b[:\s*]*(?=([^\s:*][^\n]{0,400}))", re.IG
 _LINE = re.compile(r"^[ \t*]*(?:final )?answer[ \t*]*:[ \t*]*([^\s*][^\n]*)", re.MULTILINE | re.IGNORECASE)
 # In any other line, "A:" may be an option.
 _LAST_LINE = re.compile(r"^A:[ \t]*(\S[^\n]*)\Z", re.MULTILINE)
-_NUMBER = re.compile(
-    r"(?:(?<![\w.)\]}])[-−])?(?:\d[\d,]*\d|\d)?(?:(?<=\d)\.\d+|(?<!\d)\.\d+|(?<=\d)/\d+|(?<=\d))%?"
-)
+_NUMBER = re.compile(r"(?:(?<![\w.)\]}])[-−])?(?:\d[\d,]*\d|\d)?(?:(?<=\d)\.\d+|(?<!\d)\.\d+|(?<=\d)/\d+|(?<=\d))%?")
 _MARKS = (
     ("hashes", _HASHES),
     ("heading", _HEADING),
@@ -187,9 +183,7 @@ def extract_answer(text: str, *, last_number: bool = True) -> ExtractedAnswer:
     '3'
     """
     if not isinstance(text, str):
-        raise TypeError(
-            f"text is a {type(text).__name__}, expected a str: join the steps with newlines first"
-        )
+        raise TypeError(f"text is a {type(text).__name__}, expected a str: join the steps with newlines first")
     boxed = _last_boxed(text)
     if boxed is not None:
         return ExtractedAnswer(boxed, "boxed")
@@ -211,11 +205,7 @@ def _last_boxed(text: str) -> str | None:
         token = brace.group()
         if token == "}":
             start = open_braces.pop() if open_braces else None
-            if (
-                start is not None
-                and (last is None or start > last[0])
-                and text[start : brace.start()].strip()
-            ):
+            if start is not None and (last is None or start > last[0]) and text[start : brace.start()].strip():
                 last = start, brace.start()
         elif len(token) > 2:
             open_braces.append(brace.end())

@@ -38,9 +38,7 @@ def _parse(
     record: Record, solution_id: str, counts: Counter[str], *, step_tag: str = TAG, numbering: str = "keep"
 ) -> Iterable[LabelledSolution]:
     if not isinstance(step_tag, str) or not step_tag or numbering not in ("keep", "strip"):
-        raise ValueError(
-            f"step_tag={step_tag!r}, numbering={numbering!r}: expected a text; 'keep' or 'strip'"
-        )
+        raise ValueError(f"step_tag={step_tag!r}, numbering={numbering!r}: expected a text; 'keep' or 'strip'")
     text, labels = record.text("input"), record.text("label")
     try:
         problem, steps, signs = _aligned(text, labels, step_tag, counts)
@@ -108,9 +106,7 @@ def _start_of_step_1(marked: str, positions: list[int], counts: Counter[str]) ->
 
 def _write(labelled: LabelledSolution) -> dict[str, Any]:
     steps, signs = signs_of(labelled)
-    numbered = [
-        step if re.match(rf"Step {i}:", step) else f"Step {i}: {step}" for i, step in enumerate(steps, 1)
-    ]
+    numbered = [step if re.match(rf"Step {i}:", step) else f"Step {i}: {step}" for i, step in enumerate(steps, 1)]
     if TAG in labelled.solution.problem or any(TAG in step for step in steps):
         raise MalformedRecordError("step tag within a text", f"{TAG!r} would be taken for the end of a step")
 

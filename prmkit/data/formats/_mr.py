@@ -30,9 +30,7 @@ def _parse_gsm8k(record: Record, solution_id: str, counts: Counter[str]) -> list
     else:
         steps = record.texts("model_output_steps")
     if 0 <= first_error < len(steps) and not steps[first_error].strip():
-        raise MalformedRecordError(
-            "first error is a blank step", f"{_GSM8K_INDEX} is {record.value(_GSM8K_INDEX)!r}"
-        )
+        raise MalformedRecordError("first error is a blank step", f"{_GSM8K_INDEX} is {record.value(_GSM8K_INDEX)!r}")
     meta = {
         "record_id": record.scalar("uuid"),
         "answer": record.scalar("ground_truth_answer"),

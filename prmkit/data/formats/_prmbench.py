@@ -51,9 +51,7 @@ def _parse(
         raise ValueError(f"redundancy is {redundancy!r}, expected 'negative' or 'neutral'")
     idx, error_type = record.text("idx"), record.text("classification").strip()
     if error_type not in _CLASSES:
-        raise wrong_value(
-            "unknown classification", "classification", error_type, f"one of {', '.join(_CLASSES)}"
-        )
+        raise wrong_value("unknown classification", "classification", error_type, f"one of {', '.join(_CLASSES)}")
     clean = _without_numbering if strip_numbering else lambda steps: steps
     originals = []
     if include_original:
@@ -75,9 +73,7 @@ def _parse(
 def _error_steps(record: Record, n_steps: int, error_type: str, counts: Counter[str]) -> set[int]:
     """Return the wrong steps, 0-based. Indices beyond the last step, which the published files hold, are counted."""
     numbers = record.value("error_steps")
-    if not isinstance(numbers, list) or any(
-        isinstance(i, bool) or not isinstance(i, int) or i < 1 for i in numbers
-    ):
+    if not isinstance(numbers, list) or any(isinstance(i, bool) or not isinstance(i, int) or i < 1 for i in numbers):
         raise wrong_value("error_steps is no list of indices", "error_steps", numbers, "whole numbers from 1")
     if numbers and error_type == "multi_solutions":
         raise MalformedRecordError(
@@ -92,9 +88,7 @@ def _without_numbering(steps: list[str]) -> list[str]:
     return [_NUMBERING.sub("", step) for step in steps]
 
 
-def _originals_once(
-    solutions: Iterator[LabelledSolution], counts: Counter[str]
-) -> Iterator[LabelledSolution]:
+def _originals_once(solutions: Iterator[LabelledSolution], counts: Counter[str]) -> Iterator[LabelledSolution]:
     """Pass modified solutions on. At the end yield one original of each problem, in its most frequent wording."""
     # Each class repeats the original, and some copies differ in a few characters.
     variants: dict[str | None, list[LabelledSolution]] = {}
@@ -113,9 +107,7 @@ def _originals_once(
         yield min(same, key=lambda labelled: _rank(labelled.solution, n_of_steps, n_of))
 
 
-def _rank(
-    solution: Solution, n_of_steps: Counter[tuple[str, ...]], n_of: Counter[Solution]
-) -> tuple[Any, ...]:
+def _rank(solution: Solution, n_of_steps: Counter[tuple[str, ...]], n_of: Counter[Solution]) -> tuple[Any, ...]:
     """Sort the most frequent first and equally frequent ones by their text, whatever the order of the files."""
     steps = solution.steps
     return -n_of_steps[steps], json.dumps(steps, ensure_ascii=False), -n_of[solution], solution.problem
@@ -124,9 +116,7 @@ def _rank(
 PRMBENCH = Format(
     name="prmbench",
     description="PRMBench's modified solutions, wrong at error_steps (1-based) and right elsewhere, and the originals",
-    recognises=has_fields(
-        {"idx": object, "classification": object, "modified_process": object, "error_steps": object}
-    ),
+    recognises=has_fields({"idx": object, "classification": object, "modified_process": object, "error_steps": object}),
     parse=_parse,
     across=_originals_once,
 )

@@ -37,9 +37,7 @@ def _parse(record: Record, solution_id: str, _counts: Counter[str]) -> list[Labe
 def _write(labelled: LabelledSolution) -> dict[str, Any]:
     solution = labelled.solution
     if labelled.first_error is None:
-        raise MalformedRecordError(
-            "unknown first error", "the labels do not tell which step is the first wrong one"
-        )
+        raise MalformedRecordError("unknown first error", "the labels do not tell which step is the first wrong one")
     meta = solution.meta or {}
     return {
         "id": solution.id,
@@ -55,9 +53,7 @@ PROCESSBENCH = Format(
     name="processbench",
     description="ProcessBench's problem, steps, label: the 0-based first error, later steps are not judged",
     # Rows of the formats rated and flat have these fields too.
-    recognises=has_fields(
-        {"problem": str, "steps": list, "label": int}, without=("labels", "step", "text", "prefix")
-    ),
+    recognises=has_fields({"problem": str, "steps": list, "label": int}, without=("labels", "step", "text", "prefix")),
     parse=_parse,
     write=_write,
     unlabelled="right",

@@ -71,17 +71,11 @@ def _rating(label: object, name: str) -> Rating:
 def _first_error(record: Record, labelled: LabelledSolution) -> int | None:
     """Return the stated first error, which must not contradict the ratings."""
     stated, n = record.value("first_error"), labelled.solution.n_steps
-    if stated is not None and (
-        isinstance(stated, bool) or not isinstance(stated, int) or not -1 <= stated < n
-    ):
-        raise MalformedRecordError(
-            "first error beyond the steps", f"first_error is {stated!r:.40} of {n} steps"
-        )
+    if stated is not None and (isinstance(stated, bool) or not isinstance(stated, int) or not -1 <= stated < n):
+        raise MalformedRecordError("first error beyond the steps", f"first_error is {stated!r:.40} of {n} steps")
     implied = labelled.first_error
     if None not in (stated, implied) and stated != implied:
-        raise MalformedRecordError(
-            "contradictory first error", f"first_error is {stated}, by the labels {implied}"
-        )
+        raise MalformedRecordError("contradictory first error", f"first_error is {stated}, by the labels {implied}")
     return stated
 
 

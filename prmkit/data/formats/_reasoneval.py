@@ -42,9 +42,7 @@ def _recognises(value: object) -> bool:
     return len(_kinds(value)) == 1
 
 
-def _parse(
-    record: Record, solution_id: str, counts: Counter[str], *, blocks: str = "join"
-) -> list[LabelledSolution]:
+def _parse(record: Record, solution_id: str, counts: Counter[str], *, blocks: str = "join") -> list[LabelledSolution]:
     if blocks not in ("join", "split"):
         raise ValueError(f"blocks is {blocks!r}, expected 'join' or 'split'")
     kinds = _kinds(record.fields)
@@ -83,9 +81,7 @@ def _parse(
 def _groups_of_steps(record: Record) -> list[list[str]]:
     groups = record.value(_BLOCKS)
     if not isinstance(groups, list) or not all(groups):
-        raise MalformedRecordError(
-            "no blocks", f"{_BLOCKS} is {groups!r:.60}, expected lists of steps, none empty"
-        )
+        raise MalformedRecordError("no blocks", f"{_BLOCKS} is {groups!r:.60}, expected lists of steps, none empty")
     block = f"a block of {_BLOCKS}"
     return [Record({block: group}).texts(block) for group in groups]
 

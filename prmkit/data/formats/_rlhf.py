@@ -94,9 +94,7 @@ def _parse_openrlhf(
 def _rating_of_token(reward_tokens: Sequence[str]) -> dict[str, int]:
     tokens = [reward_tokens] if isinstance(reward_tokens, str) else [str(token) for token in reward_tokens]
     if len(set(tokens)) != len(tokens) or len(tokens) not in _RATINGS:
-        raise ValueError(
-            f"reward_tokens is {reward_tokens!r}, expected two or three, the best first: ('+', '-')"
-        )
+        raise ValueError(f"reward_tokens is {reward_tokens!r}, expected two or three, the best first: ('+', '-')")
     return dict(zip(tokens, _RATINGS[len(tokens)], strict=True))
 
 
@@ -182,9 +180,7 @@ def _parse_rlhflow(
 ) -> list[LabelledSolution]:
     turns = [Record(turn) for turn in record.array("conversations")]
     if not turns or len(turns) % 2:
-        raise MalformedRecordError(
-            "turns do not alternate", f"{len(turns)} turns, expected a label after every step"
-        )
+        raise MalformedRecordError("turns do not alternate", f"{len(turns)} turns, expected a label after every step")
     for i, turn in enumerate(turns):
         if (role := turn.text("role")) != _ROLES[i % 2]:
             raise MalformedRecordError(

@@ -40,9 +40,7 @@ def _parse(
             "pre-tokenised", "input_ids in place of texts: such rows are for prmkit.models.PRMTrainer alone"
         )
     problem = _text(record.value("prompt"), "prompt", ("system", "user"))
-    steps = [
-        _text(step, f"completions[{i}]", ("assistant",)) for i, step in enumerate(record.array("completions"))
-    ]
+    steps = [_text(step, f"completions[{i}]", ("assistant",)) for i, step in enumerate(record.array("completions"))]
     labels = record.array("labels")
     refuse_mixed(labels, "labels")
     ratings_of_steps = [
@@ -66,9 +64,7 @@ def _text(value: object, name: str, roles: tuple[str, ...]) -> str:
     return "\n\n".join(turn.text("content") for turn in turns)
 
 
-def _rating(
-    label: object, name: str, threshold: float | None, ratings: bool, solution_id: str
-) -> int | float:
+def _rating(label: object, name: str, threshold: float | None, ratings: bool, solution_id: str) -> int | float:
     if isinstance(label, float):
         value = probability(label, name)
         return value if threshold is None else (1 if value >= threshold else -1)

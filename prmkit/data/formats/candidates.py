@@ -35,9 +35,7 @@ _has_question = has_fields({"question": object})
 
 def is_candidates(value: object) -> bool:
     """Return whether a JSON value is a record of one of these formats."""
-    return (
-        _is_pqm(value) or _is_rlhflow(value) or (_has_question(value) and bool(_named_models(Record(value))))
-    )
+    return _is_pqm(value) or _is_rlhflow(value) or (_has_question(value) and bool(_named_models(Record(value))))
 
 
 def _sampled(record: Record) -> _Sampled:
@@ -78,9 +76,7 @@ def _gsm8k(record: Record) -> _Sampled:
             "with is_correct and solution",
         )
     texts = [model.text("solution") for model in models.values()]
-    correct = tuple(
-        _correct(model.value("is_correct", None), f"{name}.is_correct") for name, model in models.items()
-    )
+    correct = tuple(_correct(model.value("is_correct", None), f"{name}.is_correct") for name, model in models.items())
     reference = record.text("ground_truth", None)
     return _Sampled(record.text("question"), texts, correct, tuple(models), None, reference)
 
@@ -185,9 +181,7 @@ def load_candidates(
     (('2 + 3 = 5.', 'A: 20'), (True, False), ('14', '20'))
     """
     if step_splitter not in _SPLITTERS:
-        raise ValueError(
-            f"step_splitter is {step_splitter!r}, expected one of {', '.join(map(repr, _SPLITTERS))}"
-        )
+        raise ValueError(f"step_splitter is {step_splitter!r}, expected one of {', '.join(map(repr, _SPLITTERS))}")
     check_reading(on_error, limit)
     counts = Counter() if counts is None else counts
 
@@ -204,20 +198,14 @@ def load_candidates(
         counts["records"] += 1
         try:
             sampled = _sampled(Record(value))
-            sets.append(
-                _candidate_set(sampled, record_id, steps_of, extract or _marked, answer_key or normal_answer)
-            )
+            sets.append(_candidate_set(sampled, record_id, steps_of, extract or _marked, answer_key or normal_answer))
         except MalformedRecordError as error:
             if on_error == "raise":
-                raise ValueError(
-                    f"{place}: {error}. Pass on_error='skip' to leave such records out."
-                ) from None
+                raise ValueError(f"{place}: {error}. Pass on_error='skip' to leave such records out.") from None
             counts[f"malformed: {error.reason}"] += 1
     warn_of_skipped(counts, "on_error='raise' names")
     counts["candidates"] += sum(len(candidate_set.candidates) for candidate_set in sets)
-    counts["candidates without an answer"] += sum(
-        candidate_set.answer_keys.count(None) for candidate_set in sets
-    )
+    counts["candidates without an answer"] += sum(candidate_set.answer_keys.count(None) for candidate_set in sets)
     return sets
 
 

@@ -112,9 +112,7 @@ class Format:
         ]
 
 
-def first_error_of(
-    ratings: Sequence[Rating], unlabelled: Literal["unknown", "right"] = "unknown"
-) -> int | None:
+def first_error_of(ratings: Sequence[Rating], unlabelled: Literal["unknown", "right"] = "unknown") -> int | None:
     """Apply `ratings_to_first_error`. A probability says as little of a first error as no label."""
     hard = [None if isinstance(rating, float) else rating for rating in ratings]
     return ratings_to_first_error(hard, unlabelled=unlabelled)
@@ -156,15 +154,11 @@ def from_first_error(
     """
     solution = _solution(problem, steps, solution_id, meta)
     if not -1 <= first_error < len(steps):
-        raise MalformedRecordError(
-            "first error beyond the steps", f"0-based index {first_error} of {len(steps)} steps"
-        )
+        raise MalformedRecordError("first error beyond the steps", f"0-based index {first_error} of {len(steps)} steps")
     return LabelledSolution(solution, first_error_to_ratings(first_error, len(steps)), first_error)
 
 
-def _solution(
-    problem: str, steps: Sequence[str], solution_id: str, meta: Mapping[str, Any] | None
-) -> Solution:
+def _solution(problem: str, steps: Sequence[str], solution_id: str, meta: Mapping[str, Any] | None) -> Solution:
     """Return a solution, without the metadata that are null."""
     if not steps:
         raise MalformedRecordError("no steps", "the list of steps is empty")
@@ -261,9 +255,7 @@ class Record:
         return first_error
 
 
-def has_fields(
-    types: Mapping[str, type | tuple[type, ...]], without: Iterable[str] = ()
-) -> Callable[[object], bool]:
+def has_fields(types: Mapping[str, type | tuple[type, ...]], without: Iterable[str] = ()) -> Callable[[object], bool]:
     """Make a function for ``Format(recognises=…)`` that recognises records by their fields.
 
     A record must have a field of each type in ``types``, and none of those in ``without``, which tell another format.

@@ -117,9 +117,7 @@ def _groups(steps: list[Step]) -> np.ndarray:
         ids = [meta.get(key) for meta in metas]
         if all(isinstance(problem_id, (str, int, float)) for problem_id in ids):
             position: dict[Any, int] = {}
-            return np.array(
-                [position.setdefault(problem_id, len(position)) for problem_id in ids], dtype=np.int64
-            )
+            return np.array([position.setdefault(problem_id, len(position)) for problem_id in ids], dtype=np.int64)
     n_alone = sum(not step.problem for step in steps)
     if n_alone:
         warnings.warn(
@@ -151,9 +149,7 @@ def iter_labelled(
     check_reading(on_error, limit)
     if unknown := sorted(set(options) - set(file_format.options)):
         known = ", ".join(file_format.options) or "none"
-        raise ValueError(
-            f"the format {file_format.name} has no option {', '.join(unknown)}; its options: {known}"
-        )
+        raise ValueError(f"the format {file_format.name} has no option {', '.join(unknown)}; its options: {known}")
     counts = Counter() if counts is None else counts
     records = iter_records(source, split=split, on_error=on_error, counts=counts)
     reasons = [] if skipped is None else skipped
@@ -201,14 +197,11 @@ def named_skips(skipped: list[str]) -> list[str]:
 
 def warn_of_skipped(counts: Counter[str], named_by: str = "the description names") -> None:
     """Warn if records were skipped: the file may be damaged, or of another format."""
-    skipped = {
-        key.removeprefix("malformed: "): n for key, n in counts.items() if key.startswith("malformed: ")
-    }
+    skipped = {key.removeprefix("malformed: "): n for key, n in counts.items() if key.startswith("malformed: ")}
     if skipped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in skipped.items())
         warnings.warn(
-            f"{sum(skipped.values())} malformed records were skipped ({reasons}); {named_by} their files "
-            "and lines",
+            f"{sum(skipped.values())} malformed records were skipped ({reasons}); {named_by} their files and lines",
             UserWarning,
             stacklevel=4,
         )

@@ -197,11 +197,7 @@ def recognise(source: Source, *, split: str | None = None) -> str:
     """
     stream = iter_records(source, split=split or "train", on_error="skip")
     records = [found.record for found in islice(stream, _N_INSPECTED)]
-    name = (
-        name_of(source)
-        if isinstance(source, str) or hasattr(source, "__fspath__")
-        else f"the {name_of(source)}"
-    )
+    name = name_of(source) if isinstance(source, str) or hasattr(source, "__fspath__") else f"the {name_of(source)}"
     if not records:
         # If a line is no JSON, reading says which one.
         next(iter_records(source, split=split or "train"), None)
@@ -221,8 +217,7 @@ def recognise(source: Source, *, split: str | None = None) -> str:
     fields = ", ".join(map(repr, first)) if isinstance(first, Mapping) else f"none, but {first!r:.60}"
     if fitting:
         raise ValueError(
-            f"the first records of {name} fit several formats ({', '.join(fitting)}): say which, format="
-            f"{fitting[0]!r}"
+            f"the first records of {name} fit several formats ({', '.join(fitting)}): say which, format={fitting[0]!r}"
         )
     raise ValueError(
         f"{name} fits no known format: its first record has the fields {fields}. Known: "

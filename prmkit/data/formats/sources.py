@@ -100,9 +100,7 @@ def name_of(source: object) -> str:
     return ", ".join(fspath(address) for address in several_addresses(source)) or type(source).__name__
 
 
-def _from_address(
-    address: Address, split: str, on_error: OnError, counts: Counter[str] | None
-) -> Iterator[Found]:
+def _from_address(address: Address, split: str, on_error: OnError, counts: Counter[str] | None) -> Iterator[Found]:
     text = fspath(address)
     system, name = file_system(text)
     # A name of the hub looks like a path, so a file or folder of this name comes first.

@@ -88,9 +88,7 @@ def losses_of(labelled: LabelledSolution, back: Sequence[LabelledSolution]) -> l
     elif first_error is None and len(back) == 1 and longest.first_error != first_error_of(labelled.ratings):
         lost.append("that nobody knows the first error")
     elif None not in (first_error, longest.first_error) and first_error != longest.first_error:
-        raise MalformedRecordError(
-            "another first error", f"{first_error} would be read as {longest.first_error}"
-        )
+        raise MalformedRecordError("another first error", f"{first_error} would be read as {longest.first_error}")
     meta = longest.solution.meta or {}
     lost += [
         f"meta: {key}"
@@ -106,9 +104,7 @@ def _lost_texts(labelled: LabelledSolution, back: Sequence[LabelledSolution]) ->
     problem, steps = labelled.solution.problem, labelled.solution.steps
     lost: list[str] = []
     for part in back:
-        lost += _differences(
-            problem, steps[: part.solution.n_steps], part.solution.problem, part.solution.steps
-        )
+        lost += _differences(problem, steps[: part.solution.n_steps], part.solution.problem, part.solution.steps)
     if max(part.solution.n_steps for part in back) < len(steps):
         lost.append("steps after the last labelled one")
     if len(back) > 1:
@@ -116,9 +112,7 @@ def _lost_texts(labelled: LabelledSolution, back: Sequence[LabelledSolution]) ->
     return list(dict.fromkeys(lost))
 
 
-def _differences(
-    problem: str, steps: tuple[str, ...], read_problem: str, read_steps: tuple[str, ...]
-) -> list[str]:
+def _differences(problem: str, steps: tuple[str, ...], read_problem: str, read_steps: tuple[str, ...]) -> list[str]:
     """Return the harmless differences of texts: numbers in front of steps, and white space. Refuse any other."""
     if (read_problem, read_steps) == (problem, steps):
         return []
@@ -262,9 +256,7 @@ def write(
             report.records += 1
         if not report.records:
             reasons = "; ".join(f"{n} {reason}" for reason, n in report.left_out.items()) or "there are none"
-            raise ValueError(
-                f"no solution can be written as {file_format.name} ({reasons}): nothing was written"
-            )
+            raise ValueError(f"no solution can be written as {file_format.name} ({reasons}): nothing was written")
     return report
 
 

@@ -98,9 +98,7 @@ def candidates_benchmark(name: str, sets: Sequence[CandidateSet]) -> Benchmark:
                 numbers.append(number)
                 correct.append(is_correct)
                 keys.append(keys_of_set[i])
-        counts |= {
-            f"answers that {why.replace('_', ' ')}": comparison.counts[why] for why in ("failed", "timed_out")
-        }
+        counts |= {f"answers that {why.replace('_', ' ')}": comparison.counts[why] for why in ("failed", "timed_out")}
     if not solutions:
         raise ValueError(
             f"{name}: none of the candidates is known to be correct or not, and there is no reference answer"
@@ -139,14 +137,10 @@ def _parts(spec: str) -> tuple[str, str, str]:
     if not has_kind or (kind not in FORMATS and kind not in _SPLITTERS):
         if has_kind and not Path(rest).expanduser().exists():
             known = ", ".join([*_SPLITTERS, *_SHORT, *FORMATS])
-            raise ValueError(
-                f"the benchmark {spec!r} is of the unknown kind {kind!r}, expected one of {known}"
-            )
+            raise ValueError(f"the benchmark {spec!r} is of the unknown kind {kind!r}, expected one of {known}")
         kind, path = _recognised(rest), rest
     if not path:
-        raise ValueError(
-            f"the benchmark {spec!r} has no path, expected KIND:PATH, like processbench:gsm8k.json"
-        )
+        raise ValueError(f"the benchmark {spec!r} has no path, expected KIND:PATH, like processbench:gsm8k.json")
     stem = _stem(path)
     return name or (stem if stem == kind else f"{kind} {stem}"), kind, path
 
@@ -170,7 +164,5 @@ def _problems(dataset: StepDataset) -> np.ndarray | None:
     ids: list[Any] = []
     for solution in dataset.solutions:
         meta = solution.meta or {}
-        ids.append(
-            next((meta[key] for key in ("problem_key", "problem_id") if meta.get(key) is not None), None)
-        )
+        ids.append(next((meta[key] for key in ("problem_key", "problem_id") if meta.get(key) is not None), None))
     return None if None in ids else np.array(list(map(str, ids)))

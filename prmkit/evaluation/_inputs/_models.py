@@ -62,9 +62,7 @@ def judged_models(models: Any) -> list[JudgedModel]:
     names = [model.name for model in found]
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled is not None:
-        raise ValueError(
-            f"two models are called {doubled!r}: pass {{name: model}}, or NAME=PATH in a terminal"
-        )
+        raise ValueError(f"two models are called {doubled!r}: pass {{name: model}}, or NAME=PATH in a terminal")
     return found
 
 
@@ -79,9 +77,7 @@ def judged_model(model: Any, name: str | None = None) -> JudgedModel:
             raise TypeError(
                 f"a model is {type(model).__name__}, expected a path, or a fitted classifier with predict_proba"
             )
-        return JudgedModel(
-            name or type(model).__name__, "prmkit", "", lambda: model, lambda: _object_digest(model)
-        )
+        return JudgedModel(name or type(model).__name__, "prmkit", "", lambda: model, lambda: _object_digest(model))
     text = str(model)
     before, is_named, rest = text.partition("=")
     if is_named and "/" not in before and not Path(text).exists():
@@ -90,9 +86,7 @@ def judged_model(model: Any, name: str | None = None) -> JudgedModel:
     if path.name.endswith(_SCORE_FILES):
         if not path.is_file():
             raise FileNotFoundError(f"the file of step scores {path} does not exist")
-        return JudgedModel(
-            name or path.name.split(".jsonl")[0], "scores", text, digest=lambda: sha256_of(path)
-        )
+        return JudgedModel(name or path.name.split(".jsonl")[0], "scores", text, digest=lambda: sha256_of(path))
     if holds_saved_model(path):
         cls = model_class(path)
         if not cls.scores_steps:
@@ -100,9 +94,7 @@ def judged_model(model: Any, name: str | None = None) -> JudgedModel:
                 f"{path} holds a {cls.__name__}, which gives no probabilities of steps: evaluate the classifier inside "
                 f"it, which is in {path / 'classifier'} if there is one"
             )
-        return JudgedModel(
-            name or path.name, "prmkit", text, lambda: _load(path), lambda: folder_digest(path)
-        )
+        return JudgedModel(name or path.name, "prmkit", text, lambda: _load(path), lambda: folder_digest(path))
     layout, has_layout, place = text.partition(":")
     if not has_layout or path.exists():
         layout, place = "", text

@@ -44,14 +44,10 @@ def read_step_scores(path: str | Path, benchmarks: Iterable[Benchmark]) -> dict[
             n_taken[solution.id] += 1
             one = own[n_equal] if n_equal < len(own) else None
             if one is None:
-                complaints.setdefault(f"{benchmark.name}: solutions without scores", []).append(
-                    repr(solution.id)
-                )
+                complaints.setdefault(f"{benchmark.name}: solutions without scores", []).append(repr(solution.id))
             elif len(one.risks) != solution.n_steps:
                 case = f"{solution.id!r}: {len(one.risks)} scores for {solution.n_steps} steps"
-                complaints.setdefault(f"{benchmark.name}: other numbers of scores than steps", []).append(
-                    case
-                )
+                complaints.setdefault(f"{benchmark.name}: other numbers of scores than steps", []).append(case)
             else:
                 scores.append(one)
         for solution in benchmark.solutions:

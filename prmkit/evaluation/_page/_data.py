@@ -27,16 +27,13 @@ _PREVIEW = 90
 _UNSAFE = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
 
 
-def embed_solutions(
-    solutions: Iterable[Mapping[str, Any]], result: Mapping[str, Any]
-) -> tuple[str, list[str]]:
+def embed_solutions(solutions: Iterable[Mapping[str, Any]], result: Mapping[str, Any]) -> tuple[str, list[str]]:
     """Return the index of all solutions as JSON, and their texts as packs of zlib-compressed JSON in base64."""
     models = [model["name"] for model in result["models"]]
     benchmarks: dict[str, int] = {b["name"]: place for place, b in enumerate(result["benchmarks"])}
     error_types: dict[str, int] = {}
     columns: dict[str, list[Any]] = {
-        name: []
-        for name in ("id", "preview", "benchmark", "errorType", "gold", "predicted", "highest", "answer")
+        name: [] for name in ("id", "preview", "benchmark", "errorType", "gold", "predicted", "highest", "answer")
     }
     packs: list[str] = []
     pack: list[Any] = []
@@ -111,9 +108,7 @@ def _risks(solution: Mapping[str, Any], models: Sequence[str]) -> list[list[floa
             raise ValueError(
                 f"solution {solution['id']!r} has {n_steps} steps, but {len(by_model[name])} risks by {name!r}"
             )
-        risks.append(
-            [None if risk is None else _risk(float(risk), solution, name) for risk in by_model[name]]
-        )
+        risks.append([None if risk is None else _risk(float(risk), solution, name) for risk in by_model[name]])
     return risks
 
 
@@ -149,9 +144,7 @@ def browsed_solutions(contexts: Sequence[Context]) -> Iterator[dict[str, Any]]:
         risks = {one.name: benchmark.rows(one.scores.risks).split() for one in models}
         predicted = {}
         for one in models:
-            chosen = thresholds(
-                benchmark, one, choose_by_first_error, context.threshold_data, context.random_state
-            )
+            chosen = thresholds(benchmark, one, choose_by_first_error, context.threshold_data, context.random_state)
             limit = HALF if chosen is None else chosen.by_solution
             predicted[one.name] = first_errors_at(benchmark, one, limit)
         labels = benchmark.labels.split()

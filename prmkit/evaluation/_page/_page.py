@@ -175,9 +175,7 @@ def figure(curve: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _lines(
-    series: Iterable[tuple[Mapping[str, Any], list[Point]]], x_axis: Axis, y_axis: Axis
-) -> Iterable[Line]:
+def _lines(series: Iterable[tuple[Mapping[str, Any], list[Point]]], x_axis: Axis, y_axis: Axis) -> Iterable[Line]:
     """Yield the series as lines, a colour for each system and grey for the baselines."""
     n_systems = 0
     for number, (one, points) in enumerate(series):
@@ -215,9 +213,7 @@ def _points(one: Mapping[str, Any], title: str) -> list[Point]:
         )
     rows = [[None if v is None else float(v) for v in row] for row in zip(*columns, strict=True)]
     if any(v is not None and not math.isfinite(v) for row in rows for v in row):
-        raise ValueError(
-            f"series {one['name']!r} of {title!r} has NaN or infinity: undefined numbers are None"
-        )
+        raise ValueError(f"series {one['name']!r} of {title!r} has NaN or infinity: undefined numbers are None")
     return [Point(x, y, low, high) for x, y, low, high in rows if x is not None and y is not None]
 
 
@@ -252,9 +248,7 @@ def _doubling(values: list[float], start: float, end: float) -> Axis:
     """Return an axis on which every doubling has the same length: best of 1, 2, 4, 8."""
     ticks = [value for value in values if math.log2(value).is_integer()]
     first, width = math.log2(values[0]), math.log2(values[-1] / values[0]) or 1.0
-    return Axis(
-        lambda v: round(start + (math.log2(v) - first) / width * (end - start), 2), ticks or values[:1]
-    )
+    return Axis(lambda v: round(start + (math.log2(v) - first) / width * (end - start), 2), ticks or values[:1])
 
 
 def _mark(x: float, y: float, number: int) -> str:

@@ -173,9 +173,7 @@ class Context:
     def note(self, *sentences: str) -> str:
         """Return the note of a table, with the cautions and an explanation of the brackets."""
         intervals = (
-            [
-                f"[ ]: 95% intervals from {self.n_resamples:,} resamples of the {self.benchmark.n_problems:,} problems"
-            ]
+            [f"[ ]: 95% intervals from {self.n_resamples:,} resamples of the {self.benchmark.n_problems:,} problems"]
             if self.n_resamples and self.benchmark.n_problems > 1
             else []
         )

@@ -47,18 +47,14 @@ def first_error_tables(context: Context) -> list[Table]:
     rows, first = [], context.compared_with
     results: dict[str, BootstrapResult] = {}
     for system in context.systems:
-        chosen = thresholds(
-            benchmark, system, choose_by_first_error, context.threshold_data, context.random_state
-        )
+        chosen = thresholds(benchmark, system, choose_by_first_error, context.threshold_data, context.random_state)
         at = {"0.5": first_errors_at(benchmark, system, HALF)[known]}
         if chosen is not None:
             at["chosen"] = first_errors_at(benchmark, system, chosen.by_solution)[known]
         result = _bootstrap_first_errors(context, first_errors, benchmark.problems[known], at, is_mr)
         values: dict[str, Value] = {name: result.interval(name) for name in result.estimates}
         results[system.name] = result
-        if first not in (None, system.name) and all(
-            _F1 in results[name].estimates for name in (first, system.name)
-        ):
+        if first not in (None, system.name) and all(_F1 in results[name].estimates for name in (first, system.name)):
             values[f"F1 minus {first}"] = result.minus(results[first], _F1)
         rows.append(Row(system.name, {**values, "risk threshold": chosen.text if chosen else None}, system.baseline))
     columns = [_F1, "on erroneous", "on correct", "within one step", "risk threshold", "F1 at 0.5"]
@@ -74,9 +70,7 @@ def first_error_tables(context: Context) -> list[Table]:
         columns.append(f"F1 minus {first}")
     if is_mr:
         columns.append("MCC")
-        sentences.insert(
-            2, "MCC and 'on erroneous' are the parts of MR-Score that a model without words can have"
-        )
+        sentences.insert(2, "MCC and 'on erroneous' are the parts of MR-Score that a model without words can have")
     title = f"First errors of {benchmark.name}"
     return [Table(title, benchmark.name, columns, rows, context.note(*sentences))]
 
@@ -127,15 +121,11 @@ def _bootstrap_first_errors(
 ) -> BootstrapResult:
     names = list(at)
 
-    def statistic(
-        y: np.ndarray, *predictions: np.ndarray, sample_weight: np.ndarray
-    ) -> dict[str, float | None]:
+    def statistic(y: np.ndarray, *predictions: np.ndarray, sample_weight: np.ndarray) -> dict[str, float | None]:
         predicted = dict(zip(names, predictions, strict=True))
         found = {"F1 at 0.5": first_error_f1_score(y, predicted["0.5"], sample_weight=sample_weight)}
         if "chosen" in predicted:
-            parts = first_error_f1_score(
-                y, predicted["chosen"], return_parts=True, sample_weight=sample_weight
-            )
+            parts = first_error_f1_score(y, predicted["chosen"], return_parts=True, sample_weight=sample_weight)
             found |= dict(zip((_F1, "on erroneous", "on correct"), parts, strict=True))
             found["within one step"] = first_error_position_accuracy(
                 y, predicted["chosen"], within=1, sample_weight=sample_weight
@@ -193,11 +183,7 @@ def prmbench_tables(context: Context) -> list[Table]:
         "A step is called wrong if its risk is above the threshold",
         thresholds_note(benchmark, context.threshold_data),
         BASELINES_NOTE,
-        *(
-            ["Quoted rows are published numbers for the whole of PRMBench, of all classes"]
-            if context.quoted
-            else []
-        ),
+        *(["Quoted rows are published numbers for the whole of PRMBench, of all classes"] if context.quoted else []),
     )
     groups = [name for name in _GROUPS if any(name in row.values for row in rows)]
     return [
@@ -268,9 +254,7 @@ def reasoneval_tables(context: Context) -> list[Table]:
         # If only baselines remain, no model here distinguishes neutral steps.
         if not all(system.baseline for system in systems):
             truth = part.rows(part.step_labels > 0).split()
-            tables.append(
-                _reasoneval_table(context, part, systems, "redundant", truth, "P(neutral) of 0.15 or more")
-            )
+            tables.append(_reasoneval_table(context, part, systems, "redundant", truth, "P(neutral) of 0.15 or more"))
     return tables
 
 
@@ -311,6 +295,4 @@ def _reasoneval_table(
         "A block of several parts is scored as one step",
         BASELINES_NOTE,
     )
-    return Table(
-        f"ReasonEval, {task} steps: {benchmark.name}", benchmark.name, list(_REASONEVAL_COLUMNS), rows, note
-    )
+    return Table(f"ReasonEval, {task} steps: {benchmark.name}", benchmark.name, list(_REASONEVAL_COLUMNS), rows, note)

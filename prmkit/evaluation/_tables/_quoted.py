@@ -26,9 +26,7 @@ class Quoted:
 
 def _rows(names: tuple[str, ...], *rows: tuple[Any, ...]) -> tuple[Quoted, ...]:
     return tuple(
-        Quoted(
-            system, {name: round(value / 100, 5) for name, value in zip(names, values, strict=True)}, source
-        )
+        Quoted(system, {name: round(value / 100, 5) for name, value in zip(names, values, strict=True)}, source)
         for system, *values, source in rows
     )
 

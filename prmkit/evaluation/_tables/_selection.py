@@ -98,9 +98,7 @@ def _baselines(benchmark: Benchmark, sets: _Sets, random_state: int) -> dict[str
     return found | {"pass@N (oracle)": {n: pass_at_k(n_correct, counts, n) for n in sets.sizes}}
 
 
-def _rules(
-    name: str, paths: list[np.ndarray], sets: _Sets, random_state: int
-) -> dict[str, dict[int, np.ndarray]]:
+def _rules(name: str, paths: list[np.ndarray], sets: _Sets, random_state: int) -> dict[str, dict[int, np.ndarray]]:
     scores = {rule: sets.by_set(aggregate(paths, rule)) for rule in AGGREGATION_RULES}
     found = {f"{name}, {rule}": _best(of_rule, sets) for rule, of_rule in scores.items()}
     if any(key is not None for keys in sets.answer_keys for key in keys):
@@ -131,9 +129,7 @@ def _votes(sets: _Sets, scores: np.ndarray | None, random_state: int) -> dict[in
     }
 
 
-def _bootstrap(
-    context: Context, sets: _Sets, accuracies: dict[str, dict[int, np.ndarray]]
-) -> BootstrapResult:
+def _bootstrap(context: Context, sets: _Sets, accuracies: dict[str, dict[int, np.ndarray]]) -> BootstrapResult:
     problems, n_problems = problem_numbers(context.benchmark.problems[sets.rows[:, 0]])
     names = [f"{name}/{n}" for name, by_size in accuracies.items() for n in by_size]
     sums = np.stack(
@@ -160,8 +156,7 @@ def _curve(name: str, result: BootstrapResult, sets: _Sets, baselines: set[str])
             continue
         points = [result.interval(f"{system}/{size}") for size in sets.sizes]
         y, low, high = (
-            np.array([getattr(point, part) for point in points], dtype=np.float64)
-            for part in ("value", "low", "high")
+            np.array([getattr(point, part) for point in points], dtype=np.float64) for part in ("value", "low", "high")
         )
         has_interval = not np.isnan(low).any()
         series.append(

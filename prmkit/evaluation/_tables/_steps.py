@@ -39,14 +39,10 @@ def step_curves(context: Context) -> list[Curve]:
         loss = (risks > HALF) != wrong
         curve = risk_coverage_curve(loss, -np.abs(risks - HALF))
         points = np.unique(np.linspace(0, len(loss) - 1, _MOST_POINTS).round().astype(int))
-        coverage.append(
-            Series(system.name, curve.coverages[points], curve.risks[points], baseline=system.baseline)
-        )
+        coverage.append(Series(system.name, curve.coverages[points], curve.risks[points], baseline=system.baseline))
     name = benchmark.name
     return [
-        Curve(
-            f"Reliability, {name}", name, "reliability", "mean P(wrong)", "share of wrong steps", reliability
-        ),
+        Curve(f"Reliability, {name}", name, "reliability", "mean P(wrong)", "share of wrong steps", reliability),
         Curve(
             f"Risk and coverage, {name}",
             name,

@@ -110,9 +110,7 @@ def write_vectors(
     keys, little_endian = _keys(namespace, [texts[i] for i in keep]), vectors[keep].astype("<f4")
     blobs = [vector.tobytes() for vector in little_endian]
     with _transaction(connection):
-        connection.execute(
-            "INSERT OR IGNORE INTO namespaces (name, dimension) VALUES (?, ?)", (namespace, dimension)
-        )
+        connection.execute("INSERT OR IGNORE INTO namespaces (name, dimension) VALUES (?, ?)", (namespace, dimension))
         number = connection.execute("SELECT id FROM namespaces WHERE name = ?", (namespace,)).fetchone()[0]
         connection.executemany(
             "INSERT OR REPLACE INTO vectors (key, namespace, truncated, checksum, vector) "
@@ -147,9 +145,7 @@ def _make_room(connection: sqlite3.Connection, max_bytes: int) -> None:
         if not entries:
             return
         n_oldest = int(entries * (used - max_bytes * _KEEP_FRACTION) / used) + 1
-        connection.execute(
-            "DELETE FROM vectors WHERE id IN (SELECT id FROM vectors ORDER BY id LIMIT ?)", (n_oldest,)
-        )
+        connection.execute("DELETE FROM vectors WHERE id IN (SELECT id FROM vectors ORDER BY id LIMIT ?)", (n_oldest,))
 
 
 def _keys(namespace: str, texts: Sequence[str]) -> list[bytes]:
@@ -390,7 +386,5 @@ def _checked_max_bytes(max_bytes: int | None) -> int:
     except ValueError:
         number = 0
     if number < 1:
-        raise ValueError(
-            f"max_bytes (or PRMKIT_CACHE_MAX_BYTES) is {value!r}, expected a positive number of bytes"
-        )
+        raise ValueError(f"max_bytes (or PRMKIT_CACHE_MAX_BYTES) is {value!r}, expected a positive number of bytes")
     return number

@@ -96,9 +96,7 @@ class TextEncoder:
                 for indices in token_batches(n_tokens, budget):
                     batch = [texts[i] for i in indices]
                     with self._precision(device):
-                        vectors = network.encode(
-                            batch, batch_size=len(batch), device=device, show_progress_bar=False
-                        )
+                        vectors = network.encode(batch, batch_size=len(batch), device=device, show_progress_bar=False)
                     bar.update(len(batch))
                     yield indices, np.asarray(vectors, dtype=np.float32), truncated[indices]
         finally:

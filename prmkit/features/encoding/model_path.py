@@ -164,13 +164,9 @@ def _checked(folder: Path) -> Path:
             "config.json, and weights as *.safetensors (pickled weights run code and are refused; convert "
             "them with save_pretrained(folder, safe_serialization=True))."
         )
-    pickled = [
-        path for path in folder.rglob("pytorch_model.bin") if not any(path.parent.glob("*.safetensors"))
-    ]
+    pickled = [path for path in folder.rglob("pytorch_model.bin") if not any(path.parent.glob("*.safetensors"))]
     if pickled:
-        raise ValueError(
-            f"{pickled[0]} is a pickle and would run code on loading: expected model.safetensors"
-        )
+        raise ValueError(f"{pickled[0]} is a pickle and would run code on loading: expected model.safetensors")
     modules = folder / "modules.json"
     kinds = [module["type"] for module in json.loads(modules.read_text("utf-8"))] if modules.is_file() else []
     foreign = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]

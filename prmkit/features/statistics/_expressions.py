@@ -45,16 +45,12 @@ _COMMANDS = (
     | dict.fromkeys(("frac", "dfrac", "tfrac"), "frac")
     | {"div": "/", "sqrt": "sqrt", "approx": "≈", "pi": "π", "alpha": "α", "beta": "β", "gamma": "γ"}
     | {"theta": "θ", "lambda": "λ", "mu": "μ", "phi": "φ"}
-    | dict.fromkeys(
-        ("ne", "neq", "equiv", "implies", "Rightarrow", "Longrightarrow", "rightarrow", "to"), STOP
-    )
+    | dict.fromkeys(("ne", "neq", "equiv", "implies", "Rightarrow", "Longrightarrow", "rightarrow", "to"), STOP)
     | dict.fromkeys(("iff", "le", "leq", "ge", "geq", "lt", "gt", "quad", "qquad"), STOP)
     | dict.fromkeys(("left", "right", "displaystyle", "big", "Big", "bigl", "bigr", "Bigl", "Bigr"), "")
     | dict.fromkeys(("mathbf", "boxed"), "")
 )
-_CONNECTING = (
-    "and or so is are was were the a an we then to if when that which gives gets get equals not by from as"
-)
+_CONNECTING = "and or so is are was were the a an we then to if when that which gives gets get equals not by from as"
 _NOT_UNITS = frozenset([*_CONNECTING.split(), "but", "since", "because"])
 # ("#", 3.0) is a number. Every other kind of token carries nan.
 Token = tuple[str, float]

@@ -24,9 +24,7 @@ MARKERS: dict[str, frozenset[str]] = {
     for name, words in {
         "conclusion": "therefore thus hence so finally conclude consequently overall",
         "answer": "answer answers boxed solution choice option final",
-        "hedge": (
-            "wait however but actually hmm although though maybe perhaps might instead unless oops mistakenly"
-        ),
+        "hedge": ("wait however but actually hmm although though maybe perhaps might instead unless oops mistakenly"),
         "assumption": "assume assuming assumed suppose supposing let if imagine consider hypothetically say",
         "agreement": "right correct correctly yes ok okay good indeed exactly sure great",
         "negation": "not no cannot never none neither nor isn doesn don can won incorrect wrong false impossible",
@@ -128,9 +126,7 @@ _ASSIGNMENT = re.compile(r"\b([^\W\d_]{1,20}): ([^\W\d_]{1,20}(?: [^\W\d_]{1,20}
 _OPTION = re.compile(r"\bchoice[_ ][a-j]\b|\([a-j]\)(?!\w)|\boption [a-j]\b")
 _ENUMERATION = re.compile(r"\s*(?:step\s+\d{1,3}\s*[:.)]|\d{1,3}[.):]\s)\s*", re.IGNORECASE)
 _TRANSPARENT = str.maketrans("", "", "$\\{}() ,.\n")
-_MARKED = {
-    word: [name for name in MARKERS if word in MARKERS[name]] for words in MARKERS.values() for word in words
-}
+_MARKED = {word: [name for name in MARKERS if word in MARKERS[name]] for words in MARKERS.values() for word in words}
 _Triple = tuple[str, str, str]
 
 
@@ -316,9 +312,7 @@ class _Assignments:
         row = {
             "problem_options": self._options,
             "assignments": len(pairs),
-            "assignments_changed": sum(
-                self._state.get(name, value) != value for name, value in pairs.items()
-            ),
+            "assignments_changed": sum(self._state.get(name, value) != value for name, value in pairs.items()),
             "assignments_repeated": len(pairs) - len(set(pairs.values())),
             "options_named": len(set(_OPTION.findall(step.lower))),
         }

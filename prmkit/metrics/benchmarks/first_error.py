@@ -303,18 +303,14 @@ def choose_first_error_threshold(
     n_erroneous = int((truth >= 0).sum())
     n_correct = len(truth) - n_erroneous
     if not n_erroneous or not n_correct:
-        raise ValueError(
-            f"{n_erroneous} erroneous and {n_correct} correct solutions: a threshold needs both kinds"
-        )
+        raise ValueError(f"{n_erroneous} erroneous and {n_correct} correct solutions: a threshold needs both kinds")
     distinct = np.unique(ragged.values)
     candidates = np.append(0.0 if distinct[0] > 0 else -np.inf, distinct)
     # A correct solution is found correct by every threshold from its highest risk on.
     highest = ragged.reduce(np.maximum)
     on_correct = _count_up_to(highest[truth < 0], candidates) / n_correct
     spans = _matching_thresholds(ragged, truth, highest, rule)
-    on_erroneous = (
-        _count_up_to(spans.lowest, candidates) - _count_up_to(spans.below, candidates)
-    ) / n_erroneous
+    on_erroneous = (_count_up_to(spans.lowest, candidates) - _count_up_to(spans.below, candidates)) / n_erroneous
     total = on_erroneous + on_correct
     f1 = np.divide(2 * on_erroneous * on_correct, total, out=np.zeros_like(total), where=total > 0)
     # Rounding must not decide between equals: the last candidate that is as good as the best.
@@ -390,9 +386,7 @@ def check_weight(sample_weight: npt.ArrayLike | None, n_rows: int) -> FloatArray
         return np.ones(n_rows)
     weight = np.asarray(sample_weight, dtype=np.float64)
     if weight.shape != (n_rows,) or not (weight >= 0).all():
-        raise ValueError(
-            f"sample_weight has shape {weight.shape}, expected ({n_rows},): one weight >= 0 for each row"
-        )
+        raise ValueError(f"sample_weight has shape {weight.shape}, expected ({n_rows},): one weight >= 0 for each row")
     return weight
 
 

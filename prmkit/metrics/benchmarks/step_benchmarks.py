@@ -60,9 +60,7 @@ def prm_score(
     """
     is_right, judged_right = _check_verdicts(y_true, "y_true"), _check_verdicts(y_pred, "y_pred")
     if len(is_right) != len(judged_right):
-        raise ValueError(
-            f"y_true has {len(is_right)} steps and y_pred {len(judged_right)}, expected the same"
-        )
+        raise ValueError(f"y_true has {len(is_right)} steps and y_pred {len(judged_right)}, expected the same")
     weight = check_weight(sample_weight, len(is_right))
     return macro_f1(np.bincount(2 * is_right + judged_right, weights=weight, minlength=4).reshape(2, 2))
 
@@ -192,9 +190,7 @@ def reasoneval_scores(
     return {
         "solution_macro_f1": _macro_f1_of_verdicts(labels.good_solutions, verdicts, weight),
         "solution_auroc": _auroc(labels.good_solutions, highest, weight),
-        "step_macro_f1": _macro_f1_of_verdicts(
-            labels.good_steps, (ragged.values < limit).astype(int), step_weight
-        ),
+        "step_macro_f1": _macro_f1_of_verdicts(labels.good_steps, (ragged.values < limit).astype(int), step_weight),
         "step_auroc": _auroc(labels.good_steps, ragged.values, step_weight),
     }
 
@@ -219,9 +215,7 @@ def _reasoneval_labels(y_true: Any, lengths: IntArray, task: str) -> _ReasonEval
     odd = np.flatnonzero(ratings.lengths != lengths)
     if len(odd):
         i = odd[0]
-        raise ValueError(
-            f"solution {i} has {ratings.lengths[i]} ratings and {lengths[i]} risks, expected the same"
-        )
+        raise ValueError(f"solution {i} has {ratings.lengths[i]} ratings and {lengths[i]} risks, expected the same")
     if not np.isin(ratings.values, (0, 1)).all():
         raise ValueError("y_true of task 'redundant' holds other values than 1 (useful) and 0 (redundant)")
     every_step = np.ones(len(ratings.values), dtype=bool)

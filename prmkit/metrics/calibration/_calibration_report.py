@@ -201,10 +201,7 @@ def calibration_report(
     by_name = probas if isinstance(probas, Mapping) else {"model": probas}
     if not by_name or _BASELINE in by_name:
         raise ValueError(f"probas is empty or holds {_BASELINE!r}, which is added by itself")
-    checked = {
-        name: check_rows(y_true, proba, classes, label_order, steps, groups)
-        for name, proba in by_name.items()
-    }
+    checked = {name: check_rows(y_true, proba, classes, label_order, steps, groups) for name, proba in by_name.items()}
     first = next(iter(checked))
     rows = checked[first]
     systems = {name: of_system.proba for name, of_system in checked.items()}

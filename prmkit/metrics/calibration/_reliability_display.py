@@ -164,9 +164,7 @@ class ReliabilityDisplay:
             low = high = None
             if problems is not None:
                 if len(problems) != len(event):
-                    raise ValueError(
-                        f"groups has {len(problems)} rows and y_true {len(event)}, expected the same"
-                    )
+                    raise ValueError(f"groups has {len(problems)} rows and y_true {len(event)}, expected the same")
                 bins = bin_numbers(checked, n_bins, strategy)
                 low, high = _band(event, bins, problems, n_resamples, random_state)
             points = reliability_curve(event, checked, n_bins, strategy)

@@ -134,9 +134,7 @@ def check_event(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> tuple[FloatArray,
     event = from_objects(np.asarray(y_true))
     probabilities = check_probabilities(prob, "prob")
     if event.ndim != 1 or probabilities.ndim != 1:
-        raise ValueError(
-            f"y_true has shape {event.shape} and prob {probabilities.shape}, expected two 1-D arrays"
-        )
+        raise ValueError(f"y_true has shape {event.shape} and prob {probabilities.shape}, expected two 1-D arrays")
     if len(event) != len(probabilities):
         raise ValueError(
             f"y_true has {len(event)} rows and prob {len(probabilities)}, expected one probability per label"

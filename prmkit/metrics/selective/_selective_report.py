@@ -70,9 +70,7 @@ class SelectiveReport(Comparison):
         ]
 
     def _notes(self) -> list[str]:
-        directions = (
-            "lower is better: AURC, E-AURC, AUGRC, risk; higher is better: PRR (1 perfect, 0 random), AUROC"
-        )
+        directions = "lower is better: AURC, E-AURC, AUGRC, risk; higher is better: PRR (1 perfect, 0 random), AUROC"
         return [directions, *super()._notes()]
 
 

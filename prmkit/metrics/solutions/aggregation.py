@@ -273,9 +273,7 @@ class AggregationChoice(Record):
             f"{self.rule}: AUROC {self.auroc[self.rule]} of {self.n_paths:,} paths of {self.n_problems:,} problems, "
             f"{self.share_correct:.1%} without an error"
         )
-        return "\n".join(
-            [headline, "", *align_columns(rows), "", "chosen on these problems: report it on others"]
-        )
+        return "\n".join([headline, "", *align_columns(rows), "", "chosen on these problems: report it on others"])
 
     def __repr__(self) -> str:
         return f"<AggregationChoice: {self.rule}, AUROC {self.auroc[self.rule]}, {self.n_paths} paths>"
@@ -339,9 +337,7 @@ def choose_aggregation(
     has_error = ~_check_correct(correct, len(values))
     problems, n_problems = problem_numbers(np.arange(len(has_error)) if groups is None else groups)
     if len(problems) != len(has_error):
-        raise ValueError(
-            f"groups has {len(problems)} rows, expected one problem for each of {len(has_error)} paths"
-        )
+        raise ValueError(f"groups has {len(problems)} rows, expected one problem for each of {len(has_error)} paths")
     # Scores are sorted once for all resamples. A low score speaks for an error, hence the minus.
     ranked = {rule: RankedDecisions(has_error, -score, problems) for rule, score in scores.items()}
     bootstrap = bootstrap_counts(
@@ -370,9 +366,7 @@ def _check_correct(correct: npt.ArrayLike, n_solutions: int) -> npt.NDArray[np.b
     """Return which solutions are correct, of both kinds at least one."""
     truth = np.asarray(correct)
     if truth.shape != (n_solutions,):
-        raise ValueError(
-            f"correct has shape {truth.shape}, expected True or False for each of {n_solutions} paths"
-        )
+        raise ValueError(f"correct has shape {truth.shape}, expected True or False for each of {n_solutions} paths")
     if truth.dtype.kind not in "biuf" or not np.isin(truth, (0, 1)).all():
         raise ValueError("correct holds more than True and False: pass first_errors == -1")
     truth = truth.astype(bool)

@@ -108,9 +108,7 @@ def survival(risks: Any) -> Survival | list[Survival]:
 @overload
 def credible_set(distribution: Sequence[float] | FloatArray, level: float = ...) -> set[int]: ...
 @overload
-def credible_set(
-    distribution: Sequence[Sequence[float] | FloatArray], level: float = ...
-) -> list[set[int]]: ...
+def credible_set(distribution: Sequence[Sequence[float] | FloatArray], level: float = ...) -> list[set[int]]: ...
 def credible_set(distribution: Any, level: float = 0.9) -> set[int] | list[set[int]]:
     """Return the smallest set of first errors whose probability is at least ``level``.
 
@@ -280,9 +278,7 @@ def check_first_errors(
         values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.round(values)).all()
     ):
         plain = values.tolist()
-        i = next(
-            (i for i, v in enumerate(plain) if not isinstance(v, Real) or isinstance(v, bool) or v % 1), 0
-        )
+        i = next((i for i, v in enumerate(plain) if not isinstance(v, Real) or isinstance(v, bool) or v % 1), 0)
         raise ValueError(
             f"{name}[{i}] is {plain[i]!r}, expected 0-based indices, and -1 where a path "
             "has no error; leave out paths that were not judged to their end (None)"
@@ -293,7 +289,5 @@ def check_first_errors(
     if len(bad):
         i = int(bad[0])
         steps = "" if lengths is None else f", but path {i} has {lengths[i]} steps"
-        raise ValueError(
-            f"{name}[{i}] is {indices[i]}{steps}: expected -1 (no error) or the 0-based index of a step"
-        )
+        raise ValueError(f"{name}[{i}] is {indices[i]}{steps}: expected -1 (no error) or the 0-based index of a step")
     return indices

@@ -371,9 +371,7 @@ class StepReportDisplay:
             The display itself.
         """
         if ax is None:
-            _, ax = import_pyplot().subplots(
-                1, 2, figsize=(11, 4.4), layout="constrained", width_ratios=(3, 2)
-            )
+            _, ax = import_pyplot().subplots(1, 2, figsize=(11, 4.4), layout="constrained", width_ratios=(3, 2))
         self.axes_ = np.asarray(ax, dtype=object)
         if self.axes_.shape != (2,):
             raise ValueError(f"ax has shape {self.axes_.shape}, expected two axes: plt.subplots(1, 2)[1]")
@@ -412,9 +410,7 @@ class StepReportDisplay:
         axis.spines[["top", "right"]].set_visible(False)
         caption = f"{self.report.n_steps:,} steps"
         if self.report.n_problems is not None:
-            caption += (
-                f" of {self.report.n_problems:,} problems, {self.report.confidence_level:.0%} intervals"
-            )
+            caption += f" of {self.report.n_problems:,} problems, {self.report.confidence_level:.0%} intervals"
         axis.set_xlabel(caption)
 
     def _plot_curves(self, axis: Axes) -> None:

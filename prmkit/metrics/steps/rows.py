@@ -57,9 +57,7 @@ class StepRows:
         """Return the class number of each predicted label."""
         labels = _plain(y_pred)
         if len(labels) != len(self.y):
-            raise ValueError(
-                f"y_pred has {len(labels)} labels for {len(self.y)} steps, expected one per step"
-            )
+            raise ValueError(f"y_pred has {len(labels)} labels for {len(self.y)} steps, expected one per step")
         return _class_numbers(labels, self.classes, "y_pred")
 
 

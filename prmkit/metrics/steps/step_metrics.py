@@ -28,9 +28,7 @@ class ProblemSums:
         self._n_problems = int(problems.max()) + 1
         self._blocks: dict[str, FloatArray] = {}
 
-    def add(
-        self, name: str, values: FloatArray | None = None, kinds: IntArray | None = None, n_kinds: int = 1
-    ) -> None:
+    def add(self, name: str, values: FloatArray | None = None, kinds: IntArray | None = None, n_kinds: int = 1) -> None:
         """Add a block with one sum per problem and kind."""
         cells = self._problems * n_kinds + (0 if kinds is None else kinds)
         sums = np.bincount(cells, weights=values, minlength=self._n_problems * n_kinds)
@@ -116,9 +114,7 @@ class WeightedStepMetrics:
 Criterion: TypeAlias = Literal["macro_f1", "f1", "balanced_accuracy", "accuracy"]
 
 
-def choose_threshold(
-    y_true: npt.ArrayLike, risk: npt.ArrayLike, *, criterion: Criterion = "macro_f1"
-) -> float:
+def choose_threshold(y_true: npt.ArrayLike, risk: npt.ArrayLike, *, criterion: Criterion = "macro_f1") -> float:
     """Return the best threshold by a criterion. A step is called wrong if ``risk > threshold``.
 
     Candidates are all distinct risks and a lower end at which every step is wrong. Among equally good ones the lowest
@@ -153,18 +149,16 @@ def choose_threshold(
     is_wrong, risks = check_event(y_true, risk)
     n_wrong, n_steps = is_wrong.sum(), len(is_wrong)
     if n_wrong in (0, n_steps):
-        raise ValueError(
-            f"{int(n_wrong)} of {n_steps} steps are wrong: a threshold needs wrong and other steps"
-        )
+        raise ValueError(f"{int(n_wrong)} of {n_steps} steps are wrong: a threshold needs wrong and other steps")
     distinct, block = np.unique(risks, return_inverse=True)
     candidates = np.append(0.0 if distinct[0] > 0 else -np.inf, distinct)
     # At the lower end all steps are above. Each later candidate moves the steps of its own risk below.
     n_above = n_steps - np.append(0, np.cumsum(np.bincount(block)))
     n_hits = n_wrong - np.append(0, np.cumsum(np.bincount(block, weights=is_wrong)))
     false_alarms = n_above - n_hits
-    confusions = np.stack(
-        [n_hits, n_wrong - n_hits, false_alarms, n_steps - n_wrong - false_alarms], axis=-1
-    ).reshape(-1, 2, 2)
+    confusions = np.stack([n_hits, n_wrong - n_hits, false_alarms, n_steps - n_wrong - false_alarms], axis=-1).reshape(
+        -1, 2, 2
+    )
     scores = _scores(confusions, criterion)
     # Rounding must not decide between equals: the first candidate that is as good as the best.
     return float(candidates[int(np.argmax(scores >= scores.max() - 1e-12))])

@@ -69,9 +69,7 @@ def train(
     """
     optimizer = torch.optim.AdamW(module.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
     n_updates = plan.max_epochs * sum(1 for _ in batches(sequences.lengths, plan.batch_size))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda update: _rate(update, n_updates, plan.warmup)
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: _rate(update, n_updates, plan.warmup))
     losses: list[float] = []
     checks: list[float] = []
     best = None
@@ -92,9 +90,7 @@ def train(
                 continue
             loss = _loss(module, part, answer) / answer.weights.sum()
             if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"the training loss is {loss.item()}: lower learning_rate, or look at X"
-                )
+                raise FloatingPointError(f"the training loss is {loss.item()}: lower learning_rate, or look at X")
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(module.parameters(), plan.max_norm)
@@ -169,9 +165,7 @@ def _loss(module: torch.nn.Module, part: StepSequences, answer: Targets) -> torc
     return (loss * torch.as_tensor(answer.weights, dtype=loss.dtype, device=device)).sum()
 
 
-def _mean_loss(
-    module: torch.nn.Module, sequences: StepSequences, targets: Targets, batch_size: int | None
-) -> float:
+def _mean_loss(module: torch.nn.Module, sequences: StepSequences, targets: Targets, batch_size: int | None) -> float:
     module.eval()
     total = 0.0
     with torch.inference_mode():
@@ -240,9 +234,7 @@ class CausalEncoder(ScaledModule):
     def __init__(self, n_features: int, n_classes: int, backbone: Any, dropout: float):
         super().__init__(n_features)
         config = backbone.config
-        self.project = (
-            nn.Identity() if n_features == config.hidden_size else nn.Linear(n_features, config.hidden_size)
-        )
+        self.project = nn.Identity() if n_features == config.hidden_size else nn.Linear(n_features, config.hidden_size)
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
         self.classify = nn.Linear(config.hidden_size, n_classes)

@@ -257,9 +257,7 @@ def _plain(rows: Any) -> Any:
     return rows.to_numpy() if hasattr(rows, "to_numpy") else rows
 
 
-def _fit_members(
-    views: StepViews, y: np.ndarray, weight: np.ndarray | None, rows: Any, seed: int
-) -> dict[str, Any]:
+def _fit_members(views: StepViews, y: np.ndarray, weight: np.ndarray | None, rows: Any, seed: int) -> dict[str, Any]:
     part = None if weight is None else weight[rows]
     with threads_for(len(y)), warnings.catch_warnings():
         # They are stopped on purpose, some digits before the exact solution.

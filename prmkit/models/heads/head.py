@@ -168,9 +168,7 @@ def take_rows(rows: Rows, chosen: np.ndarray) -> tuple[Rows, np.ndarray]:
     return safe_indexing(rows, chosen), chosen
 
 
-def fit_head(
-    head: Classifier | None, rows: Rows, y: np.ndarray, sample_weight: np.ndarray | None = None
-) -> Classifier:
+def fit_head(head: Classifier | None, rows: Rows, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Classifier:
     """Fit a head on what it has read, and return it. ``None`` becomes logistic regression on standardised columns."""
     if head is None:
         scaler = StandardScaler(with_mean=not issparse(rows))
@@ -182,9 +180,7 @@ def fit_head(
 _POWERS = np.linspace(0, 1, 11)
 
 
-def choose_decision_weights(
-    y: np.ndarray, proba: np.ndarray, sample_weight: np.ndarray | None = None
-) -> np.ndarray:
+def choose_decision_weights(y: np.ndarray, proba: np.ndarray, sample_weight: np.ndarray | None = None) -> np.ndarray:
     """Return the class weights under which the weighted likeliest class has the best macro-F1. The largest is 1.
 
     A class weighs its share to the power ``-p``. With p = 0 the likeliest class wins, which on step labels is nearly

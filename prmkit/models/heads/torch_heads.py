@@ -243,9 +243,7 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         values = np.asarray(sequences.values, dtype=self.dtype)
         return StepSequences(values, sequences.lengths, sequences.answers, sequences.problems)
 
-    def _build_module(
-        self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None
-    ) -> ScaledModule:
+    def _build_module(self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None) -> ScaledModule:
         """Return the module, untrained; ``backbone`` is the saved configuration of a named one."""
         raise NotImplementedError
 
@@ -374,9 +372,7 @@ class StepMLP(TorchHead):
         self.show_progress = show_progress
         self.random_state = random_state
 
-    def _build_module(
-        self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None
-    ) -> ScaledModule:
+    def _build_module(self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None) -> ScaledModule:
         from prmkit.models.heads._training import Perceptron
 
         return Perceptron(n_features, n_classes, self.hidden_size, self.dropout)
@@ -520,9 +516,7 @@ class StepTransformer(TorchHead):
         self.show_progress = show_progress
         self.random_state = random_state
 
-    def _build_module(
-        self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None
-    ) -> ScaledModule:
+    def _build_module(self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None) -> ScaledModule:
         from prmkit.models.heads._training import CausalEncoder
 
         return CausalEncoder(n_features, n_classes, self._encoder(backbone), self.dropout)
@@ -537,9 +531,7 @@ class StepTransformer(TorchHead):
             return AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
         if self.backbone is None:
             if self.hidden_size % self.n_heads:
-                raise ValueError(
-                    f"hidden_size={self.hidden_size} is not a multiple of n_heads={self.n_heads}"
-                )
+                raise ValueError(f"hidden_size={self.hidden_size} is not a multiple of n_heads={self.n_heads}")
             config = BertConfig(
                 vocab_size=1,
                 hidden_size=self.hidden_size,

@@ -55,9 +55,7 @@ def _read_flag(value: Any) -> bool:
     "cross_entropy",
     reads="classes",
     options={
-        "class_weight": Option(
-            _read_weights, "None or a finite weight of at least 0 per class code, not all 0"
-        ),
+        "class_weight": Option(_read_weights, "None or a finite weight of at least 0 per class code, not all 0"),
         "label_smoothing": Option(_read_smoothing, "a number from 0 to 1"),
     },
 )
@@ -104,9 +102,7 @@ def cross_entropy_loss(
     reads="vocabulary",
     soft=lambda options: len(options["token_ids"]) == 2,
     options={
-        "token_ids": Option(
-            _read_tokens, "the token ids of the classes, worst first: two or more, all different"
-        ),
+        "token_ids": Option(_read_tokens, "the token ids of the classes, worst first: two or more, all different"),
         "full_vocabulary": Option(_read_flag, "True or False"),
     },
 )
@@ -298,9 +294,7 @@ def _cross_entropy_sum(
     chosen = step_weights(labels, class_weight, torch.float32) > 0
     answers = working_precision(logits[chosen])
     weight = None if class_weight is None else answers.new_tensor([float(weight) for weight in class_weight])
-    return cross_entropy(
-        answers, labels[chosen].long(), weight, reduction="sum", label_smoothing=label_smoothing
-    )
+    return cross_entropy(answers, labels[chosen].long(), weight, reduction="sum", label_smoothing=label_smoothing)
 
 
 def _soft_cross_entropy_sum(logits: Tensor, labels: Tensor) -> Tensor:

@@ -350,9 +350,7 @@ def check_outputs(outputs: Tensor, labels: Tensor, axes: str) -> None:
         raise ValueError(f"outputs are {outputs.dtype}, expected floating-point numbers: outputs.float()")
     shape = outputs.shape if axes == "steps" else outputs.shape[:-1]
     if outputs.ndim == 0 or shape != labels.shape:
-        expected = (
-            "the shape of the labels" if axes == "steps" else f"the shape of the labels and {axes} last"
-        )
+        expected = "the shape of the labels" if axes == "steps" else f"the shape of the labels and {axes} last"
         raise ValueError(
             f"outputs have shape {tuple(outputs.shape)} and labels {tuple(labels.shape)}, expected {expected}"
         )

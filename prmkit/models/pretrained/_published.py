@@ -139,9 +139,7 @@ def _load_whole(
         raise ValueError(_wrong_layout(folder, preset, files, f"it has a scoring head, {min(heads)}"))
     if preset.kind == "token_classifier":
         if not _CLASSIFIER_KEYS & set(files):
-            raise ValueError(
-                _wrong_layout(folder, preset, files, "it has no score.weight or classifier.weight")
-            )
+            raise ValueError(_wrong_layout(folder, preset, files, "it has no score.weight or classifier.weight"))
         if config.num_labels != len(preset.classes):
             raise ValueError(
                 f"{folder} has {config.num_labels} labels, and preset {preset.name!r} reads {len(preset.classes)}: "
@@ -150,9 +148,7 @@ def _load_whole(
     auto = getattr(transformers, _AUTO_CLASSES[preset.kind])
     model, unexpected = _from_pretrained(auto, folder, config=config, dtype=dtype)
     if unexpected:
-        raise ValueError(
-            _wrong_layout(folder, preset, files, f"{type(model).__name__} has no {unexpected[0]}")
-        )
+        raise ValueError(_wrong_layout(folder, preset, files, f"{type(model).__name__} has no {unexpected[0]}"))
     return model
 
 
@@ -174,9 +170,7 @@ def _load_with_head(
         raise ValueError(_wrong_layout(folder, preset, files, f"it has no {missing[0]}"))
     prefix = next((start for start in head.backbones if any(key.startswith(start) for key in files)), None)
     if prefix is None:
-        raise ValueError(
-            _wrong_layout(folder, preset, files, f"no weight starts with {' or '.join(head.backbones)}")
-        )
+        raise ValueError(_wrong_layout(folder, preset, files, f"no weight starts with {' or '.join(head.backbones)}"))
     head_keys = required | (optional & set(files))
     unknown = sorted(
         key for key in files if key not in head_keys and not key.startswith(prefix) and "lm_head." not in key
@@ -197,9 +191,7 @@ def _load_with_head(
     return model
 
 
-def _head_weights(
-    files: Mapping[str, Path], head: HeadLayout, keys: Collection[str]
-) -> dict[str, torch.Tensor]:
+def _head_weights(files: Mapping[str, Path], head: HeadLayout, keys: Collection[str]) -> dict[str, torch.Tensor]:
     """Read the weights of a head, by their names in a sequence of linear layers with a ReLU between two."""
     weights = {}
     for i, layer in enumerate(head.layers):
@@ -257,9 +249,7 @@ def _shape(files: Mapping[str, Path], key: str) -> list[int] | None:
 def _wrong_layout(folder: Path, preset: Preset, files: Mapping[str, Path], fault: str) -> str:
     """Return the message of a checkpoint in another layout, with the layouts that it resembles."""
     names = _resembling(files) or [other.name for other in PRESETS.values() if other.kind == "causal_lm"]
-    hint = (
-        f"it looks like {' or '.join(names)}" if preset.name not in names else "the checkpoint is incomplete"
-    )
+    hint = f"it looks like {' or '.join(names)}" if preset.name not in names else "the checkpoint is incomplete"
     return f"{folder} is not in the layout of preset {preset.name!r}: {fault}; {hint}"
 
 
@@ -268,15 +258,12 @@ def _resembling(keys: Collection[str]) -> list[str]:
     names = [
         preset.name
         for preset in PRESETS.values()
-        if preset.head is not None
-        and any(key.startswith(f"{layer}.") for layer in preset.head.layers for key in keys)
+        if preset.head is not None and any(key.startswith(f"{layer}.") for layer in preset.head.layers for key in keys)
     ]
     return names or (["trl"] if _CLASSIFIER_KEYS & set(keys) else [])
 
 
-def _check_separator(
-    tokenizer: PreTrainedTokenizerBase, preset: Preset, folder: Path, n_embeddings: int
-) -> None:
+def _check_separator(tokenizer: PreTrainedTokenizerBase, preset: Preset, folder: Path, n_embeddings: int) -> None:
     """Refuse a tokenizer without the separator, unless the weights end with the very token to be added."""
     if preset.scheme.name != "special_token" or preset.scheme.step_separator in tokenizer.get_vocab():
         return

@@ -91,9 +91,7 @@ def _with_settings(
         setting: Any = value if isinstance(value, str | int) else tuple(value)
         trained_with = getattr(scheme, key)
         if setting != trained_with and key not in free:
-            raise ValueError(
-                f"{key}={value!r} for {name}, which was trained with {trained_with!r}: leave {key} out"
-            )
+            raise ValueError(f"{key}={value!r} for {name}, which was trained with {trained_with!r}: leave {key} out")
         scheme = replace(scheme, **{key: setting})
     return scheme
 

@@ -133,9 +133,7 @@ def block_causal(model: nn.Module, blocks: torch.Tensor) -> Iterator[dict[str, A
         yield {"attention_mask": (blocks >= 0).long()}
         return
     if ((blocks[:, :-1] < 0) & (blocks[:, 1:] >= 0)).any():
-        raise ValueError(
-            "padding (block -1) before a token: pad on the right, an encoder counts its positions"
-        )
+        raise ValueError("padding (block -1) before a token: pad on the right, an encoder counts its positions")
     inner = unwrapped(model)
     refuse_attention(inner.config)
     seen = visible_tokens(blocks)
@@ -224,9 +222,7 @@ def _embeddings_without_mask(inner: PreTrainedModel) -> Iterator[None]:
     model on several devices may share it.
     """
     embeddings: Any = next(
-        module.embeddings
-        for module in inner.modules()
-        if hasattr(module, "embeddings") and hasattr(module, "encoder")
+        module.embeddings for module in inner.modules() if hasattr(module, "embeddings") and hasattr(module, "encoder")
     )
     hook = embeddings.register_forward_pre_hook(
         lambda _, args, options: (args, {**options, "mask": None}), with_kwargs=True
@@ -250,9 +246,7 @@ def _random_rows(config: PreTrainedConfig, n_ids: int, n_tokens: int, n_kept: in
 def _outputs(model: nn.Module, ids: torch.Tensor, blocks: torch.Tensor | None) -> torch.Tensor:
     """Return the last hidden states of one row, in float32."""
     if blocks is None:
-        states = model(
-            input_ids=ids[None], attention_mask=torch.ones_like(ids[None]), output_hidden_states=True
-        )
+        states = model(input_ids=ids[None], attention_mask=torch.ones_like(ids[None]), output_hidden_states=True)
     else:
         with block_causal(model, blocks[None]) as mask:
             states = model(input_ids=ids[None], output_hidden_states=True, **mask)

@@ -84,9 +84,7 @@ class ModelDescription:
             by_blocks=readout.by_blocks,
             max_length=max_length,
             fingerprint=fingerprint(tokenizer, scheme),
-            versions={
-                name: installed_version(name) for name in ("prmkit", "torch", "transformers", "tokenizers")
-            },
+            versions={name: installed_version(name) for name in ("prmkit", "torch", "transformers", "tokenizers")},
             loss_options=None if not loss_options else json.loads(json.dumps(loss_options)),
         )
 
@@ -114,14 +112,10 @@ def read_description(folder: str | Path) -> ModelDescription | None:
         description = ModelDescription(**fields)
         return replace(description, classes=tuple(description.classes))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f"{file} cannot be read ({error}): save the model again, or pass layout=…"
-        ) from error
+        raise ValueError(f"{file} cannot be read ({error}): save the model again, or pass layout=…") from error
 
 
-def check_tokenizer(
-    tokenizer: PreTrainedTokenizerBase, description: ModelDescription, folder: str | Path
-) -> None:
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, description: ModelDescription, folder: str | Path) -> None:
     """Raise ValueError unless the tokenizer encodes a text as it did when the model was saved."""
     if fingerprint(tokenizer, description.scheme) != description.fingerprint:
         raise ValueError(
@@ -210,9 +204,7 @@ def load_token_model(
     auto = getattr(transformers, AUTO_CLASSES[scheme.name])
     _check_architecture(config, scheme)
     if is_new:
-        new_model: PreTrainedModel = auto.from_config(
-            config, dtype=getattr(torch, str(dtype).removeprefix("torch."))
-        )
+        new_model: PreTrainedModel = auto.from_config(config, dtype=getattr(torch, str(dtype).removeprefix("torch.")))
         return new_model
     model, info = read_weights(auto, folder, config=config, dtype=dtype)
     _check_weights(name, type(model).__name__, info, whole)
@@ -332,11 +324,7 @@ def _check_architecture(config: PreTrainedConfig, scheme: MarkingScheme) -> None
     """Refuse an architecture without the head that a scheme needs, and name the schemes that it can have."""
     import transformers
 
-    possible = [
-        key
-        for key, auto in AUTO_CLASSES.items()
-        if type(config) in getattr(transformers, auto)._model_mapping
-    ]
+    possible = [key for key, auto in AUTO_CLASSES.items() if type(config) in getattr(transformers, auto)._model_mapping]
     if scheme.name not in possible:
         choices = [f"scheme={key!r}" for key in possible] + ["another model"]
         raise ValueError(
@@ -358,15 +346,11 @@ def _settings_folder(model: str | Path) -> Path:
     for offline in (True, False):
         for repo in names:
             try:
-                snapshot = Path(
-                    snapshot_download(repo, allow_patterns=_SETTINGS_FILES, local_files_only=offline)
-                )
+                snapshot = Path(snapshot_download(repo, allow_patterns=_SETTINGS_FILES, local_files_only=offline))
             except (OSError, ValueError):
                 # The name is unknown, private or malformed, or the hub cannot be reached.
                 continue
-            if not offline or all(
-                (snapshot / f"{file}.json").is_file() for file in ("config", "tokenizer_config")
-            ):
+            if not offline or all((snapshot / f"{file}.json").is_file() for file in ("config", "tokenizer_config")):
                 return snapshot
     # This raises an error that says what is wrong.
     return resolve_model(model)

@@ -121,9 +121,7 @@ def calibration_split(
     return np.arange(len(steps)), np.arange(len(steps))
 
 
-def _rising_logistic(
-    rewards: Floats, codes: npt.NDArray[np.integer[Any]], n_classes: int
-) -> tuple[Floats, Floats]:
+def _rising_logistic(rewards: Floats, codes: npt.NDArray[np.integer[Any]], n_classes: int) -> tuple[Floats, Floats]:
     """Fit slopes that never fall from the worst class to the best.
 
     A free fit on few problems can reverse the order.

@@ -134,9 +134,7 @@ def score_marked(
     place = device or best_device()
     lengths = np.array([len(row.input_ids) for row in rows])
     row_outputs: list[npt.NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(rows)
-    bar = tqdm(
-        total=len(rows), desc="scoring", unit="solution", delay=2, disable=None if show_progress else True
-    )
+    bar = tqdm(total=len(rows), desc="scoring", unit="solution", delay=2, disable=None if show_progress else True)
     with _ready(model, place), torch.inference_mode(), no_more_threads_than_cores(), bar:
         budget = tokens_per_batch
         if torch.device(place).type == "cpu":
@@ -181,9 +179,7 @@ def marked_outputs(model: nn.Module, batch: Mapping[str, torch.Tensor], readout:
 
 
 @contextmanager
-def _attention(
-    model: nn.Module, batch: Mapping[str, torch.Tensor], readout: Readout
-) -> Iterator[dict[str, Any]]:
+def _attention(model: nn.Module, batch: Mapping[str, torch.Tensor], readout: Readout) -> Iterator[dict[str, Any]]:
     """Give the attention mask as keyword arguments of the model."""
     if not readout.by_blocks:
         yield {"attention_mask": batch["attention_mask"]}
@@ -196,9 +192,7 @@ def _takes(model: nn.Module, name: str) -> bool:
     return name in inspect.signature(unwrapped(model).forward).parameters
 
 
-def _batch(
-    rows: Sequence[MarkedTokens | TokenRecord], pad_token_id: int, by_blocks: bool
-) -> dict[str, torch.Tensor]:
+def _batch(rows: Sequence[MarkedTokens | TokenRecord], pad_token_id: int, by_blocks: bool) -> dict[str, torch.Tensor]:
     columns = {
         "input_ids": padded([row.input_ids for row in rows], pad_token_id),
         "attention_mask": padded([np.ones_like(row.input_ids) for row in rows], 0),

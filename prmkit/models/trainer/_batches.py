@@ -122,9 +122,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         sizes = np.diff(np.append(cuts, len(order)))
         tokens = np.maximum.reduceat(self.lengths[order], cuts) * sizes
         # A row alone cannot be split, so it counts as the smallest.
-        heap = list(
-            zip((-tokens * (sizes > 1)).tolist(), cuts.tolist(), (cuts + sizes).tolist(), strict=True)
-        )
+        heap = list(zip((-tokens * (sizes > 1)).tolist(), cuts.tolist(), (cuts + sizes).tolist(), strict=True))
         heapq.heapify(heap)
         for _ in range(self._n_batches - len(cuts)):
             _, start, stop = heapq.heappop(heap)

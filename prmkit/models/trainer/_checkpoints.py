@@ -106,18 +106,14 @@ def last_checkpoint(folder: str | Path) -> str:
         if _is_whole(checkpoint):
             return str(checkpoint)
         warnings.warn(f"{checkpoint} was not written to its end, and is passed over", stacklevel=3)
-    raise ValueError(
-        f"no checkpoint in {folder}: leave resume_from_checkpoint out to start from the beginning"
-    )
+    raise ValueError(f"no checkpoint in {folder}: leave resume_from_checkpoint out to start from the beginning")
 
 
 def check_checkpoint(folder: str | Path, current: ModelDescription) -> None:
     """Raise ValueError unless a run with these settings can go on from a checkpoint."""
     saved = read_description(folder)
     if saved is None:
-        raise ValueError(
-            f"{folder} was not saved by PRMTrainer (no prmkit.json): pass it as model, to start from it"
-        )
+        raise ValueError(f"{folder} was not saved by PRMTrainer (no prmkit.json): pass it as model, to start from it")
     for name in ("scheme", "classes", "reads", "loss", "loss_options", "fingerprint"):
         before, now = getattr(saved, name), getattr(current, name)
         if before != now:

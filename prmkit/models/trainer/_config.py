@@ -187,9 +187,7 @@ class PRMTrainingConfig(TrainingArguments):
                 setattr(self, name, _as_mapping(value, name))
         if self.model_init_kwargs is not None:
             if self.model_kwargs is not None:
-                raise ValueError(
-                    "model_kwargs and model_init_kwargs are two names of one setting: pass model_kwargs"
-                )
+                raise ValueError("model_kwargs and model_init_kwargs are two names of one setting: pass model_kwargs")
             self.model_kwargs, self.model_init_kwargs = self.model_init_kwargs, None
         self.loss = self.loss.replace("-", "_")
 
@@ -202,9 +200,7 @@ class PRMTrainingConfig(TrainingArguments):
             ("initialization", get_args(Initialization)),
         ):
             if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(map(repr, choices))}"
-                )
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(map(repr, choices))}")
         if self.step_separator == "":
             raise ValueError("step_separator is '', which has no token: choose a text, such as ' #'")
         for name in ("max_length", "max_prompt_length", "max_completion_length", "tokens_per_batch"):
@@ -223,9 +219,7 @@ class PRMTrainingConfig(TrainingArguments):
             return
         fast = _computes_in_bfloat16() and not self.use_cpu
         if self.bf16 and not fast:
-            warnings.warn(
-                "bf16=True, but no GPU here computes in bfloat16: training in float32", stacklevel=5
-            )
+            warnings.warn("bf16=True, but no GPU here computes in bfloat16: training in float32", stacklevel=5)
         self.bf16 = fast and not self.fp16 and self.bf16 is not False
 
     def _mirror_new_names(self) -> None:
@@ -244,9 +238,7 @@ class PRMTrainingConfig(TrainingArguments):
             ``model_type`` of the model's configuration.
         """
         if model_type in _FLOAT32_ONLY and (self.bf16 or self.fp16):
-            warnings.warn(
-                f"a {model_type} cannot be trained in half precision: training in float32", stacklevel=3
-            )
+            warnings.warn(f"a {model_type} cannot be trained in half precision: training in float32", stacklevel=3)
             self.bf16 = self.fp16 = False
             self.mixed_precision = "no"
 
@@ -278,9 +270,7 @@ class PRMTrainingConfig(TrainingArguments):
             default = ("-", "+") if n_classes == 2 else ("-", "0", "+")
             tokens = tuple(self.reward_tokens or default)
             if len(tokens) != n_classes:
-                raise ValueError(
-                    f"reward_tokens={list(tokens)} for {n_classes} classes: one per class, worst first"
-                )
+                raise ValueError(f"reward_tokens={list(tokens)} for {n_classes} classes: one per class, worst first")
         return MarkingScheme(
             self.scheme,
             step_separator=self.step_separator,

@@ -36,9 +36,7 @@ Row = dict[str, npt.NDArray[Any]]
 Codes = list[int | float | None]
 
 
-def stepwise_rows(
-    dataset: StepDataset | Sequence[Mapping[str, Any]], classes: Classes | None
-) -> datasets.Dataset:
+def stepwise_rows(dataset: StepDataset | Sequence[Mapping[str, Any]], classes: Classes | None) -> datasets.Dataset:
     """Return a StepDataset, or a list of stepwise rows, as a Dataset whose labels are codes.
 
     A StepDataset gives one row per distinct solution, with null for a step without label. A step with two labels puts
@@ -171,17 +169,13 @@ class RowRule:
         out: dict[str, list[Any]] = {name: [] for name in columns}
         for rows, _ in self._rows_of_batch(batch, indices):
             if not rows:
-                warnings.warn(
-                    f"rows of the stream keep no target and are left out. {self.limits}", stacklevel=2
-                )
+                warnings.warn(f"rows of the stream keep no target and are left out. {self.limits}", stacklevel=2)
             for row in rows:
                 for name in columns:
                     out[name].append(row[name].tolist())
         return out
 
-    def _rows_of_batch(
-        self, batch: Mapping[str, list[Any]], indices: Sequence[int]
-    ) -> Iterator[tuple[list[Row], int]]:
+    def _rows_of_batch(self, batch: Mapping[str, list[Any]], indices: Sequence[int]) -> Iterator[tuple[list[Row], int]]:
         """Yield, per row, the rows made of it (each with a target) and how many labels training asks for."""
         # An encoder is cheap to make once per batch. Without one, the rule stays a plain value that can be hashed.
         encoder = None if "input_ids" in batch else SolutionEncoder(self.tokenizer, self.scheme)
@@ -204,12 +198,8 @@ class RowRule:
         if self.classes is not None:
             fits &= targets == np.floor(targets)
         if not fits.all():
-            expected = (
-                "a probability in [0, 1]" if self.classes is None else f"a code from 0 to {n_classes - 1}"
-            )
-            raise ValueError(
-                f"{where}: label {targets[~fits][0]} of a token, expected {expected}, or -100 for none"
-            )
+            expected = "a probability in [0, 1]" if self.classes is None else f"a code from 0 to {n_classes - 1}"
+            raise ValueError(f"{where}: label {targets[~fits][0]} of a token, expected {expected}, or -100 for none")
         tokens["labels"] = labels.astype(np.float32 if self.classes is None else np.int64)
         if row.get("blocks") is not None:
             tokens["blocks"] = np.asarray(row["blocks"], dtype=np.int64)

@@ -53,9 +53,7 @@ def find_classes(dataset: TrainingData, declared: Sequence[Label] | None = None)
     """
     if declared is not None:
         if len(set(declared)) < max(2, len(declared)):
-            raise ValueError(
-                f"label_order={list(declared)}, expected two or more distinct labels, worst first"
-            )
+            raise ValueError(f"label_order={list(declared)}, expected two or more distinct labels, worst first")
         return tuple(declared)
     return _order_classes(_distinct_labels(dataset), order_is_known=isinstance(dataset, StepDataset))
 
@@ -89,9 +87,7 @@ def column_names(dataset: TrainingData) -> list[str]:
     import datasets
 
     if isinstance(dataset, Mapping):
-        raise TypeError(
-            f"a dict of data sets ({', '.join(map(str, dataset))}), expected one: dataset['train']"
-        )
+        raise TypeError(f"a dict of data sets ({', '.join(map(str, dataset))}), expected one: dataset['train']")
     if not isinstance(dataset, (datasets.Dataset, datasets.IterableDataset, list, tuple)):
         raise TypeError(f"the data set is {type(dataset).__name__}: {_WHAT_TO_PASS}")
     columns = getattr(dataset, "column_names", None)
@@ -104,11 +100,7 @@ def column_names(dataset: TrainingData) -> list[str]:
     expected = ("input_ids", "labels") if "input_ids" in columns else STEPWISE
     missing = [name for name in expected if name not in columns]
     if missing:
-        hint = (
-            "StepDataset.from_hf(dataset)"
-            if {"problem", "steps", "labels"} <= set(columns)
-            else _WHAT_TO_PASS
-        )
+        hint = "StepDataset.from_hf(dataset)" if {"problem", "steps", "labels"} <= set(columns) else _WHAT_TO_PASS
         raise ValueError(f"the data set lacks {', '.join(missing)} and has {', '.join(columns)}: {hint}")
     return list(columns)
 
@@ -116,9 +108,7 @@ def column_names(dataset: TrainingData) -> list[str]:
 def check_lengths(steps: Sequence[str], labels: Sequence[Label], where: str) -> None:
     """Raise ValueError unless there are steps and one label for each."""
     if not steps:
-        raise ValueError(
-            f"{where} has no steps (completions is empty), expected one or more: leave the row out"
-        )
+        raise ValueError(f"{where} has no steps (completions is empty), expected one or more: leave the row out")
     if len(labels) != len(steps):
         raise ValueError(
             f"{where} has {len(labels)} labels for {len(steps)} steps (completions), expected one for each, "
@@ -156,9 +146,7 @@ def _order_classes(labels: Collection[Label], *, order_is_known: bool) -> Classe
     )
 
 
-def label_codes(
-    labels: Sequence[Label], classes: Sequence[Label] | None, where: str
-) -> list[int | float | None]:
+def label_codes(labels: Sequence[Label], classes: Sequence[Label] | None, where: str) -> list[int | float | None]:
     """Return the code of each label: its position among the classes, or its probability. None stays None.
 
     >>> label_codes([1, None, -1], (-1, 0, 1), "row 0")
@@ -225,11 +213,7 @@ class TargetPlan:
     @property
     def is_binary(self) -> bool:
         """Whether the loss knows only right and wrong."""
-        return (
-            self.classes is None
-            or self._bare_loss.reads == "reward"
-            or self._bare_loss.name == "soft_cross_entropy"
-        )
+        return self.classes is None or self._bare_loss.reads == "reward" or self._bare_loss.name == "soft_cross_entropy"
 
     @property
     def ranks(self) -> bool:
@@ -278,9 +262,7 @@ class TargetPlan:
         outer = (0, len(self.classes) - 1)
         kept_rows = rows.filter(lambda row: any(label in outer for label in row["labels"]))
         if hasattr(kept_rows, "__len__") and not len(kept_rows):
-            raise ValueError(
-                f"all labelled steps are neutral, and neutral='drop' leaves none of {len(rows)} solutions"
-            )
+            raise ValueError(f"all labelled steps are neutral, and neutral='drop' leaves none of {len(rows)} solutions")
         return kept_rows
 
     @cached_property

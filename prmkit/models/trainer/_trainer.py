@@ -214,9 +214,7 @@ class PRMTrainer(Trainer):
         )
         return self.targets.keep_rows(rows), report
 
-    def train(
-        self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any
-    ) -> TrainOutput:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, as in transformers.
 
         Parameters
@@ -260,9 +258,7 @@ class PRMTrainer(Trainer):
         labels = self.targets.of_labels(inputs["labels"])
         total = self.step_loss.total(outputs, labels)
         if not torch.isfinite(total):
-            raise FloatingPointError(
-                f"the training loss is {total.item()}: lower learning_rate, or look at the model"
-            )
+            raise FloatingPointError(f"the training loss is {total.item()}: lower learning_rate, or look at the model")
         if num_items_in_batch is None:
             loss = total / self.step_loss.count(labels).clamp(min=1).to(total)
         else:

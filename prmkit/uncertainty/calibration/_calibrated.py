@@ -225,9 +225,7 @@ class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
         proba = np.asarray(self.classifier_.predict_proba(X), dtype=np.float64)
         # A token model may have no answer for a step: NaN stays NaN.
         answered = ~np.isnan(proba).any(axis=-1)
-        proba[answered] = check_class_probabilities(
-            proba[answered], (int(answered.sum()), len(self.classes_))
-        )
+        proba[answered] = check_class_probabilities(proba[answered], (int(answered.sum()), len(self.classes_)))
         return calibrate(self.method_, self.calibrator_, log_probabilities(proba))
 
     def _contents(self) -> Contents:
@@ -249,9 +247,7 @@ class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
         model.label_order_ = known_label_order(model.classifier_)
         model.n_calibration_ = settings["n_calibration"]
         model.calibrator_ = {
-            name.removeprefix("calibrator."): value
-            for name, value in arrays.items()
-            if name.startswith("calibrator.")
+            name.removeprefix("calibrator."): value for name, value in arrays.items() if name.startswith("calibrator.")
         }
         model.training_problems_ = arrays.get("training_problems_")
         if "decision_weights_" in arrays:
@@ -290,9 +286,7 @@ class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
         """Raise if a class has no step."""
         counts = np.bincount(codes, weights=weight, minlength=len(self.classes_))
         if missing := [label for label, n in zip(self.classes_.tolist(), counts, strict=True) if not n]:
-            found = ", ".join(
-                f"{label!r}: {n:g}" for label, n in zip(self.classes_.tolist(), counts, strict=True)
-            )
+            found = ", ".join(f"{label!r}: {n:g}" for label, n in zip(self.classes_.tolist(), counts, strict=True))
             raise ValueError(
                 f"{where} has no step of class {', '.join(map(repr, missing))} (found {found}): its probability cannot "
                 "be calibrated. Add problems with such steps, or use a classifier without that class"

@@ -184,24 +184,18 @@ class CoverageDisplay:
                 "and a share of the problems in (0, 1)"
             )
         paths = read_paths(guarantee.classifier, X, groups)
-        refuse_shared_problems(
-            paths.keys, training_problems(guarantee.classifier), "the classifier was trained on"
-        )
+        refuse_shared_problems(paths.keys, training_problems(guarantee.classifier), "the classifier was trained on")
         errors = read_first_errors(first_errors, paths)
         unit, n_units = ("problems" if len(paths.keys) else "paths"), paths.n_units
         if n_units < 2:
-            raise ValueError(
-                f"X holds {n_units} {unit}, expected at least 2: some to calibrate on, some to test on"
-            )
+            raise ValueError(f"X holds {n_units} {unit}, expected at least 2: some to calibrate on, some to test on")
         n_calibration = min(max(round(calibration_size * n_units), 1), n_units - 1)
         rng = random_generator(random_state)
         rows = []
         for _ in range(n_splits):
             calibrates = (rng.permutation(n_units) < n_calibration)[paths.units]
             calibration, test = (_side(paths, errors, side) for side in (calibrates, ~calibrates))
-            rows.append(
-                [_outcome(_at_level(guarantee, level), calibration, test, view[1]) for level in rates]
-            )
+            rows.append([_outcome(_at_level(guarantee, level), calibration, test, view[1]) for level in rates])
         failures, utility, attainable, best = np.moveaxis(np.array(rows, dtype=float), -1, 0)
         promise = "on average" if getattr(guarantee, "delta", None) is None else f"δ = {guarantee.delta:g}"
         display = cls(
@@ -267,9 +261,7 @@ class CoverageDisplay:
         low, high = np.nanpercentile(values, _RANGE, axis=0)
         spread = "{} to {} % of splits".format(*_RANGE)
         axis.fill_between(levels, low, high, color=_COLOR, alpha=0.18, linewidth=0, label=spread)
-        axis.plot(
-            levels, np.nanmean(values, axis=0), "o-", color=_COLOR, markersize=4, label="observed, mean"
-        )
+        axis.plot(levels, np.nanmean(values, axis=0), "o-", color=_COLOR, markersize=4, label="observed, mean")
 
     def _mark_unattainable(self, axis: Axes) -> None:
         """Shade the levels for which most splits had too few units."""

@@ -240,9 +240,7 @@ def _module(model: Any, rate: float | None) -> Any:
             "StepTransformer(dropout=0.1), or StepEnsemble, whose members need no dropout"
         )
     elif rate is None:
-        raise ValueError(
-            "token models are trained without dropout: pass the rate to drop at, such as rate=0.1"
-        )
+        raise ValueError("token models are trained without dropout: pass the rate to drop at, such as rate=0.1")
     else:
         module = head.module_
     if not _dropout_layers(module, rate):
@@ -267,9 +265,7 @@ def sub_network(module: torch.nn.Module, seed: Sequence[int], rate: float | None
     mode. Arrays of four dimensions are attention probabilities. Their last dimension is no feature, so they stay whole.
     """
     layers = _dropout_layers(module, rate)
-    masks = [
-        _FixedMask([*seed, number], layer.p if rate is None else rate) for number, layer in enumerate(layers)
-    ]
+    masks = [_FixedMask([*seed, number], layer.p if rate is None else rate) for number, layer in enumerate(layers)]
     hooks = []
     try:
         for layer, mask in zip(layers, masks, strict=True):

@@ -298,9 +298,7 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
 
     def _contents(self) -> Contents:
         check_is_fitted(self)
-        settings = {
-            name: getattr(self, name) for name in ("n_members", "bootstrap", "n_jobs", "random_state")
-        }
+        settings = {name: getattr(self, name) for name in ("n_members", "bootstrap", "n_jobs", "random_state")}
         settings |= {
             "default_classifier": self.classifier is None,
             "numeric": hasattr(self, "n_features_in_"),
@@ -313,9 +311,7 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
     @classmethod
     def _from_contents(cls, contents: Contents) -> StepEnsemble:
         settings = dict(contents.settings)
-        numeric, default, seeded = (
-            settings.pop(name) for name in ("numeric", "default_classifier", "seeded")
-        )
+        numeric, default, seeded = (settings.pop(name) for name in ("numeric", "default_classifier", "seeded"))
         members = [contents.models[f"member_{number}"] for number in range(len(contents.models))]
         _share_parts(members)
         template = None if default else clone(members[0])
@@ -446,9 +442,7 @@ def _fit_parallel(
     n_jobs: int | None,
 ) -> list[Any]:
     """Fit each head on its draw, in processes of their own."""
-    tasks = (
-        delayed(_fit_drawn)(head, rows, y, draw, groups) for head, draw in zip(heads, draws, strict=True)
-    )
+    tasks = (delayed(_fit_drawn)(head, rows, y, draw, groups) for head, draw in zip(heads, draws, strict=True))
     return list(Parallel(n_jobs=n_jobs)(tasks))
 
 

@@ -38,9 +38,7 @@ class PathEstimator(ABC, Generic[Decisions]):
     classifier: Any
 
     @fit_context
-    def fit(
-        self: PathSelf, X: PathsInput, first_errors: FirstErrors, groups: npt.ArrayLike | None = None
-    ) -> PathSelf:
+    def fit(self: PathSelf, X: PathsInput, first_errors: FirstErrors, groups: npt.ArrayLike | None = None) -> PathSelf:
         """Calibrate on problems that the classifier has not seen.
 
         Parameters
@@ -216,9 +214,7 @@ class Guarantee(SavedModel, KeepsFitted, BaseEstimator):
         """Store the problems and the settings of the calibration, after refusing problems of the training."""
         refuse_shared_problems(keys, training_problems(self.classifier), "the classifier was trained on")
         self.calibration_problems_ = np.unique(keys)
-        self.settings_ = {
-            name: value for name, value in self.get_params(deep=False).items() if name != "classifier"
-        }
+        self.settings_ = {name: value for name, value in self.get_params(deep=False).items() if name != "classifier"}
         self.unit_ = "problem" if len(keys) else "path"
 
     def _refuse_known(self, keys: np.ndarray) -> None:

@@ -270,13 +270,9 @@ class StepPredictionSets(Guarantee):
         """Return probabilities, the unit of each row, and the keys of the problems."""
         if self.classifier is not None:
             check_is_fitted(self.classifier)
-        proba = np.asarray(
-            X if self.classifier is None else self.classifier.predict_proba(X), dtype=np.float64
-        )
+        proba = np.asarray(X if self.classifier is None else self.classifier.predict_proba(X), dtype=np.float64)
         if proba.ndim != 2:
-            raise ValueError(
-                f"X has shape {proba.shape}, expected probabilities of shape (n_steps, n_classes)"
-            )
+            raise ValueError(f"X has shape {proba.shape}, expected probabilities of shape (n_steps, n_classes)")
         has_steps = self.classifier is not None and np.asarray(X).ndim == 1
         by_problem = problem_keys(as_steps(X)) if has_steps else None
         units, keys = units_and_keys(len(proba), by_problem, groups, "step")

@@ -90,9 +90,7 @@ def units_needed(alpha: float, delta: float | None = None) -> int:
     return math.ceil(math.log(delta) / math.log1p(-alpha) - _ROUNDING)
 
 
-def warn_if_unattainable(
-    threshold: Threshold, counted: str, alpha: float, delta: float | None, instead: str
-) -> None:
+def warn_if_unattainable(threshold: Threshold, counted: str, alpha: float, delta: float | None, instead: str) -> None:
     """Warn if there are too few calibration units, and say what predictions do instead."""
     if threshold.attainable:
         return
@@ -118,9 +116,7 @@ def p_values(losses: np.ndarray, n_units: int, alpha: float, *, binary: bool) ->
     return np.asarray(np.minimum(hoeffding, math.e * bdtr(at_most, n_units, alpha)))
 
 
-def _first_refused(
-    values: np.ndarray, units: np.ndarray, alpha: float, delta: float | None
-) -> tuple[float, int, bool]:
+def _first_refused(values: np.ndarray, units: np.ndarray, alpha: float, delta: float | None) -> tuple[float, int, bool]:
     """Return the smallest value that must not pass, the number of units, and whether the level is attainable."""
     weights, n_units = unit_weights(units)
     binary = len(values) == n_units
@@ -133,9 +129,7 @@ def _first_refused(
     return (float(values[order[too_many[0]]]) if len(too_many) else math.inf), n_units, True
 
 
-def _small_enough(
-    losses: np.ndarray, n_units: int, alpha: float, delta: float | None, binary: bool
-) -> np.ndarray:
+def _small_enough(losses: np.ndarray, n_units: int, alpha: float, delta: float | None, binary: bool) -> np.ndarray:
     """Return whether each summed loss keeps the level."""
     if delta is None:
         return losses <= alpha * (n_units + 1) - 1 + _ROUNDING

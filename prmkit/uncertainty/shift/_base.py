@@ -158,9 +158,7 @@ class ShiftDetector(SavedModel, ReadsSteps, ABC, BaseEstimator):
         # Sums of shares such as 1/3 may miss the whole number by rounding, and p would exceed 1.
         return np.minimum((1.0 + self.calibration_mass_[first]) / (self.n_calibration_ + 1), 1.0)
 
-    def flag(
-        self, solutions: PathsInput, alpha: float = 0.05, groups: npt.ArrayLike | None = None
-    ) -> np.ndarray:
+    def flag(self, solutions: PathsInput, alpha: float = 0.05, groups: npt.ArrayLike | None = None) -> np.ndarray:
         """Flag paths whose p-value is at most ``alpha``.
 
         Parameters
@@ -197,14 +195,8 @@ class ShiftDetector(SavedModel, ReadsSteps, ABC, BaseEstimator):
 
     def _contents(self) -> Contents:
         check_is_fitted(self)
-        learnt = {
-            name: value for name, value in vars(self).items() if name.endswith("_") and name != "featurizer_"
-        }
-        arrays = {
-            name: value
-            for name, value in learnt.items()
-            if getattr(value, "dtype", np.dtype("O")).kind in "iuf"
-        }
+        learnt = {name: value for name, value in vars(self).items() if name.endswith("_") and name != "featurizer_"}
+        arrays = {name: value for name, value in learnt.items() if getattr(value, "dtype", np.dtype("O")).kind in "iuf"}
         params = {name: value for name, value in self.get_params(deep=False).items() if name != "featurizer"}
         results = {name: value for name, value in learnt.items() if name not in arrays}
         featurizer = getattr(self, "featurizer_", None)

@@ -287,9 +287,7 @@ class MahalanobisShift(ShiftDetector):
         if not self._precomputed:
             return super()._read_paths(X)
         if isinstance(X, np.ndarray) and X.dtype != object and X.ndim != 3:
-            raise ValueError(
-                f"X has shape {X.shape}, expected a list of arrays (n_steps, n_features), one per path"
-            )
+            raise ValueError(f"X has shape {X.shape}, expected a list of arrays (n_steps, n_features), one per path")
         rows = unscored(X)
         refuse_steps(next(iter(rows), None))
         paths = [np.asarray(path) for path in rows]

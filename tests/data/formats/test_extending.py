@@ -97,11 +97,7 @@ def test_no_file_beside_the_registry_lists_the_formats():
     package = Path(prmkit.data.__file__).parents[1]
     names = re.compile("|".join(sorted(FORMATS, key=len, reverse=True)))
     for file in [*(package / "data").rglob("*.py"), package / "cli" / "_convert.py"]:
-        lists = [
-            line
-            for line in file.read_text().splitlines()
-            if len(set(names.findall(line))) > 4 and "," in line
-        ]
+        lists = [line for line in file.read_text().splitlines() if len(set(names.findall(line))) > 4 and "," in line]
         assert not lists, f"{file.name}: {lists}"
 
 

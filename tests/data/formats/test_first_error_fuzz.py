@@ -128,9 +128,7 @@ _nonsense = st.recursive(
     | st.integers(-3, 5)
     | st.floats()
     | st.text(max_size=5)
-    | st.sampled_from(
-        ["", " ", "N/A", "1", "2", "3 ", "9", "correct", "wrong", "circular", "random number", "ки"]
-    ),
+    | st.sampled_from(["", " ", "N/A", "1", "2", "3 ", "9", "correct", "wrong", "circular", "random number", "ки"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=6,
 )
@@ -158,9 +156,7 @@ def _damaged(draw, record):
             i = draw(st.integers(0, len(value)))
             value[i : i + draw(st.integers(0, 1))] = draw(st.lists(_nonsense, max_size=1))
         elif kind == "add":
-            record[draw(st.text(max_size=3) | st.sampled_from(["labels", "rating", "step"]))] = draw(
-                _nonsense
-            )
+            record[draw(st.text(max_size=3) | st.sampled_from(["labels", "rating", "step"]))] = draw(_nonsense)
         elif kind == "swap":
             other = draw(st.sampled_from(sorted(record)))
             record[name], record[other] = record[other], record[name]
@@ -168,10 +164,7 @@ def _damaged(draw, record):
 
 
 def _first(first_error, steps):
-    return [
-        1 if first_error < 0 or i < first_error else -1 if i == first_error else None
-        for i in range(len(steps))
-    ]
+    return [1 if first_error < 0 or i < first_error else -1 if i == first_error else None for i in range(len(steps))]
 
 
 def _number(value):
@@ -188,9 +181,7 @@ def _meant(layout, record):
     if layout is FORMATS["prmbench"]:
         steps, wrong = record["modified_process"], record["error_steps"]
         modified = [(steps, [-1 if i + 1 in wrong else 1 for i in range(len(steps))])]
-        has_error = (
-            any(i <= len(steps) for i in wrong) or record["classification"].strip() == "multi_solutions"
-        )
+        has_error = any(i <= len(steps) for i in wrong) or record["classification"].strip() == "multi_solutions"
         return modified * has_error + [(record["original_process"], [1] * len(record["original_process"]))]
     if layout is FORMATS["mr_gsm8k"]:
         given, error = record["model_output_steps"], _number(record["model_output_solution_first_error_step"])

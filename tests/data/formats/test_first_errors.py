@@ -97,9 +97,7 @@ def test_labels_and_first_errors_survive_every_conversion(source, target, files,
             if rating is None:
                 continue
             lengths = [index + 1] if rows else range(len(steps), index, -1)
-            keys = [
-                (problem, steps[:n]) for n in lengths if n == len(steps) or (problem, steps[:n]) not in before
-            ]
+            keys = [(problem, steps[:n]) for n in lengths if n == len(steps) or (problem, steps[:n]) not in before]
             key = next((key for key in keys if key in after), None)
             if key is None:
                 assert report.left_out.total() > 0

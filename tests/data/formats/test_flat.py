@@ -138,7 +138,5 @@ def test_parquet(tmp_path):
 
 def test_json_array_with_unknown_ids(tmp_path):
     path = tmp_path / "rows.json"
-    path.write_text(
-        json.dumps([{"text": "a", "problem": "", "label": "+", "problem_id": i // 2} for i in range(4)])
-    )
+    path.write_text(json.dumps([{"text": "a", "problem": "", "label": "+", "problem_id": i // 2} for i in range(4)]))
     assert load(path).groups.tolist() == [0, 0, 1, 1]

@@ -50,9 +50,7 @@ ODD = st.one_of(
     st.booleans(),
     st.integers(-3, 3),
     st.sampled_from([10**400, -100, 0.0, 1.0, 0.5, -1.0, 1.5, float("nan"), float("inf")]),
-    st.sampled_from(
-        ["", " ", "+", "-", "N/A", "1", "ки", "[P]", "Step 1:", "\0", "\ud800", "positive", "[", "user"]
-    ),
+    st.sampled_from(["", " ", "+", "-", "N/A", "1", "ки", "[P]", "Step 1:", "\0", "\ud800", "positive", "[", "user"]),
     st.sampled_from([[], {}, [[]], [{}], [None], ["+"], [True], [0.5], {"steps": []}, {"text": "a"}]),
     st.text(max_size=5),
 )
@@ -88,10 +86,7 @@ def mutated(draw, record):
 
 
 def said(layout, dataset):
-    return [
-        (step.problem, step.prefix, step.text, y)
-        for step, y in zip(dataset.X, dataset.y.tolist(), strict=True)
-    ]
+    return [(step.problem, step.prefix, step.text, y) for step, y in zip(dataset.X, dataset.y.tolist(), strict=True)]
 
 
 def test_every_layout_with_step_labels_is_tried():
@@ -187,9 +182,7 @@ def test_signs_of_math_shepherd_belong_to_their_step(data):
     stray = data.draw(st.sampled_from(["", " ки"]))
 
     def joined(marks, before):
-        lines = "\n".join(
-            f"Step {i}: {s}{space}{m}" for i, (s, m) in enumerate(zip(steps, marks, strict=True), 1)
-        )
+        lines = "\n".join(f"Step {i}: {s}{space}{m}" for i, (s, m) in enumerate(zip(steps, marks, strict=True), 1))
         return f"2+3?{before} {lines}"
 
     row = {"input": joined(["ки"] * len(steps), stray), "label": joined(signs, stray and " -")}
@@ -221,10 +214,7 @@ def test_mutated_candidates(good, data):
 
 
 @QUICK
-@given(
-    content=st.binary(max_size=40)
-    | st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass"))
-)
+@given(content=st.binary(max_size=40) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes(tmp_path_factory, content):
     for name in ("a.jsonl", "a.json", "a.csv"):
         path = tmp_path_factory.mktemp("bytes") / name

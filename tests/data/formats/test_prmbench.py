@@ -185,10 +185,7 @@ def test_what_breaks_the_layout_is_named(changes, reason):
 def test_the_same_problem_and_class_twice_is_doubtful():
     assert load_prmbench([ROW, ROW]).counts["doubtful: idx and class not unique"] == 1
     assert (
-        load_prmbench([ROW, {**ROW, "classification": "deception"}]).counts[
-            "doubtful: idx and class not unique"
-        ]
-        == 0
+        load_prmbench([ROW, {**ROW, "classification": "deception"}]).counts["doubtful: idx and class not unique"] == 0
     )
 
 

@@ -116,9 +116,7 @@ def test_gsm8k_solutions_are_sent_to_their_loader(data_folder):
 def test_unknown_names():
     with pytest.raises(ValueError, match="format is 'trl', expected one of prm800k, stepwise"):
         load([STEPWISE_ROW], "trl")
-    with pytest.raises(
-        ValueError, match=r"reads the format prmbench and does not write it; it writes .*'rated'"
-    ):
+    with pytest.raises(ValueError, match=r"reads the format prmbench and does not write it; it writes .*'rated'"):
         check_writable("prmbench")
 
 
@@ -137,9 +135,7 @@ def test_limit_reads_no_further(tmp_path, ending):
     """The end of the file is damaged: who reads on, fails."""
     path = tmp_path / f"big{ending}"
     with (gzip.open if ending.endswith("gz") else open)(path, "wt") as file:
-        row = json.dumps(
-            {**STEPWISE_ROW, "prompt": "long " * 20_000}
-        )  # the first line is longer than any buffer
+        row = json.dumps({**STEPWISE_ROW, "prompt": "long " * 20_000})  # the first line is longer than any buffer
         for _ in range(200):
             file.write(row + "\n")
         file.write("damaged\n")

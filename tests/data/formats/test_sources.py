@@ -17,10 +17,7 @@ import prmkit.data.formats.sources as sources
 from prmkit.data import StepDataset, load, load_stepwise
 from prmkit.data.formats._rated import load_rated
 
-ROWS = [
-    {"prompt": f"{i} + 1?", "completions": [f"It is {i + 1}.", "So 9."], "labels": [True, False]}
-    for i in range(3)
-]
+ROWS = [{"prompt": f"{i} + 1?", "completions": [f"It is {i + 1}.", "So 9."], "labels": [True, False]} for i in range(3)]
 COMPRESS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
 
 
@@ -144,9 +141,7 @@ def test_a_folder_may_be_named_like_a_file(tmp_path):
 
 def test_what_is_not_there(tmp_path):
     for source in (tmp_path / "no.jsonl", "no.jsonl", tmp_path / "*.jsonl", str(tmp_path / "no")):
-        with pytest.raises(
-            FileNotFoundError, match=r"does not exist .*a pattern that matches some, a URL, or"
-        ):
+        with pytest.raises(FileNotFoundError, match=r"does not exist .*a pattern that matches some, a URL, or"):
             load(source)
     with pytest.raises(FileNotFoundError, match="holds no file that ends in"):
         load(tmp_path)

@@ -85,9 +85,7 @@ def test_what_a_layout_cannot_hold_is_left_out(tmp_path, layout, reason):
     report = write([solved(ratings), solved([1, -1], "kept")], path, layout)
     assert report.left_out == ({reason: 1} if layout in where else {})
     kept = back(path, layout)
-    assert {one.solution.problem for one in kept} == (
-        {"kept"} if layout in where else {"What is 2+3?", "kept"}
-    )
+    assert {one.solution.problem for one in kept} == ({"kept"} if layout in where else {"What is 2+3?", "kept"})
     if layout in where:
         with pytest.raises(ValueError, match=f"cannot be written as {layout}: {reason}"):
             write([solved(ratings)], tmp_path / "b.jsonl", layout, on_loss="raise")
@@ -167,9 +165,7 @@ def test_equal_solutions_stay_apart(tmp_path):
     dataset = StepDataset([Step(one, 0) for one in solutions], [1, -1], solutions=solutions)
     assert not write(dataset, tmp_path / "a.jsonl", "stepwise").lost
     assert load(tmp_path / "a.jsonl").y.tolist() == [1, -1]
-    assert list(write(dataset, tmp_path / "a.jsonl", "prm800k").lost) == [
-        "equal solutions, which load_prm800k merges"
-    ]
+    assert list(write(dataset, tmp_path / "a.jsonl", "prm800k").lost) == ["equal solutions, which load_prm800k merges"]
 
 
 @pytest.mark.parametrize(
@@ -189,9 +185,7 @@ def test_kinds_of_labels(tmp_path, y, expected):
     assert (list(read), [type(r) for r in read]) == (expected, [type(r) for r in expected])
 
 
-@pytest.mark.parametrize(
-    "y", [[0, 1, 2], [1.0, -1.0, 0.0], ["good", "bad", "good"], [float("nan"), 0.5, 0.5]]
-)
+@pytest.mark.parametrize("y", [[0, 1, 2], [1.0, -1.0, 0.0], ["good", "bad", "good"], [float("nan"), 0.5, 0.5]])
 def test_labels_without_a_meaning_are_refused(tmp_path, y):
     solution = Solution("p", ("a", "b", "c"))
     with pytest.raises(ValueError, match="expected"):
@@ -295,9 +289,7 @@ def test_a_first_error_is_never_made_up(tmp_path_factory, data):
         return
     read = back(path, "processbench")
     said = [one for one in data if one.first_error is not None]
-    assert [(one.solution, one.first_error) for one in read] == [
-        (one.solution, one.first_error) for one in said
-    ]
+    assert [(one.solution, one.first_error) for one in read] == [(one.solution, one.first_error) for one in said]
     assert report.left_out.total() == len(data) - len(said)
     cut = sum(None not in one.ratings and 0 <= one.first_error < len(one.ratings) - 1 for one in said)
     assert report.lost["labels after the first error"] >= cut
@@ -305,17 +297,11 @@ def test_a_first_error_is_never_made_up(tmp_path_factory, data):
 
 def _plain(said, layout, texts_differ):
     for problem, steps, rating in said:
-        if (
-            layout in ("stepwise", "sdiehl", "math_shepherd")
-            and rating == 0
-            and not isinstance(rating, float)
-        ):
+        if layout in ("stepwise", "sdiehl", "math_shepherd") and rating == 0 and not isinstance(rating, float):
             rating = 1
         if texts_differ:
             problem = problem.strip()
-            steps = tuple(
-                re.sub(rf"^Step {i}:( |$)", "", step.strip()).strip() for i, step in enumerate(steps, 1)
-            )
+            steps = tuple(re.sub(rf"^Step {i}:( |$)", "", step.strip()).strip() for i, step in enumerate(steps, 1))
         yield problem, steps, (type(rating).__name__, rating)
 
 
@@ -362,13 +348,8 @@ def test_prefix_view_of_prm800k_into_rows(tmp_path, data_folder):
     report = write(dataset, tmp_path / "a.jsonl", "flat")
     assert report.records == len(dataset.X)
     read = load(tmp_path / "a.jsonl")
-    said = [
-        (step.problem, step.prefix, step.text, y)
-        for step, y in zip(dataset.X, dataset.y.tolist(), strict=True)
-    ]
-    heard = [
-        (step.problem, step.prefix, step.text, y) for step, y in zip(read.X, read.y.tolist(), strict=True)
-    ]
+    said = [(step.problem, step.prefix, step.text, y) for step, y in zip(dataset.X, dataset.y.tolist(), strict=True)]
+    heard = [(step.problem, step.prefix, step.text, y) for step, y in zip(read.X, read.y.tolist(), strict=True)]
     assert Counter(said) == Counter(heard)
 
 

@@ -79,12 +79,8 @@ def test_weights_and_smoothing_are_those_of_pytorch(class_weight, label_smoothin
 
 def test_a_class_of_weight_zero_is_left_out_also_under_smoothing():
     logits = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0))
-    with_it = cross_entropy_loss(
-        logits, torch.tensor([[0, 2, 1, 1]]), class_weight=[1, 0, 2], label_smoothing=0.1
-    )
-    without = cross_entropy_loss(
-        logits[:, :2], torch.tensor([[0, 2]]), class_weight=[1, 0, 2], label_smoothing=0.1
-    )
+    with_it = cross_entropy_loss(logits, torch.tensor([[0, 2, 1, 1]]), class_weight=[1, 0, 2], label_smoothing=0.1)
+    without = cross_entropy_loss(logits[:, :2], torch.tensor([[0, 2]]), class_weight=[1, 0, 2], label_smoothing=0.1)
     torch.testing.assert_close(with_it, without)
     assert cross_entropy_loss(logits[:, :1], torch.tensor([[1]]), class_weight=[1, 0, 2]) == 0
 
@@ -137,9 +133,7 @@ def test_masked_out_vocabulary_has_no_influence():
     wide = torch.cat([logits, torch.full((1, 2, 3), -math.inf)], -1).requires_grad_()
     for full_vocabulary in (False, True):
         value = reward_token_loss(wide, labels, (1, 4), full_vocabulary=full_vocabulary)
-        torch.testing.assert_close(
-            value, reward_token_loss(logits, labels, (1, 4), full_vocabulary=full_vocabulary)
-        )
+        torch.testing.assert_close(value, reward_token_loss(logits, labels, (1, 4), full_vocabulary=full_vocabulary))
         (gradient,) = torch.autograd.grad(value, wide)
         assert gradient.isfinite().all()
 
@@ -177,9 +171,7 @@ def test_huge_half_precision_and_missing_logits(name):
 
 def test_float_labels_are_refused_by_cross_entropy_in_words():
     labels = torch.tensor([[0.25, 1.0]])
-    with pytest.raises(
-        ValueError, match=r"labels are torch\.float32, expected class codes .*soft_cross_entropy"
-    ):
+    with pytest.raises(ValueError, match=r"labels are torch\.float32, expected class codes .*soft_cross_entropy"):
         cross_entropy_loss(torch.zeros(1, 2, 3), labels)
     with pytest.raises(ValueError, match=r"expected class codes"):
         get_loss("cross_entropy", class_weight=[1, 2, 1]).count(labels)

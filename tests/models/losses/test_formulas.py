@@ -68,20 +68,14 @@ def orm_row(row, y):
 def macro(row_loss, rewards, labels):
     """Mean over the solutions with a target; 0 without any."""
     losses = [
-        row_loss(row, y)
-        for row, y in zip(rewards, labels.tolist(), strict=True)
-        if any(label != -100 for label in y)
+        row_loss(row, y) for row, y in zip(rewards, labels.tolist(), strict=True) if any(label != -100 for label in y)
     ]
     return sum(losses) / len(losses) if losses else zero()
 
 
 def micro(step_loss, rewards, labels):
     """Mean over all steps with a target; 0 without any."""
-    losses = [
-        step_loss(r, y)
-        for r, y in zip(rewards.flatten(), labels.flatten().tolist(), strict=True)
-        if y != -100
-    ]
+    losses = [step_loss(r, y) for r, y in zip(rewards.flatten(), labels.flatten().tolist(), strict=True) if y != -100]
     return sum(losses) / len(losses) if losses else zero()
 
 

@@ -142,9 +142,7 @@ def test_the_check_passes_and_leaves_everything_as_found(encoder):
     encoder.eval()
 
 
-@pytest.mark.parametrize(
-    "name", ["bert", "roberta", "distilbert", "modernbert", "deberta", "deberta-v2-buckets"]
-)
+@pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "modernbert", "deberta", "deberta-v2-buckets"])
 def test_gradients_are_finite_in_training_with_checkpoints(name):
     kind, sizes = ENCODERS[name]
     batch = padded(ids_for(BLOCKS), 3, 0)
@@ -190,9 +188,7 @@ def test_half_precision(name, dtype, how):
 
 
 def test_modernbert_keeps_its_local_windows():
-    model = build(
-        "ModernBert", {**SIZES, **MODERNBERT, "global_attn_every_n_layers": 100, "num_hidden_layers": 2}
-    )
+    model = build("ModernBert", {**SIZES, **MODERNBERT, "global_attn_every_n_layers": 100, "num_hidden_layers": 2})
     model.config.layer_types[0] = model.layers[0].attention_type = "sliding_attention"  # none sees all
     ids = ids_for(BLOCKS)
     whole = states(model, ids, BLOCKS)
@@ -205,9 +201,7 @@ def test_modernbert_keeps_its_local_windows():
 
 def test_the_check_tries_the_window(monkeypatch):
     model = build(*ENCODERS["modernbert"])
-    monkeypatch.setattr(
-        "prmkit.models.tokens._block_causal.local_window", lambda config: config.sliding_window + 1
-    )
+    monkeypatch.setattr("prmkit.models.tokens._block_causal.local_window", lambda config: config.sliding_window + 1)
     with pytest.raises(ValueError, match="modernbert reads a block-causal mask in another way"):
         check_block_causal(model)
 
@@ -255,9 +249,7 @@ def test_several_devices():
 
 
 def test_decoders_need_no_mask():
-    language_model = build(
-        "Qwen2", {**SIZES, "num_key_value_heads": 2}, head="AutoModelForTokenClassification"
-    )
+    language_model = build("Qwen2", {**SIZES, "num_key_value_heads": 2}, head="AutoModelForTokenClassification")
     decoder = build("Bert", {**SIZES, "is_decoder": True})
     for model in (language_model, decoder):
         assert is_causal(model)
@@ -303,9 +295,7 @@ def test_encoder_decoders_and_xlnet_are_refused():
     for kind, sizes in (("Bart", bart), ("T5", t5), ("XLNet", xlnet)):
         model = build(kind, sizes)
         for refused in (is_causal, check_block_causal):
-            with pytest.raises(
-                ValueError, match=rf"{kind.lower()} cannot answer.*decoder-only.*scheme='prefix'"
-            ):
+            with pytest.raises(ValueError, match=rf"{kind.lower()} cannot answer.*decoder-only.*scheme='prefix'"):
                 refused(model)
         with pytest.raises(ValueError, match="cannot answer"), block_causal(model, BLOCKS):
             pass
@@ -344,9 +334,7 @@ def test_the_encoder_of_t5_and_a_decoder_made_bidirectional_are_taken():
         model = build(kind, sizes, head="AutoModelForTokenClassification")
         assert not is_causal(model)
         check_block_causal(model)
-    with pytest.raises(
-        ValueError, match="gemma3_text reads a block-causal mask in another way"
-    ):  # another window
+    with pytest.raises(ValueError, match="gemma3_text reads a block-causal mask in another way"):  # another window
         check_block_causal(build("Gemma3Text", {**gemma, "sliding_window": 6}))
 
 

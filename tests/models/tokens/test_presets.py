@@ -41,9 +41,7 @@ def test_scores_are_those_of_the_published_recipe(published, name):
     assert found.shape == expected.shape
     assert found.shape[0] == SOLUTION.n_steps
     np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-5, rtol=0)
-    assert (
-        expected.flatten().unique().numel() == expected.numel()
-    )  # a comparison of constants would prove nothing
+    assert expected.flatten().unique().numel() == expected.numel()  # a comparison of constants would prove nothing
 
 
 @pytest.mark.parametrize("name", ["pqm", "skywork"])
@@ -53,11 +51,7 @@ def test_value_heads_load_from_either_prefix(published, name, tmp_path):
     before = scores_of(folder, get_preset(name))
     inner = "pretrained_model."
     renamed = {
-        key
-        if key.startswith("v_head.")
-        else key[len(inner) :]
-        if key.startswith(inner)
-        else f"{inner}{key}": value
+        key if key.startswith("v_head.") else key[len(inner) :] if key.startswith(inner) else f"{inner}{key}": value
         for key, value in weights.items()
     }
     assert set(renamed) != set(weights)
@@ -73,9 +67,7 @@ def test_sharded_weights_load_alike(published):
     (folder / "model.safetensors").unlink()
     shards = {key: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, key in enumerate(sorted(weights))}
     for shard in set(shards.values()):
-        save_file(
-            {key: weights[key] for key in weights if shards[key] == shard}, folder / shard, {"format": "pt"}
-        )
+        save_file({key: weights[key] for key in weights if shards[key] == shard}, folder / shard, {"format": "pt"})
     index = {"metadata": {}, "weight_map": shards}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert torch.equal(scores_of(folder, preset), before)

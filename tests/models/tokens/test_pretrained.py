@@ -164,9 +164,7 @@ class TestPublished:
             ("reward_tokens", ["no", "yes"]),
             ("max_prompt_length", 9),
         ]:
-            with pytest.raises(
-                ValueError, match=f"{option}=.* which was trained with .*: leave {option} out"
-            ):
+            with pytest.raises(ValueError, match=f"{option}=.* which was trained with .*: leave {option} out"):
                 PRMClassifier.from_pretrained(folder, layout="math-shepherd", **{option: value})
         same = {"step_separator": " ки", "reward_tokens": [" -", " +"], "max_prompt_length": None}
         PRMClassifier.from_pretrained(folder, layout="math-shepherd", **same)
@@ -366,9 +364,7 @@ def test_random_weights_need_none_on_disk(tmp_path, make_tokenizer):
     tokenizer = make_tokenizer()
     tokenizer.save_pretrained(tmp_path)
     transformers.BertConfig(vocab_size=len(tokenizer), **TINY).save_pretrained(tmp_path)
-    head = TokenPRM(
-        tmp_path, initialization="random", num_train_epochs=1, random_state=0, show_progress=False
-    )
+    head = TokenPRM(tmp_path, initialization="random", num_train_epochs=1, random_state=0, show_progress=False)
     assert head.fit(DATA.X, DATA.y).predict_proba(DATA.X[:2]).shape == (2, 3)
     with pytest.raises(ValueError, match="weights as"):
         clone(head).set_params(initialization="pretrained").fit(DATA.X, DATA.y)
@@ -392,9 +388,7 @@ def test_random_weights_fetch_none_from_the_hub(tmp_path, make_tokenizer, monkey
     load_tokenizer("org/name")
     load_token_model("org/name", MarkingScheme(), 2, initialization="random")
     assert {repo for repo, *_ in asked} == {"org/name"}
-    assert not any(
-        "safetensors" in pattern or "bin" in pattern for _, *patterns in asked for pattern in patterns
-    )
+    assert not any("safetensors" in pattern or "bin" in pattern for _, *patterns in asked for pattern in patterns)
 
 
 def test_an_architecture_without_the_head(tmp_path):

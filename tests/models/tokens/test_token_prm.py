@@ -71,9 +71,7 @@ def fitted():
 
 
 def causal(folder, **params):
-    return TokenPRM(
-        folder, num_train_epochs=1, dtype="float32", show_progress=False, random_state=0, **params
-    )
+    return TokenPRM(folder, num_train_epochs=1, dtype="float32", show_progress=False, random_state=0, **params)
 
 
 class TestGuarantees:
@@ -160,9 +158,7 @@ class TestScikitLearn:
     @pytest.mark.slow  # processes that load torch anew
     def test_cross_validation_in_processes(self):
         here, there = (
-            cross_val_score(
-                tiny(), DATA.X, DATA.y, cv=StratifiedProblemKFold(2), scoring="neg_log_loss", n_jobs=n_jobs
-            )
+            cross_val_score(tiny(), DATA.X, DATA.y, cv=StratifiedProblemKFold(2), scoring="neg_log_loss", n_jobs=n_jobs)
             for n_jobs in (None, 2)
         )
         np.testing.assert_allclose(here, there, atol=1e-5)
@@ -293,9 +289,7 @@ class TestLabels:
 
     def test_all_positive_labels_but_one_drive_the_probability_of_positive_up(self, language_model):
         y = np.where(np.arange(len(DATA.X)) == 0, "-", "+")
-        head = causal(language_model, scheme="reward_tokens", learning_rate=1e-2).set_params(
-            num_train_epochs=4
-        )
+        head = causal(language_model, scheme="reward_tokens", learning_rate=1e-2).set_params(num_train_epochs=4)
         proba = head.fit(DATA.X, y).predict_proba(DATA.X)
         assert proba[1:, head.classes_.tolist().index("+")].min() > 0.8
 
@@ -515,9 +509,7 @@ class TestInput:
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*labelled steps do not fit")
-def test_training_reads_the_tokens_that_scoring_reads(
-    tmp_path, language_model, scheme, kind, max_prompt_length
-):
+def test_training_reads_the_tokens_that_scoring_reads(tmp_path, language_model, scheme, kind, max_prompt_length):
     """Guarantee 4, byte for byte, truncation included."""
     backbone, options = ("all-MiniLM-L6-v2", TINY) if kind == "encoder" else (language_model, None)
 

@@ -34,9 +34,7 @@ def make_rows():
                 steps.append(f"{total} + {number} = {total + number + (0 if right else 1)}")
                 labels.append(label(right, generator.random()))
                 total += number
-            rows.append(
-                {"prompt": f"Add {' and '.join(map(str, numbers))}.", "completions": steps, "labels": labels}
-            )
+            rows.append({"prompt": f"Add {' and '.join(map(str, numbers))}.", "completions": steps, "labels": labels})
         return rows
 
     return make

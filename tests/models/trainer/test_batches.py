@@ -22,9 +22,7 @@ def n_padded(lengths, batches):
 
 @settings(max_examples=60, deadline=None)
 @given(LENGTHS, st.integers(1, 200), st.integers(1, 4), st.integers(1, 3), st.integers(0, 5))
-def test_each_epoch_holds_every_row_once_on_one_process_only(
-    lengths, budget, n_processes, accumulated, epoch
-):
+def test_each_epoch_holds_every_row_once_on_one_process_only(lengths, budget, n_processes, accumulated, epoch):
     parts = []
     for process in range(n_processes):
         sampler = TokenBudgetSampler(
@@ -163,9 +161,7 @@ def loader_of(lengths, n_processes, process):
 
     sampler = TokenBudgetSampler(lengths, 100, seed=8, n_processes=n_processes, process=process)
     loader = DataLoader(range(len(lengths)), batch_sampler=sampler, collate_fn=list)
-    prepared = prepare_data_loader(
-        loader, num_processes=n_processes, process_index=process, put_on_device=False
-    )
+    prepared = prepare_data_loader(loader, num_processes=n_processes, process_index=process, put_on_device=False)
     shard = prepared.batch_sampler
     if n_processes > 1:
         shard.num_processes, shard.process_index = 1, 0

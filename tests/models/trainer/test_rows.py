@@ -129,9 +129,7 @@ def test_rows_keep_exactly_the_labels_that_trl_keeps(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         if not n_kept:
-            with pytest.raises(
-                ValueError, match=f"{n_asked} labelled steps were found, and {n_asked} of them"
-            ):
+            with pytest.raises(ValueError, match=f"{n_asked} labelled steps were found, and {n_asked} of them"):
                 rows_of([row], tokenizer, scheme, **options)
             return
         rows, report = rows_of([row], tokenizer, scheme, **options)
@@ -231,9 +229,7 @@ def test_prefix_rows_are_one_per_labelled_step(tokenizer):
     row = {"prompt": "p?", "completions": ["a", "b", "c"], "labels": [True, None, False]}
     rows, report = rows_of([row], tokenizer, PREFIX)
     solution = Solution("p?", row["completions"])
-    assert [r["input_ids"] for r in rows] == [
-        encode_prefix(tokenizer, solution, n, PREFIX).tolist() for n in (1, 3)
-    ]
+    assert [r["input_ids"] for r in rows] == [encode_prefix(tokenizer, solution, n, PREFIX).tolist() for n in (1, 3)]
     assert [targets_of(r) for r in rows] == [
         [(len(r["input_ids"]) - 1, label)] for r, label in zip(rows, [1, 0], strict=True)
     ]
@@ -266,9 +262,7 @@ def test_what_truncation_takes_is_counted_and_warned_about(tokenizer):
     unlabelled = {"prompt": "p?", "completions": ["a"], "labels": [None]}
     message = r"3 of 6 labelled steps do not fit .*\(2 of 4 rows are cut\); 2 rows without any target.*max_length=20"
     with pytest.warns(UserWarning, match=message):
-        rows, report = rows_of(
-            [ROW | {"completions": ["a", "b"]}, long, longer, unlabelled], tokenizer, max_length=20
-        )
+        rows, report = rows_of([ROW | {"completions": ["a", "b"]}, long, longer, unlabelled], tokenizer, max_length=20)
     assert report == RowReport(n_rows=4, n_steps=6, n_lost_steps=3, n_without_target=2, n_cut_rows=2)
     assert [[label for _, label in targets_of(row)] for row in rows] == [[1, 0], [1]]
     assert max(row_lengths(rows)) <= 20
@@ -276,9 +270,7 @@ def test_what_truncation_takes_is_counted_and_warned_about(tokenizer):
 
 def test_a_data_set_without_any_target_is_an_error(tokenizer):
     rows = [{"prompt": "p?", "completions": ["b " * 40], "labels": [True]}] * 3
-    with pytest.raises(
-        ValueError, match="none of 3 rows keeps a target: 3 labelled steps were found, and 3 of them"
-    ):
+    with pytest.raises(ValueError, match="none of 3 rows keeps a target: 3 labelled steps were found, and 3 of them"):
         rows_of(rows, tokenizer, max_length=20)
     with pytest.raises(ValueError, match="none of 1 rows keeps a target: 0 labelled steps"):
         rows_of([{"prompt": "p?", "completions": ["a"], "labels": [None]}], tokenizer)
@@ -290,11 +282,7 @@ def test_a_prompt_that_leaves_no_room_is_an_error(tokenizer, scheme):
     with pytest.raises(ValueError, match=r"row 1: its prompt alone has \d+ tokens and max_length=100"):
         rows_of(rows, tokenizer, scheme, max_length=100)
     with pytest.raises(ValueError, match="row 1: its prompt alone"):
-        list(
-            rows_of(
-                datasets.Dataset.from_list(rows).to_iterable_dataset(), tokenizer, scheme, max_length=100
-            )[0]
-        )
+        list(rows_of(datasets.Dataset.from_list(rows).to_iterable_dataset(), tokenizer, scheme, max_length=100)[0])
 
 
 def test_streamed_rows_without_target_are_left_out_with_a_warning(tokenizer):
@@ -339,9 +327,7 @@ def test_a_stream_without_known_columns_is_read(tokenizer):
 @pytest.mark.parametrize("kind", ["list", "hub"])
 def test_bad_rows_are_named(tokenizer, change, classes, message, kind):
     row = ROW | change
-    good = next(
-        (label for label in (classes or (0.5,)) if type(label) is type((row["labels"] or [True])[0])), None
-    )
+    good = next((label for label in (classes or (0.5,)) if type(label) is type((row["labels"] or [True])[0])), None)
     first = {**ROW, "labels": [good, None]} if good is not None else {**ROW, "labels": [None, None]}
     rows = [first, row]
     with pytest.raises(ValueError, match=message):

@@ -38,9 +38,7 @@ def test_defaults_are_those_of_trl(tmp_path):
     assert found == (1024, None, False)
     assert (config.learning_rate, config.logging_steps, config.gradient_checkpointing) == (1e-5, 10, True)
     assert (config.disable_dropout, config.dataset_num_proc) == (True, None)
-    assert config.bf16 is (
-        torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    )
+    assert config.bf16 is (torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False))
     # TRL's line break, unless the tokenizer drops it: no text could say both.
     assert config.step_separator is None
     assert config.marking(2) == MarkingScheme("separator")
@@ -65,9 +63,7 @@ def test_a_deberta_is_trained_in_float32(make_rows, settings, tiny_tokenizer):
     )
     model = transformers.DebertaForTokenClassification(config)
     with pytest.warns(UserWarning, match="deberta cannot be trained in half precision"):
-        trainer = PRMTrainer(
-            model, settings(bf16=True), train_dataset=make_rows(4), processing_class=tiny_tokenizer
-        )
+        trainer = PRMTrainer(model, settings(bf16=True), train_dataset=make_rows(4), processing_class=tiny_tokenizer)
     assert np.isfinite(trainer.train().training_loss)
 
 
@@ -222,9 +218,7 @@ def test_every_loss_takes_every_label(make_rows, make_trainer, loss, labels):
     found = [*losses_of(trainer), trainer.evaluate()["eval_loss"]]
     assert np.isfinite(found).all()
     assert all(value > 0 for value in found)
-    assert trainer.targets.output_classes == (
-        (False, True) if not three else (-1, 1) if n_outputs < 3 else (-1, 0, 1)
-    )
+    assert trainer.targets.output_classes == ((False, True) if not three else (-1, 1) if n_outputs < 3 else (-1, 0, 1))
     assert ("eval_accuracy" in trainer.evaluate()) is not loss.endswith("rank")
 
 
@@ -288,9 +282,7 @@ def test_reward_tokens(make_rows, make_trainer, full_vocabulary, labels):
 def test_other_schemes_learn(make_rows, make_trainer, scheme, backbone):
     rows = make_rows(3)
     trainer = make_trainer(rows, scheme=scheme, backbone=backbone, max_steps=25, learning_rate=1e-2)
-    assert len(trainer.train_dataset) == (
-        sum(len(row["labels"]) for row in rows) if scheme == "prefix" else 3
-    )
+    assert len(trainer.train_dataset) == (sum(len(row["labels"]) for row in rows) if scheme == "prefix" else 3)
     found = losses_of(trainer)
     assert found[-1] < 0.8 * found[0]
 
@@ -438,9 +430,7 @@ def test_default_metrics_are_those_of_the_step_report(make_rows, make_trainer, l
     assert found["eval_majority_accuracy"] == pytest.approx(report["majority"]["accuracy"].value)
 
 
-def test_own_metrics_callbacks_optimizers_and_logits(
-    make_rows, make_trainer, tiny_tokenizer, make_language_model
-):
+def test_own_metrics_callbacks_optimizers_and_logits(make_rows, make_trainer, tiny_tokenizer, make_language_model):
     from transformers import TrainerCallback
 
     seen = []
@@ -482,9 +472,7 @@ def test_model_init_is_adapted_each_time(make_rows, make_trainer, tiny_tokenizer
             tiny_tokenizer, "AutoModelForTokenClassification", attention_dropout=0.0 if trial is None else 0.5
         )
 
-    trainer = make_trainer(
-        make_rows(5), tokenizer=tiny_tokenizer, model_init=model_init, scheme="special_token"
-    )
+    trainer = make_trainer(make_rows(5), tokenizer=tiny_tokenizer, model_init=model_init, scheme="special_token")
     rows = len(tiny_tokenizer)
     first = losses_of(trainer)
     trainer.state.log_history.clear()
@@ -509,9 +497,7 @@ def test_a_run_warns_of_nothing(make_rows, make_trainer, recwarn, capfd, monkeyp
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for backbone in ("qwen2", "bert"):
-            trainer = make_trainer(
-                rows, backbone=backbone, eval_dataset=rows, eval_strategy="steps", eval_steps=1
-            )
+            trainer = make_trainer(rows, backbone=backbone, eval_dataset=rows, eval_strategy="steps", eval_steps=1)
             trainer.train()
     logging.disable_propagation()
     error = capfd.readouterr().err

@@ -133,9 +133,7 @@ def test_a_local_base_is_found_from_anywhere(make_rows, settings, base, tmp_path
     with pytest.raises(ValueError, match="holds an adapter, which can score but is no model to train"):
         clone(clf).fit(["a", "b"], [0, 1])
     base.rename(tmp_path / "elsewhere")
-    with pytest.raises(
-        ValueError, match=f"adapter in {tmp_path / 'adapter'} .* its base {base}: no folder at"
-    ):
+    with pytest.raises(ValueError, match=f"adapter in {tmp_path / 'adapter'} .* its base {base}: no folder at"):
         PRMClassifier.from_pretrained(tmp_path / "adapter")
 
 

@@ -81,10 +81,7 @@ def test_the_row_of_a_new_token_is_learnt_and_saved(make_rows, make_trainer, tmp
     trainer.save_model(tmp_path / "saved")
     saved = transformers.AutoModelForTokenClassification.from_pretrained(tmp_path / "saved")
     assert torch.equal(saved.get_input_embeddings().weight, trainer.model.get_input_embeddings().weight)
-    assert (
-        transformers.AutoTokenizer.from_pretrained(tmp_path / "saved").convert_tokens_to_ids("[PRM]")
-        == marker
-    )
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "saved").convert_tokens_to_ids("[PRM]") == marker
 
 
 def test_the_folder_describes_the_model(make_rows, make_trainer, tmp_path):
@@ -175,9 +172,7 @@ def test_an_interrupted_save_leaves_no_broken_file(make_rows, make_trainer, tmp_
 
 def test_model_card(make_rows, make_trainer):
     trainer = make_trainer(make_rows(4), loss="rank", n_outputs=1)
-    trainer.create_model_card(
-        "my-prm", dataset_name="me/sums", tags=["maths", "prm"], license="mit", language="en"
-    )
+    trainer.create_model_card("my-prm", dataset_name="me/sums", tags=["maths", "prm"], license="mit", language="en")
     from huggingface_hub import ModelCard
 
     card = ModelCard.load(trainer.args.output_dir + "/README.md")
@@ -188,9 +183,7 @@ def test_model_card(make_rows, make_trainer):
     assert "pipeline" not in card.text  # rewards are no classes
 
 
-@pytest.mark.parametrize(
-    ("backbone", "words"), [("qwen2", "the same scores"), ("bert", "sees the later ones")]
-)
+@pytest.mark.parametrize(("backbone", "words"), [("qwen2", "the same scores"), ("bert", "sees the later ones")])
 def test_model_card_says_what_a_pipeline_does(make_rows, make_trainer, backbone, words):
     trainer = make_trainer(make_rows(4), backbone=backbone)
     trainer.create_model_card()
@@ -215,9 +208,7 @@ class Hub:
         files = [path for path in Path(folder_path).rglob("*") if path.is_file()]
         names = (str(path.relative_to(folder_path)) for path in files)
         kept = set(
-            filter_repo_objects(
-                names, ignore_patterns=[f"{p}*" if p.endswith("-*") else p for p in ignore_patterns]
-            )
+            filter_repo_objects(names, ignore_patterns=[f"{p}*" if p.endswith("-*") else p for p in ignore_patterns])
         )
         self.uploads.append((repo_id, kept, (Path(folder_path) / "README.md").read_text()))
         done = Future()

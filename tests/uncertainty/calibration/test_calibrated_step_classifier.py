@@ -155,9 +155,7 @@ def test_an_unfitted_classifier_is_calibrated_out_of_fold_and_fitted_on_all(data
 def test_a_fitted_classifier_stays_as_it_is_also_in_clones_and_searches(fitted, other):
     calibrated = CalibratedStepClassifier(fitted)
     assert clone(calibrated).classifier is fitted
-    scores = cross_val_score(
-        calibrated, other.X, other.y, cv=StratifiedProblemKFold(3), scoring="neg_log_loss"
-    )
+    scores = cross_val_score(calibrated, other.X, other.y, cv=StratifiedProblemKFold(3), scoring="neg_log_loss")
     assert np.isfinite(scores).all()
     search = GridSearchCV(
         calibrated,
@@ -220,9 +218,7 @@ def test_weights_count_as_repeated_steps(fitted, other):
     for method in ("temperature", "sigmoid"):
         weighted = CalibratedStepClassifier(fitted, method).fit(other.X, other.y, sample_weight=times)
         repeated = CalibratedStepClassifier(fitted, method).fit(*other[rows])
-        np.testing.assert_allclose(
-            weighted.predict_proba(other.X), repeated.predict_proba(other.X), atol=1e-4
-        )
+        np.testing.assert_allclose(weighted.predict_proba(other.X), repeated.predict_proba(other.X), atol=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)

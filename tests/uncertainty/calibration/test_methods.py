@@ -67,9 +67,7 @@ class Scores(ClassifierMixin, BaseEstimator):
 def by_scikit_learn(method, scores, y, weight):
     frozen = FrozenEstimator(Scores().fit(scores, y))
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*sample_weight.*"
-        )  # of the frozen estimator, which needs none
+        warnings.filterwarnings("ignore", message=".*sample_weight.*")  # of the frozen estimator, which needs none
         model = CalibratedClassifierCV(frozen, method=method, ensemble=False).fit(scores, y, weight)
     return model.predict_proba(scores)
 

@@ -22,11 +22,7 @@ def draw(n=4000, temperature=None, seed=0):
     rng = np.random.default_rng(seed)
     risks = [expit(rng.normal(rng.normal(-3, 1.5), 1, size)) for size in rng.integers(1, 12, n)]
     raw, lengths = p_no_error(risks), np.array([len(path) for path in risks])
-    truth = (
-        expit(0.4 * np.log(raw) + 0.1 * lengths + 0.5)
-        if temperature is None
-        else expit(logit(raw) / temperature)
-    )
+    truth = expit(0.4 * np.log(raw) + 0.1 * lengths + 0.5) if temperature is None else expit(logit(raw) / temperature)
     right = rng.random(n) < truth
     return risks, np.where(right, -1, rng.integers(0, lengths)), truth
 
@@ -90,9 +86,7 @@ def test_each_problem_counts_once():
     grouped = PathCalibrator().fit(paths, errors, groups=groups)
     single = PathCalibrator().fit(risks, first_errors)
     assert grouped.n_calibration_ == single.n_calibration_ == 300
-    np.testing.assert_allclose(
-        grouped.p_no_error(risks, groups=np.arange(300) + 500), single.p_no_error(risks)
-    )
+    np.testing.assert_allclose(grouped.p_no_error(risks, groups=np.arange(300) + 500), single.p_no_error(risks))
     order = np.random.default_rng(0).permutation(len(paths))
     shuffled = PathCalibrator().fit([paths[i] for i in order], errors[order], groups=groups[order])
     np.testing.assert_allclose(shuffled.p_no_error(risks), grouped.p_no_error(risks), atol=1e-9)

@@ -24,9 +24,7 @@ def close_figures():
 
 @pytest.fixture
 def certifier():
-    fitted = PrefixCertifier(alpha=0.4).fit(
-        [[0.1, 0.2, 0.9], [0.1, 0.6], [0.3, 0.2], [0.05, 0.1, 0.4]], [2, 1, -1, 2]
-    )
+    fitted = PrefixCertifier(alpha=0.4).fit([[0.1, 0.2, 0.9], [0.1, 0.6], [0.3, 0.2], [0.05, 0.1, 0.4]], [2, 1, -1, 2])
     assert 0.4 < fitted.threshold_ < 0.6  # certifies 2, 1, 3 and 3 steps of RISKS
     return fitted
 

@@ -56,9 +56,8 @@ def test_failure_rates_stay_near_the_diagonal(guarantee, utility, tmp_path):
     np.testing.assert_allclose(lines(failures)["tolerated"], [[0, 0], [0.3, 0.3]])
     np.testing.assert_allclose(lines(costs)["observed, mean"][:, 1], display.utility.mean(axis=0))
     assert utility in costs.get_ylabel()
-    assert (
-        f"{type(guarantee).__name__}, on average: 60 splits of 200 paths, 100 calibrate"
-        in failures.get_title("left")
+    assert f"{type(guarantee).__name__}, on average: 60 splits of 200 paths, 100 calibrate" in failures.get_title(
+        "left"
     )
     display.figure_.savefig(tmp_path / "coverage.png")
     assert (tmp_path / "coverage.png").stat().st_size > 10_000
@@ -104,9 +103,7 @@ def test_each_step_is_scored_once():
     classifier = CountingClassifier().fit()
     solutions = [Solution(f"problem {i}", ["a", "b"]) for i in range(30)]
     first_errors = np.tile([0, -1, 1], 10)
-    CoverageDisplay.from_guarantee(
-        PrefixCertifier(classifier), solutions, first_errors, levels=LEVELS, n_splits=4
-    )
+    CoverageDisplay.from_guarantee(PrefixCertifier(classifier), solutions, first_errors, levels=LEVELS, n_splits=4)
     assert classifier.asked_ == 60
 
 
@@ -164,9 +161,7 @@ def test_splits_are_drawn_by_random_state_alone():
 def test_given_axes_are_used():
     X, first_errors = made_up_paths(40)
     figure, axes = plt.subplots(1, 2)
-    display = CoverageDisplay.from_guarantee(
-        PrefixCertifier(), X, first_errors, levels=[0.2], n_splits=2, ax=axes
-    )
+    display = CoverageDisplay.from_guarantee(PrefixCertifier(), X, first_errors, levels=[0.2], n_splits=2, ax=axes)
     assert display.figure_ is figure
     assert plt.get_fignums() == [figure.number]
     with pytest.raises(ValueError, match="two axes"):

@@ -33,9 +33,7 @@ def models(data):
     heads = {
         "perceptron": StepMLP(16, dropout=0.3, max_epochs=5),
         "transformer": StepTransformer(hidden_size=16, n_layers=1, n_heads=2, dropout=0.2, max_epochs=2),
-        "tokens": TokenPRM(
-            initialization="random", model_kwargs=TINY, num_train_epochs=1, show_progress=False
-        ),
+        "tokens": TokenPRM(initialization="random", model_kwargs=TINY, num_train_epochs=1, show_progress=False),
     }
     return {
         kind: PRMClassifier("tokens" if kind == "tokens" else StepStatistics(), head, random_state=0).fit(
@@ -80,9 +78,7 @@ class TestEveryModel:
         np.testing.assert_array_equal(np.random.get_state()[1], numbers)  # noqa: NPY002
 
     def test_deterministic_by_seed(self, kind, models, data):
-        one, same, other = (
-            of(models, kind, random_state=seed).member_proba(data.X[:8]) for seed in (0, 0, 1)
-        )
+        one, same, other = (of(models, kind, random_state=seed).member_proba(data.X[:8]) for seed in (0, 0, 1))
         np.testing.assert_array_equal(one, same)
         assert (one != other).any()
         np.testing.assert_array_equal(of(models, kind, 2).member_proba(data.X[:8]), one[:2])
@@ -99,9 +95,7 @@ class TestEveryModel:
 
     def test_a_small_rate_is_the_model_itself(self, kind, models, data):
         expected = models[kind].predict_proba(data.X)
-        far, near = (
-            np.abs(of(models, kind, rate=rate).member_proba(data.X) - expected).max() for rate in (0.5, 1e-6)
-        )
+        far, near = (np.abs(of(models, kind, rate=rate).member_proba(data.X) - expected).max() for rate in (0.5, 1e-6))
         assert near < 1e-4 < far
 
     def test_hooks_go_also_after_an_error(self, kind, models, data, monkeypatch):
@@ -202,9 +196,7 @@ class TestFitting:
             with pytest.raises(NotFittedError):
                 method(data.X)
         found = unfitted.fit(data.X, data.y)
-        np.testing.assert_array_equal(
-            found.predict_proba(data.X), of(models, "perceptron").predict_proba(data.X)
-        )
+        np.testing.assert_array_equal(found.predict_proba(data.X), of(models, "perceptron").predict_proba(data.X))
 
     def test_cross_validation(self, data):
         model = MCDropout(PRMClassifier(StepStatistics(), StepMLP(16, max_epochs=20), random_state=0), 5)
@@ -240,9 +232,7 @@ class TestNothingToDrop:
     @pytest.mark.parametrize("head", [StepMLP(8, dropout=0.0, max_epochs=1), StepMLP(0, max_epochs=1)])
     def test_model_without_dropout(self, head, data):
         classifier = PRMClassifier(StepStatistics(), head)
-        with pytest.raises(
-            ValueError, match=r"no dropout in use.*StepMLP\(dropout=0.3\).*rate=.*StepEnsemble"
-        ):
+        with pytest.raises(ValueError, match=r"no dropout in use.*StepMLP\(dropout=0.3\).*rate=.*StepEnsemble"):
             MCDropout(classifier).fit(data.X, data.y)
         with pytest.raises(ValueError, match="no dropout in use"):
             MCDropout(classifier.fit(data.X, data.y)).predict_proba(data.X)
@@ -265,9 +255,7 @@ class TestNothingToDrop:
         with pytest.raises(ValueError, match="no dropout in use"), sub_network(layer, [0]):
             layer(torch.ones(1, 2, 4, 4))
 
-    @pytest.mark.parametrize(
-        "options", [{"rate": 0.0}, {"rate": 1.0}, {"n_members": 0}, {"random_state": None}]
-    )
+    @pytest.mark.parametrize("options", [{"rate": 0.0}, {"rate": 1.0}, {"n_members": 0}, {"random_state": None}])
     def test_parameters(self, options, models, data):
         with pytest.raises(ValueError, match="parameter of MCDropout must be"):
             MCDropout(models["perceptron"], **options).fit(data.X, data.y)

@@ -108,9 +108,7 @@ class TestMembers:
             np.testing.assert_array_equal(alone.predict_proba(other.X), expected)
 
     def test_members_of_a_seeded_classifier_differ_all_the_same(self, data):
-        found = StepEnsemble(quick(StepMLP(8, max_epochs=2), random_state=0), 3, bootstrap=False).fit(
-            data.X, data.y
-        )
+        found = StepEnsemble(quick(StepMLP(8, max_epochs=2), random_state=0), 3, bootstrap=False).fit(data.X, data.y)
         assert len({member.random_state for member in found.members_}) == 3
         assert found.members_[0].random_state == 0
 
@@ -169,8 +167,7 @@ class TestBootstrap:
             rows = np.ravel(member.X_).astype(int)
             np.testing.assert_array_equal(np.unique(groups[rows], return_counts=True)[1], 4)
         assert any(
-            (np.unique(groups[np.ravel(m.X_).astype(int)], return_counts=True)[1] < 4).any()
-            for m in by_row.members_
+            (np.unique(groups[np.ravel(m.X_).astype(int)], return_counts=True)[1] < 4).any() for m in by_row.members_
         )
 
     def test_every_member_knows_every_class(self):
@@ -216,13 +213,9 @@ class TestSharedPass:
 
         texts = []
         original = TextEncoder.iter_encode
-        monkeypatch.setattr(
-            TextEncoder, "iter_encode", lambda self, more: texts.extend(more) or original(self, more)
-        )
+        monkeypatch.setattr(TextEncoder, "iter_encode", lambda self, more: texts.extend(more) or original(self, more))
         head = StepMLP(8, max_epochs=1)
-        featurizer = (
-            PRMClassifier(head=head).fit(data.X[:40], data.y[:40]).featurizer_.set_params(cache=False)
-        )
+        featurizer = PRMClassifier(head=head).fit(data.X[:40], data.y[:40]).featurizer_.set_params(cache=False)
         texts.clear()
         StepEnsemble(PRMClassifier(featurizer, head), 5, random_state=0).fit(data.X[:40], data.y[:40])
         assert len(texts) == len(set(texts)) > 0
@@ -273,11 +266,7 @@ class TestQuality:
         np.testing.assert_allclose(found.risk_variance, risks.var(axis=0))
         unordered = np.where(np.asarray(other.y) == -1, "b", "a")
         assert (
-            StepEnsemble(quick(), 2, random_state=0)
-            .fit(other.X, unordered)
-            .uncertainty(other.X)
-            .risk_variance
-            is None
+            StepEnsemble(quick(), 2, random_state=0).fit(other.X, unordered).uncertainty(other.X).risk_variance is None
         )
 
 
@@ -333,16 +322,12 @@ class TestEstimator:
                 method(other.X)
 
     def test_cross_validation(self, data):
-        scores = cross_val_score(
-            StepEnsemble(quick(), 2, random_state=0), data.X, data.y, cv=StratifiedProblemKFold(2)
-        )
+        scores = cross_val_score(StepEnsemble(quick(), 2, random_state=0), data.X, data.y, cv=StratifiedProblemKFold(2))
         assert (scores > 0.5).all()
 
     def test_solutions(self, fitted, other):
         scored = fitted.score_solutions(other.solutions[:2])
-        np.testing.assert_allclose(
-            scored[0].proba, fitted.predict_proba(other.X)[: scored[0].solution.n_steps]
-        )
+        np.testing.assert_allclose(scored[0].proba, fitted.predict_proba(other.X)[: scored[0].solution.n_steps])
 
     def test_sequences_of_numbers(self):
         X = np.random.default_rng(0).normal(size=(60, 4))
@@ -380,9 +365,7 @@ class TestEstimator:
 
 
 class TestSaving:
-    @pytest.mark.parametrize(
-        "head", [None, StepTransformer(**SMALL_TRANSFORMER), StepBlend(StepStatistics())]
-    )
+    @pytest.mark.parametrize("head", [None, StepTransformer(**SMALL_TRANSFORMER), StepBlend(StepStatistics())])
     def test_save_and_load(self, head, data, other, tmp_path, monkeypatch):
         found = StepEnsemble(quick(head), 3, random_state=0).fit(data.X, data.y)
         found.save(tmp_path / "model")
@@ -394,9 +377,7 @@ class TestSaving:
         assert read.get_params(deep=False)["n_members"] == 3
         calls = []
         transform = StepStatistics.transform
-        monkeypatch.setattr(
-            StepStatistics, "transform", lambda self, X: calls.append(1) or transform(self, X)
-        )
+        monkeypatch.setattr(StepStatistics, "transform", lambda self, X: calls.append(1) or transform(self, X))
         read.predict_proba(other.X)
         assert len(calls) == (2 if isinstance(head, StepBlend) else 1)
 
@@ -405,9 +386,7 @@ class TestSaving:
         found = StepEnsemble(PRMClassifier("precomputed", StepMLP(4, max_epochs=2)), 12, random_state=0)
         found.fit(X, X[:, 0] > 0).save(tmp_path / "model")
         read = StepEnsemble.load(tmp_path / "model")
-        np.testing.assert_array_equal(
-            read.member_proba(X), found.member_proba(X)
-        )  # twelve: member_10 after member_9
+        np.testing.assert_array_equal(read.member_proba(X), found.member_proba(X))  # twelve: member_10 after member_9
         assert read.training_problems_ is None
         assert read.n_features_in_ == 4
 

@@ -58,7 +58,5 @@ def fitted():
     from prmkit.data import make_arithmetic_solutions
     from prmkit.features import StepStatistics
 
-    train, calibration, test = (
-        make_arithmetic_solutions(n, 2, random_state=i) for i, n in enumerate((40, 60, 40))
-    )
+    train, calibration, test = (make_arithmetic_solutions(n, 2, random_state=i) for i, n in enumerate((40, 60, 40)))
     return PRMClassifier(StepStatistics()).fit(train.X, train.y), calibration, test

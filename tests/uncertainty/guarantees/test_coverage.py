@@ -65,9 +65,7 @@ def test_true_risk_with_confidence(name, size, request):
     rng = np.random.default_rng(3)
     above, above_plain = [], []
     for _ in range(N_SPLITS):
-        drawn = rng.integers(
-            world.n_problems, size=60
-        )  # with replacement: independent, as the world is all there is
+        drawn = rng.integers(world.n_problems, size=60)  # with replacement: independent, as the world is all there is
         X, first_errors, _ = world.draw(drawn)
         groups = np.repeat(np.arange(60), [len(world.paths_of([p])) for p in drawn])
         estimator.fit(X, first_errors, groups)
@@ -128,9 +126,7 @@ def step_world():
     rng = np.random.default_rng(5)
     sizes = rng.integers(1, 7, 3000)
     units = np.repeat(np.arange(3000), sizes)
-    logits = (
-        rng.normal(size=(len(units), 3)) + np.repeat(rng.normal(size=(3000, 3)), sizes, axis=0) + [-1.5, 0, 1]
-    )
+    logits = rng.normal(size=(len(units), 3)) + np.repeat(rng.normal(size=(3000, 3)), sizes, axis=0) + [-1.5, 0, 1]
     true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     labels = (true.cumsum(axis=1) < rng.random((len(units), 1))).sum(axis=1) - 1
     off = true**1.7
@@ -147,13 +143,9 @@ def test_step_sets_over_splits(step_world, options):
         problems = rng.permutation(3000)[:75]
         rows = np.flatnonzero(np.isin(units, problems[:60]))
         test = np.flatnonzero(np.isin(units, problems[60:]))
-        report = sets.fit(proba[rows], labels[rows], units[rows]).evaluate(
-            proba[test], labels[test], units[test]
-        )
+        report = sets.fit(proba[rows], labels[rows], units[rows]).evaluate(proba[test], labels[test], units[test])
         key = "joint_coverage" if options.get("joint") else "coverage"
-        covered = (
-            list(report["coverage_per_class"].values()) if "class_conditional" in options else [report[key]]
-        )
+        covered = list(report["coverage_per_class"].values()) if "class_conditional" in options else [report[key]]
         observed.append([np.nan if value is None else 1 - value for value in covered])
     mean = np.nanmean(observed, axis=0)
     se = np.nanstd(observed, axis=0) / np.sqrt(np.sum(np.isfinite(observed), axis=0))
@@ -187,9 +179,7 @@ def test_what_grouping_prevents(make_world):
             warnings.simplefilter("ignore")
             certifier.fit(X, first_errors)  # each path a problem of its own
         pooled.append(true_risk(certifier)[0] > 0.3)
-        leaked.append(
-            certifier.evaluate(X, first_errors)["failure_rate"]
-        )  # "tested" on the same problems: fine!
+        leaked.append(certifier.evaluate(X, first_errors)["failure_rate"])  # "tested" on the same problems: fine!
         certifier.fit(X, first_errors, groups)
         grouped.append(true_risk(certifier)[0] > 0.3)
         with pytest.raises(ValueError, match=r"12 of 12 problems .* PrefixCertifier was calibrated on"):

@@ -24,9 +24,7 @@ def test_threshold_is_the_conformal_quantile_of_the_smallest_validity():
 
 def test_too_few_errors_flag_everything():
     X, first_errors = [[0.4]] * 30, [0] * 8 + [-1] * 22
-    with pytest.warns(
-        UserWarning, match="8 paths with an error, at least 9 are needed: every path will be flagged"
-    ):
+    with pytest.warns(UserWarning, match="8 paths with an error, at least 9 are needed: every path will be flagged"):
         detector = ErrorDetector(recall=0.9).fit(X, first_errors)
     assert (detector.attainable_, detector.n_calibration_, detector.threshold_) == (False, 8, -np.inf)
     assert detector.predict([[0.0], [1.0, 0.0]]).all()

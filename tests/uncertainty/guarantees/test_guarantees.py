@@ -72,12 +72,8 @@ def test_with_a_classifier(estimator, fitted):
     guarantee = clone(estimator).set_params(classifier=classifier)
     guarantee.fit(calibration.solutions, calibration.first_errors)
     assert guarantee.unit_ == "problem"
-    with_error = [
-        s.problem for s, f in zip(calibration.solutions, calibration.first_errors, strict=True) if f >= 0
-    ]
-    problems = (
-        with_error if isinstance(estimator, ErrorDetector) else [s.problem for s in calibration.solutions]
-    )
+    with_error = [s.problem for s, f in zip(calibration.solutions, calibration.first_errors, strict=True) if f >= 0]
+    problems = with_error if isinstance(estimator, ErrorDetector) else [s.problem for s in calibration.solutions]
     assert guarantee.n_calibration_ == len(set(problems))
     assert len(guarantee.predict(test.solutions)) == len(test.solutions)
     risks = [one.risks for one in classifier.score_solutions(calibration.solutions)]
@@ -241,17 +237,13 @@ def test_saved_with_its_classifier(fitted, tmp_path):
     certifier.fit(calibration.solutions, calibration.first_errors).save(tmp_path / "certifier")
     other = PrefixCertifier.load(tmp_path / "certifier")
     assert other.predict(test.solutions).tolist() == certifier.predict(test.solutions).tolist()
-    pipeline = make_pipeline(StepStatistics(), LogisticRegression(max_iter=2000)).fit(
-        calibration.X, calibration.y
-    )
+    pipeline = make_pipeline(StepStatistics(), LogisticRegression(max_iter=2000)).fit(calibration.X, calibration.y)
     certifier = PrefixCertifier(pipeline).fit(test.solutions, test.first_errors)
     with pytest.raises(TypeError, match="Pipeline, which cannot be saved without pickle"):
         certifier.save(tmp_path / "pipeline")
 
 
-@pytest.mark.parametrize(
-    "estimator", [*PATH_ESTIMATORS, StepPredictionSets()], ids=lambda e: type(e).__name__
-)
+@pytest.mark.parametrize("estimator", [*PATH_ESTIMATORS, StepPredictionSets()], ids=lambda e: type(e).__name__)
 def test_clone_keeps_a_fitted_classifier(estimator, fitted):
     classifier, calibration, test = fitted
     copy = clone(clone(estimator).set_params(classifier=classifier))
@@ -360,9 +352,7 @@ def test_parameters_of_a_fitted_classifier_are_not_changed_from_outside(fitted):
     with pytest.raises(ValueError, match="classifier__head: the classifier is fitted"):
         copy.set_params(classifier__head="xx")
     assert classifier.head is None
-    assert (
-        PrefixCertifier(PRMClassifier()).set_params(classifier__head=GaussianNB()).classifier.head is not None
-    )
+    assert PrefixCertifier(PRMClassifier()).set_params(classifier__head=GaussianNB()).classifier.head is not None
 
 
 def test_the_level_that_was_calibrated_for_is_kept(draws, tmp_path):

@@ -45,9 +45,7 @@ def test_delta_needs_more_paths_and_keeps_less():
     # P(Bin(100, 0.1) <= 5) = 0.058, <= 6: 0.117; expected: floor(10.1) - 1 = 9 failures
     assert sure.threshold_ == np.nextafter(0.06, 0)
     assert average.threshold_ == np.nextafter(0.1, 0)
-    with pytest.warns(
-        UserWarning, match=r"0\.1 with confidence 0\.9 is not attainable with 21 .* 22 are needed"
-    ):
+    with pytest.warns(UserWarning, match=r"0\.1 with confidence 0\.9 is not attainable with 21 .* 22 are needed"):
         PrefixCertifier(alpha=0.1, delta=0.1).fit(*erroneous(21))
 
 
@@ -63,10 +61,7 @@ def test_paths_without_error_count_and_cannot_fail():
 def test_steps_after_the_first_error_do_not_matter():
     X, first_errors = erroneous(20)
     longer = [[*path, 0.0, 0.99] for path in X]
-    assert (
-        PrefixCertifier().fit(longer, first_errors).threshold_
-        == PrefixCertifier().fit(X, first_errors).threshold_
-    )
+    assert PrefixCertifier().fit(longer, first_errors).threshold_ == PrefixCertifier().fit(X, first_errors).threshold_
 
 
 def test_several_paths_share_the_weight_of_their_problem():

@@ -102,9 +102,7 @@ def test_problems_weigh_alike_however_many_steps_they_have():
     sets = StepPredictionSets(alpha=0.2, classes=[-1, 1]).fit(proba, labels, groups)
     assert sets.n_calibration_ == 10
     assert sets.thresholds_ == pytest.approx([0.2, 0.2])
-    assert StepPredictionSets(alpha=0.2, classes=[-1, 1]).fit(proba, labels).thresholds_ == pytest.approx(
-        [0.9, 0.9]
-    )
+    assert StepPredictionSets(alpha=0.2, classes=[-1, 1]).fit(proba, labels).thresholds_ == pytest.approx([0.9, 0.9])
 
 
 def test_joint_takes_the_largest_score_of_a_problem():
@@ -120,9 +118,7 @@ def test_joint_takes_the_largest_score_of_a_problem():
 def test_a_class_with_too_few_problems_is_in_every_set(rows):
     proba, labels = rows
     keep = np.r_[np.flatnonzero(labels == -1)[:4], np.flatnonzero(labels != -1)]
-    with pytest.warns(
-        UserWarning, match="4 steps with class -1, at least 9 are needed: it will be in every set"
-    ):
+    with pytest.warns(UserWarning, match="4 steps with class -1, at least 9 are needed: it will be in every set"):
         sets = StepPredictionSets(class_conditional=True).fit(proba[keep], labels[keep])
     assert sets.attainable_ is False
     assert sets.thresholds_[0] == np.inf

@@ -57,9 +57,7 @@ def test_all_pass_that_cannot_fail_and_none_where_units_are_too_few():
 
 def test_no_units_are_too_few():
     for delta in (None, 0.5):
-        assert largest_threshold(np.empty(0), np.empty(0, dtype=int), 0.5, delta) == Threshold(
-            -np.inf, 0, False
-        )
+        assert largest_threshold(np.empty(0), np.empty(0, dtype=int), 0.5, delta) == Threshold(-np.inf, 0, False)
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.1, 0.2, 0.37, 0.5])
@@ -93,8 +91,7 @@ def by_brute_force(values, units, alpha, delta):
     best = -np.inf
     for refused in [-np.inf, *sorted(set(values)), np.inf]:
         losses = [
-            np.mean([v < refused for v, u in zip(values, units, strict=True) if u == unit])
-            for unit in set(units)
+            np.mean([v < refused for v, u in zip(values, units, strict=True) if u == unit]) for unit in set(units)
         ]
         total = sum(losses)
         if delta is None:

@@ -22,9 +22,7 @@ def rows():
 def reference(rows, y, new):
     """By scikit-learn: centre by class, scale, shrink, and measure to every class mean."""
     means = np.stack([rows[y == label].mean(axis=0) for label in np.unique(y)])
-    centred = np.concatenate(
-        [rows[y == label] - mean for label, mean in zip(np.unique(y), means, strict=True)]
-    )
+    centred = np.concatenate([rows[y == label] - mean for label, mean in zip(np.unique(y), means, strict=True)])
     scale = centred.std(axis=0)
     fitted = LedoitWolf(assume_centered=True).fit(centred / scale)
     return np.stack([fitted.mahalanobis((new - mean) / scale) for mean in means])

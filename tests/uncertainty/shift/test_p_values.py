@@ -56,9 +56,7 @@ def test_problems_are_the_units_of_solutions(arithmetic):
     known = detector.score(calibration)
     for p, score in zip(detector.p_value(more[:20]), detector.score(more[:20]), strict=True):
         shares = [
-            np.mean(
-                [k >= score - 1e-9 for k, s in zip(known, calibration, strict=True) if s.problem == problem]
-            )
+            np.mean([k >= score - 1e-9 for k, s in zip(known, calibration, strict=True) if s.problem == problem])
             for problem in problems
         ]
         assert p == pytest.approx((1 + sum(shares)) / (len(problems) + 1))
@@ -89,9 +87,7 @@ def test_a_group_on_two_sides_is_refused(tmp_path):
 def test_generators_are_read_whole(arithmetic):
     train, calibration, more = arithmetic
     detector = on_a_line([1, 2, 3])
-    np.testing.assert_array_equal(
-        detector.p_value(path for path in paths(range(9))), detector.p_value(paths(range(9)))
-    )
+    np.testing.assert_array_equal(detector.p_value(path for path in paths(range(9))), detector.p_value(paths(range(9))))
     detector = LengthShift().fit(train.X).calibrate(solution for solution in calibration)
     assert len(detector.p_value(solution for solution in more)) == len(more)
 
