@@ -49,7 +49,7 @@ def risk_bar(risk: float) -> str:
 
 
 def solution_text(scored: ScoredSolution, color: bool | None = None, width: int | None = None) -> str:
-    """Return a scored solution as a table of its steps; see :meth:`ScoredSolution.to_text`."""
+    """Return a scored solution as a table of its steps."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -142,7 +142,7 @@ _SHOWN_AGGREGATES = ("min", "product", "mean", "last", "geometric_mean")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ScoredSolution:
-    """A solution and the class probabilities of its steps; risk and uncertainty follow from them.
+    """A solution and the class probabilities of its steps. Risk and uncertainty follow from them.
 
     It shows itself: as coloured steps in a terminal (``print``) and in a notebook.
 
@@ -156,7 +156,7 @@ class ScoredSolution:
     classes : sequence, length n_classes
         The labels of the columns.
     label_order : sequence, optional
-        The labels from worst to best; not needed for -1/0/+1, "negative"/"neutral"/"positive" and the like.
+        The labels from worst to best. Not needed for -1/0/+1, "negative"/"neutral"/"positive" and the like.
 
     Raises
     ------
@@ -204,7 +204,7 @@ class ScoredSolution:
 
     @property
     def risks(self) -> np.ndarray:
-        """P(worst class) of each step, shape (n_steps,); higher is worse."""
+        """P(worst class) of each step, shape (n_steps,). Higher is worse."""
         return self.proba[:, self.ordered_columns[0]]
 
     @property
@@ -215,22 +215,22 @@ class ScoredSolution:
 
     @property
     def rewards(self) -> np.ndarray:
-        """``1 - risk`` of each step, shape (n_steps,); higher is better."""
+        """``1 - risk`` of each step, shape (n_steps,). Higher is better."""
         return 1.0 - self.risks
 
     @property
     def entropy(self) -> np.ndarray:
-        """Entropy of each step's class probabilities in nats, shape (n_steps,); higher is more uncertain."""
+        """Entropy of each step's class probabilities in nats, shape (n_steps,). Higher is more uncertain."""
         return entropy(self.proba)
 
     @property
     def margin(self) -> np.ndarray:
-        """``|risk - 1/2|`` of each step, shape (n_steps,); lower is more uncertain."""
+        """``|risk - 1/2|`` of each step, shape (n_steps,). Lower is more uncertain."""
         return np.abs(self.risks - 0.5)
 
     @property
     def aggregates(self) -> dict[str, float]:
-        """Path scores from the rewards: min, product, mean, last, geometric_mean; higher is better."""
+        """Path scores from the rewards: min, product, mean, last, geometric_mean. Higher is better."""
         return {rule: float(aggregate([self.rewards], rule)[0]) for rule in _SHOWN_AGGREGATES}
 
     @property
@@ -240,11 +240,17 @@ class ScoredSolution:
 
     @property
     def first_error_distribution(self) -> np.ndarray:
-        """P(step t is the first wrong one), then P(no error); shape (n_steps + 1,), sums to 1."""
+        """P(step t is the first wrong one), then P(no error), of shape (n_steps + 1,). The sum is 1."""
         return first_error_distribution(self.risks)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain Python values, ready for JSON."""
+        """Return everything as plain Python values, ready for JSON.
+
+        Returns
+        -------
+        dict
+            The solution, the numbers of each step under ``"steps"``, and the numbers of the whole solution.
+        """
         per_step = zip(self.proba, self.rewards, self.risks, self.entropy, self.margin, strict=True)
         return {
             "id": self.solution.id,
@@ -275,11 +281,15 @@ class ScoredSolution:
         Parameters
         ----------
         color : bool, optional
-            None: colour if standard output is a terminal and the environment does not set ``NO_COLOR``.
+            Whether to use colour. If None, it is used if standard output is a terminal and ``NO_COLOR`` is not set.
         width : int, optional
-            Columns; None: the terminal's, or 80.
-        """
+            Number of columns. If None, that of the terminal, or 80.
 
+        Returns
+        -------
+        str
+            The problem, a table of the steps, and a summary of the solution.
+        """
         return solution_text(self, color=color, width=width)
 
     def __str__(self) -> str:
@@ -289,5 +299,4 @@ class ScoredSolution:
         return f"<ScoredSolution: {self.solution.n_steps} steps, P(no error) {self.p_no_error:.2f}>"
 
     def _repr_html_(self) -> str:
-
         return solution_html(self)

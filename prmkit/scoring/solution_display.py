@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.metrics.pyplot import import_pyplot, plain_text
 from prmkit.scoring.scored_solution import ScoredSolution, risk_rgb
+from prmkit.utils.environment import import_pyplot, plain_text
 
 LABEL_LENGTH = 52
 _TITLE_LENGTH = 100

@@ -1,10 +1,14 @@
-"""The machine and the libraries around prmkit: devices, threads, versions, and libraries that talk while they load."""
+"""The machine and the libraries around prmkit: devices, threads, versions, and libraries that are optional or talk."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.text import Text
 
 # Below this number of rows, sharing the work among threads costs more than it saves.
 _WORTH_SHARING = 10_000
@@ -101,3 +105,17 @@ def quiet_mapping() -> Iterator[None]:
     finally:
         if shown:
             datasets.enable_progress_bars()
+
+
+def import_pyplot() -> Any:
+    """Return ``matplotlib.pyplot``, or say how to install it."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError('plots need matplotlib: pip install "prmkit[plot]"') from error
+    return plt
+
+
+def plain_text(text: Text) -> None:
+    """Show the dollar signs of a label: steps are full of LaTeX that matplotlib cannot read."""
+    text.set_parse_math(False)

@@ -491,8 +491,10 @@ def test_the_plain_parser_of_transformers_reads_the_settings():
     from prmkit.models import PRMTrainingConfig
 
     (config,) = HfArgumentParser(PRMTrainingConfig).parse_args_into_dataclasses(
-        ["--output_dir", "prm", "--use_cpu", "--loss_options", '{"zeta": 2}', "--loss", "theory-rank"]
-        + ["--label_order=-1,0,1", "--reward_tokens=-,0,+", "--model_init_kwargs", '{"dtype": "float32"}'],
+        [
+            *("--output_dir", "prm", "--use_cpu", "--loss_options", '{"zeta": 2}', "--loss", "theory-rank"),
+            *("--label_order=-1,0,1", "--reward_tokens=-,0,+", "--model_init_kwargs", '{"dtype": "float32"}'),
+        ],
         look_for_args_file=False,
     )
     assert (config.loss, config.loss_options) == ("theory_rank", {"zeta": 2})

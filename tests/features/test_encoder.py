@@ -11,7 +11,7 @@ import pytest
 from prmkit.features.encoding import model_path as _model_path
 from prmkit.features.encoding.encoder import TextEncoder
 from prmkit.features.encoding.model_path import resolve_model
-from prmkit.utils.batching import token_batches
+from prmkit.utils.ragged import token_batches
 
 
 def reference(model, texts):

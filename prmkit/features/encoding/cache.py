@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prmkit.features.encoding.encoder import warn_truncated
-from prmkit.utils.batching import distinct_texts
+from prmkit.utils.ragged import distinct_texts
 
 # An estimate in bytes: the key in the row and in the index, the checksum, the cell headers.
 _ROW_OVERHEAD = 96

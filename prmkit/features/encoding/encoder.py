@@ -16,8 +16,8 @@ import numpy as np
 
 from prmkit.features.encoding.model_path import file_sha256, load_network, resolve_model, written_token_limit
 from prmkit.marking.scheme import readable
-from prmkit.utils.batching import distinct_texts, token_batches
 from prmkit.utils.environment import best_device, has_bfloat16, no_more_threads_than_cores
+from prmkit.utils.ragged import distinct_texts, token_batches
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -20,8 +20,8 @@ from prmkit.metrics.calibration.calibration import (
     expected_calibration_error,
     reliability_curve,
 )
-from prmkit.metrics.pyplot import import_pyplot, plain_text
 from prmkit.metrics.steps.step_metrics import ProblemSums
+from prmkit.utils.environment import import_pyplot, plain_text
 from prmkit.utils.ragged import FloatArray, IntArray
 
 if TYPE_CHECKING:

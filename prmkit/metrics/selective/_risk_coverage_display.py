@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from prmkit.metrics.bootstrap import bootstrap_counts, problem_numbers
-from prmkit.metrics.pyplot import import_pyplot
 from prmkit.metrics.selective._selective import (
     RiskCoverageCurve,
     all_alike,
@@ -20,6 +19,7 @@ from prmkit.metrics.selective._selective import (
     risk_coverage_curve,
     tie_numbers,
 )
+from prmkit.utils.environment import import_pyplot
 from prmkit.utils.ragged import FloatArray
 
 if TYPE_CHECKING:

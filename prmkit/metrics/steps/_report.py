@@ -12,10 +12,10 @@ import numpy.typing as npt
 from prmkit.data.solution import Step
 from prmkit.fitted import FittedClassifier, label_order
 from prmkit.metrics.bootstrap import bootstrap_systems
-from prmkit.metrics.pyplot import import_pyplot, plain_text
 from prmkit.metrics.report_table import Comparison
 from prmkit.metrics.steps.rows import Label, RandomState, baselines, check_rows
 from prmkit.metrics.steps.step_metrics import HEADLINES, N_BINS, WeightedStepMetrics
+from prmkit.utils.environment import import_pyplot, plain_text
 from prmkit.utils.ragged import FloatArray
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from prmkit.data.solution import Step
 from prmkit.marking.encoding import MarkedTokens, TokenRecord, token_records
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.tokens._block_causal import block_causal, unwrapped
-from prmkit.utils.batching import token_batches
 from prmkit.utils.environment import best_device, no_more_threads_than_cores
+from prmkit.utils.ragged import token_batches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from prmkit.metrics import credible_set, survival
-from prmkit.metrics.pyplot import import_pyplot, plain_text
 from prmkit.scoring import ScoredSolution
 from prmkit.scoring.scored_solution import risk_rgb
 from prmkit.scoring.solution_display import LABEL_LENGTH, shorten
@@ -19,6 +18,7 @@ from prmkit.uncertainty._protocols import FirstErrors, PathsInput
 from prmkit.uncertainty._solutions_input import read_first_errors
 from prmkit.uncertainty.guarantees._prefix_certifier import PrefixCertifier
 from prmkit.uncertainty.guarantees._thresholds import unit_weights
+from prmkit.utils.environment import import_pyplot, plain_text
 from prmkit.utils.ragged import Ragged
 
 if TYPE_CHECKING:
