@@ -153,7 +153,18 @@ class Benchmark:
         return np.repeat(self.problems, self.lengths)
 
     def rows(self, values: np.ndarray) -> Ragged:
-        """Return one value per step as one row per solution."""
+        """Return one value per step as one row per solution.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_steps,)
+            The values of all steps, end to end.
+
+        Returns
+        -------
+        Ragged
+            The values, one row per solution.
+        """
         return Ragged(values, self.lengths)
 
     def subset(self, kept: np.ndarray, description: str) -> Benchmark:

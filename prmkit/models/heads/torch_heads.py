@@ -216,7 +216,15 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         return self
 
     def restore(self, state: dict[str, torch.Tensor], backbone: dict[str, Any] | None = None) -> None:
-        """Rebuild the module around saved weights, and around the saved configuration of a named backbone."""
+        """Rebuild the module around saved weights.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            The weights.
+        backbone : dict, default=None
+            The saved configuration of a named backbone.
+        """
         import torch
 
         with torch.random.fork_rng():  # initial weights are drawn, only to be overwritten
