@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from prmkit.uncertainty.guarantees._base import CLASSIFIER, RATE, PathGuarantee, path_risks
-from prmkit.uncertainty.guarantees._thresholds import (
+from prmkit.uncertainty.guarantees.base import CLASSIFIER, RATE, PathGuarantee, path_risks
+from prmkit.uncertainty.guarantees.thresholds import (
     largest_threshold,
     mean_over_units,
     warn_if_unattainable,

@@ -18,7 +18,7 @@ from prmkit.uncertainty._protocols import FirstErrors, PathsInput
 from prmkit.uncertainty._solutions_input import Paths, read_first_errors, refuse_shared_problems
 from prmkit.uncertainty._wrapping import KeepsFitted
 from prmkit.uncertainty.calibration._methods import calibrate, fit_calibrator
-from prmkit.uncertainty.guarantees._base import PathEstimator
+from prmkit.uncertainty.guarantees.base import PathEstimator
 from prmkit.utils.sklearn import HasMethods, StrOptions
 
 # The smallest P(right) of a step, and P(some error) of a path, before the logarithm.

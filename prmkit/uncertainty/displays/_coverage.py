@@ -13,10 +13,10 @@ from sklearn.base import clone
 from prmkit.fitted import training_problems
 from prmkit.uncertainty._protocols import FirstErrors, PathsInput
 from prmkit.uncertainty._solutions_input import Paths, read_first_errors, read_paths, refuse_shared_problems
-from prmkit.uncertainty.guarantees._base import PathGuarantee
 from prmkit.uncertainty.guarantees._error_detector import ErrorDetector
 from prmkit.uncertainty.guarantees._first_error_set import FirstErrorSet
 from prmkit.uncertainty.guarantees._prefix_certifier import PrefixCertifier
+from prmkit.uncertainty.guarantees.base import PathGuarantee
 from prmkit.utils.environment import import_pyplot
 from prmkit.utils.sklearn import random_generator
 

@@ -17,7 +17,7 @@ from prmkit.scoring.solution_display import LABEL_LENGTH, shorten
 from prmkit.uncertainty._protocols import FirstErrors, PathsInput
 from prmkit.uncertainty._solutions_input import read_first_errors
 from prmkit.uncertainty.guarantees._prefix_certifier import PrefixCertifier
-from prmkit.uncertainty.guarantees._thresholds import unit_weights
+from prmkit.uncertainty.guarantees.thresholds import unit_weights
 from prmkit.utils.environment import import_pyplot, plain_text
 from prmkit.utils.ragged import Ragged
 

@@ -9,8 +9,8 @@ import numpy as np
 from prmkit.metrics.solutions.aggregation import ragged_first_error_distribution
 from prmkit.uncertainty._protocols import StepClassifier
 from prmkit.uncertainty._solutions_input import Paths
-from prmkit.uncertainty.guarantees._base import CLASSIFIER, RATE, PathGuarantee, share_of
-from prmkit.uncertainty.guarantees._thresholds import (
+from prmkit.uncertainty.guarantees.base import CLASSIFIER, RATE, PathGuarantee, share_of
+from prmkit.uncertainty.guarantees.thresholds import (
     mean_over_units,
     smallest_threshold,
     warn_if_unattainable,

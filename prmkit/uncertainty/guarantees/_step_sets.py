@@ -14,8 +14,8 @@ from prmkit.data.solution import as_steps
 from prmkit.metrics.calibration.calibration import check_class_probabilities
 from prmkit.uncertainty._protocols import StepClassifier, Steps
 from prmkit.uncertainty._solutions_input import units_and_keys
-from prmkit.uncertainty.guarantees._base import CLASSIFIER, RATE, Guarantee, share_of
-from prmkit.uncertainty.guarantees._thresholds import (
+from prmkit.uncertainty.guarantees.base import CLASSIFIER, RATE, Guarantee, share_of
+from prmkit.uncertainty.guarantees.thresholds import (
     mean_over_units,
     smallest_threshold,
     warn_if_unattainable,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.stats import binom
 
-from prmkit.uncertainty.guarantees._thresholds import (
+from prmkit.uncertainty.guarantees.thresholds import (
     Threshold,
     largest_threshold,
     mean_over_units,
