@@ -1,15 +1,18 @@
 """Process reward models with scikit-learn's manners.
 
-A process reward model (PRM) reads a problem and a solution step by step and says of each step:
+A process reward model (PRM) reads a problem and a solution step by step. It says of each step whether the step is
 negative, neutral or positive.
 
 ======================  ====================================================================
 ``prmkit.data``         ``Solution``, ``Step``, loaders, splits by problem, an offline generator
-``prmkit.features``     steps -> numbers: embeddings, statistics, words, tokens; the cache
-``prmkit.models``       numbers -> probabilities: torch heads and the default model
-``PRMClassifier``       the front door: ``fit``, ``predict_proba``, ``score_solutions``
-``prmkit.metrics``      step reports with their baselines; scores of a reasoning path
-``prmkit.uncertainty``  calibration, ensembles, guarantees, decisions about paths
+``prmkit.marking``      solutions as marked tokens
+``prmkit.features``     features of steps: embeddings, statistics, words
+``prmkit.models``       heads on features, fine-tuned language models, their trainer and losses
+``PRMClassifier``       ``fit``, ``predict_proba``, ``score_solutions``, ``save``
+``prmkit.saving``       fitted models as folders
+``prmkit.metrics``      reports on steps with their baselines, scores of whole solutions
+``prmkit.scoring``      solutions scored by a fitted classifier
+``prmkit.uncertainty``  calibration, ensembles, guarantees, decisions about solutions
 ``prmkit.evaluation``   models on benchmarks, beside baselines, as one report
 ``prmkit.cli``          the ``prmkit`` command
 ======================  ====================================================================

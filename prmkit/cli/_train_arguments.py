@@ -229,7 +229,8 @@ class Parser(HfArgumentParser):
         # Only typed settings reach the configuration, so that its own defaults hold.
         settings["default"] = argparse.SUPPRESS
         group = _GROUP_OF.get(name, _OTHERS)
-        text = _TEXTS.get(name) or str(settings.get("help") or "")
+        # Help texts are docstrings: a terminal shows the name of a cross-reference alone.
+        text = re.sub(r":[a-z:]+:`~?([^`]+)`", r"\1", _TEXTS.get(name) or str(settings.get("help") or ""))
         if settings.get("action") == "store_false":
             text = f"The opposite of --{name}."
         elif group is _OTHERS:

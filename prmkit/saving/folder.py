@@ -81,12 +81,16 @@ def read_config(path: Path, kind: str) -> dict[str, Any]:
 def _read_json(path: Path, kind: str) -> dict[str, Any]:
     file = path / CONFIG
     if not file.is_file():
-        raise FileNotFoundError(f"{path} holds no saved model: no {CONFIG} there")
+        raise FileNotFoundError(f"{str(path)!r} holds no saved model: no {CONFIG} there")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} is damaged ({error}): copy or save the model again") from error
     if not isinstance(config, dict) or not isinstance(config.get("class"), str):
+        if (path / "prmkit.json").is_file():
+            raise ValueError(
+                f"{path} holds a language model: type PRMClassifier.from_pretrained({str(path)!r}) to load it"
+            )
         raise ValueError(f"{file} describes no {kind}")
     return config
 

@@ -148,7 +148,7 @@ def iter_labelled(
     """
     check_reading(on_error, limit)
     if unknown := sorted(set(options) - set(file_format.options)):
-        known = ", ".join(file_format.options) or "none"
+        known = ", ".join([*file_format.options, "split", "on_error", "limit"])
         raise ValueError(f"the format {file_format.name} has no option {', '.join(unknown)}; its options: {known}")
     counts = Counter() if counts is None else counts
     records = iter_records(source, split=split, on_error=on_error, counts=counts)

@@ -146,7 +146,7 @@ def test_another_scheme_is_noticed(make_rows, make_trainer, tmp_path):
         with pytest.raises(ValueError, match=message):
             PRMClassifier.from_pretrained(tmp_path / "saved")
     file.unlink()
-    with pytest.raises(ValueError, match=r"was not saved by prmkit \(no prmkit.json\): pass layout="):
+    with pytest.raises(ValueError, match=r"no prmkit.json\)\. For a published model pass layout="):
         PRMClassifier.from_pretrained(tmp_path / "saved")
 
 
