@@ -28,9 +28,7 @@ def data_folder() -> Path:
     return folder
 
 
-def load_steps_table(
-    datasets: Iterable[str] | None = None,
-) -> tuple[list[Solution], list[list[int | None]]]:
+def load_steps_table(datasets: Iterable[str] | None = None) -> tuple[list[Solution], list[list[int | None]]]:
     """Read ``steps_train.jsonl.gz``.
 
     Parameters

@@ -215,12 +215,7 @@ def _statistics(table: StepTable, train: np.ndarray, test: np.ndarray) -> tuple[
 
 
 TREES = HistGradientBoostingClassifier(
-    learning_rate=0.06,
-    max_iter=200,
-    max_leaf_nodes=15,
-    l2_regularization=1.0,
-    early_stopping=False,
-    random_state=0,
+    learning_rate=0.06, max_iter=200, max_leaf_nodes=15, l2_regularization=1.0, early_stopping=False, random_state=0
 )
 POSITION = make_pipeline(OneHotEncoder(min_frequency=10, handle_unknown="infrequent_if_exist"), LogisticRegression())
 DEFAULT, LOOK_AHEAD, CAUSAL = "PRMClassifier()", "look-ahead transformer", "its causal twin"

@@ -48,12 +48,7 @@ def steps(
         baseline = LogisticRegression().fit(column(X_known), y_known)
         probas[name] = baseline.predict_proba(column(X))[:, np.argsort(np.argsort(classifier.classes_))]
     report = calibration_report(
-        y,
-        probas,
-        classes=classifier.classes_,
-        label_order=["wrong", "right"],
-        groups=problems,
-        n_resamples=resamples,
+        y, probas, classes=classifier.classes_, label_order=["wrong", "right"], groups=problems, n_resamples=resamples
     )
     calibrated_table = [
         {"model": name, **{metric: str(values[metric]) for metric in _STEP_METRICS}}
@@ -113,11 +108,7 @@ def paths(classifier: Any, ensemble: Any, calibration: Any, test: Any, resamples
         "characters": risks["characters"],
     }
     accepted = selective_report(
-        has_error.astype(float),
-        by,
-        groups=test.problems,
-        n_resamples=resamples,
-        target="accepted path has an error",
+        has_error.astype(float), by, groups=test.problems, n_resamples=resamples, target="accepted path has an error"
     )
     return {"path calibration": table, "path acceptance": _selective(accepted)}
 
@@ -160,10 +151,7 @@ def shift(X: list[Any], y: np.ndarray, calibration: Any, test: Any) -> dict[str,
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.choice(len(X), size=min(len(X), 8000), replace=False))
     X, y = [X[i] for i in chosen], y[chosen]
-    detectors = {
-        "Mahalanobis": MahalanobisShift(),
-        "length": LengthShift(),
-    }
+    detectors = {"Mahalanobis": MahalanobisShift(), "length": LengthShift()}
     easy = np.array(["gsm8k" in solution.meta["dataset"] for solution in test.solutions])
     known = [solution for solution in calibration.solutions if "math" in solution.meta["dataset"]]
     table = []
@@ -219,12 +207,7 @@ def _promises(level: float) -> Iterator[tuple[str, Any, Callable[[Any], float], 
 
     kept = {"kept": "kept_fraction"}
     yield "prefix", PrefixCertifier(alpha=level), lambda found: found["failure_rate"], kept
-    yield (
-        "prefix, delta 0.1",
-        PrefixCertifier(alpha=level, delta=0.1),
-        lambda found: found["failure_rate"],
-        kept,
-    )
+    yield ("prefix, delta 0.1", PrefixCertifier(alpha=level, delta=0.1), lambda found: found["failure_rate"], kept)
     alarms = {"false alarms": "false_alarm_rate"}
     yield "detector", ErrorDetector(recall=1 - level), missing("recall"), alarms
     yield "detector, delta 0.1", ErrorDetector(recall=1 - level, delta=0.1), missing("recall"), alarms

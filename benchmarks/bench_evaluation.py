@@ -46,10 +46,7 @@ def model(name: str, work: Path) -> PRMClassifier:
     folder = work / name.replace(" ", "-")
     if not folder.exists():
         solutions, ratings = load_steps_table(SOURCES[name])
-        judged = [
-            load_processbench(data_folder() / "processbench"),
-            load_reasoneval(data_folder() / REASONEVAL),
-        ]
+        judged = [load_processbench(data_folder() / "processbench"), load_reasoneval(data_folder() / REASONEVAL)]
         new = np.concatenate([problem_keys(data.solutions) for data in judged])
         known = [
             (Step(solution, t), rating)

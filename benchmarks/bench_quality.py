@@ -101,10 +101,7 @@ def run(table: StepTable, todo: list[Split], names: list[str], folder: Path, see
                 start, busy = time.perf_counter(), time.process_time()
                 proba, weights = predict(name, table, split.train, split.test, seed)
                 seconds, cpu = time.perf_counter() - start, time.process_time() - busy
-                print(
-                    f"{split.protocol} {split.name}: {name}, {len(split.train)} rows, {seconds:.1f} s",
-                    flush=True,
-                )
+                print(f"{split.protocol} {split.name}: {name}, {len(split.train)} rows, {seconds:.1f} s", flush=True)
                 unfinished = path.with_name(f"{path.stem}.part.npz")
                 np.savez(unfinished, test=split.test, proba=proba, weights=weights, seconds=[seconds, cpu])
                 unfinished.replace(path)

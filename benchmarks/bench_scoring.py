@@ -133,13 +133,7 @@ def bench_scoring(train, solutions: list[Solution], rounds: int, folder: str) ->
         for name in ways
     ]
     texts = {text for solution in solutions for text in (solution.problem, *solution.steps)}
-    return {
-        "rows": rows,
-        "rounds": spent,
-        "solutions": len(solutions),
-        "steps": n_steps,
-        "distinct": len(texts),
-    }
+    return {"rows": rows, "rounds": spent, "solutions": len(solutions), "steps": n_steps, "distinct": len(texts)}
 
 
 def bench_cosine(solutions: list[Solution]) -> dict:
@@ -252,10 +246,7 @@ def main() -> None:
     cross_validation = bench_cross_validation([solutions[i] for i in part], [ratings[i] for i in part], options.rounds)
 
     print(f"\n{machine()}\n{versions()}")
-    print(
-        f"data: {', '.join(options.datasets)}; {scoring['solutions']} solutions, {scoring['steps']} steps, ",
-        end="",
-    )
+    print(f"data: {', '.join(options.datasets)}; {scoring['solutions']} solutions, {scoring['steps']} steps, ", end="")
     print(f"{scoring['distinct']} distinct texts; medians of {options.rounds} rounds\n")
     print_table(scoring["rows"])
     print(f"\ncosine of embeddings to float32: minimum {cosine['minimum']:.6f} over {cosine['texts']} texts\n")

@@ -48,12 +48,7 @@ from prmkit import PRMClassifier, Solution, flatten
 from prmkit.marking.encoding import encode_solution
 from prmkit.marking.scheme import MarkingScheme
 
-PIPELINE, FORWARD, BATCHES, PRMKIT = (
-    "pipeline per prefix",
-    "forward per prefix",
-    "padded batches of 8",
-    "prmkit",
-)
+PIPELINE, FORWARD, BATCHES, PRMKIT = ("pipeline per prefix", "forward per prefix", "padded batches of 8", "prmkit")
 Scores = list[np.ndarray]
 
 

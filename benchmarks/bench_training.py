@@ -48,12 +48,7 @@ import datasets
 import torch
 from _common import load_steps_table, machine, print_table, versions, write_result
 from _token_models import encoder, language_model, learn_tokenizer
-from transformers import (
-    DataCollatorForTokenClassification,
-    PrinterCallback,
-    Trainer,
-    TrainingArguments,
-)
+from transformers import DataCollatorForTokenClassification, PrinterCallback, Trainer, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
 from prmkit.marking.scheme import MarkingScheme
@@ -321,12 +316,7 @@ def subject_of(kind: str, options: argparse.Namespace, rows: list[Row]) -> Subje
         separator, trl_length, prmkit_length = "[SEP]", 512, 512
     else:
         tokenizer = learn_tokenizer([text for row in rows for text in (row["prompt"], *row["completions"])])
-        size = {
-            "hidden_size": 256,
-            "intermediate_size": 768,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-        }
+        size = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 4}
         if options.gpu:
             size = {**QWEN2_HALF_BILLION, **(TINY if options.tiny else {})}
         model = language_model(tokenizer, kind="qwen2" if options.gpu else "llama", **size)
@@ -342,10 +332,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=None, help="to train on (default: 64; 1024 with --gpu)")
     parser.add_argument("--rounds", type=int, default=2, help="turns of each way (default: %(default)s)")
     parser.add_argument(
-        "--tokens-per-batch",
-        type=int,
-        default=None,
-        help="prmkit's (default: those of 8 rows; 8192 with --gpu)",
+        "--tokens-per-batch", type=int, default=None, help="prmkit's (default: those of 8 rows; 8192 with --gpu)"
     )
     parser.add_argument("--gpu", action="store_true", help="the model of 0.5 billion parameters in bfloat16")
     parser.add_argument("--tiny", action="store_true", help="with --gpu: two narrow layers, to try the code")

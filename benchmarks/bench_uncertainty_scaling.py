@@ -31,13 +31,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from threadpoolctl import threadpool_limits
 
-from prmkit.metrics import (
-    aggregate,
-    aurc,
-    expected_calibration_error,
-    first_error_distribution,
-    p_no_error,
-)
+from prmkit.metrics import aggregate, aurc, expected_calibration_error, first_error_distribution, p_no_error
 from prmkit.uncertainty import CalibratedStepClassifier, ErrorDetector, FirstErrorSet, PrefixCertifier
 
 ALPHA, TEMPERATURE, FLOOR = 0.1, 1.8, 1e-15

@@ -29,11 +29,7 @@ print("AUROC, one class against the others, per fold:", scores.round(3))
 classifier = PRMClassifier(random_state=0).fit(data.X, data.y)
 solution = Solution(
     "A hat costs 20 dollars. What do 7 hats cost?",
-    [
-        "We multiply the price of one hat by the number of hats.",
-        "20 * 7 = 150.",
-        "The hats cost 150 dollars.",
-    ],
+    ["We multiply the price of one hat by the number of hats.", "20 * 7 = 150.", "The hats cost 150 dollars."],
 )
 scored = classifier.score_solutions([solution])[0]
 print(scored)

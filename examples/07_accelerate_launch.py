@@ -36,12 +36,7 @@ with tempfile.TemporaryDirectory() as folder:
     args = PRMTrainingConfig(
         output_dir=folder,
         initialization="random",
-        model_kwargs={
-            "num_hidden_layers": 2,
-            "hidden_size": 64,
-            "num_attention_heads": 2,
-            "intermediate_size": 128,
-        },
+        model_kwargs={"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128},
         learning_rate=1e-3,
         num_train_epochs=2,
         tokens_per_batch=256,

@@ -17,11 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from prmkit.uncertainty.guarantees.base import CLASSIFIER, RATE, PathGuarantee, path_risks
-from prmkit.uncertainty.guarantees.thresholds import (
-    largest_threshold,
-    mean_over_units,
-    warn_if_unattainable,
-)
+from prmkit.uncertainty.guarantees.thresholds import largest_threshold, mean_over_units, warn_if_unattainable
 
 
 class SolutionAcceptor(PathGuarantee[np.ndarray]):

@@ -34,12 +34,7 @@ def make_tokenizer():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    texts = [
-        "What is 2 + 3 * 4?",
-        "3 * 4 = 12.",
-        "So the answer is 14.",
-        "Step 1: we add the numbers.\nStep 2:",
-    ]
+    texts = ["What is 2 + 3 * 4?", "3 * 4 = 12.", "So the answer is 14.", "Step 1: we add the numbers.\nStep 2:"]
 
     def make(*, bos=None, eos="<eos>", pad="<pad>", extra=()):
         special = [token for token in (pad, bos, eos, *extra) if token is not None]

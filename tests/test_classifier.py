@@ -150,11 +150,7 @@ class TestScikitLearn:
     def test_containers(self, data, fitted):
         pd = pytest.importorskip("pandas")
         expected = fitted.predict_proba(data.X[:5])
-        for X in (
-            np.array(data.X[:5], dtype=object),
-            pd.Series(data.X[:5], index=[3, 1, 4, 1, 5]),
-            tuple(data.X[:5]),
-        ):
+        for X in (np.array(data.X[:5], dtype=object), pd.Series(data.X[:5], index=[3, 1, 4, 1, 5]), tuple(data.X[:5])):
             np.testing.assert_allclose(fitted.predict_proba(X), expected)
 
     def test_sample_weight_zero_is_as_if_absent(self, data):

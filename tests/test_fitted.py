@@ -16,12 +16,7 @@ from prmkit.data import make_arithmetic_solutions
 from prmkit.data.problem_keys import distinct_problem_keys
 from prmkit.features import StepStatistics
 from prmkit.fitted import label_order, training_problems, worst_column
-from prmkit.uncertainty import (
-    CalibratedStepClassifier,
-    PrefixCertifier,
-    StepEnsemble,
-    path_uncertainty,
-)
+from prmkit.uncertainty import CalibratedStepClassifier, PrefixCertifier, StepEnsemble, path_uncertainty
 
 DATA = make_arithmetic_solutions(30, 2, error_rate=0.5, random_state=0)
 OTHER = make_arithmetic_solutions(40, 2, error_rate=0.5, random_state=1)

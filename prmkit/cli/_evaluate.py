@@ -50,8 +50,7 @@ def evaluate(
         ),
     ],
     out: Annotated[
-        Path,
-        typer.Option("--out", metavar="FOLDER", show_default=False, help="Folder to write the report to."),
+        Path, typer.Option("--out", metavar="FOLDER", show_default=False, help="Folder to write the report to.")
     ],
     work: Annotated[
         Path | None,
@@ -84,12 +83,10 @@ def evaluate(
         bool, typer.Option("--quoted", help="Show published numbers beside the results, with their source.")
     ] = False,
     n_resamples: Annotated[
-        int,
-        typer.Option("--resamples", metavar="NUMBER", help="Number of resamples, for the 95% intervals."),
+        int, typer.Option("--resamples", metavar="NUMBER", help="Number of resamples, for the 95% intervals.")
     ] = 1000,
     n_jobs: Annotated[
-        int,
-        typer.Option("--jobs", metavar="NUMBER", help="Processes that make the tables, one benchmark each."),
+        int, typer.Option("--jobs", metavar="NUMBER", help="Processes that make the tables, one benchmark each.")
     ] = 1,
     random_state: Annotated[
         int, typer.Option("--seed", metavar="NUMBER", help="Seed of the resamples and of the halves.")

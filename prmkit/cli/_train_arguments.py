@@ -37,10 +37,7 @@ _MODEL = "model", "Encoders of the BERT family and decoder-only language models.
 _MARKING = "marking and labels", "How steps and labels are written, and where a score is read."
 _LOSS = "loss", None
 _TRAINING = "training: the settings that are changed most", None
-_OTHERS = (
-    "all other settings of transformers.TrainingArguments",
-    "Documented there. They work as with any Trainer.",
-)
+_OTHERS = ("all other settings of transformers.TrainingArguments", "Documented there. They work as with any Trainer.")
 # The groups of flags that do not come from a dataclass of their own. All others stand under the last title.
 _NAMES = {
     _MODEL: "initialization model_kwargs model_init_kwargs",
@@ -116,9 +113,7 @@ class DataArguments:
     )
     format: str | None = _flag(None, "Format of the data, such as stepwise or processbench.", metavar="NAME")
     load_options: dict[str, Any] | str | None = _flag(
-        None,
-        """Options of the format's loader as JSON, such as '{"on_error": "skip"}'.""",
-        metavar="JSON",
+        None, """Options of the format's loader as JSON, such as '{"on_error": "skip"}'.""", metavar="JSON"
     )
     view: Literal["prefixes", "trajectories"] = _flag(
         "prefixes",
@@ -144,10 +139,7 @@ class ModelArguments:
         metavar="NAME_OR_FOLDER",
     )
     dtype: str | None = _flag(
-        None,
-        "Precision of the weights: float32 (the default), bfloat16 or auto.",
-        "--torch_dtype",
-        metavar="NAME",
+        None, "Precision of the weights: float32 (the default), bfloat16 or auto.", "--torch_dtype", metavar="NAME"
     )
     attn_implementation: str | None = _flag(
         None, "Attention of the model, such as sdpa or flash_attention_2.", metavar="NAME"

@@ -35,13 +35,7 @@ if TYPE_CHECKING:
     Rows: TypeAlias = StepDataset | datasets.IterableDataset
 
 _FILES_OF_A_RUN = ("prmkit.json", "training_args.bin", "checkpoint-*")
-_REPLACED = (
-    *_FILES_OF_A_RUN,
-    "adapter_*",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "eval_results.json",
-)
+_REPLACED = (*_FILES_OF_A_RUN, "adapter_*", "*.safetensors", "*.safetensors.index.json", "eval_results.json")
 _N_INSPECTED = 100
 _SHOWN = {
     "accuracy": "accuracy",
@@ -299,11 +293,7 @@ def _stepwise_rows(source: Any, name: str, options: dict[str, Any]) -> Iterator[
     for labelled in iter_labelled(records, FORMATS[name], **options):
         if any(rating is not None for rating in labelled.ratings):
             solution = labelled.solution
-            yield {
-                "prompt": solution.problem,
-                "completions": list(solution.steps),
-                "labels": list(labelled.ratings),
-            }
+            yield {"prompt": solution.problem, "completions": list(solution.steps), "labels": list(labelled.ratings)}
 
 
 # ---- run

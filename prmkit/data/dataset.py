@@ -44,23 +44,12 @@ class StepDataset:
     description : str, default=""
         Text that says where the steps come from, and which were left out.
     first_errors : iterable of (int or None), one per solution, optional
-        First error of each solution: the 0-based index of its first wrong step, -1 if no step is wrong,
-        None if it is unknown. The attribute itself is None if the source does not know first errors.
+        First error of each solution: the 0-based index of its first wrong step, -1 if no step is wrong, None if it is
+        unknown. The attribute itself is None if the source does not know first errors.
     rows : mapping of str to array-like of shape (n_steps,), optional
         Metadata of the rows, one column per name. They often give labels away: do not use them as features.
     counts : mapping of str to int, optional
         Number of records and steps that a loader read, kept and left out, by reason.
-
-    Attributes
-    ----------
-    X : list of Step
-        Labelled steps.
-    y : ndarray of shape (n_steps,)
-        Label of each step.
-    groups : ndarray of shape (n_steps,)
-        Group of each step.
-    solutions : list of Solution
-        Solutions of the steps.
 
     Raises
     ------
@@ -120,16 +109,12 @@ class StepDataset:
             object.__setattr__(self, name, value)
         for name, column in {"y": self.y, "groups": self.groups, **self.rows}.items():
             if column.shape != (len(steps),):
-                raise ValueError(
-                    f"{name} has shape {column.shape}, expected ({len(steps)},): one value per step of X"
-                )
-        if self.first_errors is not None and len(self.first_errors) != len(self.solutions):
-            raise ValueError(
-                f"{len(self.first_errors)} first_errors for {len(self.solutions)} solutions, expected as many"
-            )
+                raise ValueError(f"{name} has shape {column.shape}, expected ({len(steps)},): one value per step of X")
+        n_errors, n_solutions = len(self.first_errors or ()), len(self.solutions)
+        if self.first_errors is not None and n_errors != n_solutions:
+            raise ValueError(f"{n_errors} first_errors for {n_solutions} solutions, expected as many")
 
-    # A type checker cannot tell the two values of an iterator apart. A union would refuse `X, y = dataset`
-    # followed by a right call, so both are Any.
+    # A type checker cannot tell the two values apart: with a union, right calls after `X, y = dataset` would be errors.
     def __iter__(self) -> Iterator[Any]:
         yield self.X
         yield self.y
@@ -159,24 +144,18 @@ class StepDataset:
         Parameters
         ----------
         rows : array-like of int or bool
-            Row numbers, in the order to return them, or a mask of shape (n_steps,). Negative numbers
-            count from the end.
+            Row numbers, in the order to return them, or a mask of shape (n_steps,). Negative ones count from the end.
 
         Returns
         -------
         StepDataset
-            The rows with their labels, groups and metadata, and the solutions that have one of these rows.
-            Solutions stay whole, because they are the context of their steps. So ``first_errors`` stay true.
-            The description is that of the data set before the cut. ``counts`` is empty.
+            The rows with their labels, groups and metadata, and the solutions that have one of these rows. Solutions
+            stay whole, so that ``first_errors`` stay true. The description stays. ``counts`` is empty.
 
         Raises
         ------
-        TypeError
-            If ``rows`` holds neither integers nor booleans.
-        IndexError
-            If a row does not exist, or a mask has another length than ``X``.
-        ValueError
-            If no row is left.
+        TypeError, IndexError, ValueError
+            If ``rows`` holds other types, names a row that does not exist, has a wrong length, or leaves no row.
 
         Examples
         --------
@@ -205,8 +184,8 @@ class StepDataset:
         Returns
         -------
         tuple of StepDataset
-            One data set per share, with rows and solutions in their old order. Problems whose texts differ
-            only in case, white space or LaTeX spacing stay together.
+            One data set per share, with rows and solutions in their old order. Problems whose texts differ only in
+            case, white space or LaTeX spacing stay together.
 
         Raises
         ------
@@ -227,9 +206,7 @@ class StepDataset:
         distinct, problems = np.unique(problem_keys(self.solutions), return_inverse=True)
         ends = np.round(np.cumsum(shares) * len(distinct)).astype(int)
         if (np.diff(ends, prepend=0) < 1).any():
-            raise ValueError(
-                f"{len(distinct)} problems are too few for parts of {shares}: one would be empty"
-            )
+            raise ValueError(f"{len(distinct)} problems are too few for parts of {shares}: one would be empty")
         shuffled = np.random.default_rng(random_state).permutation(len(distinct))
         part_of_solution = np.searchsorted(ends, shuffled[problems], side="right")
         part_of_row = part_of_solution[solution_positions(self)]
@@ -256,13 +233,8 @@ class StepDataset:
         Returns
         -------
         DataFrame
-            Columns ``problem``, ``solution`` (position in ``solutions``), ``id`` (of the solution),
-            ``index`` (of the step, 0-based), ``text``, ``y``, ``group``, then those of ``rows``.
-
-        Raises
-        ------
-        ImportError
-            If pandas is not installed.
+            Columns ``problem``, ``solution`` (position in ``solutions``), ``id`` (of the solution), ``index`` (of the
+            step, 0-based), ``text``, ``y``, ``group``, then those of ``rows``.
 
         Examples
         --------
@@ -297,11 +269,11 @@ class StepDataset:
         Returns
         -------
         datasets.Dataset
-            Columns ``id`` (str or null), ``problem`` (str), ``steps`` (list of str), ``labels`` (label of
-            each step, null where it is no row), ``first_error`` (int or null) and ``meta`` (the solution's
-            metadata as JSON). They are those of the format "rated". Two more hold what belongs to rows:
-            ``positions`` (row number of each step, or null) and ``rows`` (metadata columns as JSON). A
-            solution with two labels for a step takes two lines. The description is ``.info.description``.
+            Columns of the format "rated": ``id`` (str or null), ``problem`` (str), ``steps`` (list of str),
+            ``labels`` (label of each step, null where it is no row), ``first_error`` (int or null) and ``meta`` (the
+            solution's metadata as JSON). Two more describe rows: ``positions`` (row number of each step, or null) and
+            ``rows`` (metadata columns as JSON). A solution with two labels for a step takes two lines. The
+            description is ``.info.description``.
 
         Raises
         ------
@@ -318,16 +290,10 @@ class StepDataset:
         import datasets
 
         lines = _lines(self)
-        features = {
-            "id": datasets.Value("string"),
-            "problem": datasets.Value("string"),
-            "steps": [datasets.Value("string")],
-            "labels": [datasets.Value(_ARROW_TYPES.get(self.y.dtype.kind, "string"))],
-            "first_error": datasets.Value("int64"),
-            "meta": datasets.Value("string"),
-            "positions": [datasets.Value("int64")],
-            "rows": datasets.Value("string"),
-        }
+        text, number = datasets.Value("string"), datasets.Value("int64")
+        labels = [datasets.Value(_ARROW_TYPES.get(self.y.dtype.kind, "string"))]
+        features = {"id": text, "problem": text, "steps": [text], "labels": labels, "first_error": number}
+        features |= {"meta": text, "positions": [number], "rows": text}
         if self.first_errors is None:
             del features["first_error"]
         table = datasets.Dataset.from_dict(
@@ -343,8 +309,8 @@ class StepDataset:
         Parameters
         ----------
         dataset : datasets.Dataset
-            Data set with the columns ``problem``, ``steps`` and ``labels`` at least. Without
-            ``positions``, rows follow the order of the steps.
+            Data set with the columns ``problem``, ``steps`` and ``labels`` at least. Without ``positions``, rows
+            follow the order of the steps.
 
         Returns
         -------
@@ -366,14 +332,11 @@ class StepDataset:
         StepDataset(n_steps=2, n_solutions=1, n_problems=1, labels={0: 1, 1: 1})
         """
         if isinstance(dataset, dict):
-            raise TypeError(
-                f"a DatasetDict with splits {', '.join(dataset)}, expected one Dataset: pass dataset['train']"
-            )
-        missing = [name for name in ("problem", "steps", "labels") if name not in dataset.column_names]
-        if missing:
-            raise ValueError(
-                f"columns {', '.join(dataset.column_names)} lack {', '.join(missing)}; expected those of to_hf()"
-            )
+            splits = ", ".join(dataset)
+            raise TypeError(f"a DatasetDict with splits {splits}, expected one Dataset: pass dataset['train']")
+        columns = dataset.column_names
+        if missing := [name for name in ("problem", "steps", "labels") if name not in columns]:
+            raise ValueError(f"columns {', '.join(columns)} lack {', '.join(missing)}; expected those of to_hf()")
         # Two lines are one solution, with two labels for a step, if they agree in their id too.
         solutions: dict[tuple[str | None, Solution], Solution] = {}
         first_errors: dict[tuple[str | None, Solution], int | None] = {}
@@ -386,9 +349,7 @@ class StepDataset:
             solution = solutions.setdefault(key, solution)
             first_errors[key] = line.get("first_error")
             if len(line["labels"]) != solution.n_steps:
-                raise ValueError(
-                    f"line {number} has {len(line['labels'])} labels for {solution.n_steps} steps"
-                )
+                raise ValueError(f"line {number} has {len(line['labels'])} labels for {solution.n_steps} steps")
             rows += _read_rows(line, solution, len(rows))
         rows.sort(key=lambda row: row[0])
         names = rows[0][3] if rows else ()
@@ -397,7 +358,7 @@ class StepDataset:
             np.array([label for _, _, label, _ in rows]),
             solutions=list(solutions.values()),
             description=dataset.info.description or "",
-            first_errors=list(first_errors.values()) if "first_error" in dataset.column_names else None,
+            first_errors=list(first_errors.values()) if "first_error" in columns else None,
             rows={name: _column([meta[name] for *_, meta in rows]) for name in names},
         )
 
@@ -406,11 +367,6 @@ def solution_positions(dataset: StepDataset) -> npt.NDArray[np.intp]:
     """Return the position in ``dataset.solutions`` of each row's solution.
 
     Equal solutions are told apart by identity where the rows hold the very objects of ``solutions``.
-
-    Raises
-    ------
-    ValueError
-        If a row's solution is not among them.
     """
     by_identity = {id(solution): i for i, solution in enumerate(dataset.solutions)}
     by_value: dict[Solution, int] = {}
@@ -422,9 +378,7 @@ def solution_positions(dataset: StepDataset) -> npt.NDArray[np.intp]:
             by_value = by_value or {s: i for i, s in reversed(list(enumerate(dataset.solutions)))}
             position = by_value.get(step.solution)
         if position is None:
-            raise ValueError(
-                f"a row's solution ({step.solution.id}) is not among the solutions of the data set"
-            )
+            raise ValueError(f"a row's solution ({step.solution.id}) is not among the solutions of the data set")
         positions[row] = position
     return positions
 
@@ -446,26 +400,10 @@ def _row_numbers(rows: Rows, n_rows: int) -> npt.NDArray[np.intp]:
     return np.where(array < 0, array.astype(np.intp) + n_rows, array.astype(np.intp))
 
 
-def solution_record(
-    solution: Solution, labels: Sequence[Any], first_error: int | None, meta: Any
-) -> dict[str, Any]:
+def solution_record(solution: Solution, labels: Sequence[Any], first_error: int | None, meta: Any) -> dict[str, Any]:
     """Return the fields of a labelled solution in prmkit's own columns: the format "rated" and ``to_hf``.
 
-    Parameters
-    ----------
-    solution : Solution
-        Solution to write.
-    labels : sequence, length n_steps
-        Label of each step, None where it has none.
-    first_error : int or None
-        First error of the solution.
-    meta : object
-        Metadata of the solution, in the shape that the file needs.
-
-    Returns
-    -------
-    dict
-        Record with the keys id, problem, steps, labels, first_error and meta.
+    A label is None where a step has none. ``meta`` comes in the shape that the file needs.
     """
     return {
         "id": solution.id,
@@ -480,9 +418,7 @@ def solution_record(
 def _lines(dataset: StepDataset) -> list[dict[str, Any]]:
     """Return one line per solution, or several where a step of it has several labels."""
     errors = dataset.first_errors or [None] * len(dataset.solutions)
-    lines_of = [
-        [_empty_line(solution, error)] for solution, error in zip(dataset.solutions, errors, strict=True)
-    ]
+    lines_of = [[_empty_line(solution, error)] for solution, error in zip(dataset.solutions, errors, strict=True)]
     rows = zip(dataset.X, dataset.y.tolist(), solution_positions(dataset).tolist(), strict=True)
     for row, (step, label, position) in enumerate(rows):
         lines = lines_of[position]

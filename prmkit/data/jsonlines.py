@@ -1,11 +1,9 @@
-"""Local and remote files, plain or compressed, and the JSON lines in them, read one at a time.
-
-Most published step labels come as such files.
-"""
+"""Local and remote files, plain or compressed, and the JSON lines in them, read one at a time."""
 
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -36,15 +34,7 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 
 
 class MalformedRecordError(ValueError):
-    """A record breaks the rules of its format.
-
-    Parameters
-    ----------
-    reason : str
-        Short name of the broken rule. Skipped records are counted by it.
-    detail : str
-        The field, the value that was found and the value that was expected.
-    """
+    """A record breaks the rules of its format. Skipped records are counted by the reason, a short name of the rule."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -52,47 +42,13 @@ class MalformedRecordError(ValueError):
 
 
 def iter_json_lines(
-    path: str | PathLike[str],
-    *,
-    on_error: Literal["raise", "skip"] = "raise",
-    counts: Counter[str] | None = None,
+    path: str | PathLike[str], *, on_error: Literal["raise", "skip"] = "raise", counts: Counter[str] | None = None
 ) -> Iterator[tuple[int, Any]]:
-    r"""Yield the number and the value of each line of a JSON-lines file.
+    """Yield the number, from 1, and the value of each line of a JSON-lines file, which `open_file` opens.
 
-    No more is read than is asked for.
-
-    Parameters
-    ----------
-    path : path or URL
-        File in UTF-8, which may be compressed. See `open_file`. Blank lines are passed over.
-    on_error : {"raise", "skip"}, default="raise"
-        What to do with a line that is not JSON.
-    counts : Counter, optional
-        Number of skipped lines is added to its key "malformed: not JSON".
-
-    Yields
-    ------
-    number : int
-        Number of the line, from 1.
-    value : object
-        JSON value of the line, which need not be an object.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If a line is not JSON (with ``on_error="raise"``). If the file is a Git-LFS pointer, or its
-        compressed data are damaged, in any case, because the rest of the file is then missing.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "two.jsonl")
-    ...     _ = path.write_text('{"rating": 1}\n\n{"rating": -1}\n')
-    ...     list(iter_json_lines(path))
-    [(1, {'rating': 1}), (3, {'rating': -1})]
+    No more is read than is asked for. Blank lines are passed over. With ``on_error="skip"``, lines that are not JSON
+    are counted under "malformed: not JSON". Git-LFS pointers and damaged data always raise, because the rest of the
+    file is then missing.
     """
     for number, line in _iter_lines(path):
         if not line.strip():
@@ -131,23 +87,8 @@ def _iter_lines(path: str | PathLike[str]) -> Iterator[tuple[int, bytes]]:
 def open_file(path: str | PathLike[str]) -> OpenFile:
     """Return a context manager that opens a local or remote file for reading bytes.
 
-    Parameters
-    ----------
-    path : path or URL
-        Local path, or a URL that fsspec reads, such as ``https://…``, ``hf://datasets/…`` or
-        ``s3://…``. Data compressed by gzip, bz2, xz or zstd are recognised by their first bytes.
-
-    Returns
-    -------
-    OpenFile
-        Context manager that yields a binary file. Not every file can seek backwards.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ImportError
-        If a package for this URL or this compression is not installed.
+    A URL is any that fsspec reads, such as ``https://…``, ``hf://datasets/…`` or ``s3://…``. Data compressed by gzip,
+    bz2, xz or zstd are recognised by their first bytes. Not every file can seek backwards.
     """
     system, name = file_system(path)
     with OpenFile(system, name, "rb") as file:
@@ -172,18 +113,9 @@ def is_url(path: str | PathLike[str]) -> bool:
 
 
 def matching_files(pattern: str | PathLike[str]) -> list[str]:
-    """Return the sorted files that a pattern such as ``phase*_test.jsonl`` names.
+    """Return the sorted files that a pattern with ``*``, ``?`` or ``[…]`` names, such as ``phase*_test.jsonl``.
 
-    Parameters
-    ----------
-    pattern : path or URL
-        Text with ``*``, ``?`` or ``[…]``. A file that exists under this very name wins.
-
-    Returns
-    -------
-    list of str
-        Paths or URLs of the files. The list is empty where ``pattern`` has none of these signs, or
-        no file matches.
+    The list is empty where there is none of these signs, where no file matches, or where a file has this very name.
     """
     text = fspath(pattern)
     system, name = file_system(text)
@@ -194,14 +126,8 @@ def matching_files(pattern: str | PathLike[str]) -> list[str]:
 
 
 def _lfs_message(path: str | PathLike[str], pointer: bytes) -> str:
-    size = next(
-        (line for line in pointer.decode("utf-8", "replace").splitlines() if line.startswith("size ")), ""
-    )
-    expected = (
-        f"a file of {int(size.split()[1]):,} bytes ({size!r})"
-        if size[5:].strip().isdigit()
-        else "a data file"
-    )
+    size = re.search(r"^size (\d+)", pointer.decode("utf-8", "replace"), re.MULTILINE)
+    expected = f"a file of {int(size[1]):,} bytes ({size[0]!r})" if size else "a data file"
     return (
         f"{path} is a Git-LFS pointer of {len(pointer)} bytes, expected {expected}: the repository "
         "was cloned or downloaded without Git LFS. Type 'git lfs install' and 'git lfs pull' in the clone."
@@ -209,25 +135,7 @@ def _lfs_message(path: str | PathLike[str], pointer: bytes) -> str:
 
 
 def iter_hub_records(name: str, split: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a Hugging Face data set, streamed.
-
-    Parameters
-    ----------
-    name : str
-        Name "owner/name" of the data set.
-    split : str
-        Name of the split to read.
-
-    Yields
-    ------
-    row : dict
-        One row of the data set.
-
-    Raises
-    ------
-    ConnectionError
-        If the data set cannot be read. The message names both ways out.
-    """
+    """Yield the rows of a Hugging Face data set, streamed. If it cannot be read, the error names both ways out."""
     import datasets
 
     try:

@@ -42,10 +42,8 @@ def ratings_to_names(ratings: Iterable[int]) -> npt.NDArray[np.str_]:
     for i, value in enumerate(values):
         _check_rating(value, i)
         if _is_missing(value):
-            raise ValueError(
-                f"ratings[{i}] is {value}: an unlabelled step has no name. "
-                "Leave its row out of X and y; it stays context of the later steps."
-            )
+            advice = "Leave its row out of X and y; it stays context of the later steps."
+            raise ValueError(f"ratings[{i}] is {value}: an unlabelled step has no name. {advice}")
     return np.array([NAMES[int(value) + 1] for value in values], dtype="<U8")
 
 
@@ -83,14 +81,13 @@ def names_to_ratings(names: Iterable[str]) -> npt.NDArray[np.int64]:
 def first_error_to_ratings(first_error: int | None, n_steps: int) -> tuple[int | None, ...]:
     """Return the ratings that a first error stands for.
 
-    The steps before it are +1, which here means "not wrong": a first error does not tell neutral steps
-    apart. The step itself is -1. The later ones are None, because nobody judged them.
+    The steps before it are +1, which here means "not wrong": a first error does not tell neutral steps apart. The
+    step itself is -1. The later ones are None, because nobody judged them.
 
     Parameters
     ----------
     first_error : int or None
-        Index of the first wrong step, from 0. With -1, no step is wrong and all ratings are +1. With
-        None, it is unknown and all ratings are None.
+        Index of the first wrong step, from 0. With -1, all ratings are +1. With None, all are None.
     n_steps : int
         Number of steps of the solution.
 
@@ -130,18 +127,16 @@ def ratings_to_first_error(
 ) -> int | None:
     """Return the 0-based index of the first wrong step.
 
-    This is the package's one rule. The first error is the first step rated -1. It is known only if
-    every step before it is rated, because an unlabelled step may be wrong too. A solution without a
-    rating -1 has no error only if all of its steps are rated.
+    The first error is the first step rated -1. It is known only if every step before it is rated, because an
+    unlabelled step may be wrong too. A solution without a rating -1 has no error only if all steps are rated.
 
     Parameters
     ----------
     ratings : 1-D array-like of {-1, 0, 1, None}, shape (n_steps,)
         Rating of each step. NaN counts as None.
     unlabelled : {"unknown", "right"}, default="unknown"
-        Meaning of an unlabelled step before the first rating -1. With "unknown", the first error is
-        then unknown. "right" is for a layout that promises that all steps before its first error are
-        right. It does not say that a solution without a rating -1 is right to its end.
+        Meaning of an unlabelled step before the first rating -1. "right" is for a format that promises that all steps
+        before its first error are right. It does not say that a solution without a rating -1 is right to its end.
 
     Returns
     -------
@@ -179,36 +174,10 @@ def resolve_label_order(
 ) -> tuple[Any, ...] | None:
     """Return the classes from worst to best, or None if nothing tells which is worst.
 
-    Known orders are -1/0/+1, "negative"/"neutral"/"positive", "-"/"+", False/True, 0/1 (wrong/right) and
-    0/1/2. Two labels of an order are enough if one of them is its worst. So {-1, 1} is known, but
-    {"neutral", "positive"} is not, because it lacks the negative class that a risk is about.
-
-    Parameters
-    ----------
-    classes : 1-D array-like, shape (n_classes,)
-        Distinct labels.
-    label_order : sequence, optional
-        Labels from worst to best, to use instead of the known orders. It may hold more labels than
-        ``classes``.
-
-    Returns
-    -------
-    tuple of Python scalars, length n_classes, or None
-        Classes from worst to best.
-
-    Raises
-    ------
-    ValueError
-        If ``label_order`` names a label twice or lacks a class.
-
-    Examples
-    --------
-    >>> resolve_label_order(["negative", "positive"])
-    ('negative', 'positive')
-    >>> resolve_label_order(["bad", "good"]) is None
-    True
-    >>> resolve_label_order(["bad", "good"], label_order=["bad", "fair", "good"])
-    ('bad', 'good')
+    Known orders are -1/0/+1, "negative"/"neutral"/"positive", "-"/"+", False/True, 0/1 (wrong/right) and 0/1/2. Two
+    labels of an order are enough if one of them is its worst. So {-1, 1} is known, but {"neutral", "positive"} is
+    not, because it lacks the negative class that a risk is about. ``label_order`` replaces the known orders, and may
+    hold more labels than ``classes``.
     """
     labels = _as_list(classes, "classes")
     if label_order is not None:
@@ -225,10 +194,8 @@ def _sorted_by(order: list[Any], classes: list[Any]) -> tuple[Any, ...]:
         raise ValueError(f"label_order={order} names a label twice")
     missing = [label for label in classes if label not in order]
     if missing:
-        raise ValueError(
-            f"label_order={order} lacks {missing}, expected every label of y from worst to best: "
-            f"some order of {classes}"
-        )
+        expected = f"every label of y from worst to best: some order of {classes}"
+        raise ValueError(f"label_order={order} lacks {missing}, expected {expected}")
     return tuple(sorted(classes, key=order.index))
 
 
@@ -254,16 +221,8 @@ def _check_rating(value: object, i: int) -> None:
         raise ValueError(f"ratings[{i}] is {value!r}, expected -1, 0, +1 or, for an unlabelled step, None")
 
 
-def check_labels(
-    y: npt.ArrayLike, n_steps: int, label_order: Sequence[object] | None = None
-) -> npt.NDArray[Any]:
-    """Return y as a 1-D array of labels, one per step.
-
-    Raises
-    ------
-    ValueError
-        If labels are nested, missing, mixed, unknown or continuous, or their number is not ``n_steps``.
-    """
+def check_labels(y: npt.ArrayLike, n_steps: int, label_order: Sequence[object] | None = None) -> npt.NDArray[Any]:
+    """Return y as a 1-D array of labels, one per step. Refuse nested, missing, mixed, unknown and continuous labels."""
     if isinstance(y, (str, Mapping)) or not isinstance(y, Iterable):
         raise ValueError(f"y is {type(y).__name__}, expected a list of labels, one per step")
     # Nothing can be missing or mixed in an array of these types.
@@ -288,9 +247,7 @@ def check_labels(
     _check_number_of_labels(len(labels), n_steps)
     n_names = sum(isinstance(label, str) for label in labels)
     if 0 < n_names < len(labels):
-        raise ValueError(
-            f"y mixes names and numbers ({n_names} of {len(labels)} are names): use one kind of label"
-        )
+        raise ValueError(f"y mixes names and numbers ({n_names} of {len(labels)} are names): use one kind of label")
     if label_order is None:
         _refuse_unknown_labels(set(labels))
     return np.asarray(labels)
@@ -315,13 +272,7 @@ def _refuse_unknown_labels(labels: set[Any]) -> None:
 
 
 def class_codes(y: npt.NDArray[Any], classes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Return the column of each label.
-
-    Raises
-    ------
-    ValueError
-        If a label is not among the classes.
-    """
+    """Return the column of each label, and refuse a label that is not among the classes."""
     distinct, codes = np.unique(y, return_inverse=True)
     column = {label: i for i, label in enumerate(classes.tolist())}
     if unknown := [label for label in distinct.tolist() if label not in column]:

@@ -16,31 +16,10 @@ _NOT_COMPARED = re.compile(r"\s|\$|\\[,;:! ]")
 
 
 def problem_keys(problems: Iterable[str | Solution | Step]) -> npt.NDArray[np.uint64]:
-    """Return a key per problem.
+    """Return a key per problem: the first 8 bytes of the SHA-256 of its text.
 
-    Problems share a key if their texts differ only in case, white space, ``$`` or LaTeX spacing.
-
-    Parameters
-    ----------
-    problems : iterable of str, Solution or Step
-        Texts of problems, or what belongs to one. A solution without a problem is known by its first
-        step.
-
-    Returns
-    -------
-    ndarray of shape (n_problems,), dtype uint64
-        First 8 bytes of the SHA-256 of each text.
-
-    Raises
-    ------
-    TypeError
-        If a problem is anything else.
-
-    Examples
-    --------
-    >>> a, b, c = problem_keys(["What is $2 + 2$?", "what is 2+2?", "What is 3 + 2?"])
-    >>> bool(a == b), bool(a == c)
-    (True, False)
+    Problems share a key if their texts differ only in case, white space, ``$`` or LaTeX spacing. A solution without a
+    problem is known by its first step.
     """
     key_of: dict[str, int] = {}
     keys = []

@@ -26,13 +26,7 @@ class Solution:
     id : str, optional
         Name of the solution. It does not count in comparisons.
     meta : mapping, optional
-        Anything worth keeping, such as reference answer, generator or source. It does not count in
-        comparisons.
-
-    Attributes
-    ----------
-    steps : tuple of str
-        Text of each step.
+        Anything else, such as reference answer, generator or source. It does not count in comparisons.
 
     Raises
     ------
@@ -61,9 +55,7 @@ class Solution:
         meta: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(steps, str):
-            raise TypeError(
-                f"steps is one string, expected a list of strings, one per step: [{steps[:40]!r}, …]"
-            )
+            raise TypeError(f"steps is one string, expected a list of strings, one per step: [{steps[:40]!r}, …]")
         if not isinstance(steps, Iterable):
             raise TypeError(f"steps is {type(steps).__name__}, expected a list of strings, one per step")
         steps = tuple(steps)
@@ -111,9 +103,7 @@ class Step:
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < len(self.solution.steps):
-            raise IndexError(
-                f"step {self.index} of a solution with {len(self.solution.steps)} steps (0-based)"
-            )
+            raise IndexError(f"step {self.index} of a solution with {len(self.solution.steps)} steps (0-based)")
 
     @property
     def text(self) -> str:
@@ -163,21 +153,13 @@ def flatten(solutions: Iterable[Solution]) -> list[Step]:
 
 
 def as_solutions(solutions: Iterable[Solution]) -> list[Solution]:
-    """Return an iterable of solutions as a list.
-
-    Raises
-    ------
-    TypeError
-        If it is one solution, a data set, or cannot be iterated.
-    """
+    """Return an iterable of solutions as a list. Refuse a single solution and a whole data set."""
     if hasattr(solutions, "solutions"):
         raise TypeError(
             f"solutions is a {type(solutions).__name__}, expected a list of Solution: pass dataset.solutions"
         )
     if isinstance(solutions, (Solution, str)) or not isinstance(solutions, Iterable):
-        raise TypeError(
-            f"solutions is one {type(solutions).__name__}, expected a list of Solution: [solution]"
-        )
+        raise TypeError(f"solutions is one {type(solutions).__name__}, expected a list of Solution: [solution]")
     return list(solutions)
 
 
@@ -192,17 +174,7 @@ def refuse_steps(X: object) -> None:
 
 
 def as_steps(X: Iterable[Step | str]) -> list[Step]:
-    """Check a 1-D array-like of steps, and return it as a list.
-
-    A plain string becomes a step without problem or prefix.
-
-    Raises
-    ------
-    TypeError
-        If X holds solutions, nested lists or anything else that is not a step, or is one string.
-    ValueError
-        If X is empty or two-dimensional.
-    """
+    """Check a 1-D array-like of steps, and return it as a list. A string becomes a step without problem or prefix."""
     if hasattr(X, "solutions") and hasattr(X, "X"):
         raise TypeError(f"X is a whole {type(X).__name__}, expected its steps: pass dataset.X and dataset.y")
     if isinstance(X, (str, Step, Solution)):
@@ -214,9 +186,7 @@ def as_steps(X: Iterable[Step | str]) -> list[Step]:
         raise TypeError(f"X is {type(X).__name__}, expected a list of steps. {_WHAT_TO_PASS}")
     steps = [Step(Solution("", (x,)), 0) if isinstance(x, str) else x for x in X]
     if not steps:
-        raise ValueError(
-            f"X is empty: found array with 0 sample(s), at least 1 step is required. {_WHAT_TO_PASS}"
-        )
+        raise ValueError(f"X is empty: found array with 0 sample(s), at least 1 step is required. {_WHAT_TO_PASS}")
     for i, step in enumerate(steps):
         if not isinstance(step, Step):
             raise TypeError(f"X[{i}] is {type(step).__name__}, expected Step (or str). {_WHAT_TO_PASS}")
@@ -226,14 +196,7 @@ def as_steps(X: Iterable[Step | str]) -> list[Step]:
 def iter_solutions(steps: Sequence[Step]) -> Iterator[tuple[Solution, list[int], list[int]]]:
     """Yield each distinct solution of some steps once, so that a model reads it once.
 
-    Yields
-    ------
-    solution : Solution
-        A solution. Equal ones are one.
-    rows : list of int
-        Positions in ``steps`` that hold a step of it.
-    indices : list of int
-        Index of the step at each of these positions.
+    It comes with the positions in ``steps`` that hold a step of it, and the index of the step at each position.
     """
     by_object: dict[int, tuple[Solution, list[int], list[int]]] = {}
     distinct: dict[Solution, tuple[Solution, list[int], list[int]]] = {}

@@ -1,8 +1,6 @@
-"""Splits that keep all steps of a problem on one side, without ``groups=``.
+"""Splits that keep all steps of a problem on one side, because they look alike. They read the problems from X.
 
-Steps of one problem look alike, so that a split by step would flatter every model. scikit-learn cannot hand
-``groups`` to the splitter inside ``CalibratedClassifierCV`` or ``StackingClassifier``. A step knows its
-problem, so these splitters read the groups from X.
+scikit-learn cannot hand ``groups`` to the splitter inside ``CalibratedClassifierCV`` or ``StackingClassifier``.
 """
 
 from __future__ import annotations
@@ -25,9 +23,7 @@ RandomState: TypeAlias = int | np.random.RandomState | None
 def split_by_problem(
     dataset: StepDataset, *shares: float, random_state: int | np.random.Generator | None = None
 ) -> tuple[StepDataset, ...]:
-    """Divide a data set at random into parts that share no problem.
-
-    This is the function of the method ``dataset.split_by_problem``.
+    """Divide a data set at random into parts that share no problem, as its method ``split_by_problem`` does.
 
     Parameters
     ----------
@@ -45,18 +41,8 @@ def split_by_problem(
 
     Raises
     ------
-    TypeError
-        If ``dataset`` is no StepDataset.
-    ValueError
-        If there are fewer than two shares, they do not add up to 1, or a part would have no problem.
-
-    Examples
-    --------
-    >>> from prmkit.data import make_arithmetic_solutions
-    >>> data = make_arithmetic_solutions(10, 3, random_state=0)
-    >>> train, test = split_by_problem(data, 0.8, 0.2, random_state=0)
-    >>> len(train.solutions), len(test.solutions)
-    (24, 6)
+    TypeError, ValueError
+        If ``dataset`` is no StepDataset, or the method refuses the shares.
     """
     if not isinstance(dataset, StepDataset):
         raise TypeError(f"dataset is {type(dataset).__name__}, expected StepDataset, as loaders return it")
@@ -93,24 +79,22 @@ class _ByProblem:
         Raises
         ------
         ValueError
-            If there are fewer problems than folds, folds lack ``y``, or X holds numbers and ``groups`` is
-            missing.
+            If there are fewer problems than folds, folds lack ``y``, or X holds numbers and ``groups`` is missing.
         """
-        is_stratified = isinstance(self, StratifiedGroupKFold)
-        if is_stratified and y is None:
+        if not isinstance(self, StratifiedGroupKFold):
+            groups = _groups(X, groups, at_least=2, needed_for="a train and a test part")
+        elif y is not None:
+            groups = _groups(X, groups, at_least=self.n_splits, needed_for=f"n_splits={self.n_splits}")
+        else:
             raise ValueError(
                 "y is None: StratifiedProblemKFold balances labels, call split(X, y). "
                 "ProblemShuffleSplit splits without them."
             )
-        if is_stratified:
-            groups = _groups(X, groups, at_least=self.n_splits, needed_for=f"n_splits={self.n_splits}")
-        else:
-            groups = _groups(X, groups, at_least=2, needed_for="a train and a test part")
         splits: Iterator[Split] = super().split(X, y, groups)  # type: ignore[misc]
         return splits
 
 
-class StratifiedProblemKFold(_ByProblem, StratifiedGroupKFold):  # type: ignore[misc]
+class StratifiedProblemKFold(_ByProblem, StratifiedGroupKFold):
     """Folds with about equal shares of each label, where no problem is in two folds.
 
     Use it in place of ``cv=5`` wherever scikit-learn accepts a splitter.
@@ -140,7 +124,7 @@ class StratifiedProblemKFold(_ByProblem, StratifiedGroupKFold):  # type: ignore[
         super().__init__(n_splits=n_splits, shuffle=shuffle, random_state=random_state)
 
 
-class ProblemShuffleSplit(_ByProblem, GroupShuffleSplit):  # type: ignore[misc]
+class ProblemShuffleSplit(_ByProblem, GroupShuffleSplit):
     """Random train and test parts that share no problem.
 
     Parameters
@@ -148,8 +132,7 @@ class ProblemShuffleSplit(_ByProblem, GroupShuffleSplit):  # type: ignore[misc]
     n_splits : int, default=10
         Number of random splits.
     test_size : float or int, default=None
-        Share or number of *problems*, not of steps, to test on. By default those that ``train_size``
-        leaves, or 0.2.
+        Share or number of *problems*, not of steps, to test on. By default those that ``train_size`` leaves, or 0.2.
     train_size : float or int, default=None
         Share or number of problems to train on. By default those that ``test_size`` leaves.
     random_state : int, RandomState or None, default=None
@@ -172,9 +155,7 @@ class ProblemShuffleSplit(_ByProblem, GroupShuffleSplit):  # type: ignore[misc]
         train_size: float | None = None,
         random_state: RandomState = None,
     ) -> None:
-        super().__init__(
-            n_splits=n_splits, test_size=test_size, train_size=train_size, random_state=random_state
-        )
+        super().__init__(n_splits=n_splits, test_size=test_size, train_size=train_size, random_state=random_state)
 
 
 def _groups(X: Any, groups: npt.ArrayLike | None, at_least: int, needed_for: str) -> npt.ArrayLike:

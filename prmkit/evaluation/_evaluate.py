@@ -221,12 +221,7 @@ def _tables_of(context: Context) -> tuple[list[Table], list[Curve]]:
 
 
 def _run(
-    started: datetime,
-    seconds: float,
-    n_resamples: int,
-    random_state: int,
-    threshold_data: Any,
-    trained_on: str,
+    started: datetime, seconds: float, n_resamples: int, random_state: int, threshold_data: Any, trained_on: str
 ) -> dict[str, Any]:
     from prmkit import __version__
 

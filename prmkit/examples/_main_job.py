@@ -17,13 +17,7 @@ from prmkit.scoring import PathDisplay, ScoredSolution
 
 
 def run(
-    *,
-    data: Path | None = None,
-    out: Path,
-    folds: int = 5,
-    limit: int | None = None,
-    show: int = 3,
-    seed: int = 0,
+    *, data: Path | None = None, out: Path, folds: int = 5, limit: int | None = None, show: int = 3, seed: int = 0
 ) -> None:
     """Run every stage, saying which, and leave plots and the model in ``out``."""
     console = Console(highlight=False)

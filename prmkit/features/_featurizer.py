@@ -26,11 +26,7 @@ if TYPE_CHECKING:
 # The values of ``context``, from the least text to the most.
 CONTEXTS = ("none", "problem", "prefix")
 
-_BLOCKS = {
-    "none": ("step",),
-    "problem": ("step", "problem"),
-    "prefix": ("step", "problem", "prefix", "previous"),
-}
+_BLOCKS = {"none": ("step",), "problem": ("step", "problem"), "prefix": ("step", "problem", "prefix", "previous")}
 _LIKENESSES = (
     "step_like_problem",
     "step_like_prefix",
@@ -79,15 +75,7 @@ def _extreme_products(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return nearest, farthest
 
 
-_ENCODER_PARAMS = (
-    "model",
-    "batch_size",
-    "device",
-    "dtype",
-    "max_length",
-    "show_progress",
-    "store_weights_in_pickle",
-)
+_ENCODER_PARAMS = ("model", "batch_size", "device", "dtype", "max_length", "show_progress", "store_weights_in_pickle")
 
 
 class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):

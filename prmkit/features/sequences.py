@@ -98,7 +98,4 @@ class StepSequences:
         sequences = Ragged(self.values, self.lengths).take(chosen)
         rows = Ragged(*self._rows_by_sequence).take(chosen)
         answers = self.answers[rows.values] + rows.spread(sequences.starts - self.starts[chosen])
-        return (
-            StepSequences(sequences.values, sequences.lengths, answers, self.problems[chosen]),
-            rows.values,
-        )
+        return (StepSequences(sequences.values, sequences.lengths, answers, self.problems[chosen]), rows.values)

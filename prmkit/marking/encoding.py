@@ -281,9 +281,7 @@ class SolutionEncoder:
 def _marked(tokens: Sequence[int] | IntArray, positions: list[int], sizes: Sequence[int] | IntArray) -> MarkedTokens:
     """Build the record from the number of tokens per block."""
     return MarkedTokens(
-        np.array(tokens, dtype=np.int64),
-        np.array(positions, dtype=np.int64),
-        np.repeat(np.arange(len(sizes)), sizes),
+        np.array(tokens, dtype=np.int64), np.array(positions, dtype=np.int64), np.repeat(np.arange(len(sizes)), sizes)
     )
 
 

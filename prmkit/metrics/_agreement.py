@@ -8,9 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def rating_agreement(
-    labellings: Sequence[Sequence[Sequence[Hashable | None]]],
-) -> dict[str, float | int | None]:
+def rating_agreement(labellings: Sequence[Sequence[Sequence[Hashable | None]]]) -> dict[str, float | int | None]:
     """Return how far several labellings of the same solutions agree, step by step.
 
     For first errors instead of ratings, pass each as a labelling of one step: ``[[[2], [-1]], …]``. For Cohen's kappa

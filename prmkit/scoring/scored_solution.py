@@ -14,12 +14,7 @@ import numpy as np
 from prmkit.data.labels import resolve_label_order
 from prmkit.data.solution import Solution
 from prmkit.metrics.calibration.calibration import check_class_probabilities
-from prmkit.metrics.solutions.aggregation import (
-    aggregate,
-    entropy,
-    first_error_distribution,
-    p_no_error,
-)
+from prmkit.metrics.solutions.aggregation import aggregate, entropy, first_error_distribution, p_no_error
 
 # Teal, amber, red: told apart by people who do not tell red from green.
 _SCALE = ((42, 157, 143), (233, 160, 59), (209, 44, 60))
@@ -27,10 +22,7 @@ _BAR_CELLS = 8
 _HTML_BAR = "flex:none;align-self:center;width:4em;height:.55em;background:rgba(128,128,128,.25)"
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 # Steps are somebody else's text: a control character must not reach the terminal.
-_VISIBLE_CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {
-    127: 0x2421,
-    155: 0x241B,
-}
+_VISIBLE_CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421, 155: 0x241B}
 
 
 def risk_rgb(risk: float) -> tuple[int, int, int]:

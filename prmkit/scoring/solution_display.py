@@ -129,11 +129,7 @@ def _plot_one(axes: np.ndarray, scored: ScoredSolution) -> None:
     title = risk_axis.annotate(problem, (0, 1), (0, 6), "axes fraction", "offset points", fontsize=10)
     title.set_in_layout(False)
     plain_text(title)
-    for axis, limit in (
-        (risk_axis, 1.0),
-        (first_axis, 1.0),
-        (entropy_axis, float(np.log(len(scored.classes)))),
-    ):
+    for axis, limit in ((risk_axis, 1.0), (first_axis, 1.0), (entropy_axis, float(np.log(len(scored.classes))))):
         axis.set_xlim(0, limit * (1.12 if axis is not entropy_axis else 1.04))
         axis.set_ylim(n_steps + 0.6, -0.6)
         axis.set_yticks(places, [])

@@ -1,9 +1,6 @@
 from ._bmuq import PRMUncertainty as PRMUncertainty
 from ._path_uncertainty import PathUncertainty as PathUncertainty, path_uncertainty as path_uncertainty
-from .calibration import (
-    CalibratedStepClassifier as CalibratedStepClassifier,
-    PathCalibrator as PathCalibrator,
-)
+from .calibration import CalibratedStepClassifier as CalibratedStepClassifier, PathCalibrator as PathCalibrator
 from .displays import (
     CertifiedPrefixDisplay as CertifiedPrefixDisplay,
     CoverageDisplay as CoverageDisplay,

@@ -197,10 +197,7 @@ def path_uncertainty(
     ([True, True, True], None)
     """
     solutions = as_solutions(solutions)
-    for name, estimator, method in (
-        ("path_calibrator", path_calibrator, "p_no_error"),
-        ("shift", shift, "p_value"),
-    ):
+    for name, estimator, method in (("path_calibrator", path_calibrator, "p_no_error"), ("shift", shift, "p_value")):
         if estimator is not None and not hasattr(estimator, method):
             raise TypeError(f"{name} is {type(estimator).__name__}, expected an estimator with {method}")
     ask_members = getattr(classifier, "member_proba", None)

@@ -27,14 +27,7 @@ def rows(tmp_path):
 
 def test_help_teaches():
     text = " ".join(run("--help").output.split())
-    for word in (
-        "--from",
-        "--to",
-        "--on-loss",
-        "phase2_train.jsonl",
-        "label_map",
-        "written whole or not at all",
-    ):
+    for word in ("--from", "--to", "--on-loss", "phase2_train.jsonl", "label_map", "written whole or not at all"):
         assert word in text
     assert "convert" in CliRunner().invoke(app, ["--help"]).output
 

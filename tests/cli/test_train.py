@@ -188,11 +188,7 @@ def test_layouts_are_recognised_by_content(layout, model, rows, tmp_path, monkey
 
 def test_prm800k_keeps_three_classes_even_if_no_step_is_rated_wrong(model, tmp_path):
     def step(text, rating):
-        return {
-            "completions": [{"text": text, "rating": rating}],
-            "chosen_completion": 0,
-            "human_completion": None,
-        }
+        return {"completions": [{"text": text, "rating": rating}], "chosen_completion": 0, "human_completion": None}
 
     records = [
         {"question": {"problem": f"{n} + 1?"}, "label": {"steps": [step(f"{n} + 1 = {n + 1}.", n % 2)]}}
@@ -216,16 +212,7 @@ def test_streaming(model, data, tmp_path):
 
 def test_evaluation_problems_that_are_learnt_are_noticed(model, data, tmp_path):
     said = train(
-        "--model",
-        model,
-        "--data",
-        data,
-        "--eval_data",
-        data,
-        "--output_dir",
-        tmp_path / "prm",
-        "--max_steps",
-        1,
+        "--model", model, "--data", data, "--eval_data", data, "--output_dir", tmp_path / "prm", "--max_steps", 1
     )
     assert "10 problems to evaluate on are also learnt from" in said
 
@@ -234,28 +221,8 @@ def test_cut_steps_are_counted_and_labels_and_tokens_read(model, rows, tmp_path)
     ratings = [{**row, "labels": [1, 0, -1][: len(row["labels"])]} for row in rows]
     data, out = write(tmp_path / "ratings.jsonl", ratings), tmp_path / "prm"
     said = train(
-        *(
-            "--model",
-            model,
-            "--data",
-            data,
-            "--output_dir",
-            out,
-            "--max_steps",
-            1,
-            "--step_separator",
-            "\\n\\n",
-        ),
-        *(
-            "--label_order",
-            "-1,0,1",
-            "--scheme",
-            "reward_tokens",
-            "--reward_tokens",
-            "-,0,+",
-            "--max_length",
-            120,
-        ),
+        *("--model", model, "--data", data, "--output_dir", out, "--max_steps", 1, "--step_separator", "\\n\\n"),
+        *("--label_order", "-1,0,1", "--scheme", "reward_tokens", "--reward_tokens", "-,0,+", "--max_length", 120),
     )
     assert "labelled steps do not fit" in said
     saved = json.loads((out / "prmkit.json").read_text())
@@ -276,18 +243,7 @@ def test_lora(model, data, tmp_path):
 def test_random_initialisation_with_model_kwargs(model, data, tmp_path):
     out = tmp_path / "prm"
     train(
-        *(
-            "--model",
-            model,
-            "--data",
-            data,
-            "--output_dir",
-            out,
-            "--max_steps",
-            1,
-            "--initialization",
-            "random",
-        ),
+        *("--model", model, "--data", data, "--output_dir", out, "--max_steps", 1, "--initialization", "random"),
         *("--model_kwargs", '{"num_hidden_layers": 1, "layer_types": ["full_attention"]}'),
     )
     assert json.loads((out / "config.json").read_text())["num_hidden_layers"] == 1
@@ -361,10 +317,7 @@ def test_errors_name_what_was_typed(arguments, says, model, data, tmp_path):
     [
         ("", "holds no records"),
         ("prompt,labels\n", "line 1: not JSON"),
-        (
-            '{"text": "a", "score": 1}\n',
-            "fits no known format: its first record has the fields 'text', 'score'",
-        ),
+        ('{"text": "a", "score": 1}\n', "fits no known format: its first record has the fields 'text', 'score'"),
         ('{"prompt": "a", "completions": ["b"]}\n', "has the fields 'prompt', 'completions'"),
         ('{"prompt": "a", "completions": ["b"], "labels": [true, false]}\n', "unequal lengths: 2 labels for 1 steps"),
         ('{"prompt": "a", "completions": [5], "labels": [true]}\n', "completions[0] is int (5)"),
@@ -441,24 +394,8 @@ def test_the_flags_of_trl_are_known(model, data, tmp_path):
     out = tmp_path / "prm"
     train(
         *("--model_name_or_path", model, "--dataset_name", data, "--output_dir", out, "--max-steps", 1),
-        *(
-            "--per_device_train_batch_size",
-            4,
-            "--gradient_checkpointing",
-            "True",
-            "--learning_rate",
-            "1.0e-5",
-        ),
-        *(
-            "--eval_strategy",
-            "steps",
-            "--eval_steps",
-            50,
-            "--torch_dtype",
-            "float32",
-            "--dataset_train_split",
-            "train",
-        ),
+        *("--per_device_train_batch_size", 4, "--gradient_checkpointing", "True", "--learning_rate", "1.0e-5"),
+        *("--eval_strategy", "steps", "--eval_steps", 50, "--torch_dtype", "float32", "--dataset_train_split", "train"),
     )
     assert PRMClassifier.from_pretrained(out).score_solutions([SOLUTION])[0].rewards.shape == (2,)
 

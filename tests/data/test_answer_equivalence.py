@@ -57,14 +57,7 @@ def test_what_never_ends_is_counted_once_slow_then_fast(comparison):
 
 @pytest.mark.parametrize(
     "strange",
-    [
-        "9**9**9**9",
-        "{" * 200,
-        "(" * 140 + "1" + ")" * 140,
-        r"\frac{1}{" * 30 + "2" + "}" * 30,
-        "1" * 5000,
-        "10!!!",
-    ],
+    ["9**9**9**9", "{" * 200, "(" * 140 + "1" + ")" * 140, r"\frac{1}{" * 30 + "2" + "}" * 30, "1" * 5000, "10!!!"],
 )
 def test_strange_expressions_return(comparison, strange):
     start = time.perf_counter()

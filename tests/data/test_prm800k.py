@@ -24,11 +24,7 @@ def candidate(text, rating, flagged=None):
 
 def branch(*candidates, chosen=None, human=None):
     human = human and {"text": human, "rating": None, "source": "human", "flagged": False}
-    return {
-        "completions": [candidate(*c) for c in candidates],
-        "human_completion": human,
-        "chosen_completion": chosen,
-    }
+    return {"completions": [candidate(*c) for c in candidates], "human_completion": human, "chosen_completion": chosen}
 
 
 def make_record(*steps, problem="Compute 3*4+5.", finish_reason="found_error", **fields):
@@ -124,11 +120,7 @@ def test_chosen_rows_share_one_solution_and_each_alternative_has_its_own(write):
     assert dataset.solutions == list(dict.fromkeys(step.solution for step in dataset.X))
     # a; b h e; b c; b d; b h e g; b h e k. Nobody rated e: it may be wrong, also where g is.
     assert dataset.first_errors == [-1, None, 1, 1, None, None]
-    assert [solution.id for solution in dataset.solutions][:3] == [
-        "records:1/0.0",
-        "records:1",
-        "records:1/1.0",
-    ]
+    assert [solution.id for solution in dataset.solutions][:3] == ["records:1/0.0", "records:1", "records:1/1.0"]
     assert dataset.solutions[0].meta["final_answer"] == "17"
 
 
@@ -273,16 +265,7 @@ def conflicting_records():
         ({"conflicts": "drop"}, {("d", 1, 1), ("e", 1, 1)}),
         (
             {"conflicts": "keep"},
-            {
-                ("a", 1, 2),
-                ("a", -1, 1),
-                ("b", 1, 1),
-                ("b", -1, 1),
-                ("c", 0, 1),
-                ("c", 1, 1),
-                ("d", 1, 1),
-                ("e", 1, 1),
-            },
+            {("a", 1, 2), ("a", -1, 1), ("b", 1, 1), ("b", -1, 1), ("c", 0, 1), ("c", 1, 1), ("d", 1, 1), ("e", 1, 1)},
         ),
     ],
 )
@@ -555,11 +538,7 @@ def test_a_pattern_names_files_and_a_url_is_read(official_folder):
 @pytest.mark.parametrize(
     ("path", "error", "message"),
     [
-        (
-            "nowhere/at/all.jsonl",
-            FileNotFoundError,
-            r"nowhere/at/all\.jsonl does not exist \(looked for /.*owner/name",
-        ),
+        ("nowhere/at/all.jsonl", FileNotFoundError, r"nowhere/at/all\.jsonl does not exist \(looked for /.*owner/name"),
         ("data/missing.jsonl", FileNotFoundError, r"data/missing\.jsonl does not exist"),
         ("train", ValueError, r"'train' names a split.*load_prm800k\(folder, split='train'\)"),
         (800, TypeError, "path_or_split is int, expected a file"),
@@ -953,10 +932,7 @@ def test_phases_of_the_raw_records(prm800k):
 
 @pytest.mark.parametrize(
     ("name", "n_solutions", "n_problems", "n_of"),
-    [
-        ("train_sample.jsonl", 988, 152, {1: 5650, 0: 441, -1: 818}),
-        ("test_sample.jsonl", 90, 71, {1: 657, 0: 95}),
-    ],
+    [("train_sample.jsonl", 988, 152, {1: 5650, 0: 441, -1: 818}), ("test_sample.jsonl", 90, 71, {1: 657, 0: 95})],
 )
 def test_all_rows_of_the_samples_load(prm800k, name, n_solutions, n_problems, n_of):
     read = list(iter_prm800k(prm800k / name))

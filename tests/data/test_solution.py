@@ -103,13 +103,7 @@ def test_flatten_names_what_is_no_solution(solution):
 
 @pytest.mark.parametrize(
     "container",
-    [
-        list,
-        tuple,
-        iter,
-        lambda X: np.array(X, dtype=object),
-        lambda X: pd.Series(X, index=range(5, 5 + len(X))),
-    ],
+    [list, tuple, iter, lambda X: np.array(X, dtype=object), lambda X: pd.Series(X, index=range(5, 5 + len(X)))],
 )
 def test_as_steps_takes_any_one_dimensional_container(solution, container):
     steps = flatten([solution])
@@ -137,11 +131,7 @@ PASS = r"X holds one row per step: pass flatten\(solutions\), and one label per 
         (3, TypeError, f"X is int, expected a list of steps. {PASS}"),
         ([], ValueError, rf"X is empty: found array with 0 sample\(s\), at least 1 step is required. {PASS}"),
         (np.ones((2, 3)), ValueError, rf"X has shape \(2, 3\), expected a 1-D array of steps. {PASS}"),
-        (
-            pd.DataFrame({"x": ["a"]}),
-            ValueError,
-            rf"X has shape \(1, 1\), expected a 1-D array of steps. {PASS}",
-        ),
+        (pd.DataFrame({"x": ["a"]}), ValueError, rf"X has shape \(1, 1\), expected a 1-D array of steps. {PASS}"),
     ],
 )
 def test_what_is_no_list_of_steps_is_an_error_that_says_what_to_pass(X, error, message):

@@ -49,9 +49,7 @@ def test_shares_that_make_no_sense(shares):
 
 def test_the_method_is_the_function():
     for one, two in zip(
-        DATA.split_by_problem(0.7, 0.3, random_state=2),
-        split_by_problem(DATA, 0.7, 0.3, random_state=2),
-        strict=True,
+        DATA.split_by_problem(0.7, 0.3, random_state=2), split_by_problem(DATA, 0.7, 0.3, random_state=2), strict=True
     ):
         assert one.X == two.X
 

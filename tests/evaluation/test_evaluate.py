@@ -165,10 +165,7 @@ def test_options_of_a_question_do_not_hide_that_it_is_known(classifier, tmp_path
     }
     (tmp_path / "math.json").write_text(json.dumps(rows))
     found = evaluate({"m": classifier}, f"mr_ben:{tmp_path / 'math.json'}", n_resamples=0)
-    assert [one.problem for one in found.benchmarks[0].solutions] == [
-        "new?\nA: 1, B: 2",
-        "newer?\nA: 1, B: 2",
-    ]
+    assert [one.problem for one in found.benchmarks[0].solutions] == ["new?\nA: 1, B: 2", "newer?\nA: 1, B: 2"]
 
 
 def test_an_existing_prm(published_trl):
@@ -207,12 +204,7 @@ def test_ten_thousand_solutions_from_a_file_of_scores(tmp_path):
         for i in range(10_000):
             n = int(rng.integers(4, 16))
             first = int(rng.integers(-1, n))
-            row = {
-                "id": f"s{i}",
-                "generator": "M",
-                "problem": f"Problem {i // 2}",
-                "final_answer_correct": first < 0,
-            }
+            row = {"id": f"s{i}", "generator": "M", "problem": f"Problem {i // 2}", "final_answer_correct": first < 0}
             bench.write(json.dumps({**row, "steps": [f"Step {k} of {i}." for k in range(n)], "label": first}) + "\n")
             scores.write(json.dumps({"id": f"s{i}", "rewards": rng.random(n).tolist()}) + "\n")
     command = [sys.executable, "-m", "prmkit.cli", "evaluate", str(tmp_path / "scores.jsonl"), "--on"]

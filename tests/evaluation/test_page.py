@@ -41,13 +41,7 @@ def made_up_result(n_solutions=3400):
     many = np.linspace(0, 1, 900).tolist()
     names = ("f1_score", "accuracy on erroneous", "accuracy on correct", "threshold", "chosen on")
     nothing = interval(None, None, None)
-    cells = (
-        interval(0.612, 0.581, 0.643),
-        interval(0.55, 0.51, 0.6),
-        interval(0.69, 0.64, 0.73),
-        0.35,
-        "MATH",
-    )
+    cells = (interval(0.612, 0.581, 0.643), interval(0.55, 0.51, 0.6), interval(0.69, 0.64, 0.73), 0.35, "MATH")
     table = {
         "title": "ProcessBench GSM8K", "benchmark": "ProcessBench GSM8K", "columns": list(names),
         "note": "Intervals: 95 %, 2,000 resamples of problems. Threshold: best F1 on the named subset.",
@@ -91,13 +85,7 @@ def made_up_result(n_solutions=3400):
             {"name": "existing PRM 7B", "kind": "scores", "path": "scores/existing.jsonl"},
         ],
         "benchmarks": [
-            {
-                "name": name,
-                "kind": kind,
-                "n_solutions": n_solutions,
-                "n_problems": 900,
-                "description": "made up",
-            }
+            {"name": name, "kind": kind, "n_solutions": n_solutions, "n_problems": 900, "description": "made up"}
             for name, kind in (("ProcessBench GSM8K", "processbench"), ("PRMBench", "prmbench"))
         ],
         "tables": [table, second],
@@ -146,18 +134,8 @@ class Browser:
     def __init__(self, program, profile):
         (to_read, self._to), (self._from, to_write) = os.pipe(), os.pipe()
         ours = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (to_read, to_write)]
-        options = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--remote-debugging-pipe",
-            "--no-first-run",
-        ]
-        options += [
-            "--disable-dev-shm-usage",
-            f"--user-data-dir={profile}",
-            "--disable-background-networking",
-        ]
+        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run"]
+        options += ["--disable-dev-shm-usage", f"--user-data-dir={profile}", "--disable-background-networking"]
         self._process = subprocess.Popen(
             ["bash", "-c", f'exec "$0" "$@" 3<&{ours[0]} 4>&{ours[1]}', program, *options, "about:blank"],
             pass_fds=ours,
@@ -297,14 +275,7 @@ def test_hostile_text_stays_text(tmp_path):
     """Texts that end scripts, start elements or are no characters at all come out as they went in."""
     result = json.loads(json.dumps(made_up_result()).replace("MiniLM encoder", "NAME"))
     solution = next(made_up_solutions(1))
-    solution |= {
-        "id": NASTY,
-        "problem": NASTY,
-        "steps": [NASTY],
-        "ratings": [],
-        "error_type": NASTY,
-        "gold": 0,
-    }
+    solution |= {"id": NASTY, "problem": NASTY, "steps": [NASTY], "ratings": [], "error_type": NASTY, "gold": 0}
     solution |= {"benchmark": NASTY, "risks": {NASTY: [0.5]}, "predicted": {NASTY: 0}}
     result = {
         "models": [{"name": NASTY, "kind": NASTY, "path": NASTY}],
@@ -441,12 +412,7 @@ def test_nan_in_tables_and_curves_raises(tmp_path):
 
 
 def test_a_model_may_leave_solutions_and_steps_unscored(tmp_path):
-    solution = next(made_up_solutions(1)) | {
-        "steps": ["a", "b"],
-        "ratings": None,
-        "gold": None,
-        "problem": None,
-    }
+    solution = next(made_up_solutions(1)) | {"steps": ["a", "b"], "ratings": None, "gold": None, "problem": None}
     solution |= {"risks": {"MiniLM encoder": [None, 0.25]}, "predicted": {}}
     index, texts = embedded(page_of(tmp_path, made_up_result(), [solution]))
     assert index["solutions"]["highest"] == [[0.25, None]]

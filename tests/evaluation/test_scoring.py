@@ -179,12 +179,7 @@ def test_every_saved_model_that_scores_steps_is_evaluated_from_its_folder(classi
         expected = score_steps(model, solutions[:5]).risks
         np.testing.assert_array_equal(score_steps(judged.classifier, solutions[:5]).risks, expected)
     write(make_arithmetic_solutions(30, random_state=12), tmp_path / "data.jsonl", format="stepwise")
-    arguments = [
-        tmp_path / "calibrated",
-        tmp_path / "ensemble",
-        "--on",
-        f"stepwise:{tmp_path / 'data.jsonl'}",
-    ]
+    arguments = [tmp_path / "calibrated", tmp_path / "ensemble", "--on", f"stepwise:{tmp_path / 'data.jsonl'}"]
     arguments += ["--out", tmp_path / "report", "--resamples", 10]
     done = CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
     assert done.exit_code == 0, done.output

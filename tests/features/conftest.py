@@ -5,26 +5,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-WORDS = [
-    "the",
-    "sum",
-    "of",
-    "two",
-    "and",
-    "three",
-    "is",
-    "so",
-    "we",
-    "add",
-    "1",
-    "2",
-    "3",
-    "=",
-    "+",
-    "-",
-    "x",
-    "y",
-]
+WORDS = ["the", "sum", "of", "two", "and", "three", "is", "so", "we", "add", "1", "2", "3", "=", "+", "-", "x", "y"]
 
 
 @pytest.fixture(scope="session")

@@ -169,8 +169,7 @@ class TestSequences:
         sequences = StepSequences.from_steps(featurizer, steps)
         np.testing.assert_array_equal(sequences.values[sequences.answers], featurizer.transform(steps))
         np.testing.assert_array_equal(
-            sequences.values[sequences.starts[sequences.owners]],
-            featurizer.transform([s.problem for s in steps]),
+            sequences.values[sequences.starts[sequences.owners]], featurizer.transform([s.problem for s in steps])
         )
 
     def test_take_keeps_rows_with_their_values(self):

@@ -162,16 +162,7 @@ class TestTransformer:
 
 
 # Pieces of which a text that means trouble is made.
-PIECES = [
-    *"0123456789abxyzπ",
-    *"+-*/^=().,:;$%!{}[]\\ \n",
-    "x",
-    "\\frac",
-    "\\sqrt",
-    "\\times",
-    "\\text{",
-    "Step 3: ",
-]
+PIECES = [*"0123456789abxyzπ", *"+-*/^=().,:;$%!{}[]\\ \n", "x", "\\frac", "\\sqrt", "\\times", "\\text{", "Step 3: "]
 PIECES += [
     "=",
     "≈",

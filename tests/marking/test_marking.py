@@ -54,22 +54,7 @@ def metaspace(kind, *, bos="<s>"):
 
     special = ["<unk>", "<s>", "</s>", *CHAT_TOKENS]
     letters = dict.fromkeys("▁" + string.ascii_letters + string.digits + string.punctuation + "ки\n")
-    words = [
-        "▁the",
-        "▁answer",
-        "▁is",
-        "▁What",
-        "▁S",
-        "▁ки",
-        "▁+",
-        "▁-",
-        "▁▁",
-        "\n\n",
-        ".\n",
-        "an",
-        "sw",
-        "er",
-    ]
+    words = ["▁the", "▁answer", "▁is", "▁What", "▁S", "▁ки", "▁+", "▁-", "▁▁", "\n\n", ".\n", "an", "sw", "er"]
     fallback = [f"<0x{byte:02X}>" for byte in range(256)]
     if kind == "unigram":
         pieces = [(token, 0.0) for token in special] + [(token, -20.0) for token in fallback]
@@ -132,12 +117,7 @@ APART = {
 }
 JOINT = {
     "joint": MarkingScheme(
-        "reward_tokens",
-        step_separator=" #",
-        reward_tokens=("-", "+"),
-        between="\n",
-        opening="{problem} ",
-        joint=True,
+        "reward_tokens", step_separator=" #", reward_tokens=("-", "+"), between="\n", opening="{problem} ", joint=True
     ),
     "joint special": MarkingScheme("special_token", step_separator="<extra_0>", joint=True),
     "answer": MarkingScheme("special_token", step_separator="<extra_0>", chat="answer", system="Think."),
@@ -173,10 +153,7 @@ def assert_prefix_property(tokenizer, solution, scheme):
 class TestRule:
     @pytest.mark.parametrize(
         ("separator", "ids", "positions"),
-        [
-            ("\n", [1, 10, 11, 20, 21, 22, 9, 30, 9], [6, 8]),
-            ("\n\n", [1, 10, 11, 20, 21, 22, 8, 9, 30, 8, 9], [7, 10]),
-        ],
+        [("\n", [1, 10, 11, 20, 21, 22, 9, 30, 9], [6, 8]), ("\n\n", [1, 10, 11, 20, 21, 22, 8, 9, 30, 8, 9], [7, 10])],
     )
     def test_vectors(self, separator, ids, positions):
         marked = encode_solution(Prescribed(), Solution("P", ["S1", "S2"]), 2, MarkingScheme(step_separator=separator))
@@ -298,10 +275,7 @@ class TestJoint:
     def test_a_marker_that_merges(self, tokenizers):
         with pytest.raises(ValueError, match=r"merges with the text beside it.*special_token.*joint=False"):
             encode_solution(
-                tokenizers["metaspace"],
-                Solution("a", ["b", "\nc"]),
-                2,
-                MarkingScheme(step_separator="\n", joint=True),
+                tokenizers["metaspace"], Solution("a", ["b", "\nc"]), 2, MarkingScheme(step_separator="\n", joint=True)
             )
 
     def test_a_marker_that_differs_in_context(self, tokenizers):
@@ -528,10 +502,7 @@ class TestRecords:
             for record in records:
                 assert len(record.input_ids) == len(record.blocks) == len(record.attention_mask) <= limit
                 np.testing.assert_array_equal(record.input_ids, whole.input_ids[: len(record.input_ids)])
-                np.testing.assert_array_equal(
-                    record.step_positions[record.steps],
-                    whole.step_positions[record.rows],
-                )
+                np.testing.assert_array_equal(record.step_positions[record.steps], whole.step_positions[record.rows])
 
     def test_drop_keeps_no_problem_that_is_too_long(self, tokenizers):
         steps = flatten([Solution("1 + 1?", ["2."]), Solution("What " * 30, ["2."], id="long one")])

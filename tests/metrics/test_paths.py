@@ -7,13 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from prmkit.metrics import (
-    aggregate,
-    credible_set,
-    first_error_distribution,
-    p_no_error,
-    survival,
-)
+from prmkit.metrics import aggregate, credible_set, first_error_distribution, p_no_error, survival
 from prmkit.metrics.solutions.aggregation import entropy, ragged_first_error_distribution
 from prmkit.utils.ragged import Ragged
 

@@ -26,13 +26,7 @@ def test_numbers_follow_from_the_probabilities(scored):
     assert scored.entropy[2] == pytest.approx(-(0.5 * math.log(0.25) + 0.5 * math.log(0.5)))
     assert scored.p_no_error == pytest.approx(0.9 * 0.2 * 0.75)
     np.testing.assert_allclose(scored.first_error_distribution, [0.1, 0.72, 0.045, 0.135])
-    expected = {
-        "min": 0.2,
-        "product": 0.135,
-        "mean": 1.85 / 3,
-        "last": 0.75,
-        "geometric_mean": 0.135 ** (1 / 3),
-    }
+    expected = {"min": 0.2, "product": 0.135, "mean": 1.85 / 3, "last": 0.75, "geometric_mean": 0.135 ** (1 / 3)}
     assert scored.aggregates == pytest.approx(expected)
 
 
@@ -81,14 +75,7 @@ def test_to_dict_is_json(scored):
 def test_text_without_colour_says_everything(scored):
     text = scored.to_text(color=False, width=80)
     assert "\x1b" not in text
-    for part in (
-        "2 + 3 * 4?",
-        "3 * 4 = 12.",
-        "0.80  ██████▍",
-        "(empty step)",
-        "P(no error) 0.13",
-        "step 1 (0.72)",
-    ):
+    for part in ("2 + 3 * 4?", "3 * 4 = 12.", "0.80  ██████▍", "(empty step)", "P(no error) 0.13", "step 1 (0.72)"):
         assert part in text
     assert max(map(len, text.splitlines())) <= 80
 

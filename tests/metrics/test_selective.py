@@ -9,14 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from sklearn.metrics import roc_auc_score
 
-from prmkit.metrics import (
-    augrc,
-    aurc,
-    prr,
-    risk_at_coverage,
-    risk_coverage_curve,
-    selective_report,
-)
+from prmkit.metrics import augrc, aurc, prr, risk_at_coverage, risk_coverage_curve, selective_report
 
 
 def eaurc(loss, uncertainty, *, sample_weight=None):

@@ -115,10 +115,7 @@ def test_shared_ties_are_the_mean_over_all_orders_of_the_candidates(weighted):
             rows = [i for group in order for i in group]
             found.append(
                 vote_accuracy(
-                    [[answers[i] for i in rows]],
-                    [correct[rows]],
-                    4,
-                    None if weights is None else [weights[rows]],
+                    [[answers[i] for i in rows]], [correct[rows]], 4, None if weights is None else [weights[rows]]
                 ).value
             )
         shared = vote_accuracy([answers], [correct], 4, None if weights is None else [weights], ties="average").value

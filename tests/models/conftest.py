@@ -134,10 +134,7 @@ def qwen(folder, make_tokenizer):
 
     def scores(tokenizer, solution):
         messages = [
-            {
-                "role": "system",
-                "content": "Please reason step by step, and put your final answer within \\boxed{}.",
-            },
+            {"role": "system", "content": "Please reason step by step, and put your final answer within \\boxed{}."},
             {"role": "user", "content": solution.problem},
             {"role": "assistant", "content": "<extra_0>".join(solution.steps) + "<extra_0>"},
         ]
@@ -209,13 +206,7 @@ def reasoneval(folder, make_tokenizer):
     model = tiny_model(transformers.MistralConfig, len(tokenizer) + 3)
     ((weight, _),) = layers = random_layers((32, 3), bias=False)
     write(
-        folder,
-        model,
-        tokenizer,
-        named(layers, "score_head"),
-        architectures=["ReasonEval_34B"],
-        score_dim=3,
-        bias=False,
+        folder, model, tokenizer, named(layers, "score_head"), architectures=["ReasonEval_34B"], score_dim=3, bias=False
     )
 
     def scores(tokenizer, solution):

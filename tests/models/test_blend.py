@@ -59,8 +59,7 @@ class TestLearning:
     def test_default_featurizer_embeds_the_prefix(self, monkeypatch):
         asked = []
         monkeypatch.setattr(
-            "prmkit.models.heads.blend.PRMFeaturizer",
-            lambda **params: asked.append(params) or StepStatistics(),
+            "prmkit.models.heads.blend.PRMFeaturizer", lambda **params: asked.append(params) or StepStatistics()
         )
         StepBlend().fit(["2 + 2 = 4", "2 + 2 = 5"], [1, -1])
         assert asked == [{"context": "prefix"}]

@@ -31,20 +31,10 @@ _OF_PARENTS: list[ProcessPoolExecutor] = []
 
 
 class AnswerProcess:
-    """Compares answers in another process. It starts when first asked, and again after it was killed.
+    """Compares answers in another process, which may compute some seconds for one request.
 
-    Threads may share an instance: it answers one request at a time. A copy, or a forked process, starts
-    its own.
-
-    Parameters
-    ----------
-    seconds : float
-        Computing time for one request.
-
-    Attributes
-    ----------
-    pid : int or None
-        Number of the process, None if there is none.
+    The process starts when first asked, and again after it was killed. Threads may share an instance: it answers one
+    request at a time. A copy, or a forked process, starts its own. ``pid`` is None while there is no process.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -65,19 +55,7 @@ class AnswerProcess:
     def ask(self, a: str, b: str | None) -> bool | None:
         """Return whether two answers are equal, None if the process cannot read one, or runs out of memory.
 
-        Parameters
-        ----------
-        a : str
-            Answer.
-        b : str or None
-            Answer to compare it with. With None, the reply says whether ``a`` can be evaluated.
-
-        Raises
-        ------
-        TimeoutError
-            If the comparison takes too long.
-        RuntimeError
-            If the process does not start.
+        With ``b=None``, the reply says whether ``a`` can be evaluated. A TimeoutError says that it takes too long.
         """
         if self._owner != os.getpid():
             self._forget()

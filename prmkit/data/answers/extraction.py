@@ -118,13 +118,7 @@ _LINE = re.compile(r"^[ \t*]*(?:final )?answer[ \t*]*:[ \t*]*([^\s*][^\n]*)", re
 # In any other line, "A:" may be an option.
 _LAST_LINE = re.compile(r"^A:[ \t]*(\S[^\n]*)\Z", re.MULTILINE)
 _NUMBER = re.compile(r"(?:(?<![\w.)\]}])[-−])?(?:\d[\d,]*\d|\d)?(?:(?<=\d)\.\d+|(?<!\d)\.\d+|(?<=\d)/\d+|(?<=\d))%?")
-_MARKS = (
-    ("hashes", _HASHES),
-    ("heading", _HEADING),
-    ("sentence", _SENTENCE),
-    ("line", _LINE),
-    ("line", _LAST_LINE),
-)
+_MARKS = (("hashes", _HASHES), ("heading", _HEADING), ("sentence", _SENTENCE), ("line", _LINE), ("line", _LAST_LINE))
 _SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z]|\s*$)")
 _UNWRAPPED = "*_ \t\r"
 

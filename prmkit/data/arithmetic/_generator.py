@@ -10,12 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prmkit.data.arithmetic._word_problems import (
-    WORD_PROBLEMS,
-    WORDS,
-    Number,
-    WordProblem,
-)
+from prmkit.data.arithmetic._word_problems import WORD_PROBLEMS, WORDS, Number, WordProblem
 from prmkit.data.dataset import StepDataset
 from prmkit.data.labels import NAMES, RATINGS
 from prmkit.data.solution import Solution, flatten
@@ -304,9 +299,7 @@ def make_arithmetic_solutions(
             first_errors.append(rated.index(-1) if -1 in rated else -1)
     y = np.array(ratings, dtype=np.int64)
     description = _describe(y, n_problems, first_errors)
-    return StepDataset(
-        flatten(solutions), y, solutions=solutions, first_errors=first_errors, description=description
-    )
+    return StepDataset(flatten(solutions), y, solutions=solutions, first_errors=first_errors, description=description)
 
 
 class _Move(NamedTuple):

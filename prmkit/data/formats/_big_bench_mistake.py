@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import (
-    Format,
-    LabelledSolution,
-    Record,
-    from_first_error,
-    has_fields,
-    wrong_value,
-)
+from prmkit.data.formats.format import Format, LabelledSolution, Record, from_first_error, has_fields, wrong_value
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
 

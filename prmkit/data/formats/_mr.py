@@ -47,8 +47,7 @@ def _split(text: str, first_error: int) -> list[str]:
         numbers = [int(mark[1]) for mark in marks]
         if numbers != list(range(1, len(marks) + 1)):
             raise MalformedRecordError(
-                "steps are not numbered from 1",
-                f"the text holds the steps {', '.join(map(str, numbers))[:60]}",
+                "steps are not numbered from 1", f"the text holds the steps {', '.join(map(str, numbers))[:60]}"
             )
         starts = [0, *(mark.start() for mark in marks[1:])]  # words before "Step 1" belong to it
         return [text[start:end].strip() for start, end in zip(starts, [*starts[1:], None], strict=True)]
@@ -135,8 +134,7 @@ def _line(record: Record, lines: list[str]) -> int:
     quotation, is_correct = record.text(_INDEX), record.is_correct(_VERDICT, "incorrect")
     if is_correct is None or is_correct != (quotation.strip() == "N/A"):
         raise MalformedRecordError(
-            "contradictory first error",
-            f"{_VERDICT} is {record.value(_VERDICT)!r}, {_INDEX} {quotation!r:.60}",
+            "contradictory first error", f"{_VERDICT} is {record.value(_VERDICT)!r}, {_INDEX} {quotation!r:.60}"
         )
     if is_correct:
         return -1

@@ -9,15 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import (
-    Format,
-    LabelledSolution,
-    Rating,
-    Record,
-    from_ratings,
-    has_fields,
-    wrong_value,
-)
+from prmkit.data.formats.format import Format, LabelledSolution, Rating, Record, from_ratings, has_fields, wrong_value
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError
@@ -77,8 +69,7 @@ def _error_steps(record: Record, n_steps: int, error_type: str, counts: Counter[
         raise wrong_value("error_steps is no list of indices", "error_steps", numbers, "whole numbers from 1")
     if numbers and error_type == "multi_solutions":
         raise MalformedRecordError(
-            "error steps of a right solution",
-            f"error_steps is {numbers!r:.60}, but multi_solutions has no wrong step",
+            "error steps of a right solution", f"error_steps is {numbers!r:.60}, but multi_solutions has no wrong step"
         )
     counts["error steps beyond the last step"] += sum(i > n_steps for i in numbers)
     return {i - 1 for i in numbers if i <= n_steps}

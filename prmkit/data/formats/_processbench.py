@@ -6,14 +6,7 @@ from collections import Counter
 from typing import Any
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import (
-    Format,
-    LabelledSolution,
-    Record,
-    from_first_error,
-    has_fields,
-    wrong_value,
-)
+from prmkit.data.formats.format import Format, LabelledSolution, Record, from_first_error, has_fields, wrong_value
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError

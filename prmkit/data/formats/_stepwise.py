@@ -25,12 +25,7 @@ from prmkit.data.jsonlines import MalformedRecordError
 
 
 def _parse(
-    record: Record,
-    solution_id: str,
-    _counts: Counter[str],
-    *,
-    threshold: float | None = None,
-    ratings: bool = False,
+    record: Record, solution_id: str, _counts: Counter[str], *, threshold: float | None = None, ratings: bool = False
 ) -> list[LabelledSolution]:
     is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
     if threshold is not None and not (is_number and 0 < threshold <= 1):

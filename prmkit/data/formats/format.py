@@ -139,11 +139,7 @@ def from_ratings(
 
 
 def from_first_error(
-    problem: str,
-    steps: Sequence[str],
-    first_error: int,
-    solution_id: str,
-    meta: Mapping[str, Any] | None = None,
+    problem: str, steps: Sequence[str], first_error: int, solution_id: str, meta: Mapping[str, Any] | None = None
 ) -> LabelledSolution:
     """Return a solution whose first error is known: the steps before it are right, later ones are not judged.
 

@@ -182,10 +182,7 @@ def _is_parquet(file: str) -> bool:
 
 
 def _from_csv(file: str, stem: str) -> Iterator[Found]:
-    with (
-        open_file(file) as stream,
-        TextIOWrapper(cast(IO[bytes], stream), encoding="utf-8-sig", newline="") as text,
-    ):
+    with open_file(file) as stream, TextIOWrapper(cast(IO[bytes], stream), encoding="utf-8-sig", newline="") as text:
         rows = csv.reader(text, strict=True)
         try:
             names = next(rows, [])

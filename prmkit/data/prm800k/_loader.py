@@ -21,14 +21,7 @@ from prmkit.data.jsonlines import (
 )
 from prmkit.data.labels import ratings_to_names
 from prmkit.data.prm800k._merge import MergedRows, report, warn_of_malformed
-from prmkit.data.prm800k._records import (
-    RowMeta,
-    Rules,
-    parse_record,
-    prefix_rows,
-    trajectory_rows,
-    why_dropped,
-)
+from prmkit.data.prm800k._records import RowMeta, Rules, parse_record, prefix_rows, trajectory_rows, why_dropped
 from prmkit.data.solution import Step
 
 Address: TypeAlias = str | PathLike[str]
@@ -70,31 +63,26 @@ def load_prm800k(
     Parameters
     ----------
     path_or_split : path, URL, pattern, sequence of these, or str
-        A file in JSON lines, which may be compressed. Or a folder with the official files
-        ``phase1_train.jsonl``, ``phase1_test.jsonl``, ``phase2_train.jsonl``, ``phase2_test.jsonl``, or a
-        clone of openai/prm800k. Or the name ``"owner/name"`` of a Hugging Face data set in PRM800K's own
-        schema.
+        A file in JSON lines, which may be compressed. Or a folder with the official files ``phase1_train.jsonl``,
+        ``phase1_test.jsonl``, ``phase2_train.jsonl``, ``phase2_test.jsonl``, or a clone of openai/prm800k. Or the
+        name ``"owner/name"`` of a Hugging Face data set in PRM800K's own schema.
     phase : {1, 2}, optional
-        Phase to load. By default both. In a folder it selects the files. In a file without an official
-        name it selects records: those of phase 2 number their ``generation`` or have pre-generated steps,
-        those of phase 1 have no such fields. A record where these fields are null does not tell its phase.
-        If ``phase`` is given, it is left out and counted.
+        Phase to load. By default both. In a folder it selects the files. In a file without an official name it
+        selects records: those of phase 2 number their ``generation`` or have pre-generated steps, those of phase 1
+        have no such fields. A record where these fields are null does not tell its phase, and is then left out.
     split : {"train", "test"}, optional
-        Files of a folder, or split of a Hugging Face data set, to load. By default "train". A file with
-        an official name must not contradict it.
+        Files of a folder, or split of a Hugging Face data set, to load. By default "train".
     view : {"prefixes", "trajectories"}, default="prefixes"
-        Rows to make. "prefixes" gives every rated step after the prefix that it was judged in,
-        alternatives included. "trajectories" gives the one solution that each record follows.
+        Rows to make. "prefixes" gives every rated step after the prefix that it was judged in. "trajectories" gives
+        the one solution that each record follows, without alternatives.
     include_alternatives : bool, default=True
-        Whether candidates that the solution does not continue with are rows. With False, "prefixes" has
-        the rows of "trajectories", which never has alternatives.
+        Whether candidates that the solution does not continue with are rows of "prefixes".
     drop_quality_control : bool, default=True
         Whether to leave out records that check the labellers.
     drop_screening : bool, default=True
         Whether to leave out the records that every labeller rated at first.
     drop_flagged : bool, default=True
-        Whether to ignore ratings of steps that the labeller did not know how to rate. The steps stay
-        context.
+        Whether to ignore ratings of steps that the labeller did not know how to rate. The steps stay context.
     include_human : bool, default=True
         Whether steps that a labeller wrote are rows, rated +1. They stay context in any case.
     neutral : {"keep", "positive", "negative", "drop"}, default="keep"
@@ -102,14 +90,14 @@ def load_prm800k(
     labels : {"ratings", "names"}, default="ratings"
         Whether ``y`` holds -1, 0, +1 or "negative", "neutral", "positive".
     conflicts : {"majority", "drop", "keep"}, default="majority"
-        What to do with a step that was rated differently. "majority" takes the most frequent rating, and
-        none on a tie. "drop" takes none. "keep" makes one row per rating.
+        What to do with a step that was rated differently. "majority" takes the most frequent rating, and none on a
+        tie. "drop" takes none. "keep" makes one row per rating.
     cut_answer : bool, default=False
-        Whether a step ends before its line ``# Answer``. The answer goes to ``Solution.meta["answer"]``. A
-        step that is nothing but the answer keeps its text.
+        Whether a step ends before its line ``# Answer``. The answer goes to ``Solution.meta["answer"]``. A step that
+        is nothing but the answer keeps its text.
     on_error : {"raise", "skip"}, default="raise"
-        What to do with a line that is not JSON, and with a record that breaks the schema. A skipped record
-        is left out as a whole, counted by reason and warned about.
+        What to do with a line that is not JSON, and with a record that breaks the schema. A skipped record is left
+        out as a whole, and a warning counts them by reason.
     limit : int, optional
         Number of records to read at most.
 
@@ -118,33 +106,24 @@ def load_prm800k(
     StepDataset
         Labelled steps. ``description`` counts the records and steps that were read, left out and merged.
         ``first_errors`` follow from the merged ratings, including those that ``neutral="drop"`` or
-        ``include_human=False`` keep out of ``y``. An unrated step before the first -1 makes it unknown.
-        ``rows`` has the columns ``source`` ("model" or "human"), ``chosen`` (whether the solution
-        continues with the step), ``count`` (equal labellings), ``flagged``, ``labeler``, ``generation``
-        and ``phase`` (of the first labelling, or the first that chose the step).
+        ``include_human=False`` keep out of ``y``. ``rows`` has the columns ``source`` ("model" or "human"),
+        ``chosen`` (whether the solution continues with the step), ``count`` (equal labellings), ``flagged``,
+        ``labeler``, ``generation`` and ``phase`` (of the first labelling, or the first that chose the step).
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist, or a folder lacks an official file.
-    ConnectionError
-        If a Hugging Face data set cannot be read.
+    FileNotFoundError, ConnectionError
+        If the path does not exist, a folder lacks an official file, or a Hugging Face data set cannot be read.
     ValueError
-        If an option is unknown, a file is a Git-LFS pointer, a record is malformed (with
-        ``on_error="raise"``), or no labelled step is left.
-
-    Warns
-    -----
-    UserWarning
-        If malformed records were skipped.
+        If an option is unknown, contradicts an official file's name, a file is a Git-LFS pointer, a record is
+        malformed (with ``on_error="raise"``), or no labelled step is left.
 
     Notes
     -----
-    Alternatives branch. Each was judged after the same prefix, and none becomes context of a later step.
-    In "prefixes", steps that are equal in problem, prefix and text are one row. In "trajectories" only whole
-    equal solutions are merged, so that each keeps the ratings of all its steps.
-
-    Train and test share no problem, but the phases do. So cut a validation part by problem.
+    Each alternative was judged after the same prefix, and none becomes context of a later step. In "prefixes", steps
+    that are equal in problem, prefix and text are one row. In "trajectories" only whole equal solutions are merged,
+    so that each keeps the ratings of all its steps. Train and test share no problem, but the phases do. So cut a
+    validation part by problem.
 
     Examples
     --------
@@ -181,9 +160,7 @@ def load_prm800k(
     for step, rating, meta in stream:
         merged.add(step, rating, meta)
     # Options act after merging, because a rating that is no row still tells where a first error is not.
-    X, y, columns = merged.settle(
-        neutral=neutral, conflicts=conflicts, include_human=include_human, counts=counts
-    )
+    X, y, columns = merged.settle(neutral=neutral, conflicts=conflicts, include_human=include_human, counts=counts)
 
     source = ", ".join(s.name for s in find_sources(path_or_split, phase, split))
     options = f'view "{view}", neutral "{neutral}", conflicts "{conflicts}"'
@@ -235,26 +212,14 @@ drop_flagged, include_human, neutral, cut_answer, on_error, limit
     Returns
     -------
     iterator of (Step, int, dict)
-        Step, rating and metadata (``source``, ``chosen``, ``flagged``, ``labeler``, ``generation``,
-        ``phase``). The steps of one record that continue each other share one ``Solution``. Its ``id`` is
-        "file:line". That of an alternative is "file:line/step.candidate".
+        Step, rating and metadata (``source``, ``chosen``, ``flagged``, ``labeler``, ``generation``, ``phase``). The
+        steps of one record that continue each other share one ``Solution``. Its ``id`` is "file:line". That of an
+        alternative is "file:line/step.candidate".
 
     Raises
     ------
     FileNotFoundError, ConnectionError, ValueError
         As in `load_prm800k`. Options and paths are checked at once, records when they are reached.
-
-    Examples
-    --------
-    >>> import json, tempfile
-    >>> step = {"completions": [{"text": "3 * 4 = 12.", "rating": 1}], "chosen_completion": 0}
-    >>> record = {"question": {"problem": "2 + 3 * 4?"}, "label": {"steps": [step]}}
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with open(f"{folder}/mine.jsonl", "w") as file:
-    ...         _ = file.write(json.dumps(record))
-    ...     for step, rating, meta in iter_prm800k(f"{folder}/mine.jsonl"):
-    ...         print(step.text, rating, meta["source"], step.solution.id)
-    3 * 4 = 12. 1 model mine:1
     """
     _check("phase", phase, (1, 2, None))
     _check("split", split, (*_SPLITS, None))
@@ -329,20 +294,8 @@ class Source(NamedTuple):
         return enumerate(iter_hub_records(self.name, self.split), start=1)
 
 
-def find_sources(
-    path_or_split: Address | Sequence[Address], phase: int | None, split: str | None
-) -> list[Source]:
-    """Return the places to read from.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a path, or an official file of a folder, does not exist.
-    TypeError
-        If it is no path, name or sequence of paths.
-    ValueError
-        If an official file's name contradicts ``phase`` or ``split``, or there is only a split's name.
-    """
+def find_sources(path_or_split: Address | Sequence[Address], phase: int | None, split: str | None) -> list[Source]:
+    """Return the places to read from. An official file's name must not contradict ``phase`` or ``split``."""
     if isinstance(path_or_split, Sequence) and not isinstance(path_or_split, (str, bytes)):
         if not path_or_split:
             raise ValueError("an empty list of files, expected at least one")
@@ -395,9 +348,7 @@ def _official_files(folder: Path, phase: int | None, split: str) -> list[Source]
     names = [f"phase{number}_{split}.jsonl" for number in ((1, 2) if phase is None else (phase,))]
     sources, missing = [], []
     for name in names:
-        candidates = [
-            folder / sub / f"{name}{ending}" for sub in _DATA_FOLDERS for ending in ("", *COMPRESSED)
-        ]
+        candidates = [folder / sub / f"{name}{ending}" for sub in _DATA_FOLDERS for ending in ("", *COMPRESSED)]
         path = next((path for path in candidates if path.is_file()), None)
         if path is None:
             missing.append(name)

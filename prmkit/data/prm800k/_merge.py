@@ -47,10 +47,7 @@ def report(counts: Counter[str], X: Sequence[Step], y: np.ndarray) -> str:
         ("rows", len(X)),
     ]
     lines += [(f"  rated {rating:+d}".replace("+0", "0"), int((y == rating).sum())) for rating in (1, 0, -1)]
-    lines += [
-        ("solutions", len({id(step.solution) for step in X})),
-        ("problems", len({step.problem for step in X})),
-    ]
+    lines += [("solutions", len({id(step.solution) for step in X})), ("problems", len({step.problem for step in X}))]
     return "\n".join(f"{name}: {n}" for name, n in lines)
 
 
@@ -74,11 +71,8 @@ def _with_prefix(counts: Counter[str], prefix: str) -> dict[str, int]:
 class MergedRows:
     """Collector of labelled steps. Equal steps become one, with a vote for each rating that it got.
 
-    Parameters
-    ----------
-    whole_solutions : bool
-        Whether equal steps must belong to equal solutions, as in trajectories. Otherwise steps are equal
-        if problem, prefix and text are.
+    Steps are equal if problem, prefix and text are. With ``whole_solutions``, as in trajectories, their solutions
+    must be equal too.
     """
 
     def __init__(self, *, whole_solutions: bool) -> None:

@@ -1,7 +1,4 @@
-"""One PRM800K record: it is checked, then read as labelled prefixes or as one trajectory.
-
-These are rules for one parsed JSON line. Files, merging and counting across records are elsewhere.
-"""
+"""One PRM800K record: it is checked, then read as labelled prefixes or as one trajectory."""
 
 from __future__ import annotations
 
@@ -93,8 +90,8 @@ def why_dropped(record: object, rules: Rules, file_phase: int | None = None) -> 
 def phase_of(record: object) -> int | None:
     """Return 1 or 2, or None if the record does not tell its phase.
 
-    Phase 2 numbers its generations. Phase 1 has ``generation: null`` *and* a question without
-    pre-generated fields. If these fields are there but null, they were lost, and so was the phase.
+    Phase 2 numbers its generations. Phase 1 has ``generation: null`` *and* a question without pre-generated fields.
+    If these fields are there but null, they were lost, and so was the phase.
     """
     question = _field(record, "question", "record")
     if _field(record, "generation", "record", None) is not None:
@@ -104,17 +101,8 @@ def phase_of(record: object) -> int | None:
     return None if "pre_generated_steps" in question else 1
 
 
-def parse_record(
-    record: object, record_id: str, *, cut_answer: bool = False, file_phase: int | None = None
-) -> Record:
-    """Check a record against the schema.
-
-    Raises
-    ------
-    MalformedRecordError
-        If the record breaks the schema. The error names the field, the value that was found and the value
-        that was expected.
-    """
+def parse_record(record: object, record_id: str, *, cut_answer: bool = False, file_phase: int | None = None) -> Record:
+    """Check a record against the schema. A MalformedRecordError names the field, its value and the expected one."""
     question, label = _field(record, "question", "record"), _field(record, "label", "record")
     problem = _text(question, "problem", "question")
     steps = _field(label, "steps", "label")
@@ -159,9 +147,7 @@ def prefix_rows(record: Record, rules: Rules, counts: Counter[str]) -> Iterator[
                 yield Step(main, i), rating, _row_meta(record, branch.human, chosen=True)
 
 
-def trajectory_rows(
-    record: Record, rules: Rules, counts: Counter[str]
-) -> Iterator[tuple[Step, int, RowMeta]]:
+def trajectory_rows(record: Record, rules: Rules, counts: Counter[str]) -> Iterator[tuple[Step, int, RowMeta]]:
     """Yield the rated steps of the one solution that a record follows to its end."""
     path: list[tuple[Candidate, int | None, bool]] = []
     for branch in _until_end(record, counts):
@@ -208,9 +194,7 @@ def _terminal_pick(ratings: list[int | None]) -> int | None:
     return next((j for j in rated if ratings[j] == -1), rated[0] if rated else None)
 
 
-def _solution(
-    record: Record, prefix: tuple[str, ...], candidates: list[Candidate], solution_id: str
-) -> Solution:
+def _solution(record: Record, prefix: tuple[str, ...], candidates: list[Candidate], solution_id: str) -> Solution:
     meta = record.meta
     if candidates and candidates[-1].answer is not None:
         meta = {**meta, "answer": candidates[-1].answer}
@@ -246,10 +230,8 @@ def _parse_branch(step: object, where: str, cut_answer: bool) -> Branch:
         if isinstance(chosen, bool) or not isinstance(chosen, int):
             raise _wrong_type(f"{where}.chosen_completion", chosen, "an int or null")
         if not 0 <= chosen < len(candidates):
-            raise MalformedRecordError(
-                "index out of range",
-                f"{where}.chosen_completion is {chosen} with {len(candidates)} completions",
-            )
+            detail = f"{where}.chosen_completion is {chosen} with {len(candidates)} completions"
+            raise MalformedRecordError("index out of range", detail)
     if human is not None:
         text, answer = _cut(_text(human, "text", f"{where}.human_completion"), cut_answer)
         # The labeller wrote it because no candidate was right. Its own rating is null.
@@ -261,9 +243,7 @@ def _parse_candidate(completion: Any, where: str, cut_answer: bool) -> Candidate
     text, answer = _cut(_text(completion, "text", where), cut_answer)
     rating = _field(completion, "rating", where)
     if rating is not None and (isinstance(rating, bool) or rating not in (-1, 0, 1)):
-        raise MalformedRecordError(
-            "unknown rating", f"{where}.rating is {rating!r:.40}, expected -1, 0, 1 or null"
-        )
+        raise MalformedRecordError("unknown rating", f"{where}.rating is {rating!r:.40}, expected -1, 0, 1 or null")
     return Candidate(text, rating if rating is None else int(rating), bool(completion.get("flagged")), answer)
 
 
@@ -292,13 +272,11 @@ def _field(mapping: object, key: str, where: str, default: object = _REQUIRED) -
     if not isinstance(mapping, dict):
         raise _wrong_type(where, mapping, "an object")
     if key not in mapping and default is _REQUIRED:
-        raise MalformedRecordError(
-            "missing key", f"{where} has no {key!r}, only {', '.join(map(repr, mapping)) or 'nothing'}"
-        )
+        keys = ", ".join(map(repr, mapping)) or "nothing"
+        raise MalformedRecordError("missing key", f"{where} has no {key!r}, only {keys}")
     return mapping.get(key, default)
 
 
 def _wrong_type(where: str, value: object, expected: str) -> MalformedRecordError:
-    return MalformedRecordError(
-        "wrong type", f"{where} is {type(value).__name__} ({value!r:.40}), expected {expected}"
-    )
+    detail = f"{where} is {type(value).__name__} ({value!r:.40}), expected {expected}"
+    return MalformedRecordError("wrong type", detail)

@@ -160,6 +160,5 @@ def _lines_of(lines: _Lines, benchmark: Benchmark, solution: Solution) -> list[S
 def _joined(scores: list[StepScores]) -> StepScores:
     neutral = [one.neutral for one in scores if one.neutral is not None]
     return StepScores(
-        np.concatenate([one.risks for one in scores]),
-        np.concatenate(neutral) if len(neutral) == len(scores) else None,
+        np.concatenate([one.risks for one in scores]), np.concatenate(neutral) if len(neutral) == len(scores) else None
     )

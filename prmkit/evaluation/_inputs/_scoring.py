@@ -64,11 +64,7 @@ CHUNK = 64
 
 
 def cached_scores(
-    model: JudgedModel,
-    name: str,
-    solutions: Sequence[Solution],
-    work: Path | None,
-    show_progress: bool = True,
+    model: JudgedModel, name: str, solutions: Sequence[Solution], work: Path | None, show_progress: bool = True
 ) -> StepScores:
     """Return a model's scores of solutions, storing each chunk in the folder ``work`` as soon as it is scored.
 

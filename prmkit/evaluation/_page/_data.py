@@ -12,13 +12,7 @@ from typing import Any
 import numpy as np
 
 from prmkit.evaluation._inputs._scoring import rounded
-from prmkit.evaluation._tables._context import (
-    HALF,
-    Context,
-    choose_by_first_error,
-    first_errors_at,
-    thresholds,
-)
+from prmkit.evaluation._tables._context import HALF, Context, choose_by_first_error, first_errors_at, thresholds
 from prmkit.scoring.scored_solution import risk_rgb
 
 _PER_PACK = 128

@@ -39,11 +39,7 @@ def write_page(
 
     # Every text is escaped, except for the parts that are marked as HTML here.
     environment = Environment(
-        loader=FunctionLoader(_part),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=FunctionLoader(_part), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["number"] = shown_number
     style, script = _part("page.css"), _part("page.js")

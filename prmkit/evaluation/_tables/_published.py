@@ -22,11 +22,7 @@ from prmkit.evaluation._tables._context import (
 )
 from prmkit.evaluation._tables._quoted import PRMBENCH, PROCESSBENCH, PROCESSBENCH_SPLITS
 from prmkit.metrics import Interval, bootstrap_by_problem
-from prmkit.metrics.benchmarks.first_error import (
-    first_error_f1_score,
-    first_error_position_accuracy,
-    mr_score_parts,
-)
+from prmkit.metrics.benchmarks.first_error import first_error_f1_score, first_error_position_accuracy, mr_score_parts
 from prmkit.metrics.benchmarks.step_benchmarks import PRMBENCH_GROUPS, prm_score_by_class, reasoneval_scores
 from prmkit.metrics.bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
 
@@ -135,12 +131,7 @@ def _bootstrap_first_errors(
         return found
 
     return bootstrap_by_problem(
-        statistic,
-        problems,
-        y_true,
-        *at.values(),
-        n_resamples=context.n_resamples,
-        random_state=context.random_state,
+        statistic, problems, y_true, *at.values(), n_resamples=context.n_resamples, random_state=context.random_state
     )
 
 
@@ -188,11 +179,7 @@ def prmbench_tables(context: Context) -> list[Table]:
     groups = [name for name in _GROUPS if any(name in row.values for row in rows)]
     return [
         Table(
-            f"PRMScore of {benchmark.name}",
-            benchmark.name,
-            [*groups, "risk threshold", "overall at 0.5"],
-            rows,
-            note,
+            f"PRMScore of {benchmark.name}", benchmark.name, [*groups, "risk threshold", "overall at 0.5"], rows, note
         ),
         Table(
             f"PRMScore of the classes of {benchmark.name}",

@@ -51,11 +51,7 @@ def selection(context: Context) -> tuple[list[Table], list[Curve]]:
     result = _bootstrap(context, sets, accuracies)
     columns = {size: f"best of {size}" for size in sets.sizes}
     rows = [
-        Row(
-            name,
-            {column: result.interval(f"{name}/{size}") for size, column in columns.items()},
-            name in baselines,
-        )
+        Row(name, {column: result.interval(f"{name}/{size}") for size, column in columns.items()}, name in baselines)
         for name in accuracies
     ]
     n_min, n_max = int((sets.rows >= 0).sum(axis=1).min()), sets.rows.shape[1]
@@ -117,13 +113,7 @@ def _votes(sets: _Sets, scores: np.ndarray | None, random_state: int) -> dict[in
     weights = None if scores is None else [row[:n] for row, n in zip(scores, counts, strict=True)]
     return {
         n: vote_accuracy(
-            sets.answer_keys,
-            correct,
-            n,
-            weights,
-            n_subsets=_N_SUBSETS,
-            ties="average",
-            random_state=random_state,
+            sets.answer_keys, correct, n, weights, n_subsets=_N_SUBSETS, ties="average", random_state=random_state
         ).per_problem
         for n in sets.sizes
     }
@@ -160,14 +150,7 @@ def _curve(name: str, result: BootstrapResult, sets: _Sets, baselines: set[str])
         )
         has_interval = not np.isnan(low).any()
         series.append(
-            Series(
-                system,
-                x,
-                y,
-                low if has_interval else None,
-                high if has_interval else None,
-                system in baselines,
-            )
+            Series(system, x, y, low if has_interval else None, high if has_interval else None, system in baselines)
         )
     return Curve(f"Best of N, {name}", name, "best_of_n", "candidates N", "share of correct choices", series)
 
@@ -179,12 +162,7 @@ def _quoted(name: str) -> list[Table]:
         ("best of 8, mean of seven sets", BEST_OF_8),
     ):
         rows = [
-            Row(
-                one.system,
-                {key: Interval(value) for key, value in one.values.items()},
-                quoted=True,
-                source=one.source,
-            )
+            Row(one.system, {key: Interval(value) for key, value in one.values.items()}, quoted=True, source=one.source)
             for one in published
         ]
         note = "Published numbers of other candidates and other problems than those above: not comparable with them."

@@ -169,7 +169,6 @@ def _three_classes(context: Context) -> list[Table]:
             values["macro-F1"] = Interval(None)
     rows = [Row(system.name, {**values_of[system.name]}, system.baseline) for system in systems]
     note = context.note(
-        "Negative, neutral and positive steps. The prediction of a system is its likeliest class",
-        BASELINES_NOTE,
+        "Negative, neutral and positive steps. The prediction of a system is its likeliest class", BASELINES_NOTE
     )
     return [Table(f"Three classes of {benchmark.name}", benchmark.name, list(_THREE), rows, note)]

@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 def written_token_limit(folder: Path) -> int | None:
     """Return the token limit that a model's files name, without loading the model."""
     # Older versions of sentence-transformers write it in the first file, newer ones in the second.
-    for name, key in (
-        ("sentence_bert_config.json", "max_seq_length"),
-        ("tokenizer_config.json", "model_max_length"),
-    ):
+    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         config = folder / name
         limit = json.loads(config.read_text("utf-8")).get(key) if config.is_file() else None
         if limit is not None:
@@ -126,10 +123,7 @@ def _hub_folder(name: str) -> Path:
             try:
                 folder = Path(
                     snapshot_download(
-                        repo,
-                        allow_patterns=_HUB_FILES,
-                        ignore_patterns=_HUB_IGNORED,
-                        local_files_only=offline,
+                        repo, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED, local_files_only=offline
                     )
                 )
             except (OSError, ValueError) as error:

@@ -11,16 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from prmkit.features.statistics._expressions import (
-    BAD,
-    NOTHING,
-    STOP,
-    Reader,
-    Reading,
-    Token,
-    is_symbol,
-    tokenize,
-)
+from prmkit.features.statistics._expressions import BAD, NOTHING, STOP, Reader, Reading, Token, is_symbol, tokenize
 
 # Only the latest equations are remembered, so that the cost of a new value stays bounded.
 _MAX_EQUATIONS = 8

@@ -102,11 +102,7 @@ def first_error_f1_score(
 
 
 def first_error_position_accuracy(
-    y_true: npt.ArrayLike,
-    y_pred: npt.ArrayLike,
-    *,
-    within: int = 0,
-    sample_weight: npt.ArrayLike | None = None,
+    y_true: npt.ArrayLike, y_pred: npt.ArrayLike, *, within: int = 0, sample_weight: npt.ArrayLike | None = None
 ) -> float | None:
     """Return the share of erroneous solutions whose first error is found, to within some steps.
 
@@ -256,11 +252,7 @@ class FirstErrorThreshold(Record):
 
 
 def choose_first_error_threshold(
-    y_true: npt.ArrayLike,
-    risks: Sequence[npt.ArrayLike],
-    *,
-    data: str,
-    rule: Rule = "first_above",
+    y_true: npt.ArrayLike, risks: Sequence[npt.ArrayLike], *, data: str, rule: Rule = "first_above"
 ) -> FirstErrorThreshold:
     """Return the threshold with the best ProcessBench F1 on some data, to be used on other data.
 

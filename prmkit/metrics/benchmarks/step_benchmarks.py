@@ -66,11 +66,7 @@ def prm_score(
 
 
 def prm_score_by_class(
-    y_true: npt.ArrayLike,
-    y_pred: npt.ArrayLike,
-    classes: npt.ArrayLike,
-    *,
-    sample_weight: npt.ArrayLike | None = None,
+    y_true: npt.ArrayLike, y_pred: npt.ArrayLike, classes: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None
 ) -> dict[str, float | None]:
     """Return the PRMScore of all steps, of each PRMBench class and of its three groups.
 

@@ -5,9 +5,4 @@ from .calibration import (
     reliability_curve as reliability_curve,
 )
 
-__all__ = [
-    "ReliabilityDisplay",
-    "calibration_report",
-    "expected_calibration_error",
-    "reliability_curve",
-]
+__all__ = ["ReliabilityDisplay", "calibration_report", "expected_calibration_error", "reliability_curve"]

@@ -262,13 +262,7 @@ class ReliabilityDisplay:
 
     def _plot_curve(self, name: str, curve: ReliabilityCurve, color: str, marker: str) -> None:
         """Draw one line, its band, and its histogram in the strip."""
-        style: dict[str, Any] = {
-            "color": color,
-            "marker": marker,
-            "markersize": 5,
-            "linewidth": 1.4,
-            "clip_on": False,
-        }
+        style: dict[str, Any] = {"color": color, "marker": marker, "markersize": 5, "linewidth": 1.4, "clip_on": False}
         label = f"{name} (ECE {curve.ece:.3f})"
         self.ax_.plot(curve.mean_prob, curve.share, label=label, zorder=3, **style)
         if curve.low is not None and curve.high is not None:

@@ -8,12 +8,4 @@ from ._selective import (
 )
 from ._selective_report import selective_report as selective_report
 
-__all__ = [
-    "RiskCoverageDisplay",
-    "augrc",
-    "aurc",
-    "prr",
-    "risk_at_coverage",
-    "risk_coverage_curve",
-    "selective_report",
-]
+__all__ = ["RiskCoverageDisplay", "augrc", "aurc", "prr", "risk_at_coverage", "risk_coverage_curve", "selective_report"]

@@ -153,11 +153,7 @@ class RiskCoverageDisplay:
         for i, (name, curve) in enumerate(self.curves.items()):
             color = _COLORS[i % len(_COLORS)]
             ax.plot(
-                *_thinned(curve),
-                color=color,
-                linewidth=1.8,
-                label=_label(name, curve.risks.mean(), alike),
-                zorder=3,
+                *_thinned(curve), color=color, linewidth=1.8, label=_label(name, curve.risks.mean(), alike), zorder=3
             )
             if name in self.bands:
                 coverages, low, high = self.bands[name]

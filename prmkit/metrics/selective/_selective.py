@@ -294,11 +294,7 @@ def prr(
 
 
 def risk_at_coverage(
-    loss: npt.ArrayLike,
-    uncertainty: npt.ArrayLike,
-    coverage: float,
-    *,
-    sample_weight: npt.ArrayLike | None = None,
+    loss: npt.ArrayLike, uncertainty: npt.ArrayLike, coverage: float, *, sample_weight: npt.ArrayLike | None = None
 ) -> float:
     """Return the mean loss of the most certain share of decisions. Lower is better.
 

@@ -11,14 +11,7 @@ import numpy.typing as npt
 
 from prmkit.metrics.bootstrap import Interval, bootstrap_systems, problem_numbers
 from prmkit.metrics.report_table import Comparison, Metrics
-from prmkit.metrics.selective._selective import (
-    RankedDecisions,
-    all_alike,
-    areas,
-    check_decisions,
-    check_share,
-    kept_at,
-)
+from prmkit.metrics.selective._selective import RankedDecisions, all_alike, areas, check_decisions, check_share, kept_at
 from prmkit.utils.ragged import FloatArray, IntArray
 
 # The largest shares of decisions that may be rejected, for the PRR.
@@ -198,11 +191,7 @@ class _WeightedUncertainties:
     """All numbers as a function of how often each problem counts, from rows that are sorted once."""
 
     def __init__(
-        self,
-        loss: FloatArray,
-        uncertainties: Mapping[str, FloatArray],
-        problems: IntArray,
-        coverages: Sequence[float],
+        self, loss: FloatArray, uncertainties: Mapping[str, FloatArray], problems: IntArray, coverages: Sequence[float]
     ) -> None:
         self._is_binary = bool(((loss == 0) | (loss == 1)).all())
         self._ranked = {name: RankedDecisions(loss, u, problems) for name, u in uncertainties.items()}

@@ -65,12 +65,7 @@ class WeightedStepMetrics:
     """
 
     def __init__(
-        self,
-        y_true: IntArray,
-        proba: FloatArray,
-        decisions: IntArray,
-        problems: IntArray,
-        labels: Sequence[Any],
+        self, y_true: IntArray, proba: FloatArray, decisions: IntArray, problems: IntArray, labels: Sequence[Any]
     ) -> None:
         n_classes = len(labels)
         is_negative, risk = y_true == 0, proba[:, 0]

@@ -74,11 +74,7 @@ def train(
     checks: list[float] = []
     best = None
     bar = tqdm(
-        range(plan.max_epochs),
-        desc="training",
-        unit="epoch",
-        delay=2,
-        disable=None if plan.show_progress else True,
+        range(plan.max_epochs), desc="training", unit="epoch", delay=2, disable=None if plan.show_progress else True
     )
     for _ in bar:
         module.train()
@@ -216,10 +212,7 @@ class Perceptron(ScaledModule):
             self.layers: nn.Module = nn.Linear(n_features, n_classes)
         else:
             self.layers = nn.Sequential(
-                nn.Linear(n_features, hidden_size),
-                nn.GELU(),
-                nn.Dropout(dropout),
-                nn.Linear(hidden_size, n_classes),
+                nn.Linear(n_features, hidden_size), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_size, n_classes)
             )
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
@@ -247,9 +240,7 @@ class CausalEncoder(ScaledModule):
         # A solution longer than the positions the encoder knows keeps the last of them.
         place = torch.arange(n, device=embeds.device).clamp(max=self.last_position)
         hidden = self.backbone(
-            inputs_embeds=embeds,
-            attention_mask=self.attention_mask(values),
-            position_ids=place.expand(len(embeds), n),
+            inputs_embeds=embeds, attention_mask=self.attention_mask(values), position_ids=place.expand(len(embeds), n)
         ).last_hidden_state
         logits: torch.Tensor = self.classify(self.dropout(hidden))
         return logits

@@ -23,14 +23,7 @@ from prmkit.data.splitters import StratifiedProblemKFold
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
 from prmkit.models.heads.head import Featurizer, Head, Matrix, StepViews, choose_decision_weights
 from prmkit.utils.environment import threads_for
-from prmkit.utils.sklearn import (
-    HasMethods,
-    ReadsSteps,
-    distinct_classes,
-    fit_context,
-    fit_weighted,
-    random_generator,
-)
+from prmkit.utils.sklearn import HasMethods, ReadsSteps, distinct_classes, fit_context, fit_weighted, random_generator
 
 # A smaller probability says no more than this one.
 _FLOOR = 1e-5
@@ -95,10 +88,7 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
     learns = True
     reads = "steps"
     read_by = ("views_",)
-    _parameter_constraints = {
-        "featurizer": [HasMethods(["fit", "transform"]), None],
-        "random_state": ["random_state"],
-    }
+    _parameter_constraints = {"featurizer": [HasMethods(["fit", "transform"]), None], "random_state": ["random_state"]}
 
     classes_: np.ndarray
     views_: dict[str, Any]
@@ -107,10 +97,7 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
     decision_weights_: np.ndarray
 
     def __init__(
-        self,
-        featurizer: Featurizer | None = None,
-        *,
-        random_state: int | np.random.RandomState | None = None,
+        self, featurizer: Featurizer | None = None, *, random_state: int | np.random.RandomState | None = None
     ) -> None:
         self.featurizer = featurizer
         self.random_state = random_state

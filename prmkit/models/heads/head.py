@@ -191,11 +191,7 @@ def choose_decision_weights(y: np.ndarray, proba: np.ndarray, sample_weight: np.
     shares = np.maximum(shares / shares.max(), 1e-12)
     scores = [
         f1_score(
-            y,
-            (proba * shares**-power).argmax(axis=1),
-            average="macro",
-            sample_weight=sample_weight,
-            zero_division=0,
+            y, (proba * shares**-power).argmax(axis=1), average="macro", sample_weight=sample_weight, zero_division=0
         )
         for power in _POWERS
     ]

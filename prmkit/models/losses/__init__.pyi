@@ -6,11 +6,7 @@ from ._pointwise import (
     reward_token_loss as reward_token_loss,
     soft_cross_entropy_loss as soft_cross_entropy_loss,
 )
-from ._ranking import (
-    ablate_rank_loss as ablate_rank_loss,
-    rank_loss as rank_loss,
-    theory_rank_loss as theory_rank_loss,
-)
+from ._ranking import ablate_rank_loss as ablate_rank_loss, rank_loss as rank_loss, theory_rank_loss as theory_rank_loss
 from ._registry import get_loss as get_loss, register_loss as register_loss
 
 __all__ = [

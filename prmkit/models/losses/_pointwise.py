@@ -60,11 +60,7 @@ def _read_flag(value: Any) -> bool:
     },
 )
 def cross_entropy_loss(
-    logits: Tensor,
-    labels: Tensor,
-    *,
-    class_weight: Sequence[float] | None = None,
-    label_smoothing: float = 0.0,
+    logits: Tensor, labels: Tensor, *, class_weight: Sequence[float] | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
     r"""Cross entropy over C classes, as a micro mean over all steps with a target.
 
@@ -280,10 +276,7 @@ def orm_loss(rewards: Tensor, labels: Tensor) -> Tensor:
 
 
 def _cross_entropy_sum(
-    logits: Tensor,
-    labels: Tensor,
-    class_weight: Sequence[float] | None = None,
-    label_smoothing: float = 0.0,
+    logits: Tensor, labels: Tensor, class_weight: Sequence[float] | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
     check_outputs(logits, labels, "the classes")
     n_classes = logits.shape[-1]

@@ -278,9 +278,7 @@ def _address(function: Callable[..., Any]) -> str:
 
 
 def binary_labels(
-    codes: Tensor | npt.ArrayLike,
-    n_classes: int,
-    neutral: Literal["positive", "negative", "drop"] = "positive",
+    codes: Tensor | npt.ArrayLike, n_classes: int, neutral: Literal["positive", "negative", "drop"] = "positive"
 ) -> Tensor:
     """Turn class codes into 1 (right: the last class), 0 (wrong: the first class), -100 (no target).
 

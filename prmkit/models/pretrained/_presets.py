@@ -132,9 +132,7 @@ _SKYWORK = Preset(
 _REASONEVAL = Preset(
     name="reasoneval",
     scheme=MarkingScheme(
-        "separator",
-        step_separator="",
-        opening="Question:\n{problem}\nAnswer:\nLet's think step by step.\n",
+        "separator", step_separator="", opening="Question:\n{problem}\nAnswer:\nLet's think step by step.\n"
     ),
     kind="value_head",
     classes=("negative", "neutral", "positive"),

@@ -124,11 +124,7 @@ def _read_config(folder: Path) -> PreTrainedConfig:
 
 
 def _load_whole(
-    folder: Path,
-    files: Mapping[str, Path],
-    config: PreTrainedConfig,
-    preset: Preset,
-    dtype: str | torch.dtype,
+    folder: Path, files: Mapping[str, Path], config: PreTrainedConfig, preset: Preset, dtype: str | torch.dtype
 ) -> PreTrainedModel:
     """Load a layout that the library has a class for."""
     import transformers

@@ -277,10 +277,7 @@ def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     devices = [] if device.type == "cpu" else [device]
     try:
-        with (
-            torch.no_grad(),
-            torch.random.fork_rng(devices, device_type="cuda" if not devices else device.type),
-        ):
+        with torch.no_grad(), torch.random.fork_rng(devices, device_type="cuda" if not devices else device.type):
             model.eval()
             yield
     finally:

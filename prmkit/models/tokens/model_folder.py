@@ -245,10 +245,7 @@ def adapt_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sche
 
 
 def make_readout(
-    model: PreTrainedModel | torch.nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    scheme: MarkingScheme,
-    reads: str,
+    model: PreTrainedModel | torch.nn.Module, tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme, reads: str
 ) -> Readout:
     """Return how the scores of a scheme are read from a model. Raise ValueError if the model would look ahead."""
     if scheme.name == "prefix":

@@ -65,13 +65,7 @@ class TokenScorer:
     classes: tuple[Any, ...]
 
     def outputs(
-        self,
-        steps: Sequence[Step],
-        *,
-        too_long: str,
-        tokens_per_batch: int,
-        device: str | None,
-        show_progress: bool,
+        self, steps: Sequence[Step], *, too_long: str, tokens_per_batch: int, device: str | None, show_progress: bool
     ) -> npt.NDArray[np.float32]:
         """Return the model's outputs in the order of the steps, of shape (n_steps,) for rewards, (n_steps, n_outputs)
         otherwise.

@@ -23,14 +23,7 @@ from prmkit.data.solution import Step, as_steps
 from prmkit.marking.scheme import SCHEMES, MarkingScheme
 from prmkit.models.heads.head import most_probable
 from prmkit.models.tokens.probabilities import ProbabilityMap, as_rewards, calibration_split
-from prmkit.utils.sklearn import (
-    Interval,
-    ReadsSteps,
-    StrOptions,
-    distinct_classes,
-    fit_context,
-    random_generator,
-)
+from prmkit.utils.sklearn import Interval, ReadsSteps, StrOptions, distinct_classes, fit_context, random_generator
 
 if TYPE_CHECKING:
     import torch
@@ -380,10 +373,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         existing = load_existing(name_or_path, layout, dtype, options)
         probability_map = ProbabilityMap.uncalibrated(existing.scorer.readout.reads)
         order = existing.check_classes(classes)
-        params = {
-            **existing.parameters(),
-            **{key: value for key, value in options.items() if value is not None},
-        }
+        params = {**existing.parameters(), **{key: value for key, value in options.items() if value is not None}}
         head = cls(str(name_or_path), **{**params, "label_order": list(order)})
         sorted_classes = np.unique(np.array(order))
         columns = tuple(order.index(label) for label in sorted_classes.tolist())

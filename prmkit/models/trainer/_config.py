@@ -113,12 +113,7 @@ class PRMTrainingConfig(TrainingArguments):
     """
 
     # transformers reads these from JSON text, so that they can be typed on a command line.
-    _VALID_DICT_FIELDS = [
-        *TrainingArguments._VALID_DICT_FIELDS,
-        "loss_options",
-        "model_kwargs",
-        "model_init_kwargs",
-    ]
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "loss_options", "model_kwargs", "model_init_kwargs"]
 
     learning_rate: float = field(default=1e-5)
     logging_steps: float = field(default=10)

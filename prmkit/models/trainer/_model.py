@@ -69,12 +69,7 @@ def _loaded(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed)
         return load_token_model(
-            name,
-            scheme,
-            targets.head_size,
-            initialization=args.initialization,
-            options=settings or None,
-            dtype=dtype,
+            name, scheme, targets.head_size, initialization=args.initialization, options=settings or None, dtype=dtype
         )
 
 

@@ -16,14 +16,7 @@ from prmkit.data.dataset import StepDataset
 from prmkit.data.solution import Solution, iter_solutions
 from prmkit.marking.encoding import MarkedTokens, SolutionEncoder
 from prmkit.marking.scheme import MarkingScheme
-from prmkit.models.trainer._targets import (
-    IGNORE,
-    STEPWISE,
-    Classes,
-    check_lengths,
-    column_names,
-    label_codes,
-)
+from prmkit.models.trainer._targets import IGNORE, STEPWISE, Classes, check_lengths, column_names, label_codes
 
 if TYPE_CHECKING:
     import datasets
@@ -154,11 +147,7 @@ class RowRule:
             n_lost = n_labelled - sum(int(np.count_nonzero(row["labels"] != IGNORE)) for row in rows)
             nothing = np.zeros(0, dtype=np.int64)
             for i, row in enumerate(rows or [{}]):
-                counts = {
-                    "n_labelled": 0 if i else n_labelled,
-                    "n_lost": 0 if i else n_lost,
-                    "has_target": bool(rows),
-                }
+                counts = {"n_labelled": 0 if i else n_labelled, "n_lost": 0 if i else n_lost, "has_target": bool(rows)}
                 for name in columns:
                     out[name].append(counts[name] if name in counts else row.get(name, nothing))
         return out

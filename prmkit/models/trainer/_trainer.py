@@ -295,11 +295,7 @@ class PRMTrainer(Trainer):
         return batches, count.sum()
 
     def prediction_step(
-        self,
-        model: torch.nn.Module,
-        inputs: Batch,
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
+        self, model: torch.nn.Module, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Predict at the marked steps of one batch, and add to the exact loss of the evaluation.
 

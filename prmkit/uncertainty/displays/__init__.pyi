@@ -1,7 +1,4 @@
 from ._coverage import CoverageDisplay as CoverageDisplay
-from ._solutions import (
-    CertifiedPrefixDisplay as CertifiedPrefixDisplay,
-    FirstErrorDisplay as FirstErrorDisplay,
-)
+from ._solutions import CertifiedPrefixDisplay as CertifiedPrefixDisplay, FirstErrorDisplay as FirstErrorDisplay
 
 __all__ = ["CertifiedPrefixDisplay", "CoverageDisplay", "FirstErrorDisplay"]

@@ -40,16 +40,8 @@ _UNATTAINABLE: dict[str, Any] = {
 }
 # Per guarantee: the name of a failure on the axis, the entry of evaluate() with its utility, and that one's name.
 _VIEWS = {
-    PrefixCertifier: (
-        "share of paths with a certified error",
-        "kept_fraction",
-        "kept fraction of a path's steps",
-    ),
-    ErrorDetector: (
-        "share of erroneous paths not flagged",
-        "false_alarm_rate",
-        "share of error-free paths flagged",
-    ),
+    PrefixCertifier: ("share of paths with a certified error", "kept_fraction", "kept fraction of a path's steps"),
+    ErrorDetector: ("share of erroneous paths not flagged", "false_alarm_rate", "share of error-free paths flagged"),
     FirstErrorSet: ("share of sets without the true first error", "mean_size", "outcomes in a set"),
 }
 

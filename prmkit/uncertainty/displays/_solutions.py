@@ -327,12 +327,7 @@ class FirstErrorDisplay(SolutionPlot):
     """
 
     def __init__(
-        self,
-        scored: ScoredSolution,
-        outcomes: Set[int],
-        *,
-        first_error: int | None = None,
-        set_name: str = "set",
+        self, scored: ScoredSolution, outcomes: Set[int], *, first_error: int | None = None, set_name: str = "set"
     ) -> None:
         self.scored = scored
         self.outcomes = outcomes

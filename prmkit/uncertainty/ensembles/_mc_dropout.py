@@ -101,12 +101,7 @@ class MCDropout(KeepsFitted, AveragesMembers, BaseEstimator):
     }
 
     def __init__(
-        self,
-        classifier: StepClassifier,
-        n_members: int = 20,
-        *,
-        rate: float | None = None,
-        random_state: int = 0,
+        self, classifier: StepClassifier, n_members: int = 20, *, rate: float | None = None, random_state: int = 0
     ) -> None:
         self.classifier = classifier
         self.n_members = n_members

@@ -22,15 +22,7 @@ from prmkit.data.solution import as_steps
 from prmkit.data.splitters import holds_numbers
 from prmkit.fitted import Label, decision_weights, known_label_order
 from prmkit.metrics.solutions.members import MemberUncertainty, decompose_uncertainty
-from prmkit.models.heads.head import (
-    Head,
-    fit_head,
-    most_probable,
-    read_rows,
-    reads_like,
-    share_reading,
-    take_rows,
-)
+from prmkit.models.heads.head import Head, fit_head, most_probable, read_rows, reads_like, share_reading, take_rows
 from prmkit.saving.model import Contents
 from prmkit.uncertainty._protocols import StepClassifier, Steps
 from prmkit.uncertainty._wrapping import WrapsClassifier, is_fitted
@@ -434,12 +426,7 @@ def _reads_alike(member: Any, first: Any) -> bool:
 
 
 def _fit_parallel(
-    heads: list[Any],
-    rows: Any,
-    y: np.ndarray,
-    draws: list[np.ndarray | None],
-    groups: Any,
-    n_jobs: int | None,
+    heads: list[Any], rows: Any, y: np.ndarray, draws: list[np.ndarray | None], groups: Any, n_jobs: int | None
 ) -> list[Any]:
     """Fit each head on its draw, in processes of their own."""
     tasks = (delayed(_fit_drawn)(head, rows, y, draw, groups) for head, draw in zip(heads, draws, strict=True))

@@ -15,11 +15,7 @@ from prmkit.metrics.calibration.calibration import check_class_probabilities
 from prmkit.uncertainty._protocols import StepClassifier, Steps
 from prmkit.uncertainty._solutions_input import units_and_keys
 from prmkit.uncertainty.guarantees.base import CLASSIFIER, RATE, Guarantee, share_of
-from prmkit.uncertainty.guarantees.thresholds import (
-    mean_over_units,
-    smallest_threshold,
-    warn_if_unattainable,
-)
+from prmkit.uncertainty.guarantees.thresholds import mean_over_units, smallest_threshold, warn_if_unattainable
 from prmkit.utils.sklearn import fit_context
 
 

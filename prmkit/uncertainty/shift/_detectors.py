@@ -307,8 +307,7 @@ class MahalanobisShift(ShiftDetector):
 def _sizes(solutions: list[Solution]) -> np.ndarray:
     """Return the characters (at least 1) and steps of each solution, of shape (n_solutions, 2)."""
     return np.array(
-        [(max(sum(map(len, solution.steps)), 1), solution.n_steps) for solution in solutions],
-        dtype=np.float64,
+        [(max(sum(map(len, solution.steps)), 1), solution.n_steps) for solution in solutions], dtype=np.float64
     )
 
 

@@ -7,11 +7,7 @@ import pytest
 from prmkit.data import load_candidates
 from prmkit.data.answers.extraction import normal_answer
 
-PQM = {
-    "question": "What is 2+3*4?",
-    "answer": "14",
-    "responses": [{"text": "3*4 = 12.\n2+12 = 14."}, {"text": "x"}],
-}
+PQM = {"question": "What is 2+3*4?", "answer": "14", "responses": [{"text": "3*4 = 12.\n2+12 = 14."}, {"text": "x"}]}
 RLHFLOW = {"prompt": "What is 2+3*4?", "answers": ["3*4 = 12.\n\nSo 14.\nA: 14.0", "A: 20"], "label": [1, 0]}
 GSM8K = {
     "question": "What is 1,000+2?",
@@ -39,10 +35,7 @@ def test_rlhflow(name):
 def test_gsm8k():
     counts = Counter()
     [one] = load_candidates([GSM8K], counts=counts)
-    assert [solution.meta["generator"] for solution in one.candidates] == [
-        "6b_finetuning",
-        "175b_verification",
-    ]
+    assert [solution.meta["generator"] for solution in one.candidates] == ["6b_finetuning", "175b_verification"]
     assert one.is_correct == (True, False)
     assert (one.answer, one.answers, one.answer_keys) == ("1002", ("1,002", None), ("1002", None))
     assert one.candidates[0].steps[0] == "1000+2 = <<1000+2=1002>>1002", "marks stay unless asked"

@@ -85,13 +85,7 @@ RECORDS = {
         "Model_Solution_Steps": "a = 3\n\nb = 4\nprint(a)",
         "Model_Solution_First_Error_Step": "b = 4",
     },
-    "big_bench_mistake": {
-        "input": "2 + 3 * 4?",
-        "steps": STEPS,
-        "answer": "15",
-        "target": "14",
-        "mistake_index": 1,
-    },
+    "big_bench_mistake": {"input": "2 + 3 * 4?", "steps": STEPS, "answer": "15", "target": "14", "mistake_index": 1},
 }
 LAYOUTS = {
     "processbench": FORMATS["processbench"],

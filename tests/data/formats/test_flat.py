@@ -12,11 +12,7 @@ ROWS = [{"problem": "p", "step": text, "label": label} for text, label in zip("a
 
 
 def test_text_and_label_warns_that_problems_are_unknown():
-    rows = [
-        {"text": "a", "label": "positive"},
-        {"text": "b", "label": " negative "},
-        {"text": "c", "label": "neutral"},
-    ]
+    rows = [{"text": "a", "label": "positive"}, {"text": "b", "label": " negative "}, {"text": "c", "label": "neutral"}]
     with pytest.warns(UserWarning, match="3 of 3 rows name no problem"):
         dataset = load_flat(rows)
     assert dataset.y.tolist() == [1, -1, 0]
@@ -24,13 +20,7 @@ def test_text_and_label_warns_that_problems_are_unknown():
 
 
 def test_prefix_and_problem_id():
-    row = {
-        "problem": "What is 2+3*4?",
-        "prefix": ["3*4 = 12."],
-        "step": "2+12 = 15.",
-        "label": "-",
-        "problem_id": "p1",
-    }
+    row = {"problem": "What is 2+3*4?", "prefix": ["3*4 = 12."], "step": "2+12 = 15.", "label": "-", "problem_id": "p1"}
     other = {**row, "problem": "What is  2+3*4?", "label": "+"}
     with warnings.catch_warnings():
         warnings.simplefilter("error")

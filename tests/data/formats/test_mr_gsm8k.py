@@ -18,11 +18,7 @@ ROW = {
     "model_output_solution_first_error_step": "2",
     "model_output_solution_first_error_reason": "...",
 }
-RIGHT = {
-    **ROW,
-    "model_output_solution_correctness": "correct",
-    "model_output_solution_first_error_step": "N/A",
-}
+RIGHT = {**ROW, "model_output_solution_correctness": "correct", "model_output_solution_first_error_step": "N/A"}
 
 
 def test_the_index_counts_from_one_and_later_steps_are_not_judged(tmp_path):
@@ -67,10 +63,7 @@ def test_a_blank_line_before_the_first_error_leaves_open_what_was_counted():
     ("changes", "reason"),
     [
         ({"model_output_solution_first_error_step": "4"}, "first error beyond the steps"),
-        (
-            {"model_output_steps": "Step 1: a", "model_output_solution_first_error_step": "2"},
-            "beyond the steps",
-        ),
+        ({"model_output_steps": "Step 1: a", "model_output_solution_first_error_step": "2"}, "beyond the steps"),
         ({"model_output_steps": "Step 1: a\nStep 3: b"}, "steps are not numbered from 1: .* 1, 3"),
         ({"model_output_steps": ["a", " ", "b"]}, "first error is a blank step"),
         ({"model_output_solution_first_error_step": "N/A"}, "contradictory first error"),

@@ -153,10 +153,7 @@ def test_numbering_is_cut_off_in_both_or_neither():
         "modified_process": ["Step 1. We add.", "step 2: 7.8 minutes is more.", "3) So 12."],
     }
     kept = load_prmbench([row])
-    assert [s.steps for s in kept.solutions] == [
-        tuple(row["modified_process"]),
-        tuple(row["original_process"]),
-    ]
+    assert [s.steps for s in kept.solutions] == [tuple(row["modified_process"]), tuple(row["original_process"])]
     cut = load_prmbench([row], strip_numbering=True)
     assert cut.solutions[0].steps == ("We add.", "7.8 minutes is more.", "So 12.")
     assert cut.solutions[1].steps == ("We add.", "7.8 minutes is more.", "12")

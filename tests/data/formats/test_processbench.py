@@ -23,8 +23,7 @@ ROW = {
 
 
 @pytest.mark.parametrize(
-    ("name", "solutions", "right", "wrong", "unknown"),
-    [("gsm8k", 237, 809, 121, 303), ("math", 443, 1634, 265, 995)],
+    ("name", "solutions", "right", "wrong", "unknown"), [("gsm8k", 237, 809, 121, 303), ("math", 443, 1634, 265, 995)]
 )
 def test_published_files_have_the_counts_of_their_readme_and_the_labels_of_the_table(
     data_folder, name, solutions, right, wrong, unknown

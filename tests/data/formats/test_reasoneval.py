@@ -117,11 +117,7 @@ def test_single_parts_keep_their_labels_in_both_ways(data_folder):
 
 
 def test_no_error_is_a_capital_n_a():
-    row = {
-        **INVALID,
-        "model_output_solution_correctness": "correct",
-        "model_output_solution_first_error_step": "N/A",
-    }
+    row = {**INVALID, "model_output_solution_correctness": "correct", "model_output_solution_first_error_step": "N/A"}
     assert load_reasoneval([row]).y.tolist() == [1, 1, 1]
     assert load_reasoneval([row], blocks="split").first_errors == [-1]
 

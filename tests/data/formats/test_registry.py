@@ -90,15 +90,9 @@ def test_a_damaged_first_row_does_not_hide_the_layout():
 @pytest.mark.parametrize(
     ("records", "reason"),
     [
-        (
-            [{"a": 1, "b": 2}],
-            "fits no known format: its first record has the fields 'a', 'b'. Known: .*stepwise",
-        ),
+        ([{"a": 1, "b": 2}], "fits no known format: its first record has the fields 'a', 'b'. Known: .*stepwise"),
         ([3], "fields none, but 3"),
-        (
-            [STEPWISE_ROW, {"input": "p", "value": ["a"], "label": ["+"]}],
-            r"several formats \(stepwise, sdiehl\)",
-        ),
+        ([STEPWISE_ROW, {"input": "p", "value": ["a"], "label": ["+"]}], r"several formats \(stepwise, sdiehl\)"),
         ([], "holds no records"),
         ([{"prompt": "p", "answers": ["a"], "label": [1]}], "load_candidates"),
     ],

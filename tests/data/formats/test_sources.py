@@ -195,10 +195,6 @@ def test_to_hf_and_the_format_rated_have_one_set_of_columns():
     table = dataset.to_hf()
     read = load(table)
     assert read.description.startswith("recognised by its first records as rated")
-    assert (read.X, read.y.tolist(), read.first_errors) == (
-        dataset.X,
-        dataset.y.tolist(),
-        dataset.first_errors,
-    )
+    assert (read.X, read.y.tolist(), read.first_errors) == (dataset.X, dataset.y.tolist(), dataset.first_errors)
     assert [solution.id for solution in read.solutions] == [solution.id for solution in dataset.solutions]
     assert load_rated(table).solutions == StepDataset.from_hf(table).solutions

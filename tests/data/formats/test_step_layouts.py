@@ -218,11 +218,7 @@ class TestOpenRLHF:
     def test_names_placeholder_and_tokens(self):
         row = {"text": "3*4 <s> 12 <s> 7 <s>", "labels": ["good", "ok", "bad"]}
         dataset = load_openrlhf(
-            [row],
-            input_key="text",
-            label_key="labels",
-            placeholder="<s>",
-            reward_tokens=("good", "ok", "bad"),
+            [row], input_key="text", label_key="labels", placeholder="<s>", reward_tokens=("good", "ok", "bad")
         )
         assert dataset.y.tolist() == [1, 0, -1]
 
@@ -291,14 +287,7 @@ class TestRLHFlow:
 
 
 class TestRated:
-    ROW = {
-        "id": "a",
-        "problem": "2+3*4?",
-        "steps": STEPS,
-        "labels": [0, None],
-        "final_answer": "14",
-        "kind": "k",
-    }
+    ROW = {"id": "a", "problem": "2+3*4?", "steps": STEPS, "labels": [0, None], "final_answer": "14", "kind": "k"}
 
     def test_example(self):
         dataset = load_rated([self.ROW])

@@ -126,10 +126,7 @@ def test_no_layout_may_say_something_else(other, reason):
 def test_math_shepherd_numbers_steps_and_says_so(tmp_path):
     path = tmp_path / "a.jsonl"
     report = write([solved([1, -1], steps=["a", "b "])], path, "math_shepherd")
-    assert set(report.lost) == {
-        "texts as they are: steps get a number, 'Step 1: '",
-        "white space around texts",
-    }
+    assert set(report.lost) == {"texts as they are: steps get a number, 'Step 1: '", "white space around texts"}
     assert load(path).X[1].text == "Step 2: b"
     assert load(path, "math_shepherd", numbering="strip").X[0].text == "a"
 
@@ -218,12 +215,7 @@ def test_gzip_by_name_and_equal_bytes(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "error"),
-    [
-        ("no/a.jsonl", FileNotFoundError),
-        (".", IsADirectoryError),
-        ("a.csv", ValueError),
-        ("a.parquet", ValueError),
-    ],
+    [("no/a.jsonl", FileNotFoundError), (".", IsADirectoryError), ("a.csv", ValueError), ("a.parquet", ValueError)],
 )
 def test_where_nothing_can_be_written(tmp_path, name, error):
     with pytest.raises(error):

@@ -7,13 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from prmkit.models.losses import (
-    bce_loss,
-    cross_entropy_loss,
-    get_loss,
-    reward_token_loss,
-    soft_cross_entropy_loss,
-)
+from prmkit.models.losses import bce_loss, cross_entropy_loss, get_loss, reward_token_loss, soft_cross_entropy_loss
 
 NAN = math.nan
 
@@ -142,10 +136,7 @@ LOSSES_ON_LOGITS = {
     "cross_entropy": (cross_entropy_loss, 3),
     "soft_cross_entropy": (soft_cross_entropy_loss, 2),
     "reward_token": (lambda logits, labels: reward_token_loss(logits, labels, (3, 1)), 5),
-    "full vocabulary": (
-        lambda logits, labels: reward_token_loss(logits, labels, (3, 1), full_vocabulary=True),
-        5,
-    ),
+    "full vocabulary": (lambda logits, labels: reward_token_loss(logits, labels, (3, 1), full_vocabulary=True), 5),
 }
 
 

@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from prmkit.models.losses import (
-    ablate_rank_loss,
-    bce_loss,
-    mse_loss,
-    orm_loss,
-    rank_loss,
-    theory_rank_loss,
-)
+from prmkit.models.losses import ablate_rank_loss, bce_loss, mse_loss, orm_loss, rank_loss, theory_rank_loss
 
 N_CASES = 300
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -136,8 +129,7 @@ def test_value_and_gradient_are_those_of_the_plain_loop(name, draw_batch):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
-    ("dtype", "scale"),
-    [(torch.float64, 1e4), (torch.float32, 1e4), (torch.bfloat16, 1e3), (torch.float16, 1e3)],
+    ("dtype", "scale"), [(torch.float64, 1e4), (torch.float32, 1e4), (torch.bfloat16, 1e3), (torch.float16, 1e3)]
 )
 @pytest.mark.parametrize("name", CASES)
 def test_huge_rewards_have_a_right_loss_and_gradient(name, dtype, scale, device):

@@ -143,11 +143,7 @@ def test_a_loss_is_a_value():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        (
-            "ranking",
-            {},
-            "loss 'ranking' is unknown, expected one of cross_entropy, reward_token, .*ablate_rank",
-        ),
+        ("ranking", {}, "loss 'ranking' is unknown, expected one of cross_entropy, reward_token, .*ablate_rank"),
         ("rank", {"zetta": 2}, "'rank' has no option zetta: expected zeta"),
         ("bce", {"zeta": 2}, "'bce' has no option zeta: it has none"),
         ("reward_token", {}, "needs token_ids"),

@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from prmkit.models.losses import (
-    ablate_rank_loss,
-    bce_loss,
-    mse_loss,
-    orm_loss,
-    rank_loss,
-    theory_rank_loss,
-)
+from prmkit.models.losses import ablate_rank_loss, bce_loss, mse_loss, orm_loss, rank_loss, theory_rank_loss
 from prmkit.models.losses._registry import binary_labels
 
 RANKING = [rank_loss, theory_rank_loss, ablate_rank_loss]

@@ -263,11 +263,7 @@ def test_decoders_need_no_mask():
     [
         ("GPT2", {"n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 9}, True),
         ("Gemma", {**SIZES, "head_dim": 8, "num_key_value_heads": 2}, True),
-        (
-            "Gemma",
-            {**SIZES, "head_dim": 8, "num_key_value_heads": 2, "use_bidirectional_attention": True},
-            False,
-        ),
+        ("Gemma", {**SIZES, "head_dim": 8, "num_key_value_heads": 2, "use_bidirectional_attention": True}, False),
         ("Gemma3Text", {**SIZES, "head_dim": 8, "use_bidirectional_attention": True}, False),
         ("Llama", {**SIZES, "is_causal": False}, False),
         ("BertGeneration", SIZES, False),
@@ -309,10 +305,7 @@ def test_encoder_decoders_and_xlnet_are_refused():
         ("MobileBert", {**SIZES, "embedding_size": 16, "intra_bottleneck_size": 16, "true_hidden_size": 16}),
         ("Longformer", {**SIZES, "attention_window": 4, "pad_token_id": 1}),
         ("Canine", {k: v for k, v in SIZES.items() if k != "vocab_size"}),
-        (
-            "Funnel",
-            {"vocab_size": 60, "block_sizes": [1, 1], "d_model": 16, "n_head": 2, "d_head": 8, "d_inner": 16},
-        ),
+        ("Funnel", {"vocab_size": 60, "block_sizes": [1, 1], "d_model": 16, "n_head": 2, "d_head": 8, "d_inner": 16}),
     ],
 )
 def test_architectures_that_look_ahead_all_the_same_are_refused(kind, sizes):

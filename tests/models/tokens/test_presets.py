@@ -117,10 +117,7 @@ def change_weights(folder, change):
     [
         (lambda weights: weights.pop("score.2.weight"), "no score.2.weight; the checkpoint is incomplete"),
         (lambda weights: weights.pop("score.0.bias"), "no score.0.bias"),
-        (
-            lambda weights: weights.pop("model.layers.1.mlp.up_proj.weight"),
-            "lacks 1 weights .* layers.1.mlp.up_proj",
-        ),
+        (lambda weights: weights.pop("model.layers.1.mlp.up_proj.weight"), "lacks 1 weights .* layers.1.mlp.up_proj"),
         (lambda weights: weights.update({"score.4.weight": torch.ones(2, 2)}), "score.4.weight besides"),
         (lambda weights: weights.update({"score.2.weight": torch.ones(3, 32)}), "3 outputs, expected 2"),
         (lambda weights: weights.update({"score.0.weight": torch.ones(32, 16)}), "16 features, expected 32"),
@@ -159,10 +156,7 @@ def test_unknown_architecture_is_refused_without_running_its_code(published):
 def test_classifier_with_other_labels_is_refused(published):
     folder, _ = published("trl")
     config = json.loads((folder / "config.json").read_text())
-    labels = {
-        "id2label": {i: f"LABEL_{i}" for i in range(3)},
-        "label2id": {f"LABEL_{i}": i for i in range(3)},
-    }
+    labels = {"id2label": {i: f"LABEL_{i}" for i in range(3)}, "label2id": {f"LABEL_{i}": i for i in range(3)}}
     (folder / "config.json").write_text(json.dumps(config | labels))
     with pytest.raises(ValueError, match="3 labels"):
         load_published(folder, get_preset("trl"))

@@ -135,12 +135,7 @@ class TestPublished:
     def test_training_goes_on_in_the_layout(self, published):
         folder, _ = published("trl")
         classifier = PRMClassifier.from_pretrained(
-            folder,
-            layout="trl",
-            step_separator="\n\n",
-            max_prompt_length=5,
-            num_train_epochs=1,
-            random_state=0,
+            folder, layout="trl", step_separator="\n\n", max_prompt_length=5, num_train_epochs=1, random_state=0
         )
         before = classifier.head_.scheme_
         again = clone(classifier).fit(DATA.X, (np.array(DATA.y) > 0).astype(int))
@@ -159,11 +154,7 @@ class TestPublished:
 
     def test_what_the_model_fixes_cannot_be_changed(self, published):
         folder, _ = published("math-shepherd")
-        for option, value in [
-            ("step_separator", "\n"),
-            ("reward_tokens", ["no", "yes"]),
-            ("max_prompt_length", 9),
-        ]:
+        for option, value in [("step_separator", "\n"), ("reward_tokens", ["no", "yes"]), ("max_prompt_length", 9)]:
             with pytest.raises(ValueError, match=f"{option}=.* which was trained with .*: leave {option} out"):
                 PRMClassifier.from_pretrained(folder, layout="math-shepherd", **{option: value})
         same = {"step_separator": " ки", "reward_tokens": [" -", " +"], "max_prompt_length": None}

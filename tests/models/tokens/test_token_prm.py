@@ -92,9 +92,7 @@ class TestGuarantees:
         check(causal(language_model, **params), DATA.X, DATA.y)
 
     @pytest.mark.parametrize(
-        "check",
-        [check for check in CHECKS if "one_pass" not in check.__name__],
-        ids=lambda check: check.__name__,
+        "check", [check for check in CHECKS if "one_pass" not in check.__name__], ids=lambda check: check.__name__
     )
     def test_prefix_rows(self, check):
         check(tiny(scheme="prefix"), DATA.X[:40], DATA.y[:40])
@@ -164,9 +162,7 @@ class TestScikitLearn:
         np.testing.assert_allclose(here, there, atol=1e-5)
 
     @pytest.mark.parametrize(
-        "copied",
-        [lambda head: pickle.loads(pickle.dumps(head)), copy.deepcopy],
-        ids=["pickle", "deepcopy"],
+        "copied", [lambda head: pickle.loads(pickle.dumps(head)), copy.deepcopy], ids=["pickle", "deepcopy"]
     )
     @pytest.mark.parametrize("params", [{"dtype": "bfloat16"}, {"scheme": "special_token", "loss": "rank"}])
     def test_copies_of_a_fitted_model_hold_its_weights(self, copied, params):
@@ -315,9 +311,7 @@ class TestLabels:
 
 class TestLosses:
     @pytest.mark.parametrize(
-        "y",
-        [DATA.y, pytest.param(BINARY, marks=pytest.mark.slow)],
-        ids=["three classes", "two classes"],
+        "y", [DATA.y, pytest.param(BINARY, marks=pytest.mark.slow)], ids=["three classes", "two classes"]
     )
     @pytest.mark.parametrize("loss", loss_names())
     def test_every_loss_gives_probabilities(self, language_model, loss, y):

@@ -14,11 +14,7 @@ from prmkit.models.trainer._targets import find_classes
 
 SEPARATOR = MarkingScheme("separator", step_separator="\n")
 PREFIX = MarkingScheme("prefix", step_separator="\n")
-ROW = {
-    "prompt": "What is 2 + 3 * 4?",
-    "completions": ["3 * 4 = 12.", "So 2 + 12 = 15."],
-    "labels": [True, False],
-}
+ROW = {"prompt": "What is 2 + 3 * 4?", "completions": ["3 * 4 = 12.", "So 2 + 12 = 15."], "labels": [True, False]}
 NO_LIMIT = {"max_length": None, "max_completion_length": None}
 
 
@@ -59,11 +55,7 @@ class StubTokenizer:
         ({}, [1, 10, 11, 20, 21, 22, 9, 30, 9], [-100] * 6 + [1, -100, 0]),
         ({"separator": "||"}, [1, 10, 11, 20, 21, 22, 8, 9, 30, 8, 9], [-100] * 7 + [1, -100, -100, 0]),
         ({"last_only": True}, [1, 10, 11, 20, 21, 22, 9, 30, 9], [-100] * 8 + [0]),
-        (
-            {"last_only": True, "is_eval": True},
-            [1, 10, 11, 20, 21, 22, 9, 30, 9],
-            [-100] * 6 + [1, -100, 0],
-        ),
+        ({"last_only": True, "is_eval": True}, [1, 10, 11, 20, 21, 22, 9, 30, 9], [-100] * 6 + [1, -100, 0]),
         ({"max_completion_length": 5}, [1, 10, 11, 20, 21, 22, 9, 30], [-100] * 6 + [1, -100]),
         ({"max_length": 6}, [1, 10, 11, 20, 21, 22], [-100] * 6),
     ],
@@ -77,10 +69,7 @@ def test_the_rule_follows_the_table(options, input_ids, labels, trl_row):
         "is_eval": False,
     }
     row = {"prompt": "p", "completions": ["a", "b"], "labels": [True, False]}
-    assert trl_row(row, StubTokenizer(), **{**defaults, **options}) == {
-        "input_ids": input_ids,
-        "labels": labels,
-    }
+    assert trl_row(row, StubTokenizer(), **{**defaults, **options}) == {"input_ids": input_ids, "labels": labels}
 
 
 def test_soft_labels_and_unlabelled_steps_stand_where_trl_has_labels(make_tokenizer, trl_row):
@@ -115,11 +104,7 @@ def test_rows_keep_exactly_the_labels_that_trl_keeps(
     tokenizer, trl_row, steps, max_length, max_completion_length, last_only, is_eval, separator
 ):
     """Ids and labels agree up to the last target; what TRL has beyond it no target sees."""
-    row = {
-        "prompt": "What is 2?",
-        "completions": [s for s, _ in steps],
-        "labels": [label for _, label in steps],
-    }
+    row = {"prompt": "What is 2?", "completions": [s for s, _ in steps], "labels": [label for _, label in steps]}
     expected = trl_row(row, tokenizer, separator, max_length, max_completion_length, last_only, is_eval)
     n_kept = sum(label != -100 for label in expected["labels"])
     scheme = MarkingScheme("separator", step_separator=separator)
@@ -373,10 +358,7 @@ def test_what_is_no_data_set_is_refused(tokenizer):
 
 
 def test_pretokenised_rows_are_used_as_they_are(tokenizer):
-    given_rows = [
-        {"input_ids": [5, 6, 7], "labels": [-100, 1, 0]},
-        {"input_ids": [8, 9], "labels": [-100, -100]},
-    ]
+    given_rows = [{"input_ids": [5, 6, 7], "labels": [-100, 1, 0]}, {"input_ids": [8, 9], "labels": [-100, -100]}]
     for dataset in (given_rows, datasets.Dataset.from_list(given_rows)):
         assert find_classes(dataset) == (False, True)
         with pytest.warns(UserWarning, match="1 row without any target is left out"):
@@ -400,10 +382,7 @@ def test_pretokenised_rows_may_bring_blocks_and_probabilities(tokenizer):
     [
         ({"input_ids": [5, 6], "labels": [-100]}, "row 0: columns of unequal length"),
         ({"input_ids": [5, 6], "labels": [-100, 1], "blocks": [0]}, "row 0: columns of unequal length"),
-        (
-            {"input_ids": [5, 6], "labels": [-100, 2]},
-            "row 0: label 2 of a token, expected a code from 0 to 1",
-        ),
+        ({"input_ids": [5, 6], "labels": [-100, 2]}, "row 0: label 2 of a token, expected a code from 0 to 1"),
         ({"input_ids": [5, 6], "labels": [-1, 1]}, "row 0: label -1 of a token"),
         ({"input_ids": [5, 6], "labels": [True, True]}, "-100 has become True"),
     ],

@@ -55,11 +55,7 @@ def test_rows_are_tokenised_as_by_trl(make_rows, make_trainer, trl_row):
 def test_a_deberta_is_trained_in_float32(make_rows, settings, tiny_tokenizer):
     """Its attention fails under autocast: no raw error from inside a forward pass."""
     config = transformers.DebertaConfig(
-        vocab_size=len(tiny_tokenizer),
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
+        vocab_size=len(tiny_tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
     )
     model = transformers.DebertaForTokenClassification(config)
     with pytest.warns(UserWarning, match="deberta cannot be trained in half precision"):
@@ -176,10 +172,7 @@ def test_a_stream_trains_for_max_steps(make_rows, make_trainer):
 
 
 def test_several_evaluation_sets(make_rows, make_trainer):
-    parts = {
-        "easy": make_rows(4, seed=1, max_steps=1),
-        "hard": datasets.Dataset.from_list(make_rows(4, seed=2)),
-    }
+    parts = {"easy": make_rows(4, seed=1, max_steps=1), "hard": datasets.Dataset.from_list(make_rows(4, seed=2))}
     trainer = make_trainer(make_rows(4), eval_dataset=parts)
     found = trainer.evaluate()
     assert {"eval_easy_loss", "eval_hard_auroc", "eval_hard_majority_accuracy"} <= set(found)
@@ -294,10 +287,7 @@ def test_other_schemes_learn(make_rows, make_trainer, scheme, backbone):
         ({"loss": "reward_token"}, "needs scheme='reward_tokens'"),
         ({"scheme": "reward_tokens", "reward_tokens": ["-", "0", "+"]}, "for 2 classes"),
         ({"loss_options": {"zeta": 1.0}}, "has no option zeta"),
-        (
-            {"scheme": "reward_tokens", "loss": "reward_token", "reward_tokens": ["Wrong", "+"]},
-            "reward token 'Wrong'",
-        ),
+        ({"scheme": "reward_tokens", "loss": "reward_token", "reward_tokens": ["Wrong", "+"]}, "reward token 'Wrong'"),
     ],
 )
 def test_what_does_not_fit_together_is_named(make_rows, make_trainer, change, message):

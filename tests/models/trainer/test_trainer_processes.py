@@ -91,15 +91,7 @@ def job(tmp_path, make_rows, make_tokenizer, make_language_model):
 
 TWO = ["-m", "torch.distributed.run", "--nnodes", "1", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
 # With --cpu accelerate starts several processes by MPI only; with --multi_gpu it starts them, and use_cpu=True decides.
-TWO_BY_ACCELERATE = [
-    "-m",
-    "accelerate.commands.launch",
-    "--multi_gpu",
-    "--num_processes",
-    "2",
-    "--num_machines",
-    "1",
-]
+TWO_BY_ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
 TWO_BY_ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no"]
 
 
@@ -189,10 +181,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(job, launcher):
         assert time.monotonic() - started < 120
         assert process.poll() is None
         time.sleep(0.05)
-    for victim in (
-        process,
-        *process.children(recursive=True),
-    ):  # torchrun's workers are in sessions of their own
+    for victim in (process, *process.children(recursive=True)):  # torchrun's workers are in sessions of their own
         victim.kill()
     process.wait(timeout=30)
     assert not (folder / "found.json").exists()

@@ -26,13 +26,7 @@ def farthest(one, other):
 # ---- averages
 
 
-SGD = {
-    "optim": "sgd",
-    "learning_rate": 0.1,
-    "max_steps": 1,
-    "max_grad_norm": 0.0,
-    "lr_scheduler_type": "constant",
-}
+SGD = {"optim": "sgd", "learning_rate": 0.1, "max_steps": 1, "max_grad_norm": 0.0, "lr_scheduler_type": "constant"}
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "rank", "orm"])
@@ -46,11 +40,7 @@ def test_accumulated_batches_are_one_large_batch(make_rows, make_trainer, loss, 
     whole.train()
     if budget is None:
         parts = make_trainer(
-            rows,
-            tokens_per_batch=None,
-            per_device_train_batch_size=5,
-            gradient_accumulation_steps=3,
-            **options,
+            rows, tokens_per_batch=None, per_device_train_batch_size=5, gradient_accumulation_steps=3, **options
         )
         assert len(parts.get_train_dataloader()) == 3  # of 5, 5 and 2 solutions
     else:

@@ -221,12 +221,7 @@ def test_push_to_hub(make_rows, make_trainer, monkeypatch, strategy):
     hub = Hub()
     monkeypatch.setattr(transformers.trainer, "hf_api", lambda: hub)
     trainer = make_trainer(
-        make_rows(4),
-        push_to_hub=True,
-        hub_strategy=strategy,
-        save_strategy="steps",
-        save_steps=1,
-        hub_always_push=True,
+        make_rows(4), push_to_hub=True, hub_strategy=strategy, save_strategy="steps", save_steps=1, hub_always_push=True
     )
     trainer.train()
     if strategy == "end":

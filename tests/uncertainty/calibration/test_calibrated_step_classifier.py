@@ -158,10 +158,7 @@ def test_a_fitted_classifier_stays_as_it_is_also_in_clones_and_searches(fitted, 
     scores = cross_val_score(calibrated, other.X, other.y, cv=StratifiedProblemKFold(3), scoring="neg_log_loss")
     assert np.isfinite(scores).all()
     search = GridSearchCV(
-        calibrated,
-        {"method": ["temperature", "vector"]},
-        cv=StratifiedProblemKFold(3),
-        scoring="neg_log_loss",
+        calibrated, {"method": ["temperature", "vector"]}, cv=StratifiedProblemKFold(3), scoring="neg_log_loss"
     ).fit(other.X, other.y)
     assert search.best_estimator_.classifier_ is fitted
     frozen = CalibratedStepClassifier(FrozenEstimator(fitted)).fit(other.X, other.y)
@@ -290,11 +287,7 @@ def test_numbers_with_the_problem_of_each_row():
 
 def test_named_problems_are_known_again_by_the_guarantees():
     rng = np.random.default_rng(0)
-    X, y, groups = (
-        rng.normal(size=(200, 2)),
-        rng.choice([-1, 1], 200),
-        np.repeat([f"GSM {i}" for i in range(40)], 5),
-    )
+    X, y, groups = (rng.normal(size=(200, 2)), rng.choice([-1, 1], 200), np.repeat([f"GSM {i}" for i in range(40)], 5))
     X[:, 0] += y
     calibrated = CalibratedStepClassifier(PRMClassifier("precomputed")).fit(X, y, groups=groups)
     np.testing.assert_array_equal(calibrated.training_problems_, units_and_keys(200, None, groups, "step")[1])

@@ -12,13 +12,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss, roc_auc_score
 
-from prmkit.uncertainty.calibration._methods import (
-    METHODS,
-    calibrate,
-    count_clipped,
-    fit_calibrator,
-    log_probabilities,
-)
+from prmkit.uncertainty.calibration._methods import METHODS, calibrate, count_clipped, fit_calibrator, log_probabilities
 
 
 def draw(n, n_classes=3, temperature=1.0, seed=0):

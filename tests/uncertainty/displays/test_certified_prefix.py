@@ -91,10 +91,7 @@ def test_many_paths_become_a_curve_whose_area_is_the_kept_fraction():
     display = CertifiedPrefixDisplay.from_certifier(certifier, X, first_errors, groups)
     assert not display.ax_.containers
     curves = {line.get_label(): line.get_xydata() for line in display.ax_.lines}
-    for name, mean in (
-        ("certified", display.kept_fraction),
-        ("perfect verifier", display.perfect_kept_fraction),
-    ):
+    for name, mean in (("certified", display.kept_fraction), ("perfect verifier", display.perfect_kept_fraction)):
         x, y = curves[name].T
         assert np.sum((x[1:] - x[:-1]) * (y[1:] + y[:-1]) / 2) == pytest.approx(mean)
         assert (np.diff(y) <= 0).all()

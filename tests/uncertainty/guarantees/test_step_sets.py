@@ -34,9 +34,7 @@ def test_lac_agrees_with_mapie(rows, alpha):
 
     proba, labels = rows
     theirs = classification.SplitConformalClassifier(
-        FrozenEstimator(Given().fit(proba[:200], labels[:200])),
-        confidence_level=1 - alpha,
-        conformity_score="lac",
+        FrozenEstimator(Given().fit(proba[:200], labels[:200])), confidence_level=1 - alpha, conformity_score="lac"
     ).conformalize(proba[:200], labels[:200])
     expected = theirs.predict_set(proba[200:])[1][:, :, 0]
     sets = StepPredictionSets(alpha=alpha).fit(proba[:200], labels[:200])

@@ -35,15 +35,8 @@ def test_path_risk_counts_every_step():
 def test_too_few_paths_escalate_everything():
     with pytest.warns(UserWarning, match="8 paths") as caught:
         triage = PathTriage().fit([[0.1]] * 8, [-1] * 8)
-    assert [str(w.message).rsplit(": ")[-1] for w in caught] == [
-        "no path will be accepted",
-        "no path will be rejected",
-    ]
-    assert (triage.attainable_, triage.accept_threshold_, triage.reject_threshold_) == (
-        False,
-        -np.inf,
-        np.inf,
-    )
+    assert [str(w.message).rsplit(": ")[-1] for w in caught] == ["no path will be accepted", "no path will be rejected"]
+    assert (triage.attainable_, triage.accept_threshold_, triage.reject_threshold_) == (False, -np.inf, np.inf)
     assert triage.predict([[0.0], [1.0]]).tolist() == ["escalate"] * 2
 
 
@@ -59,10 +52,7 @@ def test_overlap_is_decided_by_the_likelier_verdict():
     X, first_errors = [[0.05]] * 20 + [[0.95]] * 20, [-1] * 20 + [0] * 20
     triage = PathTriage().fit(X, first_errors)
     assert triage.accept_threshold_ > triage.reject_threshold_
-    assert triage.predict([[0.0], [0.05], [0.4], [0.6], [0.95], [1.0]]).tolist() == [
-        *["accept"] * 3,
-        *["reject"] * 3,
-    ]
+    assert triage.predict([[0.0], [0.05], [0.4], [0.6], [0.95], [1.0]]).tolist() == [*["accept"] * 3, *["reject"] * 3]
     report = triage.evaluate(X, first_errors)
     assert (report["escalated"], report["accepted_with_error"], report["rejected_without_error"]) == (0, 0, 0)
     assert (report["accepted"], report["rejected"], report["error_rate_of_accepted"]) == (0.5, 0.5, 0)

@@ -13,11 +13,7 @@ from prmkit.features import StepStatistics
 from prmkit.scoring import ScoredSolution
 from prmkit.uncertainty import LengthShift, MahalanobisShift
 
-DETECTORS = [
-    LengthShift(),
-    MahalanobisShift(StepStatistics()),
-    MahalanobisShift(StepStatistics(), path_score="max"),
-]
+DETECTORS = [LengthShift(), MahalanobisShift(StepStatistics()), MahalanobisShift(StepStatistics(), path_score="max")]
 each = pytest.mark.parametrize("detector", DETECTORS, ids=["length", "mean", "max"])
 LEVELS = np.array([0.05, 0.1, 0.2, 0.5, 0.9])
 
@@ -278,10 +274,7 @@ def test_nan_and_other_shapes_raise():
 
 def test_wrong_settings():
     rows = np.ones((30, 2))
-    for detector in (
-        MahalanobisShift("tokens"),
-        MahalanobisShift("precomputed", path_score="last"),
-    ):
+    for detector in (MahalanobisShift("tokens"), MahalanobisShift("precomputed", path_score="last")):
         with pytest.raises(ValueError, match="must be"):
             detector.fit(rows)
 
