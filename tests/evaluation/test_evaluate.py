@@ -2,12 +2,15 @@
 
 import json
 import re
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from prmkit.data import Solution, StepDataset, flatten, make_arithmetic_solutions
+import prmkit
+from prmkit.data import Solution, StepDataset, flatten, make_arithmetic_solutions, write
 from prmkit.evaluation import Benchmark, evaluate
 
 
@@ -213,3 +216,24 @@ def test_ten_thousand_solutions_from_a_file_of_scores(tmp_path):
     subprocess.run(command, check=True, capture_output=True)
     assert time.monotonic() - started < 180  # 9 s on an idle machine; this one may be busy
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1_000_000  # KiB
+
+
+def test_evaluate_is_a_short_walk(classifier, tmp_path):
+    """A reader of ``evaluate`` meets few files of prmkit: those entered at run time are counted."""
+    root, files = str(Path(prmkit.__file__).parent), set()
+    data = make_arithmetic_solutions(20, 2, random_state=1)
+    write(data, tmp_path / "gsm8k.json", "processbench")
+
+    def enter(frame, event, argument):
+        if event == "call" and frame.f_code.co_filename.startswith(root):
+            files.add(frame.f_code.co_filename)
+
+    spec = f"processbench:{tmp_path / 'gsm8k.json'}"
+    evaluate(classifier, spec, n_resamples=5)  # modules are imported before files are counted
+    before = sys.getprofile()
+    sys.setprofile(enter)
+    try:
+        evaluate(classifier, spec, n_resamples=5, out=tmp_path / "out")
+    finally:
+        sys.setprofile(before)
+    assert 20 < len(files) <= 43, sorted(files)
