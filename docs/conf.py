@@ -40,6 +40,7 @@ api_rooms = [
     "prmkit.features",
     "prmkit.models",
     "prmkit.models.losses",
+    "prmkit.saving",
     "prmkit.scoring",
     "prmkit.metrics",
     "prmkit.uncertainty",

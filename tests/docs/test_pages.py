@@ -1,6 +1,7 @@
 """The documentation tells the truth: its code runs, its commands exist, its names resolve."""
 
 import importlib
+import inspect
 import os
 import re
 import shlex
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import prmkit
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -98,3 +101,10 @@ def test_relative_links_lead_somewhere():
     for page, text in TEXTS.items():
         for link in re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", text):
             assert ((ROOT / page).parent / link).exists(), f"{page}: {link}"
+
+
+def test_every_public_room_has_its_page():
+    """``docs/conf.py`` lists the rooms whose ``__all__`` becomes a page."""
+    listed = set(re.findall(r'^    "(prmkit[\w.]*)",$', (DOCS / "conf.py").read_text(encoding="utf-8"), re.MULTILINE))
+    rooms = {f"prmkit.{name}" for name in prmkit.__all__ if inspect.ismodule(getattr(prmkit, name))}
+    assert rooms - {"prmkit.utils"} <= listed
