@@ -180,7 +180,7 @@ def test_import_is_light():
 
 def test_every_public_name_exists():
     """What ``__all__`` promises can be imported, whatever was imported before, and is documented."""
-    rooms = ["", *(f".{door}" for door in DOORS), ".utils.estimator_checks"]
+    rooms = ["", *(f".{door}" for door in DOORS), ".utils.estimator_checks", ".utils.path_checks"]
     every = [f"prmkit{room}" for room in rooms] + [
         ".".join(("prmkit", *stub.parent.relative_to(PACKAGE).parts)) for stub in PACKAGE.rglob("*.pyi")
     ]

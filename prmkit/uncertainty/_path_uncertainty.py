@@ -16,8 +16,7 @@ from prmkit.metrics import credible_set, decompose_uncertainty
 from prmkit.metrics.solutions.aggregation import entropy, ragged_first_error_distribution
 from prmkit.metrics.solutions.members import MemberUncertainty
 from prmkit.scoring import ScoredSolution, score_solutions
-from prmkit.uncertainty._protocols import GivesPValues
-from prmkit.uncertainty._solutions_input import Paths, units_and_keys
+from prmkit.uncertainty._solutions_input import GivesPValues, Paths, units_and_keys
 from prmkit.uncertainty.calibration._path_calibrator import PathCalibrator
 from prmkit.utils.ragged import Ragged
 from prmkit.utils.sklearn import thawed

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.problem_keys import problem_keys
-from prmkit.data.solution import Solution, as_solutions
+from prmkit.data.solution import Solution, Step, as_solutions
 from prmkit.fitted import FittedClassifier
 from prmkit.metrics.solutions.aggregation import ragged_scores
 from prmkit.metrics.solutions.first_errors import check_first_errors
 from prmkit.scoring.scored_solution import ScoredSolution
 from prmkit.scoring.scoring import step_risks
-from prmkit.uncertainty._protocols import FirstErrors, PathsInput
 from prmkit.utils.ragged import Ragged
+
+Steps: TypeAlias = Sequence[Step] | npt.ArrayLike
+"""Steps in one dimension, or rows of numbers for a classifier of numbers."""
+PathsInput: TypeAlias = Iterable[Solution] | Iterable[ScoredSolution] | Iterable[npt.ArrayLike]
+"""Solutions, or one array of numbers per path."""
+FirstErrors: TypeAlias = npt.ArrayLike | Sequence[int | None] | None
+"""0-based index of the first wrong step per path, -1 for none: also as ``StepDataset.first_errors`` is typed."""
+
+
+class StepClassifier(FittedClassifier, Protocol):
+    """A classifier over steps, fitted or not, such as ``PRMClassifier`` or a ``Pipeline``."""
+
+    def fit(self, X: Any, y: Any, /) -> Any:
+        """Learn from labelled steps."""
+
+
+class GivesPValues(Protocol):
+    """A calibrated detector of unusual solutions, such as ``MahalanobisShift``."""
+
+    def p_value(self, solutions: Iterable[Solution], /) -> np.ndarray:
+        """Return how rare each solution is, of shape (n_paths,)."""
 
 
 @dataclass(frozen=True)

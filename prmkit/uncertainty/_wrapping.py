@@ -16,7 +16,7 @@ from prmkit.fitted import Label
 from prmkit.models.heads.head import most_probable
 from prmkit.saving.model import SavedModel
 from prmkit.scoring import ScoredSolution, score_solutions
-from prmkit.uncertainty._protocols import Steps
+from prmkit.uncertainty._solutions_input import Steps
 
 Self = TypeVar("Self", bound="KeepsFitted")
 

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from prmkit import PRMClassifier, PRMFeaturizer, flatten
 from prmkit.data import make_arithmetic_solutions
-from prmkit.utils import estimator_checks
+from prmkit.utils import estimator_checks, path_checks
 from prmkit.utils._registry import REGISTRY
 
 CHECKS = [
@@ -42,7 +42,7 @@ def test_guarantees(entry, params, check, data):
 
 
 @pytest.mark.filterwarnings("ignore:.*not attainable")
-@pytest.mark.parametrize("check", [estimator_checks.check_path_invariance, estimator_checks.check_same_problem_refused])
+@pytest.mark.parametrize("check", [path_checks.check_path_invariance, path_checks.check_same_problem_refused])
 @pytest.mark.parametrize(("entry", "params"), PATH_CASES)
 def test_guarantees_of_path_estimators(entry, params, check):
     check(entry.make(params))
@@ -146,9 +146,9 @@ class JudgesByRank(BaseEstimator):
 
 def test_paths_judged_by_their_company_are_caught():
     with pytest.raises(AssertionError, match="when it stands alone"):
-        estimator_checks.check_path_invariance(JudgesByRank())
+        path_checks.check_path_invariance(JudgesByRank())
 
 
 def test_a_problem_on_two_sides_is_caught():
     with pytest.raises(AssertionError, match="calibrated on"):
-        estimator_checks.check_same_problem_refused(JudgesByRank())
+        path_checks.check_same_problem_refused(JudgesByRank())

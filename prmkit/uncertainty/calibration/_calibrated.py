@@ -21,8 +21,7 @@ from prmkit.fitted import FittedClassifier, Label, decision_weights, known_label
 from prmkit.metrics.calibration.calibration import check_class_probabilities
 from prmkit.models.heads.head import choose_decision_weights
 from prmkit.saving.model import Contents
-from prmkit.uncertainty._protocols import StepClassifier, Steps
-from prmkit.uncertainty._solutions_input import check_groups, group_keys, refuse_shared_problems
+from prmkit.uncertainty._solutions_input import StepClassifier, Steps, check_groups, group_keys, refuse_shared_problems
 from prmkit.uncertainty._wrapping import KeepsFitted, WrapsClassifier, is_fitted
 from prmkit.uncertainty.calibration._methods import METHODS, calibrate, count_clipped, fit_calibrator, log_probabilities
 from prmkit.utils.sklearn import HasMethods, Interval, StrOptions, fit_context, fit_weighted, safe_indexing

@@ -14,8 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.fitted import FittedClassifier, training_problems
 from prmkit.saving.model import Contents, SavedModel
-from prmkit.uncertainty._protocols import FirstErrors, PathsInput
-from prmkit.uncertainty._solutions_input import Paths, read_first_errors, refuse_shared_problems
+from prmkit.uncertainty._solutions_input import (
+    FirstErrors,
+    Paths,
+    PathsInput,
+    read_first_errors,
+    refuse_shared_problems,
+)
 from prmkit.uncertainty._wrapping import KeepsFitted
 from prmkit.uncertainty.calibration._methods import calibrate, fit_calibrator
 from prmkit.uncertainty.guarantees.base import PathEstimator

@@ -14,8 +14,7 @@ from prmkit.metrics import credible_set, survival
 from prmkit.scoring import ScoredSolution
 from prmkit.scoring.scored_solution import risk_rgb
 from prmkit.scoring.solution_display import LABEL_LENGTH, shorten
-from prmkit.uncertainty._protocols import FirstErrors, PathsInput
-from prmkit.uncertainty._solutions_input import read_first_errors
+from prmkit.uncertainty._solutions_input import FirstErrors, PathsInput, read_first_errors
 from prmkit.uncertainty.guarantees._prefix_certifier import PrefixCertifier
 from prmkit.uncertainty.guarantees.thresholds import unit_weights
 from prmkit.utils.environment import import_pyplot, plain_text

@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from prmkit.uncertainty._protocols import StepClassifier
-from prmkit.uncertainty._solutions_input import Paths
+from prmkit.uncertainty._solutions_input import Paths, StepClassifier
 from prmkit.uncertainty.guarantees.base import CLASSIFIER, RATE, PathGuarantee, largest_risks, share_of
 from prmkit.uncertainty.guarantees.thresholds import largest_threshold, mean_over_units, warn_if_unattainable
 

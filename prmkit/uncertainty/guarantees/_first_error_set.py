@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from prmkit.metrics.solutions.aggregation import ragged_first_error_distribution
-from prmkit.uncertainty._protocols import StepClassifier
-from prmkit.uncertainty._solutions_input import Paths
+from prmkit.uncertainty._solutions_input import Paths, StepClassifier
 from prmkit.uncertainty.guarantees.base import CLASSIFIER, RATE, PathGuarantee, share_of
 from prmkit.uncertainty.guarantees.thresholds import mean_over_units, smallest_threshold, warn_if_unattainable
 from prmkit.utils.ragged import Ragged

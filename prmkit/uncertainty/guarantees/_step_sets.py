@@ -12,8 +12,7 @@ from prmkit.data.labels import check_labels, class_codes
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import as_steps
 from prmkit.metrics.calibration.calibration import check_class_probabilities
-from prmkit.uncertainty._protocols import StepClassifier, Steps
-from prmkit.uncertainty._solutions_input import units_and_keys
+from prmkit.uncertainty._solutions_input import StepClassifier, Steps, units_and_keys
 from prmkit.uncertainty.guarantees.base import CLASSIFIER, RATE, Guarantee, share_of
 from prmkit.uncertainty.guarantees.thresholds import mean_over_units, smallest_threshold, warn_if_unattainable
 from prmkit.utils.sklearn import fit_context

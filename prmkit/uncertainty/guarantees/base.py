@@ -13,8 +13,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.fitted import training_problems
 from prmkit.saving.model import Contents, SavedModel
-from prmkit.uncertainty._protocols import FirstErrors, PathsInput, StepClassifier
-from prmkit.uncertainty._solutions_input import Paths, read_first_errors, read_paths, refuse_shared_problems
+from prmkit.uncertainty._solutions_input import (
+    FirstErrors,
+    Paths,
+    PathsInput,
+    StepClassifier,
+    read_first_errors,
+    read_paths,
+    refuse_shared_problems,
+)
 from prmkit.uncertainty._wrapping import KeepsFitted
 from prmkit.utils.sklearn import HasMethods, Interval, fit_context
 

@@ -17,8 +17,7 @@ from prmkit.data.solution import Solution, as_steps, flatten, iter_solutions, re
 from prmkit.features import PRMFeaturizer
 from prmkit.features.sequences import Transformer
 from prmkit.metrics.solutions.aggregation import aggregate_ragged
-from prmkit.uncertainty._protocols import PathsInput, Steps
-from prmkit.uncertainty._solutions_input import unscored
+from prmkit.uncertainty._solutions_input import PathsInput, Steps, unscored
 from prmkit.uncertainty.shift._base import ShiftDetector
 from prmkit.utils.ragged import Ragged
 from prmkit.utils.sklearn import HasMethods, StrOptions, fit_context
