@@ -43,6 +43,14 @@ def split_by_problem(
     ------
     TypeError, ValueError
         If ``dataset`` is no StepDataset, or the method refuses the shares.
+
+    Examples
+    --------
+    >>> from prmkit.data import make_arithmetic_solutions
+    >>> data = make_arithmetic_solutions(10, 3, random_state=0)
+    >>> train, test = split_by_problem(data, 0.8, 0.2, random_state=0)
+    >>> len(train.solutions), len(test.solutions)
+    (24, 6)
     """
     if not isinstance(dataset, StepDataset):
         raise TypeError(f"dataset is {type(dataset).__name__}, expected StepDataset, as loaders return it")

@@ -220,6 +220,18 @@ drop_flagged, include_human, neutral, cut_answer, on_error, limit
     ------
     FileNotFoundError, ConnectionError, ValueError
         As in `load_prm800k`. Options and paths are checked at once, records when they are reached.
+
+    Examples
+    --------
+    >>> import json, tempfile
+    >>> step = {"completions": [{"text": "3 * 4 = 12.", "rating": 1}], "chosen_completion": 0}
+    >>> record = {"question": {"problem": "2 + 3 * 4?"}, "label": {"steps": [step]}}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with open(f"{folder}/mine.jsonl", "w") as file:
+    ...         _ = file.write(json.dumps(record))
+    ...     for step, rating, meta in iter_prm800k(f"{folder}/mine.jsonl"):
+    ...         print(step.text, rating, meta["source"], step.solution.id)
+    3 * 4 = 12. 1 model mine:1
     """
     _check("phase", phase, (1, 2, None))
     _check("split", split, (*_SPLITS, None))

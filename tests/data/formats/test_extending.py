@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import prmkit.data
 from prmkit.cli import app
 from prmkit.data import load, write
+from prmkit.data.formats._rated import load_rated
 from prmkit.data.formats.format import Format, from_ratings, has_fields
 from prmkit.data.formats.registry import FORMATS, register_format
 
@@ -120,7 +121,8 @@ def test_every_loader_describes_all_of_its_parameters(name):
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_a_loader_has_the_options_of_its_format(name):
-    function = getattr(prmkit.data, f"load_{name}")
+    # The format "rated" has a loader that is not public: ``load`` reads its files.
+    function = load_rated if name == "rated" else getattr(prmkit.data, f"load_{name}")
     if FORMATS[name].reader is not None:
         return
     shown = inspect.signature(function).parameters
