@@ -136,7 +136,7 @@ def _load_own(name: str | Path, dtype: Precision | None, settings: Mapping[str, 
     if description is None:
         raise ValueError(
             f"{name} holds no language model that prmkit trained (no prmkit.json). For a published model pass layout=, "
-            f"one of {', '.join(sorted(PRESETS))}. For a folder of PRMClassifier.save, type load_model({name!r})"
+            f"one of {', '.join(sorted(PRESETS))}. For a folder of PRMClassifier.save, type load_model({str(name)!r})"
         )
     scheme = _with_settings(description.scheme, settings, name)
     tokenizer = load_tokenizer(folder)

@@ -78,7 +78,7 @@ class TestPublished:
 
     def test_wrong_or_missing_preset(self, published):
         folder, _ = published("skywork")
-        with pytest.raises(ValueError, match=r"not saved by prmkit .* layout=, one of math-shepherd, pqm"):
+        with pytest.raises(ValueError, match=r"no prmkit.json.* layout=, one of math-shepherd, pqm"):
             PRMClassifier.from_pretrained(folder)
         with pytest.raises(ValueError, match="looks like pqm or skywork"):
             PRMClassifier.from_pretrained(folder, layout="trl")
