@@ -31,7 +31,7 @@ EXCEPTIONS = {("utils/estimator_checks.py", "data"), ("utils/estimator_checks.py
 FILES = sorted(PACKAGE.rglob("*.py"))
 LINES_PER_FILE = 600
 # The whole house. Who needs more raises a number here and says in the pull request what users get for it.
-BUDGET = {"lines": 33_250, "files": 180, "public names": 115}
+BUDGET = {"lines": 33_300, "files": 180, "public names": 115}
 DOORS = (
     "data",
     "evaluation",
