@@ -17,6 +17,7 @@ from prmkit.data.problem_keys import distinct_problem_keys
 from prmkit.data.solution import Solution, Step, as_steps, refuse_steps
 from prmkit.features import PRMFeaturizer
 from prmkit.fitted import Label, decision_weights
+from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.heads.blend import StepBlend
 from prmkit.models.heads.head import Classifier, Featurizer, Rows, fit_head, most_probable, read_rows, reads
 from prmkit.models.tokens.token_prm import TokenPRM
@@ -337,7 +338,7 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
     def from_pretrained(
         cls,
         name_or_path: str | Path,
-        layout: str | None = None,
+        layout: str | MarkingScheme | None = None,
         *,
         classes: Sequence[Label] | None = None,
         **options: Any,
@@ -351,10 +352,13 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         ----------
         name_or_path : str or path
             Local folder or hub name of a model that :class:`~prmkit.models.PRMTrainer` saved, or of a published one.
-        layout : {"trl", "math-shepherd", "rlhflow", "qwen2.5-math-prm", "pqm", "skywork", "reasoneval"} or None
-            Published model's way of writing a solution. If ``None``, the folder's ``prmkit.json`` says it.
+        layout : str, MarkingScheme or None, default=None
+            Published model's way of writing a solution: "trl", "math-shepherd", "rlhflow", "qwen2.5-math-prm", "pqm",
+            "skywork" or "reasoneval". A :class:`~prmkit.marking.MarkingScheme` describes one that has no name here. If
+            ``None``, the folder's ``prmkit.json`` says it.
         classes : sequence of labels, default=None
-            Labels of the model's outputs, worst first, to use instead of its own.
+            Labels of the model's outputs, worst first, to use instead of its own. A classifier whose outputs are named
+            in its configuration is read by these names, in whatever order they stand.
         **options
             Parameters of :class:`~prmkit.models.TokenPRM`, such as ``max_length``, ``too_long`` and ``device``, and
             ``dtype``, the precision of the weights.

@@ -12,6 +12,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import numpy as np
 
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
+from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.heads import blend
 from prmkit.models.heads.torch_heads import StepMLP, StepTransformer, TorchHead
 from prmkit.models.tokens.probabilities import ProbabilityMap
@@ -109,9 +110,12 @@ def _write_token_head(head: TokenPRM, folder: Path) -> dict[str, Any]:
     from prmkit.models.tokens.model_folder import save_scorer
 
     save_scorer(head.scorer_, folder, loss=head.loss)
+    params = head.get_params(deep=False)
+    if isinstance(head.scheme, MarkingScheme):
+        params["scheme"] = asdict(head.scheme)
     return {
         "class": "TokenPRM",
-        "params": plain(head.get_params(deep=False)),
+        "params": plain(params),
         "classes": plain(head.classes_),
         "classes_dtype": head.classes_.dtype.str,
         "loss_curve": plain(head.loss_curve_),
@@ -133,6 +137,8 @@ def _read_token_head(described: dict[str, Any], folder: Path) -> TokenPRM:
     from prmkit.models.pretrained.loading import load_scorer
 
     params = {_RENAMED.get(name, name): _from_plain(value) for name, value in described["params"].items()}
+    if isinstance(params["scheme"], dict):
+        params["scheme"] = MarkingScheme(**params["scheme"])
     params.pop("store_weights_in_pickle", None)  # a parameter of the same early versions
     classes = np.array(described["classes"], dtype=described["classes_dtype"])
     probability_map = ProbabilityMap.from_dict(described["link"])

@@ -27,7 +27,7 @@ class HeadLayout:
 class Preset:
     """One published layout of a PRM.
 
-    ``kind`` is "token_classifier" (a class of transformers), "causal_lm" or "value_head" (a transformer with a
+    ``kind`` is "classifier" (of tokens or, with prefixes, of rows), "causal_lm" or "value_head" (a transformer with a
     ``head`` of its own). ``classes`` label the outputs, worst first, for a causal language model in the order of
     ``scheme.reward_tokens``. A head with one output scores the last class. ``activation`` turns outputs into
     probabilities: "softmax", "sigmoid", or "none" for a raw reward that was trained to rank, whose sigmoid is a
@@ -49,7 +49,7 @@ class Preset:
 _TRL = Preset(
     name="trl",
     scheme=MarkingScheme("separator", step_separator="\n"),
-    kind="token_classifier",
+    kind="classifier",
     source="huggingface/trl, PRMTrainer (default step_separator); AutoModelForTokenClassification",
 )
 
@@ -140,13 +140,21 @@ _REASONEVAL = Preset(
     source="GAIR/ReasonEval-7B and -34B; GAIR-NLP/ReasonEval, codes/examples.py; arXiv:2404.05692",
 )
 
+OWN = "own"
+"""The name of a layout that a user describes by a ``MarkingScheme``."""
+
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {preset.name: preset for preset in (_TRL, _MATH_SHEPHERD, _RLHFLOW, _QWEN, _PQM, _SKYWORK, _REASONEVAL)}
 )
 
 
-def get_preset(name: str) -> Preset:
-    """Return the record of a published layout."""
+def get_preset(name: str | MarkingScheme) -> Preset:
+    """Return the record of a published layout, or one for a marking scheme of the user's own."""
+    if isinstance(name, MarkingScheme):
+        kind = "causal_lm" if name.reads_language_model else "classifier"
+        if name.reads_language_model and name.reward_tokens is None:
+            raise ValueError("layout=MarkingScheme('reward_tokens') needs reward_tokens=(worst, …, best) to read")
+        return Preset(OWN, name, kind, "the user's own marking", tuple(range(len(name.reward_tokens or ""))))
     if name not in PRESETS:
         raise ValueError(f"no layout {name!r}: choose one of {', '.join(sorted(PRESETS))}")
     return PRESETS[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,16 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from prmkit.features.encoding.model_path import resolve_model
 from prmkit.marking.encoding import prepare_tokenizer
 from prmkit.models.pretrained._presets import PRESETS, HeadLayout, Preset
-from prmkit.models.tokens.model_folder import read_weights
+from prmkit.models.tokens.model_folder import load_tokenizer, model_class, read_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-_AUTO_CLASSES = {"token_classifier": "AutoModelForTokenClassification", "causal_lm": "AutoModelForCausalLM"}
+_WORST_TO_BEST = (
+    ("-", "wrong", "incorrect", "bad", "negative", "false", "no", "-1"),
+    ("0", "neutral"),
+    ("+", "right", "correct", "good", "positive", "true", "yes", "1"),
+)
 _CLASSIFIER_KEYS = frozenset({"score.weight", "classifier.weight"})
 
 
@@ -77,8 +81,6 @@ def load_published(
     n_tokens, n_outputs). The outputs are the classes in the order of ``preset.classes``, one raw reward, or the
     vocabulary of a causal language model. A ValueError says why a checkpoint is not in this layout.
     """
-    from transformers import AutoTokenizer
-
     folder = resolve_model(name_or_path)
     files = _weight_files(folder)
     config = _read_config(folder)
@@ -88,7 +90,7 @@ def load_published(
         model = _load_whole(folder, files, config, preset, precision)
     else:
         model = _load_with_head(folder, files, config, preset, preset.head, precision)
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer: Any = load_tokenizer(folder)
     if not preset.bos:
         tokenizer.add_bos_token = False
     _check_separator(tokenizer, preset, folder, model.get_input_embeddings().weight.shape[0])
@@ -127,25 +129,67 @@ def _load_whole(
     folder: Path, files: Mapping[str, Path], config: PreTrainedConfig, preset: Preset, dtype: str | torch.dtype
 ) -> PreTrainedModel:
     """Load a layout that the library has a class for."""
-    import transformers
-
     # Another layout is refused before gigabytes are read.
     heads = {key for key in files if _resembling([key])}
     if preset.kind == "causal_lm" and heads:
         raise ValueError(_wrong_layout(folder, preset, files, f"it has a scoring head, {min(heads)}"))
-    if preset.kind == "token_classifier":
-        if not _CLASSIFIER_KEYS & set(files):
-            raise ValueError(_wrong_layout(folder, preset, files, "it has no score.weight or classifier.weight"))
-        if config.num_labels != len(preset.classes):
-            raise ValueError(
-                f"{folder} has {config.num_labels} labels, and preset {preset.name!r} reads {len(preset.classes)}: "
-                f"{preset.classes}"
-            )
-    auto = getattr(transformers, _AUTO_CLASSES[preset.kind])
-    model, unexpected = _from_pretrained(auto, folder, config=config, dtype=dtype)
+    if preset.kind == "classifier" and preset.scheme.name != "prefix" and not _CLASSIFIER_KEYS & set(files):
+        raise ValueError(_wrong_layout(folder, preset, files, "it has no score.weight or classifier.weight"))
+    model, unexpected = _from_pretrained(model_class(config, preset.scheme), folder, config=config, dtype=dtype)
     if unexpected:
         raise ValueError(_wrong_layout(folder, preset, files, f"{type(model).__name__} has no {unexpected[0]}"))
     return model
+
+
+def order_outputs(
+    model: PreTrainedModel, preset: Preset, classes: Sequence[object] | None, folder: str | Path
+) -> tuple[Any, ...]:
+    """Put the outputs of a classifier in order, worst first, as its configuration names them. Return their labels.
+
+    ``LABEL_0`` and ``LABEL_1`` are wrong and right in TRL's layout. Other numbered outputs stand for ``classes``, in
+    their order. A ValueError asks for ``classes`` where the names do not tell the order.
+    """
+    config: Any = model.config
+    names, asked = [str(config.id2label[i]) for i in range(config.num_labels)], tuple(classes or ())
+    if len(names) < 2:
+        raise ValueError(f"{folder} has one output, expected one per class: layout 'skywork' and 'pqm' read rewards")
+    if names == [f"LABEL_{i}" for i in range(len(names))]:
+        if len(names) == len(preset.classes):
+            return preset.classes
+        if len(asked) != len(names):
+            raise ValueError(
+                f"{folder} has {len(names)} outputs without names (LABEL_0, …), and classes={list(asked) or None}: say "
+                "what each of them stands for, worst first, classes=[worst, …, best]"
+            )
+        return asked
+    if sorted(map(str, asked)) == sorted(names):
+        order, labels = [names.index(str(label)) for label in asked], asked
+    else:
+        known = {word: rank for rank, words in enumerate(_WORST_TO_BEST) for word in words}
+        ranks = [known.get(name.casefold(), -1) for name in names]
+        if -1 in ranks or len(set(ranks)) < len(ranks):
+            raise ValueError(
+                f"the outputs of {folder} are named {names}, which does not tell their order: pass classes= with these "
+                "names, worst first"
+            )
+        order = sorted(range(len(names)), key=ranks.__getitem__)
+        labels = preset.classes if len(names) == len(preset.classes) else tuple(names[i] for i in order)
+    if order != sorted(order):
+        _reorder(model, order)
+    return labels
+
+
+def _reorder(model: PreTrainedModel, order: list[int]) -> None:
+    """Put the rows of a classifier's last layer in another order, and their names with them."""
+    layers = (module for module in model.modules() if isinstance(module, nn.Linear))
+    *_, last = (layer for layer in layers if layer.out_features == len(order))
+    with torch.no_grad():
+        for value in last.parameters():
+            value.copy_(value[order].clone())
+    config: Any = model.config
+    names = [config.id2label[i] for i in order]
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
 
 
 def _load_with_head(
@@ -227,7 +271,7 @@ def _from_pretrained(auto: Any, folder: Path, **options: Any) -> tuple[PreTraine
             f"{folder} lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}: the checkpoint "
             "is incomplete or of another layout"
         )
-    for key, shape, expected_shape in info["mismatched_keys"]:
+    for key, shape, expected_shape in sorted(info["mismatched_keys"]):
         raise ValueError(
             f"{key} of {folder} has shape {tuple(shape)}, its config.json says {tuple(expected_shape)}: they are not "
             "of the same model"

@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
 
 from prmkit.features.encoding.model_path import resolve_model
 from prmkit.marking.scheme import MarkingScheme
-from prmkit.models.pretrained._presets import PRESETS, Preset, get_preset
-from prmkit.models.pretrained._published import load_published
+from prmkit.models.pretrained._presets import OWN, PRESETS, Preset, get_preset
+from prmkit.models.pretrained._published import load_published, order_outputs
 from prmkit.models.tokens.model_folder import (
     adapt_model,
     check_tokenizer,
@@ -25,7 +27,6 @@ from prmkit.models.tokens.model_folder import (
 from prmkit.models.tokens.scoring_pass import TokenScorer
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     Precision = str | torch.dtype
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 # The parameters of TokenPRM that say how a solution is written. A scheme has them by the same names.
 _SETTINGS = ("step_separator", "reward_tokens", "max_prompt_length")
 # Users of a layout chose these by themselves, and no file of theirs records them.
-_CHOSEN_IN_TRAINING = {"trl": ("step_separator", "max_prompt_length")}
+_CHOSEN_IN_TRAINING = {"trl": ("step_separator", "max_prompt_length"), OWN: ("max_prompt_length",)}
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,7 @@ class ExistingModel:
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of ``TokenPRM`` that the model was trained with."""
-        scheme = self.scorer.scheme
-        return {
-            **{key: getattr(scheme, key) for key in _SETTINGS},
-            "scheme": _scheme_parameter(scheme),
-            "max_length": self.scorer.max_length,
-            "loss": self.loss,
-        }
+        return {**_scheme_parameters(self.scorer.scheme), "max_length": self.scorer.max_length, "loss": self.loss}
 
     def check_classes(self, classes: Sequence[object] | None) -> tuple[Any, ...]:
         """Return the labels of the outputs, worst first, which ``classes`` may rename."""
@@ -65,14 +60,18 @@ class ExistingModel:
 
 
 def load_existing(
-    name: str | Path, layout: str | None, dtype: Precision | None, options: Mapping[str, Any]
+    name: str | Path,
+    layout: str | MarkingScheme | None,
+    dtype: Precision | None,
+    options: Mapping[str, Any],
+    classes: Sequence[object] | None = None,
 ) -> ExistingModel:
     """Read a model, in a published layout or as prmkit wrote it. Options that contradict its training are refused."""
     settings = {key: options[key] for key in _SETTINGS if options.get(key) is not None}
     if layout is None:
         model = _load_own(name, dtype, settings)
     else:
-        model = _load_published(name, get_preset(layout), dtype, settings)
+        model = _load_published(name, get_preset(layout), dtype, settings, classes)
     limits = [model.scorer.max_length, options.get("max_length")]
     max_length = min((limit for limit in limits if limit is not None), default=None)
     return replace(model, scorer=replace(model.scorer, max_length=max_length))
@@ -96,25 +95,28 @@ def _with_settings(
     return scheme
 
 
-def _scheme_parameter(scheme: MarkingScheme) -> str:
-    """Return the value of ``TokenPRM.scheme`` that stands for a scheme.
-
-    A published layout that the parameters cannot express goes by its own name. It can score, and ``fit`` refuses the
-    name: the most similar scheme would train on another text than the model knows.
-    """
-    plain = MarkingScheme(scheme.name, **{key: getattr(scheme, key) for key in _SETTINGS})
-    if plain == scheme:
-        return scheme.name
-    return next((preset.name for preset in PRESETS.values() if preset.scheme == scheme), "published")
+def _scheme_parameters(scheme: MarkingScheme) -> dict[str, Any]:
+    """Return the parameters of ``TokenPRM`` that stand for a scheme: name and settings, or the scheme as a whole."""
+    settings = {key: getattr(scheme, key) for key in _SETTINGS}
+    if MarkingScheme(scheme.name, **settings) == scheme:
+        return {"scheme": scheme.name, **settings}
+    return {"scheme": scheme, **dict.fromkeys(_SETTINGS)}
 
 
 def _load_published(
-    name: str | Path, preset: Preset, dtype: Precision | None, settings: Mapping[str, Any]
+    name: str | Path,
+    preset: Preset,
+    dtype: Precision | None,
+    settings: Mapping[str, Any],
+    asked: Sequence[object] | None,
 ) -> ExistingModel:
     free = _CHOSEN_IN_TRAINING.get(preset.name, ())
     scheme = _with_settings(preset.scheme, settings, name, free=free)
     with damage_named(resolve_model(name)):
         model, tokenizer = load_published(name, replace(preset, scheme=scheme), dtype=dtype)
+    labels = preset.classes
+    if preset.kind == "classifier":
+        labels = order_outputs(cast("PreTrainedModel", model), preset, asked, name)
     has_one_output = preset.head is not None and preset.head.n_outputs == 1
     scorer = TokenScorer(
         model=model,
@@ -122,7 +124,7 @@ def _load_published(
         scheme=scheme,
         readout=make_readout(model, tokenizer, scheme, "reward" if has_one_output else "classes"),
         max_length=token_limit(model, None),
-        classes=preset.classes,
+        classes=labels,
     )
     return ExistingModel(scorer, "cross_entropy")
 
@@ -144,9 +146,9 @@ def _load_own(name: str | Path, dtype: Precision | None, settings: Mapping[str, 
     reads_reward = description.reads == "reward" and not scheme.reads_language_model
     width = 1 if reads_reward else len(description.classes)
     if is_adapter:
-        model = _load_adapter(folder, tokenizer, scheme, width, dtype or "auto")
+        model = _load_adapter(folder, tokenizer, scheme, width, dtype or description.dtype or "auto")
     else:
-        model = load_token_model(folder, scheme, width, dtype=dtype or "auto", whole=True)
+        model, _ = load_token_model(folder, scheme, width, dtype=dtype or "auto", whole=True)
     readout = make_readout(model, tokenizer, scheme, description.reads).for_scoring()
     scorer = TokenScorer(
         model=model,
@@ -176,10 +178,23 @@ def _load_adapter(
     except ImportError as error:
         raise ImportError(f"{folder} holds an adapter: pip install 'prmkit[peft]'") from error
     try:
-        model = load_token_model(base, scheme, width, dtype=dtype)
+        # What is drawn here is overwritten, and the caller's generator stays as it was.
+        with torch.random.fork_rng(devices=[]):
+            model, random = load_token_model(base, scheme, width, dtype=dtype)
         adapt_model(model, tokenizer, scheme)
         with damage_named(folder):
-            merged: PreTrainedModel = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-            return merged
+            adapted = PeftModel.from_pretrained(model, str(folder))
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"the adapter in {folder} does not load onto its base {base}: {error}") from error
+    held = {
+        name.replace(f".modules_to_save.{adapted.active_adapter}", "")
+        for name in adapted.state_dict()
+        if ".modules_to_save." in name
+    }
+    if lacking := [name for name in random if f"base_model.model.{name}" not in held]:
+        raise ValueError(
+            f"the adapter in {folder} holds no {lacking[0]}, and neither does its base {base}: its scores would be "
+            "random. Train it again with this prmkit"
+        )
+    merged: PreTrainedModel = adapted.merge_and_unload()
+    return merged

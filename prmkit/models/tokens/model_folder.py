@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from prmkit.features.encoding.model_path import resolve_model
 from prmkit.marking.encoding import fingerprint, prepare_tokenizer, reward_token_ids
-from prmkit.marking.scheme import MarkingScheme
+from prmkit.marking.scheme import EXAMPLE, MarkingScheme, text_ids
 from prmkit.models.tokens._block_causal import check_block_causal, is_causal, unwrapped
 from prmkit.models.tokens.scoring_pass import Readout, TokenScorer
 from prmkit.utils.environment import installed_version, quiet_loading
@@ -50,7 +50,8 @@ class ModelDescription:
 
     ``classes`` are the labels of the outputs, worst first. ``reads`` and ``by_blocks`` are those of :class:`Readout`.
     ``fingerprint`` tells on loading if the tokenizer encodes a text in another way than when the model was saved.
-    ``versions`` are those of the libraries that wrote the model.
+    ``versions`` are those of the libraries that wrote the model. ``dtype`` is the precision of the weights in training,
+    which the base of an adapter does not tell.
     """
 
     scheme: MarkingScheme
@@ -62,6 +63,7 @@ class ModelDescription:
     fingerprint: str
     versions: dict[str, str | None]
     loss_options: dict[str, Any] | None = None
+    dtype: str | None = None
 
     @classmethod
     def of(
@@ -74,6 +76,7 @@ class ModelDescription:
         loss: str,
         max_length: int | None,
         loss_options: Mapping[str, Any] | None = None,
+        dtype: str | None = None,
     ) -> ModelDescription:
         """Describe a model, with the versions in use."""
         return cls(
@@ -86,6 +89,7 @@ class ModelDescription:
             fingerprint=fingerprint(tokenizer, scheme),
             versions={name: installed_version(name) for name in ("prmkit", "torch", "transformers", "tokenizers")},
             loss_options=None if not loss_options else json.loads(json.dumps(loss_options)),
+            dtype=dtype,
         )
 
 
@@ -147,10 +151,10 @@ def save_scorer(scorer: TokenScorer, folder: str | Path, *, loss: str) -> None:
 
 
 def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model, by local folder or hub name. No code from the model is run.
+    """Load the tokenizer of a model as it was saved, by local folder or hub name. No code from the model is run.
 
-    A folder that prmkit saved gives the tokenizer that was saved. ``AutoTokenizer`` would take the usual one of the
-    architecture, which may split a text in another way: for Qwen2 and others it overrules the folder.
+    ``AutoTokenizer`` takes the usual one of the architecture, which may split a text otherwise than ``tokenizer.json``
+    says. Then the file counts.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -161,11 +165,30 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
             f"{folder} holds no tokenizer: expected tokenizer.json or the vocabulary of an older one. Save it there, "
             f"tokenizer.save_pretrained({str(folder)!r})"
         )
-    kind: Any = AutoTokenizer
-    if read_description(folder) is not None and _saved_class(folder) in _GENERIC_TOKENIZERS:
-        kind = PreTrainedTokenizerFast
-    tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(folder, trust_remote_code=False)
+    generic = read_description(folder) is not None and _saved_class(folder) in _GENERIC_TOKENIZERS
+    if not generic:
+        auto: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if _reads_as_saved(auto, folder / "tokenizer.json"):
+            return auto
+    tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)
     return tokenizer
+
+
+def _reads_as_saved(tokenizer: PreTrainedTokenizerBase, file: Path) -> bool:
+    """Whether a tokenizer splits texts as the file of its folder says. Without a file there is nothing to compare."""
+    from tokenizers import Tokenizer
+
+    if not file.is_file() or getattr(tokenizer, "is_fast", None) is not True:
+        return True
+    saved = Tokenizer.from_file(str(file))
+    saved.no_padding()
+    saved.no_truncation()
+    texts = (
+        EXAMPLE.problem,
+        *EXAMPLE.steps,
+        "Don't  add 1234567.89 to\n\n\tÄpfel,\n half-way: $x^2 \\le\\frac{1}{2}$ ки. ",
+    )
+    return all(saved.encode(text, add_special_tokens=False).ids == text_ids(tokenizer, text) for text in texts)
 
 
 def load_token_model(
@@ -177,8 +200,8 @@ def load_token_model(
     options: Mapping[str, Any] | None = None,
     dtype: str | torch.dtype = "float32",
     whole: bool = False,
-) -> PreTrainedModel:
-    """Load the model with the head that a scheme needs, on the CPU.
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """Load the model with the head that a scheme needs, on the CPU. Return it with the names of its random weights.
 
     ``n_outputs`` is the number of classes, or 1 for a raw reward (no meaning for ``"reward_tokens"``). ``options``
     are fields of its configuration to change. ``initialization="random"`` needs a configuration only. ``whole`` says
@@ -186,7 +209,7 @@ def load_token_model(
     around this call. A ValueError names weights that lack or do not fit.
     """
     import torch
-    import transformers
+    from transformers import AutoConfig
 
     if (Path(name).expanduser() / "adapter_config.json").is_file():
         raise ValueError(
@@ -196,19 +219,43 @@ def load_token_model(
     is_new = initialization == "random"
     folder = _settings_folder(name) if is_new else resolve_model(name)
     head = {} if scheme.reads_language_model else {"num_labels": n_outputs}
-    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, **head)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **head)
     for key, value in (options or {}).items():
         if not hasattr(config, key):
             raise ValueError(f"a {config.model_type} has no setting {key!r}")
         setattr(config, key, value)
-    auto = getattr(transformers, AUTO_CLASSES[scheme.name])
-    _check_architecture(config, scheme)
+    kind = model_class(config, scheme)
     if is_new:
-        new_model: PreTrainedModel = auto.from_config(config, dtype=getattr(torch, str(dtype).removeprefix("torch.")))
-        return new_model
-    model, info = read_weights(auto, folder, config=config, dtype=dtype)
-    _check_weights(name, type(model).__name__, info, whole)
-    return model
+        make = getattr(kind, "from_config", None) or kind._from_config
+        new_model: PreTrainedModel = make(config, dtype=getattr(torch, str(dtype).removeprefix("torch.")))
+        return new_model, tuple(new_model.state_dict())
+    model, info = read_weights(kind, folder, config=config, dtype=dtype)
+    return model, _random_weights(name, model, info, whole, scheme)
+
+
+def model_class(config: PreTrainedConfig, scheme: MarkingScheme) -> Any:
+    """Return the class that loads a model for a scheme: transformers' own, or a token classifier of prmkit's.
+
+    A ValueError names the schemes that the architecture can have.
+    """
+    import transformers
+
+    from prmkit.models.tokens._classifier_head import token_classifier
+
+    def found(name: str) -> Any:
+        auto = getattr(transformers, AUTO_CLASSES[name])
+        if type(config) in auto._model_mapping:
+            return auto
+        return token_classifier(type(config)) if AUTO_CLASSES[name].endswith("TokenClassification") else None
+
+    kind = found(scheme.name)
+    if kind is None:
+        choices = [f"scheme={name!r}" for name in AUTO_CLASSES if found(name) is not None] + ["another model"]
+        raise ValueError(
+            f"scheme={scheme.name!r} needs an {AUTO_CLASSES[scheme.name]}, and transformers has none for a "
+            f"{config.model_type}: choose {' or '.join(choices)}"
+        )
+    return kind
 
 
 def read_weights(auto: Any, folder: Path, **options: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
@@ -292,11 +339,21 @@ def damage_named(folder: Path) -> Iterator[None]:
         raise
 
 
-def _check_weights(name: str | Path, kind: str, info: Mapping[str, Any], whole: bool) -> None:
-    """Refuse weights that would be random, other than those of a head that may be new."""
+def in_head(model: PreTrainedModel, weight: str) -> bool:
+    """Whether a weight belongs to what a task adds to a transformer, by its name."""
+    prefix = model.base_model_prefix
+    outside = bool(prefix) and hasattr(model, prefix) and not weight.startswith(f"{prefix}.")
+    return outside or not _HEADS.isdisjoint(weight.split("."))
+
+
+def _random_weights(
+    name: str | Path, model: PreTrainedModel, info: Mapping[str, Any], whole: bool, scheme: MarkingScheme
+) -> tuple[str, ...]:
+    """Return the weights that were drawn at random. Refuse all but those of a head that may be new."""
+    kind = type(model).__name__
 
     def may_be_new(key: str) -> bool:
-        return not whole and not _HEADS.isdisjoint(key.split("."))
+        return not whole and not scheme.reads_language_model and in_head(model, key)
 
     advice = "choose another model or scheme, or initialization='random'"
     if missing := sorted(key for key in info["missing_keys"] if not may_be_new(key)):
@@ -315,19 +372,7 @@ def _check_weights(name: str | Path, kind: str, info: Mapping[str, Any], whole: 
             f"{head_outputs[1]}",
             stacklevel=4,
         )
-
-
-def _check_architecture(config: PreTrainedConfig, scheme: MarkingScheme) -> None:
-    """Refuse an architecture without the head that a scheme needs, and name the schemes that it can have."""
-    import transformers
-
-    possible = [key for key, auto in AUTO_CLASSES.items() if type(config) in getattr(transformers, auto)._model_mapping]
-    if scheme.name not in possible:
-        choices = [f"scheme={key!r}" for key in possible] + ["another model"]
-        raise ValueError(
-            f"scheme={scheme.name!r} needs an {AUTO_CLASSES[scheme.name]}, and transformers has none for a "
-            f"{config.model_type}: choose {' or '.join(choices)}"
-        )
+    return (*sorted(info["missing_keys"]), *(key for key, _, _ in sorted(info["mismatched_keys"])))
 
 
 def _settings_folder(model: str | Path) -> Path:

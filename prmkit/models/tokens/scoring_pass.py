@@ -18,6 +18,7 @@ from prmkit.data.solution import Step
 from prmkit.marking.encoding import MarkedTokens, TokenRecord, token_records
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.tokens._block_causal import block_causal, unwrapped
+from prmkit.models.tokens._classifier_head import WithTokenHead, new_token_classifier
 from prmkit.utils.environment import best_device, no_more_threads_than_cores
 from prmkit.utils.ragged import token_batches
 
@@ -50,6 +51,10 @@ class Readout:
         return replace(self, reads="classes") if self.reads == "vocabulary" else self
 
 
+class NotFiniteError(ValueError):
+    """A model's outputs are no numbers, which says nothing of a step and is not a matter of its length."""
+
+
 @dataclass(frozen=True)
 class TokenScorer:
     """A model with all that is needed to score steps. ``classes`` are the labels of the outputs, worst first.
@@ -70,7 +75,8 @@ class TokenScorer:
         """Return the model's outputs in the order of the steps, of shape (n_steps,) for rewards, (n_steps, n_outputs)
         otherwise.
 
-        Steps that do not fit are NaN with ``too_long="nan"``, else an error.
+        Steps that do not fit are NaN with ``too_long="nan"``, else an error. A NotFiniteError says that the model
+        itself overflows.
         """
         records = token_records(self.tokenizer, steps, self.scheme, self.max_length, too_long)
         record_outputs = score_marked(
@@ -84,8 +90,12 @@ class TokenScorer:
         )
         shape = () if self.readout.reads == "reward" else (len(self.classes),)
         step_outputs = np.full((len(steps), *shape), np.nan, dtype=np.float32)
+        n_failed = 0
         for record, output in zip(records, record_outputs, strict=True):
             step_outputs[record.rows] = output[record.steps]
+            n_failed += int((~np.isfinite(output[record.steps].reshape(len(record.rows), -1))).any(axis=1).sum())
+        if n_failed:
+            raise NotFiniteError(self._not_finite(n_failed, len(steps)))
         n_lost = len(steps) - sum(len(record.rows) for record in records)
         if n_lost and too_long != "nan":
             raise ValueError(
@@ -94,10 +104,20 @@ class TokenScorer:
             )
         return step_outputs
 
+    def _not_finite(self, n_failed: int, n_steps: int) -> str:
+        weights = [value for value in self.model.parameters() if value.is_floating_point()]
+        where = f"the model gives NaN or infinity for {n_failed} of {n_steps} steps"
+        if not all(bool(value.isfinite().all()) for value in weights):
+            return f"{where}, because its weights are not finite: train it again, or restore its files"
+        precision = str(weights[0].dtype).removeprefix("torch.")
+        advice = "look at the model" if precision == "float32" else "load it with dtype='float32'"
+        return f"{where}: its activations overflow in {precision}. Too long steps have nothing to do with it: {advice}"
+
     def __getstate__(self) -> dict[str, Any]:
         state = {field.name: getattr(self, field.name) for field in fields(self)}
         model = state.pop("model")
-        return {**state, "kind": type(model), "config": model.config, "weights": model.state_dict()}
+        kind = new_token_classifier if isinstance(model, WithTokenHead) else type(model)
+        return {**state, "kind": kind, "config": model.config, "weights": model.state_dict()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         kind, config, weights = (state.pop(name) for name in ("kind", "config", "weights"))

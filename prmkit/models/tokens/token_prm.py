@@ -61,8 +61,10 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
     ----------
     model : str or path, default="all-MiniLM-L6-v2"
         Local folder or hub name of a transformers model. The default is read from the ``offline`` extra.
-    scheme : {"separator", "special_token", "reward_tokens", "prefix"}, default="separator"
-        How steps are marked and where their scores are read. ``"separator"``: a classifier at the end of each step.
+    scheme : {"separator", "special_token", "reward_tokens", "prefix"} or MarkingScheme, default="separator"
+        How steps are marked and where their scores are read. A :class:`~prmkit.marking.MarkingScheme` says it in full,
+        such as ``MarkingScheme("separator", step="Step {number}: {step}")``, and replaces ``step_separator``,
+        ``reward_tokens`` and ``max_prompt_length``. ``"separator"``: a classifier at the end of each step.
         ``"special_token"``: the same at a token that is added to the vocabulary. ``"reward_tokens"``: a language
         model's logits of ``reward_tokens``. ``"prefix"``: a sequence classifier with one row per step. It costs n
         passes for n steps, and suits models whose attention cannot be kept from looking ahead.
@@ -154,7 +156,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
 
     _parameter_constraints: Mapping[str, list[Any]] = {
         "model": [str, Path],
-        "scheme": [StrOptions(set(SCHEMES))],
+        "scheme": [StrOptions(set(SCHEMES)), MarkingScheme],
         "step_separator": [str, None],
         "reward_tokens": ["array-like", None],
         "loss": [str],
@@ -186,7 +188,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         self,
         model: str | Path = "all-MiniLM-L6-v2",
         *,
-        scheme: Literal["separator", "special_token", "reward_tokens", "prefix"] = "separator",
+        scheme: Literal["separator", "special_token", "reward_tokens", "prefix"] | MarkingScheme = "separator",
         step_separator: str | None = None,
         reward_tokens: Sequence[str] | None = None,
         loss: str = "cross_entropy",
@@ -284,7 +286,8 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a step does not fit into the model, unless ``too_long="nan"``.
+            If a step does not fit into the model, unless ``too_long="nan"``. Also if the model overflows, as some do in
+            float16, whatever ``too_long`` is.
         """
         check_is_fitted(self)
         return self.probability_map_(self._outputs(X))
@@ -325,7 +328,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
     def from_pretrained(
         cls,
         name_or_path: str | Path,
-        layout: str | None = None,
+        layout: str | MarkingScheme | None = None,
         *,
         classes: Sequence[object] | None = None,
         dtype: str | torch.dtype | None = None,
@@ -337,13 +340,15 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         ----------
         name_or_path : str or path
             Local folder or hub name of a model that :class:`PRMTrainer` saved, or of a published one.
-        layout : str or None, default=None
+        layout : str, MarkingScheme or None, default=None
             How the published model writes a solution: "trl", "math-shepherd", "rlhflow", "qwen2.5-math-prm", "pqm",
-            "skywork" or "reasoneval". If None, the folder's ``prmkit.json`` says it.
+            "skywork" or "reasoneval". For another model a :class:`~prmkit.marking.MarkingScheme` says it. If None, the
+            folder's ``prmkit.json`` says it.
         classes : sequence or None, default=None
-            Labels for the outputs, worst first. If None, the model's own.
+            Labels for the outputs, worst first. If None, the model's own. A classifier whose outputs are named in its
+            configuration is read by these names, in whatever order they stand.
         dtype : str, torch.dtype or None, default=None
-            Precision of the weights. If None, that of the checkpoint.
+            Precision of the weights. If None, that of the checkpoint, for an adapter that of its training.
         **options : dict
             Parameters of this class, such as ``max_length``, ``too_long`` and ``device``.
 
@@ -370,10 +375,14 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
             )
         # Options are checked before gigabytes are read.
         cls(**options)._validate_params()
-        existing = load_existing(name_or_path, layout, dtype, options)
+        existing = load_existing(name_or_path, layout, dtype, options, classes)
         probability_map = ProbabilityMap.uncalibrated(existing.scorer.readout.reads)
         order = existing.check_classes(classes)
-        params = {**existing.parameters(), **{key: value for key, value in options.items() if value is not None}}
+        params = existing.parameters()
+        # Settings of the marking stand in the scheme by now.
+        params |= {
+            key: value for key, value in options.items() if value is not None and not hasattr(MarkingScheme, key)
+        }
         head = cls(str(name_or_path), **{**params, "label_order": list(order)})
         sorted_classes = np.unique(np.array(order))
         columns = tuple(order.index(label) for label in sorted_classes.tolist())

@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from prmkit.marking.encoding import encode_solution
@@ -14,7 +15,7 @@ from prmkit.models.tokens.model_folder import ModelDescription, read_description
 from prmkit.models.tokens.scoring_pass import Readout
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 _CARD = """\
 ---
@@ -43,8 +44,9 @@ _SAME_SCORES = """
 `transformers.pipeline("token-classification")` gives the same scores at the last token of each separator.
 """
 _OTHER_TOKENS = """
-Score with prmkit: the text of a solution as one string has other tokens for this tokenizer than problem, steps and
-separators apart, so that `transformers.pipeline("token-classification")` gives somewhat other scores.
+Score with prmkit: the text of a solution as one string has other tokens for this tokenizer, or for the one that a
+pipeline takes by itself, than problem, steps and separators apart, so that
+`transformers.pipeline("token-classification")` gives somewhat other scores.
 """
 _LOOKS_AHEAD = """
 Score with prmkit, which keeps the attention of this encoder block-causal. In
@@ -56,6 +58,7 @@ def model_card(
     description: ModelDescription,
     tokenizer: PreTrainedTokenizerBase,
     readout: Readout,
+    config: PreTrainedConfig,
     *,
     name: str,
     source: str,
@@ -78,20 +81,33 @@ def model_card(
         loss=description.loss,
         scheme=description.scheme.name,
         classes=", ".join(f"`{label}`" for label in description.classes),
-        pipeline=_note_on_pipeline(description.scheme, tokenizer, readout),
+        pipeline=_note_on_pipeline(description.scheme, tokenizer, readout, config),
     )
 
 
-def _note_on_pipeline(scheme: MarkingScheme, tokenizer: PreTrainedTokenizerBase, readout: Readout) -> str:
+def _note_on_pipeline(
+    scheme: MarkingScheme, tokenizer: PreTrainedTokenizerBase, readout: Readout, config: PreTrainedConfig
+) -> str:
     """Say whether transformers' pipeline gives the same scores."""
+    from transformers import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING, AutoTokenizer
+
     if readout.by_blocks:
         return _LOOKS_AHEAD
-    if readout.kind != "tokens" or readout.reads == "reward":
+    if (
+        readout.kind != "tokens"
+        or readout.reads == "reward"
+        or type(config) not in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
+    ):
         return ""
     separator = separator_text(tokenizer, scheme)
     text = EXAMPLE.problem + "".join(step + separator for step in EXAMPLE.steps)
     ids = encode_solution(tokenizer, EXAMPLE, EXAMPLE.n_steps, scheme).input_ids
-    return _SAME_SCORES if tokenizer(text)["input_ids"] == ids.tolist() else _OTHER_TOKENS
+    with TemporaryDirectory() as folder:
+        for part in (tokenizer, config):
+            part.save_pretrained(folder)
+        # The pipeline may take another tokenizer than the one that was saved: the usual one of the architecture.
+        taken = AutoTokenizer.from_pretrained(folder)
+    return _SAME_SCORES if taken(text)["input_ids"] == ids.tolist() else _OTHER_TOKENS
 
 
 _LAST_FILE = "trainer_state.json"

@@ -7,9 +7,9 @@ import json
 import os
 import re
 import warnings
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch
 from transformers import TrainingArguments
@@ -22,6 +22,11 @@ SchemeName = Literal["separator", "special_token", "reward_tokens", "prefix"]
 NeutralPolicy = Literal["positive", "negative", "drop"]
 TooLong = Literal["drop", "raise"]
 Initialization = Literal["pretrained", "random"]
+if TYPE_CHECKING:
+    Scheme: TypeAlias = SchemeName | MarkingScheme
+else:
+    # A parser of transformers makes a flag of it, which takes a name.
+    Scheme = SchemeName
 
 _LOWER_IS_BETTER = ("brier", "ece")
 # Its attention fills with float32's smallest number, which half precision does not have.
@@ -60,10 +65,12 @@ class PRMTrainingConfig(TrainingArguments):
         Text that closes a step. The score of the step is read at its last token. If None, it is a line break, or the
         tokenizer's own separator if the tokenizer drops white space, as BERT's does, or ``"[PRM]"`` with
         ``scheme="special_token"``.
-    scheme : {"separator", "special_token", "reward_tokens", "prefix"}, default="separator"
+    scheme : {"separator", "special_token", "reward_tokens", "prefix"} or MarkingScheme, default="separator"
         How steps are marked. ``"separator"``: a classifier at the end of each step. ``"special_token"``: the same at a
         token that is added to the vocabulary. ``"reward_tokens"``: a language model's logits of two or three tokens.
-        ``"prefix"``: one row per step, for models that cannot be kept from looking ahead.
+        ``"prefix"``: one row per step, for models that cannot be kept from looking ahead. A
+        :class:`~prmkit.marking.MarkingScheme` says it in full, with a text around each step for instance, and replaces
+        ``step_separator``, ``reward_tokens`` and ``max_prompt_length``.
     reward_tokens : list of str or None, default=None
         One token per class, worst first, for ``scheme="reward_tokens"``. If None, ``"-,+"``, or ``"-,0,+"`` for three
         classes. A text with commas is read as a list.
@@ -122,7 +129,7 @@ class PRMTrainingConfig(TrainingArguments):
     per_device_train_batch_size: int | None = field(default=None)  # type: ignore[assignment]
     tokens_per_batch: int | None = _setting(None, "TOKENS")
     step_separator: str | None = _setting(None, "TEXT")
-    scheme: SchemeName = field(default="separator")
+    scheme: Scheme = field(default="separator")
     reward_tokens: list[str] | str | None = _setting(None, "WORST,…,BEST")
     loss: str = _setting("cross_entropy", "NAME")
     loss_options: dict[str, Any] | str | None = _setting(None, "JSON")
@@ -188,7 +195,7 @@ class PRMTrainingConfig(TrainingArguments):
 
     def _check_choices(self) -> None:
         for name, choices in (
-            ("scheme", get_args(SchemeName)),
+            *([] if isinstance(self.scheme, MarkingScheme) else [("scheme", get_args(SchemeName))]),
             ("loss", loss_names()),
             ("neutral", get_args(NeutralPolicy)),
             ("too_long", get_args(TooLong)),
@@ -196,6 +203,10 @@ class PRMTrainingConfig(TrainingArguments):
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(map(repr, choices))}")
+        if isinstance(self.scheme, MarkingScheme):
+            for name in ("step_separator", "reward_tokens", "max_prompt_length"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} beside scheme=MarkingScheme(…): set {name} in the scheme alone")
         if self.step_separator == "":
             raise ValueError("step_separator is '', which has no token: choose a text, such as ' #'")
         for name in ("max_length", "max_prompt_length", "max_completion_length", "tokens_per_batch"):
@@ -260,18 +271,39 @@ class PRMTrainingConfig(TrainingArguments):
         ValueError
             If ``reward_tokens`` are not as many as the classes.
         """
+        given = self.scheme if isinstance(self.scheme, MarkingScheme) else None
         tokens = None
-        if self.scheme == "reward_tokens":
+        if self.scheme_name == "reward_tokens":
             default = ("-", "+") if n_classes == 2 else ("-", "0", "+")
-            tokens = tuple(self.reward_tokens or default)
+            tokens = tuple((self.reward_tokens if given is None else given.reward_tokens) or default)
             if len(tokens) != n_classes:
                 raise ValueError(f"reward_tokens={list(tokens)} for {n_classes} classes: one per class, worst first")
+        if given is not None:
+            return replace(given, reward_tokens=tokens)
         return MarkingScheme(
-            self.scheme,
+            self.scheme_name,
             step_separator=self.step_separator,
             reward_tokens=tokens,
             max_prompt_length=self.max_prompt_length,
         )
+
+    @property
+    def scheme_name(self) -> str:
+        """Name of the marking scheme."""
+        return self.scheme.name if isinstance(self.scheme, MarkingScheme) else self.scheme
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON holds them, as transformers does.
+
+        Returns
+        -------
+        dict
+            Name and value of each setting.
+        """
+        settings: dict[str, Any] = super().to_dict()  # type: ignore[no-untyped-call]
+        if isinstance(self.scheme, MarkingScheme):
+            settings["scheme"] = asdict(self.scheme)
+        return settings
 
 
 def _describe(config: type[PRMTrainingConfig]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from prmkit.marking.scheme import MarkingScheme, separator_text, text_ids
-from prmkit.models.tokens.model_folder import AUTO_CLASSES, adapt_model, load_token_model
+from prmkit.models.tokens.model_folder import AUTO_CLASSES, adapt_model, in_head, load_token_model
 from prmkit.models.trainer._config import PRMTrainingConfig
 from prmkit.models.trainer._targets import TargetPlan
 
@@ -41,7 +41,9 @@ def model_to_train(
                 "an adapter is read together with the model it was trained on, as published: leave out model_kwargs "
                 "and initialization='random'"
             )
-        model = _loaded(str(model), settings, args, targets, scheme)
+        model, own = _loaded(str(model), settings, args, targets, scheme)
+    else:
+        own = () if peft_config is None else _not_in_base(model, scheme, targets.head_size)
     _check_head(model, scheme, targets.head_size)
     n_new = adapt_model(model, tokenizer, scheme)
     if not scheme.reads_language_model:
@@ -52,7 +54,7 @@ def model_to_train(
         # Published models may have the special token already, as one of their spare ones.
         if scheme.name == "special_token":
             new_ids |= set(text_ids(tokenizer, separator_text(tokenizer, scheme)))
-        model = _with_adapter(model, peft_config, sorted(new_ids))
+        model = _with_adapter(model, peft_config, sorted(new_ids), own)
     if args.disable_dropout:
         disable_dropout(model)
     return model
@@ -60,8 +62,8 @@ def model_to_train(
 
 def _loaded(
     name: str, settings: dict[str, Any], args: PRMTrainingConfig, targets: TargetPlan, scheme: MarkingScheme
-) -> PreTrainedModel:
-    """Load a model by name, with the settings of ``model_kwargs`` taken apart."""
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """Load a model by name, with the settings of ``model_kwargs`` taken apart, and name its random weights."""
     dtype = settings.pop("dtype", None) or settings.pop("torch_dtype", None) or "float32"
     if (attention := settings.pop("attn_implementation", None)) is not None:
         settings["_attn_implementation"] = attention
@@ -103,10 +105,48 @@ def _check_head(model: PreTrainedModel, scheme: MarkingScheme, n_outputs: int) -
         )
 
 
-def _with_adapter(model: PreTrainedModel, peft_config: PeftConfig, new_ids: list[int]) -> PreTrainedModel:
+def _not_in_base(model: PreTrainedModel, scheme: MarkingScheme, n_outputs: int) -> tuple[str, ...]:
+    """Return the weights of a model object that its base, read again, does not give: an adapter must hold them."""
+    base = getattr(model, "name_or_path", None)
+    if not base or hasattr(model, "get_base_model"):
+        return ()
+    advice = "save it with model.save_pretrained(folder), with its tokenizer, and pass the folder as model"
+    if getattr(model, "is_quantized", False):
+        warnings.warn(
+            f"the model object is quantised: its saved adapter is read back onto {base} as published, and scores "
+            "differ from those in training",
+            stacklevel=3,
+        )
+        return tuple(name for name in model.state_dict() if in_head(model, name))
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read, random = load_token_model(base, scheme, n_outputs, dtype=model.dtype)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"an adapter is read back onto its base, and {base} cannot be read: {error}; {advice}"
+        ) from error
+    found, expected = model.state_dict(), read.state_dict()
+    changed = {
+        name
+        for name in found.keys() | expected.keys()
+        if name not in found or name not in expected or not torch.equal(found[name].cpu(), expected[name])
+    }
+    if beyond := sorted(name for name in changed if not in_head(model, name)):
+        raise ValueError(
+            f"the model object is not its base {base}: {len(beyond)} weights differ, such as {beyond[0]}. An adapter "
+            f"is read back onto the base: {advice}"
+        )
+    return (*random, *sorted(changed))
+
+
+def _with_adapter(
+    model: PreTrainedModel, peft_config: PeftConfig, new_ids: list[int], own: tuple[str, ...]
+) -> PreTrainedModel:
     """Wrap a model with an adapter that also trains and saves the new head and the embeddings of new tokens.
 
-    If the model has no name, a warning says that the saved adapter cannot tell what it belongs to.
+    ``own`` are weights that the base does not give. They would be random when the adapter is read back. If the model
+    has no name, a warning says that the saved adapter cannot tell what it belongs to.
     """
     # The caller's configuration stays as it is.
     settings: Any = copy.copy(peft_config)
@@ -127,6 +167,7 @@ def _with_adapter(model: PreTrainedModel, peft_config: PeftConfig, new_ids: list
         model.name_or_path = str(folder.resolve())
     fully_trained = set(settings.modules_to_save or ())
     fully_trained |= {name for name, _ in model.named_children() if name in ("classifier", "score")}
+    fully_trained |= {_module_to_save(model, name) for name in own}
     if new_ids:
         table = model.get_input_embeddings()
         name = next(name for name, module in model.named_modules() if module is table).rpartition(".")[2]
@@ -137,3 +178,15 @@ def _with_adapter(model: PreTrainedModel, peft_config: PeftConfig, new_ids: list
             fully_trained.add(name)
     settings.modules_to_save = sorted(fully_trained) or None
     return cast("PreTrainedModel", get_peft_model(model, settings))
+
+
+def _module_to_save(model: PreTrainedModel, weight: str) -> str:
+    """Return the module that holds a weight, as a whole where it stands beside the transformer."""
+    inside = weight.startswith(f"{model.base_model_prefix}.")
+    module = weight.rpartition(".")[0] if inside else weight.partition(".")[0]
+    if module in ("", weight):
+        raise ValueError(
+            f"{weight} of a {type(model).__name__} is new and no module of its own, so an adapter cannot hold it: "
+            "train without peft_config, or choose another scheme"
+        )
+    return module

@@ -196,13 +196,13 @@ class TargetPlan:
     def of(cls, args: PRMTrainingConfig, classes: Classes | None) -> TargetPlan:
         """Plan for the settings of a run."""
         plan = cls(classes, args.loss, cast("dict[str, Any]", args.loss_options or {}), args.neutral)
-        if args.scheme == "prefix" and plan._bare_loss.averaging != "micro":
+        if args.scheme_name == "prefix" and plan._bare_loss.averaging != "micro":
             raise ValueError(
                 f"loss={args.loss!r} compares the steps of a solution, but scheme='prefix' makes a row of each: "
                 "choose scheme='separator'"
             )
-        if args.loss == "reward_token" and args.scheme != "reward_tokens":
-            raise ValueError(f"loss='reward_token' needs scheme='reward_tokens', found {args.scheme!r}")
+        if args.loss == "reward_token" and args.scheme_name != "reward_tokens":
+            raise ValueError(f"loss='reward_token' needs scheme='reward_tokens', found {args.scheme_name!r}")
         if classes is None and not plan._bare_loss.soft:
             raise ValueError(
                 f"loss={args.loss!r} takes no soft labels: choose 'bce', 'mse' or 'soft_cross_entropy', or round "

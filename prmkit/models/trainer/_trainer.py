@@ -456,6 +456,7 @@ class PRMTrainer(Trainer):
             self.describe(),
             self._tokenizer,
             self.readout,
+            self.accelerator.unwrap_model(self.model).config,
             name=model_name or self.hub_model_id or folder.resolve().name,
             source=self.hub_model_id or model_name or folder.resolve().name,
             is_adapter=hasattr(self.model, "peft_config"),
@@ -476,6 +477,7 @@ class PRMTrainer(Trainer):
         ModelDescription
             Scheme, classes, loss and versions.
         """
+        model: Any = self.model
         return ModelDescription.of(
             scheme=self.scheme,
             tokenizer=self._tokenizer,
@@ -484,6 +486,7 @@ class PRMTrainer(Trainer):
             loss=self.step_loss.name,
             max_length=self.max_tokens,
             loss_options=self.targets.loss_options,
+            dtype=str(model.dtype).removeprefix("torch."),
         )
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:

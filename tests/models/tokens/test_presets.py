@@ -16,6 +16,11 @@ from prmkit.models.pretrained._published import load_published
 SOLUTION = Solution("What is 2 + 3 * 4?", ["3 * 4 = 12.", "We add 2 + 12 = 14.", "So the answer is 14."])
 
 
+def saved_tokenizer(folder):
+    """The tokenizer of ``tokenizer.json``. AutoTokenizer would take the usual one of the architecture."""
+    return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+
+
 def scores_of(folder, preset):
     """What prmkit reads from the checkpoint: P(right) or the raw reward; all classes where there are three."""
     model, tokenizer = load_published(folder, preset)
@@ -36,7 +41,7 @@ def scores_of(folder, preset):
 @torch.no_grad()
 def test_scores_are_those_of_the_published_recipe(published, name):
     folder, recipe = published(name)
-    expected = recipe(transformers.AutoTokenizer.from_pretrained(folder), SOLUTION)
+    expected = recipe(saved_tokenizer(folder), SOLUTION)
     found = scores_of(folder, get_preset(name))
     assert found.shape == expected.shape
     assert found.shape[0] == SOLUTION.n_steps
@@ -158,7 +163,7 @@ def test_classifier_with_other_labels_is_refused(published):
     config = json.loads((folder / "config.json").read_text())
     labels = {"id2label": {i: f"LABEL_{i}" for i in range(3)}, "label2id": {f"LABEL_{i}": i for i in range(3)}}
     (folder / "config.json").write_text(json.dumps(config | labels))
-    with pytest.raises(ValueError, match="3 labels"):
+    with pytest.raises(ValueError, match=r"its config.json says \(3,.*: they are not of the same"):
         load_published(folder, get_preset("trl"))
 
 

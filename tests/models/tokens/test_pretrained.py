@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from prmkit.marking.scheme import MarkingScheme
 from prmkit.models import PRMTrainer, PRMTrainingConfig, TokenPRM
 from prmkit.models.pretrained._presets import PRESETS, get_preset
 from prmkit.models.tokens.model_folder import load_token_model, load_tokenizer
+from prmkit.models.tokens.scoring_pass import NotFiniteError
 from prmkit.utils import estimator_checks
 
 SOLUTIONS = [
@@ -29,10 +31,15 @@ TINY = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "in
 TINY["initializer_range"] = 0.1
 
 
+def saved_tokenizer(folder):
+    """The tokenizer of ``tokenizer.json``. AutoTokenizer would take the usual one of the architecture."""
+    return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+
+
 def expected_of(recipe, folder, solution):
     """The published scores of a solution's steps, as probabilities of the worst and the best class."""
     with torch.no_grad():
-        scores = recipe(transformers.AutoTokenizer.from_pretrained(folder), solution).double().numpy()
+        scores = recipe(saved_tokenizer(folder), solution).double().numpy()
     if scores.ndim == 2:
         return scores[:, 0], scores[:, -1]
     return 1 - scores, scores
@@ -75,6 +82,30 @@ class TestPublished:
         for name in estimator_checks.__all__:
             if name.startswith("check_"):
                 getattr(estimator_checks, name)(Fitted(), X, [0] * len(X))
+
+    @pytest.mark.parametrize("scheme", ["tokens", "language model"])
+    def test_an_overflow_is_named_and_not_called_too_long(self, tmp_path, make_tokenizer, make_language_model, scheme):
+        tokenizer = make_tokenizer()
+        kinds = {"tokens": ("AutoModelForTokenClassification", "trl"), "language model": ("AutoModelForCausalLM", None)}
+        kind, layout = kinds[scheme]
+        model = make_language_model(tokenizer, kind, num_labels=2)
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                value *= 1 if "norm" in name else 3000
+        model.half().save_pretrained(tmp_path)
+        tokenizer.save_pretrained(tmp_path)
+        layout = layout or MarkingScheme("reward_tokens", step_separator=" #", reward_tokens=("-", "+"))
+        X = flatten(SOLUTIONS)
+        for too_long in ("drop", "nan"):
+            classifier = PRMClassifier.from_pretrained(tmp_path, layout, too_long=too_long)
+            for method in (classifier.predict_proba, classifier.predict, classifier.head_.reward):
+                with pytest.raises(NotFiniteError, match=r"6 of 6 steps: its activations overflow in float16"):
+                    method(X)
+        assert np.isfinite(PRMClassifier.from_pretrained(tmp_path, layout, dtype="float32").predict_proba(X)).all()
+        with torch.no_grad():
+            classifier.head_.scorer_.model.get_input_embeddings().weight.fill_(torch.nan)
+        with pytest.raises(NotFiniteError, match="because its weights are not finite"):
+            classifier.predict(X)
 
     def test_wrong_or_missing_preset(self, published):
         folder, _ = published("skywork")
@@ -120,17 +151,20 @@ class TestPublished:
     def test_parameters_say_how_it_marks(self, published):
         folder, _ = published("qwen2.5-math-prm")
         head = TokenPRM.from_pretrained(folder, "qwen2.5-math-prm")
-        assert (head.scheme, head.step_separator) == ("qwen2.5-math-prm", "<extra_0>")
-        assert head.scheme_ == get_preset("qwen2.5-math-prm").scheme
+        assert head.scheme == head.scheme_ == get_preset("qwen2.5-math-prm").scheme
+        assert head.step_separator is None
         head = TokenPRM.from_pretrained(published("trl")[0], "trl")
         assert (head.scheme, head.step_separator, head.max_prompt_length) == ("separator", "\n", None)
 
-    @pytest.mark.parametrize("name", sorted(set(PRESETS) - {"trl"}))
-    def test_a_layout_beyond_the_parameters_is_not_trained_as_another(self, published, name):
+    @pytest.mark.parametrize("name", ["math-shepherd", "qwen2.5-math-prm", "reasoneval"])
+    def test_a_layout_beyond_the_names_is_trained_as_itself(self, published, name):
         folder, _ = published(name)
-        classifier = PRMClassifier.from_pretrained(folder, layout=name)
-        with pytest.raises(ValueError, match=f"'scheme' parameter of TokenPRM .* Got '{name}'"):
-            clone(classifier).fit(flatten(SOLUTIONS), [get_preset(name).classes[i] for i in [0, -1] * 3])
+        classifier = PRMClassifier.from_pretrained(folder, layout=name, num_train_epochs=1, random_state=0)
+        again = clone(classifier)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the head is new
+            again.fit(flatten(SOLUTIONS), [get_preset(name).classes[i] for i in [0, -1] * 3])
+        assert again.head_.scheme_ == classifier.head_.scheme_ == get_preset(name).scheme
 
     def test_training_goes_on_in_the_layout(self, published):
         folder, _ = published("trl")
@@ -383,11 +417,83 @@ def test_random_weights_fetch_none_from_the_hub(tmp_path, make_tokenizer, monkey
 
 
 def test_an_architecture_without_the_head(tmp_path):
-    transformers.OPTConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"none for a opt: choose scheme='reward_tokens' or .*another model"):
+    transformers.BartConfig(vocab_size=50, d_model=8, encoder_layers=1, decoder_layers=1).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"none for a bart: choose scheme='reward_tokens' or .*another model"):
         load_token_model(tmp_path, MarkingScheme(), 2, initialization="random")
+
+
+@pytest.fixture
+def classifier_of(tmp_path, make_tokenizer, make_language_model):
+    """A published token classifier whose outputs have these names."""
+
+    def make(names):
+        tokenizer = make_tokenizer()
+        labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+        model = make_language_model(tokenizer, "AutoModelForTokenClassification", **labels)
+        for item in (model, tokenizer):
+            item.save_pretrained(tmp_path)
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize("layout", ["trl", MarkingScheme(step_separator="\n")], ids=["trl", "own marking"])
+def test_names_of_outputs_tell_their_order(classifier_of, layout):
+    X, names = flatten(SOLUTIONS), ["negative", "neutral", "positive"]
+    worst_first = PRMClassifier.from_pretrained(classifier_of(names), layout)
+    assert worst_first.label_order_ == tuple(names)
+    expected = worst_first.predict_proba(X)
+    assert np.ptp(expected, axis=0).min() > 0.01, "a comparison of constants would prove nothing"
+    # The same weights under other names are another model: its column of "negative" is the last output.
+    turned = PRMClassifier.from_pretrained(classifier_of(names[::-1]), layout)
+    assert turned.label_order_ == tuple(names)
+    np.testing.assert_allclose(turned.predict_proba(X), expected[:, ::-1], atol=1e-6)
+    np.testing.assert_allclose(turned.score_solutions(SOLUTIONS[:1])[0].risks, expected[:3, 2], atol=1e-6)
+    mixed = PRMClassifier.from_pretrained(classifier_of(["Neutral", "Right", "Wrong"]), layout, classes=[-1, 0, 1])
+    np.testing.assert_allclose(mixed.predict_proba(X), expected[:, [2, 0, 1]], atol=1e-6)
+    own = PRMClassifier.from_pretrained(classifier_of(["fair", "poor"]), layout, classes=["poor", "fair"])
+    assert own.label_order_ == ("poor", "fair")
+    assert own.head_.module_.config.id2label == {0: "poor", 1: "fair"}
+
+
+def test_outputs_without_an_order_are_refused(classifier_of):
+    own = MarkingScheme(step_separator="\n")
+    with pytest.raises(ValueError, match=r"named \['fair', 'poor'\], which does not tell their order: pass classes="):
+        PRMClassifier.from_pretrained(classifier_of(["fair", "poor"]), "trl")
+    for names, layout in ((["LABEL_0", "LABEL_1", "LABEL_2"], "trl"), (["LABEL_0", "LABEL_1"], own)):
+        folder = classifier_of(names)
+        with pytest.raises(ValueError, match=r"outputs without names .*classes=\[worst"):
+            PRMClassifier.from_pretrained(folder, layout)
+        classes = ["a", "b", "c"][: len(names)]
+        assert PRMClassifier.from_pretrained(folder, layout, classes=classes).label_order_ == tuple(classes)
 
 
 def test_not_fitted():
     with pytest.raises(NotFittedError):
         PRMClassifier("tokens").predict_proba(flatten(SOLUTIONS))
+
+
+@pytest.mark.parametrize("digits", [1, 3])
+@pytest.mark.parametrize("family", ["Qwen2", "Llama", "Mistral"])
+def test_the_tokenizer_is_that_of_its_file(tmp_path, family, digits):
+    """``AutoTokenizer`` builds the usual tokenizer of an architecture over the vocabulary, and forgets the rest."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+    inner = Tokenizer(models.BPE(unk_token="<unk>"))
+    parts = [pre_tokenizers.Split(Regex(rf"\d{{1,{digits}}}| ?[^\s\d]+|\s+"), "isolated")]
+    inner.pre_tokenizer = pre_tokenizers.Sequence([*parts, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=["<unk>", "<pad>"], initial_alphabet=alphabet, show_progress=False
+    )
+    inner.train_from_iterator(["We add 123 + 4567 = 4690.\n", "2 + 123 = 125 .\n"] * 5, trainer)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", pad_token="<pad>")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    sizes |= {"num_key_value_heads": 2, "vocab_size": len(tokenizer), "pad_token_id": 1, "initializer_range": 0.3}
+    config = getattr(transformers, f"{family}Config")(**sizes, num_labels=2)
+    transformers.AutoModelForTokenClassification.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    text = "We add 123 + 4567 = 4690.\n"
+    read = PRMClassifier.from_pretrained(tmp_path, "trl").head_.scorer_.tokenizer
+    assert read(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert (read.unk_token, read.pad_token_id) == ("<unk>", 1)

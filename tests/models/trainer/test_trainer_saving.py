@@ -103,8 +103,9 @@ def test_a_pipeline_gives_the_same_scores(make_rows, settings, base, tmp_path):
     trainer = PRMTrainer(base(), args, train_dataset=rows)
     trainer.train()
     trainer.save_model(tmp_path / "saved")
-    classify = transformers.pipeline("token-classification", model=str(tmp_path / "saved"))
-    assert type(classify.tokenizer) is type(trainer.processing_class)
+    # By itself it would take the usual tokenizer of a Qwen2, which is not the saved one.
+    saved = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path / "saved")
+    classify = transformers.pipeline("token-classification", model=str(tmp_path / "saved"), tokenizer=saved)
     clf = PRMClassifier.from_pretrained(tmp_path / "saved")
     compared = 0
     for row in rows:
@@ -183,9 +184,17 @@ def test_model_card(make_rows, make_trainer):
     assert "pipeline" not in card.text  # rewards are no classes
 
 
-@pytest.mark.parametrize(("backbone", "words"), [("qwen2", "the same scores"), ("bert", "sees the later ones")])
-def test_model_card_says_what_a_pipeline_does(make_rows, make_trainer, backbone, words):
-    trainer = make_trainer(make_rows(4), backbone=backbone)
+@pytest.mark.parametrize(
+    ("backbone", "usual", "words"),
+    [
+        ("qwen2", True, "the same scores"),
+        ("qwen2", False, "has other tokens for this tokenizer"),
+        ("bert", False, "sees the later ones"),
+    ],
+)
+def test_model_card_says_what_a_pipeline_does(make_rows, make_trainer, base, backbone, usual, words):
+    tokenizer = {"tokenizer": transformers.AutoTokenizer.from_pretrained(base())} if usual else {}
+    trainer = make_trainer(make_rows(4), backbone=backbone, **tokenizer)
     trainer.create_model_card()
     card = (Path(trainer.args.output_dir) / "README.md").read_text()
     assert words in " ".join(card.split())
