@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from prmkit.data.labels import check_labels, resolve_label_order
+from prmkit.data.labels import check_labels, declared_order, resolve_label_order
 from prmkit.data.problem_keys import distinct_problem_keys
 from prmkit.data.solution import Solution, Step, as_steps, refuse_steps
 from prmkit.features import PRMFeaturizer
@@ -391,15 +391,16 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         tuple of (list of Step or ndarray, ndarray)
             The checked rows and labels.
         """
+        declared: Any = declared_order(y, self.label_order)
         if self._precomputed:
             refuse_steps(X)
             rows, labels = validate_data(self, X, y)
         else:
             rows = self._check_steps(X, groups)
-            labels = check_labels(y, len(rows), self.label_order)
+            labels = check_labels(y, len(rows), declared)
         self.classes_ = distinct_classes(labels)
         self.training_problems_ = None if self._precomputed else distinct_problem_keys(rows)
-        order = _order_of_numbers(self.classes_, self.label_order)
+        order = _order_of_numbers(self.classes_, declared)
         self.label_order_ = resolve_label_order(self.classes_, order)
         self.featurizer_, head = unfitted_parts(self.featurizer, self.head, order)
         for part in (self.featurizer_, head):
@@ -466,6 +467,7 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
                 "classes": self.classes_,
                 "classes_dtype": self.classes_.dtype.str,
                 "label_order": None if self.label_order is None else list(self.label_order),
+                "fitted_order": None if self.label_order_ is None else list(self.label_order_),
                 "random_state": seed,
                 "n_features_in": getattr(self, "n_features_in_", None),
                 # A featurizer that marks tokens has handed its settings to the head, which then keeps them.
@@ -490,7 +492,11 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
             random_state=settings["random_state"],
         )
         classes = np.array(settings["classes"], dtype=settings["classes_dtype"])
-        order = resolve_label_order(classes, _order_of_numbers(classes, settings["label_order"]))
+        order = settings.get("fitted_order")
+        if "fitted_order" in settings:
+            order = None if order is None else tuple(order)
+        else:  # a folder of prmkit 0.1
+            order = resolve_label_order(classes, _order_of_numbers(classes, settings["label_order"]))
         if settings["n_features_in"] is not None:
             classifier.n_features_in_ = settings["n_features_in"]
         return classifier._take_fitted(classes, order, featurizer, head, contents.arrays.get("problems"))

@@ -63,7 +63,8 @@ def label_order(classifier: FittedClassifier, label_order: Sequence[Label] | Non
         raise ValueError(
             f"nothing tells the order of the classes {np.asarray(classifier.classes_).tolist()} of "
             f"{type(classifier).__name__} from worst to best: pass label_order=[worst, …, best] to PRMClassifier, or "
-            "to score_solutions"
+            "to score_solutions. If the worst label of the data (-1 of ratings) is none of these classes, train on "
+            "steps that have it: without them there is no risk to give"
         )
     return order
 
@@ -75,8 +76,11 @@ def known_label_order(
     classes = np.asarray(classifier.classes_).tolist()
     if label_order is not None:
         return resolve_label_order(classes, label_order)
+    stated = list(_orders_inside(classifier, classes))
+    if stated and all(order is None for order in stated):
+        return None
     # An order that lacks a class comes from a part that has not seen all of them.
-    orders = {order for order in _orders_inside(classifier, classes) if set(order) == set(classes)}
+    orders = {order for order in stated if order is not None and set(order) == set(classes)}
     if len(orders) > 1:
         several = " and ".join(str(list(order)) for order in sorted(orders, key=str))
         raise ValueError(
@@ -121,8 +125,11 @@ def _classifiers_inside(classifier: Any) -> Iterator[Any]:
     return (inner for inner in inside if inner is not None and not isinstance(inner, str))
 
 
-def _orders_inside(classifier: Any, classes: list[Any]) -> Iterator[tuple[Any, ...]]:
-    """Yield the order of a classifier, or else of those inside, in the labels ``classes`` of the outermost."""
+def _orders_inside(classifier: Any, classes: list[Any]) -> Iterator[tuple[Any, ...] | None]:
+    """Yield the order of a classifier, or else of those inside, in the labels ``classes`` of the outermost.
+
+    None stands for a classifier that was told its labels, and has not seen the worst of them.
+    """
     stated = getattr(classifier, "label_order", None)
     order = getattr(classifier, "label_order_", None)
     labels = getattr(classifier, "classes_", None)
@@ -136,6 +143,9 @@ def _orders_inside(classifier: Any, classes: list[Any]) -> Iterator[tuple[Any, .
         return
     if order is not None and stated is not None:
         yield tuple(classes[number] for number in order)
+        return
+    if own == classes and (stated is not None or hasattr(classifier, "label_order_")):
+        yield None
         return
     # The order of numbers that nobody stated is no evidence: it is alphabetical.
     for inner in _classifiers_inside(classifier):

@@ -325,7 +325,7 @@ def in_flags(message: str, names: Sequence[str]) -> str:
     >>> in_flags("labels are [-1, 1], expected 0/1: pass label_order=[-1, 1]", ["label_order"])
     'labels are [-1, 1], expected 0/1: pass --label_order [-1, 1]'
     """
-    message = message.replace("pass ratings=True", "pass --label_order -1,0,1")
+    message = message.replace("pass labels='rating'", "pass --label_order -1,0,1")
     message = re.sub(r"on_error=(['\"])(\w+)\1", r"""--load_options '{"on_error": "\2"}'""", message)
     for name in names:
         message = re.sub(rf"(?<![\w.]){name}=", f"--{name} ", message)

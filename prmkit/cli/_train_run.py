@@ -258,8 +258,8 @@ def _recognised(
     if data.dataset_config is None and not Path(str(names[0])).exists():
         options.setdefault("split", split)
     # Ratings -1, 0, 1 in a format of booleans must be declared, and label_order does so.
-    if "ratings" in FORMATS[name].options and config.label_order == list(RATINGS):
-        options.setdefault("ratings", True)
+    if "labels" in FORMATS[name].options and config.label_order == list(RATINGS):
+        options.setdefault("labels", "rating")
     return source, name, options
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from prmkit.data.labels import Vocabulary, declare_labels, vocabulary_of
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution, Step, as_steps, iter_solutions, problem_groups
 
@@ -50,13 +51,18 @@ class StepDataset:
         Metadata of the rows, one column per name. They often give labels away: do not use them as features.
     counts : mapping of str to int, optional
         Number of records and steps that a loader read, kept and left out, by reason.
+    vocabulary : {"rating", "binary", "soft"} or tuple, optional
+        Declared meaning of the labels. ``"rating"``: -1 negative, 0 neutral, +1 positive. ``"binary"``: 0 or False
+        wrong, 1 or True right. ``"soft"``: the probability that the step is right. A tuple holds labels of your own,
+        ``(worst, …, best)``. Every loader sets it, and ``y`` carries it. If None, it is that of ``y``. A plain array
+        has none, and then its labels must say by themselves which of them is worst.
 
     Raises
     ------
     TypeError
         If ``X`` holds anything but steps.
     ValueError
-        If lengths do not agree.
+        If lengths do not agree, or a label is not in the vocabulary.
 
     Examples
     --------
@@ -80,6 +86,7 @@ class StepDataset:
     first_errors: list[int | None] | None
     rows: Mapping[str, npt.NDArray[Any]]
     counts: Mapping[str, int]
+    vocabulary: Vocabulary | None
 
     def __init__(
         self,
@@ -91,6 +98,7 @@ class StepDataset:
         first_errors: Iterable[int | None] | None = None,
         rows: Mapping[str, npt.ArrayLike] | None = None,
         counts: Mapping[str, int] | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         steps = as_steps(X)
         if solutions is None:
@@ -104,6 +112,7 @@ class StepDataset:
             "first_errors": None if first_errors is None else list(first_errors),
             "rows": {name: np.asarray(column) for name, column in (rows or {}).items()},
             "counts": dict(counts or {}),
+            "vocabulary": vocabulary_of(y) if vocabulary is None else vocabulary,
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -113,6 +122,7 @@ class StepDataset:
         n_errors, n_solutions = len(self.first_errors or ()), len(self.solutions)
         if self.first_errors is not None and n_errors != n_solutions:
             raise ValueError(f"{n_errors} first_errors for {n_solutions} solutions, expected as many")
+        object.__setattr__(self, "y", declare_labels(self.y, self.vocabulary))
 
     # A type checker cannot tell the two values apart: with a union, right calls after `X, y = dataset` would be errors.
     def __iter__(self) -> Iterator[Any]:
@@ -225,6 +235,7 @@ class StepDataset:
             description=self.description,
             first_errors=None if self.first_errors is None else [self.first_errors[i] for i in solutions],
             rows={name: column[rows] for name, column in self.rows.items()},
+            vocabulary=self.vocabulary,
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -234,7 +245,8 @@ class StepDataset:
         -------
         DataFrame
             Columns ``problem``, ``solution`` (position in ``solutions``), ``id`` (of the solution), ``index`` (of the
-            step, 0-based), ``text``, ``y``, ``group``, then those of ``rows``.
+            step, 0-based), ``text``, ``y``, ``group``, then those of ``rows``. ``attrs["vocabulary"]`` holds the
+            vocabulary.
 
         Examples
         --------
@@ -248,18 +260,20 @@ class StepDataset:
             import pandas as pd
         except ImportError as error:
             raise ImportError("to_frame needs pandas: pip install pandas") from error
-        return pd.DataFrame(
+        frame = pd.DataFrame(
             {
                 "problem": [step.problem for step in self.X],
                 "solution": solution_positions(self),
                 "id": [step.solution.id for step in self.X],
                 "index": [step.index for step in self.X],
                 "text": [step.text for step in self.X],
-                "y": self.y,
+                "y": np.asarray(self.y),
                 "group": self.groups,
                 **self.rows,
             }
         )
+        frame.attrs["vocabulary"] = self.vocabulary
+        return frame
 
     def to_hf(self) -> datasets.Dataset:
         """Return a Hugging Face data set with one line per solution.
@@ -270,10 +284,10 @@ class StepDataset:
         -------
         datasets.Dataset
             Columns of the format "rated": ``id`` (str or null), ``problem`` (str), ``steps`` (list of str),
-            ``labels`` (label of each step, null where it is no row), ``first_error`` (int or null) and ``meta`` (the
-            solution's metadata as JSON). Two more describe rows: ``positions`` (row number of each step, or null) and
-            ``rows`` (metadata columns as JSON). A solution with two labels for a step takes two lines. The
-            description is ``.info.description``.
+            ``labels`` (label of each step, null where it is no row), ``first_error`` (int or null), ``vocabulary`` (as
+            JSON) and ``meta`` (the solution's metadata as JSON). Two more describe rows: ``positions`` (row number of
+            each step, or null) and ``rows`` (metadata columns as JSON). A solution with two labels for a step takes two
+            lines. The description is ``.info.description``.
 
         Raises
         ------
@@ -293,9 +307,11 @@ class StepDataset:
         text, number = datasets.Value("string"), datasets.Value("int64")
         labels = [datasets.Value(_ARROW_TYPES.get(self.y.dtype.kind, "string"))]
         features = {"id": text, "problem": text, "steps": [text], "labels": labels, "first_error": number}
-        features |= {"meta": text, "positions": [number], "rows": text}
+        features |= {"vocabulary": text, "meta": text, "positions": [number], "rows": text}
         if self.first_errors is None:
             del features["first_error"]
+        for line in lines:
+            line["vocabulary"] = json.dumps(self.vocabulary)
         table = datasets.Dataset.from_dict(
             {name: [line[name] for line in lines] for name in features}, features=datasets.Features(features)
         )
@@ -310,7 +326,7 @@ class StepDataset:
         ----------
         dataset : datasets.Dataset
             Data set with the columns ``problem``, ``steps`` and ``labels`` at least. Without ``positions``, rows
-            follow the order of the steps.
+            follow the order of the steps. Without ``vocabulary``, the labels carry none.
 
         Returns
         -------
@@ -342,7 +358,9 @@ class StepDataset:
         first_errors: dict[tuple[str | None, Solution], int | None] = {}
         # Each row as its position, its step, its label and its metadata.
         rows: list[tuple[int, Step, Any, dict[str, Any]]] = []
+        declared: set[str] = set()
         for number, line in enumerate(dataset):
+            declared.add(line.get("vocabulary") or "null")
             meta = json.loads(line["meta"]) if line.get("meta") else None
             solution = Solution(line["problem"], line["steps"], id=line.get("id"), meta=meta)
             key = solution.id, solution
@@ -351,6 +369,11 @@ class StepDataset:
             if len(line["labels"]) != solution.n_steps:
                 raise ValueError(f"line {number} has {len(line['labels'])} labels for {solution.n_steps} steps")
             rows += _read_rows(line, solution, len(rows))
+        if len(declared) > 1:
+            raise ValueError(
+                f"lines declare the vocabularies {', '.join(sorted(declared))}, expected one: read them apart"
+            )
+        vocabulary = json.loads(declared.pop()) if declared else None
         rows.sort(key=lambda row: row[0])
         names = rows[0][3] if rows else ()
         return cls(
@@ -360,6 +383,7 @@ class StepDataset:
             description=dataset.info.description or "",
             first_errors=list(first_errors.values()) if "first_error" in columns else None,
             rows={name: _column([meta[name] for *_, meta in rows]) for name in names},
+            vocabulary=tuple(vocabulary) if isinstance(vocabulary, list) else vocabulary,
         )
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from glob import has_magic
 from os import PathLike, fspath
 from pathlib import Path
@@ -139,7 +139,8 @@ def iter_hub_records(name: str, split: str) -> Iterator[dict[str, Any]]:
     import datasets
 
     try:
-        rows = iter(datasets.load_dataset(name, split=split, streaming=True))
+        dataset = datasets.load_dataset(name, split=split, streaming=True)
+        rows = iter(with_class_names(dataset, dataset.features))
         first = next(rows, None)
     except Exception as error:  # the hub, the network and the file format each raise their own kind
         raise ConnectionError(
@@ -151,3 +152,30 @@ def iter_hub_records(name: str, split: str) -> Iterator[dict[str, Any]]:
     if first is not None:
         yield first
         yield from rows
+
+
+def with_class_names(records: Iterable[Any], features: object) -> Iterator[Any]:
+    """Yield records with the names of their classes, where the features of a data set number them (`ClassLabel`).
+
+    A number alone does not tell whether its class is wrong or right: the names come in any order.
+    """
+    types: Any = features.to_dict() if hasattr(features, "to_dict") else features
+    columns = {name: kind for name, kind in (types or {}).items() if "ClassLabel" in str(kind)}
+    for record in records:
+        named = {name: _named(record.get(name), kind) for name, kind in columns.items()}
+        yield {**record, **named} if named else record
+
+
+def _named(value: Any, kind: Any) -> Any:
+    """Return a value with names in place of class numbers, by its type as ``datasets`` writes it."""
+    if isinstance(kind, Mapping) and kind.get("_type") == "ClassLabel":
+        names = kind.get("names") or []
+        return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
+    inner = kind.get("feature") if isinstance(kind, Mapping) else kind[0] if isinstance(kind, list) and kind else None
+    if inner is None:
+        is_record = isinstance(value, Mapping) and isinstance(kind, Mapping) and "_type" not in kind
+        return {name: _named(part, kind.get(name)) for name, part in value.items()} if is_record else value
+    # A sequence of records is a record of sequences there.
+    if isinstance(value, Mapping):
+        return {name: _named(part, [inner.get(name)]) for name, part in value.items()}
+    return [_named(part, inner) for part in value] if isinstance(value, list) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,113 @@ RATINGS = (-1, 0, 1)
 # Worst first. An order counts only if its worst label occurs: {0, 1} is wrong/right, not neutral/positive.
 # The last entry also reads 0/1 and False/True, which are equal in Python.
 _KNOWN_ORDERS: tuple[tuple[Any, ...], ...] = (RATINGS, NAMES, ("-", "+"), (0, 1, 2))
+
+Vocabulary: TypeAlias = Literal["rating", "binary", "soft"] | tuple[Any, ...]
+"""Declared meaning of labels.
+
+``"rating"``: -1 negative, 0 neutral, +1 positive. ``"binary"``: 0 or False wrong, 1 or True right. ``"soft"``: the
+probability that the step is right. A tuple holds labels of one's own from worst to best."""
+
+
+class DeclaredLabels(npt.NDArray[Any]):
+    """Labels that know their vocabulary, so that cutting them does not change what 0 means.
+
+    A data set of ratings keeps its 0 neutral in a part that holds no -1. Rows, copies and pickles keep the vocabulary.
+    Arithmetic, comparisons and other types of numbers give plain arrays.
+    """
+
+    vocabulary: Vocabulary | None = None
+
+    def __array_finalize__(self, source: object) -> None:
+        if isinstance(source, DeclaredLabels) and source.dtype.kind == self.dtype.kind:
+            self.vocabulary = source.vocabulary
+
+    def __array_wrap__(self, result: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        plain = np.asarray(result)
+        return plain[()] if return_scalar or not plain.ndim else plain
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return declare_labels, (np.asarray(self), self.vocabulary)
+
+    def __repr__(self) -> str:
+        return repr(np.asarray(self))
+
+
+def declare_labels(y: npt.ArrayLike, vocabulary: Vocabulary | None) -> npt.NDArray[Any]:
+    """Return labels that carry their vocabulary. Without one, return them as they are.
+
+    Raises
+    ------
+    ValueError
+        If the vocabulary is unknown, or a label is none of it. The error names the label.
+
+    Examples
+    --------
+    >>> y = declare_labels([-1, 0, 1], "rating")
+    >>> y[1:], vocabulary_of(y[1:])
+    (array([0, 1]), 'rating')
+    """
+    labels = np.asarray(y)
+    if vocabulary is None:
+        return labels
+    order = order_of_vocabulary(vocabulary)
+    distinct = set(_as_list(labels, "y"))
+    if order is None:
+        unknown = [x for x in distinct if isinstance(x, (bool, str)) or not 0 <= x <= 1]
+        labels = labels if unknown else labels.astype(np.float64)
+    else:
+        # True == 1 to Python. A boolean is no rating, and no label of one's own unless the order holds booleans.
+        no_booleans = vocabulary != "binary" and not any(isinstance(label, bool) for label in order)
+        unknown = [x for x in distinct if x not in order or (no_booleans and isinstance(x, bool))]
+    if unknown:
+        expected = "numbers from 0 to 1" if order is None else f"labels among {', '.join(map(repr, order))}"
+        raise ValueError(f"y holds {sorted(unknown, key=str)[:5]}, expected {expected} (vocabulary={vocabulary!r})")
+    declared = labels.view(DeclaredLabels)
+    declared.vocabulary = vocabulary
+    return declared
+
+
+def vocabulary_of(y: object) -> Vocabulary | None:
+    """Return the vocabulary that labels carry, or None for plain arrays."""
+    return y.vocabulary if isinstance(y, DeclaredLabels) else None
+
+
+def order_of_vocabulary(vocabulary: Vocabulary) -> tuple[Any, ...] | None:
+    """Return the labels of a vocabulary from worst to best, or None for probabilities.
+
+    Raises
+    ------
+    ValueError
+        If it is no vocabulary.
+    """
+    orders: dict[Any, tuple[Any, ...] | None] = {"rating": RATINGS, "binary": (0, 1), "soft": None}
+    if isinstance(vocabulary, str) and vocabulary in orders:
+        return orders[vocabulary]
+    if isinstance(vocabulary, (tuple, list)) and len(set(vocabulary)) == len(vocabulary) > 1:
+        return tuple(vocabulary)
+    raise ValueError(
+        f"vocabulary is {vocabulary!r}, expected 'rating', 'binary', 'soft', or a tuple of distinct labels "
+        "(worst, …, best)"
+    )
+
+
+def declared_order(y: object, label_order: Sequence[object] | None = None) -> Sequence[object] | None:
+    """Return ``label_order`` if it is given, else the order that the labels carry, or None.
+
+    Raises
+    ------
+    ValueError
+        If the labels are probabilities: they are no classes.
+    """
+    vocabulary = vocabulary_of(y)
+    if vocabulary == "soft":
+        raise ValueError(
+            "y holds probabilities that a step is right (vocabulary 'soft'), expected classes: choose a threshold, "
+            "np.where(y >= 0.5, 1, -1), or train by PRMTrainer, which learns from probabilities"
+        )
+    if label_order is not None or vocabulary is None:
+        return label_order
+    return order_of_vocabulary(vocabulary)
 
 
 def ratings_to_names(ratings: Iterable[int]) -> npt.NDArray[np.str_]:
@@ -176,12 +283,14 @@ def resolve_label_order(
 
     Known orders are -1/0/+1, "negative"/"neutral"/"positive", "-"/"+", False/True, 0/1 (wrong/right) and 0/1/2. Two
     labels of an order are enough if one of them is its worst. So {-1, 1} is known, but {"neutral", "positive"} is
-    not, because it lacks the negative class that a risk is about. ``label_order`` replaces the known orders, and may
-    hold more labels than ``classes``.
+    not, because it lacks the negative class that a risk is about. ``label_order`` replaces the known orders. It may
+    hold more labels than ``classes``, under the same rule.
     """
     labels = _as_list(classes, "classes")
     if label_order is not None:
-        return _sorted_by(_as_list(label_order, "label_order"), labels)
+        stated = _as_list(label_order, "label_order")
+        ordered = _sorted_by(stated, labels)
+        return ordered if stated[:1] == list(ordered[:1]) else None
     for order in _KNOWN_ORDERS:
         if len(labels) > 1 and order[0] in labels and all(label in order for label in labels):
             return tuple(sorted(labels, key=order.index))

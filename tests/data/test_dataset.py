@@ -2,9 +2,13 @@ import pickle
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
 
-from prmkit.data import Solution, Step, StepDataset, flatten
+from prmkit import PRMClassifier
+from prmkit.data import Solution, Step, StepDataset, flatten, load, write
 from prmkit.data.jsonlines import iter_hub_records
+from prmkit.features import StepStatistics
 
 BUN = Solution("A bun costs 2. What do 3 cost?", ["3 * 2 = 6.", "It costs 6."], id="bun", meta={"final_answer": "6"})
 PEN = Solution("A pen costs 5. What do 2 cost?", ["2 pens.", "2 * 5 = 7.", "It costs 7."])
@@ -214,3 +218,97 @@ def test_an_unreachable_data_set_names_both_ways_out(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     with pytest.raises(ConnectionError, match=r"'owner/name' is no local file.*phase1_train\.jsonl.*huggingface\.co"):
         next(iter_hub_records("owner/name", "train"))
+
+
+class TestVocabulary:
+    """What labels mean is declared once, and travels with them."""
+
+    RATINGS = StepDataset(flatten([BUN, PEN]), [1, -1, 0, 1, 1], vocabulary="rating")
+
+    @pytest.mark.parametrize(
+        "part",
+        [
+            lambda data: data[2:],
+            lambda data: data.take([2, 3]),
+            lambda data: data[data.y >= 0],
+            lambda data: data.split_by_problem(0.5, 0.5, random_state=0)[1],
+            lambda data: pickle.loads(pickle.dumps(data)),
+            lambda data: StepDataset.from_hf(data.to_hf()),
+            lambda data: StepDataset(data.X, data.y),
+            lambda data: StepDataset(*train_test_split(data.X, data.y, random_state=0)[::2]),
+        ],
+    )
+    def test_every_part_and_copy_keeps_it(self, part):
+        found = part(self.RATINGS)
+        assert found.vocabulary == "rating"
+        assert found.y.dtype == np.int64
+
+    def test_a_part_without_a_wrong_step_does_not_turn_neutral_into_wrong(self):
+        X, y = self.RATINGS[2:]
+        clf = PRMClassifier(StepStatistics(), LogisticRegression()).fit(X, y)
+        with pytest.raises(ValueError, match="worst label of the data"):
+            clf.score_solutions([PEN])
+        # Somebody else's array of 0 and 1 is wrong and right.
+        assert PRMClassifier(StepStatistics(), LogisticRegression()).fit(X, y.tolist()).label_order_ == (0, 1)
+
+    def test_it_survives_saving(self, tmp_path):
+        clf = PRMClassifier(StepStatistics(), LogisticRegression()).fit(*self.RATINGS[2:])
+        clf.save(tmp_path / "m")
+        with pytest.raises(ValueError, match="worst label of the data"):
+            PRMClassifier.load(tmp_path / "m").score_solutions([PEN])
+
+    def test_a_worst_label_that_is_absent_is_no_risk_either_if_the_user_names_it(self):
+        order = [-1, 0, 1]
+        clf = PRMClassifier(StepStatistics(), LogisticRegression(), label_order=order).fit(
+            self.RATINGS.X[2:], [0, 1, 1]
+        )
+        with pytest.raises(ValueError, match="worst label of the data"):
+            clf.score_solutions([PEN])
+
+    def test_calculations_are_no_labels(self):
+        y = self.RATINGS.y
+        assert {type(y == 1), type(y + 1), type(np.abs(y)), type(y.astype(float) * 2)} == {np.ndarray}
+        assert StepDataset(self.RATINGS.X, y.astype(str)).vocabulary is None
+
+    @pytest.mark.parametrize(
+        ("y", "vocabulary", "message"),
+        [
+            ([1, 2], "rating", r"y holds \[2\], expected labels among -1, 0, 1"),
+            ([True, False], "rating", "expected labels among -1"),
+            ([-1, 1], "binary", "expected labels among 0, 1"),
+            ([0.5, 1.5], "soft", "expected numbers from 0 to 1"),
+            (["bad", "fine"], ("bad", "good"), "'fine'"),
+            ([0, 1], "stars", "vocabulary is 'stars', expected 'rating'"),
+            ([0, 0], (0, 0), "tuple of distinct labels"),
+        ],
+    )
+    def test_labels_outside_of_it(self, y, vocabulary, message):
+        with pytest.raises(ValueError, match=message):
+            StepDataset(flatten([BUN]), y, vocabulary=vocabulary)
+
+    def test_probabilities_are_no_classes(self):
+        soft = StepDataset(flatten([BUN]), [0, 1], vocabulary="soft")
+        assert soft.y.dtype.kind == "f"
+        with pytest.raises(ValueError, match="choose a threshold"):
+            PRMClassifier(StepStatistics(), LogisticRegression()).fit(*soft)
+
+    @pytest.mark.parametrize(
+        ("y", "vocabulary", "written"),
+        [
+            ([0, 1], "binary", [-1, 1]),
+            ([0, 1], "rating", [0, 1]),
+            ([False, True], "binary", [-1, 1]),
+            (["bad", "good"], ("bad", "good"), [-1, 1]),
+            (["good", "bad"], ("bad", "so-so", "good"), [1, -1]),
+            ([0, 1], "soft", [0.0, 1.0]),
+        ],
+    )
+    def test_writing_goes_by_it(self, tmp_path, y, vocabulary, written):
+        write(StepDataset(flatten([BUN]), y, vocabulary=vocabulary), tmp_path / "rows.jsonl", "rated")
+        back = load(tmp_path / "rows.jsonl")
+        assert back.y.tolist() == written
+        assert back.vocabulary == ("soft" if vocabulary == "soft" else "rating")
+
+    def test_writing_guesses_nothing(self, tmp_path):
+        with pytest.raises(ValueError, match="nothing says what 0 means"):
+            write(StepDataset(flatten([BUN]), [0, 1]), tmp_path / "rows.jsonl", "rated")

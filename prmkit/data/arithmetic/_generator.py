@@ -299,7 +299,14 @@ def make_arithmetic_solutions(
             first_errors.append(rated.index(-1) if -1 in rated else -1)
     y = np.array(ratings, dtype=np.int64)
     description = _describe(y, n_problems, first_errors)
-    return StepDataset(flatten(solutions), y, solutions=solutions, first_errors=first_errors, description=description)
+    return StepDataset(
+        flatten(solutions),
+        y,
+        solutions=solutions,
+        first_errors=first_errors,
+        description=description,
+        vocabulary="rating",
+    )
 
 
 class _Move(NamedTuple):

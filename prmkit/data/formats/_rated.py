@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +13,14 @@ from prmkit.data.dataset import StepDataset, solution_record
 from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
+    Meaning,
     Rating,
     Record,
+    check_meaning,
     from_ratings,
     has_fields,
-    probability,
-    refuse_mixed,
+    meaning_of,
+    rating_of,
     wrong_value,
 )
 from prmkit.data.formats.reading import read, reads
@@ -25,14 +28,24 @@ from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError
 
 # "positions" and "rows" belong to the rows of a StepDataset, which only StepDataset.from_hf restores.
-_COLUMNS = {"id", "problem", "steps", "labels", "first_error", "meta", "positions", "rows"}
+_COLUMNS = {"id", "problem", "steps", "labels", "first_error", "meta", "positions", "rows", "vocabulary"}
+_UNDECLARED = "solutions whose labels 0 nothing declares"
 
 
-def _parse(record: Record, solution_id: str, _counts: Counter[str]) -> list[LabelledSolution]:
+def _parse(
+    record: Record, solution_id: str, counts: Counter[str], *, labels: Meaning | None = None
+) -> list[LabelledSolution]:
+    check_meaning(labels)
     problem, steps = record.text("problem"), record.texts("steps")
-    labels = record.array("labels")
-    ratings = [_rating(label, f"labels[{i}]") for i, label in enumerate(labels)]
-    refuse_mixed(ratings, "labels")
+    values, declared = record.array("labels"), _declared(record)
+    if isinstance(declared, list):
+        values, declared = _in_own_order(values, declared), "rating"
+    meaning = labels or declared or meaning_of(values, "labels")
+    ratings = [rating_of(value, f"labels[{i}]", meaning) for i, value in enumerate(values)]
+    # prmkit's own files state first errors, and their whole numbers are ratings.
+    has_zero = any(value == 0 and type(value) is int for value in values)
+    if meaning is None and "first_error" not in record and has_zero:
+        counts[_UNDECLARED] += 1
     meta = {
         "answer" if name == "final_answer" else name: value
         for name, value in record.fields.items()
@@ -60,12 +73,40 @@ def _meta(record: Record) -> Mapping[str, Any]:
     return meta or {}
 
 
-def _rating(label: object, name: str) -> Rating:
-    if label is None or (isinstance(label, int) and not isinstance(label, bool) and label in (-1, 0, 1)):
-        return label
-    if isinstance(label, float):
-        return probability(label, name)
-    raise wrong_value("unknown label", name, label, "-1, 0, 1, a float or null")
+def _declared(record: Record) -> Any:
+    """Return the vocabulary that a record declares, also as JSON text. None if it declares none."""
+    value = record.value("vocabulary", None)
+    if isinstance(value, str) and value not in ("rating", "binary", "soft"):
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+    is_order = isinstance(value, list) and len(value) in (2, 3)
+    if value not in (None, "rating", "binary", "soft") and not is_order:
+        raise wrong_value(
+            "unknown vocabulary", "vocabulary", value, "'rating', 'binary', 'soft' or two or three labels"
+        )
+    return value
+
+
+def _in_own_order(values: list[Any], order: list[Any]) -> list[Rating]:
+    """Return the ratings of labels of a declared order: two labels are wrong and right."""
+    ratings = (-1, 0, 1) if len(order) == 3 else (-1, 1)
+    for i, value in enumerate(values):
+        if value is not None and value not in order:
+            raise wrong_value("unknown label", f"labels[{i}]", value, ", ".join(map(repr, order)))
+    return [None if value is None else ratings[order.index(value)] for value in values]
+
+
+def _settle(solutions: Iterator[LabelledSolution], counts: Counter[str]) -> Iterator[LabelledSolution]:
+    """Refuse a source that holds 0 and never -1, and does not say what 0 means: neutral, or wrong."""
+    has_wrong = False
+    for labelled in solutions:
+        has_wrong = has_wrong or -1 in labelled.ratings
+        yield labelled
+    if counts.pop(_UNDECLARED, 0) and not has_wrong:
+        raise ValueError(
+            "the labels are 0 and 1, and nothing says what 0 means: pass labels='binary' if it is wrong, or "
+            "labels='rating' if it is neutral"
+        )
 
 
 def _first_error(record: Record, labelled: LabelledSolution) -> int | None:
@@ -81,7 +122,9 @@ def _first_error(record: Record, labelled: LabelledSolution) -> int | None:
 
 def _write(labelled: LabelledSolution) -> dict[str, Any]:
     solution = labelled.solution
-    return solution_record(solution, labelled.ratings, labelled.first_error, dict(solution.meta or {}))
+    record = solution_record(solution, labelled.ratings, labelled.first_error, dict(solution.meta or {}))
+    is_soft = any(isinstance(rating, float) for rating in labelled.ratings)
+    return {**record, "vocabulary": "soft" if is_soft else "rating"}
 
 
 RATED = Format(
@@ -90,19 +133,33 @@ RATED = Format(
     recognises=has_fields({"problem": object, "steps": object, "labels": object}),
     parse=_parse,
     write=_write,
+    across=_settle,
 )
 
 
 @reads
 def load_rated(
-    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
+    source: Source,
+    *,
+    labels: Meaning | None = None,
+    on_error: OnError = "raise",
+    limit: int | None = None,
+    split: str = "train",
 ) -> StepDataset:
     """Load prmkit's own rows, the only format that holds all that a ``StepDataset`` says of its solutions.
 
     ``{"id": "a", "problem": "2 + 3 * 4?", "steps": ["3 * 4 = 12.", "So 15."], "labels": [1, null],``
-    ``"first_error": null, "meta": {"generator": "M"}}``
+    ``"first_error": null, "meta": {"generator": "M"}, "vocabulary": "rating"}``
 
     ``StepDataset.to_hf`` writes the same columns, so its result is read too.
+
+    Parameters
+    ----------
+    labels : {"rating", "binary", "soft"}, optional
+        Meaning of numbers. "rating": -1 wrong, 0 neutral, 1 right. "binary": 0 wrong, 1 right. "soft": the probability
+        that the step is right. If None, the field ``vocabulary`` tells it. Without it, floats are probabilities and
+        whole numbers ratings. Labels that are 0 and 1 throughout are refused then, unless a field ``first_error``
+        shows that prmkit wrote them.
 
     Returns
     -------
@@ -116,4 +173,4 @@ def load_rated(
     >>> [step.text for step in X], y
     (['3 * 4 = 12.'], array([1]))
     """
-    return read(source, RATED, on_error=on_error, limit=limit, split=split)
+    return read(source, RATED, on_error=on_error, limit=limit, split=split, labels=labels)

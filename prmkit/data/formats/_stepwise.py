@@ -10,13 +10,15 @@ from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
+    Meaning,
     Rating,
     Record,
+    check_meaning,
     check_writable_ratings,
     from_ratings,
     has_fields,
-    probability,
-    refuse_mixed,
+    meaning_of,
+    rating_of,
     wrong_value,
 )
 from prmkit.data.formats.reading import read, reads
@@ -25,24 +27,27 @@ from prmkit.data.jsonlines import MalformedRecordError
 
 
 def _parse(
-    record: Record, solution_id: str, _counts: Counter[str], *, threshold: float | None = None, ratings: bool = False
+    record: Record,
+    solution_id: str,
+    _counts: Counter[str],
+    *,
+    threshold: float | None = None,
+    labels: Meaning | None = None,
 ) -> list[LabelledSolution]:
     is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
     if threshold is not None and not (is_number and 0 < threshold <= 1):
         raise ValueError(f"threshold is {threshold!r}, expected a number above 0 and up to 1, or None")
+    check_meaning(labels)
     if "input_ids" in record and "prompt" not in record:
         raise MalformedRecordError(
             "pre-tokenised", "input_ids in place of texts: such rows are for prmkit.models.PRMTrainer alone"
         )
     problem = _text(record.value("prompt"), "prompt", ("system", "user"))
     steps = [_text(step, f"completions[{i}]", ("assistant",)) for i, step in enumerate(record.array("completions"))]
-    labels = record.array("labels")
-    refuse_mixed(labels, "labels")
-    ratings_of_steps = [
-        None if label is None else _rating(label, f"labels[{i}]", threshold, ratings, solution_id)
-        for i, label in enumerate(labels)
-    ]
-    return [from_ratings(problem, steps, ratings_of_steps, solution_id)]
+    values = record.array("labels")
+    meaning = labels or meaning_of(values, "labels")
+    ratings = [_rating(value, f"labels[{i}]", threshold, meaning, solution_id) for i, value in enumerate(values)]
+    return [from_ratings(problem, steps, ratings, solution_id)]
 
 
 def _text(value: object, name: str, roles: tuple[str, ...]) -> str:
@@ -59,29 +64,23 @@ def _text(value: object, name: str, roles: tuple[str, ...]) -> str:
     return "\n\n".join(turn.text("content") for turn in turns)
 
 
-def _rating(label: object, name: str, threshold: float | None, ratings: bool, solution_id: str) -> int | float:
-    if isinstance(label, float):
-        value = probability(label, name)
-        return value if threshold is None else (1 if value >= threshold else -1)
-    if isinstance(label, int) and ratings:
-        if not isinstance(label, bool) and label in (-1, 0, 1):
-            return label
-        raise wrong_value("unknown label", name, label, "-1, 0 or 1 (ratings=True)")
-    if isinstance(label, int) and label in (0, 1):  # True and False too
-        return 1 if label else -1
-    if isinstance(label, int) and label == -1:
+def _rating(label: object, name: str, threshold: float | None, meaning: Meaning | None, solution_id: str) -> Rating:
+    if label == -1 and not isinstance(label, float) and meaning is None:
         # Not one row's slip: in such a file 0 means neutral, and every row with a 0 would be read wrongly.
         raise ValueError(
             f"{solution_id}: {name} is -1, where 0 and 1 stand for wrong and right: if the labels are ratings "
-            "(-1 wrong, 0 neutral, 1 right), pass ratings=True"
+            "(-1 wrong, 0 neutral, 1 right), pass labels='rating'"
         )
-    hint = ": -100 marks tokens, not steps; write null" if label == -100 else ""
-    raise wrong_value("unknown label", name, label, f"true, false, 0, 1, a float or null{hint}")
+    if label == -100:
+        raise wrong_value("unknown label", name, label, "a label: -100 marks tokens, not steps; write null")
+    rating = rating_of(label, name, meaning, whole="binary")
+    if isinstance(rating, float) and threshold is not None:
+        return 1 if rating >= threshold else -1
+    return rating
 
 
 def _write(labelled: LabelledSolution) -> dict[str, Any]:
     check_writable_ratings(labelled)
-    refuse_mixed(labelled.ratings, "labels")
     return {
         "prompt": labelled.solution.problem,
         "completions": list(labelled.solution.steps),
@@ -108,7 +107,7 @@ def load_stepwise(
     source: Source,
     threshold: float | None = None,
     *,
-    ratings: bool = False,
+    labels: Meaning | None = None,
     on_error: OnError = "raise",
     limit: int | None = None,
     split: str = "train",
@@ -124,8 +123,10 @@ def load_stepwise(
     ----------
     threshold : float, optional
         Turns floats into classes: those below it become -1, the others +1. If None, they stay P(the step is right).
-    ratings : bool, default=False
-        Whether whole numbers are ratings -1, 0, +1. If False, 0 and 1 are false and true, and -1 is an error.
+    labels : {"binary", "rating", "soft"}, optional
+        Meaning of numbers. "binary": 0 wrong, 1 right. "rating": -1 wrong, 0 neutral, 1 right. "soft": the probability
+        that the step is right. If None, floats are probabilities, also where a row or the file writes some of them as
+        0 or 1. Else 0 and 1 are wrong and right, and -1 is an error. Names such as "correct" need no declaration.
 
     Returns
     -------
@@ -141,5 +142,5 @@ def load_stepwise(
     >>> load_stepwise([{**row, "labels": [0.875, 0.25]}]).y
     array([0.875, 0.25 ])
     """
-    options = {"threshold": threshold, "ratings": ratings}
+    options = {"threshold": threshold, "labels": labels}
     return read(source, STEPWISE, on_error=on_error, limit=limit, split=split, **options)

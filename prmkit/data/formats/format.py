@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
 Rating: TypeAlias = int | float | None
 """-1, 0 or +1. A float in [0, 1] where the format gives P(right). None where nobody judged the step."""
+Meaning: TypeAlias = Literal["rating", "binary", "soft"]
+"""Declared meaning of the labels of a file, as in ``StepDataset(vocabulary=…)``."""
+
+_RATING_OF_WORD = {
+    **dict.fromkeys(("+", "right", "correct", "good", "positive", "true", "yes"), 1),
+    "neutral": 0,
+    **dict.fromkeys(("-", "wrong", "incorrect", "bad", "negative", "false", "no"), -1),
+}
 
 _T = TypeVar("_T")
 
@@ -285,12 +294,75 @@ def probability(value: object, name: str) -> float:
     raise wrong_value("no probability", name, value, "a number from 0 to 1: P(the step is right)")
 
 
-def refuse_mixed(labels: Sequence[object], name: str) -> None:
-    """Raise MalformedRecordError if a record mixes floats with other labels: then 1.0 and 1 differ in meaning."""
-    if len({isinstance(label, float) for label in labels if label is not None}) > 1:
+def meaning_of(labels: Sequence[object], name: str) -> Meaning | None:
+    """Return "soft" for the labels of a record among which is a float, else None.
+
+    JSON may write 1.0 as 1, so whole numbers beside floats are probabilities too. Booleans and words are not: they
+    raise MalformedRecordError.
+    """
+    if not any(isinstance(label, float) for label in labels):
+        return None
+    if any(isinstance(label, (bool, str)) for label in labels):
         raise MalformedRecordError(
-            "mixed labels", f"{name} mix floats with others ({labels!r:.60}): write 1.0, not 1 or true"
+            "mixed labels", f"{name} mix floats with others ({labels!r:.60}): write 1.0, not true"
         )
+    return "soft"
+
+
+def check_meaning(labels: object) -> None:
+    """Raise ValueError for an unknown declared meaning of labels."""
+    if labels not in (None, "rating", "binary", "soft"):
+        raise ValueError(f"labels is {labels!r}, expected 'rating', 'binary', 'soft', or None")
+
+
+def rating_of(label: object, name: str, meaning: Meaning | None, *, whole: Meaning = "rating") -> Rating:
+    """Return the rating that one label stands for, in whatever way it is spelled.
+
+    Booleans, and words such as "correct", "-" or "neutral", say by themselves what they mean. A float is P(right), and
+    a whole number has the meaning ``whole``, unless ``meaning`` declares something else.
+
+    Raises
+    ------
+    MalformedRecordError
+        If the label is none of these, or contradicts the declared meaning.
+
+    Examples
+    --------
+    >>> rating_of("incorrect", "label", None), rating_of(0, "label", "binary"), rating_of(0, "label", "rating")
+    (-1, -1, 0)
+    >>> rating_of(1, "label", "soft")
+    1.0
+    """
+    if label is None:
+        return None
+    if isinstance(label, str) and not re.fullmatch(r"\s*[-+]?\d(\.\d+)?\s*", label):
+        if (rating := _RATING_OF_WORD.get(label.strip().casefold())) is None or meaning == "soft":
+            raise wrong_value("unknown label", name, label, _expected(meaning))
+        return rating
+    if isinstance(label, bool):
+        if meaning in ("rating", "soft"):
+            raise wrong_value("unknown label", name, label, _expected(meaning))
+        return 1 if label else -1
+    if isinstance(label, str):  # a cell of a table
+        label = float(label) if "." in label else int(label)
+    is_float = isinstance(label, float)
+    meaning = meaning or ("soft" if is_float else whole)
+    if meaning == "soft":
+        return probability(label, name)
+    if isinstance(label, (int, float)) and label in ((0, 1) if meaning == "binary" else (-1, 0, 1)):
+        return int(label) if meaning == "rating" else (1 if label else -1)
+    raise wrong_value("unknown label", name, label, _expected(None if whole == meaning else meaning))
+
+
+def _expected(meaning: Meaning | None) -> str:
+    """Return the labels that a meaning allows, for an error message."""
+    allowed = {
+        "rating": "-1, 0, 1 or a name such as 'neutral' (labels='rating')",
+        "binary": "0, 1, a boolean or a name such as 'wrong' (labels='binary')",
+        "soft": "a number from 0 to 1 (labels='soft')",
+    }
+    words = ", ".join(map(repr, _RATING_OF_WORD))
+    return allowed[meaning] if meaning else f"a number, a boolean, null, or one of {words}"
 
 
 def rating_of_sign(label: object, name: str) -> int:

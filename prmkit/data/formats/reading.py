@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -70,7 +71,12 @@ def read(source: Source, file_format: Format, **settings: Any) -> StepDataset:
     """
     counts: Counter[str] = Counter()
     skipped: list[str] = []
+    source = list(source) if isinstance(source, Iterator) else source
     solutions = list(iter_labelled(source, file_format, counts=counts, skipped=skipped, **settings))
+    if _mixes(solutions) and "labels" in file_format.options and settings.get("labels") is None:
+        # JSON may write 0.0 and 1.0 as 0 and 1, so a row may hold whole numbers alone. Booleans are no probabilities.
+        with contextlib.suppress(ValueError):
+            return read(source, file_format, **{**settings, "labels": "soft", "on_error": "raise"})
     rows = [
         (Step(labelled.solution, index), rating)
         for labelled in solutions
@@ -87,6 +93,7 @@ def read(source: Source, file_format: Format, **settings: Any) -> StepDataset:
     warn_of_skipped(counts)
     if not rows:
         raise ValueError(f"no labelled step is left, expected at least one. What was read:\n{description}")
+    is_soft = any(isinstance(rating, float) for _, rating in rows)
     return StepDataset(
         [step for step, _ in rows],
         np.array([rating for _, rating in rows]),
@@ -95,7 +102,14 @@ def read(source: Source, file_format: Format, **settings: Any) -> StepDataset:
         description=description,
         first_errors=[labelled.first_error for labelled in solutions],
         counts=dict(counts),
+        vocabulary="soft" if is_soft else "rating",
     )
+
+
+def _mixes(solutions: Sequence[LabelledSolution]) -> bool:
+    """Tell whether some labels are probabilities and others are not."""
+    ratings = chain.from_iterable(labelled.ratings for labelled in solutions)
+    return len({isinstance(rating, float) for rating in ratings if rating is not None}) > 1
 
 
 def _refuse_mixed(rows: Sequence[tuple[Step, Rating]]) -> None:

@@ -24,6 +24,7 @@ from prmkit.data.jsonlines import (
     iter_json_lines,
     matching_files,
     open_file,
+    with_class_names,
 )
 
 Address: TypeAlias = str | PathLike[str]
@@ -75,7 +76,7 @@ def iter_records(
         for address in addresses:
             yield from _from_address(address, split, on_error, counts)
         return
-    for number, record in enumerate(source):
+    for number, record in enumerate(with_class_names(source, getattr(source, "features", None))):
         yield Found(record, f"record {number}", str(number))
 
 
@@ -154,9 +155,12 @@ def _from_file(file: str, on_error: OnError, counts: Counter[str] | None) -> Ite
         from pyarrow.parquet import ParquetFile
 
         with open_file(file) as stream:
-            batches = ParquetFile(stream).iter_batches(batch_size=1024)
-            rows = chain.from_iterable(batch.to_pylist() for batch in batches)
-            for number, record in enumerate(rows):
+            table = ParquetFile(stream)
+            # Where ``datasets`` has written the file, the schema holds the names of classes.
+            written = json.loads((table.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
+            rows = chain.from_iterable(batch.to_pylist() for batch in table.iter_batches(batch_size=1024))
+            features = written.get("info", {}).get("features")
+            for number, record in enumerate(with_class_names(rows, features)):
                 yield Found(record, f"{file}, row {number}", f"{stem}:{number}")
         return
     # An array or object is read whole. Lines come one by one, since they may be many.

@@ -14,7 +14,7 @@ from prmkit.data.dataset import StepDataset, solution_positions
 from prmkit.data.formats.format import Format, LabelledSolution, Rating, first_error_of
 from prmkit.data.formats.registry import FORMATS, check_format, lists_formats
 from prmkit.data.jsonlines import MalformedRecordError
-from prmkit.data.labels import names_to_ratings
+from prmkit.data.labels import names_to_ratings, order_of_vocabulary
 from prmkit.utils.files import writing
 
 _BESIDE_LABELS = ("id", "meta:")
@@ -51,6 +51,14 @@ def _as_ratings(dataset: StepDataset) -> list[Any]:
     """Return the labels as ratings or probabilities, if their kind tells which of them they are."""
     values: list[Any] = dataset.y.tolist()
     kind: str = dataset.y.dtype.kind
+    vocabulary = dataset.vocabulary
+    if vocabulary in ("rating", "soft"):
+        return values
+    if vocabulary is not None:
+        order = order_of_vocabulary(vocabulary) or ()
+        if len(order) > 3:
+            raise ValueError(f"y has {len(order)} classes {list(order)}, expected two or three: no format holds more")
+        return [(-1, 0, 1)[order.index(value) if len(order) == 3 else 2 * order.index(value)] for value in values]
     if kind == "O" and len({type(value) for value in values}) == 1:
         kind = {str: "U", bool: "b", int: "i", float: "f"}.get(type(values[0]), "O")
     if kind == "U":
@@ -58,6 +66,11 @@ def _as_ratings(dataset: StepDataset) -> list[Any]:
     if kind == "b":
         return [1 if value else -1 for value in values]
     if kind in "iu" and set(values) <= {-1, 0, 1}:
+        if 0 in values and -1 not in values:
+            raise ValueError(
+                "y holds 0 and no -1, and nothing says what 0 means: make StepDataset(…, vocabulary='binary') if it is "
+                "wrong, or vocabulary='rating' if it is neutral"
+            )
         return values
     if kind == "f" and all(0 <= value <= 1 for value in values):
         return [float(value) for value in values]

@@ -19,7 +19,7 @@ from prmkit.data.jsonlines import (
     iter_json_lines,
     matching_files,
 )
-from prmkit.data.labels import ratings_to_names
+from prmkit.data.labels import NAMES, ratings_to_names
 from prmkit.data.prm800k._merge import MergedRows, report, warn_of_malformed
 from prmkit.data.prm800k._records import RowMeta, Rules, parse_record, prefix_rows, trajectory_rows, why_dropped
 from prmkit.data.solution import Step
@@ -177,6 +177,7 @@ def load_prm800k(
         first_errors=[merged.first_error(solution) for solution in solutions],
         rows=columns,
         counts=dict(counts),
+        vocabulary=NAMES if labels == "names" else "rating",
     )
 
 

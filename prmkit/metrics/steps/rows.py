@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from prmkit.data.labels import resolve_label_order
+from prmkit.data.labels import declared_order, resolve_label_order
 from prmkit.data.solution import Step, as_steps, problem_groups
 from prmkit.metrics.bootstrap import problem_numbers
 from prmkit.metrics.calibration.calibration import check_class_probabilities
@@ -82,7 +82,7 @@ def check_rows(
     if not labels:
         raise ValueError("y_true is empty: at least 1 labelled step is required")
     names = _class_names(labels, classes, matrix.shape[1])
-    ordered = resolve_label_order(names, label_order)
+    ordered = resolve_label_order(names, declared_order(y_true, label_order))
     if ordered is None:
         raise ValueError(f"nothing tells which of {names} is worst: pass label_order=[worst, …, best]")
     columns = np.array([names.index(label) for label in ordered])

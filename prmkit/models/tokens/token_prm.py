@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.labels import check_labels, resolve_label_order
+from prmkit.data.labels import check_labels, declared_order, resolve_label_order
 from prmkit.data.solution import Step, as_steps
 from prmkit.marking.scheme import SCHEMES, MarkingScheme
 from prmkit.models.heads.head import most_probable
@@ -257,9 +257,15 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
             If labels, loss and scheme do not fit together, or no step fits into ``max_length``.
         """
         steps = as_steps(X)
-        labels = check_labels(y, len(steps), self.label_order)
+        declared = declared_order(y, self.label_order)
+        labels = check_labels(y, len(steps), declared)
         classes = distinct_classes(labels)
-        order = resolve_label_order(classes, self.label_order)
+        order = resolve_label_order(classes, declared)
+        if order is None and declared is not None:
+            raise ValueError(
+                f"y holds the classes {classes.tolist()} and lacks the worst label of {list(declared)}, expected steps "
+                "of both kinds: add wrong steps, or pass label_order=[worst, …, best] of these classes"
+            )
         if order is None and self.loss != "cross_entropy":
             raise ValueError(
                 f"the classes {classes.tolist()} have no known order, and loss={self.loss!r} needs one: "
@@ -451,6 +457,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         from prmkit.models.trainer._targets import TargetPlan
 
         rng = random_generator(self.random_state)
+        y = np.asarray(y)
         codes, n_classes = np.array([order.index(label) for label in y.tolist()]), len(order)
         plan = TargetPlan(order, self.loss, self.loss_options or {}, self.neutral)
         needs_calibration = plan.is_binary and (n_classes > 2 or self.loss not in _LOG_ODDS)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import torch
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.labels import resolve_label_order
+from prmkit.data.labels import declared_order, resolve_label_order
 from prmkit.marking.encoding import reward_token_ids
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.losses import get_loss
@@ -55,7 +55,24 @@ def find_classes(dataset: TrainingData, declared: Sequence[Label] | None = None)
         if len(set(declared)) < max(2, len(declared)):
             raise ValueError(f"label_order={list(declared)}, expected two or more distinct labels, worst first")
         return tuple(declared)
+    if isinstance(dataset, StepDataset) and dataset.vocabulary is not None:
+        return _declared_classes(dataset)
     return _order_classes(_distinct_labels(dataset), order_is_known=isinstance(dataset, StepDataset))
+
+
+def _declared_classes(dataset: StepDataset) -> Classes | None:
+    """Return the classes of a data set that declares its vocabulary."""
+    if dataset.vocabulary == "soft":
+        return None
+    order = declared_order(dataset.y) or ()
+    labels = sorted(set(dataset.y.tolist()), key=order.index)
+    classes = resolve_label_order(labels, order)
+    if classes is None:
+        raise ValueError(
+            f"the labels are {labels} and lack the worst of {list(order)}, expected wrong steps too: add them, or "
+            f"declare all classes, label_order={list(order)}"
+        )
+    return (False, True) if dataset.vocabulary == "binary" else classes
 
 
 def _distinct_labels(dataset: TrainingData) -> list[Label]:
@@ -90,6 +107,11 @@ def column_names(dataset: TrainingData) -> list[str]:
         raise TypeError(f"a dict of data sets ({', '.join(map(str, dataset))}), expected one: dataset['train']")
     if not isinstance(dataset, (datasets.Dataset, datasets.IterableDataset, list, tuple)):
         raise TypeError(f"the data set is {type(dataset).__name__}: {_WHAT_TO_PASS}")
+    if "ClassLabel" in str((getattr(dataset, "features", None) or {}).get("labels")):
+        raise ValueError(
+            "the column labels numbers classes that have names (ClassLabel), and their order is not known here: pass "
+            "prmkit.data.load(dataset), which reads the names"
+        )
     columns = getattr(dataset, "column_names", None)
     if columns is None:
         first = next(iter(dataset), None)

@@ -136,14 +136,18 @@ def _file(folder, record):
 
 def _of_the_file(message):
     """Whether an error is about all rows together."""
-    return "mix probabilities" in message or "ratings=True" in message or "no labelled step" in message
+    parts = ("mix probabilities", "labels='rating'", "nothing says what 0 means", "no labelled step")
+    return any(part in message for part in parts)
 
 
+RIGHT = ("+", "right", "correct", "good", "positive", "true", "yes", "1", "+1")
+WRONG = ("-", "wrong", "incorrect", "bad", "negative", "false", "no", "-1")
+WORDS = {**dict.fromkeys(RIGHT, 1), **dict.fromkeys(WRONG, -1), "neutral": 0}
 LABELS = {
-    "stepwise": ("labels", [(True, 1), (False, -1), (1, 1), (0, -1)]),
+    "stepwise": ("labels", [(True, 1), (False, -1), (1, 1), (0, -1), ("+", 1), ("0", -1)]),
     "sdiehl": ("label", [("+", 1), ("-", -1), (" +", 1)]),
     "openrlhf": ("value", [("+", 1), ("-", -1), ("- ", -1)]),
-    "rated": ("labels", [(1, 1), (0, 0), (-1, -1)]),
+    "rated": ("labels", [(1, 1), (0, 0), (-1, -1), (True, 1), (False, -1), ("+", 1), ("0", 0)]),
 }
 
 
@@ -161,12 +165,15 @@ def test_labels_mean_what_they_say_or_nothing(layout, data):
     except ValueError:
         return
     read = dict(zip((step.index for step in dataset.X), dataset.y.tolist(), strict=True))
+    is_soft = any(isinstance(label, float) for label in labels)
     for i, label in enumerate(labels):
         if label is None:
             assert i not in read
-        elif isinstance(label, float) or (layout == "openrlhf" and not isinstance(label, str)):
+        elif is_soft or (layout == "openrlhf" and not isinstance(label, str)):
             assert read[i] == label
             assert 0 <= label <= 1
+        elif isinstance(label, str) and layout in ("stepwise", "rated") and label.strip() != "0":
+            assert read[i] == WORDS[label.strip().casefold()]
         else:
             assert (type(label), label, read[i]) in [(type(one), one, rating) for one, rating in known]
 

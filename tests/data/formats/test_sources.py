@@ -10,6 +10,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+import datasets
 import fsspec
 import pytest
 
@@ -168,9 +169,9 @@ def test_all_that_training_reads_is_read_by_load():
     assert load(soft).y.tolist() == [0.75, 0.25] * 3
     assert load([{**row, "labels": [1, None]} for row in ROWS]).y.tolist() == [1, 1, 1]
     ratings = [{**row, "labels": [0, -1]} for row in ROWS]
-    with pytest.raises(ValueError, match="pass ratings=True"):
+    with pytest.raises(ValueError, match="pass labels='rating'"):
         load(ratings)
-    assert load(ratings, ratings=True).y.tolist() == [0, -1] * 3
+    assert load(ratings, labels="rating").y.tolist() == [0, -1] * 3
     flat = [{"problem": "2 + 3?", "prefix": [], "step": "So 5.", "label": "positive"}]
     assert load(flat).y.tolist() == [1]
 
@@ -198,3 +199,40 @@ def test_to_hf_and_the_format_rated_have_one_set_of_columns():
     assert (read.X, read.y.tolist(), read.first_errors) == (dataset.X, dataset.y.tolist(), dataset.first_errors)
     assert [solution.id for solution in read.solutions] == [solution.id for solution in dataset.solutions]
     assert load_rated(table).solutions == StepDataset.from_hf(table).solutions
+
+
+class TestClassNames:
+    """A data set that numbers its classes is read by their names, which stand in any order."""
+
+    TYPES = datasets.Features(
+        {"prompt": datasets.Value("string"), "completions": datasets.List(datasets.Value("string"))}
+    )
+
+    def numbered(self, names, labels):
+        types = {**self.TYPES, "labels": datasets.List(datasets.ClassLabel(names=names))}
+        row = {"prompt": ["6 - 4?"], "completions": [["6 - 4 = 2.", "So 3."]], "labels": [labels]}
+        return datasets.Dataset.from_dict(row, features=datasets.Features(types))
+
+    @pytest.mark.parametrize(
+        ("names", "labels", "expected"),
+        [
+            (["right", "wrong"], [0, 1], [1, -1]),
+            (["wrong", "right"], [0, 1], [-1, 1]),
+            (["positive", "negative", "neutral"], [2, 1], [0, -1]),
+            (["+", "-"], [1, 0], [-1, 1]),
+            (["good", "bad"], [-1, 0], [1]),
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["dataset", "stream", "parquet"])
+    def test_names_decide(self, tmp_path, names, labels, expected, kind):
+        source = self.numbered(names, labels)
+        if kind == "stream":
+            source = source.to_iterable_dataset()
+        elif kind == "parquet":
+            source.to_parquet(tmp_path / "rows.parquet")
+            source = tmp_path / "rows.parquet"
+        assert load(source).y.tolist() == expected
+
+    def test_an_unknown_name_is_an_error(self):
+        with pytest.raises(ValueError, match="'fine'"):
+            load(self.numbered(["fine", "poor"], [0, 1]))

@@ -53,10 +53,10 @@ class TestStepwise:
 
     def test_ratings_only_if_declared(self):
         rows = [stepwise([1, 0]), stepwise([1, -1])]
-        assert load_stepwise(rows, ratings=True).y.tolist() == [1, 0, 1, -1]
+        assert load_stepwise(rows, labels="rating").y.tolist() == [1, 0, 1, -1]
         # Also where bad rows are skipped: the first row's 0 would be read as wrong, and it means neutral.
         for on_error in ("raise", "skip"):
-            with pytest.raises(ValueError, match=r"1: labels.1. is -1.*ratings=True"):
+            with pytest.raises(ValueError, match=r"1: labels.1. is -1.*labels='rating'"):
                 load_stepwise(rows, on_error=on_error)
 
     @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ class TestStepwise:
         [
             ([True, -100], "-100 marks tokens"),
             ([True, 2], "unknown label"),
-            ([True, "+"], "unknown label"),
+            ([True, "?"], "unknown label"),
             ([0.5, 1.5], "no probability"),
             ([0.5, float("nan")], "no probability"),
             ([0.5, True], "mixed labels"),
@@ -81,8 +81,21 @@ class TestStepwise:
                 assert load_stepwise(rows, on_error="skip").y.tolist() == [1, 1]
 
     def test_true_with_declared_ratings(self):
-        with pytest.raises(ValueError, match="expected -1, 0 or 1"):
-            load_stepwise([stepwise([1, True])], ratings=True)
+        with pytest.raises(ValueError, match="expected -1, 0, 1 or a name"):
+            load_stepwise([stepwise([1, True])], labels="rating")
+
+    def test_names_say_what_they_mean(self):
+        rows = [stepwise(["correct", "Incorrect"]), stepwise(["-", "neutral"]), stepwise([True, "bad"])]
+        assert load_stepwise(rows).y.tolist() == [1, -1, -1, 0, 1, -1]
+
+    def test_whole_numbers_beside_floats_are_probabilities(self):
+        """Writers of JSON leave the point of 1.0 out, so a row may even hold whole numbers alone."""
+        rows = [stepwise([1, 0.25]), stepwise([0.5, 0.75]), stepwise([1, 0])]
+        dataset = load_stepwise(rows)
+        assert dataset.y.tolist() == [1.0, 0.25, 0.5, 0.75, 1.0, 0.0]
+        assert (dataset.y.dtype.kind, dataset.vocabulary) == ("f", "soft")
+        assert load_stepwise(rows[2:], labels="soft").y.tolist() == [1.0, 0.0]
+        assert load_stepwise(rows[2:]).y.tolist() == [1, -1]
 
     def test_rows_of_both_kinds_are_refused(self):
         """In one column 0.0 (wrong) and 0 (neutral), 1.0 (certain) and 1 (right) could not be told apart."""
@@ -287,19 +300,20 @@ class TestRLHFlow:
 
 
 class TestRated:
-    ROW = {"id": "a", "problem": "2+3*4?", "steps": STEPS, "labels": [0, None], "final_answer": "14", "kind": "k"}
+    ROW = {"id": "a", "problem": "2+3*4?", "steps": STEPS, "labels": [-1, None], "final_answer": "14", "kind": "k"}
 
     def test_example(self):
         dataset = load_rated([self.ROW])
-        assert (dataset.y.tolist(), dataset.first_errors) == ([0], [None])
+        assert (dataset.y.tolist(), dataset.first_errors) == ([-1], [0])
         assert dataset.solutions[0].id == "a"
         assert dataset.solutions[0].meta == {"answer": "14", "kind": "k"}
 
     @pytest.mark.parametrize(
         ("change", "reason"),
         [
-            ({"labels": [1, True]}, "unknown label"),
-            ({"labels": [1, 0.5]}, "mixed labels"),
+            ({"labels": [1, "?"]}, "unknown label"),
+            ({"labels": [True, 0.5]}, "mixed labels"),
+            ({"vocabulary": "stars"}, "unknown vocabulary"),
             ({"labels": [1, 2]}, "unknown label"),
             ({"first_error": 2}, "beyond the steps"),
             ({"labels": [1, -1], "first_error": 0}, "contradictory"),
@@ -309,6 +323,21 @@ class TestRated:
     def test_bad_rows(self, change, reason):
         with pytest.raises(ValueError, match=reason):
             load_rated([{**self.ROW, **change}])
+
+    def test_zero_is_never_guessed(self):
+        """Somebody else's file with 0 and 1: nothing says whether 0 is wrong or neutral."""
+        row = {"problem": "2+3*4?", "steps": STEPS, "labels": [1, 0]}
+        with pytest.raises(ValueError, match="labels='binary' if it is wrong, or labels='rating' if it is neutral"):
+            load_rated([row])
+        assert load_rated([row], labels="binary").first_errors == [1]
+        assert load_rated([row], labels="rating").first_errors == [-1]
+        # A -1 in the file, prmkit's own fields and booleans say it.
+        assert load_rated([row, {**row, "labels": [1, -1]}]).y.tolist() == [1, 0, 1, -1]
+        assert load_rated([{**row, "first_error": -1}]).y.tolist() == [1, 0]
+        assert load_rated([{**row, "vocabulary": "binary"}]).y.tolist() == [1, -1]
+        assert load_rated([{**row, "vocabulary": ["bad", "good"], "labels": ["bad", "good"]}]).y.tolist() == [-1, 1]
+        assert load_rated([{**row, "labels": [True, False]}]).y.tolist() == [1, -1]
+        assert load_rated([{**row, "labels": [1, 0.25]}]).y.tolist() == [1.0, 0.25]
 
     def test_the_table_of_the_data_folder(self, data_folder):
         dataset = load_rated(data_folder / "steps_train.jsonl.gz")

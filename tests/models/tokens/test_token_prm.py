@@ -95,12 +95,12 @@ class TestGuarantees:
         "check", [check for check in CHECKS if "one_pass" not in check.__name__], ids=lambda check: check.__name__
     )
     def test_prefix_rows(self, check):
-        check(tiny(scheme="prefix"), DATA.X[:40], DATA.y[:40])
+        check(tiny(scheme="prefix"), DATA.X[50:90], DATA.y[50:90])
 
     @pytest.mark.parametrize(("scheme", "n_rows"), [("prefix", 5), ("separator", 1)])
     def test_prefix_rows_are_one_per_step(self, scheme, n_rows):
         """By design a pass per step: why the scheme is not in the registry."""
-        head = tiny(scheme=scheme).fit(DATA.X[:40], DATA.y[:40])
+        head = tiny(scheme=scheme).fit(DATA.X[50:90], DATA.y[50:90])
         X = flatten([Solution("How many?", [f"Box {i}." for i in range(5)])])
         assert len(token_records(head.scorer_.tokenizer, X, head.scheme_, None)) == n_rows
 
@@ -126,7 +126,7 @@ class TestScikitLearn:
 
     def test_set_params_changes_the_fit(self):
         head = tiny().set_params(scheme="special_token", step_separator="[STEP]")
-        assert head.fit(DATA.X[:30], DATA.y[:30]).scheme_.step_separator == "[STEP]"
+        assert head.fit(DATA.X[50:80], DATA.y[50:80]).scheme_.step_separator == "[STEP]"
 
     @pytest.mark.parametrize(
         ("params", "words"),
@@ -188,7 +188,7 @@ class TestScikitLearn:
         random.seed(1)
         np.random.seed(1)  # noqa: NPY002
         torch.manual_seed(1)
-        tiny().fit(DATA.X[:30], DATA.y[:30])  # what is imported on the way may set things up once
+        tiny().fit(DATA.X[50:80], DATA.y[50:80])  # what is imported on the way may set things up once
 
         def world():
             return (
@@ -226,7 +226,7 @@ class TestScikitLearn:
         try:
             logging.set_verbosity_info()
             datasets.disable_progress_bars()
-            tiny().fit(DATA.X[:30], DATA.y[:30]).predict_proba(DATA.X)
+            tiny().fit(DATA.X[50:80], DATA.y[50:80]).predict_proba(DATA.X)
             assert logging.get_verbosity() == logging.INFO
             assert datasets.are_progress_bars_disabled()
         finally:
@@ -557,11 +557,11 @@ def test_fit_is_a_short_walk():
         if event == "call" and frame.f_code.co_filename.startswith(root):
             files.add(frame.f_code.co_filename)
 
-    head = tiny().fit(DATA.X[:30], DATA.y[:30])  # modules are imported before files are counted
+    head = tiny().fit(DATA.X[50:80], DATA.y[50:80])  # modules are imported before files are counted
     before = sys.getprofile()
     sys.setprofile(enter)
     try:
-        clone(head).fit(DATA.X[:30], DATA.y[:30])
+        clone(head).fit(DATA.X[50:80], DATA.y[50:80])
     finally:
         sys.setprofile(before)
     assert 10 < len(files) <= 23, sorted(files)
