@@ -31,6 +31,8 @@ def public_objects() -> dict[str, object]:
             thing = getattr(door, name)
             if inspect.ismodule(thing) or not (room or name == "PRMClassifier"):
                 continue
+            if inspect.isclass(thing) and thing.__name__ != name:
+                continue  # an alias is checked under its own name
             found[f"{door.__name__}.{name}"] = thing
             if inspect.isclass(thing):
                 for member, value in inspect.getmembers(thing):

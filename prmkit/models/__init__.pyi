@@ -1,6 +1,21 @@
 from . import losses as losses
 from .heads import StepBlend as StepBlend, StepMLP as StepMLP, StepTransformer as StepTransformer
 from .tokens import TokenPRM as TokenPRM
-from .trainer import PRMTrainer as PRMTrainer, PRMTrainingConfig as PRMTrainingConfig
+from .trainer import (
+    PRMConfig as PRMConfig,
+    PRMTrainer as PRMTrainer,
+    PRMTrainingConfig as PRMTrainingConfig,
+    check_saved_equals_trained as check_saved_equals_trained,
+)
 
-__all__ = ["PRMTrainer", "PRMTrainingConfig", "StepBlend", "StepMLP", "StepTransformer", "TokenPRM", "losses"]
+__all__ = [
+    "PRMConfig",
+    "PRMTrainer",
+    "PRMTrainingConfig",
+    "StepBlend",
+    "StepMLP",
+    "StepTransformer",
+    "TokenPRM",
+    "check_saved_equals_trained",
+    "losses",
+]

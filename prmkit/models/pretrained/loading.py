@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from safetensors import safe_open
 
 from prmkit.features.encoding.model_path import resolve_model
 from prmkit.marking.scheme import MarkingScheme
@@ -165,7 +166,11 @@ def _load_adapter(
     folder: Path, tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme, width: int, dtype: Precision
 ) -> PreTrainedModel:
     """Load the base model that an adapter names, and merge the adapter into it."""
-    file = folder / "adapter_config.json"
+    file, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise ValueError(
+            f"{folder} holds no {weights.name}: save the adapter as safetensors, pickled weights are not read"
+        )
     base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not base:
         raise ValueError(
@@ -181,20 +186,14 @@ def _load_adapter(
         # What is drawn here is overwritten, and the caller's generator stays as it was.
         with torch.random.fork_rng(devices=[]):
             model, random = load_token_model(base, scheme, width, dtype=dtype)
-        adapt_model(model, tokenizer, scheme)
-        with damage_named(folder):
-            adapted = PeftModel.from_pretrained(model, str(folder))
+            adapt_model(model, tokenizer, scheme)
+            with damage_named(folder):
+                with safe_open(weights, framework="pt") as opened:
+                    held = set(opened.keys())
+                if lacking := [name for name in random if f"base_model.model.{name}" not in held]:
+                    raise ValueError(f"none of them holds {lacking[0]}, so its scores would be random: train it again")
+                adapted = PeftModel.from_pretrained(model, str(folder))
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"the adapter in {folder} does not load onto its base {base}: {error}") from error
-    held = {
-        name.replace(f".modules_to_save.{adapted.active_adapter}", "")
-        for name in adapted.state_dict()
-        if ".modules_to_save." in name
-    }
-    if lacking := [name for name in random if f"base_model.model.{name}" not in held]:
-        raise ValueError(
-            f"the adapter in {folder} holds no {lacking[0]}, and neither does its base {base}: its scores would be "
-            "random. Train it again with this prmkit"
-        )
     merged: PreTrainedModel = adapted.merge_and_unload()
     return merged

@@ -1,4 +1,5 @@
-from ._config import PRMTrainingConfig as PRMTrainingConfig
+from ._config import PRMConfig as PRMConfig, PRMTrainingConfig as PRMTrainingConfig
+from ._saved import check_saved_equals_trained as check_saved_equals_trained
 from ._trainer import PRMTrainer as PRMTrainer
 
-__all__ = ["PRMTrainer", "PRMTrainingConfig"]
+__all__ = ["PRMConfig", "PRMTrainer", "PRMTrainingConfig", "check_saved_equals_trained"]

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.losses._registry import loss_names
@@ -51,7 +51,8 @@ class PRMTrainingConfig(TrainingArguments):
     logging_steps : float, default=10
         Updates between two logs.
     gradient_checkpointing : bool, default=True
-        Whether to compute activations twice, to save memory.
+        Whether to compute activations twice, to save memory. Without effect, with a warning, for a model that cannot,
+        such as ALBERT or MPNet.
     bf16 : bool or None, default=None
         Whether to compute in bfloat16. If None, a GPU that can does. True without such a GPU falls back to float32,
         with a warning. With ``use_cpu=True`` the CPU computes in bfloat16.
@@ -235,14 +236,23 @@ class PRMTrainingConfig(TrainingArguments):
             if getattr(self, new, True) is None:
                 setattr(self, new, getattr(self, f"gradient_checkpointing{suffix}"))
 
-    def fit_precision(self, model_type: str) -> None:
-        """Train in float32 where a kind of model cannot compute in less.
+    def fit_model(self, model: PreTrainedModel) -> None:
+        """Leave out what a model cannot do: half precision, or activation checkpointing. A warning says so.
 
         Parameters
         ----------
-        model_type : str
-            ``model_type`` of the model's configuration.
+        model : PreTrainedModel
+            Model to train.
         """
+        model_type = str(model.config.model_type)
+        if self.gradient_checkpointing and not getattr(model, "supports_gradient_checkpointing", True):
+            warnings.warn(
+                f"a {model_type} has no activation checkpointing: training without, which takes more memory. "
+                "gradient_checkpointing=False says so without this warning",
+                stacklevel=3,
+            )
+            self.gradient_checkpointing = False
+            self.activation_checkpointing = False
         if model_type in _FLOAT32_ONLY and (self.bf16 or self.fp16):
             warnings.warn(f"a {model_type} cannot be trained in half precision: training in float32", stacklevel=3)
             self.bf16 = self.fp16 = False
@@ -319,6 +329,8 @@ def _describe(config: type[PRMTrainingConfig]) -> None:
 
 
 _describe(PRMTrainingConfig)
+PRMConfig = PRMTrainingConfig
+"""TRL's name of :class:`PRMTrainingConfig`, so that its scripts change one line."""
 
 
 def _as_list(text: str, *, values: bool = True) -> list[Any]:

@@ -166,7 +166,7 @@ class PRMTrainer(Trainer):
             model_init = partial(_prepared_anew, model_init, prepare)  # type: ignore[arg-type]
             probe = model_init()
         self.readout = make_readout(probe, tokenizer, self.scheme, self.step_loss.reads)
-        args.fit_precision(str(probe.config.model_type))
+        args.fit_model(probe)
         self.max_tokens = token_limit(probe, args.max_length)
         self._tokenizer = tokenizer
         self.row_report: RowReport | None = None
