@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prmkit.data import Solution, StepDataset, flatten
-from prmkit.evaluation import Benchmark, evaluate, write_step_scores
+from prmkit.evaluation import Benchmark, evaluate, read_benchmark, write_step_scores
 from prmkit.evaluation._inputs._score_file import read_step_scores
 
 
@@ -61,21 +61,167 @@ def test_two_lines_for_one_solution(tmp_path, two):
     [
         ({"risks": [0.1]}, "line 1: .*with an id"),
         ([1], "line 1: .*with an id"),
-        ({"id": 3, "risks": [0.1]}, "expected strings"),
+        ({"id": True, "risks": [0.1]}, "a string or a number"),
+        ({"id": "s0", "benchmark": 3, "risks": [0.1]}, "expected a string"),
         ({"id": "s0"}, "no scores"),
         ({"id": "s0", "risks": [0.1], "rewards": [0.9]}, "risks and rewards"),
         ({"id": "s0", "risks": [1.5, 0.1]}, "raw_rewards"),
-        ({"id": "s0", "risks": [None, 0.1]}, "without NaN|raw_rewards"),
+        ({"id": "s0", "risks": [None, -0.1]}, "raw_rewards"),
         ({"id": "s0", "risks": "high"}, "expected numbers"),
         ({"id": "s0", "risks": [[0.1], [0.2]]}, "one number per step"),
         ({"id": "s0", "probabilities": [0.1, 0.2]}, "worst first"),
         ({"id": "s0", "probabilities": [[0.1, 0.2], [0.5, 0.5]]}, "sums to"),
-        ({"id": "s0", "raw_rewards": [None, 1.0]}, "NaN"),
+        ({"id": "s0", "raw_rewards": [float("inf"), 1.0]}, "infinity"),
+        ({"id": "s0", "raw_rewards": [10**400, 1.0]}, "expected numbers"),
     ],
 )
 def test_lines_that_are_none(tmp_path, two, record, told):
     with pytest.raises(ValueError, match=told):
         read_step_scores(write(tmp_path / "s.jsonl", record), [two])
+
+
+@pytest.mark.parametrize("field", ["risks", "rewards", "raw_rewards", "probabilities"])
+def test_null_is_a_step_without_a_score(tmp_path, two, field):
+    row = [0.25, 0.75] if field == "probabilities" else 0.25
+    path = write(tmp_path / "s.jsonl", {"id": "s0", field: [row, None]}, {"id": "s1", field: [row]})
+    assert np.isnan(read_step_scores(path, [two])["two"].risks).tolist() == [False, True, False]
+
+
+def test_two_scales_in_one_file_are_refused(tmp_path, two):
+    path = write(tmp_path / "s.jsonl", {"id": "s0", "raw_rewards": [3, 4]}, {"id": "s1", "rewards": [0.5]})
+    with pytest.raises(ValueError, match="line 2: raw_rewards and probabilities are in one file"):
+        read_step_scores(path, [two])
+
+
+NATIVE = {
+    "mr_gsm8k": (
+        lambda i: {
+            "uuid": f"u-{i}",
+            "question": f"{i} + 1?",
+            "model_output_steps": [f"{i} + 1 = {i + 1}.", "Done."],
+            "model_output_solution_correctness": "wrong" if i % 2 else "correct",
+            "model_output_solution_first_error_step": 2 if i % 2 else "N/A",
+        },
+        lambda i: f"u-{i}",
+    ),
+    "mr_ben": (
+        lambda i: {
+            "Question_UUID": f"q-{i}",
+            "Subject": "math",
+            "Question": f"{i} + 1?",
+            "Options": "A: 1\nB: 2",
+            "Model_Solution_Steps": [f"{i} + 1 = {i + 1}.", "Done."],
+            "Model_Solution_Correctness": "incorrect" if i % 2 else "correct",
+            "Model_Solution_First_Error_Step": 2 if i % 2 else "N/A",
+            "Ground_Truth_Answer": "A",
+        },
+        lambda i: f"q-{i}",
+    ),
+    "reasoneval": (
+        lambda i: {
+            "id": i,
+            "question": f"{i} + 1?",
+            "model_output_step_format": [[f"{i} + 1 = {i + 1}."], ["Done."]],
+            "model_output_solution_correctness": "wrong" if i % 2 else "correct",
+            "model_output_solution_first_error_step": 2 if i % 2 else "N/A",
+        },
+        lambda i: i,
+    ),
+    "processbench": (
+        lambda i: {
+            "id": f"p-{i}",
+            "problem": f"{i} + 1?",
+            "steps": [f"{i} + 1 = {i + 1}.", "Done."],
+            "label": 1 if i % 2 else -1,
+            "final_answer_correct": not i % 2,
+        },
+        lambda i: f"p-{i}",
+    ),
+    "prmbench": (
+        lambda i: {
+            "idx": f"demo_{i}",
+            "classification": "circular",
+            "original_question": f"{i} + 1?",
+            "modified_question": f"{i} + 1?",
+            "original_process": [f"{i} + 1 = {i + 1}.", "Done."],
+            "modified_process": [f"{i} + 1 = {i + 1}.", "Done."],
+            "error_steps": [2],
+        },
+        lambda i: f"demo_{i}",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NATIVE)
+def test_the_id_of_a_record_finds_its_solution(tmp_path, kind):
+    """Lines are in another order than the records: the id alone tells which is which."""
+    row, own_id = NATIVE[kind]
+    (tmp_path / "data.json").write_text(json.dumps([row(i) for i in range(4)]))
+    benchmark = read_benchmark(f"{kind}:{tmp_path / 'data.json'}")
+    lines = [{"id": own_id(i), "risks": [i / 10, i / 10]} for i in (2, 0, 3, 1)]
+    scores = read_step_scores(write(tmp_path / "s.jsonl", *lines), [benchmark])[benchmark.name]
+    assert scores.risks.tolist() == [0, 0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
+
+
+def shifted(path, benchmark, rewards, shift):
+    """Evaluate a file of raw rewards to which a number was added."""
+    lines = [
+        {"id": one.id, "raw_rewards": [reward + shift for reward in of_one]}
+        for one, of_one in zip(benchmark.solutions, rewards, strict=True)
+    ]
+    return evaluate({"m": str(write(path / f"s{shift}.jsonl", *lines))}, benchmark, n_resamples=10)
+
+
+def values_of(evaluation, title, *columns):
+    """Return columns of the rows of the model."""
+    rows = [row for row in evaluation.table(title).rows if row.system.startswith("m, ") or row.system == "m"]
+    return {(row.system, column): row.values.get(column) for row in rows for column in columns}
+
+
+@pytest.mark.parametrize("shift", [60, -60, 1e6])
+def test_adding_a_number_to_raw_rewards_changes_no_ranking(tmp_path, benchmark, shift):
+    rng = np.random.default_rng(0)
+    rewards = [rng.integers(-3, 4, one.n_steps).tolist() for one in benchmark.solutions]
+    first, other = (shifted(tmp_path, benchmark, rewards, by) for by in (0, shift))
+    for title, columns in (
+        ("Steps of new", ("AUROC", "average precision", "macro-F1")),
+        ("First errors of new", ("F1", "on erroneous", "on correct")),
+    ):
+        found = values_of(first, title, *columns)
+        assert found == values_of(other, title, *columns)
+        assert None not in found.values()
+    assert "raw rewards on their own scale" in first.table("Steps of new").note
+
+
+@pytest.mark.parametrize("shift", [60, -60, 1e6])
+def test_adding_a_number_to_raw_rewards_changes_no_best_of_n(tmp_path, candidates, shift):
+    benchmark = read_benchmark(f"bon:{candidates}")
+    rewards = [np.linspace(0, 1, one.n_steps) + (i % 3 == 0) for i, one in enumerate(benchmark.solutions)]
+    first, other = (shifted(tmp_path, benchmark, rewards, by) for by in (0, shift))
+    [title] = [table.title for table in first.tables]
+    rules = [f"m, {rule}" for rule in ("min", "max", "first", "last", "mean")]
+    best = {rule: values_of(first, title, "best of 3")[rule, "best of 3"] for rule in rules}
+    assert best == {rule: values_of(other, title, "best of 3")[rule, "best of 3"] for rule in rules}
+    assert {rule: one.value for rule, one in best.items()} == dict.fromkeys(rules, 1.0)
+    # A product of numbers that are no probabilities means nothing.
+    assert {row.system for row in first.table(title).rows} & {"m, product", "m, sum_log"} == set()
+
+
+def test_raw_rewards_and_their_sigmoids_agree_where_nothing_saturates(tmp_path, benchmark):
+    rng = np.random.default_rng(0)
+    rewards = [rng.normal(size=one.n_steps) for one in benchmark.solutions]
+    raw = shifted(tmp_path, benchmark, rewards, 0)
+    lines = [
+        {"id": one.id, "rewards": (1 / (1 + np.exp(-of_one))).tolist()}
+        for one, of_one in zip(benchmark.solutions, rewards, strict=True)
+    ]
+    same = evaluate({"m": str(write(tmp_path / "p.jsonl", *lines))}, benchmark, n_resamples=10)
+    columns = ("AUROC", "macro-F1", "macro-F1 at 0.5", "log-loss", "ECE")
+    for key, cell in values_of(raw, "Steps of new", *columns).items():
+        np.testing.assert_allclose(cell.value, values_of(same, "Steps of new", *columns)[key].value)
+    thresholds = [str(values_of(one, "Steps of new", "risk threshold")) for one in (raw, same)]
+    assert "reward" in thresholds[0]
+    assert "reward" not in thresholds[1]
 
 
 def test_the_benchmark_tells_equal_ids_apart(tmp_path, two):

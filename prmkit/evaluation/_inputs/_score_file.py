@@ -18,7 +18,8 @@ from prmkit.evaluation._inputs._scoring import StepScores
 from prmkit.metrics.calibration.calibration import check_class_probabilities, check_probabilities
 from prmkit.utils.files import writing
 
-_Lines: TypeAlias = "dict[tuple[str | None, str | None], list[StepScores]]"
+_Name: TypeAlias = "tuple[str | None, str | None]"
+_Lines: TypeAlias = "dict[_Name, list[StepScores]]"
 FIELDS = ("risks", "rewards", "raw_rewards", "probabilities")
 _EXAMPLE = '{"id": "gsm8k-7", "rewards": [0.98, 0.12]}'
 
@@ -28,21 +29,23 @@ def read_step_scores(path: str | Path, benchmarks: Iterable[Benchmark]) -> dict[
 
     A line is an object with the ``id`` of a solution, its ``benchmark`` (optional if ids are distinct) and one kind of
     scores: ``rewards`` is P(step is right), ``risks`` is P(step is wrong), ``probabilities`` holds those of all
-    classes, worst first, and ``raw_rewards`` may have any scale, since their sigmoid is taken. A ValueError counts the
-    solutions without a line, with two lines, or with another number of scores than of steps.
+    classes, worst first, and ``raw_rewards`` may have any scale, the higher the better. The id is that of
+    ``Solution.id`` or the one that the record has in its own file, also a number. The score of a step may be null, and
+    the step then has none. A ValueError counts the solutions without a line, with two lines, or with another number of
+    scores than of steps.
     """
     lines = _lines_by_solution(Path(path))
     result = {}
     complaints: dict[str, list[str]] = {}
     for benchmark in benchmarks:
-        n_taken: Counter[str | None] = Counter()
+        names = [_name_in(lines, benchmark, solution) for solution in benchmark.solutions]
+        n_solutions, n_taken = Counter(names), Counter[_Name]()
         scores = []
-        for solution in benchmark.solutions:
-            own = _lines_of(lines, benchmark, solution)
+        for name, solution in zip(names, benchmark.solutions, strict=True):
+            own = lines.get(name, [])
             # Several solutions may have one id. Their lines follow the order of the solutions.
-            n_equal = n_taken[solution.id]
-            n_taken[solution.id] += 1
-            one = own[n_equal] if n_equal < len(own) else None
+            one = own[n_taken[name]] if n_taken[name] < len(own) else None
+            n_taken[name] += 1
             if one is None:
                 complaints.setdefault(f"{benchmark.name}: solutions without scores", []).append(repr(solution.id))
             elif len(one.risks) != solution.n_steps:
@@ -50,10 +53,9 @@ def read_step_scores(path: str | Path, benchmarks: Iterable[Benchmark]) -> dict[
                 complaints.setdefault(f"{benchmark.name}: other numbers of scores than steps", []).append(case)
             else:
                 scores.append(one)
-        for solution in benchmark.solutions:
-            own = _lines_of(lines, benchmark, solution)
-            if len(own) > n_taken[solution.id]:
-                case = f"{solution.id!r}: {len(own)} lines for {n_taken[solution.id]}"
+        for name, n in n_solutions.items():
+            if len(lines.get(name, [])) > n:
+                case = f"{name[1]!r}: {len(lines[name])} lines for {n}"
                 complaints.setdefault(f"{benchmark.name}: more lines than solutions", []).append(case)
         if not complaints:
             result[benchmark.name] = _joined(scores)
@@ -99,29 +101,42 @@ def write_step_scores(path: str | Path, classifier: Any, benchmark: Benchmark) -
             record = {
                 "id": scored.solution.id,
                 "benchmark": benchmark.name,
-                "probabilities": scored.proba[:, scored.ordered_columns].tolist(),
+                # null in place of NaN, which is not JSON: the model gave this step no score.
+                "probabilities": [
+                    None if np.isnan(row).any() else row.tolist() for row in scored.proba[:, scored.ordered_columns]
+                ],
             }
             add(json.dumps(record, ensure_ascii=False))
 
 
 def _lines_by_solution(path: Path) -> _Lines:
     lines: _Lines = {}
+    first: StepScores | None = None
     for number, record in iter_json_lines(path):
         try:
             key = _key(record)
-            lines.setdefault(key, []).append(_scores(record))
-        except ValueError as error:  # noqa: PERF203
+            scores = _scores(record)
+        except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
+        first = first or scores
+        if (first.raw is None) != (scores.raw is None):
+            raise ValueError(
+                f"{path}, line {number}: raw_rewards and probabilities are in one file: their scales differ, so they "
+                "cannot be ranked together. Write one kind of scores in all lines"
+            )
+        lines.setdefault(key, []).append(scores)
     return lines
 
 
-def _key(record: Any) -> tuple[str | None, str | None]:
+def _key(record: Any) -> _Name:
     if not isinstance(record, Mapping) or "id" not in record:
         raise ValueError(f"found {str(record)[:60]!r}, expected an object with an id, like {_EXAMPLE}")
-    benchmark = record.get("benchmark")
-    if not isinstance(record["id"], (str, type(None))) or not isinstance(benchmark, (str, type(None))):
-        raise ValueError(f"id is {record['id']!r} and benchmark {benchmark!r}, expected strings")
-    return benchmark, record["id"]
+    benchmark, own_id = record.get("benchmark"), record["id"]
+    if isinstance(own_id, bool) or not isinstance(own_id, (str, int, float, type(None))):
+        raise ValueError(f"id is {own_id!r:.60}, expected a string or a number")
+    if not isinstance(benchmark, (str, type(None))):
+        raise ValueError(f"benchmark is {benchmark!r:.60}, expected a string")
+    return benchmark, None if own_id is None else str(own_id)
 
 
 def _scores(record: Mapping[str, Any]) -> StepScores:
@@ -129,36 +144,46 @@ def _scores(record: Mapping[str, Any]) -> StepScores:
     if len(names) != 1:
         raise ValueError(f"found {' and '.join(names) or 'no scores'}, expected one of {', '.join(FIELDS)}")
     name = names[0]
+    rows = record[name]
+    if name == "probabilities" and isinstance(rows, list) and None in rows:
+        n_classes = next((len(row) for row in rows if isinstance(row, list)), 2)
+        rows = [[None] * n_classes if row is None else row for row in rows]
     try:
-        values = np.asarray(record[name], dtype=np.float64)
-    except (TypeError, ValueError):
+        values = np.asarray(rows, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} is {record[name]!r:.60}, expected numbers") from None
     if name == "probabilities":
         if values.ndim != 2 or values.shape[1] not in (2, 3):
             raise ValueError(
                 f"probabilities has shape {values.shape}, expected (n_steps, 2) or (n_steps, 3), worst first"
             )
-        values = check_class_probabilities(values, (len(values), values.shape[1]))
+        values = check_class_probabilities(values, (len(values), values.shape[1]), unscored=True)
         return StepScores(values[:, 0], values[:, 1] if values.shape[1] == 3 else None)
     if values.ndim != 1:
         raise ValueError(f"{name} has shape {values.shape}, expected one number per step")
     if name == "raw_rewards":
-        if np.isnan(values).any():
-            raise ValueError("raw_rewards holds NaN, expected a number per step")
-        return StepScores(expit(-values))
+        if np.isinf(values).any():
+            raise ValueError("raw_rewards holds an infinity, expected finite numbers, or null for a step without one")
+        return StepScores(expit(-values), raw=values)
+    scored = ~np.isnan(values)
     try:
-        values = check_probabilities(values, name)
+        values[scored] = check_probabilities(values[scored], name)
     except ValueError as error:
         raise ValueError(f"{error}; scores on another scale are called raw_rewards") from None
     return StepScores(values if name == "risks" else 1.0 - values)
 
 
-def _lines_of(lines: _Lines, benchmark: Benchmark, solution: Solution) -> list[StepScores]:
-    return lines.get((benchmark.name, solution.id)) or lines.get((None, solution.id)) or []
+def _name_in(lines: _Lines, benchmark: Benchmark, solution: Solution) -> _Name:
+    """Return the name of a solution under which a file holds lines: its id, or that of its record in its own file."""
+    meta = solution.meta or {}
+    ids = [solution.id, meta.get("record_id"), meta.get("problem_id") if benchmark.kind == "prmbench" else None]
+    names = [(of, None if own is None else str(own)) for own in ids for of in (benchmark.name, None)]
+    return next((name for name in names if (name[1] is not None or solution.id is None) and name in lines), names[0])
 
 
 def _joined(scores: list[StepScores]) -> StepScores:
-    neutral = [one.neutral for one in scores if one.neutral is not None]
-    return StepScores(
-        np.concatenate([one.risks for one in scores]), np.concatenate(neutral) if len(neutral) == len(scores) else None
-    )
+    def column(name: str) -> np.ndarray | None:
+        parts = [part for one in scores if (part := getattr(one, name)) is not None]
+        return np.concatenate(parts) if len(parts) == len(scores) else None
+
+    return StepScores(np.concatenate([one.risks for one in scores]), column("neutral"), column("raw"))

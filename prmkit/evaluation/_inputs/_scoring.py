@@ -23,21 +23,34 @@ from prmkit.scoring.scoring import score_solutions
 class StepScores:
     """Scores of the steps of a benchmark, all solutions end to end.
 
-    ``risks`` is P(step is wrong), NaN if a model could not read the step. No table gets such a step. ``neutral`` is
-    P(step is neutral) if the model has three classes.
+    ``risks`` is P(step is wrong), NaN for a step without a score. ``neutral`` is P(step is neutral) if the model has
+    three classes. ``raw`` holds rewards on any scale, if that is what the model gives. Then ``risks`` are their
+    sigmoids, in which large rewards tie, so only tables of probabilities read them.
     """
 
     risks: np.ndarray
     neutral: np.ndarray | None = None
+    raw: np.ndarray | None = None
+
+    @property
+    def ranking(self) -> np.ndarray:
+        """What steps are ranked by and thresholds are chosen on, higher is worse: risks, or raw rewards with a minus."""
+        return self.risks if self.raw is None else -self.raw
+
+    @property
+    def half(self) -> float:
+        """The place in ``ranking`` at which a step is as likely wrong as right."""
+        return 0.5 if self.raw is None else 0.0
 
     @property
     def rewards(self) -> np.ndarray:
-        """``1 - risks``: higher is better."""
-        return 1.0 - self.risks
+        """``1 - risks``, or the raw rewards: higher is better."""
+        return 1.0 - self.risks if self.raw is None else self.raw
 
     def rows(self, kept: np.ndarray) -> StepScores:
         """Return the steps where ``kept`` is True."""
-        return StepScores(self.risks[kept], None if self.neutral is None else self.neutral[kept])
+        neutral, raw = (None if values is None else values[kept] for values in (self.neutral, self.raw))
+        return StepScores(self.risks[kept], neutral, raw)
 
 
 def score_steps(classifier: Any, solutions: Sequence[Solution]) -> StepScores:

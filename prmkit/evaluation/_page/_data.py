@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from prmkit.evaluation._inputs._scoring import rounded
-from prmkit.evaluation._tables._context import HALF, Context, choose_by_first_error, first_errors_at, thresholds
+from prmkit.evaluation._tables._context import Context, choose_by_first_error, first_errors_at, thresholds
 from prmkit.scoring.scored_solution import risk_rgb
 
 _PER_PACK = 128
@@ -139,7 +139,7 @@ def browsed_solutions(contexts: Sequence[Context]) -> Iterator[dict[str, Any]]:
         predicted = {}
         for one in models:
             chosen = thresholds(benchmark, one, choose_by_first_error, context.threshold_data, context.random_state)
-            limit = HALF if chosen is None else chosen.by_solution
+            limit = one.scores.half if chosen is None else chosen.by_solution
             predicted[one.name] = first_errors_at(benchmark, one, limit)
         labels = benchmark.labels.split()
         for i, solution in enumerate(benchmark.solutions):

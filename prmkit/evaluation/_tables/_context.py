@@ -61,7 +61,6 @@ def baseline_systems(benchmark: Benchmark, random_state: int) -> list[System]:
     ]
 
 
-HALF = 0.5
 _CROSSED = "each half of the problems is judged with the threshold that the other half chose"
 
 
@@ -87,8 +86,8 @@ def choose_by_first_error(benchmark: Benchmark, system: System) -> float | None:
     first_errors = [first for first in benchmark.first_errors if first is not None]
     if not any(first >= 0 for first in first_errors) or not any(first < 0 for first in first_errors):
         return None
-    risks = benchmark.rows(system.scores.risks).take(np.flatnonzero(known)).split()
-    return choose_first_error_threshold(first_errors, risks, data=benchmark.name).threshold
+    risks = benchmark.rows(system.scores.ranking).take(np.flatnonzero(known)).split()
+    return _lowest(choose_first_error_threshold(first_errors, risks, data=benchmark.name).threshold, system)
 
 
 def choose_by_steps(benchmark: Benchmark, system: System) -> float | None:
@@ -98,7 +97,13 @@ def choose_by_steps(benchmark: Benchmark, system: System) -> float | None:
     wrong = labels[kept] < 0
     if not wrong.any() or wrong.all():
         return None
-    return choose_threshold(wrong, system.scores.risks[kept])
+    return _lowest(choose_threshold(wrong, system.scores.ranking[kept]), system)
+
+
+def _lowest(threshold: float, system: System) -> float:
+    """Return a threshold, or -inf if it lies below all raw rewards' places: their scale has no end such as 0."""
+    is_end = system.scores.raw is not None and threshold < system.scores.ranking.min()
+    return -np.inf if is_end else threshold
 
 
 Choose = Callable[[Benchmark, System], "float | None"]
@@ -114,7 +119,7 @@ def thresholds(
     n = len(benchmark.solutions)
     if data is not None and data.benchmark.name != benchmark.name and not system.baseline:
         value = choose(data.benchmark, data.systems[system.name])
-        return None if value is None else Thresholds(np.full(n, value), _rounded(value))
+        return None if value is None else Thresholds(np.full(n, value), _shown(value, system))
     problems, n_problems = problem_numbers(benchmark.problems)
     second = (np.random.default_rng(random_state).permutation(n_problems) % 2 == 1)[problems]
     by_solution = np.empty(n)
@@ -128,7 +133,7 @@ def thresholds(
             return None
         values.append(value)
         by_solution[~half] = value
-    return Thresholds(by_solution, " / ".join(map(_rounded, values)))
+    return Thresholds(by_solution, " / ".join(_shown(value, system) for value in values))
 
 
 def thresholds_note(benchmark: Benchmark, data: ThresholdData | None) -> str:
@@ -141,11 +146,11 @@ def thresholds_note(benchmark: Benchmark, data: ThresholdData | None) -> str:
 
 def first_errors_at(benchmark: Benchmark, system: System, threshold: np.ndarray | float) -> np.ndarray:
     """Return the first step of each solution whose risk is above the threshold, -1 if there is none."""
-    return ragged_first_errors(benchmark.rows(system.scores.risks), threshold)
+    return ragged_first_errors(benchmark.rows(system.scores.ranking), threshold)
 
 
-def _rounded(threshold: float) -> str:
-    return f"{threshold:.4g}"
+def _shown(threshold: float, system: System) -> str:
+    return f"{threshold:.4g}" if system.scores.raw is None else f"reward {0.0 - threshold:.4g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,4 +182,9 @@ class Context:
             if self.n_resamples and self.benchmark.n_problems > 1
             else []
         )
-        return ". ".join([*self.cautions, *sentences, *intervals]) + "."
+        raw = [one.name for one in self.systems if one.scores.raw is not None]
+        scales = [
+            f"{' and '.join(raw)}: raw rewards on their own scale. Their threshold is a reward, and a step is wrong if "
+            "its own is below. 0.5 and all probabilities are those of their sigmoid"
+        ]
+        return ". ".join([*self.cautions, *sentences, *(scales if raw else []), *intervals]) + "."

@@ -11,7 +11,6 @@ from prmkit.evaluation._evaluation import Row, Table, Value
 from prmkit.evaluation._inputs._benchmark import Benchmark
 from prmkit.evaluation._tables._context import (
     BASELINES_NOTE,
-    HALF,
     Context,
     System,
     choose_by_first_error,
@@ -44,7 +43,7 @@ def first_error_tables(context: Context) -> list[Table]:
     results: dict[str, BootstrapResult] = {}
     for system in context.systems:
         chosen = thresholds(benchmark, system, choose_by_first_error, context.threshold_data, context.random_state)
-        at = {"0.5": first_errors_at(benchmark, system, HALF)[known]}
+        at = {"0.5": first_errors_at(benchmark, system, system.scores.half)[known]}
         if chosen is not None:
             at["chosen"] = first_errors_at(benchmark, system, chosen.by_solution)[known]
         result = _bootstrap_first_errors(context, first_errors, benchmark.problems[known], at, is_mr)
@@ -149,10 +148,10 @@ def prmbench_tables(context: Context) -> list[Table]:
     rows, columns = [], _GROUPS
     for system in context.systems:
         chosen = thresholds(benchmark, system, choose_by_steps, context.threshold_data, context.random_state)
-        limit = HALF if chosen is None else np.repeat(chosen.by_solution, benchmark.lengths)[kept]
-        risks = system.scores.risks[kept]
-        result = _bootstrap_prm_score(context, kept, risks <= limit, by_step)
-        at_half = _bootstrap_prm_score(context, kept, risks <= HALF, by_step)
+        half, ranking = system.scores.half, system.scores.ranking[kept]
+        limit = half if chosen is None else np.repeat(chosen.by_solution, benchmark.lengths)[kept]
+        result = _bootstrap_prm_score(context, kept, ranking <= limit, by_step)
+        at_half = _bootstrap_prm_score(context, kept, ranking <= half, by_step)
         values: dict[str, Value] = {name: result.interval(name) for name in result.estimates}
         columns = [name for name in values if name not in _GROUPS]
         shown = "0.5" if chosen is None else chosen.text
@@ -263,11 +262,13 @@ def _reasoneval_table(
     rows = []
     for system in systems:
         scores = system.scores
-        flat = scores.risks if task == "invalid" else np.asarray(scores.neutral)
+        flat, limit = (scores.ranking, scores.half) if task == "invalid" else (np.asarray(scores.neutral), None)
         risks = benchmark.rows(flat).split()
 
-        def statistic(counts: np.ndarray, risks: list[np.ndarray] = risks) -> dict[str, float | None]:
-            return reasoneval_scores(truth, risks, task=task, sample_weight=counts[problems])
+        def statistic(
+            counts: np.ndarray, risks: list[np.ndarray] = risks, limit: float | None = limit
+        ) -> dict[str, float | None]:
+            return reasoneval_scores(truth, risks, task=task, threshold=limit, sample_weight=counts[problems])
 
         result = bootstrap_counts(statistic, n_problems, context.n_resamples, context.random_state)
         rows.append(

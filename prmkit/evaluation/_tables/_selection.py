@@ -6,15 +6,16 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 from prmkit.evaluation._evaluation import Curve, Row, Series, Table
 from prmkit.evaluation._inputs._benchmark import Benchmark, Candidates
-from prmkit.evaluation._tables._context import Context
+from prmkit.evaluation._tables._context import Context, System
 from prmkit.evaluation._tables._quoted import BEST_OF_8, BEST_OF_1024
 from prmkit.metrics import Interval, aggregate
 from prmkit.metrics.bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
 from prmkit.metrics.selection import best_of_n_accuracy, pass_at_k, vote_accuracy
-from prmkit.metrics.solutions.aggregation import AGGREGATION_RULES
+from prmkit.metrics.solutions.aggregation import AGGREGATION_RULES, ANY_SCALE_RULES
 
 # The scores of these rules are not negative, so votes can sum them.
 _WEIGHTED = ("min", "product", "mean", "last")
@@ -46,8 +47,7 @@ def selection(context: Context) -> tuple[list[Table], list[Curve]]:
     baselines = set(accuracies)
     for system in context.systems:
         if not system.baseline:
-            paths = benchmark.rows(system.scores.rewards).split()
-            accuracies |= _rules(system.name, paths, sets, context.random_state)
+            accuracies |= _rules(benchmark, system, sets, context.random_state)
     result = _bootstrap(context, sets, accuracies)
     columns = {size: f"best of {size}" for size in sets.sizes}
     rows = [
@@ -61,7 +61,7 @@ def selection(context: Context) -> tuple[list[Table], list[Curve]]:
         f"except for votes ({_N_SUBSETS} random subsets where there are more)",
         "The first of several candidates with equal scores is chosen. Answers with equal votes share them",
         "A row per rule that turns step rewards into a score: the best of them, picked here, flatters the model",
-        "'weighted' sums the scores of equal answers; pass@N is a bound and not a rule",
+        "'weighted' sums the scores of equal answers, or the sigmoids of raw ones; pass@N is a bound and not a rule",
     )
     tables = [Table(f"Best of N, {benchmark.name}", benchmark.name, list(columns.values()), rows, note)]
     return tables + (_quoted(benchmark.name) if context.quoted else []), [
@@ -94,12 +94,15 @@ def _baselines(benchmark: Benchmark, sets: _Sets, random_state: int) -> dict[str
     return found | {"pass@N (oracle)": {n: pass_at_k(n_correct, counts, n) for n in sets.sizes}}
 
 
-def _rules(name: str, paths: list[np.ndarray], sets: _Sets, random_state: int) -> dict[str, dict[int, np.ndarray]]:
-    scores = {rule: sets.by_set(aggregate(paths, rule)) for rule in AGGREGATION_RULES}
-    found = {f"{name}, {rule}": _best(of_rule, sets) for rule, of_rule in scores.items()}
+def _rules(benchmark: Benchmark, system: System, sets: _Sets, random_state: int) -> dict[str, dict[int, np.ndarray]]:
+    paths, is_raw = benchmark.rows(system.scores.rewards).split(), system.scores.raw is not None
+    rules = ANY_SCALE_RULES if is_raw else AGGREGATION_RULES
+    scores = {rule: sets.by_set(aggregate(paths, rule, probabilities=not is_raw)) for rule in rules}
+    found = {f"{system.name}, {rule}": _best(of_rule, sets) for rule, of_rule in scores.items()}
     if any(key is not None for keys in sets.answer_keys for key in keys):
-        for rule in _WEIGHTED:
-            found[f"{name}, weighted by {rule}"] = _votes(sets, scores[rule], random_state)
+        for rule in filter(scores.__contains__, _WEIGHTED):
+            weights = expit(scores[rule]) if is_raw else scores[rule]
+            found[f"{system.name}, weighted by {rule}"] = _votes(sets, weights, random_state)
     return found
 
 

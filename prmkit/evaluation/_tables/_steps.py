@@ -5,14 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from prmkit.evaluation._evaluation import Curve, Row, Series, Table
-from prmkit.evaluation._tables._context import (
-    BASELINES_NOTE,
-    HALF,
-    Context,
-    choose_by_steps,
-    thresholds,
-    thresholds_note,
-)
+from prmkit.evaluation._tables._context import BASELINES_NOTE, Context, choose_by_steps, thresholds, thresholds_note
 from prmkit.metrics import reliability_curve, risk_coverage_curve
 from prmkit.metrics.bootstrap import Interval, bootstrap_systems, problem_numbers
 from prmkit.metrics.steps.step_metrics import WeightedStepMetrics, macro_f1
@@ -31,13 +24,13 @@ def step_curves(context: Context) -> list[Curve]:
     wrong = benchmark.step_labels[kept] < 0
     reliability, coverage = [], []
     for system in context.systems:
-        risks = system.scores.risks[kept]
+        risks, ranking, half = system.scores.risks[kept], system.scores.ranking[kept], system.scores.half
         if not system.baseline:
             mean_risk, share, counts = reliability_curve(wrong, risks)
             enough = counts >= min(_FEWEST_STEPS, counts.max())
             reliability.append(Series(system.name, mean_risk[enough], share[enough]))
-        loss = (risks > HALF) != wrong
-        curve = risk_coverage_curve(loss, -np.abs(risks - HALF))
+        loss = (ranking > half) != wrong
+        curve = risk_coverage_curve(loss, -np.abs(ranking - half))
         points = np.unique(np.linspace(0, len(loss) - 1, _MOST_POINTS).round().astype(int))
         coverage.append(Series(system.name, curve.coverages[points], curve.risks[points], baseline=system.baseline))
     name = benchmark.name
@@ -86,14 +79,14 @@ def _binary(context: Context) -> Table:
     problems, n_problems = problem_numbers(benchmark.step_problems[kept])
     computed, confusions, texts = {}, {}, {}
     for system in context.systems:
-        risks = system.scores.risks[kept]
+        risks, ranking = system.scores.risks[kept], system.scores.ranking[kept]
         proba = np.column_stack([risks, 1 - risks])
-        at_half = (risks <= HALF).astype(np.int64)
-        computed[system.name] = WeightedStepMetrics(right, proba, at_half, problems, ("wrong", "right"))
+        at_half = (ranking <= system.scores.half).astype(np.int64)
+        computed[system.name] = WeightedStepMetrics(right, proba, at_half, problems, ("wrong", "right"), ranking)
         chosen = thresholds(benchmark, system, choose_by_steps, context.threshold_data, context.random_state)
         if chosen is not None:
             limits = np.repeat(chosen.by_solution, benchmark.lengths)[kept]
-            cells = 2 * right + (risks <= limits)
+            cells = 2 * right + (ranking <= limits)
             counts = np.bincount(4 * problems + cells, minlength=4 * n_problems).reshape(n_problems, 4)
             confusions[system.name], texts[system.name] = counts.T.astype(np.float64), chosen.text
 

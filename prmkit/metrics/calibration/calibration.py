@@ -129,10 +129,14 @@ def bin_numbers(prob: FloatArray, n_bins: int, strategy: str = "uniform") -> Int
     raise ValueError(f'strategy is {strategy!r}, expected "uniform" or "quantile"')
 
 
-def check_event(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Return a binary event and its probability, checked, as float64 arrays of equal length."""
+def check_event(
+    y_true: npt.ArrayLike, prob: npt.ArrayLike, *, any_scale: bool = False
+) -> tuple[FloatArray, FloatArray]:
+    """Return a binary event and its probability (or its score on any scale), checked, as float64 of equal length."""
     event = from_objects(np.asarray(y_true))
-    probabilities = check_probabilities(prob, "prob")
+    probabilities = np.asarray(prob, dtype=np.float64) if any_scale else check_probabilities(prob, "prob")
+    if np.isnan(probabilities).any():
+        raise ValueError(f"prob holds NaN at row {int(np.isnan(probabilities).argmax())}, expected numbers")
     if event.ndim != 1 or probabilities.ndim != 1:
         raise ValueError(f"y_true has shape {event.shape} and prob {probabilities.shape}, expected two 1-D arrays")
     if len(event) != len(probabilities):
@@ -162,11 +166,19 @@ def _first_no_number(values: npt.NDArray[Any]) -> Any:
     return next((value for value in values.tolist() if not isinstance(value, _NUMBERS)), values[0])
 
 
-def check_class_probabilities(proba: npt.ArrayLike, shape: tuple[int, int]) -> FloatArray:
-    """Return ``proba`` as float64 rows that sum to 1, of the given shape."""
+def check_class_probabilities(proba: npt.ArrayLike, shape: tuple[int, int], *, unscored: bool = False) -> FloatArray:
+    """Return ``proba`` as float64 rows that sum to 1, of the given shape.
+
+    With ``unscored`` a row may be NaN in all columns, which says that its step has no score.
+    """
     matrix = np.asarray(proba, dtype=np.float64)
     if matrix.shape != shape:
         raise ValueError(f"proba has shape {matrix.shape}, expected (n_steps, n_classes) = {shape}")
+    if unscored and (without := np.isnan(matrix).all(axis=1)).any():
+        scored = check_class_probabilities(matrix[~without], (int((~without).sum()), shape[1]))
+        matrix = np.full(shape, np.nan)
+        matrix[~without] = scored
+        return matrix
     matrix = check_probabilities(matrix, "proba")
     off = np.abs(matrix.sum(axis=1) - 1)
     if off.max(initial=0.0) > NOT_ONE:

@@ -25,7 +25,7 @@ LOG_FLOOR = 1e-15
 AGGREGATION_RULES = (
     "min", "max", "first", "last", "mean", "product", "sum_log", "geometric_mean", "length_normalized",
 )  # fmt: skip
-_ANY_SCALE = AGGREGATION_RULES[:5]
+ANY_SCALE_RULES = AGGREGATION_RULES[:5]
 
 
 def aggregate(values: Sequence[npt.ArrayLike], how: str, *, probabilities: bool = True) -> FloatArray:
@@ -65,8 +65,8 @@ def aggregate(values: Sequence[npt.ArrayLike], how: str, *, probabilities: bool 
     """
     if how not in AGGREGATION_RULES:
         raise ValueError(f"how is {how!r}, expected one of {', '.join(AGGREGATION_RULES)}")
-    if not probabilities and how not in _ANY_SCALE:
-        raise ValueError(f"{how!r} needs probabilities; for other scores use one of {', '.join(_ANY_SCALE)}")
+    if not probabilities and how not in ANY_SCALE_RULES:
+        raise ValueError(f"{how!r} needs probabilities; for other scores use one of {', '.join(ANY_SCALE_RULES)}")
     return aggregate_ragged(ragged_scores(values, probabilities), how)
 
 

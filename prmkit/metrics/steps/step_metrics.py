@@ -61,11 +61,18 @@ class WeightedStepMetrics:
 
     Classes are numbered from worst to best, so number 0 is the negative one. Problems are numbered from 0. Means over
     classes (macro-F1, balanced accuracy) are over the classes that occur in ``y_true``. A resample that lacks one has
-    no such mean.
+    no such mean. ``ranking`` orders the steps for AUROC and average precision, the worst last, if the probability of
+    the negative class does not.
     """
 
     def __init__(
-        self, y_true: IntArray, proba: FloatArray, decisions: IntArray, problems: IntArray, labels: Sequence[Any]
+        self,
+        y_true: IntArray,
+        proba: FloatArray,
+        decisions: IntArray,
+        problems: IntArray,
+        labels: Sequence[Any],
+        ranking: FloatArray | None = None,
     ) -> None:
         n_classes = len(labels)
         is_negative, risk = y_true == 0, proba[:, 0]
@@ -77,7 +84,7 @@ class WeightedStepMetrics:
         self._sums.add("bin_gaps", risk - is_negative, bin_numbers(risk, N_BINS), N_BINS)
         self._sums.add("brier", np.square(proba - np.eye(n_classes)[y_true]).sum(axis=1))
         self._sums.add("log_loss", -np.log(np.maximum(p_true, _EPS)))
-        self._ranked = RankedDecisions(is_negative, risk, problems)
+        self._ranked = RankedDecisions(is_negative, risk if ranking is None else ranking, problems)
 
     def __call__(self, counts: FloatArray) -> dict[str, float | None]:
         """Return every metric, NaN or None where undefined, when problem i counts ``counts[i]`` times."""
@@ -120,14 +127,14 @@ def choose_threshold(y_true: npt.ArrayLike, risk: npt.ArrayLike, *, criterion: C
     y_true : array-like of shape (n_steps,)
         True (or 1) if the step is wrong: ``y == -1``, not the labels themselves.
     risk : array-like of shape (n_steps,)
-        P(step is wrong), in [0, 1].
+        P(step is wrong), or a score on any scale that is higher for worse steps, such as ``-raw_reward``.
     criterion : {"macro_f1", "f1", "balanced_accuracy", "accuracy"}
         What to maximise. ``"macro_f1"`` is the mean F1 of wrong and other steps, ``"f1"`` the F1 of wrong steps.
 
     Returns
     -------
     float
-        One of the risks. If calling everything wrong is best, it is 0.0 (-inf if a risk is 0).
+        One of the risks. If calling everything wrong is best, it is 0.0 (-inf unless all risks are above 0).
 
     Raises
     ------
@@ -141,7 +148,7 @@ def choose_threshold(y_true: npt.ArrayLike, risk: npt.ArrayLike, *, criterion: C
     """
     if criterion not in get_args(Criterion):
         raise ValueError(f"criterion is {criterion!r}, expected one of {', '.join(get_args(Criterion))}")
-    is_wrong, risks = check_event(y_true, risk)
+    is_wrong, risks = check_event(y_true, risk, any_scale=True)
     n_wrong, n_steps = is_wrong.sum(), len(is_wrong)
     if n_wrong in (0, n_steps):
         raise ValueError(f"{int(n_wrong)} of {n_steps} steps are wrong: a threshold needs wrong and other steps")
