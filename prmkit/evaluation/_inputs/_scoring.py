@@ -34,7 +34,7 @@ class StepScores:
 
     @property
     def ranking(self) -> np.ndarray:
-        """What steps are ranked by and thresholds are chosen on, higher is worse: risks, or raw rewards with a minus."""
+        """What ranks steps and chooses thresholds, higher is worse: the risks, or the raw rewards with a minus."""
         return self.risks if self.raw is None else -self.raw
 
     @property
