@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -10,12 +11,12 @@ from typing import Any
 
 from prmkit import __version__
 from prmkit.utils.environment import installed_version
-from prmkit.utils.files import replacing, sha256_of
+from prmkit.utils.files import replaced, replacing, sha256_of
 
 CONFIG = "config.json"
-_FORMAT = 2
-# Format 1 was written before the first release; model.py reads it too.
-_READABLE = (1, _FORMAT)
+_FORMAT = 3
+# Formats 1 and 2 were written before the first release. Format 2 has skops archives where format 3 has arrays.
+_READABLE = (1, 2, _FORMAT)
 
 
 @contextmanager
@@ -35,6 +36,19 @@ def writing_folder(path: str | Path, kind: str) -> Iterator[tuple[Path, dict[str
         installed = {name: installed_version(name) for name in ("numpy", "scikit-learn", "torch")}
         config["versions"] = {"prmkit": __version__, **installed}
         (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def place_of(path: str | Path) -> Path:
+    """Return the folder of a saved model: ``path``, or where a save left the model that was killed in between."""
+    path = Path(path).expanduser()
+    if not (left := replaced(path)):
+        return path
+    warnings.warn(
+        f"the saving of {path} was interrupted at its end, and the model is read from {left[0]}, where it is whole: "
+        f"save it again, or rename that folder to {path.name}",
+        stacklevel=3,
+    )
+    return left[0]
 
 
 def holds_saved_model(path: Path) -> bool:
@@ -69,7 +83,7 @@ def read_config(path: Path, kind: str) -> dict[str, Any]:
         raise ValueError(f"{file} is damaged (without {missing}): copy or save the model again")
     for name, digest in config["files"].items():
         part = path / PurePosixPath(name)
-        if ".." in part.parts or not part.is_relative_to(path):
+        if ".." in PurePosixPath(name).parts or not part.is_relative_to(path):
             raise ValueError(f"{file} names {name!r}, which lies outside the model")
         if not part.is_file():
             raise ValueError(f"{part} is missing: the saved model is incomplete; copy or save it again")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from prmkit.saving.folder import read_config, saved_class, writing_folder
+from prmkit.saving.folder import place_of, read_config, saved_class, writing_folder
 from prmkit.saving.parts import plain, read_part, write_part
 from prmkit.utils.sklearn import thawed
 
@@ -83,7 +83,7 @@ class SavedModel:
         FileNotFoundError, ValueError
             If there is no model of this class, or it is incomplete, damaged, or holds types that prmkit does not save.
         """
-        return _read(cls, Path(path).expanduser())
+        return _read(cls, place_of(path))
 
     def _contents(self) -> Contents:
         """Return what is to be saved; raise NotFittedError before ``fit``."""
@@ -159,8 +159,8 @@ def load_model(path: str | Path) -> SavedModel:
         If there is no saved model, or it is incomplete, damaged, of a class that this version does not have, or holds
         types that prmkit does not save.
     """
-    path = Path(path).expanduser()
-    return _read(model_class(path), path)
+    folder = place_of(path)
+    return _read(model_class(folder), folder)
 
 
 def model_class(path: Path) -> type[SavedModel]:
@@ -206,6 +206,7 @@ def _read(cls: type[_Model], path: Path) -> _Model:
 
     config = read_config(path, _saved_name(cls))
     parts, settings = config.get("parts"), config.get("settings")
+    version = config["versions"].get("scikit-learn")
     if parts is None:  # format 1 had no common layout
         parts = {name: config[name] for name in ("featurizer", "head") if name in config}
         settings = settings or {name: value for name, value in config.items() if name not in parts}
@@ -218,7 +219,7 @@ def _read(cls: type[_Model], path: Path) -> _Model:
     contents = Contents(
         settings=settings or {},
         arrays=arrays,
-        parts={name: read_part(described, path, name) for name, described in parts.items()},
+        parts={name: read_part(described, path, name, version) for name, described in parts.items()},
         models={name: load_model(path / name) for name in config.get("models", ())},
     )
     try:

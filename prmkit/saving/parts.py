@@ -1,4 +1,4 @@
-"""One fitted part of a classifier as files: parameters as JSON, weights as safetensors, scikit-learn's by skops."""
+"""One fitted part of a classifier as files: parameters as JSON, weights as safetensors, other estimators by skops."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from prmkit.models.heads import blend
 from prmkit.models.heads.torch_heads import StepMLP, StepTransformer, TorchHead
 from prmkit.models.tokens.probabilities import ProbabilityMap
 from prmkit.models.tokens.token_prm import TokenPRM
+from prmkit.saving.arrays import NotPlainError, from_arrays, is_described, to_arrays
+from prmkit.utils.environment import installed_version
 
 _OWN_CLASSES = {cls.__name__: cls for cls in (PRMFeaturizer, StepMLP, StepTransformer)}
 # Classes and functions of prmkit that a skops archive may name. An archive of another version names the module in
@@ -25,7 +27,7 @@ _IN_ARCHIVES = {
     part.__name__: part
     for part in (PRMFeaturizer, StepStatistics, StepWords, blend.StepBlend, blend.bounded, blend.signed_log)
 }
-# Types that skops does not trust by itself and that the default model, or a common head, is made of.
+# Types that skops does not trust by itself and that a common head, or the default of format 2, is made of.
 _TRUSTED = frozenset(f"{part.__module__}.{name}" for name, part in _IN_ARCHIVES.items()) | frozenset(
     [
         "pathlib.PosixPath",
@@ -57,19 +59,32 @@ def write_part(part: Any, folder: Path, name: str) -> dict[str, Any] | None:
         return _write_token_head(part, folder / name)
     if type(part) in _OWN_CLASSES.values():
         return _write_torch_head(part, folder / f"{name}.safetensors")
-    _write_skops(part, folder / f"{name}.skops")
-    return {"class": f"{type(part).__module__}.{type(part).__qualname__}"}
+    try:
+        described, arrays = to_arrays(part)
+    except NotPlainError:
+        _write_skops(part, folder / f"{name}.skops")
+        return {"class": f"{type(part).__module__}.{type(part).__qualname__}"}
+    if arrays:
+        from safetensors.numpy import save_file
+
+        save_file(arrays, folder / f"{name}.safetensors")
+    return described
 
 
-def read_part(described: dict[str, Any] | None, folder: Path, name: str) -> Any:
-    """Rebuild what ``write_part`` wrote and described."""
+def read_part(described: dict[str, Any] | None, folder: Path, name: str, version: str | None) -> Any:
+    """Rebuild what ``write_part`` wrote and described, under that version of scikit-learn."""
     if described is None:
         return None
     if described["class"] == "TokenPRM":
         return _read_token_head(described, folder / name)
+    if is_described(described):
+        from safetensors.numpy import load_file
+
+        file = folder / f"{name}.safetensors"
+        return from_arrays(described, load_file(file) if file.is_file() else {}, version)
     cls = _OWN_CLASSES.get(described["class"])
     if cls is None:
-        return _read_skops(folder / f"{name}.skops")
+        return _read_skops(folder / f"{name}.skops", version)
     part = cls(**{name: _from_plain(value) for name, value in described["params"].items()})
     if isinstance(part, TorchHead):
         _restore_torch_head(part, described, folder / f"{name}.safetensors")
@@ -151,7 +166,7 @@ def _write_skops(part: Any, file: Path) -> None:
 
     try:
         skops.io.dump(part, file, compression=ZIP_DEFLATED)
-        untrusted = _untrusted(file.read_bytes())
+        untrusted = _untrusted(_with_current_modules(file.read_bytes()))
         reason = f"holds {untrusted}" if untrusted else ""
     except Exception as error:  # whatever a foreign class raises when it is taken apart
         reason = f"cannot be taken apart ({error})"
@@ -162,16 +177,43 @@ def _write_skops(part: Any, file: Path) -> None:
         )
 
 
-def _read_skops(file: Path) -> Any:
+def _read_skops(file: Path, version: str | None) -> Any:
     import skops.io
 
-    archive = _with_current_modules(file.read_bytes())
-    if untrusted := _untrusted(archive):
+    installed = installed_version("scikit-learn")
+    try:
+        archive = _with_current_modules(file.read_bytes())
+        untrusted = _untrusted(archive)
+        if not untrusted:
+            part = skops.io.loads(archive, trusted=sorted(_TRUSTED))
+            return part if _minor(version) == _minor(installed) else _renewed(part, version)
+        reason = f"it holds {untrusted}"
+    except Exception as error:  # whatever a class raises that is gone or has other fields now
+        untrusted, reason = [], f"{type(error).__name__}: {error}"
+        if _minor(version) == _minor(installed):
+            raise
+    if _minor(version) != _minor(installed):
         raise ValueError(
-            f"{file} holds types that prmkit does not vouch for: {untrusted}. If you trust its author, read it "
-            f"yourself with skops.io.load({str(file)!r}, trusted={untrusted})"
+            f"{file} was saved under scikit-learn {version}, and {installed} is installed. This part is made of "
+            f"classes that change with every minor version ({reason}). Load it under scikit-learn {_minor(version)}.*, "
+            "or fit and save the model anew"
         )
-    return skops.io.loads(archive, trusted=sorted(_TRUSTED))
+    raise ValueError(
+        f"{file} holds types that prmkit does not vouch for: {untrusted}. If you trust its author, read it "
+        f"yourself with skops.io.load({str(file)!r}, trusted={untrusted})"
+    )
+
+
+def _renewed(part: Any, version: str | None) -> Any:
+    """Return a part that another scikit-learn fitted as one of the installed version, where that is known."""
+    try:
+        return from_arrays(*to_arrays(part), version)
+    except NotPlainError:
+        return part
+
+
+def _minor(version: str | None) -> str:
+    return ".".join(str(version).split(".")[:2])
 
 
 def _untrusted(archive: bytes) -> list[str]:
@@ -181,7 +223,7 @@ def _untrusted(archive: bytes) -> list[str]:
 
 
 def _with_current_modules(archive: bytes) -> bytes:
-    """Return a skops archive in which prmkit's classes stand in the modules where they are now.
+    """Return a skops archive in which prmkit's classes and pathlib's stand in the modules where they are now.
 
     Only the names in the archive's description change, so nothing of it is run.
     """
@@ -196,7 +238,7 @@ def _with_current_modules(archive: bytes) -> bytes:
 
 
 def _renamed(node: Any) -> Any:
-    """Return a node of the description with the current module of each class or function of prmkit."""
+    """Return a node of the description with the current module of each class or function."""
     if isinstance(node, list):
         return [_renamed(value) for value in node]
     if not isinstance(node, dict):
@@ -206,6 +248,8 @@ def _renamed(node: Any) -> Any:
         part = _IN_ARCHIVES.get(node.get(name)) if isinstance(node.get(name), str) else None
         if part is not None and str(node.get(module)).startswith("prmkit."):
             node[module] = part.__module__
+    if node.get("__module__") == "pathlib._local":  # where Python 3.13 alone has its paths
+        node["__module__"] = "pathlib"
     return node
 
 

@@ -7,10 +7,14 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from glob import escape
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, cast
 from uuid import uuid4
+
+# What the name of a folder ends in while another one takes its place.
+_OLD = "-old"
 
 
 def sha256_of(file: Path) -> str:
@@ -26,15 +30,18 @@ def sha256_of(file: Path) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a hidden path beside ``path`` for a file or a folder, which takes the place of ``path`` when it is written.
 
-    If the writing fails, the file or folder at ``path`` stays as it is.
+    If the writing fails, the file or folder at ``path`` stays as it is. If the process is killed while one folder takes
+    the place of another, :func:`replaced` finds them.
     """
-    unfinished = path.with_name(f".{path.name}-{uuid4().hex}")
+    unfinished, left = path.with_name(f".{path.name}-{uuid4().hex}"), replaced(path)
     try:
         yield unfinished
         if unfinished.is_dir() and path.exists():
             _replace_folder(unfinished, path)
         else:
             unfinished.replace(path)
+        for folder in left:
+            shutil.rmtree(folder, ignore_errors=True)
     except BaseException:
         if unfinished.is_dir():
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -43,9 +50,22 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def replaced(path: Path) -> list[Path]:
+    """Return the whole folders beside ``path``, the newer one first, that a process left which was killed.
+
+    There are some if it had moved the old folder away and not yet put the new one in its place.
+    """
+    if path.exists():
+        return []
+    found = []
+    for old in sorted(path.parent.glob(f".{escape(path.name)}-*{_OLD}")):
+        found += [old.with_name(old.name.removesuffix(_OLD)), old]
+    return [folder for folder in found if folder.is_dir()]
+
+
 def _replace_folder(new: Path, path: Path) -> None:
     """Put a folder in the place of another one, which is put back if that fails."""
-    old = new.with_name(f"{new.name}-old")
+    old = new.with_name(f"{new.name}{_OLD}")
     path.replace(old)
     try:
         new.replace(path)

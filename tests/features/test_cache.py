@@ -129,6 +129,31 @@ def test_a_corrupt_file_costs_time_alone(cache, damage):
     assert encode.asked == [], "the rebuilt cache must hold everything again"
 
 
+@pytest.mark.parametrize("asked_alone", [True, False])
+def test_no_damaged_byte_gives_a_text_the_vector_of_another(cache, asked_alone):
+    """An index leads to rows: where it is damaged, it leads to the whole row of another text."""
+    texts = [f"step {i}" for i in range(40)]
+    vectors = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
+    cache.put_many("n", texts, vectors, np.arange(40) % 2 == 0)
+    whole = cache.path.read_bytes()
+    written = np.flatnonzero(np.frombuffer(whole, dtype=np.uint8))
+    lost = 0
+    for place in [*np.random.default_rng(1).choice(written, 500, replace=False), *written[-300:]]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 4
+        cache.path.write_bytes(damaged)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it may say that the file is corrupt
+            for part in [[i] for i in range(0, 40, 13)] if asked_alone else [range(40)]:
+                got = EmbeddingCache(cache.directory).get_many("n", [texts[i] for i in part])
+                found = np.flatnonzero(got.found)
+                lost += len(part) - len(found)
+                if len(found):
+                    np.testing.assert_array_equal(got.vectors[found], vectors[np.array(part)[found]])
+                np.testing.assert_array_equal(got.truncated[found], np.array(part)[found] % 2 == 0)
+    assert lost, "some of these bytes must matter"
+
+
 def test_a_vector_that_is_not_finite_is_not_kept(cache):
     cache.put_many("n", ["good", "bad"], np.array([[1.0, 2.0], [np.nan, 0.0]]))
     assert cache.get_many("n", ["good", "bad"]).found.tolist() == [True, False]

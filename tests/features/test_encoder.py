@@ -203,6 +203,73 @@ def test_foreign_modules_are_refused(tiny_model, tmp_path):
         TextEncoder(tmp_path / "model").encode(["x"])
 
 
+@pytest.mark.parametrize(
+    ("kind", "file", "content", "asked"),
+    [
+        ("Router", "router_config.json", {"types": {"a": "joblib._store_backends.numpy_pickle"}}, "joblib"),
+        ("Asym", "config.json", {"types": {"query-0": "subprocess.Popen"}}, "subprocess.Popen"),
+        (
+            "Router",
+            "router_config.json",
+            {"types": {"a": "sentence_transformers.util.import_from_string"}},
+            "import_from",
+        ),
+        (
+            "Router",
+            "router_config.json",
+            {"types": {"../../a": "sentence_transformers.models.Dense"}},
+            "outside the model",
+        ),
+        ("Dense", "config.json", {"activation_function": "os.getcwd"}, r"os\.getcwd"),
+        ("Dense", "config.json", {"activation_function": "torch.hub.load"}, r"torch\.hub\.load"),
+        ("Dense", "config.json", {"activation_function": "torch.nn.functional.relu"}, "functional"),
+        ("WordEmbeddings", "wordembedding_config.json", {"tokenizer_class": "shelve.open"}, r"shelve\.open"),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_every_type_that_a_configuration_names_is_checked(
+    tiny_model, tmp_path, monkeypatch, kind, file, content, asked, nested
+):
+    """sentence-transformers is not even asked, since its older versions import and call whatever is named."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    module = {"idx": 0, "name": "0", "path": "0_Module", "type": f"sentence_transformers.models.{kind}"}
+    (folder / "modules.json").write_text(json.dumps([module]))
+    inside = folder / "0_Module"
+    if nested:
+        outer = {"types": {"route": module["type"]}, "structure": {"query": ["route"]}}
+        inside.mkdir()
+        (inside / "router_config.json").write_text(json.dumps(outer))
+        inside = inside / "route"
+    inside.mkdir()
+    (inside / file).write_text(json.dumps(content))
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("the library was asked")
+
+    monkeypatch.setattr("sentence_transformers.SentenceTransformer", refuse)
+    with pytest.raises(ValueError, match=asked):
+        TextEncoder(folder).encode(["x"])
+
+
+def test_a_model_with_a_router_and_dense_layers_encodes(tiny_model, tmp_path, texts):
+    import torch
+    from sentence_transformers import SentenceTransformer, models
+
+    def route():
+        transformer = models.Transformer(str(tiny_model))
+        pooling = models.Pooling(32)
+        return [transformer, pooling, models.Dense(32, 5, activation_function=torch.nn.GELU())]
+
+    with torch.random.fork_rng():
+        network = SentenceTransformer(
+            modules=[models.Router.for_query_document(route(), route()), models.Normalize()], device="cpu"
+        )
+    network.save(str(tmp_path / "model"))
+    vectors = TextEncoder(tmp_path / "model", dtype="float32").encode(texts[:5])
+    np.testing.assert_allclose(vectors, network.encode(texts[:5]), atol=1e-5)
+
+
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="dtype is 'int8', expected None, 'float32', 'bfloat16' or 'float16'"):
         _ = TextEncoder("all-MiniLM-L6-v2", dtype="int8").fingerprint

@@ -69,7 +69,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def read_vectors(connection: sqlite3.Connection, namespace: str, texts: Sequence[str]) -> CachedVectors:
-    """Look texts up. A vector whose checksum is wrong counts as not found."""
+    """Look texts up. A row whose checksum is wrong, or that is another text's, counts as not found."""
     keys = _keys(namespace, texts)
     found, truncated = np.zeros((2, len(keys)), dtype=bool)
     entry = connection.execute("SELECT dimension FROM namespaces WHERE name = ?", (namespace,)).fetchone()
@@ -83,8 +83,11 @@ def read_vectors(connection: sqlite3.Connection, namespace: str, texts: Sequence
         marks = ",".join("?" * len(part))
         query = f"SELECT key, truncated, checksum, vector FROM vectors WHERE key IN ({marks})"
         for key, cut, checksum, blob in connection.execute(query, part):
-            if len(blob) == vectors.shape[1] * 4 and zlib.crc32(blob) == checksum:
-                i = rows[key]
+            # A damaged index leads to the row of another text, whole as it is.
+            i = rows.get(key)
+            if i is None or not isinstance(blob, bytes) or len(blob) != vectors.shape[1] * 4:
+                continue
+            if _checksum(key, cut, blob) == checksum:
                 vectors[i] = np.frombuffer(blob, dtype="<f4")
                 found[i], truncated[i] = True, cut
     # A text may be asked for twice: its vector was read once.
@@ -115,7 +118,10 @@ def write_vectors(
         connection.executemany(
             "INSERT OR REPLACE INTO vectors (key, namespace, truncated, checksum, vector) "
             f"VALUES (?, {number}, ?, ?, ?)",
-            zip(keys, map(int, truncated[keep]), map(zlib.crc32, blobs), blobs, strict=True),
+            [
+                (key, cut, _checksum(key, cut, blob), blob)
+                for key, cut, blob in zip(keys, map(int, truncated[keep]), blobs, strict=True)
+            ],
         )
         _make_room(connection, max_bytes)
 
@@ -159,6 +165,11 @@ def _keys(namespace: str, texts: Sequence[str]) -> list[bytes]:
     return keys
 
 
+def _checksum(key: bytes, truncated: int, blob: bytes) -> int:
+    """Return a checksum of all that a row says of a text."""
+    return zlib.crc32(blob, zlib.crc32(str(truncated).encode(), zlib.crc32(key)))
+
+
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
@@ -177,7 +188,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 _T = TypeVar("_T")
 # A new file format gets a new name, so that two versions never misread each other's file.
-_FILE = "embeddings-v1.sqlite3"
+_FILE = "embeddings-v2.sqlite3"
 _DEFAULT_MAX_BYTES = 2 * 1024**3
 _ROWS_PER_WRITE = 1024
 _SECONDS_PER_WRITE = 5.0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 from prmkit.utils.environment import quiet_loading
 from prmkit.utils.files import sha256_of
@@ -161,12 +163,55 @@ def _checked(folder: Path) -> Path:
     pickled = [path for path in folder.rglob("pytorch_model.bin") if not any(path.parent.glob("*.safetensors"))]
     if pickled:
         raise ValueError(f"{pickled[0]} is a pickle and would run code on loading: expected model.safetensors")
-    modules = folder / "modules.json"
-    kinds = [module["type"] for module in json.loads(modules.read_text("utf-8"))] if modules.is_file() else []
-    foreign = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
-    if foreign:
-        raise ValueError(
-            f"{modules} asks for {foreign[0]}, which is not part of sentence-transformers: it would run "
-            "foreign code. Pass a model made of sentence_transformers modules alone."
-        )
+    _check_types(folder)
     return folder
+
+
+# What a configuration may name. sentence-transformers imports such names, and calls what it has imported.
+_MODULES = re.compile(
+    r"sentence_transformers(\.\w+)*\.(Asym|BoW|CLIPModel|CNN|Dense|Dropout|LSTM|LayerNorm|Normalize|Pooling|Router|"
+    r"StaticEmbedding|Transformer|WeightedLayerPooling|WordEmbeddings|WordWeights|(Phrase|Whitespace|Word)Tokenizer)"
+)
+_ACTIVATIONS = re.compile(
+    r"torch\.nn(\.modules\.(activation|linear))?\.([CSG]?ELU|(Leaky)?ReLU|ReLU6|SiLU|GLU|Mish|Identity|LogSigmoid|"
+    r"Sigmoid|Hard(shrink|sigmoid|swish|tanh)|Soft(max|plus|shrink|sign)|Tanh(shrink)?)"
+)
+_KEYS_OF_NAMES = ("activation_fn", "activation_function", "tokenizer_class")
+
+
+def _check_types(folder: Path, seen: frozenset[Path] = frozenset()) -> None:
+    """Refuse a folder of an encoder, or of a module in it, whose files name anything else than known types."""
+    inside: set[str] = set()
+    for file in (folder / "modules.json", *sorted(folder.glob("*config.json"))):
+        for entry in _entries(json.loads(file.read_text("utf-8"))) if file.is_file() else ():
+            names = [entry[key] for key in _KEYS_OF_NAMES if "." in str(entry.get(key))]
+            if file.name == "modules.json":
+                names.append(entry.get("type"))
+                inside.add(str(entry.get("path") or ""))
+            if isinstance(types := entry.get("types"), dict):  # a router's modules, by folder
+                names.extend(types.values())
+                inside.update(types)
+            for name in names:
+                _check_type(file, name)
+    for name in sorted(inside - {""}):
+        part = PurePath(name)
+        if ".." in part.parts or part.is_absolute():
+            raise ValueError(f"a file in {folder} names the folder {name!r}, which lies outside the model")
+        if (further := (folder / part).resolve()) not in seen:
+            _check_types(folder / part, seen | {further})
+
+
+def _check_type(file: Path, name: object) -> None:
+    if not _MODULES.fullmatch(str(name)) and not _ACTIVATIONS.fullmatch(str(name)):
+        raise ValueError(
+            f"{file} asks for {name}, which is not part of sentence-transformers and no activation of torch.nn: it "
+            "would run foreign code. Pass a model made of sentence_transformers modules alone."
+        )
+
+
+def _entries(value: object) -> Iterator[dict[str, Any]]:
+    """Yield every object of a JSON value, the outer ones first."""
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _entries(inner)
