@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from prmkit.data.labels import check_labels, declared_order, resolve_label_order
@@ -37,8 +39,14 @@ def unfitted_parts(
 
     The featurizer is ``None`` if X is numeric or the head reads the steps itself. The head is ``None`` for logistic
     regression, which is made when the rows are known. A ``TokenPRM`` without a label order gets ``label_order``.
-    ValueError says that a featurizer was given to a head that reads text, or tokens to a head that does not.
+    TypeError says that a featurizer reads texts in place of steps. ValueError says that a featurizer was given to a head that reads text, or tokens to a head that does not.
     """
+    first = featurizer.steps[0][1] if isinstance(featurizer, Pipeline) else featurizer
+    if isinstance(first, (CountVectorizer, HashingVectorizer)):
+        raise TypeError(
+            f"{type(first).__name__} reads texts, and X holds steps: pass StepWords(), which makes word features of a "
+            "step and its context"
+        )
     by_name = featurizer if isinstance(featurizer, str) else None
     marks_tokens = isinstance(featurizer, PRMFeaturizer) and featurizer.kind == "tokens"
     if isinstance(head, TokenPRM) or (head is None and (by_name == "tokens" or marks_tokens)):

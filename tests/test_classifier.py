@@ -8,8 +8,10 @@ import pytest
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import TruncatedSVD
 from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -475,3 +477,14 @@ class TestBadInput:
     def test_groups_are_for_precomputed_features(self, data):
         with pytest.raises(ValueError, match="already knows its solution"):
             quick().fit(data.X, data.y, groups=data.groups)
+
+
+@pytest.mark.parametrize(
+    "reader_of_texts",
+    [TfidfVectorizer(), HashingVectorizer(), make_pipeline(CountVectorizer(), TruncatedSVD(2))],
+    ids=lambda reader: type(reader).__name__,
+)
+def test_a_transformer_of_texts_names_the_one_of_steps(reader_of_texts):
+    X, y = make_arithmetic_solutions(6, 1, random_state=0)
+    with pytest.raises(TypeError, match=r"Vectorizer reads texts, and X holds steps: pass StepWords\(\)"):
+        PRMClassifier(reader_of_texts, LogisticRegression()).fit(X, y)

@@ -20,7 +20,8 @@ from .formats import (
 )
 from .labels import first_error_to_ratings as first_error_to_ratings, ratings_to_first_error as ratings_to_first_error
 from .prm800k import iter_prm800k as iter_prm800k, load_prm800k as load_prm800k
-from .solution import Solution as Solution, Step as Step, flatten as flatten, problem_groups as problem_groups
+from .problem_keys import problem_groups as problem_groups
+from .solution import Solution as Solution, Step as Step, flatten as flatten
 from .splitters import (
     ProblemShuffleSplit as ProblemShuffleSplit,
     StratifiedProblemKFold as StratifiedProblemKFold,

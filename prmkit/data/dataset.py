@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from prmkit.data.labels import Vocabulary, declare_labels, vocabulary_of
-from prmkit.data.problem_keys import problem_keys
-from prmkit.data.solution import Solution, Step, as_steps, iter_solutions, problem_groups
+from prmkit.data.problem_keys import problem_groups, problem_keys
+from prmkit.data.solution import Solution, Step, as_steps, iter_solutions
 
 if TYPE_CHECKING:
     import datasets

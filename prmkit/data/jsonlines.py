@@ -140,7 +140,7 @@ def iter_hub_records(name: str, split: str) -> Iterator[dict[str, Any]]:
 
     try:
         dataset = datasets.load_dataset(name, split=split, streaming=True)
-        rows = iter(with_class_names(dataset, dataset.features))
+        rows = iter(with_class_names(dataset, getattr(dataset, "features", None)))
         first = next(rows, None)
     except Exception as error:  # the hub, the network and the file format each raise their own kind
         raise ConnectionError(

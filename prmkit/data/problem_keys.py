@@ -37,6 +37,33 @@ def distinct_problem_keys(X: Iterable[Step | str]) -> npt.NDArray[np.uint64]:
     return np.unique(problem_keys(as_steps(X)))
 
 
+def problem_groups(X: Iterable[Step | str]) -> npt.NDArray[np.int64]:
+    """Return one integer per step, which is equal where the problems are the same.
+
+    Problems are the same if their texts differ only in case, white space, ``$`` or LaTeX spacing.
+
+    Parameters
+    ----------
+    X : 1-D array-like of Step
+        Steps to group. A plain string has no problem: each distinct string is a problem of its own.
+
+    Returns
+    -------
+    ndarray of shape (n_steps,), dtype int64
+        Number of each step's problem, in order of their first steps.
+
+    Examples
+    --------
+    >>> from prmkit.data import flatten
+    >>> problem_groups(flatten([Solution("p", ["a", "b"]), Solution("q", ["c"])]))
+    array([0, 0, 1])
+    """
+    steps = as_steps(X)
+    ids: dict[tuple[bool, int], int] = {}
+    keys = zip([bool(step.problem) for step in steps], problem_keys(steps).tolist(), strict=True)
+    return np.array([ids.setdefault(key, len(ids)) for key in keys], dtype=np.int64)
+
+
 def _text(problem: str | Solution | Step) -> str:
     if isinstance(problem, str):
         return problem

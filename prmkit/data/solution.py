@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 _WHAT_TO_PASS = "X holds one row per step: pass flatten(solutions), and one label per step as y."
 
@@ -209,26 +208,3 @@ def iter_solutions(steps: Sequence[Step]) -> Iterator[tuple[Solution, list[int],
         rows.append(row)
         indices.append(step.index)
     yield from distinct.values()
-
-
-def problem_groups(X: Iterable[Step | str]) -> npt.NDArray[np.int64]:
-    """Return one integer per step, which is equal where the texts of the problems are.
-
-    Parameters
-    ----------
-    X : 1-D array-like of Step
-        Steps to group. A plain string has no problem: each distinct string is a problem of its own.
-
-    Returns
-    -------
-    ndarray of shape (n_steps,), dtype int64
-        Number of each step's problem, in order of their first steps.
-
-    Examples
-    --------
-    >>> problem_groups(flatten([Solution("p", ["a", "b"]), Solution("q", ["c"])]))
-    array([0, 0, 1])
-    """
-    ids: dict[tuple[str, str], int] = {}
-    keys = [(step.problem, "" if step.problem else step.solution.steps[0]) for step in as_steps(X)]
-    return np.array([ids.setdefault(key, len(ids)) for key in keys], dtype=np.int64)

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.solution import Step, problem_groups
+from prmkit.data.problem_keys import problem_groups
+from prmkit.data.solution import Step
 
 Split: TypeAlias = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 RandomState: TypeAlias = int | np.random.RandomState | None

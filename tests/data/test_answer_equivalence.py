@@ -6,10 +6,12 @@ import signal
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import pytest
 
 from prmkit.data import answer_keys, same_answer
+from prmkit.data.answers._process import AnswerProcess
 from prmkit.data.answers.equivalence import AnswerComparison
 
 NEVER_ENDS = "9^{9^{9^{9}}}"
@@ -36,6 +38,31 @@ def comparison():
         ("5}{6", "5", False),  # the rest would be lost
         ("9**9", "9", False),
         ("1/0", "2", False),
+        (r"\infty", "5", False),
+        ("5!", "5", False),
+        ("4!", "24", True),
+        ("k!", "k", False),
+        ("9!!", "9", False),
+        ("Yes!", "yes", True),
+        # math-verify takes numbers near zero for equal. Both are exact here.
+        ("1/2^{99}", "1/2^{98}", False),
+        (r"\frac{\sqrt{3}}{10^{40}}", r"\frac{\sqrt{3}}{10^{41}}", False),
+        ("3^{-70}", "0", False),
+        ("10^{40}", "10^{40}+1", False),
+        # A decimal of six digits or more is what it rounds or cuts.
+        (r"\frac{1}{12}", "0.0833333333333333", True),
+        (r"-\frac{2}{3}", "-0.666667", True),
+        (r"-\frac{2}{3}", "-0.666666", True),
+        (r"\frac{2}{3}", "0.666665", False),
+        (r"\frac{2}{3}", "0.667", False),
+        (r"\sqrt{2}", "1.41421356", True),
+        (r"\sqrt{2}", "1.41", False),
+        ("0.1+0.2", "0.3", True),
+        ("0.1+0.2", r"\frac{3}{10}", True),
+        ("50%", "50", True),
+        (r"50\%", "0.5", False),  # the sign is a unit
+        ("x=1e5", "100000", True),
+        ("x = 10^5", "1e5", True),
     ],
 )
 def test_mathematics(comparison, a, b, expected):
@@ -45,12 +72,9 @@ def test_mathematics(comparison, a, b, expected):
 
 def test_what_never_ends_is_counted_once_slow_then_fast(comparison):
     before = comparison.counts["timed_out"]
-    start = time.perf_counter()
     assert not comparison.same(NEVER_ENDS, r"\sqrt{7}")
-    assert time.perf_counter() - start < 20
-    start = time.perf_counter()
-    assert not any(comparison.same(NEVER_ENDS, rf"\sqrt{{{i}}}") for i in range(11, 30))
-    assert time.perf_counter() - start < 1
+    with mock.patch.object(AnswerProcess, "ask", side_effect=AssertionError("asked again")):
+        assert not any(comparison.same(NEVER_ENDS, rf"\sqrt{{{i}}}") for i in range(11, 30))
     assert comparison.counts["timed_out"] == before + 20
     assert comparison.same("y+1", "1+y")  # the next one has a new process
 
@@ -60,9 +84,7 @@ def test_what_never_ends_is_counted_once_slow_then_fast(comparison):
     ["9**9**9**9", "{" * 200, "(" * 140 + "1" + ")" * 140, r"\frac{1}{" * 30 + "2" + "}" * 30, "1" * 5000, "10!!!"],
 )
 def test_strange_expressions_return(comparison, strange):
-    start = time.perf_counter()
     assert not comparison.same(strange, r"\sqrt{3}")
-    assert time.perf_counter() - start < 20
 
 
 def test_threads_share_a_process(comparison):
@@ -73,6 +95,7 @@ def test_threads_share_a_process(comparison):
 
 
 def test_a_process_that_dies_is_a_failure_and_replaced(comparison):
+    assert comparison.same("q+1", "1+q")
     os.kill(comparison._process.pid, signal.SIGKILL)
     assert comparison.same("w+1", "1+w")
     comparison.close()

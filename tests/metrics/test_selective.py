@@ -223,9 +223,9 @@ def test_a_million_decisions_take_seconds():
     rng = np.random.default_rng(0)
     uncertainty = rng.random(1_000_000)
     loss = rng.random(1_000_000) < uncertainty
-    start = time.perf_counter()
+    start = time.process_time()
     assert 0 < aurc(loss, uncertainty) < loss.mean()
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.fixture(scope="module")

@@ -5,24 +5,29 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from fractions import Fraction
 from importlib.util import find_spec
 
 from prmkit.data.answers._process import AnswerProcess
 from prmkit.data.answers.extraction import normal_answer
 
-_NUMBER = re.compile(r"-?\d+(?:/\d+)?")
+_NUMBER = re.compile(r"-?\d{1,200}(?:/0*[1-9]\d{0,200})?")
+_WHOLE = re.compile(r"-?\d+")
 _LATEX_WORDS = re.compile(r"\\[A-Za-z]+|(?:sqrt|sin|cos|tan|cot|sec|log|exp|frac|infty|inf)(?![A-Za-z])")
 # math-verify gets no answer with more characters.
 _LONGEST = 300
+# A decimal with as many digits after its point may stand for a fraction that it rounds.
+_FEWEST_DIGITS = 6
 
 
 class AnswerComparison:
     r"""Compare final answers, and count the comparisons by their result.
 
-    Answers are equal if `normal_answer` spells them the same. Otherwise they are different if both are whole
-    numbers, or one of them is words. All others go to math-verify (``pip install 'prmkit[math]'``). It runs
-    in a process of its own, which is killed when it takes too long. A comparison that fails there counts as
-    not equal. Threads may share an instance.
+    Answers are equal if `normal_answer` spells them the same. Otherwise two numbers are equal only if one is a
+    decimal of six digits or more after its point, and the other has these digits, rounded or cut, as ``1/12`` and
+    ``0.083333``. Words are different. All others go to math-verify (``pip install 'prmkit[math]'``), whose tolerance
+    does not count where both numbers are exact. It runs in a process of its own, which is killed when it computes for
+    too long. A comparison that fails there counts as not equal. Threads may share an instance.
 
     Parameters
     ----------
@@ -106,13 +111,18 @@ class AnswerComparison:
             return "missing"
         if first == second:
             return "equal"
-        if self._process is None or (first.lstrip("-").isdigit() and second.lstrip("-").isdigit()):
+        if _WHOLE.fullmatch(first) and _WHOLE.fullmatch(second):
+            return "different"
+        if _NUMBER.fullmatch(first) and _NUMBER.fullmatch(second):
+            a_number, b_number = Fraction(first), Fraction(second)
+            return "equal" if _rounds(a_number, b_number) or _rounds(b_number, a_number) else "different"
+        if self._process is None:
             return "different"
         if _is_words(first) or _is_words(second):
             return "different"
         if not (_is_readable(first) and _is_readable(second)):
             return "failed"
-        pair = sorted((first, second))
+        pair = sorted(map(_as_decimal, (first, second)))
         if any(self._results.get((answer, None)) == "timed_out" for answer in pair):
             return "timed_out"
         result = self._ask(*pair)
@@ -214,6 +224,29 @@ def answer_keys(texts: Iterable[str | None], *, comparison: AnswerComparison | N
             key_of[spelling] = next((key for key in groups if comparison.same(key, spelling)), spelling)
         keys.append(key_of[spelling])
     return keys
+
+
+def _rounds(decimal: Fraction, exact: Fraction) -> bool:
+    """Return whether a decimal of many digits is a fraction within the digits given."""
+    n_digits = _n_decimals(decimal)
+    if n_digits is None or n_digits < _FEWEST_DIGITS:
+        return False
+    unit = 10**n_digits
+    return abs(exact - decimal) * 2 * unit <= 1 or int(exact * unit) == decimal * unit
+
+
+def _n_decimals(number: Fraction) -> int | None:
+    """Return how many digits a number has after its point, or None if they do not end."""
+    return next((n for n in range(100) if 10**n % number.denominator == 0), None)
+
+
+def _as_decimal(answer: str) -> str:
+    """Write a fraction of many decimals as a decimal, which is what it was, for comparisons with roots and the like."""
+    n_digits = _n_decimals(Fraction(answer)) if _NUMBER.fullmatch(answer) else None
+    if n_digits is None or n_digits < _FEWEST_DIGITS:
+        return answer
+    digits = str(abs(int(Fraction(answer) * 10**n_digits))).rjust(n_digits + 1, "0")
+    return f"{'-' * answer.startswith('-')}{digits[:-n_digits]}.{digits[-n_digits:]}"
 
 
 def _is_words(answer: str) -> bool:

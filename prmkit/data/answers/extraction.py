@@ -34,8 +34,8 @@ def normal_answer(text: str) -> str:
     r"""Return a plain spelling of an answer, which equal answers share.
 
     Numbers become reduced fractions. Dollars, percent signs, degrees, units after a number
-    (``18 insects``), ``x =``, commas of thousands and LaTeX without meaning are dropped. An answer that is
-    not a number keeps its letters, without white space.
+    (``18 insects``), ``x =``, commas of thousands and LaTeX without meaning are dropped. So 50% is 50, and not 0.5:
+    the sign is a unit. ``5!`` is a factorial. An answer that is not a number keeps its letters, without white space.
 
     Parameters
     ----------
@@ -59,7 +59,9 @@ def normal_answer(text: str) -> str:
         return text
     text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\ ", " ")
     text = _WORDS.sub(r" \1 ", _DROPPED.sub("", text))
-    text = " ".join(text.split()).rstrip(".,;:! ").strip()
+    text = " ".join(text.split()).rstrip(".,;: ").strip()
+    # After a word "!" is punctuation. After a number, one letter or a bracket it is a factorial.
+    text = re.sub(r"(?<=[A-Za-z]{2})!+$", "", text)
     text = _SHORT_FRACTION.sub(_full_fraction, text)
     text = _THOUSANDS.sub(lambda match: match[1] + re.sub(r"\D", "", match[2]), text)
     defined = _DEFINED.match(text)

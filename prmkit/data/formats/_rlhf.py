@@ -29,11 +29,21 @@ Separator: TypeAlias = str | re.Pattern[str] | None
 _KNOWN_PLACEHOLDERS = ("[P]", "ки")
 _RATINGS = {2: (1, -1), 3: (1, 0, -1)}
 _ROLES = ("user", "assistant")
+_STEP_1 = re.compile(r"(?<=[\s?.!:])Step\s+1\s*[:.)]")
+_STEP_2 = re.compile(r"\s*Step\s+2\s*[:.)]")
 
 
-def _split_problem(text: str, step_separator: Separator, counts: Counter[str]) -> tuple[str, str]:
-    """Cut "problem step 1" at the first separator. Without one, the problem is "" and the row doubtful."""
+def _split_problem(
+    text: str, step_separator: Separator, counts: Counter[str], steps: Sequence[str] = ()
+) -> tuple[str, str]:
+    """Cut "problem step 1" at the first separator, or where the steps are numbered, in front of "Step 1:".
+
+    Otherwise the problem is "" and the row doubtful.
+    """
     if step_separator is None:
+        marks = list(_STEP_1.finditer(text))
+        if len(marks) == 1 and all(map(_STEP_2.match, steps[:1])):
+            return text[: marks[0].start()].strip(), text[marks[0].start() :].strip()
         counts["doubtful: problem not separated from step 1"] += 1
         return "", text.strip()
     if isinstance(step_separator, str) and step_separator:
@@ -79,7 +89,7 @@ def _parse_openrlhf(
     # The number 1 is a probability, and the token "1" may be a class.
     if len({isinstance(value, str) for value in values}) > 1:
         raise MalformedRecordError("mixed labels", f"{label_key} mixes tokens and numbers ({values!r:.60})")
-    problem, step_1 = _split_problem(first, step_separator, counts)
+    problem, step_1 = _split_problem(first, step_separator, counts, [other for other in others if other.strip()])
     steps = [step_1, *(other.strip() for other in others)]
     ratings: list[Rating] = [_rating(value, f"{label_key}[{i}]", rating_of) for i, value in enumerate(values)]
     # A text behind the last placeholder was not judged, but it is part of the solution.
@@ -152,8 +162,9 @@ def load_openrlhf(
     placeholder : str, optional
         Token behind each step. If None, whichever of "[P]" and "ки" the text holds.
     step_separator : str or compiled regular expression, optional
-        Text between problem and step 1, which belongs to neither. If None, the problem stays within step 1 and is ""
-        itself. Such rows are counted as doubtful, and cannot be split by problem.
+        Text between problem and step 1, which belongs to neither. If None, steps that are numbered ("Step 1:", "Step
+        2:") tell where the first begins. In other rows the problem stays within step 1 and is "" itself. They are
+        counted as doubtful, and cannot be split by problem.
     reward_tokens : sequence of str, default=("+", "-")
         Tokens of the labels, the best first. Two stand for +1 and -1, three for +1, 0 and -1. Numbers in place of
         tokens are the probability of the first.
@@ -187,7 +198,7 @@ def _parse_rlhflow(
                 "turns do not alternate", f"turn {i} is of {role!r:.40}, expected {_ROLES[i % 2]!r}"
             )
     texts = [turn.text("content") for turn in turns]
-    problem, step_1 = _split_problem(texts[0], step_separator, counts)
+    problem, step_1 = _split_problem(texts[0], step_separator, counts, texts[2::2])
     ratings = [rating_of_sign(text, f"turn {2 * i + 1}") for i, text in enumerate(texts[1::2])]
     return [from_ratings(problem, [step_1, *texts[2::2]], ratings, solution_id)]
 
@@ -217,9 +228,9 @@ def load_rlhflow(
     Parameters
     ----------
     step_separator : str or compiled regular expression, optional
-        Text between problem and step 1 in the first turn, which belongs to neither. The chats themselves do not tell
-        it. If None, the problem stays within step 1 and is "" itself. Such rows are counted as doubtful, and cannot be
-        split by problem.
+        Text between problem and step 1 in the first turn, which belongs to neither. If None, steps that are numbered
+        ("Step 1:", "Step 2:") tell where the first begins. In other rows the problem stays within step 1 and is ""
+        itself. They are counted as doubtful, and cannot be split by problem.
 
     Returns
     -------

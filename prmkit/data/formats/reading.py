@@ -12,12 +12,14 @@ from itertools import chain, islice
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.format import Format, LabelledSolution, Rating
 from prmkit.data.formats.sources import Found, OnError, Source, iter_records, name_of
 from prmkit.data.jsonlines import MalformedRecordError
-from prmkit.data.solution import Step, problem_groups
+from prmkit.data.problem_keys import problem_groups
+from prmkit.data.solution import Step
 
 _N_NAMED = 20
 """Number of skipped records that a description names."""
@@ -125,13 +127,13 @@ def _refuse_mixed(rows: Sequence[tuple[Step, Rating]]) -> None:
 
 def _groups(steps: list[Step]) -> np.ndarray:
     """Return a number per step that is equal where the problems are, and warn of steps that name no problem."""
-    # An id tells a problem better than its text, whose wording may vary between solutions.
+    # An id tells a problem whose wording varies between solutions. Equal texts with several ids are one problem too.
     metas = [step.solution.meta or {} for step in steps]
     for key in ("problem_id", "problem_key"):
         ids = [meta.get(key) for meta in metas]
         if all(isinstance(problem_id, (str, int, float)) for problem_id in ids):
-            position: dict[Any, int] = {}
-            return np.array([position.setdefault(problem_id, len(position)) for problem_id in ids], dtype=np.int64)
+            texts = [group if step.problem else None for step, group in zip(steps, problem_groups(steps), strict=True)]
+            return _joined(ids, texts)
     n_alone = sum(not step.problem for step in steps)
     if n_alone:
         warnings.warn(
@@ -142,6 +144,24 @@ def _groups(steps: list[Step]) -> np.ndarray:
             stacklevel=4,
         )
     return problem_groups(steps)
+
+
+def _joined(ids: list[Any], texts: list[Any]) -> npt.NDArray[np.int64]:
+    """Return groups that hold all rows which share an id or a text, numbered by their first rows. None is no text."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    numbers: dict[Any, int] = {}
+    a = [numbers.setdefault(("id", problem_id), len(numbers)) for problem_id in ids]
+    # A row without a text is tied to its id alone.
+    names = [
+        ("id", problem_id) if text is None else ("text", text) for problem_id, text in zip(ids, texts, strict=True)
+    ]
+    b = [numbers.setdefault(name, len(numbers)) for name in names]
+    links = coo_array((np.ones(len(a)), (a, b)), shape=(len(numbers), len(numbers)))
+    parts = connected_components(links, directed=False)[1][a]
+    _, first, groups = np.unique(parts, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[groups].astype(np.int64)
 
 
 def iter_labelled(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from prmkit.data.solution import Step, problem_groups
+from prmkit.data.problem_keys import problem_groups
+from prmkit.data.solution import Step
 from prmkit.fitted import FittedClassifier, Label, label_order as order_of
 from prmkit.metrics.bootstrap import bootstrap_counts, problem_numbers
 from prmkit.metrics.calibration.calibration import (

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from prmkit.data.labels import declared_order, resolve_label_order
-from prmkit.data.solution import Step, as_steps, problem_groups
+from prmkit.data.problem_keys import problem_groups
+from prmkit.data.solution import Step, as_steps
 from prmkit.metrics.bootstrap import problem_numbers
 from prmkit.metrics.calibration.calibration import check_class_probabilities
 from prmkit.utils.ragged import FloatArray, IntArray

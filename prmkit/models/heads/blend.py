@@ -18,7 +18,8 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from prmkit.data.solution import Step, as_steps, problem_groups
+from prmkit.data.problem_keys import problem_groups
+from prmkit.data.solution import Step, as_steps
 from prmkit.data.splitters import StratifiedProblemKFold
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
 from prmkit.models.heads.head import Featurizer, Head, Matrix, StepViews, choose_decision_weights

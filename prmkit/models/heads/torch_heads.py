@@ -14,7 +14,8 @@ from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
-from prmkit.data.solution import Step, problem_groups
+from prmkit.data.problem_keys import problem_groups
+from prmkit.data.solution import Step
 from prmkit.features.sequences import StepSequences
 from prmkit.models.heads.head import Featurizer, Head, Label, Matrix
 from prmkit.utils.environment import quiet_loading

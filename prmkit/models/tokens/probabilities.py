@@ -13,7 +13,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 from sklearn.model_selection import GroupShuffleSplit
 
-from prmkit.data.solution import Step, problem_groups
+from prmkit.data.problem_keys import problem_groups
+from prmkit.data.solution import Step
 
 # With fewer problems, calibrating on the learnt ones is better than on next to nothing.
 _FEWEST_PROBLEMS = 10

@@ -22,12 +22,15 @@ def test_text_and_label_warns_that_problems_are_unknown():
 def test_prefix_and_problem_id():
     row = {"problem": "What is 2+3*4?", "prefix": ["3*4 = 12."], "step": "2+12 = 15.", "label": "-", "problem_id": "p1"}
     other = {**row, "problem": "What is  2+3*4?", "label": "+"}
+    worded = {**other, "problem": "Compute 2+3*4."}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        dataset = load_flat([row, other, {**row, "problem_id": "p2"}])
+        dataset = load_flat([row, worded, {**row, "problem_id": "p2", "problem": "2+3*5?"}])
+        copies = load_flat([row, {**other, "problem_id": "p2"}])
     assert dataset.X[0].prefix == ("3*4 = 12.",)
     assert dataset.y.tolist() == [-1, 1, -1]
-    assert dataset.groups.tolist() == [0, 0, 1], "the id tells, not the text"
+    assert dataset.groups.tolist() == [0, 0, 1], "one id may have several wordings"
+    assert copies.groups.tolist() == [0, 0], "copies of one text are one problem, whatever their ids"
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,7 @@ def test_the_same_problem_and_class_twice_is_doubtful():
 
 
 def test_groups_survive_a_copy_in_prmkits_own_rows():
-    found = iter_labelled([ROW, {**ROW, "idx": "demo_4"}], FORMATS["prmbench"])
+    other = {name: f"{text} Or 5?" for name, text in ROW.items() if name.endswith("question")}
+    found = iter_labelled([ROW, {**ROW, **other, "idx": "demo_4"}], FORMATS["prmbench"])
     copied = load_rated([FORMATS["rated"].write(one) for one in found])
     assert copied.groups.tolist() == [0] * 3 + [1] * 3 + [0] * 2 + [1] * 2

@@ -299,6 +299,43 @@ class TestRLHFlow:
         assert load_rlhflow(path).y.tolist() == [1]
 
 
+class TestNumberedSteps:
+    """Rows that do not separate problem and step 1, but number their steps, are separated by these numbers."""
+
+    STEPS = ("Step 1: 3*4 = 12.", "Step 2: 2+12 = 14.")
+
+    def openrlhf(self, problem, steps):
+        return load_openrlhf([{"input": f"{problem} {' [P] '.join(steps)} [P]", "value": ["+"] * len(steps)}])
+
+    def rlhflow(self, problem, steps):
+        turns = [f"{problem} {steps[0]}", *steps[1:]]
+        chat = [
+            {"role": role, "content": text} for turn in turns for role, text in (("user", turn), ("assistant", "+"))
+        ]
+        return load_rlhflow([{"conversations": chat}])
+
+    @pytest.mark.parametrize("layout", ["openrlhf", "rlhflow"])
+    def test_the_numbers_tell(self, layout, recwarn):
+        dataset = getattr(self, layout)("What is 2+3*4?", self.STEPS)
+        assert (dataset.X[0].problem, texts(dataset)) == ("What is 2+3*4?", list(self.STEPS))
+        assert not [warning for warning in recwarn if "name no problem" in str(warning.message)]
+
+    @pytest.mark.parametrize("layout", ["openrlhf", "rlhflow"])
+    @pytest.mark.parametrize(
+        ("problem", "steps"),
+        [
+            ("What is 2+3*4?", ("Step 1: 3*4 = 12.", "So 14.")),
+            ("In Step 1: what is wrong?", ("Step 1: 3*4 = 12.", "Step 2: 14.")),
+            ("What is 2+3*4?", ("3*4 = 12.", "2+12 = 14.")),
+        ],
+    )
+    def test_no_guess_and_no_silence(self, layout, problem, steps):
+        with pytest.warns(UserWarning, match="name no problem.*pass step_separator"):
+            dataset = getattr(self, layout)(problem, steps)
+        assert dataset.X[0].problem == ""
+        assert dataset.counts["doubtful: problem not separated from step 1"] == 1
+
+
 class TestRated:
     ROW = {"id": "a", "problem": "2+3*4?", "steps": STEPS, "labels": [-1, None], "final_answer": "14", "kind": "k"}
 

@@ -483,10 +483,10 @@ class TestInput:
         many = [Solution(f"What is {i} + 1?", [f"{i} + 1 = {i + 1}.", "Done."]) for i in range(1000)]
         head = tiny().fit(DATA.X, DATA.y)
         X = flatten(many)
-        start = time.perf_counter()
+        start = time.process_time()
         proba = head.predict_proba(X)
         assert proba.shape == (2000, 3)
-        assert time.perf_counter() - start < 8
+        assert time.process_time() - start < 8
 
 
 @pytest.mark.parametrize("max_prompt_length", [None, pytest.param(5, marks=pytest.mark.slow)])

@@ -119,14 +119,14 @@ def test_prefix_ends_before_the_first_risky_step(calibration, alpha):
 
 @pytest.mark.slow
 def test_a_million_steps_take_seconds():
-    from time import perf_counter
+    from time import process_time
 
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 10, 200_000)
     X = np.split(rng.random(lengths.sum()), np.cumsum(lengths)[:-1])
     first_errors = np.where(rng.random(len(X)) < 0.5, -1, rng.integers(0, lengths))
     groups = np.arange(len(X)) // 2
-    start = perf_counter()
+    start = process_time()
     for delta in (None, 0.1):
         PrefixCertifier(delta=delta).fit(X, first_errors, groups).predict(X)
-    assert perf_counter() - start < 10
+    assert process_time() - start < 10
