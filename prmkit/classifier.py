@@ -39,7 +39,8 @@ def unfitted_parts(
 
     The featurizer is ``None`` if X is numeric or the head reads the steps itself. The head is ``None`` for logistic
     regression, which is made when the rows are known. A ``TokenPRM`` without a label order gets ``label_order``.
-    TypeError says that a featurizer reads texts in place of steps. ValueError says that a featurizer was given to a head that reads text, or tokens to a head that does not.
+    TypeError says that a featurizer reads texts in place of steps. ValueError says that a featurizer was given to a
+    head that reads text, or tokens to a head that does not.
     """
     first = featurizer.steps[0][1] if isinstance(featurizer, Pipeline) else featurizer
     if isinstance(first, (CountVectorizer, HashingVectorizer)):

@@ -142,9 +142,7 @@ def test_an_adapter_that_lacks_a_new_layer_is_refused(bare, make_rows, settings,
     kept = {name: value for name, value in weights.items() if "pooler" not in name}
     assert len(kept) < len(weights)
     save_file(kept, file)
-    with pytest.raises(
-        ValueError, match=r"none of them holds pooler.dense.bias, so its scores would be random"
-    ):
+    with pytest.raises(ValueError, match=r"none of them holds pooler.dense.bias, so its scores would be random"):
         TokenPRM.from_pretrained(tmp_path / "adapter")
     file.unlink()
     with pytest.raises(ValueError, match="pickled weights are not read"):
