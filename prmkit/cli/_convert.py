@@ -45,6 +45,17 @@ def convert(
             help="The format of IN, one of those below. By default the first records tell it.",
         ),
     ] = None,
+    fields: Annotated[
+        str | None,
+        typer.Option(
+            "--fields",
+            metavar="NAME=FIELD,...",
+            show_default=False,
+            help="The field of each part, where IN has no known format: problem, steps, and labels or first_error. "
+            "A field is a dotted path, such as steps=response.steps.text. --option labels=binary (or rating, soft) "
+            "says what numbers mean, and --option base=1 that the first step is 1.",
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
@@ -94,11 +105,15 @@ def convert(
     Probabilities made right and wrong, from 0.5 on:
       prmkit convert soft.jsonl hard.jsonl --to sdiehl --option threshold=0.5
 
+    Rows with fields of their own:
+      prmkit convert mine.jsonl steps.jsonl --to stepwise
+      --fields problem=question,steps=steps.text,labels=steps.good --option labels=binary
+
     Exactly, or not at all:
       prmkit convert gsm8k.json steps.jsonl --to prm800k --on-loss raise
     """
     try:
-        _convert(source, output, to, from_, option, on_error, on_loss, limit, split, overwrite)
+        _convert(source, output, to, from_, fields, option, on_error, on_loss, limit, split, overwrite)
     except (OSError, ValueError, TypeError, ImportError) as error:
         fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
@@ -110,6 +125,7 @@ def _convert(
     output: Path,
     to: str,
     from_: str | None,
+    fields: str | None,
     option: list[str] | None,
     on_error: str,
     on_loss: str,
@@ -117,15 +133,22 @@ def _convert(
     split: str,
     overwrite: bool,
 ) -> None:
+    from prmkit.data.formats.fields import by_fields
     from prmkit.data.formats.reading import iter_labelled, named_skips
     from prmkit.data.formats.registry import FORMATS, check_format, load, recognise
     from prmkit.data.formats.writing import check_writable, write
 
     check_writable(to)
     _check_output(output, Path(source), overwrite)
-    name = recognise(source, split=split) if from_ is None else check_format(from_)
-    file_format = FORMATS[name]
-    typer.echo(f"{'recognised as' if from_ is None else 'read as'} {name}: {file_format.description}")
+    if fields is not None:
+        if from_ is not None:
+            raise ValueError("--fields and --from exclude each other: a format knows its fields")
+        file_format = by_fields(_fields(fields))
+    else:
+        file_format = FORMATS[recognise(source, split=split) if from_ is None else check_format(from_)]
+    is_told = fields is not None or from_ is not None
+    name = file_format.name
+    typer.echo(f"{'read as' if is_told else 'recognised as'} {name}: {file_format.description}")
     options: dict[str, Any] = {"on_error": on_error, "limit": limit, **_options(option)}
     counts: Counter[str] = Counter()
     skipped: list[str] = []
@@ -157,6 +180,20 @@ def _check_output(output: Path, source: Path, overwrite: bool) -> None:
         raise ValueError(f"{output} is there already: pass --overwrite, or choose another name")
     if source.exists() and (output.samefile(source) or output.resolve().parent == source.resolve()):
         raise ValueError(f"{output} is what is read, and may hold more than is written: choose another name")
+
+
+def _fields(text: str) -> dict[str, str]:
+    """Return the mapping that NAME=FIELD,… stands for.
+
+    Examples
+    --------
+    >>> _fields("problem=question, steps=response.steps")
+    {'problem': 'question', 'steps': 'response.steps'}
+    """
+    pairs = [pair.strip().partition("=") for pair in text.split(",")]
+    if not all(name and is_pair and field for name, is_pair, field in pairs):
+        raise ValueError(f"--fields {text}: expected NAME=FIELD,…, such as problem=question,steps=response.steps")
+    return {name: field for name, _, field in pairs}
 
 
 def _options(pairs: Sequence[str] | None) -> dict[str, Any]:

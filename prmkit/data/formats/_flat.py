@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from prmkit.data.dataset import StepDataset
@@ -44,20 +44,32 @@ def _parse(
     label_map: Mapping[Any, Any] | None = None,
     worst: Label | None = None,
 ) -> list[LabelledSolution]:
-    rating_of = _ratings_of_labels(label_map, worst)
     text = record.text("step" if "step" in record else "text")
     problem, prefix = record.text("problem", ""), _prefix(record)
-    label = record.value("label")
-    rating = rating_of.get(_key(label)) if isinstance(label, (str, int, float)) else None
-    if rating is None:
-        expected = ", ".join(repr(one) for _, _, one in rating_of)
-        expected += " (label_map={label: rating, …} declares others)"
-        raise wrong_value("unknown label", "label", label, expected)
+    rating = map_of_labels(label_map, worst)(record.value("label"), "label")
     problem_id = record.value("problem_id", None)
     if problem_id is not None and not isinstance(problem_id, (str, int, float)):
         raise wrong_value("problem_id is no text", "problem_id", problem_id, "a text or a number")
     meta = None if problem_id is None else {"problem_id": problem_id}
     return [from_ratings(problem, [*prefix, text], [None] * len(prefix) + [rating], solution_id, meta)]
+
+
+def map_of_labels(label_map: Mapping[Any, Any] | None, worst: Label | None = None) -> Callable[[object, str], int]:
+    """Return a function of a label and its name that gives the rating by a map, or that of a label that needs none.
+
+    The map is checked at once. The function raises MalformedRecordError for a label that the map lacks.
+    """
+    ratings = _ratings_of_labels(label_map, worst)
+
+    def rating_of(label: object, name: str) -> int:
+        rating = ratings.get(_key(label)) if isinstance(label, (str, int, float)) else None
+        if rating is None:
+            expected = ", ".join(repr(one) for _, _, one in ratings)
+            expected += " (label_map={label: rating, …} declares others)"
+            raise wrong_value("unknown label", name, label, expected)
+        return rating
+
+    return rating_of
 
 
 def _ratings_of_labels(label_map: Mapping[Any, Any] | None, worst: Label | None) -> dict[_Key, int]:

@@ -26,7 +26,7 @@ from prmkit.data.jsonlines import MalformedRecordError
 Separator: TypeAlias = str | re.Pattern[str] | None
 
 # The first is that of OpenRLHF's examples, the second that of Math-Shepherd.
-_KNOWN_PLACEHOLDERS = ("[P]", "ки")
+KNOWN_PLACEHOLDERS = ("[P]", "ки")
 _RATINGS = {2: (1, -1), 3: (1, 0, -1)}
 _ROLES = ("user", "assistant")
 _STEP_1 = re.compile(r"(?<=[\s?.!:])Step\s+1\s*[:.)]")
@@ -109,7 +109,7 @@ def _rating_of_token(reward_tokens: Sequence[str]) -> dict[str, int]:
 
 
 def _placeholder(text: str, placeholder: str | None) -> str:
-    candidates = _KNOWN_PLACEHOLDERS if placeholder is None else (placeholder,)
+    candidates = KNOWN_PLACEHOLDERS if placeholder is None else (placeholder,)
     present = [name for name in candidates if name in text]
     if len(present) == 1:
         return present[0]

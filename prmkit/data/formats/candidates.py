@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from prmkit.data.answers.extraction import extract_answer, normal_answer
-from prmkit.data.formats.format import Record, has_fields, wrong_value
+from prmkit.data.formats.fields import candidates_proposal, check_fields, value_at
+from prmkit.data.formats.format import Record, has_fields, rating_of, wrong_value
 from prmkit.data.formats.reading import check_reading, reads, warn_of_skipped
 from prmkit.data.formats.sources import OnError, Source, iter_records
 from prmkit.data.jsonlines import MalformedRecordError
@@ -17,10 +19,10 @@ from prmkit.data.solution import Solution
 
 
 class _Sampled(NamedTuple):
-    """The content of a record: the texts of the candidates, and all that it tells of each."""
+    """The content of a record: the candidates as texts or as steps, and all that it tells of each."""
 
     problem: str
-    texts: list[str]
+    candidates: Sequence[str | list[str]]
     is_correct: tuple[bool | None, ...]
     generators: tuple[str | None, ...]
     answer: str | None
@@ -28,43 +30,64 @@ class _Sampled(NamedTuple):
     reference: str | None = None
 
 
-_is_pqm = has_fields({"responses": list})
-_is_rlhflow = has_fields({"prompt": object, "answers": object})
+_PROBLEMS = ("question", "prompt", "problem")
+_ANSWERS = ("answer", "gt")
+_LISTS: dict[str, tuple[str, ...]] = {
+    "responses": (),
+    "answers": ("label", "labels"),
+    "completions": (),
+    "generations": ("correctness_math_verify",),
+    "code": ("score",),
+    "pred": (),
+}
+"""Published names of the list of candidates, and of the list that tells which of them are correct."""
 _has_question = has_fields({"question": object})
 
 
 def is_candidates(value: object) -> bool:
     """Return whether a JSON value is a record of one of these formats."""
-    return _is_pqm(value) or _is_rlhflow(value) or (_has_question(value) and bool(_named_models(Record(value))))
+    if not isinstance(value, Mapping):
+        return False
+    return bool(_known_fields(value)) or (_has_question(value) and bool(_named_models(Record(value))))
 
 
-def _sampled(record: Record) -> _Sampled:
-    """Return the content of a record of any of the formats."""
-    if "responses" in record:
-        return _pqm(record)
-    return _rlhflow(record) if "answers" in record else _gsm8k(record)
+def _known_fields(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fields of a record in one of the published layouts. Nothing if it is none."""
+    problem = next((name for name in _PROBLEMS if name in record), None)
+    candidates = next((name for name in _LISTS if isinstance(record.get(name), list)), None)
+    # Labels beside completions or responses are those of steps.
+    if problem is None or candidates is None or ("labels" in record and "labels" not in _LISTS[candidates]):
+        return {}
+    if (problem, candidates) == ("prompt", "completions"):  # TRL writes steps so
+        return {}
+    parts = {"problem": (problem,), "candidates": (candidates,), "answer": _ANSWERS, "correct": _LISTS[candidates]}
+    present = {part: [name for name in names if name in record] for part, names in parts.items()}
+    return {part: names[0] for part, names in present.items() if names}
 
 
-def _pqm(record: Record) -> _Sampled:
-    responses = record.value("responses")
-    if not isinstance(responses, list) or not responses:
-        raise wrong_value("no candidates", "responses", responses, "a list")
-    texts = [Record(response).text("text") for response in responses]
-    unknown = (None,) * len(texts)
-    return _Sampled(record.text("question"), texts, unknown, unknown, record.scalar("answer"))
-
-
-def _rlhflow(record: Record) -> _Sampled:
-    texts = record.texts("answers")
-    if not texts:
-        raise MalformedRecordError("no candidates", "answers is empty")
-    labels = record.value("label", record.value("labels", None))
-    if labels is None:
-        labels = [None] * len(texts)
-    if not isinstance(labels, list) or len(labels) != len(texts):
-        raise wrong_value("unequal lengths", "label", labels, f"one per answer: {len(texts)}")
-    correct = tuple(_correct(label, f"label[{i}]") for i, label in enumerate(labels))
-    return _Sampled(record.text("prompt"), texts, correct, (None,) * len(texts), None)
+def _sampled(record: Record, fields: Mapping[str, str] | None) -> _Sampled:
+    """Return the content of a record, by the names of its fields or in any of the formats."""
+    if fields is None and not (fields := _known_fields(record.fields)):
+        return _gsm8k(record)
+    found = {name: value_at(record.fields, path) for name, path in fields.items()}
+    name = fields["candidates"]
+    candidates = found["candidates"]
+    if not isinstance(candidates, list) or not candidates:
+        raise wrong_value("no candidates", name, candidates, "a list that is not empty")
+    # PQM writes a candidate as an object.
+    plain = [one["text"] if isinstance(one, Mapping) and "text" in one else one for one in candidates]
+    if are_steps := all(isinstance(one, list) for one in plain):
+        for i, steps in enumerate(plain):
+            Record({f"{name}[{i}]": steps}).texts(f"{name}[{i}]")
+    labels = found.get("correct")
+    if labels is not None and (not isinstance(labels, list) or len(labels) != len(plain)):
+        raise wrong_value("unequal lengths", fields["correct"], labels, f"one per candidate: {len(plain)}")
+    labels = [None] * len(plain) if labels is None else labels
+    correct = tuple(_correct(label, f"{fields.get('correct')}[{i}]") for i, label in enumerate(labels))
+    answer = Record({fields.get("answer", "answer"): found.get("answer")}).scalar(fields.get("answer", "answer"))
+    problem = Record({fields["problem"]: found["problem"]}).text(fields["problem"])
+    texts = plain if are_steps else Record({name: plain}).texts(name)
+    return _Sampled(problem, texts, correct, (None,) * len(plain), answer)
 
 
 def _gsm8k(record: Record) -> _Sampled:
@@ -73,7 +96,7 @@ def _gsm8k(record: Record) -> _Sampled:
         raise MalformedRecordError(
             "no candidates",
             f"the fields are {', '.join(map(str, record.fields)) or 'none'}, expected responses, answers, or objects "
-            "with is_correct and solution",
+            f"with is_correct and solution. Say which field is what: {candidates_proposal(record.fields)}",
         )
     texts = [model.text("solution") for model in models.values()]
     correct = tuple(_correct(model.value("is_correct", None), f"{name}.is_correct") for name, model in models.items())
@@ -88,17 +111,30 @@ def _named_models(record: Record) -> dict[str, Record]:
 
 
 def _correct(value: object, name: str) -> bool | None:
-    if value is None or (isinstance(value, (bool, int, float)) and value in (0, 1)):
-        return None if value is None else bool(value)
-    raise wrong_value("unknown label", name, value, "true, false, 1, 0 or null")
+    try:
+        rating = rating_of(value, name, "binary")
+    except MalformedRecordError:
+        rating = 0
+    if rating == 0:
+        raise wrong_value("unknown label", name, value, "true, false, 1, 0, null, or a word such as 'correct'")
+    return None if rating is None else rating == 1
 
 
+_Splitter: TypeAlias = Literal["line", "paragraph", "step"] | Callable[[str], Sequence[str]]
 _SPLITTERS = {
-    "line": re.compile(r"\n"),
-    "paragraph": re.compile(r"\n[ \t]*\n\s*"),
-    "step": re.compile(r"(?=^[Ss]tep \d+[:.])", re.MULTILINE),
+    "line": re.compile(r"\r\n|[\n\r]"),
+    "paragraph": re.compile(r"\n[ \t\r]*\n\s*"),
+    # Language models write "## Step 1: …", "**Step 1:** …", "STEP 1 - …" and their like.
+    "step": re.compile(
+        r"(?=^[ \t>]*(?:[-*][ \t]+)?(?:#{1,6}[ \t]*)?[*_]{0,3}step[ \t]+\d+[ \t]*[*_]{0,3}[ \t]*"
+        r"(?:[:.)\u2013\u2014-]|\r?$))",
+        re.MULTILINE | re.IGNORECASE,
+    ),
 }
-_CALCULATOR = re.compile(r"<<[^<>\n]*=[^<>\n]*>>")
+# Neither part of a mark can be read in two ways, so the time grows with the text alone.
+_CALCULATOR = re.compile(r"<<[^<>\n=]*=[^<>\n]*>>")
+_N_NAMED = 5
+"""Number of blank candidates that a warning names."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +171,9 @@ class CandidateSet:
 @reads
 def load_candidates(
     source: Source,
-    step_splitter: Literal["line", "paragraph", "step"] = "line",
+    step_splitter: Literal["line", "paragraph", "step"] | Callable[[str], Sequence[str]] = "line",
     *,
+    fields: Mapping[str, str] | None = None,
     keep_calculator_marks: bool = True,
     extract: Callable[[str], str | None] | None = None,
     answer_key: Callable[[str], str | None] | None = None,
@@ -154,9 +191,15 @@ def load_candidates(
 
     Parameters
     ----------
-    step_splitter : {"line", "paragraph", "step"}, default="line"
+    step_splitter : {"line", "paragraph", "step"} or callable, default="line"
         Unit that becomes a step: a line, the text between blank lines, or the text from one "Step 1:" at the start of
-        a line to the next. The meaning of minimum and product of step scores depends on it. Blank steps are dropped.
+        a line to the next, also in capitals or Markdown ("## Step 1"). The meaning of minimum and product of step
+        scores depends on it. A function of a text returns its steps. Blank steps are dropped. A warning says if most
+        candidates have one step only.
+    fields : mapping of str to str, optional
+        The field of each part, for records of other formats: ``dict(problem="question", candidates="outputs.text",
+        answer="gold", correct="outputs.passed")``. A path has dots, and goes on in each entry of a list. ``candidates``
+        are texts, or lists of steps, which stay as they are. ``answer`` and ``correct`` may be left out.
     keep_calculator_marks : bool, default=True
         Whether GSM8K's marks such as ``<<3*4=12>>`` stay in the steps.
     extract : callable, optional
@@ -171,7 +214,8 @@ def load_candidates(
     Returns
     -------
     list of CandidateSet
-        One set per record.
+        One set per record. A blank candidate is left out alone, counted, and named by a warning. The ids of the others
+        still count it.
 
     Examples
     --------
@@ -180,16 +224,20 @@ def load_candidates(
     >>> candidates.candidates[1].steps, candidates.is_correct, candidates.answer_keys
     (('2 + 3 = 5.', 'A: 20'), (True, False), ('14', '20'))
     """
-    if step_splitter not in _SPLITTERS:
-        raise ValueError(f"step_splitter is {step_splitter!r}, expected one of {', '.join(map(repr, _SPLITTERS))}")
+    split_text = _splitter(step_splitter)
     check_reading(on_error, limit)
+    if fields is not None:
+        fields = check_fields(fields, ("problem", "candidates", "answer", "correct"), ("problem", "candidates"))
     counts = Counter() if counts is None else counts
+    blank: list[str] = []
 
-    def steps_of(text: str) -> list[str]:
-        text = text if keep_calculator_marks else _CALCULATOR.sub("", text)
-        steps = [step.strip() for step in _SPLITTERS[step_splitter].split(text)]
+    def steps_of(candidate: str | list[str]) -> list[str]:
+        parts = candidate if isinstance(candidate, list) else split_text(candidate)
+        steps = [(part if keep_calculator_marks else _CALCULATOR.sub("", part)).strip() for part in parts]
         counts["blank steps dropped"] += sum(not step for step in steps)
-        return [step for step in steps if step]
+        steps = [step for step in steps if step]
+        counts["candidates of one step"] += len(steps) == 1
+        return steps
 
     sets: list[CandidateSet] = []
     for value, place, record_id in iter_records(source, split=split, on_error=on_error, counts=counts):
@@ -197,39 +245,71 @@ def load_candidates(
             break
         counts["records"] += 1
         try:
-            sampled = _sampled(Record(value))
-            sets.append(_candidate_set(sampled, record_id, steps_of, extract or _marked, answer_key or normal_answer))
+            sampled = _sampled(Record(value), fields)
+            one = _candidate_set(sampled, record_id, steps_of, extract or _marked, answer_key or normal_answer)
+            kept = {candidate.id for candidate in one.candidates}
+            n = len(sampled.candidates)
+            blank += [f"{place}, candidate {i}" for i in range(n) if f"{record_id}/{i}" not in kept]
+            sets.append(one)
         except MalformedRecordError as error:
             if on_error == "raise":
                 raise ValueError(f"{place}: {error}. Pass on_error='skip' to leave such records out.") from None
             counts[f"malformed: {error.reason}"] += 1
     warn_of_skipped(counts, "on_error='raise' names")
-    counts["candidates"] += sum(len(candidate_set.candidates) for candidate_set in sets)
+    n_candidates = sum(len(candidate_set.candidates) for candidate_set in sets)
+    counts["candidates"] += n_candidates
+    if blank:
+        counts["blank candidates left out"] += len(blank)
+        named = "; ".join(blank[:_N_NAMED]) + ("; …" if len(blank) > _N_NAMED else "")
+        _warn(f"{len(blank)} of {n_candidates + len(blank)} candidates are blank and were left out: {named}")
+    if 2 * counts["candidates of one step"] > n_candidates:
+        others = ", ".join(repr(name) for name in _SPLITTERS if name != step_splitter)
+        _warn(
+            f"{counts['candidates of one step']} of {n_candidates} candidates have one step only: step_splitter is "
+            f"{step_splitter!r}, and the others are {others} or a function of a text"
+        )
     counts["candidates without an answer"] += sum(candidate_set.answer_keys.count(None) for candidate_set in sets)
     return sets
+
+
+def _splitter(step_splitter: _Splitter) -> Callable[[str], Sequence[str]]:
+    if callable(step_splitter):
+        return step_splitter
+    if step_splitter not in _SPLITTERS:
+        names = ", ".join(map(repr, _SPLITTERS))
+        raise ValueError(f"step_splitter is {step_splitter!r}, expected one of {names}, or a function of a text")
+    return _SPLITTERS[step_splitter].split
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=3)
 
 
 def _candidate_set(
     sampled: _Sampled,
     record_id: str,
-    steps_of: Callable[[str], list[str]],
+    steps_of: Callable[[str | list[str]], list[str]],
     extract: Callable[[str], str | None],
     answer_key: Callable[[str], str | None],
 ) -> CandidateSet:
-    solutions = []
-    for i, (text, generator) in enumerate(zip(sampled.texts, sampled.generators, strict=True)):
-        steps = steps_of(text)
+    """Return the candidates that are not blank."""
+    solutions, correct, answers = [], [], []
+    for i, (candidate, generator) in enumerate(zip(sampled.candidates, sampled.generators, strict=True)):
+        steps = steps_of(candidate)
         if not steps:
-            raise MalformedRecordError("blank candidate", f"candidate {i} is {text!r:.60}")
+            continue
         meta: dict[str, Any] = {} if generator is None else {"generator": generator}
         solutions.append(Solution(sampled.problem, tuple(steps), id=f"{record_id}/{i}", meta=meta))
-    answers = tuple(map(extract, sampled.texts))
+        correct.append(sampled.is_correct[i])
+        answers.append(extract(candidate if isinstance(candidate, str) else "\n".join(candidate)))
+    if not solutions:
+        raise MalformedRecordError("blank candidates", f"all of {len(sampled.candidates)} candidates are blank")
     # An answer that is nothing but marks has the key "", which would count as a vote.
     keys = tuple(None if answer is None else answer_key(answer) or None for answer in answers)
     answer = sampled.answer
     if sampled.reference is not None:
         answer = extract(sampled.reference) or answer
-    return CandidateSet(sampled.problem, solutions, sampled.is_correct, answers, keys, answer, record_id)
+    return CandidateSet(sampled.problem, solutions, tuple(correct), tuple(answers), keys, answer, record_id)
 
 
 def _marked(text: str) -> str | None:

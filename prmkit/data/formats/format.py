@@ -260,21 +260,48 @@ class Record:
         return first_error
 
 
+@dataclass(frozen=True)
+class _FieldTest:
+    """Recognises records by their fields, and says what a record lacks."""
+
+    types: Mapping[str, type | tuple[type, ...]]
+    forbidden: frozenset[str]
+
+    def __call__(self, record: object) -> bool:
+        return isinstance(record, Mapping) and not self.faults(record)
+
+    def faults(self, record: Mapping[Any, Any]) -> list[str]:
+        """Return what keeps a record from being recognised, in words."""
+        lacking = [f"has no field {name}" for name in self.types if name not in record]
+        others = {name: record[name] for name in self.types if name in record}
+        wrong = [
+            f"holds {type(value).__name__} in {name}"
+            for name, value in others.items()
+            if not isinstance(value, self.types[name])
+        ]
+        return [*lacking, *wrong, *(f"has a field {name} too" for name in sorted(self.forbidden & set(record)))]
+
+
 def has_fields(types: Mapping[str, type | tuple[type, ...]], without: Iterable[str] = ()) -> Callable[[object], bool]:
     """Make a function for ``Format(recognises=…)`` that recognises records by their fields.
 
     A record must have a field of each type in ``types``, and none of those in ``without``, which tell another format.
     """
-    forbidden = frozenset(without)
+    return _FieldTest(types, frozenset(without))
 
-    def recognises(record: object) -> bool:
-        return (
-            isinstance(record, Mapping)
-            and all(name in record and isinstance(record[name], kind) for name, kind in types.items())
-            and not forbidden & set(record)
-        )
 
-    return recognises
+def nearest_format(record: object, formats: Iterable[Format]) -> str:
+    """Return a sentence on the format that a record has most fields of, and what breaks it. "" if none is near."""
+    best, sentence = 0.0, ""
+    for file_format in formats:
+        test = file_format.recognises
+        if not isinstance(record, Mapping) or not isinstance(test, _FieldTest):
+            continue
+        faults = test.faults(record)
+        share = 1 - len(faults) / len(test.types)
+        if share >= max(best, 0.5) and share > best:
+            best, sentence = share, f"The nearest is {file_format.name}, but the record {' and '.join(faults)}. "
+    return sentence
 
 
 def wrong_value(reason: str, name: str, value: object, expected: str) -> MalformedRecordError:

@@ -25,7 +25,8 @@ from typing import Any, TypeVar
 
 from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.candidates import is_candidates
-from prmkit.data.formats.format import Format
+from prmkit.data.formats.fields import by_fields, proposal
+from prmkit.data.formats.format import Format, nearest_format
 from prmkit.data.formats.reading import read
 from prmkit.data.formats.sources import Source, iter_records, name_of
 
@@ -140,8 +141,14 @@ def lists_formats(*, writable: bool = False) -> Callable[[_Function], _Function]
 
 
 @lists_formats()
-def load(source: Source, format: str | None = None, **options: Any) -> StepDataset:  # noqa: A002 (the word of the field)
-    """Load step labels of any format.
+def load(
+    source: Source,
+    format: str | None = None,  # noqa: A002 (the word of the field)
+    *,
+    fields: Mapping[str, str] | None = None,
+    **options: Any,
+) -> StepDataset:
+    """Load step labels of any format, or of records whose fields are named.
 
     Parameters
     ----------
@@ -150,8 +157,21 @@ def load(source: Source, format: str | None = None, **options: Any) -> StepDatas
         folder stands for all such files in it, and a pattern such as ``"part-*.jsonl"`` for the files that match it.
     format : str, optional
         Name of the format, see Notes. If None, the first records tell it, and ``description`` names it.
+    fields : mapping of str to str, optional
+        The field of each part, for records of no known format: ``dict(problem="question", steps="answer.steps.text",
+        labels="answer.steps.rating")``. A path has dots, and goes on in each entry of a list. A list of lists holds
+        several solutions. Parts are ``problem``, ``steps``, and either ``labels``, one for each step, or
+        ``first_error``. ``id`` is the id of the solution. Any other name becomes ``Solution.meta``.
     **options : object
-        Options of the loader of that format, such as ``on_error="skip"``, ``limit=100`` or ``split="test"``.
+        Options of the loader of that format, such as ``on_error="skip"``, ``limit=100`` or ``split="test"``. With
+        ``fields`` these are:
+
+        - ``labels``: the meaning of numbers. "binary": 0 wrong, 1 right. "rating": -1 wrong, 0 neutral, 1 right.
+          "soft": the probability that the step is right. Words such as "correct" and floats need no declaration.
+        - ``label_map``: the rating of each label, as in `load_flat`, where labels are other words.
+        - ``base``: number of the first step, 0 (the default) or 1, for ``first_error``. -1 or "N/A" stand for no
+          error, and steps before the first error are right.
+        - ``step_separator``: text between the steps, where they are one text. Tags "ки" and "[P]" need none.
 
     Returns
     -------
@@ -171,7 +191,14 @@ def load(source: Source, format: str | None = None, **options: Any) -> StepDatas
     >>> dataset = load([{"input": "2 + 3?", "value": ["2 + 3 = 5."], "label": ["+"]}])
     >>> dataset.y, dataset.description.splitlines()[0]
     (array([1]), 'recognised by its first records as sdiehl')
+    >>> row = {"question": "2 + 3?", "steps": [{"text": "2 + 3 = 6.", "good": 0}, {"text": "So 5.", "good": 1}]}
+    >>> load([row], fields=dict(problem="question", steps="steps.text", labels="steps.good"), labels="binary").y
+    array([-1,  1])
     """
+    if fields is not None:
+        if format is not None:
+            raise ValueError(f"format={format!r} and fields exclude each other: a format knows its fields")
+        return read(source, by_fields(fields), **options)
     # Recognising reads the first records, which an iterator would not give again.
     records = list(source) if isinstance(source, Iterator) else source
     name = check_format(format) if format is not None else recognise(records, split=options.get("split"))
@@ -220,9 +247,8 @@ def recognise(source: Source, *, split: str | None = None) -> str:
             f"the first records of {name} fit several formats ({', '.join(fitting)}): say which, format={fitting[0]!r}"
         )
     raise ValueError(
-        f"{name} fits no known format: its first record has the fields {fields}. Known: "
-        f"{', '.join(FORMATS)}. If it is one of them with other names of fields, say which: format='openrlhf', "
-        "input_key='text'"
+        f"{name} fits no known format: its first record has the fields {fields}. Known: {', '.join(FORMATS)}. "
+        f"{nearest_format(first, FORMATS.values())}Say which field is what: {proposal(first)}"
     )
 
 

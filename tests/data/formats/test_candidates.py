@@ -1,5 +1,6 @@
 """Best-of-N files: order kept, correctness as stated, steps cut as declared."""
 
+import warnings
 from collections import Counter
 
 import pytest
@@ -74,7 +75,7 @@ def test_own_rules_for_answers():
     ("row", "reason"),
     [
         ({**PQM, "responses": []}, "no candidates"),
-        ({**PQM, "responses": ["text"]}, "no object"),
+        ({**PQM, "responses": [7]}, "responses holds no strings"),
         ({**PQM, "responses": [{"text": " \n"}]}, "blank candidate"),
         ({**PQM, "answer": ["14"]}, "answer is no text"),
         ({**RLHFLOW, "label": [1]}, "unequal lengths"),
@@ -111,3 +112,60 @@ def test_gsm8k_solutions(data_folder):
     ]
     assert sum(same == correct for same, correct in pairs) == len(pairs)
     assert load_candidates(data_folder / "gsm8k_solutions", limit=3) == sets[:3]
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["# STEP {}", "#### Step {} -", "**step {}**", "__Step {}:__", "- Step {}) then", "  Step {}. then", "> Step {}:"],
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_headings_of_steps_in_markdown_and_capitals(head, newline):
+    text = "\n\n".join(f"{head.format(i)}\n{i} + 2 = {i + 2}." for i in (1, 2, 3)).replace("\n", newline)
+    [one] = load_candidates([{"prompt": "p", "answers": [text]}], "step")
+    assert len(one.candidates[0].steps) == 3
+
+
+def test_words_about_a_step_are_no_heading():
+    text = "Step 1: a\nStep 2 says so.\nsteps 3: b\nStep two: c"
+    with pytest.warns(UserWarning, match="1 of 1 candidates have one step only: step_splitter is 'step'"):
+        [one] = load_candidates([{"prompt": "p", "answers": [text]}], "step")
+    assert one.candidates[0].steps == (text,)
+
+
+def test_paragraphs_and_lines_of_windows():
+    row = {"prompt": "p", "answers": ["a\r\nb\r\n \r\nc"]}
+    assert load_candidates([row], "paragraph")[0].candidates[0].steps == ("a\r\nb", "c")
+    assert load_candidates([row], "line")[0].candidates[0].steps == ("a", "b", "c")
+
+
+def test_a_warning_says_that_most_candidates_have_one_step():
+    few, many = {"prompt": "p", "answers": ["a", "b", "c\nd"]}, {"prompt": "p", "answers": ["a\nb", "b", "c\nd"]}
+    with pytest.warns(UserWarning, match=r"2 of 3 candidates have one step only: .* 'paragraph', 'step'"):
+        load_candidates([few])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_candidates([many])
+
+
+def test_a_function_splits_a_text():
+    [one] = load_candidates([{"prompt": "p", "answers": ["a; b;"]}], lambda text: text.split(";"))
+    assert one.candidates[0].steps == ("a", "b")
+
+
+def test_a_blank_candidate_costs_itself():
+    counts = Counter()
+    rows = [{"prompt": "p", "answers": ["a\nb\nA: 1", " \n", "c\nd"], "label": [1, 0, 0]}, RLHFLOW]
+    with pytest.warns(UserWarning, match="1 of 5 candidates are blank and were left out: record 0, candidate 1"):
+        sets = load_candidates(rows, counts=counts)
+    assert [solution.id for solution in sets[0].candidates] == ["0/0", "0/2"]
+    assert (sets[0].is_correct, sets[0].answers) == ((True, False), ("1", None))
+    assert (counts["blank candidates left out"], counts["candidates"]) == (1, 4)
+
+
+@pytest.mark.parametrize("text", ["<<" + "=" * 100_000, "<<1=" * 50_000, "step " * 50_000, "\n \t" * 50_000 + "a"])
+def test_no_text_takes_long_to_cut(text):
+    """Each of these would take hours if some expression read it again and again."""
+    for splitter in ("line", "paragraph", "step"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            load_candidates([{"prompt": "p", "answers": [text]}], splitter, keep_calculator_marks=False)

@@ -1,0 +1,424 @@
+"""Fields by name: records of any layout are read once somebody says which field is what, and a guess at what to say."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+from prmkit.data.formats._flat import map_of_labels
+from prmkit.data.formats._rlhf import KNOWN_PLACEHOLDERS, Separator
+from prmkit.data.formats.format import (
+    Format,
+    LabelledSolution,
+    Meaning,
+    Rating,
+    Record,
+    check_meaning,
+    from_first_error,
+    from_ratings,
+    meaning_of,
+    rating_of,
+    wrong_type,
+    wrong_value,
+)
+from prmkit.data.jsonlines import MalformedRecordError
+
+_OWN = ("problem", "steps", "labels", "first_error", "id")
+_FROM_0, _AT_0 = "first errors counted from 0", "first errors at 0"
+_N_SUSPICIOUS = 10
+"""Number of first errors among which one of 0 is to be expected, where the first step is 0."""
+
+
+def value_at(value: Any, path: str, *, optional: bool = False) -> Any:
+    """Return what stands at a dotted path. In a list, the path goes on in each entry, or in the one that it numbers.
+
+    With ``optional``, an entry of a list that lacks the field gives None, unless all lack it.
+
+    Raises
+    ------
+    MalformedRecordError
+        If nothing stands there.
+
+    Examples
+    --------
+    >>> value_at({"answer": {"steps": [{"text": "a"}, {"text": "b"}]}}, "answer.steps.text")
+    ['a', 'b']
+    """
+    value = _from_cell(value)
+    if not path:
+        return value
+    names = path.split(".")
+    if isinstance(value, list):
+        if names[0].isascii() and names[0].isdigit() and int(names[0][:9]) < len(value):
+            return value_at(value[int(names[0])], ".".join(names[1:]), optional=optional)
+        return _values_in(value, path, optional)
+    if isinstance(value, Mapping):
+        # A name may hold dots itself.
+        for n in range(len(names), 0, -1):
+            if (name := ".".join(names[:n])) in value:
+                return value_at(value[name], ".".join(names[n:]), optional=optional)
+    has = f"the fields are {', '.join(map(str, value)) or 'none'}" if isinstance(value, Mapping) else f"{value!r:.60}"
+    raise MalformedRecordError(f"without {path}", has)
+
+
+def _values_in(entries: list[Any], path: str, optional: bool) -> list[Any]:
+    found, n_missing = [], 0
+    for entry in entries:
+        try:
+            found.append(value_at(entry, path, optional=optional))
+        except MalformedRecordError:  # noqa: PERF203 (each entry may lack it)
+            if not optional or (n_missing := n_missing + 1) == len(entries):
+                raise
+            found.append(None)
+    return found
+
+
+def _from_cell(value: Any) -> Any:
+    """Return the list or object that a cell of a table writes as JSON text."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def check_fields(fields: object, known: Sequence[str] | None, required: Sequence[str]) -> dict[str, str]:
+    """Return a mapping of names to dotted paths. Raise ValueError if it is none, or lacks one of the required names."""
+    is_mapping = isinstance(fields, Mapping) and all(isinstance(path, str) and path for path in fields.values())
+    names = list(fields) if isinstance(fields, Mapping) else []
+    unknown = [name for name in names if known is not None and name not in known]
+    if not is_mapping or unknown or not set(required) <= set(names):
+        expected = ", ".join(f"{name}='…'" for name in known or _OWN)
+        raise ValueError(
+            f"fields is {fields!r:.200}, expected the field of each part, such as dict({expected}), and at least "
+            f"{' and '.join(required)}"
+        )
+    return {str(name): path for name, path in fields.items()}  # type: ignore[attr-defined]
+
+
+def by_fields(fields: Mapping[str, str]) -> Format:
+    """Return the format of records whose fields are named one by one.
+
+    Parameters
+    ----------
+    fields : mapping of str to str
+        The field of ``problem``, ``steps``, and ``labels`` or ``first_error``, each a dotted path. ``id`` is the id of
+        the solution. Any other name becomes ``Solution.meta``.
+
+    Returns
+    -------
+    Format
+        A format with the options ``base``, ``labels``, ``label_map`` and ``step_separator``, as ``load`` has them.
+
+    Raises
+    ------
+    ValueError
+        If the mapping lacks a part.
+    """
+    paths = check_fields(fields, None, ("steps",))
+    if ("labels" in paths) == ("first_error" in paths):
+        raise ValueError(f"fields is {dict(fields)}, expected one of labels='…' and first_error='…'")
+
+    def parse(
+        record: Record,
+        solution_id: str,
+        counts: Counter[str],
+        *,
+        base: Literal[0, 1] = 0,
+        labels: Meaning | None = None,
+        label_map: Mapping[Any, Any] | None = None,
+        step_separator: Separator = None,
+    ) -> list[LabelledSolution]:
+        if base not in (0, 1) or isinstance(base, bool):
+            raise ValueError(f"base is {base!r}, expected 0 or 1, the number of the first step")
+        check_meaning(labels)
+        row = record.fields
+        problem = _problem(row, paths["problem"]) if "problem" in paths else ""
+        solutions, are_several = _solutions(value_at(row, paths["steps"]), paths["steps"], step_separator)
+        name = paths.get("labels", paths.get("first_error", ""))
+        judged = value_at(row, name, optional=True)
+        verdicts = judged if are_several else [judged]
+        if not isinstance(verdicts, list) or len(verdicts) != len(solutions):
+            detail = f"{paths['steps']} holds {len(solutions)} solutions, {name} is {judged!r:.60}"
+            raise MalformedRecordError("unequal lengths", detail)
+        meta = {key: value_at(row, path) for key, path in paths.items() if key not in _OWN}
+        if "id" in paths and (own := value_at(row, paths["id"])) is not None:
+            solution_id = own if isinstance(own, str) else json.dumps(own)
+        parsed = []
+        for number, (steps, verdict) in enumerate(zip(solutions, verdicts, strict=True)):
+            one_id = f"{solution_id}/{number}" if are_several else solution_id
+            steps = _without_prefixes(problem, steps, counts)
+            if "first_error" in paths:
+                parsed.append(_by_first_error(problem, steps, verdict, name, base, one_id, meta, counts))
+            else:
+                values = _values(verdict, len(steps), name, base)
+                ratings = _ratings(values, name, labels, label_map)
+                parsed.append(from_ratings(problem, steps, ratings, one_id, meta))
+        return parsed
+
+    named = ", ".join(f"{name}={path!r}" for name, path in paths.items())
+    return Format(
+        name="fields",
+        description=f"by the names of its fields: {named}",
+        recognises=lambda _: False,
+        parse=parse,
+        unlabelled="right" if "first_error" in paths else "unknown",
+        across=_warn_of_base,
+    )
+
+
+def _problem(row: Mapping[str, Any], path: str) -> str:
+    value = row[path] if isinstance(row.get(path), str) else value_at(row, path)
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return Record({path: value}).text(path)
+
+
+def _solutions(value: Any, path: str, separator: Separator) -> tuple[list[list[str]], bool]:
+    """Return the steps of each solution, and whether the record holds a list of solutions."""
+    if isinstance(value, str):
+        return [_cut(value, path, separator)], False
+    if not isinstance(value, list):
+        raise wrong_type(f"{path} is no list", path, value)
+    if value and all(isinstance(one, list) for one in value):
+        return [_texts(one, path) for one in value], True
+    return [_texts(value, path)], False
+
+
+def _texts(steps: list[Any], path: str) -> list[str]:
+    for i, step in enumerate(steps):
+        if isinstance(step, Mapping):
+            inside = [f"{path}.{key}" for key, text in step.items() if isinstance(text, str)]
+            named = f"name the field in them: steps={inside[0]!r}" if inside else "they hold no text"
+            raise MalformedRecordError(f"{path} holds objects", f"{path}[{i}] is {step!r:.60}: {named}")
+    return Record({path: steps}).texts(path)
+
+
+def _cut(text: str, path: str, separator: Separator) -> list[str]:
+    """Return the steps of a text, without white space around them and without blank ones."""
+    present = [tag for tag in KNOWN_PLACEHOLDERS if tag in text]
+    if separator is None and len(present) != 1:
+        raise MalformedRecordError(
+            f"{path} is one text", f"{text!r:.60}: pass step_separator=…, the text between its steps, such as '\\n\\n'"
+        )
+    separator = present[0] if separator is None else separator
+    if not isinstance(separator, (str, re.Pattern)) or separator == "":
+        raise TypeError(f"step_separator is {separator!r}, expected a text, re.compile(…) or None")
+    steps = text.split(separator) if isinstance(separator, str) else separator.split(text)
+    return [step.strip() for step in steps if step and step.strip()]
+
+
+def _without_prefixes(problem: str, steps: list[str], counts: Counter[str]) -> list[str]:
+    """Return what each step adds, where each of them repeats all that stood before it."""
+    grows = len(steps) > 1 and all(
+        before and after.startswith(before) and after != before for before, after in pairwise(steps)
+    )
+    if not grows:
+        return steps
+    counts["solutions whose steps repeat all before them, cut to what each adds"] += 1
+    first = steps[0].removeprefix(problem) or steps[0]
+    rest = [after.removeprefix(before) for before, after in pairwise(steps)]
+    return [step.strip() for step in (first, *rest)]
+
+
+def _values(judged: Any, n_steps: int, name: str, base: int) -> list[Any]:
+    """Return one label per step, from a list or from an object that maps numbers of steps to labels."""
+    if isinstance(judged, Mapping):
+        values: list[Any] = [None] * n_steps
+        for key, label in judged.items():
+            index = _index(key, f"a key of {name}", base)
+            if not 0 <= index < n_steps:
+                raise MalformedRecordError("label beyond the steps", f"{name} labels {key!r} of {n_steps} steps")
+            values[index] = label
+        return values
+    return Record({name: judged}).array(name)
+
+
+def _ratings(
+    values: list[Any], name: str, meaning: Meaning | None, label_map: Mapping[Any, Any] | None
+) -> list[Rating]:
+    if label_map is not None:
+        look_up = map_of_labels(label_map)
+        return [None if value is None else look_up(value, f"{name}[{i}]") for i, value in enumerate(values)]
+    meaning = meaning or meaning_of(values, name)
+    ratings = [rating_of(value, f"{name}[{i}]", meaning) for i, value in enumerate(values)]
+    zeros = [value for value, rating in zip(values, ratings, strict=True) if rating == 0]
+    if meaning is None and any(str(value).strip().casefold() != "neutral" for value in zeros):
+        # Not one row's slip: nothing in the file tells what 0 means.
+        raise ValueError(
+            f"{name} holds 0, and nothing says what it means: pass labels='binary' if 0 is wrong and 1 right, "
+            "labels='rating' if 0 is neutral and -1 wrong, or labels='soft' for probabilities"
+        )
+    return ratings
+
+
+def _by_first_error(
+    problem: str,
+    steps: list[str],
+    value: Any,
+    name: str,
+    base: int,
+    solution_id: str,
+    meta: Mapping[str, Any],
+    counts: Counter[str],
+) -> LabelledSolution:
+    first_error = _index(value, name, base)
+    if first_error >= len(steps) > 0:
+        detail = f"{name} is {value!r:.40} of {len(steps)} steps, the first of which is {base} (base={base})"
+        raise MalformedRecordError("first error beyond the steps", detail)
+    if base == 0 and first_error >= 0:
+        counts[_FROM_0 if first_error else _AT_0] += 1
+    return from_first_error(problem, steps, first_error, solution_id, meta)
+
+
+def _index(value: Any, name: str, base: int) -> int:
+    """Return a number of a step as 0-based, -1 for -1 and "N/A"."""
+    number = value
+    if isinstance(value, str):
+        text = value.strip()
+        number = -1 if text == "N/A" else int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else None
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if isinstance(number, bool) or not isinstance(number, int) or (number < base and number != -1):
+        raise wrong_value(
+            f"{name} is no index", name, value, f"{base}, {base + 1}, … (base={base}), or -1 where no step is wrong"
+        )
+    return -1 if number == -1 else number - base
+
+
+def _warn_of_base(solutions: Iterator[LabelledSolution], counts: Counter[str]) -> Iterator[LabelledSolution]:
+    yield from solutions
+    later, at_0 = counts.pop(_FROM_0, 0), counts.pop(_AT_0, 0)
+    if later >= _N_SUSPICIOUS and not at_0:
+        warnings.warn(
+            f"none of {later} first errors is 0: if the first step of this file is 1, pass base=1",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+# ---- what to type
+
+
+_DEPTH = 3
+"""Number of names in a path that is looked at."""
+_SHORT = 20
+"""Longest text, in characters, that may be a label."""
+_PROBLEM = ("problem", "question", "prompt", "query", "instruction", "input", "src", "task")
+_STEPS = ("step", "process", "solution", "response", "completion", "thought", "content", "chain", "prefix", "text")
+_LABELS = ("label", "rating", "score", "value", "correct", "reward", "judg", "good")
+_ERROR = ("first_error", "error", "mistake", "incorrect", "wrong", "label")
+_CANDIDATES = ("completion", "generation", "response", "candidate", "sample", "output", "code", "pred", "answers")
+_ANSWER = ("answer", "ground_truth", "gt", "target", "reference", "solution")
+_CORRECT = ("correct", "label", "score", "verified", "reward")
+
+
+def proposal(record: object) -> str:
+    """Return the call that probably reads step labels of such records. A part that is not seen is "…"."""
+    fields = dict(_leaves(record))
+    problem = _first(fields, _PROBLEM, _is_text)
+    steps = _first(fields, _STEPS, lambda value: _shape(value) is not None and _has_texts(value), problem)
+    shape = _shape(fields.get(steps))
+    first_error = _first(fields, _ERROR, _is_index, problem, steps)
+    labels = _first(fields, _LABELS, lambda value: _is_labels(value, shape), problem, steps)
+    said = f"problem={problem!r}, steps={steps!r}, "
+    if labels == "…" and first_error != "…":
+        return f"load(…, fields=dict({said}first_error={first_error!r}), base=0)"
+    meaning = _meaning(fields.get(labels))
+    return f"load(…, fields=dict({said}labels={labels!r}){meaning})"
+
+
+def candidates_proposal(record: object) -> str:
+    """Return the call that probably reads sampled solutions of such records."""
+    fields = dict(_leaves(record))
+    problem = _first(fields, _PROBLEM, _is_text)
+    texts = _first(fields, _CANDIDATES, lambda value: isinstance(value, list) and _has_texts(value), problem)
+    answer = _first(fields, _ANSWER, lambda value: isinstance(value, (str, int, float)), problem, texts)
+    shape = _shape(fields.get(texts))
+    correct = _first(fields, _CORRECT, lambda value: _is_labels(value, shape), problem, texts, answer)
+    seen = {name: path for name, path in (("answer", answer), ("correct", correct)) if path != "…"}
+    shown = ", ".join(f"{name}={path!r}" for name, path in {"problem": problem, "candidates": texts, **seen}.items())
+    return f"load_candidates(…, fields=dict({shown}))"
+
+
+def _leaves(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted paths of a record and what stands there."""
+    if path:
+        yield path, value
+    if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+        names = dict.fromkeys(str(name) for one in value for name in one)
+        inner = {name: [one.get(name) for one in value] for name in names}
+    elif isinstance(value, Mapping):
+        inner = {str(name): one for name, one in value.items()}
+    else:
+        return
+    if depth < _DEPTH:
+        for name, one in inner.items():
+            yield from _leaves(one, f"{path}.{name}" if path else name, depth + 1)
+
+
+def _first(fields: Mapping[str, Any], words: Sequence[str], fits: Callable[[Any], bool], *taken: str) -> str:
+    """Return the path that fits and whose last name, or else any name, holds the first of these words."""
+    paths = [path for path, value in fields.items() if path not in taken and fits(value)]
+    names = [(path.rpartition(".")[2].casefold(), path) for path in paths] + [(path.casefold(), path) for path in paths]
+    for half in (names[: len(paths)], names[len(paths) :]):
+        for word in words:
+            for name, path in half:
+                if word in name:
+                    return path
+    return "…"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and len(value) == 1 and isinstance(value[0], str))
+
+
+def _is_index(value: Any) -> bool:
+    return (isinstance(value, int) and not isinstance(value, bool)) or (
+        isinstance(value, str) and bool(re.fullmatch(r"\s*(-?\d{1,4}|N/A)\s*", value))
+    )
+
+
+def _has_texts(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(map(_has_texts, value))
+    return isinstance(value, str) and bool(value)
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """Return the number of steps, of each solution if there are several. None if the value holds no steps."""
+    if isinstance(value, str):
+        tags = [value.count(tag) for tag in KNOWN_PLACEHOLDERS if tag in value]
+        return (tags[0],) if tags else None
+    if isinstance(value, list) and value and all(isinstance(one, list) for one in value):
+        return tuple(map(len, value))
+    return (len(value),) if isinstance(value, list) else None
+
+
+def _is_labels(value: Any, shape: tuple[int, ...] | None) -> bool:
+    if isinstance(value, Mapping):
+        return bool(value) and all(map(_is_index, map(str, value)))
+    labels = _flat(value)
+    is_short = all(label is None or isinstance(label, (int, float)) or len(label) < _SHORT for label in labels)
+    return bool(labels) and is_short and (shape is None or _shape(value) == shape)
+
+
+def _flat(value: Any) -> list[Any]:
+    """Return the labels in a list, an object or a list of lists. Nothing if it holds something else."""
+    values = list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else []
+    labels = [label for one in values for label in (one if isinstance(one, list) else [one])]
+    return labels if all(label is None or isinstance(label, (str, int, float)) for label in labels) else []
+
+
+def _meaning(labels: Any) -> str:
+    """Return the declaration that whole numbers need."""
+    flat = _flat(labels)
+    if not any(type(label) is int for label in flat) or any(isinstance(label, float) for label in flat):
+        return ""
+    return ", labels='rating'" if -1 in flat else ", labels='binary') (or labels='rating', 'soft'"
