@@ -3,13 +3,19 @@
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 
-from prmkit import PRMClassifier, PRMFeaturizer, flatten
+from prmkit import PRMClassifier, PRMFeaturizer, StratifiedProblemKFold, flatten
 from prmkit.data import make_arithmetic_solutions
+from prmkit.features import StepStatistics
+from prmkit.models import StepMLP
+from prmkit.uncertainty import CalibratedStepClassifier
 from prmkit.utils import estimator_checks, path_checks
 from prmkit.utils._registry import REGISTRY
 
+LOGISTIC = PRMClassifier(StepStatistics(), LogisticRegression())
 CHECKS = [
     estimator_checks.check_no_lookahead,
     estimator_checks.check_step_subset_invariance,
@@ -152,3 +158,31 @@ def test_paths_judged_by_their_company_are_caught():
 def test_a_problem_on_two_sides_is_caught():
     with pytest.raises(AssertionError, match="calibrated on"):
         path_checks.check_same_problem_refused(JudgesByRank())
+
+
+CLASSIFIERS = [
+    pytest.param(PRMClassifier(StepStatistics(), LogisticRegression()), id="statistics"),
+    pytest.param(PRMClassifier(StepStatistics(), StepMLP(max_epochs=30, random_state=0)), id="mlp"),
+    pytest.param(
+        CalibratedStepClassifier(PRMClassifier(StepStatistics(), LogisticRegression()), cv=2), id="calibrated"
+    ),
+    pytest.param(VotingClassifier([("a", LOGISTIC), ("b", LOGISTIC)], voting="soft"), id="voting"),
+    pytest.param(GridSearchCV(LOGISTIC, {"head__C": [1.0]}, cv=StratifiedProblemKFold(2)), id="search"),
+]
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_every_spelling_of_labels_keeps_its_polarity(classifier):
+    estimator_checks.check_label_polarity(classifier)
+
+
+class Alphabetical(_Reads):
+    """Takes the first class for the wrong one, and learns nothing."""
+
+    def features(self, X):
+        return np.zeros((len(X), 1))
+
+
+def test_a_classifier_that_tells_nothing_apart_is_caught():
+    with pytest.raises(AssertionError, match="booleans: wrong steps have the smaller risk"):
+        estimator_checks.check_label_polarity(Alphabetical())

@@ -232,7 +232,8 @@ def _rounds(decimal: Fraction, exact: Fraction) -> bool:
     if n_digits is None or n_digits < _FEWEST_DIGITS:
         return False
     unit = 10**n_digits
-    return abs(exact - decimal) * 2 * unit <= 1 or int(exact * unit) == decimal * unit
+    is_rounded = abs(exact - decimal) * 2 * unit <= 1
+    return bool(is_rounded or int(exact * unit) == decimal * unit)
 
 
 def _n_decimals(number: Fraction) -> int | None:

@@ -147,7 +147,8 @@ def _order_classes(labels: Collection[Label], *, order_is_known: bool) -> Classe
     if not labels:
         raise ValueError("no step of the data set is labelled, expected a label for at least one")
     kinds = {type(label) for label in labels}
-    if kinds == {float} and all(0 <= label <= 1 for label in labels):
+    # JSON may write 1.0 as 1.
+    if float in kinds and kinds <= {float, int} and all(0 <= label <= 1 for label in labels):
         return None
     if float in kinds and len(kinds) > 1:
         names = " and ".join(sorted(kind.__name__ for kind in kinds))
@@ -175,7 +176,7 @@ def label_codes(labels: Sequence[Label], classes: Sequence[Label] | None, where:
     [2, None, 0]
     """
     kinds = {isinstance(label, float) for label in labels if label is not None}
-    if len(kinds) > 1:
+    if len(kinds) > 1 and (classes is not None or any(isinstance(label, (bool, str)) for label in labels)):
         raise ValueError(
             f"{where}: labels mix floats with others ({list(labels)}), expected one kind: write 1.0, not 1 or True"
         )

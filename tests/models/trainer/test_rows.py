@@ -404,6 +404,7 @@ def test_bad_pretokenised_rows_are_named(tokenizer, row, message):
         ([1, None], (False, True)),
         ([0.25, 1.0], None),
         ([1.0, 0.0], None),
+        ([1, 0.25], None),
     ],
 )
 def test_classes_are_found(labels, classes):
@@ -458,3 +459,23 @@ def test_row_lengths_follow_a_selection():
     dataset = datasets.Dataset.from_dict({"input_ids": [[1], [1, 2], [1, 2, 3]]})
     assert row_lengths(dataset).tolist() == [1, 2, 3]
     assert row_lengths(dataset.select([2, 0])).tolist() == [3, 1]
+
+
+def test_declared_labels_keep_their_meaning():
+    """Ratings 0 and 1 are neutral and right: a data set that says so is not read as wrong and right."""
+    X = flatten([Solution("2 + 3?", ["We add.", "5."])])
+    assert find_classes(StepDataset(X, [0, 1], vocabulary="binary")) == (False, True)
+    assert find_classes(StepDataset(X, [-1, 0], vocabulary="rating")) == (-1, 0)
+    assert find_classes(StepDataset(X, ["good", "bad"], vocabulary=("bad", "good"))) == ("bad", "good")
+    assert find_classes(StepDataset(X, [0, 1], vocabulary="soft")) is None
+    with pytest.raises(ValueError, match=r"lack the worst of \[-1, 0, 1\].*label_order=\[-1, 0, 1\]"):
+        find_classes(StepDataset(X, [0, 1], vocabulary="rating"))
+
+
+def test_numbered_classes_with_names_are_not_read_by_their_numbers():
+    names = datasets.List(datasets.ClassLabel(names=["right", "wrong"]))
+    types = {**datasets.Dataset.from_list([ROW]).features, "labels": names}
+    dataset = datasets.Dataset.from_list([{**ROW, "labels": [0, 1]}], features=datasets.Features(types))
+    for source in (dataset, dataset.to_iterable_dataset()):
+        with pytest.raises(ValueError, match=r"ClassLabel.*prmkit.data.load\(dataset\)"):
+            find_classes(source)
