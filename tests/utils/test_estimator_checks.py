@@ -161,7 +161,7 @@ def test_a_problem_on_two_sides_is_caught():
 
 
 CLASSIFIERS = [
-    pytest.param(PRMClassifier(StepStatistics(), LogisticRegression()), id="statistics"),
+    pytest.param(LOGISTIC, id="statistics"),
     pytest.param(PRMClassifier(StepStatistics(), StepMLP(max_epochs=30, random_state=0)), id="mlp"),
     pytest.param(
         CalibratedStepClassifier(PRMClassifier(StepStatistics(), LogisticRegression()), cv=2), id="calibrated"
