@@ -61,7 +61,8 @@ class PRMTrainingConfig(TrainingArguments):
         stream has batches of 8.
     tokens_per_batch : int or None, default=None
         Tokens per device and forward pass, padding included. Solutions of similar length go together. If None, it is
-        8192, unless ``per_device_train_batch_size`` is set. If both are set, it decides, except for a stream.
+        8192, unless ``per_device_train_batch_size`` or an order of the rows (``train_sampling_strategy``) is set. If
+        the size is set too, the tokens decide, with a warning, except for a stream.
     step_separator : str or None, default=None
         Text that closes a step. The score of the step is read at its last token. If None, it is a line break, or the
         tokenizer's own separator if the tokenizer drops white space, as BERT's does, or ``"[PRM]"`` with
@@ -151,6 +152,7 @@ class PRMTrainingConfig(TrainingArguments):
         self._read_texts()
         self._check_choices()
         self._choose_batches()
+        self._refuse_settings_without_effect()
         self._choose_precision()
         accelerators = getattr(torch, "accelerator", torch.cuda)  # torch.accelerator came with 2.6
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not accelerators.is_available():
@@ -170,6 +172,12 @@ class PRMTrainingConfig(TrainingArguments):
         # Batches of a stream differ in length, so one process cannot cut a batch for all.
         if getattr(self.accelerator_config, "dispatch_batches", False) is None:
             self.accelerator_config.dispatch_batches = False  # type: ignore[union-attr]
+        for name in ("dispatch_batches", "split_batches"):
+            if self.tokens_per_batch is not None and getattr(self.accelerator_config, name, False):
+                raise ValueError(
+                    f"accelerator_config: {name}=True divides batches again that tokens_per_batch has divided among "
+                    f"the processes: leave {name} out, or set per_device_train_batch_size"
+                )
         n_found = super().n_gpu
         if n_found > 1:
             warnings.warn(
@@ -216,10 +224,36 @@ class PRMTrainingConfig(TrainingArguments):
                 raise ValueError(f"{name} is {value}, expected a number of tokens, or None")
 
     def _choose_batches(self) -> None:
-        """Fixed batches if only their size is set; otherwise a budget of tokens."""
-        if self.per_device_train_batch_size is None:
-            self.tokens_per_batch = self.tokens_per_batch or _TOKENS_PER_BATCH
-            self.per_device_train_batch_size = _BATCH_SIZE
+        """Fixed batches if their size or order is set; otherwise a budget of tokens."""
+        size, order = self.per_device_train_batch_size, getattr(self, "train_sampling_strategy", "random")
+        in_own_order = order not in ("random", "group_by_length")
+        if self.tokens_per_batch is None:
+            self.tokens_per_batch = _TOKENS_PER_BATCH if size is None and not in_own_order else None
+        elif in_own_order:
+            raise ValueError(
+                f"train_sampling_strategy={order!r} orders rows, and tokens_per_batch={self.tokens_per_batch} makes "
+                "batches of its own: leave one of them out"
+            )
+        # A copy of the settings brings the usual size too.
+        elif size not in (None, _BATCH_SIZE):
+            warnings.warn(
+                f"tokens_per_batch={self.tokens_per_batch} decides how many solutions a batch holds, and "
+                f"per_device_train_batch_size={size} is for a stream alone: leave one of them out",
+                stacklevel=5,
+            )
+        self.per_device_train_batch_size = _BATCH_SIZE if size is None else size
+
+    def _refuse_settings_without_effect(self) -> None:
+        """Name the settings of transformers that a step loss, or the trainer's own batches, cannot honour."""
+        if self.label_smoothing_factor:
+            raise ValueError(
+                f"label_smoothing_factor={self.label_smoothing_factor} has no effect on the losses of steps: leave it "
+                "out, or give labels that are probabilities and a loss that takes them, such as 'bce'"
+            )
+        if self.label_names not in (None, ["labels"]):
+            raise ValueError(f"label_names={self.label_names}, but the labels are the column 'labels': leave it out")
+        if getattr(self, "length_column_name", "length") != "length":
+            warnings.warn("length_column_name is not read: the lengths are those of the tokens", stacklevel=5)
 
     def _choose_precision(self) -> None:
         if self.use_cpu and self.bf16:
@@ -239,11 +273,19 @@ class PRMTrainingConfig(TrainingArguments):
     def fit_model(self, model: PreTrainedModel) -> None:
         """Leave out what a model cannot do: half precision, or activation checkpointing. A warning says so.
 
+        A warning says also what the trainer does otherwise on several devices.
+
         Parameters
         ----------
         model : PreTrainedModel
             Model to train.
         """
+        if not self.average_tokens_across_devices and self.world_size > 1:
+            warnings.warn(
+                "average_tokens_across_devices=False is not read: the loss of an update is always the mean over the "
+                "targets of all devices",
+                stacklevel=3,
+            )
         model_type = str(model.config.model_type)
         if self.gradient_checkpointing and not getattr(model, "supports_gradient_checkpointing", True):
             warnings.warn(

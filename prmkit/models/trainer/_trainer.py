@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
+from transformers.trainer_utils import seed_worker
 
 from prmkit.marking.encoding import prepare_tokenizer
 from prmkit.marking.scheme import separator_text
@@ -220,7 +221,8 @@ class PRMTrainer(Trainer):
         Parameters
         ----------
         resume_from_checkpoint : str or bool, optional
-            Checkpoint to go on from. True is the newest checkpoint that was written to its end.
+            Checkpoint to go on from. True is the newest checkpoint that was written to its end. If None, the setting of
+            the same name says it.
         *args, **kwargs
             Arguments of ``transformers.Trainer.train``.
 
@@ -229,6 +231,9 @@ class PRMTrainer(Trainer):
         TrainOutput
             Number of updates, training loss and metrics.
         """
+        if resume_from_checkpoint is None:
+            asked = self.args.resume_from_checkpoint
+            resume_from_checkpoint = True if str(asked).lower() == "true" else asked
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_checkpoint(str(self.args.output_dir))
         if resume_from_checkpoint:
@@ -390,6 +395,8 @@ class PRMTrainer(Trainer):
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
+            worker_init_fn=partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index),
+            **_loader_settings(args),
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         shard: Any = getattr(prepared, "batch_sampler", None)
@@ -500,6 +507,12 @@ class PRMTrainer(Trainer):
             write_description(str(self.args.output_dir), self.describe())
             self.create_model_card()
         super()._push_from_checkpoint(checkpoint_folder)
+
+
+def _loader_settings(args: PRMTrainingConfig) -> dict[str, Any]:
+    """Return settings of the data loader that older releases of transformers do not have."""
+    names = ("multiprocessing_context", "in_order")
+    return {name: getattr(args, f"dataloader_{name}") for name in names if hasattr(args, f"dataloader_{name}")}
 
 
 def _prepared_anew(

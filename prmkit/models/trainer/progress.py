@@ -86,10 +86,12 @@ def evaluation_report(evaluated: EvalPrediction | PredictionOutput, *, targets: 
     """Return the whole report that :func:`step_metrics` takes its numbers from, the majority class beside the model."""
     import torch
 
-    outputs, labels = np.asarray(evaluated.predictions), np.asarray(evaluated.label_ids)
-    codes = targets.of_labels(torch.from_numpy(labels)).numpy()
-    has_target = codes != IGNORE
-    outputs, codes = outputs[has_target], codes[has_target]
+    batches: list[Any] = [(evaluated.predictions, evaluated.label_ids)]
+    if isinstance(evaluated.predictions, list):  # eval_do_concat_batches=False
+        batches = list(zip(evaluated.predictions, evaluated.label_ids, strict=True))  # type: ignore[arg-type]
+    rows = [(np.asarray(o), targets.of_labels(torch.from_numpy(np.asarray(labels))).numpy()) for o, labels in batches]
+    outputs = np.concatenate([output[codes != IGNORE] for output, codes in rows])
+    codes = np.concatenate([codes[codes != IGNORE] for _, codes in rows])
     if targets.classes is None:
         codes = codes >= 0.5
     proba = ProbabilityMap.uncalibrated("reward" if outputs.ndim == 1 else "classes")(outputs)

@@ -108,8 +108,8 @@ def make_trainer(settings, make_tokenizer, make_language_model):
         args = settings(**changes)
         tokenizer = make_tokenizer() if tokenizer is None else tokenizer
         if model is None and "model_init" not in options:
-            kind = kinds.get(args.scheme, "AutoModelForTokenClassification")
-            outputs = {} if args.scheme == "reward_tokens" else {"num_labels": n_outputs}
+            kind = kinds.get(args.scheme_name, "AutoModelForTokenClassification")
+            outputs = {} if args.scheme_name == "reward_tokens" else {"num_labels": n_outputs}
             model = make_language_model(tokenizer, kind, **outputs)
         return PRMTrainer(model, args, train_dataset=rows, processing_class=tokenizer, **options)
 
