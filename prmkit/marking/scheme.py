@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from prmkit.data.solution import Solution
@@ -45,7 +46,8 @@ class MarkingScheme:
         Text before the first step. It holds ``{problem}``. It may hold ``{bos}``, and then no other BOS is added. In a
         chat it is the user's message.
     step : str, default="{step}"
-        Text of a step. It holds ``{step}`` and may hold ``{number}``, counted from 1.
+        Text of a step. It holds ``{step}`` and may hold ``{number}``, counted from 1. A number that the step brings
+        along, as in ``"Step {number}: {step}"`` for a step that begins with "Step 1:", is written once.
     between : str, default=""
         Text between a separator and the next step.
     joint : bool, default=False
@@ -163,6 +165,7 @@ class SolutionWriter:
         before, after = scheme.opening.split("{problem}")
         self._around = before.replace("{bos}", bos), after.replace("{bos}", bos)
         self._active = _active_tokens(tokenizer, self.separator, self.joint)
+        self._numbered = _written_number(scheme.step)
 
     def write(self, solution: Solution, n_steps: int) -> WrittenSolution:
         """Write the problem and the first ``n_steps`` steps."""
@@ -201,6 +204,9 @@ class SolutionWriter:
         return WrittenSolution(opening, tuple(("", text, "") for text in added[: len(steps)]), span)
 
     def _step(self, text: str, number: int) -> str:
+        if self._numbered is not None:
+            brought = self._numbered(number).match(text)
+            text = text[brought.end() :] if brought else text
         before, after = (part.replace("{number}", str(number)) for part in self.scheme.step.split("{step}"))
         written = before + self._plain(text) + after
         # A joint separator may bring its own white space: with more before it, it would be another token.
@@ -210,6 +216,28 @@ class SolutionWriter:
         """Break up the special tokens in a text, and the words that the tokenizer cannot read."""
         (text,) = readable([text], self.tokenizer)
         return self._active.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text) if self._active else text
+
+
+def _written_number(step: str) -> Callable[[int], re.Pattern[str]] | None:
+    """Return what finds the number that a step brings along, such as "Step 1:", where the scheme writes it too.
+
+    A template that begins with a word finds any number, with bold marks or another closing sign too. One that begins
+    with the number itself finds that number alone.
+    """
+    word, is_numbered, after = step.partition("{step}")[0].partition("{number}")
+    sign = after.strip()
+    if not is_numbered or not sign:
+        return None
+    ends = r"[:.)]" if sign in (":", ".", ")") else re.escape(sign)
+    ends = rf"\s*\**\s*(?::|{ends}(?=\s|$))\**\s*" if word.strip() else rf"\s*{ends}\s+"
+    words = r"\s*".join(map(re.escape, word.split()))
+
+    @cache
+    def found(number: int) -> re.Pattern[str]:
+        digits = r"\d+" if words else str(number)
+        return re.compile(rf"\s*[*#\s]*{words}\s*{digits}{ends}", re.IGNORECASE)
+
+    return lambda number: found(0 if words else number)
 
 
 def separator_text(tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme) -> str:

@@ -5,6 +5,7 @@ from .trainer import (
     PRMConfig as PRMConfig,
     PRMTrainer as PRMTrainer,
     PRMTrainingConfig as PRMTrainingConfig,
+    RewardDataCollator as RewardDataCollator,
     check_saved_equals_trained as check_saved_equals_trained,
 )
 
@@ -12,6 +13,7 @@ __all__ = [
     "PRMConfig",
     "PRMTrainer",
     "PRMTrainingConfig",
+    "RewardDataCollator",
     "StepBlend",
     "StepMLP",
     "StepTransformer",

@@ -17,7 +17,8 @@ from prmkit.marking.encoding import (
     reward_token_ids,
     token_records,
 )
-from prmkit.marking.scheme import MarkingScheme
+from prmkit.marking.scheme import MarkingScheme, SolutionWriter
+from prmkit.models.pretrained._presets import PRESETS
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n{% endfor %}"
@@ -566,3 +567,55 @@ def test_a_scored_model_sees_nothing_later(make_tokenizer, make_language_model):
 
     for n in range(1, 4):
         torch.testing.assert_close(scores(n), scores(4)[:n], atol=1e-5, rtol=1e-5)
+
+
+NUMBERED = [preset.scheme for preset in PRESETS.values() if "{number}" in preset.scheme.step]
+
+
+def written(scheme, make_tokenizer, *steps):
+    tokenizer = make_tokenizer(bos="<s>", extra=("[PRM]",))
+    solution = Solution("What is 2 + 3 * 4?", steps)
+    return "".join(SolutionWriter(tokenizer, scheme).write(solution, len(steps)).pieces)
+
+
+@pytest.mark.parametrize("scheme", [*NUMBERED, MarkingScheme(step="\nStep {number} : {step}", step_separator=" #")])
+@pytest.mark.parametrize(
+    "brought",
+    [
+        "Step {n}: ",
+        "Step {n}:",
+        "step {n} : ",
+        "STEP {n}:\n",
+        "  Step {n}: ",
+        "**Step {n}:** ",
+        "### Step {n}: ",
+        "Step {n}. ",
+    ],
+)
+def test_the_number_of_a_step_is_written_once(make_tokenizer, scheme, brought):
+    """Whatever the data brings along, also if it counts from 0 or goes on from an earlier part."""
+    steps = ["3 * 4 = 12.", "2 + 12 = 14."]
+    plain = written(scheme, make_tokenizer, *steps)
+    assert plain.count("Step 1") == plain.count("Step 2") == 1
+    for first in (1, 0, 7):
+        assert written(scheme, make_tokenizer, *(brought.format(n=first + i) + s for i, s in enumerate(steps))) == plain
+
+
+@pytest.mark.parametrize(
+    "text", ["Step 1 gives 12.", "Steps 1: and 2", "Step one: 3", "By Step 1: 12", "1: 12", "Step: 3", ""]
+)
+def test_other_words_at_the_start_of_a_step_stay(make_tokenizer, text):
+    for scheme in NUMBERED:
+        assert f"Step 1: {text}" in written(scheme, make_tokenizer, text)
+
+
+def test_a_scheme_that_writes_no_number_leaves_the_text(make_tokenizer):
+    assert "Step 1: 3 * 4" in written(MarkingScheme(step_separator=" #"), make_tokenizer, "Step 1: 3 * 4")
+    bare = MarkingScheme(step="{number}. {step}", step_separator=" #")
+    for text, expected in (
+        ("1. 3 * 4", "1. 3 * 4"),
+        ("3 * 4", "1. 3 * 4"),
+        ("1.5 * 2 = 3", "1. 1.5 * 2 = 3"),
+        ("3. is no number of this step", "1. 3. is no number of this step"),
+    ):
+        assert f"?{expected}" in written(bare, make_tokenizer, text)

@@ -74,7 +74,8 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         One token per class, worst first. If None, "-" and "+", or "-", "0" and "+".
     loss : str, default="cross_entropy"
         Name of a loss that :func:`prmkit.models.losses.get_loss` knows: "cross_entropy", "reward_token",
-        "soft_cross_entropy", "bce", "mse", "orm", "rank", "theory_rank" or "ablate_rank".
+        "soft_cross_entropy", "bce", "mse", "orm", "rank", "theory_rank" or "ablate_rank". A hyphen may stand for an
+        underscore.
     loss_options : dict or None, default=None
         Options of the loss, such as ``{"class_weight": [2.0, 1.0, 1.0]}`` (worst first) or ``{"zeta": 2.0}``.
     neutral : {"positive", "negative", "drop"}, default="positive"
@@ -266,7 +267,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
                 f"y holds the classes {classes.tolist()} and lacks the worst label of {list(declared)}, expected steps "
                 "of both kinds: add wrong steps, or pass label_order=[worst, …, best] of these classes"
             )
-        if order is None and self.loss != "cross_entropy":
+        if order is None and self._loss != "cross_entropy":
             raise ValueError(
                 f"the classes {classes.tolist()} have no known order, and loss={self.loss!r} needs one: "
                 "pass label_order=[worst, …, best]"
@@ -426,6 +427,11 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         return self
 
     @property
+    def _loss(self) -> str:
+        """The name of the loss as the registry has it."""
+        return self.loss.replace("-", "_")
+
+    @property
     def scheme_(self) -> MarkingScheme:
         """The marking scheme in use."""
         check_is_fitted(self)
@@ -459,8 +465,8 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         rng = random_generator(self.random_state)
         y = np.asarray(y)
         codes, n_classes = np.array([order.index(label) for label in y.tolist()]), len(order)
-        plan = TargetPlan(order, self.loss, self.loss_options or {}, self.neutral)
-        needs_calibration = plan.is_binary and (n_classes > 2 or self.loss not in _LOG_ODDS)
+        plan = TargetPlan(order, self._loss, self.loss_options or {}, self.neutral)
+        needs_calibration = plan.is_binary and (n_classes > 2 or self._loss not in _LOG_ODDS)
         learn = judged = np.arange(len(steps))
         if needs_calibration:
             learn, judged = calibration_split(steps, codes, self.validation_fraction, rng)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from torch.utils.data import Sampler
 
 from prmkit.models.tokens.scoring_pass import padded
 from prmkit.models.trainer._targets import IGNORE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Integers = npt.NDArray[np.int64]
 
@@ -199,6 +202,34 @@ class Collator:
                         f"row {i} of the batch has {len(row)} {name} for {len(tokens)} input_ids, expected one each"
                     )
         return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+class RewardDataCollator(Collator):
+    """Pad tokenised rows to batches. :class:`PRMTrainer` makes one by itself.
+
+    It has the name and the first argument of sdiehl/prm's. The trainer sets what labels and model need.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        Tokenizer of the rows. Its pad token, or EOS without one, fills them up on the right.
+    soft : bool, default=False
+        Whether labels are probabilities.
+    with_blocks : bool, default=False
+        Whether rows need a column ``blocks``, as those of an encoder do.
+
+    Examples
+    --------
+    >>> from prmkit.models.tokens.model_folder import load_tokenizer
+    >>> collate = RewardDataCollator(load_tokenizer("all-MiniLM-L6-v2"))
+    >>> batch = collate([{"input_ids": [5, 6, 7], "labels": [-100, 1, 0]}, {"input_ids": [8], "labels": [1]}])
+    >>> batch["input_ids"].tolist(), batch["labels"].tolist()
+    ([[5, 6, 7], [8, 0, 0]], [[1, 0], [1, -100]])
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, soft: bool = False, with_blocks: bool = False) -> None:
+        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        super().__init__(pad, soft, with_blocks)
 
 
 def _blocks(rows: Sequence[Mapping[str, Any]]) -> list[Integers]:

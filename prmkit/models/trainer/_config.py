@@ -90,7 +90,8 @@ class PRMTrainingConfig(TrainingArguments):
     max_completion_length : int or None, default=None
         Most tokens of the steps alone.
     too_long : {"drop", "raise"}, default="drop"
-        Whether trailing steps that do not fit are left out and counted, or raise an error.
+        Whether trailing steps that do not fit, and rows whose prompt alone is too long, are left out and counted, or
+        raise an error.
     max_prompt_length : int or None, default=None
         Most tokens of the problem. A longer problem loses its beginning, in scoring too.
     train_on_last_step_only : bool, default=False

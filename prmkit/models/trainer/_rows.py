@@ -6,12 +6,13 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 import prmkit
+from prmkit.data import load
 from prmkit.data.dataset import StepDataset
 from prmkit.data.solution import Solution, iter_solutions
 from prmkit.marking.encoding import MarkedTokens, SolutionEncoder
@@ -63,6 +64,35 @@ def stepwise_rows(dataset: StepDataset | Sequence[Mapping[str, Any]], classes: C
         "labels": [datasets.Value("float32" if classes is None else "int64")],
     }
     return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+def readable_data(dataset: TrainingData) -> TrainingData:
+    """Return data that the trainer reads itself, or what ``prmkit.data.load`` makes of rows in another layout.
+
+    A table of pandas or Arrow becomes its rows.
+    """
+    import datasets
+
+    if isinstance(dataset, (StepDataset, datasets.IterableDataset)):
+        return dataset
+    rows: Any = dataset
+    if hasattr(rows, "to_dict") and hasattr(rows, "iloc"):
+        # pandas gives arrays for lists that were read from Parquet.
+        rows = [
+            {name: value.tolist() if hasattr(value, "tolist") else value for name, value in row.items()}
+            for row in rows.to_dict("records")
+        ]
+    elif hasattr(rows, "to_pylist"):
+        rows = rows.to_pylist()
+    columns = getattr(rows, "column_names", None)
+    if columns is None and isinstance(rows, (list, tuple)) and rows and isinstance(rows[0], Mapping):
+        columns = list(rows[0])
+    if columns and {"problem", "steps", "labels"} <= set(columns) and isinstance(rows, datasets.Dataset):
+        return StepDataset.from_hf(rows)
+    names_classes = "ClassLabel" in str((getattr(rows, "features", None) or {}).get("labels"))
+    if not columns or ({"input_ids", "completions"} & set(columns) and not names_classes):
+        return cast("TrainingData", rows)
+    return load(rows)
 
 
 def pretokenized_rows(rows: Sequence[Mapping[str, Any]]) -> datasets.Dataset:
@@ -251,14 +281,14 @@ class RowRule:
             )
 
     def _limit(self, marked: MarkedTokens, where: str) -> float:
-        """Return how many tokens the row may have. Its prompt must leave room for a step."""
+        """Return how many tokens the row may have. A prompt that leaves no room for a step loses all of them."""
         n_prompt = int(np.count_nonzero(marked.blocks == 0))
         longest = math.inf if self.max_length is None else self.max_length
-        if n_prompt >= longest:
+        if n_prompt >= longest and self.too_long == "raise":
             raise ValueError(
                 f"{where}: its prompt alone has {n_prompt} tokens and max_length={self.max_length} leaves no room for "
-                f"a step: raise max_length well above {n_prompt}, leave the row out, or have long prompts cut on the "
-                "left (max_prompt_length)"
+                f"a step: raise max_length well above {n_prompt}, have long prompts cut on the left "
+                "(max_prompt_length), or choose too_long='drop' to leave such rows out"
             )
         longest_steps = math.inf if self.max_completion_length is None else self.max_completion_length
         return min(longest, n_prompt + longest_steps)
@@ -372,7 +402,8 @@ def _without_empty(rows: datasets.Dataset, n_rows: int, rule: RowRule) -> tuple[
     if not len(with_target):
         raise ValueError(
             f"none of {report.n_rows} rows keeps a target: {report.n_steps} labelled steps were found, and "
-            f"{report.n_lost_steps} of them do not fit. {rule.limits}: raise them, or label the steps"
+            f"{report.n_lost_steps} of them do not fit. {rule.limits}: raise them, have long prompts cut on the left "
+            "(max_prompt_length), or label the steps"
         )
     if report.n_lost_steps or report.n_without_target:
         warnings.warn(f"{report}. {rule.limits}", stacklevel=3)

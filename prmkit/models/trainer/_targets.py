@@ -18,12 +18,13 @@ from prmkit.models.losses._registry import StepLoss, binary_labels
 
 if TYPE_CHECKING:
     import datasets
+    import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
     from prmkit.models.trainer._config import NeutralPolicy, PRMTrainingConfig
 
     Rows: TypeAlias = datasets.Dataset | datasets.IterableDataset
-    TrainingData: TypeAlias = Rows | StepDataset | Sequence[Mapping[str, Any]]
+    TrainingData: TypeAlias = Rows | StepDataset | Sequence[Mapping[str, Any]] | pd.DataFrame
 
 IGNORE = -100
 """The label of a token without a target."""

@@ -31,7 +31,7 @@ from prmkit.models.trainer._batches import Collator, TokenBudgetSampler
 from prmkit.models.trainer._checkpoints import check_checkpoint, last_checkpoint, model_card
 from prmkit.models.trainer._config import PRMTrainingConfig
 from prmkit.models.trainer._model import model_to_train
-from prmkit.models.trainer._rows import RowReport, row_lengths, training_rows
+from prmkit.models.trainer._rows import RowReport, readable_data, row_lengths, training_rows
 from prmkit.models.trainer._targets import TargetPlan, find_classes
 from prmkit.models.trainer.progress import step_metrics
 
@@ -61,11 +61,12 @@ class PRMTrainer(Trainer):
     args : PRMTrainingConfig
         Settings of the run.
     data_collator : callable, optional
-        As in ``transformers.Trainer``. By default rows are padded on the right.
-    train_dataset : stepwise data set, StepDataset, list of rows, or pre-tokenised data set
+        As in ``transformers.Trainer``. By default :class:`RewardDataCollator`, which pads rows on the right.
+    train_dataset : stepwise data set, StepDataset, list of rows, data frame, or pre-tokenised data set
         Data to learn from. Stepwise rows hold ``prompt``, ``completions`` and ``labels`` (bool, 0/1, or floats in
         [0, 1] as soft targets). Pre-tokenised rows hold ``input_ids`` and ``labels``, one per token. A streamed data
-        set needs ``max_steps``. :func:`prmkit.data.load` reads other formats.
+        set needs ``max_steps``. Rows in another format, such as sdiehl/prm's or ``text`` and ``label``, are read by
+        :func:`prmkit.data.load`.
     eval_dataset : as ``train_dataset``, or a dict of such
         Data to evaluate on. ``evaluate`` and ``predict`` take the same kinds of data.
     processing_class : tokenizer, optional
@@ -94,7 +95,7 @@ class PRMTrainer(Trainer):
     Raises
     ------
     ValueError
-        If no solution keeps a label, if a prompt leaves no room for a step, if labels, loss, scheme and model do not
+        If no solution keeps a label, if labels, loss, scheme and model do not
         fit together, or if the model looks ahead and cannot be kept from it.
     FloatingPointError
         While training, if the loss is not finite.
@@ -145,8 +146,10 @@ class PRMTrainer(Trainer):
             tokenizer = load_tokenizer(str(model))
         else:
             raise ValueError("a model object comes without its tokenizer: pass it as processing_class")
+        train_dataset = None if train_dataset is None else readable_data(train_dataset)
         evaluated = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}
         first = next(iter(evaluated.values())) if train_dataset is None else train_dataset
+        first = readable_data(first)  # type: ignore[arg-type]
         self.classes = find_classes(first, args.label_order)
         self.targets = TargetPlan.of(args, self.classes)
         self.scheme = args.marking(self.targets.n_outputs)
@@ -177,7 +180,7 @@ class PRMTrainer(Trainer):
             eval_dataset = {name: self._rows(args, part)[0] for name, part in eval_dataset.items()}
         elif eval_dataset is not None:
             eval_dataset = self._rows(args, eval_dataset)[0]
-        if data_collator is None:
+        if data_collator is None or isinstance(data_collator, Collator):
             soft, blocks = self.classes is None, self.readout.by_blocks
             data_collator = Collator(tokenizer.pad_token_id, soft=soft, with_blocks=blocks)
         super().__init__(
@@ -202,7 +205,7 @@ class PRMTrainer(Trainer):
     ) -> tuple[Rows, RowReport | None]:
         """Return the rows of a data set that have targets, and the report on truncation."""
         rows, report = training_rows(
-            dataset,
+            readable_data(dataset),
             self._tokenizer,
             self.scheme,
             classes=self.classes,

@@ -434,6 +434,8 @@ class TestTooLong:
             head.predict_proba(flatten([other])), head.predict_proba(X[:2]), atol=1e-6
         )
         with pytest.raises(ValueError, match="its prompt alone has"):
+            self.head(scheme=scheme, too_long="raise").fit(X, y)
+        with pytest.warns(UserWarning, match="1 row without any target is left out|2 rows are cut"):
             self.head(scheme=scheme).fit(X, y)
         with pytest.raises(ValueError, match="lie beyond"):
             head.predict_proba(flatten([Solution("p", ["word " * 50])]))

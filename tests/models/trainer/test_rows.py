@@ -262,12 +262,23 @@ def test_a_data_set_without_any_target_is_an_error(tokenizer):
 
 
 @pytest.mark.parametrize("scheme", [SEPARATOR, PREFIX], ids=lambda scheme: scheme.name)
-def test_a_prompt_that_leaves_no_room_is_an_error(tokenizer, scheme):
+def test_a_prompt_that_leaves_no_room_costs_its_row(tokenizer, scheme):
     rows = [ROW, {**ROW, "prompt": "x " * 300}]
+    with pytest.warns(UserWarning, match=r"2 rows are cut\); 1 row without any target is left out. max_length=100"):
+        found, report = rows_of(rows, tokenizer, scheme, max_length=100)
+    alone, _ = rows_of(rows[:1], tokenizer, scheme, max_length=100)
+    assert found.to_list() == alone.to_list()
+    n_labelled = sum(label is not None for label in ROW["labels"])
+    assert (report.n_rows, report.n_without_target, report.n_lost_steps) == (2, 1, n_labelled)
+    with pytest.warns(UserWarning, match="rows of the stream keep no target"):
+        stream = list(
+            rows_of(datasets.Dataset.from_list(rows).to_iterable_dataset(), tokenizer, scheme, max_length=100)[0]
+        )
+    assert len(stream) == len(alone)
     with pytest.raises(ValueError, match=r"row 1: its prompt alone has \d+ tokens and max_length=100"):
-        rows_of(rows, tokenizer, scheme, max_length=100)
-    with pytest.raises(ValueError, match="row 1: its prompt alone"):
-        list(rows_of(datasets.Dataset.from_list(rows).to_iterable_dataset(), tokenizer, scheme, max_length=100)[0])
+        rows_of(rows, tokenizer, scheme, max_length=100, too_long="raise")
+    with pytest.raises(ValueError, match=r"none of 1 rows keeps a target.*prompts cut on the left \(max_prompt"):
+        rows_of(rows[1:], tokenizer, scheme, max_length=100)
 
 
 def test_streamed_rows_without_target_are_left_out_with_a_warning(tokenizer):

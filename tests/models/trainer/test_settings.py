@@ -5,10 +5,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from transformers import HfArgumentParser, TrainerCallback, TrainingArguments
 
 from prmkit.marking import MarkingScheme
-from prmkit.models import PRMConfig, PRMTrainingConfig
+from prmkit.models import PRMConfig, PRMTrainer, PRMTrainingConfig, RewardDataCollator
 
 FIELDS = {field.name: field for field in dataclasses.fields(TrainingArguments)}
 OURS = {
@@ -277,3 +278,76 @@ def test_names_of_trl():
         ["--output_dir", "prm", "--use_cpu", "--loss", "theory-rank", "--loss_options", '{"zeta": 2}']
     )
     assert (args.loss, args.loss_options) == ("theory_rank", {"zeta": 2})
+
+
+# ---- data in other layouts
+
+
+SUMS = [("2 + 3?", ["2 + 3 = 5.", "So 5."], [True, True]), ("4 + 4?", ["4 + 4 = 9.", "So 8."], [False, True])]
+SIGNS = {True: "+", False: "-"}
+RAW = {
+    "sdiehl": [{"input": p, "value": s, "label": [SIGNS[label] for label in labels]} for p, s, labels in SUMS],
+    "stepwise": [{"prompt": p, "completions": s, "labels": labels} for p, s, labels in SUMS],
+}
+
+
+def targets_of(trainer, rows):
+    """What the trainer learns from each row: its text, and the position of its targets among all classes."""
+    best = len(trainer.classes) - 1
+    return [
+        (trainer.processing_class.decode(row["input_ids"]), [label == best for label in row["labels"] if label != -100])
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize("kind", ["list", "tuple", "DataFrame", "Parquet", "Dataset", "Table"])
+@pytest.mark.parametrize("layout", sorted(RAW))
+def test_raw_rows_go_straight_into_the_trainer(make_trainer, tmp_path, layout, kind):
+    import datasets
+    import pandas as pd
+    import pyarrow as pa
+
+    rows, expected = RAW[layout], make_trainer(RAW["stepwise"])
+    pd.DataFrame(rows).to_parquet(tmp_path / "rows.parquet")
+    data = {
+        "list": lambda: rows,
+        "tuple": lambda: tuple(rows),
+        "DataFrame": lambda: pd.DataFrame(rows),
+        "Parquet": lambda: pd.read_parquet(tmp_path / "rows.parquet"),
+        "Dataset": lambda: datasets.Dataset.from_list(rows),
+        "Table": lambda: pa.Table.from_pylist(rows),
+    }[kind]()
+    trainer = make_trainer(data, eval_dataset=data)
+    assert targets_of(trainer, trainer.train_dataset) == targets_of(expected, expected.train_dataset)
+    assert targets_of(trainer, trainer.eval_dataset) == targets_of(expected, expected.train_dataset)
+    assert trainer.evaluate(data)["eval_loss"] == pytest.approx(trainer.evaluate()["eval_loss"])
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("-", "+"), ("negative", "positive")])
+def test_flat_rows_go_straight_into_the_trainer(make_trainer, wrong, right):
+    import pandas as pd
+
+    rows = [{"text": "2 + 3 = 5", "label": right}, {"text": "2 + 3 = 6", "label": wrong}]
+    for data in (rows, pd.DataFrame(rows)):
+        trainer = make_trainer(data)
+        assert [labels for _, labels in targets_of(trainer, trainer.train_dataset)] == [[True], [False]]
+        assert "2 + 3 = 6" in trainer.processing_class.decode(trainer.train_dataset[1]["input_ids"])
+
+
+def test_rows_of_no_layout_are_named(make_trainer):
+    with pytest.raises(ValueError, match="fits no known"):
+        make_trainer([{"colour": "red", "shape": "round"}])
+
+
+@pytest.mark.parametrize("backbone", ["qwen2", "bert"])
+def test_the_collator_of_sdiehl(make_rows, make_trainer, settings, make_tokenizer, backbone):
+    """Its name and its one argument: the trainer sets what labels and model need."""
+    rows = make_rows(4, label=lambda right, chance: chance)
+    plain = make_trainer(rows, backbone=backbone, loss="bce", n_outputs=1)
+    own = RewardDataCollator(plain.processing_class)
+    trainer = PRMTrainer(plain.model, plain.args, own, train_dataset=rows, processing_class=plain.processing_class)
+    expected, found = (next(iter(one.get_train_dataloader())) for one in (plain, trainer))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    unpadded = RewardDataCollator(make_tokenizer(pad=None))
+    assert unpadded.pad_token_id == make_tokenizer(pad=None).eos_token_id

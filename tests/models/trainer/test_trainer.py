@@ -323,7 +323,7 @@ def test_lost_labels_are_counted_and_reported(make_trainer):
 def test_bad_rows_are_named(make_trainer, change, message):
     row = {"prompt": "Add.", "completions": ["1 + 1 = 2", "2 + 1 = 3"], "labels": [True, False]}
     with pytest.raises((ValueError, TypeError), match=message):
-        make_trainer([row, row | change], max_length=200)
+        make_trainer([row, row | change], max_length=200, too_long="raise")
 
 
 def test_ratings_with_two_classes_are_refused(make_trainer):
