@@ -26,8 +26,8 @@ class WithTokenHead:
         setattr(model, model.base_model_prefix, AutoModel.from_config(config))  # type: ignore[no-untyped-call]
         text_config: Any = config.get_text_config()
         # OPT projects its states back to the width of its embeddings.
-        width = getattr(text_config, "word_embed_proj_dim", None) or text_config.hidden_size
-        self.score = nn.Linear(width, config.num_labels)
+        width: Any = getattr(text_config, "word_embed_proj_dim", None) or text_config.hidden_size
+        self.score = nn.Linear(width, int(config.num_labels or 0))
         model.post_init()
 
     def forward(self, input_ids: torch.Tensor, **kwargs: Any) -> TokenClassifierOutput:
@@ -60,7 +60,8 @@ def token_classifier(config_class: Any) -> type[PreTrainedModel] | None:
 
 def new_token_classifier(config: PreTrainedConfig) -> PreTrainedModel:
     """Build a token classifier with random weights. A pickle names this function, since it cannot name the class."""
-    kind = token_classifier(type(config))
+    config_class: Any = type(config)
+    kind = token_classifier(config_class)
     if kind is None:
         raise TypeError(f"no token classifier for a {config.model_type}")
     return kind(config)

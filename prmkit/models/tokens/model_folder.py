@@ -242,11 +242,13 @@ def model_class(config: PreTrainedConfig, scheme: MarkingScheme) -> Any:
 
     from prmkit.models.tokens._classifier_head import token_classifier
 
+    config_class: Any = type(config)
+
     def found(name: str) -> Any:
         auto = getattr(transformers, AUTO_CLASSES[name])
-        if type(config) in auto._model_mapping:
+        if config_class in auto._model_mapping:
             return auto
-        return token_classifier(type(config)) if AUTO_CLASSES[name].endswith("TokenClassification") else None
+        return token_classifier(config_class) if AUTO_CLASSES[name].endswith("TokenClassification") else None
 
     kind = found(scheme.name)
     if kind is None:

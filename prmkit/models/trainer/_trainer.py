@@ -149,7 +149,7 @@ class PRMTrainer(Trainer):
         train_dataset = None if train_dataset is None else readable_data(train_dataset)
         evaluated = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}
         first = next(iter(evaluated.values())) if train_dataset is None else train_dataset
-        first = readable_data(first)  # type: ignore[arg-type]
+        first = readable_data(first)
         self.classes = find_classes(first, args.label_order)
         self.targets = TargetPlan.of(args, self.classes)
         self.scheme = args.marking(self.targets.n_outputs)

@@ -88,7 +88,7 @@ def evaluation_report(evaluated: EvalPrediction | PredictionOutput, *, targets: 
 
     batches: list[Any] = [(evaluated.predictions, evaluated.label_ids)]
     if isinstance(evaluated.predictions, list):  # eval_do_concat_batches=False
-        batches = list(zip(evaluated.predictions, evaluated.label_ids, strict=True))  # type: ignore[arg-type]
+        batches = list(zip(evaluated.predictions, evaluated.label_ids, strict=True))
     rows = [(np.asarray(o), targets.of_labels(torch.from_numpy(np.asarray(labels))).numpy()) for o, labels in batches]
     outputs = np.concatenate([output[codes != IGNORE] for output, codes in rows])
     codes = np.concatenate([codes[codes != IGNORE] for _, codes in rows])
