@@ -91,7 +91,16 @@ def convert(
             help="Largest number of records to read. By default all are read.",
         ),
     ] = None,
-    split: Annotated[str, typer.Option("--split", metavar="NAME", help="Split of a Hugging Face data set.")] = "train",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            show_default=False,
+            help="Split to read, where IN has several: a Hugging Face data set (train by default), a folder with files "
+            "such as train.jsonl and test.jsonl, or a JSON object of splits.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Convert step labels into another format, and report what was kept, left out, doubtful and lost.
@@ -130,7 +139,7 @@ def _convert(
     on_error: str,
     on_loss: str,
     limit: int | None,
-    split: str,
+    split: str | None,
     overwrite: bool,
 ) -> None:
     from prmkit.data.formats.fields import by_fields
@@ -154,9 +163,8 @@ def _convert(
     skipped: list[str] = []
     dataset: Any
     if file_format.reader is not None:
-        # Such a format is merged as a whole, so it cannot be streamed. Its reader knows no split of a local file.
-        if not Path(source).exists():
-            options["split"] = split
+        # Such a format is merged as a whole, so it cannot be streamed.
+        options["split"] = split
         dataset = load(source, name, **options)
         report = write(dataset, output, to, on_loss=on_loss)  # type: ignore[arg-type]
         lines: Iterable[str] = (line for line in dataset.description.splitlines()[1:] if not line.endswith(": 0"))

@@ -250,13 +250,15 @@ def _recognised(
         import datasets
 
         source = datasets.load_dataset(names[0], data.dataset_config, split=split, streaming=data.streaming)
-    name = check_format(data.format) if data.format else recognise(source, split=split)
+    # A local source is read whole, unless somebody names its splits. The hub's is "train" by default.
+    named = split if data.dataset_test_split or split != "train" else None
+    has_splits = data.dataset_config is None and named is not None
+    name = check_format(data.format) if data.format else recognise(source, split=named if has_splits else None)
     options: dict[str, Any] = dict(data.load_options or {})  # type: ignore[arg-type]
     if name == "prm800k":
         options = {"view": data.view, **options}
-    # PRM800K's files are splits themselves, and only a name on the hub has splits.
-    if data.dataset_config is None and not Path(str(names[0])).exists():
-        options.setdefault("split", split)
+    if has_splits:
+        options.setdefault("split", named)
     # Ratings -1, 0, 1 in a format of booleans must be declared, and label_order does so.
     if "labels" in FORMATS[name].options and config.label_order == list(RATINGS):
         options.setdefault("labels", "rating")

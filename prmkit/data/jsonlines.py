@@ -26,11 +26,30 @@ except ImportError:  # a Python that was built without it
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 """Endings of compressed files."""
-DAMAGED = (EOFError, zlib.error, LZMAError, OSError)
+try:
+    from zstandard import ZstdError
+except ImportError:
+    ZstdError = zlib.error
+
+DAMAGED = (EOFError, zlib.error, LZMAError, ZstdError, OSError)
 """Errors of compressed data that are cut off or altered. bz2 and gzip raise an OSError."""
+MAX_DEPTH = 64
+"""Largest number of lists and objects within each other that a record may have."""
 # The first bytes of a file tell its compression also where its name does not.
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_FOREIGN = (
+    (b"PK\x03\x04", "a zip archive: unpack it, and pass what it holds"),
+    (b"\xff\xfe", "text in UTF-16, expected UTF-8: convert it, as by iconv -f UTF-16 -t UTF-8"),
+    (b"\xfe\xff", "text in UTF-16, expected UTF-8: convert it, as by iconv -f UTF-16 -t UTF-8"),
+    (b"ARROW1", "an Arrow file: pass datasets.load_from_disk(folder) or pyarrow's table"),
+    (b"<!doctype html", "an HTML page, perhaps an error of the server: download the data again"),
+    (b"<html", "an HTML page, perhaps an error of the server: download the data again"),
+)
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
+
+
+class MissingPackageError(ImportError, ValueError):
+    """A file needs a package that is not installed."""
 
 
 class MalformedRecordError(ValueError):
@@ -47,24 +66,47 @@ def iter_json_lines(
     """Yield the number, from 1, and the value of each line of a JSON-lines file, which `open_file` opens.
 
     No more is read than is asked for. Blank lines are passed over. With ``on_error="skip"``, lines that are not JSON
-    are counted under "malformed: not JSON". Git-LFS pointers and damaged data always raise, because the rest of the
-    file is then missing.
+    are counted under "malformed: not JSON", and those that are nested too deeply under that name. Git-LFS pointers and
+    damaged data always raise, because the rest of the file is then missing.
     """
     for number, line in _iter_lines(path):
         if not line.strip():
             continue
         try:
             value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both one
+            if line.count(b"[") + line.count(b"{") > MAX_DEPTH:
+                check_depth(value)
+        except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+            is_json = isinstance(error, (RecursionError, MalformedRecordError))
+            reason = "nested too deeply" if is_json else "not JSON"
             if on_error == "raise":
+                why = f"more than {MAX_DEPTH} levels" if is_json else f"{error}{_encoding_hint(error)}"
                 raise ValueError(
-                    f"{path}, line {number}: not JSON ({error}), starts with {line[:40]!r}. Expected one "
+                    f"{path}, line {number}: {reason} ({why}), starts with {line[:40]!r}. Expected one "
                     "JSON object per line; pass on_error='skip' to leave such lines out."
                 ) from None
             if counts is not None:
-                counts["malformed: not JSON"] += 1
+                counts[f"malformed: {reason}"] += 1
             continue
         yield number, value
+
+
+def check_depth(value: object) -> None:
+    """Raise MalformedRecordError if a value holds more than `MAX_DEPTH` lists and objects within each other."""
+    inside: list[object] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        if not inside:
+            return
+        parts = (
+            one.values() if isinstance(one, Mapping) else one for one in inside if isinstance(one, (Mapping, list))
+        )
+        inside = [one for part in parts for one in part if isinstance(one, (Mapping, list))]
+    raise MalformedRecordError("nested too deeply", f"more than {MAX_DEPTH} levels")
+
+
+def _encoding_hint(error: Exception) -> str:
+    is_latin = isinstance(error, UnicodeDecodeError)
+    return ": if the text is in Latin-1, convert it, as by iconv -f LATIN1 -t UTF-8" if is_latin else ""
 
 
 def _iter_lines(path: str | PathLike[str]) -> Iterator[tuple[int, bytes]]:
@@ -89,13 +131,23 @@ def open_file(path: str | PathLike[str]) -> OpenFile:
 
     A URL is any that fsspec reads, such as ``https://…``, ``hf://datasets/…`` or ``s3://…``. Data compressed by gzip,
     bz2, xz or zstd are recognised by their first bytes. Not every file can seek backwards.
+
+    Raises
+    ------
+    MissingPackageError
+        If zstd's package is not installed.
+    ValueError
+        If the file is of a kind that prmkit does not read, such as a web page. The message names it.
     """
     system, name = file_system(path)
     with OpenFile(system, name, "rb") as file:
-        head = file.read(max(map(len, _COMPRESSIONS)))
+        head = file.read(32)
     compression = next((kind for magic, kind in _COMPRESSIONS.items() if head.startswith(magic)), None)
     if compression is not None and compression not in compr:
-        raise ImportError(f"{path} is compressed by {compression}: pip install zstandard")
+        raise MissingPackageError(f"{path} is compressed by {compression}: pip install zstandard, or unpack the file")
+    for magic, kind in _FOREIGN:
+        if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(magic.lower()):
+            raise ValueError(f"{path} is {kind}")
     return OpenFile(system, name, "rb", compression=compression)
 
 

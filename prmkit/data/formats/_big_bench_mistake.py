@@ -32,7 +32,7 @@ BIG_BENCH_MISTAKE = Format(
 
 @reads
 def load_big_bench_mistake(
-    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
+    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str | None = None
 ) -> StepDataset:
     """Load BIG-Bench-Mistake (Tyen et al. 2023, arXiv:2311.08516).
 

@@ -142,7 +142,7 @@ def _prefix(record: Record) -> list[str]:
     if isinstance(prefix, str):  # a cell of a CSV table
         try:
             prefix = json.loads(prefix) if prefix.strip() else []
-        except ValueError:
+        except (ValueError, RecursionError):
             raise wrong_value("prefix is no list", "prefix", prefix, "a JSON list") from None
     return Record({"prefix": prefix}).texts("prefix")
 
@@ -181,7 +181,7 @@ def load_flat(
     worst: str | float | bool | None = None,
     on_error: OnError = "raise",
     limit: int | None = None,
-    split: str = "train",
+    split: str | None = None,
 ) -> StepDataset:
     """Load rows of one step each.
 

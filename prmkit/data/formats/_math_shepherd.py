@@ -136,7 +136,7 @@ def load_math_shepherd(
     numbering: Literal["keep", "strip"] = "keep",
     on_error: OnError = "raise",
     limit: int | None = None,
-    split: str = "train",
+    split: str | None = None,
 ) -> StepDataset:
     r"""Load Math-Shepherd (Wang et al. 2023, arXiv:2312.08935) in its raw format.
 

@@ -69,7 +69,7 @@ MR_GSM8K = Format(
 
 @reads
 def load_mr_gsm8k(
-    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
+    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str | None = None
 ) -> StepDataset:
     r"""Load MR-GSM8K (Zeng et al. 2023, arXiv:2312.17080).
 
@@ -160,7 +160,7 @@ MR_BEN = Format(
 
 @reads
 def load_mr_ben(
-    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
+    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str | None = None
 ) -> StepDataset:
     """Load Mr-Ben (Zeng et al. 2024, arXiv:2406.13975).
 

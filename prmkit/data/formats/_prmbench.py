@@ -122,7 +122,7 @@ def load_prmbench(
     strip_numbering: bool = False,
     on_error: OnError = "raise",
     limit: int | None = None,
-    split: str = "train",
+    split: str | None = None,
 ) -> StepDataset:
     """Load PRMBench (Song et al. 2025, arXiv:2501.03124).
 

@@ -57,7 +57,7 @@ PROCESSBENCH = Format(
 
 @reads
 def load_processbench(
-    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
+    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str | None = None
 ) -> StepDataset:
     """Load ProcessBench (Zheng et al. 2024, arXiv:2412.06559).
 

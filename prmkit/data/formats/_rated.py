@@ -66,7 +66,7 @@ def _meta(record: Record) -> Mapping[str, Any]:
     if isinstance(meta, str):
         try:
             meta = json.loads(meta)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise wrong_value("wrong type", "meta", meta, "an object") from None
     if meta is not None and not isinstance(meta, Mapping):
         raise wrong_value("wrong type", "meta", meta, "an object")
@@ -77,7 +77,7 @@ def _declared(record: Record) -> Any:
     """Return the vocabulary that a record declares, also as JSON text. None if it declares none."""
     value = record.value("vocabulary", None)
     if isinstance(value, str) and value not in ("rating", "binary", "soft"):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(value)
     is_order = isinstance(value, list) and len(value) in (2, 3)
     if value not in (None, "rating", "binary", "soft") and not is_order:
@@ -144,7 +144,7 @@ def load_rated(
     labels: Meaning | None = None,
     on_error: OnError = "raise",
     limit: int | None = None,
-    split: str = "train",
+    split: str | None = None,
 ) -> StepDataset:
     """Load prmkit's own rows, the only format that holds all that a ``StepDataset`` says of its solutions.
 

@@ -156,7 +156,7 @@ def load_reasoneval(
     blocks: Literal["join", "split"] = "join",
     on_error: OnError = "raise",
     limit: int | None = None,
-    split: str = "train",
+    split: str | None = None,
 ) -> StepDataset:
     """Load ReasonEval's files (Xia et al. 2024, arXiv:2404.05692), which have three formats.
 

@@ -147,7 +147,7 @@ def load_openrlhf(
     reward_tokens: Sequence[str] = ("+", "-"),
     on_error: OnError = "raise",
     limit: int | None = None,
-    split: str = "train",
+    split: str | None = None,
 ) -> StepDataset:
     r"""Load process-reward rows of OpenRLHF.
 
@@ -218,7 +218,7 @@ def load_rlhflow(
     step_separator: str | re.Pattern[str] | None = None,
     on_error: OnError = "raise",
     limit: int | None = None,
-    split: str = "train",
+    split: str | None = None,
 ) -> StepDataset:
     """Load RLHFlow's multi-turn chats (Dong et al. 2024, arXiv:2405.07863).
 

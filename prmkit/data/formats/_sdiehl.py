@@ -42,7 +42,7 @@ SDIEHL = Format(
 
 @reads
 def load_sdiehl(
-    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str = "train"
+    source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str | None = None
 ) -> StepDataset:
     """Load rows of the package sdiehl/prm.
 

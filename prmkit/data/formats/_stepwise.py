@@ -110,7 +110,7 @@ def load_stepwise(
     labels: Meaning | None = None,
     on_error: OnError = "raise",
     limit: int | None = None,
-    split: str = "train",
+    split: str | None = None,
 ) -> StepDataset:
     """Load rows of TRL's stepwise supervision.
 

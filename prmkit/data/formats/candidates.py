@@ -180,7 +180,7 @@ def load_candidates(
     counts: Counter[str] | None = None,
     on_error: OnError = "raise",
     limit: int | None = None,
-    split: str = "train",
+    split: str | None = None,
 ) -> list[CandidateSet]:
     r"""Load sampled solutions to choose the best of.
 

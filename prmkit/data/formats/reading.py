@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.format import Format, LabelledSolution, Rating
-from prmkit.data.formats.sources import Found, OnError, Source, iter_records, name_of
+from prmkit.data.formats.sources import MERGED, Found, OnError, Source, iter_records, name_of
 from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step
@@ -24,17 +24,20 @@ from prmkit.data.solution import Step
 _N_NAMED = 20
 """Number of skipped records that a description names."""
 _SOURCE = """\
-source : path, URL, sequence of paths, list of dict, ``datasets.Dataset`` or name on the Hugging Face hub
+source : path, URL, sequence of paths, list of dict, data frame, Dataset or name on the Hugging Face hub
     Where the records are. A file holds JSON lines, a JSON array, CSV or Parquet, also compressed. A folder stands for
-    all such files in it, and a pattern such as ``"part-*.jsonl"`` for the files that match it."""
+    all such files in it, and a pattern such as ``"part-*.jsonl"`` for the files that match it. Data frames of pandas
+    and polars, Arrow tables and ``datasets.Dataset`` are read by row."""
 _SETTINGS = """\
 on_error : {"raise", "skip"}, default="raise"
     What to do with a record that breaks the format. Skipped records are counted, named in ``description`` and warned
     about.
 limit : int, optional
     Largest number of records to read. If None, all are read.
-split : str, default="train"
-    Split to read of a data set on the hub.
+split : str, optional
+    Split to read: of a folder with files such as ``train.jsonl`` and ``test.jsonl``, of a mapping or JSON object of
+    splits, or of a data set on the hub. If None, "train" on the hub, and all of a local source, with a warning if it
+    has several splits.
 """
 _ERRORS = """\
 Raises
@@ -170,7 +173,7 @@ def iter_labelled(
     *,
     on_error: OnError = "raise",
     limit: int | None = None,
-    split: str = "train",
+    split: str | None = None,
     counts: Counter[str] | None = None,
     skipped: list[str] | None = None,
     **options: Any,
@@ -230,7 +233,14 @@ def named_skips(skipped: list[str]) -> list[str]:
 
 
 def warn_of_skipped(counts: Counter[str], named_by: str = "the description names") -> None:
-    """Warn if records were skipped: the file may be damaged, or of another format."""
+    """Warn if records were skipped: the file may be damaged, or of another format. Warn if splits were merged."""
+    if counts[MERGED]:
+        warnings.warn(
+            f"{counts[MERGED]} records of several splits were read as one: pass split='train' or another for one of "
+            "them",
+            UserWarning,
+            stacklevel=4,
+        )
     skipped = {key.removeprefix("malformed: "): n for key, n in counts.items() if key.startswith("malformed: ")}
     if skipped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in skipped.items())

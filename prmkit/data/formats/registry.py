@@ -152,9 +152,10 @@ def load(
 
     Parameters
     ----------
-    source : path, URL, sequence of paths, list of dict, ``datasets.Dataset`` or name on the Hugging Face hub
+    source : path, URL, sequence of paths, list of dict, data frame, Dataset or name on the Hugging Face hub
         Where the records are. A file holds JSON lines, a JSON array or object, CSV or Parquet, also compressed. A
         folder stands for all such files in it, and a pattern such as ``"part-*.jsonl"`` for the files that match it.
+        Data frames of pandas and polars, Arrow tables and ``datasets.Dataset`` are read by row.
     format : str, optional
         Name of the format, see Notes. If None, the first records tell it, and ``description`` names it.
     fields : mapping of str to str, optional
@@ -222,14 +223,14 @@ def recognise(source: Source, *, split: str | None = None) -> str:
     ValueError
         If no format fits, or several do. The message names them.
     """
-    stream = iter_records(source, split=split or "train", on_error="skip")
+    stream = iter_records(source, split=split, on_error="skip")
     records = [found.record for found in islice(stream, _N_INSPECTED)]
     name = name_of(source) if isinstance(source, str) or hasattr(source, "__fspath__") else f"the {name_of(source)}"
     if not records:
         # If a line is no JSON, reading says which one.
-        next(iter_records(source, split=split or "train"), None)
+        next(iter_records(source, split=split), None)
         # Lines that are no JSON were passed over. The first of them tells why nothing could be read.
-        next(iter_records(source, split=split or "train"), None)
+        next(iter_records(source, split=split), None)
         raise ValueError(f"{name} holds no records, expected step labels")
     # Sampled solutions have fields of some formats, but no step labels.
     if any(map(is_candidates, records)):

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from io import TextIOWrapper
-from itertools import chain
+from itertools import chain, islice
 from os import PathLike, fspath
 from os.path import exists
 from pathlib import Path, PurePath
@@ -18,6 +18,10 @@ from urllib.parse import urlsplit
 from prmkit.data.jsonlines import (
     COMPRESSED,
     DAMAGED,
+    MAX_DEPTH,
+    MalformedRecordError,
+    MissingPackageError,
+    check_depth,
     file_system,
     is_url,
     iter_hub_records,
@@ -29,7 +33,7 @@ from prmkit.data.jsonlines import (
 
 Address: TypeAlias = str | PathLike[str]
 Source: TypeAlias = Address | Iterable[object]
-"""A path, pattern, URL or hub name, several of them, or the records themselves, such as a ``datasets.Dataset``."""
+"""A path, pattern, URL or hub name, several of them, or the records themselves: a list, data frame or Dataset."""
 OnError: TypeAlias = Literal["raise", "skip"]
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -37,6 +41,12 @@ _KINDS = (".jsonl", ".json", ".csv", ".parquet")
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 # A record whose fields are all lists looks like an object of lists of records, unless its fields are these.
 _FIELDS_OF_LISTS = {"conversations"}
+_SPLITS = ("train", "test", "validation", "valid", "val", "dev")
+_SPLIT_OF_NAME = re.compile(
+    rf"^({'|'.join(_SPLITS)})(?![a-z])|(?<![a-z])({'|'.join(_SPLITS)})(-\d+-of-\d+)?$", re.IGNORECASE
+)
+MERGED = "records of several splits, read as one"
+"""Name of the count that says that a local source has splits, and none was asked for."""
 
 
 class Found(NamedTuple):
@@ -48,14 +58,18 @@ class Found(NamedTuple):
 
 
 def iter_records(
-    source: Source, *, split: str = "train", on_error: OnError = "raise", counts: Counter[str] | None = None
+    source: Source, *, split: str | None = None, on_error: OnError = "raise", counts: Counter[str] | None = None
 ) -> Iterator[Found]:
     """Yield the records of a source, one in memory at a time where its kind allows it.
 
     A file holds JSON lines, a JSON array of records, one JSON object of lists of records (its keys become part of the
     ids), CSV with a header, or Parquet. Each may be compressed. A folder stands for all such files in it, in the order
     of their names. A pattern such as ``"part-*.jsonl"`` stands for the files that match. A URL is opened by fsspec. The
-    name "owner/name" is a data set of the Hugging Face hub. Lines that are not JSON, if skipped, are counted.
+    name "owner/name" is a data set of the Hugging Face hub. Data frames of pandas and polars and Arrow tables are read
+    by row. Arrays and tuples in a record become lists. Lines that are not JSON, if skipped, are counted.
+
+    ``split`` names the files of a folder (train.jsonl), the part of a mapping or of a JSON object, or the split of a
+    data set on the hub.
 
     Raises
     ------
@@ -69,15 +83,79 @@ def iter_records(
     if isinstance(source, (str, PathLike)):
         yield from _from_address(source, split, on_error, counts)
         return
-    if isinstance(source, Mapping) or not isinstance(source, Iterable):
-        kind = "a DatasetDict or one record" if isinstance(source, Mapping) else type(source).__name__
-        raise TypeError(f"the source is {kind}, expected a path, a list of records or one Dataset")
+    if isinstance(source, Mapping) and split is not None:
+        if split not in source:
+            raise ValueError(f"there is no split {split!r}; the parts are {_quoted(source)}")
+        source, split = source[split], None
+    if isinstance(source, Mapping) or not (isinstance(source, Iterable) or hasattr(source, "to_pylist")):
+        kind = type(source).__name__
+        if isinstance(source, Mapping):
+            kind = f"a mapping of {_quoted(source)}, as a DatasetDict or one record is"
+        raise TypeError(f"the source is {kind}, expected a path, a list of records or one Dataset, or split=…")
     if addresses := several_addresses(source):
         for address in addresses:
             yield from _from_address(address, split, on_error, counts)
         return
-    for number, record in enumerate(with_class_names(source, getattr(source, "features", None))):
-        yield Found(record, f"record {number}", str(number))
+    if split is not None and str(getattr(source, "split", None)) != split:
+        raise ValueError(f"split={split!r}, but the records of a {name_of(source)} are no splits: leave split out")
+    for number, record in enumerate(_rows_of(source)):
+        place = f"record {number}"
+        try:
+            yield Found(_plain(record), place, str(number))
+        except MalformedRecordError as error:
+            _skip(error, place, on_error, counts)
+
+
+def _skip(error: MalformedRecordError, place: str, on_error: OnError, counts: Counter[str] | None) -> None:
+    if on_error == "raise":
+        raise ValueError(f"{place}: {error}. Pass on_error='skip' to leave such records out.") from None
+    if counts is not None:
+        counts[f"malformed: {error.reason}"] += 1
+
+
+def _quoted(names: Iterable[object]) -> str:
+    return ", ".join(map(repr, islice(names, 8)))
+
+
+def _rows_of(source: Any) -> Iterator[Any]:
+    """Yield the rows of a data frame, an Arrow table, or anything that yields its records."""
+    if hasattr(source, "to_pylist"):  # Arrow
+        yield from with_class_names(source.to_pylist(), _class_names(getattr(source, "schema", None)))
+    elif hasattr(source, "iter_rows"):  # polars
+        yield from source.iter_rows(named=True)
+    elif hasattr(source, "itertuples"):  # pandas, where NaN and NA stand for a missing cell
+        names = list(source.columns)
+        for row in source.itertuples(index=False, name=None):
+            yield {name: None if _is_missing(cell) else cell for name, cell in zip(names, row, strict=True)}
+    else:
+        yield from with_class_names(source, getattr(source, "features", None))
+
+
+def _class_names(schema: Any) -> object:
+    """Return the features that ``datasets`` has written into the schema of an Arrow table."""
+    return (
+        json.loads((getattr(schema, "metadata", None) or {}).get(b"huggingface", b"{}")).get("info", {}).get("features")
+    )
+
+
+def _is_missing(cell: object) -> bool:
+    return (isinstance(cell, float) and cell != cell) or type(cell).__name__ in ("NAType", "NaTType")
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Return a value of numpy, Arrow or Python as JSON has it: lists, objects and scalars."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if depth > MAX_DEPTH:
+        raise MalformedRecordError("nested too deeply", f"more than {MAX_DEPTH} levels")
+    if isinstance(value, Mapping):
+        return {name: _plain(one, depth + 1) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one, depth + 1) for one in value]
+    for method in ("tolist", "as_py", "to_list"):
+        if hasattr(value, method):
+            return _plain(getattr(value, method)(), depth + 1)
+    return value
 
 
 def several_addresses(source: object) -> list[Address]:
@@ -101,13 +179,15 @@ def name_of(source: object) -> str:
     return ", ".join(fspath(address) for address in several_addresses(source)) or type(source).__name__
 
 
-def _from_address(address: Address, split: str, on_error: OnError, counts: Counter[str] | None) -> Iterator[Found]:
+def _from_address(
+    address: Address, split: str | None, on_error: OnError, counts: Counter[str] | None
+) -> Iterator[Found]:
     text = fspath(address)
     system, name = file_system(text)
     # A name of the hub looks like a path, so a file or folder of this name comes first.
     if not is_url(text) and not Path(name).exists() and _HUB_NAME.fullmatch(text) and not _is_readable(text):
-        for number, record in enumerate(iter_hub_records(text, split)):
-            yield Found(record, f"{text}, {split}, record {number}", f"{text}:{number}")
+        for number, record in enumerate(iter_hub_records(text, split or "train")):
+            yield Found(record, f"{text}, {split or 'train'}, record {number}", f"{text}:{number}")
         return
     files = matching_files(text) or [text]
     # Over HTTP, the question whether a file is a folder would download it.
@@ -121,8 +201,28 @@ def _from_address(address: Address, split: str, on_error: OnError, counts: Count
             f"{text} does not exist (looked for {Path(name).absolute()}), expected a file ({_endings()}), a folder of "
             "such, a pattern that matches some, a URL, or the name 'owner/name' of a Hugging Face data set"
         )
+    names = {file: _stem(file) for file in files}
+    if split is None:
+        parts = {match[0].lower() for match in map(_SPLIT_OF_NAME.search, names.values()) if match}
+        is_merged = len(parts) > 1
+    else:
+        is_merged = False
+        chosen = [file for file, stem in names.items() if split.lower() in re.split(r"[^a-z0-9]+", stem.lower())]
+        if not chosen and len(files) > 1:
+            raise ValueError(f"{text} has no file of the split {split!r}; its files are {_quoted(names.values())}")
+        # One file of another name may hold its splits as the fields of an object.
+        files, split = chosen or files, None if chosen else split
     for file in files:
-        yield from _from_file(file, on_error, counts)
+        for found in _from_file(file, split, on_error, counts):
+            if is_merged and counts is not None:
+                counts[MERGED] += 1
+            yield found
+
+
+def _stem(file: str) -> str:
+    """Return the name of a file, without the endings that tell how it is written."""
+    name = PurePath(_without_query(file)).name
+    return name.split(".", 1)[0] if _kind(file) else name
 
 
 def _endings() -> str:
@@ -145,36 +245,53 @@ def _is_readable(file: str) -> bool:
     return bool(_kind(file))
 
 
-def _from_file(file: str, on_error: OnError, counts: Counter[str] | None) -> Iterator[Found]:
-    kind, name = _kind(file), PurePath(_without_query(file)).name
-    stem = name.split(".", 1)[0] if kind else name
+def _from_file(file: str, split: str | None, on_error: OnError, counts: Counter[str] | None) -> Iterator[Found]:
+    """Yield the records of a file, or of one part of it, if it is one JSON object of lists."""
+    kind, stem = _kind(file), _stem(file)
+    is_table = kind in (".csv", ".parquet") or _is_parquet(file)
+    whole = None if is_table else _whole_value(file)
+    if split is not None and not isinstance(whole, dict):
+        raise ValueError(f"{file} has no splits, and split={split!r} was asked for: leave split out")
     if kind == ".csv":
         yield from _from_csv(file, stem)
         return
-    if kind == ".parquet" or _is_parquet(file):
+    if is_table:
         from pyarrow.parquet import ParquetFile
 
         with open_file(file) as stream:
             table = ParquetFile(stream)
-            # Where ``datasets`` has written the file, the schema holds the names of classes.
-            written = json.loads((table.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
             rows = chain.from_iterable(batch.to_pylist() for batch in table.iter_batches(batch_size=1024))
-            features = written.get("info", {}).get("features")
-            for number, record in enumerate(with_class_names(rows, features)):
+            for number, record in enumerate(with_class_names(rows, _class_names(table.schema_arrow))):
                 yield Found(record, f"{file}, row {number}", f"{stem}:{number}")
         return
     # An array or object is read whole. Lines come one by one, since they may be many.
-    whole = _whole_value(file)
     if whole is None:
         for number, record in iter_json_lines(file, on_error=on_error, counts=counts):
             yield Found(record, f"{file}, line {number}", f"{stem}:{number}")
-    elif isinstance(whole, list):
+        return
+    for found in _in_whole(whole, file, stem, split, counts):
+        try:
+            check_depth(found.record)
+            yield found
+        except MalformedRecordError as error:  # noqa: PERF203 (each record may be)
+            _skip(error, found.place, on_error, counts)
+
+
+def _in_whole(
+    whole: list[Any] | dict[str, list[Any]], file: str, stem: str, split: str | None, counts: Counter[str] | None
+) -> Iterator[Found]:
+    """Yield the records of a JSON array, or of an object of arrays."""
+    if isinstance(whole, list):
         for number, record in enumerate(whole):
             yield Found(record, f"{file}, record {number}", f"{stem}:{number}")
-    else:
-        for key, records in whole.items():
-            for number, record in enumerate(records):
-                yield Found(record, f"{file}, {key!r}, record {number}", f"{stem}:{key}:{number}")
+        return
+    if split is not None and split not in whole:
+        raise ValueError(f"{file} has no split {split!r}; its parts are {_quoted(whole)}")
+    if split is None and counts is not None and sum(name in _SPLITS for name in whole) > 1:
+        counts[MERGED] += sum(map(len, whole.values()))
+    for key, records in whole.items() if split is None else [(split, whole[split])]:
+        for number, record in enumerate(records):
+            yield Found(record, f"{file}, {key!r}, record {number}", f"{stem}:{key}:{number}")
 
 
 def _is_parquet(file: str) -> bool:
@@ -213,8 +330,14 @@ def _whole_value(file: str) -> list[Any] | dict[str, list[Any]] | None:
             value = json.loads(stream.read().decode("utf-8-sig"))
     except DAMAGED:
         return None  # the reader of lines names the damage
+    except RecursionError:
+        if first.startswith(b"{") or _holds_lines(file):
+            return None  # the reader of lines names the record
+        raise ValueError(f"{file}: nested too deeply, more than {MAX_DEPTH} levels") from None
     except ValueError as error:
-        if first.startswith(b"{"):
+        if isinstance(error, MissingPackageError) or not first:
+            raise  # the file could not be opened
+        if first.startswith(b"{") or _holds_lines(file):
             return None  # JSON lines with a damaged first line, which the reader of lines names
         raise ValueError(f"{file} starts like a JSON array and is none ({error})") from None
     if isinstance(value, dict) and (
@@ -224,9 +347,19 @@ def _whole_value(file: str) -> list[Any] | dict[str, list[Any]] | None:
     return cast("list[Any] | dict[str, list[Any]]", value)
 
 
+def _holds_lines(file: str) -> bool:
+    """Tell whether the second line that is not blank is an object by itself."""
+    with open_file(file) as stream:
+        lines = (line for line in stream if line.strip(_BLANK))
+        second = next(islice(lines, 1, None), b"")
+    return second.lstrip().startswith(b"{") and _is_json(second)
+
+
 def _is_json(line: bytes) -> bool:
     try:
-        json.loads(line.decode("utf-8"))
+        json.loads(line.decode("utf-8-sig"))
+    except RecursionError:
+        return True
     except ValueError:
         return False
     return True

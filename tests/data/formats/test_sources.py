@@ -6,16 +6,19 @@ import gzip
 import io
 import json
 import lzma
+import warnings
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import datasets
 import fsspec
+import numpy as np
+import pandas as pd
 import pytest
 
 import prmkit.data.formats.sources as sources
-from prmkit.data import StepDataset, load, load_stepwise
+from prmkit.data import StepDataset, load, load_candidates, load_stepwise
 from prmkit.data.formats._rated import load_rated
 
 ROWS = [{"prompt": f"{i} + 1?", "completions": [f"It is {i + 1}.", "So 9."], "labels": [True, False]} for i in range(3)]
@@ -71,8 +74,14 @@ def test_damaged_compressed_data_are_named(tmp_path, ending):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (lines(ROWS).decode().encode("utf-16"), "line 1: not JSON"),
-        (b"<!DOCTYPE html><html>404</html>\n", "line 1: not JSON"),
+        (lines(ROWS).decode().encode("utf-16"), "is text in UTF-16, expected UTF-8"),
+        ("[]".encode("utf-16-be"), "line 1: not JSON|is text in UTF-16"),
+        (b"<!DOCTYPE html><html>404</html>\n", "is an HTML page"),
+        (b"\n<HTML lang='en'>\n", "is an HTML page"),
+        (b"PK\x03\x04rows", "is a zip archive: unpack it"),
+        (b"ARROW1\0\0", "is an Arrow file"),
+        (b"\x28\xb5\x2f\xfd\0\0", "is compressed by zstd: pip install zstandard|damaged"),
+        ('{"prompt": "na\u00efve"}'.encode("latin-1"), "line 1: not JSON .* iconv -f LATIN1"),
         (b"text\tlabel\nfoo\tpositive\n", "line 1: not JSON"),
         (b"\n \n", "holds no records"),
     ],
@@ -236,3 +245,200 @@ class TestClassNames:
     def test_an_unknown_name_is_an_error(self):
         with pytest.raises(ValueError, match="'fine'"):
             load(self.numbered(["fine", "poor"], [0, 1]))
+
+
+class TestTables:
+    """Records from a table, and arrays and tuples in records, are read as if they were lists of Python."""
+
+    @pytest.fixture
+    def expected(self):
+        return load(ROWS)
+
+    def same(self, source, expected):
+        dataset = load(source)
+        assert (dataset.X, dataset.y.tolist()) == (expected.X, expected.y.tolist())
+
+    def test_pandas(self, expected, tmp_path):
+        frame = pd.DataFrame(ROWS)
+        self.same(frame, expected)
+        frame.to_parquet(tmp_path / "rows.parquet")
+        arrays = pd.read_parquet(tmp_path / "rows.parquet")
+        self.same(arrays, expected)
+        self.same(arrays.to_dict("records"), expected)
+
+    def test_a_missing_cell_is_null(self):
+        frame = pd.DataFrame([{"problem": "1?", "steps": ["1."], "label": -1, "generator": "M", "id": "a"}] * 2)
+        frame.loc[1, "generator"] = np.nan
+        dataset = load(frame)
+        assert [solution.meta for solution in dataset.solutions] == [{"generator": "M"}, {}]
+
+    def test_arrow(self, expected):
+        import pyarrow as pa
+
+        table = pa.Table.from_pylist(ROWS)
+        self.same(table, expected)
+        self.same(list(table.to_batches()[0].to_struct_array()), expected)
+
+    def test_arrow_with_names_of_classes(self):
+        types = datasets.Features(
+            {
+                "prompt": datasets.Value("string"),
+                "completions": datasets.List(datasets.Value("string")),
+                "labels": datasets.List(datasets.ClassLabel(names=["correct", "incorrect"])),
+            }
+        )
+        row = {"prompt": ["1?"], "completions": [["1.", "2."]], "labels": [[0, 1]]}
+        table = datasets.Dataset.from_dict(row, features=types).data.table
+        assert load(table).y.tolist() == [1, -1]
+
+    def test_polars(self, expected):
+        class Frame:
+            """What prmkit uses of a polars frame, which is not installed here."""
+
+            def iter_rows(self, *, named):
+                assert named
+                return iter(ROWS)
+
+            def __iter__(self):
+                raise AssertionError("a polars frame yields its columns")
+
+        self.same(Frame(), expected)
+
+    @pytest.mark.parametrize("labels", [np.array([True, False]), (True, False), [np.True_, np.False_], [np.int8(1), 0]])
+    def test_numpy_and_tuples_in_records(self, expected, labels):
+        rows = [{**row, "completions": np.array(row["completions"]), "labels": labels} for row in ROWS]
+        self.same(tuple(rows), expected)
+
+    def test_numpy_scalars_in_other_formats(self):
+        row = {"problem": "1?", "steps": ("1.", "2."), "label": np.int64(1), "final_answer_correct": np.False_}
+        assert load([row]).first_errors == [1]
+        flat = {"step": np.str_("1."), "label": np.str_("positive"), "problem": "1?"}
+        assert load([flat]).y.tolist() == [1]
+        candidates = {"prompt": "1?", "answers": np.array(["a\nb", "c\nd"]), "label": np.array([1, 0])}
+        assert load_candidates(pd.DataFrame([candidates]))[0].is_correct == (True, False)
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+class TestDepth:
+    """A record that is nested too deeply costs itself, with its place and reason."""
+
+    def test_lines(self, tmp_path):
+        path = tmp_path / "rows.jsonl"
+        for deep in (DEEP, DEEP[99_800:100_200]):
+            path.write_bytes(lines(ROWS[:1]) + f'{{"prompt": {deep}}}\n'.encode() + lines(ROWS[1:]))
+            for name in (None, "stepwise"):
+                with pytest.raises(ValueError, match="line 2: nested too deeply"):
+                    load(path, name)
+            with pytest.warns(UserWarning, match="1 nested too deeply"):
+                assert len(load(path, on_error="skip").X) == 6
+            with pytest.warns(UserWarning, match="1 nested too deeply"):
+                assert load_candidates(self.candidates(tmp_path, deep), on_error="skip")[0].problem == "1?"
+
+    def candidates(self, folder, deep):
+        path = folder / "candidates.jsonl"
+        row = json.dumps({"prompt": "1?", "answers": ["a\nb"]})
+        path.write_text(f'{row}\n{{"prompt": "2?", "answers": {deep}}}\n')
+        return path
+
+    def test_arrays(self, tmp_path):
+        path = tmp_path / "rows.json"
+        path.write_text(json.dumps([*ROWS[:1], {"prompt": "?", "labels": json.loads(DEEP[99_800:100_200])}], indent=1))
+        with pytest.raises(ValueError, match="record 1: nested too deeply"):
+            load(path)
+        with pytest.warns(UserWarning, match="1 nested too deeply"):
+            assert len(load(path, on_error="skip").X) == 2
+        path.write_text(f"[\n {DEEP}\n]")
+        with pytest.raises(ValueError, match="nested too deeply"):
+            load(path)
+
+    def test_values(self):
+        loop = {"prompt": "?"}
+        loop["labels"] = [loop]
+        with pytest.raises(ValueError, match="record 1: nested too deeply"):
+            load([*ROWS[:1], loop])
+        with pytest.warns(UserWarning, match="1 nested too deeply"):
+            assert len(load([*ROWS[:1], loop], on_error="skip").X) == 2
+
+    @pytest.mark.parametrize("row", [
+        {"step": "1.", "label": "+", "prefix": DEEP}, {"problem": "?", "steps": ["1."], "labels": ["+"], "meta": DEEP},
+        {"problem": "?", "steps": ["1."], "labels": ["+"], "vocabulary": DEEP},
+    ])  # fmt: skip
+    def test_cells(self, row):
+        with pytest.raises(ValueError, match="record 0: "):
+            load([row])
+
+
+class TestSplits:
+    @pytest.fixture
+    def parts(self):
+        return {name: [{**row, "prompt": f"{name} {i}?"} for i, row in enumerate(ROWS)] for name in ("train", "test")}
+
+    def test_a_folder_of_splits(self, tmp_path, parts):
+        for names in (("{}.jsonl",), ("{}-00000-of-00002.jsonl", "{}-00001-of-00002.jsonl"), ("gsm8k_{}.jsonl.gz",)):
+            folder = tmp_path / names[0].replace("{}", "")
+            folder.mkdir()
+            for part, rows in parts.items():
+                for i, name in enumerate(names):
+                    share = rows if len(names) == 1 else rows[i::2]
+                    content = lines(share)
+                    (folder / name.format(part)).write_bytes(gzip.compress(content) if "gz" in name else content)
+            assert {step.problem[:4] for step in load(folder, split="test").X} == {"test"}
+            assert len(load(folder, split="train").solutions) == 3
+            with pytest.warns(UserWarning, match="6 records of several splits were read as one: pass split='train'"):
+                assert len(load(folder).solutions) == 6
+            with pytest.raises(ValueError, match="no file of the split 'validation'; its files are '"):
+                load(folder, split="validation")
+
+    def test_an_object_of_splits(self, tmp_path, parts):
+        path = tmp_path / "splits.json"
+        path.write_text(json.dumps(parts))
+        assert [solution.problem for solution in load(path, split="test").solutions] == [
+            "test 0?",
+            "test 1?",
+            "test 2?",
+        ]
+        with pytest.warns(UserWarning, match="6 records of several splits"):
+            assert len(load(path).solutions) == 6
+        with pytest.raises(ValueError, match="no split 'dev'; its parts are 'train', 'test'"):
+            load(path, split="dev")
+
+    def test_a_mapping_of_splits(self, parts):
+        for source in (parts, datasets.DatasetDict({k: datasets.Dataset.from_list(v) for k, v in parts.items()})):
+            assert len(load(source, split="test").solutions) == 3
+            with pytest.raises(ValueError, match="no split 'dev'; the parts are 'train', 'test'"):
+                load(source, split="dev")
+            with pytest.raises(TypeError, match=r"a mapping of 'train', 'test', .*split="):
+                load(source)
+
+    def test_what_has_no_splits_is_not_read_as_one(self, tmp_path, parts):
+        for name in ("rows.jsonl", "train.jsonl", "rows.json"):
+            (tmp_path / name).write_bytes(lines(parts["train"]) if name[-1] == "l" else json.dumps(ROWS).encode())
+            with pytest.raises(ValueError, match=r"has no splits, and split='test' was asked for"):
+                load(tmp_path / name, split="test")
+        assert len(load(tmp_path / "train.jsonl", split="train").X) == 6
+        with pytest.raises(ValueError, match="the records of a list are no splits"):
+            load(ROWS, split="test")
+
+    def test_other_names_and_objects_are_no_splits(self, tmp_path):
+        """Ids as the fields of an object, and words that hold the name of a split."""
+        (tmp_path / "ids.json").write_text(json.dumps({"q1": ROWS[:1], "q2": ROWS[1:]}))
+        (tmp_path / "strain.jsonl").write_bytes(lines(ROWS))
+        (tmp_path / "latest.jsonl").write_bytes(lines(ROWS))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert len(load(tmp_path).X) == 18
+
+
+def test_lines_that_begin_with_a_bracket_lose_that_line_alone(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    for first in (b"[1]", b"[", b"[oops", b'[{"prompt": "?"}]'):
+        path.write_bytes(first + b"\n" + lines(ROWS))
+        with pytest.warns(UserWarning, match="1 malformed"):
+            assert len(load(path, on_error="skip").X) == 6
+        with pytest.raises(ValueError, match=r"line 1: (not JSON|no object)"):
+            load(path, "stepwise")
+    path.write_bytes(b'[\n{"prompt": 1},\n{"prompt": 2}\n')
+    with pytest.raises(ValueError, match="starts like a JSON array and is none"):
+        load(path)
