@@ -280,7 +280,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
                 batch,
                 padding=True,
                 truncation=True,
-                max_length=self.max_length or tokenizer.model_max_length,
+                max_length=self.max_length,
                 return_token_type_ids=True,
                 return_tensors="pt",
             )

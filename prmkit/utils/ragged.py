@@ -157,3 +157,30 @@ def token_batches(n_tokens: npt.NDArray[np.integer], budget: int) -> Iterator[np
         stop = start + max(1, budget // longest)
         yield order[start:stop]
         start = stop
+
+
+def fixed_batches(
+    n_tokens: npt.NDArray[np.integer], budget: int, limit: int | None = None
+) -> Iterator[tuple[npt.NDArray[np.intp], int, int]]:
+    """Yield indices of texts with the shape of their batch, rows and width, which follows from their own length alone.
+
+    Matrix products add in another order when the shape changes. In a shape of its own, a text gets the same numbers
+    in any company. The caller fills a batch up to its rows. A width is some tokens more than the text, so every row
+    has padding. Texts that reach ``limit`` have none, and share no batch with those that do.
+
+    Examples
+    --------
+    >>> [(batch.tolist(), *shape) for batch, *shape in fixed_batches(np.array([2, 9, 3, 3]), budget=16)]
+    [([1], 1, 16), ([0, 2], 2, 8), ([3], 2, 8)]
+    """
+    lengths = np.maximum(np.asarray(n_tokens, dtype=np.int64), 1)
+    # Eight widths per power of two, none of them closer than eight tokens.
+    grain = np.maximum(8, 2 ** np.floor(np.log2(lengths)).astype(np.int64) // 8)
+    widths = (lengths // grain + 1) * grain
+    if limit is not None:
+        widths = np.minimum(widths, np.maximum(limit, lengths))
+    full = lengths == widths
+    for width, is_full in sorted(set(zip(widths.tolist(), full.tolist(), strict=True)), reverse=True):
+        members, rows = np.flatnonzero((widths == width) & (full == is_full)), max(1, budget // width)
+        for start in range(0, len(members), rows):
+            yield members[start : start + rows], rows, width

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from joblib import Parallel, delayed
 
 from prmkit.features.encoding import model_path as _model_path
 from prmkit.features.encoding.encoder import TextEncoder
@@ -53,6 +54,94 @@ def test_batches_and_order_are_invisible(tiny_model, texts, dtype):
     one_batch = TextEncoder(tiny_model, dtype=dtype, device="cpu").encode(texts)
     alone = TextEncoder(tiny_model, dtype=dtype, device="cpu", batch_size=1).encode(texts[::-1])[::-1]
     assert cosines(one_batch, alone).min() >= (1 - 1e-6 if dtype == "float32" else 0.9995)
+
+
+def test_company_changes_no_bit(offline_model):
+    """Under trees the last bits of a vector decide, so near is not enough."""
+    texts = [f"{i} + {i * i} = {i + i * i}" + ", so we add" * (i % 7) for i in range(40)] + ["", "word " * 300]
+    encoder, rng = TextEncoder(offline_model, dtype="bfloat16", device="cpu"), np.random.default_rng(0)
+    with pytest.warns(UserWarning, match="cut"):
+        whole = encoder.encode(texts)
+    for size in (1, 2, 3, 5, 9, 17, 30):
+        rows = rng.choice(len(texts) - 1, size, replace=False)
+        np.testing.assert_array_equal(encoder.encode([texts[i] for i in rows]), whole[rows])
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_shape_of_a_batch_follows_from_the_text_alone(tiny_model, texts, side):
+    """Kernels are chosen by the shape. On other machines other shapes differ, so the shape itself is tested."""
+    encoder, shapes = TextEncoder(tiny_model, dtype="float32", device="cpu"), []
+    encoder.tokenizer.padding_side = side
+    encoder._network[0].register_forward_hook(lambda _module, _inputs, out: shapes.append(out["attention_mask"]))
+
+    def seen(texts):
+        shapes.clear()
+        encoder.encode(texts)
+        return {(mask.shape, bool(mask.all())) for mask in shapes}
+
+    alone = {text: seen([text]) for text in texts}
+    assert len(set(map(frozenset, alone.values()))) == 3  # 8 and 16 tokens, and 16 that are full
+    for part in (texts[::3], texts[5:8], texts):
+        assert seen(part) == set().union(*(alone[text] for text in part))
+
+
+def test_threads_share_an_encoder(tiny_model, texts):
+    """Batches of other shapes, at the same time."""
+    encoder = TextEncoder(tiny_model, dtype="float32", device="cpu")
+    parts = [texts[i : i + 9] for i in range(0, len(texts), 9)]
+    expected = [encoder.encode(part) for part in parts]
+    for part, vectors in zip(parts, Parallel(4, prefer="threads")(map(delayed(encoder.encode), parts)), strict=True):
+        np.testing.assert_array_equal(vectors, expected[parts.index(part)])
+
+
+def test_the_prompt_of_a_model_counts_as_tokens(tiny_model):
+    from sentence_transformers import SentenceTransformer
+
+    encoder = TextEncoder(tiny_model, dtype="float32", device="cpu")
+    plain = SentenceTransformer(str(tiny_model), device="cpu")
+    for network in (encoder._network, plain):
+        network.prompts, network.default_prompt_name = {"query": "the sum of "}, "query"
+    texts = ["1 + 2", "x " * 10, "x " * 12]
+    with pytest.warns(UserWarning, match="1 distinct"):  # two tokens of 16 mark the ends, three are the prompt
+        np.testing.assert_allclose(encoder.encode(texts), plain.encode(texts), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["T5", "XLNet"])
+def test_a_model_without_a_stated_length(family, tmp_path, texts):
+    import torch
+    import transformers
+    from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    vocabulary = {word: i for i, word in enumerate(["<pad>", "<unk>", *sorted(set(" ".join(texts).split()))])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    side = "left" if family == "XLNet" else "right"
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", unk_token="<unk>", padding_side=side
+    )
+    sizes = {
+        "T5": {"d_model": 16, "d_ff": 24, "num_layers": 1, "num_heads": 2, "d_kv": 8},
+        "XLNet": {"d_model": 16, "d_inner": 24, "n_layer": 1, "n_head": 2},
+    }[family]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = getattr(transformers, f"{family}Config")(vocab_size=len(vocabulary), **sizes)
+        transformers.AutoModel.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    texts = [*filter(None, texts), "we add " * 400]
+    encoder = TextEncoder(tmp_path, dtype="float32", device="cpu")
+    vectors = encoder.encode(texts)
+    assert encoder.token_limit is None
+    np.testing.assert_allclose(vectors, SentenceTransformer(str(tmp_path), device="cpu").encode(texts), atol=1e-4)
+
+
+def test_overflow_is_an_error_that_names_it(tiny_model, texts):
+    encoder = TextEncoder(tiny_model, dtype="float16", device="cpu")
+    weights = dict(encoder._network.named_parameters())
+    next(value for name, value in weights.items() if "intermediate.dense.weight" in name).data.mul_(1e8)
+    with pytest.raises(FloatingPointError, match=r"(?s)\d+ text\(s\) .* float16.*dtype='float32'"):
+        encoder.encode(texts)
 
 
 def test_repeated_texts_cost_nothing_and_keep_their_place(tiny_model, texts, monkeypatch):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,15 +17,18 @@ import numpy as np
 from prmkit.features.encoding.model_path import file_sha256, load_network, resolve_model, written_token_limit
 from prmkit.marking.scheme import readable
 from prmkit.utils.environment import best_device, has_bfloat16, no_more_threads_than_cores
-from prmkit.utils.ragged import distinct_texts, token_batches
+from prmkit.utils.ragged import distinct_texts, fixed_batches
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedTokenizerBase
 
 _DTYPES = ("float32", "bfloat16", "float16")
-# ``batch_size`` times this number is the token budget of a batch.
-_TOKENS_PER_TEXT = {"cpu": 16, "gpu": 256}
+# ``batch_size`` times this number is the token budget of a batch. Every batch is as large, a single text's too, and a
+# CPU gains little by larger ones.
+_TOKENS_PER_TEXT = {"cpu": 4, "gpu": 256}
+# A length that no model has: transformers writes 1e30 where none is known.
+_NO_LIMIT = 10**9
 # Some published folders hold this file. The vectors do not depend on it.
 _NOT_WEIGHTS = ("data_config.json",)
 
@@ -34,7 +37,8 @@ class TextEncoder:
     """Turn texts into float32 rows by a sentence-transformers model, which is loaded when it is first needed.
 
     Its weights rest on the CPU. Make a new encoder to change a parameter, since a loaded model keeps the old one.
-    ``batch_size`` sets the token budget of a batch: 16 tokens per text on a CPU and 256 on a GPU, padding included.
+    ``batch_size`` sets the size of every batch: 4 tokens per text on a CPU and 256 on a GPU, padding included. The
+    shape of a text's batch depends on its own length alone, so a vector does not depend on the other texts.
     ``dtype`` is the precision of the matrix products. Residuals, normalisation and pooling stay in float32.
     ``n_truncated_`` counts the distinct texts that the last ``encode`` cut to ``max_length`` tokens.
     """
@@ -83,6 +87,7 @@ class TextEncoder:
         texts = readable(texts, self.tokenizer)
         n_tokens, truncated = self._count_tokens(texts)
         budget = self.batch_size * _TOKENS_PER_TEXT["cpu" if device == "cpu" else "gpu"]
+        shapes = fixed_batches(n_tokens, budget, self.token_limit)
         bar = tqdm(
             total=len(texts),
             unit="text",
@@ -93,12 +98,14 @@ class TextEncoder:
         )
         try:
             with bar, no_more_threads_than_cores():
-                for indices in token_batches(n_tokens, budget):
+                for indices, n_rows, width in shapes:
                     batch = [texts[i] for i in indices]
-                    with self._precision(device):
-                        vectors = network.encode(batch, batch_size=len(batch), device=device, show_progress_bar=False)
+                    with self._precision(device), _filled_up(network, n_rows, width):
+                        found = network.encode(batch, batch_size=len(batch), device=device, show_progress_bar=False)
+                    vectors = np.asarray(found, dtype=np.float32)
+                    self._check_finite(batch, vectors)
                     bar.update(len(batch))
-                    yield indices, np.asarray(vectors, dtype=np.float32), truncated[indices]
+                    yield indices, vectors, truncated[indices]
         finally:
             network.to("cpu")
 
@@ -117,9 +124,9 @@ class TextEncoder:
         if "_network" not in self.__dict__:
             written = self.max_length or written_token_limit(self._folder)
             if written is not None:
-                return written
+                return written if written < _NO_LIMIT else None
         limit = self._network.max_seq_length
-        return None if limit is None or math.isinf(limit) else int(limit)
+        return None if limit is None or limit >= _NO_LIMIT else int(limit)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -175,10 +182,17 @@ class TextEncoder:
         # The tokenizer comes first: it loads the model, which knows its own limit.
         tokenizer = self.tokenizer
         limit = self.token_limit
-        if limit is None or not hasattr(tokenizer, "model_max_length"):
+        if not hasattr(tokenizer, "model_max_length"):
             # A bag of words has no tokens to pad.
             return np.ones(len(texts), dtype=int), np.zeros(len(texts), dtype=bool)
-        cut = tokenizer(list(texts), truncation=True, max_length=limit, verbose=False)["input_ids"]
+        # What the model puts in front of each text takes room, too.
+        network = self._network
+        prompt = (network.prompts or {}).get(network.default_prompt_name or "", "") or ""
+        texts = [prompt + text for text in texts]
+        if limit is None:
+            whole = tokenizer(texts, truncation=False, verbose=False)["input_ids"]
+            return np.array([len(ids) for ids in whole]), np.zeros(len(texts), dtype=bool)
+        cut = tokenizer(texts, truncation=True, max_length=limit, verbose=False)["input_ids"]
         n_tokens = np.array([len(ids) for ids in cut])
         truncated = n_tokens >= limit
         full = np.flatnonzero(truncated)
@@ -188,6 +202,19 @@ class TextEncoder:
             truncated[full] = [len(ids) > limit for ids in whole]
         return n_tokens, truncated
 
+    def _check_finite(self, texts: Sequence[str], vectors: np.ndarray) -> None:
+        lost = ~np.isfinite(vectors).all(axis=1)
+        if lost.any():
+            way_out = (
+                "its weights may be damaged"
+                if self.precision == "float32"
+                else f"numbers overflow in {self.precision}, so pass dtype='float32' or 'bfloat16'"
+            )
+            raise FloatingPointError(
+                f"the vector of {int(lost.sum())} text(s) is not finite, of {texts[int(lost.argmax())]!r:.60} first: "
+                f"{self.model} computes NaN or infinity in {self.precision}. Perhaps {way_out}."
+            )
+
     def __getstate__(self) -> dict[str, Any]:
         if self.store_weights_in_pickle:
             return self.__dict__.copy()
@@ -195,6 +222,36 @@ class TextEncoder:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.model)!r})"
+
+
+@contextlib.contextmanager
+def _filled_up(network: SentenceTransformer, n_rows: int, width: int) -> Iterator[None]:
+    """Bring the tokens of a batch to a shape, by padding, and by copies of the first row, whose vectors are dropped."""
+    from torch.nn.functional import pad
+
+    tokenizer = network.tokenizer
+    fillers = {"attention_mask": 0, "input_ids": getattr(tokenizer, "pad_token_id", None) or 0}
+    fillers["token_type_ids"] = getattr(tokenizer, "pad_token_type_id", 0)
+    on_the_left = getattr(tokenizer, "padding_side", "right") == "left"
+
+    thread = get_ident()
+
+    def fill(_module: object, arguments: tuple[Any, ...]) -> None:
+        tokens = arguments[0]
+        # A bag of words has no mask. Another thread may use the same network, for a batch of another shape.
+        if "attention_mask" not in tokens or get_ident() != thread:
+            return
+        for name in fillers.keys() & tokens.keys():
+            table = tokens[name]
+            missing = max(0, width - table.shape[1])
+            table = pad(table, (missing, 0) if on_the_left else (0, missing), value=fillers[name])
+            tokens[name] = table[[*range(len(table)), *[0] * (n_rows - len(table))]]
+
+    hook = network[0].register_forward_pre_hook(fill)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def warn_truncated(n_truncated: int, limit: int | None) -> None:
