@@ -79,6 +79,7 @@ def test_the_shape_of_a_batch_follows_from_the_text_alone(tiny_model, texts, sid
         encoder.encode(texts)
         return {(mask.shape, bool(mask.all())) for mask in shapes}
 
+    texts = [*texts, "x " * 14]
     alone = {text: seen([text]) for text in texts}
     assert len(set(map(frozenset, alone.values()))) == 3  # 8 and 16 tokens, and 16 that are full
     for part in (texts[::3], texts[5:8], texts):
@@ -86,7 +87,7 @@ def test_the_shape_of_a_batch_follows_from_the_text_alone(tiny_model, texts, sid
 
 
 def test_threads_share_an_encoder(tiny_model, texts):
-    """Batches of other shapes, at the same time."""
+    """Batches of other shapes, at the same time. A tokenizer is shared, too, and keeps its padding in itself."""
     encoder = TextEncoder(tiny_model, dtype="float32", device="cpu")
     parts = [texts[i : i + 9] for i in range(0, len(texts), 9)]
     expected = [encoder.encode(part) for part in parts]

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from threading import get_ident
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,9 +83,11 @@ class TextEncoder:
 
         if not len(texts):
             return
-        device, network = self._device(), self._network
-        texts = readable(texts, self.tokenizer)
-        n_tokens, truncated = self._count_tokens(texts)
+        device, lock = self._device(), self._lock
+        with lock:
+            network = self._network
+            texts = readable(texts, self.tokenizer)
+            n_tokens, truncated = self._count_tokens(texts)
         budget = self.batch_size * _TOKENS_PER_TEXT["cpu" if device == "cpu" else "gpu"]
         shapes = fixed_batches(n_tokens, budget, self.token_limit)
         bar = tqdm(
@@ -100,7 +102,7 @@ class TextEncoder:
             with bar, no_more_threads_than_cores():
                 for indices, n_rows, width in shapes:
                     batch = [texts[i] for i in indices]
-                    with self._precision(device), _filled_up(network, n_rows, width):
+                    with lock, self._precision(device), _filled_up(network, n_rows, width):
                         found = network.encode(batch, batch_size=len(batch), device=device, show_progress_bar=False)
                     vectors = np.asarray(found, dtype=np.float32)
                     self._check_finite(batch, vectors)
@@ -147,6 +149,12 @@ class TextEncoder:
         content = [(path.relative_to(folder).as_posix(), file_sha256(path)) for path in files]
         digest = hashlib.blake2b(json.dumps(content).encode(), digest_size=12).hexdigest()
         return f"{digest}-{dtype}-{self.max_length or 'full'}"
+
+    @property
+    def _lock(self) -> Lock:
+        """Threads take turns: a tokenizer keeps padding and length in itself, and batches have a shape."""
+        lock: Lock = self.__dict__.setdefault("_own_lock", Lock())
+        return lock
 
     @cached_property
     def _folder(self) -> Path:
@@ -216,9 +224,8 @@ class TextEncoder:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        if self.store_weights_in_pickle:
-            return self.__dict__.copy()
-        return {key: value for key, value in self.__dict__.items() if key not in ("_network", "_folder")}
+        left_out = {"_own_lock"} if self.store_weights_in_pickle else {"_own_lock", "_network", "_folder"}
+        return {key: value for key, value in self.__dict__.items() if key not in left_out}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.model)!r})"
@@ -234,14 +241,10 @@ def _filled_up(network: SentenceTransformer, n_rows: int, width: int) -> Iterato
     fillers["token_type_ids"] = getattr(tokenizer, "pad_token_type_id", 0)
     on_the_left = getattr(tokenizer, "padding_side", "right") == "left"
 
-    thread = get_ident()
-
     def fill(_module: object, arguments: tuple[Any, ...]) -> None:
         tokens = arguments[0]
-        # A bag of words has no mask. Another thread may use the same network, for a batch of another shape.
-        if "attention_mask" not in tokens or get_ident() != thread:
-            return
-        for name in fillers.keys() & tokens.keys():
+        # A bag of words has no mask.
+        for name in fillers.keys() & tokens.keys() if "attention_mask" in tokens else ():
             table = tokens[name]
             missing = max(0, width - table.shape[1])
             table = pad(table, (missing, 0) if on_the_left else (0, missing), value=fillers[name])
