@@ -23,7 +23,8 @@ from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.heads.blend import StepBlend
 from prmkit.models.heads.head import Classifier, Featurizer, Rows, fit_head, most_probable, read_rows, reads
 from prmkit.models.tokens.token_prm import TokenPRM
-from prmkit.saving.model import Contents, SavedModel
+from prmkit.saving.hub import HUB_OPTIONS, LANGUAGE_MODEL_FILES, HubModel, fetch, is_hub_name, saved_folder
+from prmkit.saving.model import Contents
 from prmkit.scoring import ScoredSolution, score_solutions
 from prmkit.utils.sklearn import HasMethods, StrOptions, distinct_classes, fit_context, set_random_states
 
@@ -107,7 +108,7 @@ def _order_of_numbers(classes: np.ndarray, label_order: Sequence[Label] | None) 
     return [sorted(map(str, labels)).index(str(label)) for label in labels]
 
 
-class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
+class PRMClassifier(HubModel, ClassifierMixin, BaseEstimator):
     """Predict of each step of a solution whether it is negative, neutral or positive.
 
     Parameters
@@ -344,7 +345,7 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         return score_solutions(self, solutions, label_order)
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]  # layout may stand second
         cls,
         name_or_path: str | Path,
         layout: str | MarkingScheme | None = None,
@@ -352,7 +353,7 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         classes: Sequence[Label] | None = None,
         **options: Any,
     ) -> PRMClassifier:
-        """Make a fitted classifier of an existing PRM. Runs no code from it.
+        """Make a fitted classifier of an existing PRM: a saved one, or a language model. No code from it is run.
 
         A model that was trained to rank gives raw rewards (PQM, or one of the ranking losses). Its probability is the
         sigmoid of the reward. This is a convention, so calibrate it. ``clf.head_.reward(X)`` returns the raw reward.
@@ -360,7 +361,8 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         name_or_path : str or path
-            Local folder or hub name of a model that :class:`~prmkit.models.PRMTrainer` saved, or of a published one.
+            Local folder or hub name of a classifier that ``save`` or ``push_to_hub`` wrote, of a model that
+            :class:`~prmkit.models.PRMTrainer` saved, or of a published one.
         layout : str, MarkingScheme or None, default=None
             Published model's way of writing a solution: "trl", "math-shepherd", "rlhflow", "qwen2.5-math-prm", "pqm",
             "skywork" or "reasoneval". A :class:`~prmkit.marking.MarkingScheme` describes one that has no name here. If
@@ -369,8 +371,9 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
             Labels of the model's outputs, worst first, to use instead of its own. A classifier whose outputs are named
             in its configuration is read by these names, in whatever order they stand.
         **options
-            Parameters of :class:`~prmkit.models.TokenPRM`, such as ``max_length``, ``too_long`` and ``device``, and
-            ``dtype``, the precision of the weights.
+            For a language model parameters of :class:`~prmkit.models.TokenPRM`, such as ``max_length``, ``too_long``
+            and ``device``, and ``dtype``, the precision of the weights. For a name on the hub ``revision``, ``token``,
+            ``cache_dir``, ``force_download`` and ``local_files_only``.
 
         Returns
         -------
@@ -382,10 +385,48 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         OSError, TypeError, ValueError
             If there is no such model, it has another layout, its weights are pickled, or an option is unknown.
         """
+        hub = {name: options.pop(name) for name in HUB_OPTIONS if name in options}
+        if (folder := saved_folder(name_or_path, hub)) is not None:
+            given = [
+                *(["layout"] if layout is not None else []),
+                *(["classes"] if classes is not None else []),
+                *options,
+            ]
+            if given:
+                raise TypeError(f"{name_or_path} holds a saved classifier, which is read as it is: leave {given} out")
+            return super().load(folder)
+        if hub and is_hub_name(name_or_path):
+            name_or_path = fetch(str(name_or_path), hub)
         head = TokenPRM.from_pretrained(name_or_path, layout, classes=classes, **options)
         order: Any = head.label_order
         classifier = cls("tokens", clone(head), label_order=order)
         return classifier._take_fitted(head.classes_, tuple(order), None, head)
+
+    @classmethod
+    def load(cls, path: str | Path, layout: str | MarkingScheme | None = None, **options: Any) -> PRMClassifier:
+        """Load a fitted classifier, by folder or hub name. No code from it is run.
+
+        Parameters
+        ----------
+        path : str or path
+            Folder that ``save`` wrote, or anything that :meth:`from_pretrained` reads.
+        layout, **options : as in ``from_pretrained``
+            How a published language model is read.
+
+        Returns
+        -------
+        PRMClassifier
+            The fitted classifier.
+
+        Raises
+        ------
+        OSError, TypeError, ValueError
+            If there is no model, or it is incomplete, damaged, or holds types that prmkit does not save.
+        """
+        is_language_model = any((Path(path).expanduser() / file).is_file() for file in LANGUAGE_MODEL_FILES)
+        if is_language_model or layout is not None or options or is_hub_name(path):
+            return cls.from_pretrained(path, layout, **options)
+        return super().load(path)
 
     def begin_fit(self, X: Steps, y: npt.ArrayLike, groups: npt.ArrayLike | None = None) -> tuple[Any, np.ndarray]:
         """Check X and y and make the unfitted parts: the first half of ``fit``, which ensembles do once per member.
@@ -486,6 +527,19 @@ class PRMClassifier(SavedModel, ClassifierMixin, BaseEstimator):
             arrays={} if problems is None else {"problems": problems},
             parts={"featurizer": self.featurizer_, "head": self.head_},
         )
+
+    def _card_fields(self) -> dict[str, Any]:
+        check_is_fitted(self)
+        problems = self.training_problems_
+        featurizer = "those of the head" if self.featurizer_ is None else f"`{self.featurizer_!r}`"
+        return {
+            "title": "Process reward model",
+            "labels": ", ".join(f"`{label}`" for label in self.label_order_ or self.classes_.tolist()),
+            "order": "" if self.label_order_ is None else " (worst first)",
+            "head": f"`{self.head_!r:.500}`",
+            "featurizer": featurizer,
+            "n_problems": "an unknown number of" if problems is None else len(problems),
+        }
 
     @classmethod
     def _from_contents(cls, contents: Contents) -> PRMClassifier:

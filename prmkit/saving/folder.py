@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from prmkit.utils.environment import installed_version
 from prmkit.utils.files import replaced, replacing, sha256_of
 
 CONFIG = "config.json"
+CARD = "README.md"
+# Files that people and the hub write into a folder. They are kept when another model takes its place.
+_KEPT = (CARD, ".gitattributes")
 _FORMAT = 3
 # Formats 1 and 2 were written before the first release. Format 2 has skops archives where format 3 has arrays.
 _READABLE = (1, 2, _FORMAT)
@@ -35,6 +39,9 @@ def writing_folder(path: str | Path, kind: str) -> Iterator[tuple[Path, dict[str
         config["files"] = {name: sha256_of(folder / name) for name in _files(folder)}
         installed = {name: installed_version(name) for name in ("numpy", "scikit-learn", "torch")}
         config["versions"] = {"prmkit": __version__, **installed}
+        for name in _KEPT:
+            if (path / name).is_file():
+                shutil.copy2(path / name, folder / name)
         (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
@@ -105,7 +112,10 @@ def _read_json(path: Path, kind: str) -> dict[str, Any]:
             raise ValueError(
                 f"{path} holds a language model: type PRMClassifier.from_pretrained({str(path)!r}) to load it"
             )
-        raise ValueError(f"{file} describes no {kind}")
+        raise ValueError(
+            f"{file} describes no {kind}. For a published language model type "
+            f"PRMClassifier.load({str(path)!r}, layout=…)"
+        )
     return config
 
 
@@ -120,7 +130,7 @@ def _check_replaceable(path: Path, kind: str) -> None:
         raise FileExistsError(f"{path} exists and is no saved model: choose another folder") from None
     if found != kind:
         raise FileExistsError(f"{path} holds a saved {found}, and this is a {kind}: choose another folder")
-    foreign = sorted(set(_files(path)) - written)
+    foreign = sorted(set(_files(path)) - written - set(_KEPT))
     if foreign:
         raise FileExistsError(
             f"{path} also holds {foreign}, which saving over it would delete: move it or choose another folder"

@@ -39,7 +39,7 @@ _GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _HEADS = {"classifier", "score", "pooler", "head", "pre_classifier", "sequence_summary"}
 # Their positions start behind the padding index, so two fewer tokens fit.
 _PADDED_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer")
-_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _SETTINGS_FILES = ["*.json", "*.txt", "*.model"]
 _VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "tekken.json")
 
@@ -384,7 +384,7 @@ def _settings_folder(model: str | Path) -> Path:
     folder, name = Path(model).expanduser(), str(model)
     if folder.is_dir():
         return folder
-    if isinstance(model, Path) or not _HUB_NAME.fullmatch(name) or name.endswith("all-MiniLM-L6-v2"):
+    if isinstance(model, Path) or not HUB_NAME.fullmatch(name) or name.endswith("all-MiniLM-L6-v2"):
         return resolve_model(model)
     names = [name] if "/" in name else [f"sentence-transformers/{name}", name]
     for offline in (True, False):
