@@ -28,6 +28,7 @@ import prmkit
 from prmkit import PRMClassifier, PRMFeaturizer
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepStatistics, StepWords
+from prmkit.marking import MarkingScheme
 from prmkit.models import StepBlend, StepMLP, StepTransformer, TokenPRM
 from prmkit.saving import load_model, save_model
 from prmkit.uncertainty import CalibratedStepClassifier, LengthShift, MCDropout, PrefixCertifier, StepEnsemble
@@ -196,6 +197,7 @@ class TestTokenModels:
             ({"scheme": "special_token", "loss": "rank"}, (-1, 1, 1)),
             ({"loss": "bce", "loss_options": {}}, ("negative", "neutral", "positive")),
             ({"scheme": "prefix", "loss_options": {"class_weight": [2.0, 1.0]}}, ("-", "+", "+")),
+            ({"scheme": MarkingScheme(step="Step {number}: {step}", max_prompt_length=20)}, (-1, 0, 1)),
             ({"label_order": ["zz", "mm", "aa"], "dtype": "bfloat16"}, ("zz", "mm", "aa")),
             ({}, (False, True, True)),
         ],

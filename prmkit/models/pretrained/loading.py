@@ -132,9 +132,9 @@ def _load_published(
 
 def _load_own(name: str | Path, dtype: Precision | None, settings: Mapping[str, Any]) -> ExistingModel:
     folder = Path(name).expanduser()
-    is_adapter = (folder / "adapter_config.json").is_file()
-    if not is_adapter:
+    if not (folder / "adapter_config.json").is_file():
         folder = resolve_model(name)
+    is_adapter = (folder / "adapter_config.json").is_file()
     description = read_description(folder)
     if description is None:
         raise ValueError(

@@ -148,6 +148,11 @@ def _with_adapter(
     ``own`` are weights that the base does not give. They would be random when the adapter is read back. If the model
     has no name, a warning says that the saved adapter cannot tell what it belongs to.
     """
+    if getattr(peft_config, "is_prompt_learning", False):
+        raise ValueError(
+            f"a {type(peft_config).__name__} adds tokens to the text, and the places of steps would move: choose an "
+            "adapter of weights, such as peft.LoraConfig()"
+        )
     # The caller's configuration stays as it is.
     settings: Any = copy.copy(peft_config)
     try:
@@ -166,8 +171,8 @@ def _with_adapter(
         # Then it is found from any working directory.
         model.name_or_path = str(folder.resolve())
     fully_trained = set(settings.modules_to_save or ())
-    fully_trained |= {name for name, _ in model.named_children() if name in ("classifier", "score")}
-    fully_trained |= {_module_to_save(model, name) for name in own}
+    head = (name for name, _ in model.named_parameters() if name.startswith(("classifier.", "score.")))
+    fully_trained |= {_module_to_save(model, name) for name in (*own, *head)}
     if new_ids:
         table = model.get_input_embeddings()
         name = next(name for name, module in model.named_modules() if module is table).rpartition(".")[2]
@@ -181,10 +186,9 @@ def _with_adapter(
 
 
 def _module_to_save(model: PreTrainedModel, weight: str) -> str:
-    """Return the module that holds a weight, as a whole where it stands beside the transformer."""
-    inside = weight.startswith(f"{model.base_model_prefix}.")
-    module = weight.rpartition(".")[0] if inside else weight.partition(".")[0]
-    if module in ("", weight):
+    """Return the module that holds a weight. Kinds of adapters other than LoRA can save no larger one."""
+    module = weight.rpartition(".")[0]
+    if not module:
         raise ValueError(
             f"{weight} of a {type(model).__name__} is new and no module of its own, so an adapter cannot hold it: "
             "train without peft_config, or choose another scheme"

@@ -92,7 +92,7 @@ def test_the_check_finds_a_layer_that_is_read_back_otherwise(bare, make_rows, se
 
     def change_and_save(folder):
         with torch.no_grad():
-            trainer.model.base_model.model.head.modules_to_save["default"].dense.weight.normal_()
+            trainer.model.base_model.model.head.dense.modules_to_save["default"].weight.normal_()
         save_model(folder)
 
     check_saved_equals_trained(trainer, solutions_of(rows))
@@ -147,6 +147,44 @@ def test_an_adapter_that_lacks_a_new_layer_is_refused(bare, make_rows, settings,
     file.unlink()
     with pytest.raises(ValueError, match="pickled weights are not read"):
         TokenPRM.from_pretrained(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("kind", ["rslora", "dora", "ia3", "loha", "biases", "own modules"])
+def test_other_adapters(bare, make_rows, settings, kind):
+    everywhere = {"target_modules": "all-linear"}
+    adapter = {
+        "rslora": lambda: peft.LoraConfig(r=4, use_rslora=True, **everywhere),
+        "dora": lambda: peft.LoraConfig(r=4, use_dora=True, **everywhere),
+        "ia3": lambda: peft.IA3Config(target_modules=["query", "Wqkv"], feedforward_modules=[]),
+        "loha": lambda: peft.LoHaConfig(r=2, target_modules=["Wqkv"]),
+        "biases": lambda: peft.LoraConfig(r=4, bias="all", **everywhere),
+        "own modules": lambda: peft.LoraConfig(r=4, target_modules=["Wqkv"], modules_to_save=["final_norm"]),
+    }[kind]()
+    rows = make_rows(4)
+    args = settings(learning_rate=1e-2, scheme="special_token")
+    trainer = PRMTrainer(bare("modernbert", "separator"), args, train_dataset=rows, peft_config=adapter)
+    trainer.train()
+    check_saved_equals_trained(trainer, solutions_of(rows))
+
+
+def test_an_adapter_that_no_model_can_take_in_is_refused(bare, make_rows, settings):
+    prompts = peft.PromptTuningConfig(num_virtual_tokens=2, task_type="TOKEN_CLS")
+    with pytest.raises(ValueError, match=r"PromptTuningConfig adds tokens .* choose an adapter of weights, such as"):
+        PRMTrainer(bare("modernbert", "separator"), settings(), train_dataset=make_rows(3), peft_config=prompts)
+
+
+def test_an_adapter_on_the_hub(bare, make_rows, settings, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    rows, base = make_rows(4), bare("modernbert", "separator")
+    trainer = PRMTrainer(base, settings(), train_dataset=rows, peft_config=lora())
+    trainer.save_model(tmp_path / "adapter")
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda repo, **_: {"me/prm": str(tmp_path / "adapter")}[repo]
+    )
+    steps = flatten(solutions_of(rows))
+    expected = TokenPRM.from_pretrained(tmp_path / "adapter").predict_proba(steps)
+    assert (TokenPRM.from_pretrained("me/prm").predict_proba(steps) == expected).all()
 
 
 @pytest.mark.parametrize("name", ["albert", "mpnet"])
