@@ -320,7 +320,11 @@ class PRMClassifier(HubModel, ClassifierMixin, BaseEstimator):
         return values
 
     def score_solutions(
-        self, solutions: Iterable[Solution], label_order: Sequence[Label] | None = None
+        self,
+        solutions: Iterable[Solution],
+        label_order: Sequence[Label] | None = None,
+        *,
+        too_long: Literal["raise", "nan"] | None = None,
     ) -> list[ScoredSolution]:
         """Score every step of each solution, and each solution as a whole.
 
@@ -330,6 +334,8 @@ class PRMClassifier(HubModel, ClassifierMixin, BaseEstimator):
             Solutions to score. Each has at least one step.
         label_order : sequence of labels, default=None
             Labels from worst to best. If ``None``, ``label_order_`` is used.
+        too_long : {"raise", "nan"}, default=None
+            What to do with steps that the model cannot read, as in :func:`~prmkit.score_solutions`.
 
         Returns
         -------
@@ -342,7 +348,7 @@ class PRMClassifier(HubModel, ClassifierMixin, BaseEstimator):
         ValueError
             If it is not known which label is the worst (see ``label_order``), or a solution has no steps.
         """
-        return score_solutions(self, solutions, label_order)
+        return score_solutions(self, solutions, label_order, too_long=too_long)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # layout may stand second

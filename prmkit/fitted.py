@@ -110,6 +110,40 @@ def fitted_parts(classifier: Any) -> Iterator[Any]:
         yield from fitted_parts(inner)
 
 
+def gives_unscored_steps(classifier: Any) -> bool:
+    """Return whether a part of a classifier answers with NaN for steps that it cannot read."""
+    return any(getattr(part, "too_long", None) == "nan" for part in fitted_parts(classifier))
+
+
+def with_too_long(classifier: Any, too_long: str) -> Any:
+    """Return a classifier in which every part that has a ``too_long`` has this one. The given one does not change.
+
+    The copy shares all other parts with the given classifier. Parts without a ``too_long`` are read to any length.
+    """
+    own = getattr(classifier, "__dict__", None)
+    if own is None:
+        return classifier
+    changed: dict[str, Any] = {}
+    if own.get("too_long", too_long) != too_long:
+        changed["too_long"] = too_long
+    for name in (*_FITTED_PART, *_FITTED_PARTS, *_GIVEN_PART):
+        part = own.get(name)
+        old = part if isinstance(part, list) else [part]
+        new = [with_too_long(one, too_long) for one in old]
+        if any(one is not another for one, another in zip(new, old, strict=True)):
+            changed[name] = new if isinstance(part, list) else new[0]
+    if isinstance(own.get("steps"), list) and own["steps"]:
+        name, last = own["steps"][-1]
+        if (reading := with_too_long(last, too_long)) is not last:
+            changed["steps"] = [*own["steps"][:-1], (name, reading)]
+    if not changed:
+        return classifier
+    # Not copy.copy, which may write and read whole models.
+    copied = object.__new__(type(classifier))
+    copied.__dict__.update(own | changed)
+    return copied
+
+
 def _classifiers_inside(classifier: Any) -> Iterator[Any]:
     """Yield the fitted classifiers that a wrapper holds."""
     # Not getattr: some wrappers hand unknown names on to the classifier inside, which would count twice.

@@ -14,7 +14,7 @@ import numpy as np
 
 from prmkit.data import StepDataset
 from prmkit.evaluation._evaluation import Curve, Evaluation, Table
-from prmkit.evaluation._inputs._benchmark import Benchmark, known_problems, unread_problems
+from prmkit.evaluation._inputs._benchmark import Benchmark, known_problems, unscored_in
 from prmkit.evaluation._inputs._benchmarks import distinct_names, read_benchmark
 from prmkit.evaluation._inputs._models import JudgedModel, judged_models
 from prmkit.evaluation._inputs._score_file import read_step_scores
@@ -54,8 +54,9 @@ def evaluate(
     models : str, path, fitted classifier, a list of these, or a mapping of names to these
         A model is a folder that prmkit saved, a folder or hub name of an existing PRM, a file of step scores
         (``.jsonl``, see *Notes*), or any fitted classifier over steps. The layout of an existing PRM stands in front if
-        it is needed (``"skywork:FOLDER"``). If a step is too long for one model, its problem is left out for all
-        models. The notes of the tables count these problems.
+        it is needed (``"skywork:FOLDER"``). If a model gives a step no score, because it is too long for instance,
+        its solution is left out for all models. A candidate of best-of-N stays, and such a model chooses it after all
+        others. The notes of the tables count and name these solutions.
     on : str, Benchmark, StepDataset, or a list of these
         The benchmarks, as :func:`read_benchmark` takes them: ``"processbench:gsm8k.json"``, ``"bon:samples.jsonl"``.
     out : str or path, optional
@@ -191,10 +192,10 @@ def _contexts(
     contexts = []
     for benchmark in benchmarks:
         known, lines = known_problems(models, benchmark, trained_on)
-        unread, more = unread_problems(benchmark, scores)
+        unscored, more = unscored_in(models, benchmark, scores)
         lines += more
         description = "\n".join(filter(None, [benchmark.description, *lines]))
-        new = ~unread & ~known if trained_on == "exclude" else ~unread
+        new = ~unscored & ~known if trained_on == "exclude" else ~unscored
         if not new.any():
             raise ValueError(
                 f"{benchmark.name}: {'; '.join(lines)}. Nothing is left to evaluate on. Take other data, or pass "

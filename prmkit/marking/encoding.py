@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +57,14 @@ class TokenRecord:
     rows: IntArray
     steps: IntArray
     blocks: IntArray
+
+
+class UnreadableStepError(ValueError):
+    """A step has no token of its own at which a score could be read. ``step`` is its index."""
+
+    def __init__(self, step: int, message: str) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 def encode_solution(
@@ -153,9 +161,10 @@ class SolutionEncoder:
         for before, step, _ in written.steps:
             closed = self._ids(step) + self._separator_ids
             if not closed:
-                raise ValueError(
+                raise UnreadableStepError(
+                    len(positions),
                     f"step {len(positions)} ({step!r}) has no token, and step_separator='' adds none: there is nowhere "
-                    "to read its score. Leave the step out, or choose another step_separator"
+                    "to read its score. Leave the step out, or choose another step_separator",
                 )
             tokens += self._ids(before) + closed
             sizes.append(len(tokens) - sum(sizes))
@@ -173,11 +182,11 @@ class SolutionEncoder:
         for t, end in enumerate(ends[1:]):
             position = self._last_token(text, int(end), ids, offsets)
             if position is None or position < (positions[-1] + 1 if positions else opening):
-                raise ValueError(self._merged(t, text, int(end)))
+                raise UnreadableStepError(t, self._merged(t, text, int(end)))
             if self._verdict is None and ids[position] != self._closing:
-                raise ValueError(self._other_token(t, int(ids[position])))
+                raise UnreadableStepError(t, self._other_token(t, int(ids[position])))
             if self._verdict is not None and t + 2 < len(ends) and ids[position + 1] != self._verdict:
-                raise ValueError(self._merged(t, text, int(end)))
+                raise UnreadableStepError(t, self._merged(t, text, int(end)))
             positions.append(position)
         sizes = np.diff([0, opening, *(position + 1 for position in positions)])
         return _marked(ids, positions, sizes)
@@ -387,7 +396,8 @@ def token_records(
 
     A solution of more than ``max_length`` tokens is an error if ``too_long="raise"``. Otherwise its trailing steps
     are left out, never a part of a step. If its problem alone is too long, "drop" is an error and "nan" leaves the
-    solution out. A row that no record holds was left out.
+    solution out. With "nan" a step that has no token of its own is left out too, and the others are read as if it were
+    not there. A row that no record holds was left out.
     """
     if too_long not in TOO_LONG:
         raise ValueError(f"too_long={too_long!r}, expected one of {', '.join(TOO_LONG)}")
@@ -395,7 +405,20 @@ def token_records(
     limit = np.inf if max_length is None else max_length
     records, excessive_lengths = [], []
     for solution, n_steps, rows, step_indices in _solutions_to_encode(steps, scheme):
-        marked = (encoder.encode_row if scheme.name == "prefix" else encoder.encode)(solution, n_steps)
+        encode = encoder.encode_row if scheme.name == "prefix" else encoder.encode
+        if too_long == "nan":
+            found = _readable_steps(encode, solution, n_steps)
+            kept = [] if found is None else found[1]
+            # A row of the prefix scheme answers for its last step alone.
+            answered = np.full(len(rows), n_steps - 1) if scheme.name == "prefix" else step_indices
+            is_read = np.isin(answered, kept)
+            if found is None or not is_read.any():
+                continue
+            marked, rows, step_indices = found[0], rows[is_read], step_indices[is_read]
+            if scheme.name != "prefix":
+                step_indices = np.searchsorted(kept, step_indices)
+        else:
+            marked = encode(solution, n_steps)
         n_tokens = len(marked.input_ids)
         if n_tokens > limit and too_long == "raise":
             excessive_lengths.append(n_tokens)
@@ -423,6 +446,21 @@ def token_records(
             f"(the longest {max(excessive_lengths)}): raise max_length, or leave these solutions out"
         )
     return records
+
+
+def _readable_steps(
+    encode: Callable[[Solution, int], MarkedTokens], solution: Solution, n_steps: int
+) -> tuple[MarkedTokens, list[int]] | None:
+    """Return the steps that have tokens to be read at, encoded, and their indices. None if there are none."""
+    kept = list(range(n_steps))
+    part = solution
+    while kept:
+        try:
+            return encode(part, len(kept)), kept
+        except UnreadableStepError as error:  # noqa: PERF203
+            del kept[error.step]
+            part = replace(solution, steps=tuple(solution.steps[i] for i in kept))
+    return None
 
 
 def _solutions_to_encode(

@@ -55,7 +55,8 @@ def best_of_n_accuracy(
     Parameters
     ----------
     scores : array-like of shape (n_problems, n_candidates)
-        Solution scores. Higher is better. Rows of problems with fewer candidates end with NaN.
+        Solution scores. Higher is better. Rows of problems with fewer candidates end with NaN. A candidate without a
+        score gets ``-inf``: it is chosen only where no other has one.
     correct : array-like of bool, shape (n_problems, n_candidates)
         Whether each candidate is correct. Ignored where the score is NaN.
     n : int
@@ -223,7 +224,8 @@ def _check_candidates(scores: npt.ArrayLike, correct: npt.ArrayLike) -> _Candida
     has_gap = (is_padded[:, :-1] & ~is_padded[:, 1:]).any(axis=1)
     if has_gap.any():
         raise ValueError(
-            f"scores of problem {int(np.argmax(has_gap))} holds NaN before a number: NaN only pads the end of a row"
+            f"scores of problem {int(np.argmax(has_gap))} holds NaN before a number: NaN only pads the end of a row. "
+            "Give -inf to a candidate without a score, or leave it out"
         )
     if not np.isin(labels[~is_padded].astype(object), (0, 1)).all():
         raise ValueError("correct holds other values than True/False or 1/0: leave out unknown candidates")
@@ -276,7 +278,8 @@ def vote(
         A key per candidate, equal for equal answers, see :func:`prmkit.data.answer_keys`. None (or NaN) if a candidate
         has no answer.
     weights : array-like of shape (n_candidates,), optional
-        Solution scores, meant to be 0 or more. A negative one counts against its answer.
+        Solution scores, meant to be 0 or more. A negative one counts against its answer. A candidate without a score
+        gets 0.
     missing : {"alone", "drop"}
         Whether a candidate without an answer votes for itself alone, or not at all. If nobody is left, candidate 0 is
         returned.
@@ -489,7 +492,8 @@ def _check_weights(weights: npt.ArrayLike | None, n_candidates: int) -> FloatArr
     weight = np.asarray(weights, dtype=np.float64)
     if weight.shape != (n_candidates,) or not np.isfinite(weight).all():
         raise ValueError(
-            f"weights has shape {weight.shape}, expected ({n_candidates},): one finite number per candidate"
+            f"weights has shape {weight.shape}, expected ({n_candidates},): one finite number per candidate, 0 for one "
+            "without a score"
         )
     return weight
 

@@ -10,14 +10,17 @@ from html import escape
 from typing import Any
 
 import numpy as np
+from scipy.special import entr
 
 from prmkit.data.labels import resolve_label_order
 from prmkit.data.solution import Solution
 from prmkit.metrics.calibration.calibration import check_class_probabilities
-from prmkit.metrics.solutions.aggregation import aggregate, entropy, first_error_distribution, p_no_error
+from prmkit.metrics.solutions.aggregation import aggregate, p_no_error, ragged_first_error_distribution
+from prmkit.utils.ragged import Ragged
 
 # Teal, amber, red: told apart by people who do not tell red from green.
 _SCALE = ((42, 157, 143), (233, 160, 59), (209, 44, 60))
+_UNSCORED = (128, 128, 128)
 _BAR_CELLS = 8
 _HTML_BAR = "flex:none;align-self:center;width:4em;height:.55em;background:rgba(128,128,128,.25)"
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -26,7 +29,9 @@ _VISIBLE_CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9
 
 
 def risk_rgb(risk: float) -> tuple[int, int, int]:
-    """Return the colour of a risk in [0, 1], from teal (0) over amber (0.5) to red (1)."""
+    """Return the colour of a risk in [0, 1], from teal (0) over amber (0.5) to red (1). Grey if there is none (NaN)."""
+    if np.isnan(risk):
+        return _UNSCORED
     part = min(max(float(risk), 0.0), 1.0) * (len(_SCALE) - 1)
     left = min(int(part), len(_SCALE) - 2)
     red, green, blue = (round(a + (b - a) * (part - left)) for a, b in zip(_SCALE[left], _SCALE[left + 1], strict=True))
@@ -34,10 +39,15 @@ def risk_rgb(risk: float) -> tuple[int, int, int]:
 
 
 def risk_bar(risk: float) -> str:
-    """Return a bar of eight cells, drawn to an eighth of a cell."""
-    eighths = round(float(risk) * _BAR_CELLS * 8)
+    """Return a bar of eight cells, drawn to an eighth of a cell. It is empty for NaN."""
+    eighths = 0 if np.isnan(risk) else round(float(risk) * _BAR_CELLS * 8)
     bar = "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
     return bar.ljust(_BAR_CELLS)
+
+
+def shown(value: float) -> str:
+    """Return a number with two digits, and a dash if there is none (NaN)."""
+    return "–" if np.isnan(value) else f"{value:.2f}"
 
 
 def solution_text(scored: ScoredSolution, color: bool | None = None, width: int | None = None) -> str:
@@ -57,10 +67,10 @@ def solution_text(scored: ScoredSolution, color: bool | None = None, width: int 
         style = "rgb({},{},{})".format(*risk_rgb(risk))
         table.add_row(
             str(index),
-            Text(f"{risk:.2f}", style=f"bold {style}"),
+            Text(shown(risk), style=f"bold {style}"),
             Text(risk_bar(risk), style=style),
-            f"{step_entropy:.2f}",
-            f"{first:.2f}",
+            shown(step_entropy),
+            shown(first),
             Text(_printable(text) or "(empty step)", style=style if risk >= 0.5 else ""),
         )
     console = Console(
@@ -94,13 +104,16 @@ def solution_html(scored: ScoredSolution) -> str:
             f"step {index}: risk {risk:.3f}, entropy {step_entropy:.3f} nats\n{said}\n"
             f"P(first error here) = {first_error[index]:.3f}"
         )
+        if np.isnan(risk):
+            tooltip = f"step {index}: the model gave it no score"
+        width = 0 if np.isnan(risk) else risk
         steps.append(
             f'<div title="{escape(tooltip)}" style="display:flex;gap:.7em;margin:2px 0;padding:3px 8px;cursor:help;'
-            f'border-left:4px solid rgb({rgb});background:rgba({rgb},{0.08 + 0.22 * risk:.2f})">'
+            f'border-left:4px solid rgb({rgb});background:rgba({rgb},{0.08 + 0.22 * width:.2f})">'
             f'<span style="opacity:.6;min-width:1.6em;text-align:right">{index}</span>'
-            f'<span style="min-width:2.6em;font-variant-numeric:tabular-nums">{risk:.2f}</span>'
+            f'<span style="min-width:2.6em;font-variant-numeric:tabular-nums">{shown(risk)}</span>'
             f'<span style="{_HTML_BAR}">'
-            f'<span style="display:block;height:100%;width:{100 * risk:.0f}%;background:rgb({rgb})">'
+            f'<span style="display:block;height:100%;width:{100 * width:.0f}%;background:rgb({rgb})">'
             "</span></span>"
             f'<span style="white-space:pre-wrap;overflow-wrap:anywhere">'
             f"{escape(text) or '<i>(empty step)</i>'}</span></div>"
@@ -116,7 +129,18 @@ def solution_html(scored: ScoredSolution) -> str:
     )
 
 
+def nulled(values: Any) -> Any:
+    """Return numbers as plain Python values, with None for NaN, which JSON does not have."""
+    if np.ndim(values):
+        return [nulled(value) for value in values]
+    return None if np.isnan(values) else float(values)
+
+
 def _summary(scored: ScoredSolution) -> list[str]:
+    if scored.unscored:
+        steps = ", ".join(map(str, scored.unscored[:5])) + (", …" if len(scored.unscored) > 5 else "")
+        n = len(scored.unscored)
+        return [f"no score for {n} of {scored.solution.n_steps} steps ({steps}): P(no error) and rewards are unknown"]
     first = scored.first_error_distribution
     likely = int(first[:-1].argmax())
     return [
@@ -144,7 +168,8 @@ class ScoredSolution:
         With at least one step.
     proba : array-like of shape (n_steps, n_classes)
         Row t depends on the problem and on steps up to t alone, or risks are no hazards. Kept read-only,
-        as float64.
+        as float64. A row of NaN says that the step has no score. What is computed from it is NaN too: its risk, its
+        entropy, and every number of the whole solution, but not the numbers of other steps.
     classes : sequence, length n_classes
         The labels of the columns.
     label_order : sequence, optional
@@ -188,15 +213,20 @@ class ScoredSolution:
             raise ValueError(f"nothing tells which of {list(classes)} is worst: pass label_order=[worst, …, best]")
         if not self.solution.n_steps:
             raise ValueError(f"solution {self.solution.id or self.solution.problem!r:.60} has no steps to score")
-        proba = check_class_probabilities(self.proba, (self.solution.n_steps, len(classes)))
+        proba = check_class_probabilities(self.proba, (self.solution.n_steps, len(classes)), unscored=True)
         proba.flags.writeable = False
         object.__setattr__(self, "proba", proba)
         object.__setattr__(self, "classes", classes)
         object.__setattr__(self, "label_order", order)
 
     @property
+    def unscored(self) -> tuple[int, ...]:
+        """0-based indices of the steps without a score, such as those beyond the length that a model can read."""
+        return tuple(np.flatnonzero(np.isnan(self.proba[:, 0])).tolist())
+
+    @property
     def risks(self) -> np.ndarray:
-        """P(worst class) of each step, shape (n_steps,). Higher is worse."""
+        """P(worst class) of each step, shape (n_steps,). Higher is worse. NaN for a step without a score."""
         return self.proba[:, self.ordered_columns[0]]
 
     @property
@@ -213,7 +243,8 @@ class ScoredSolution:
     @property
     def entropy(self) -> np.ndarray:
         """Entropy of each step's class probabilities in nats, shape (n_steps,). Higher is more uncertain."""
-        return entropy(self.proba)
+        entropies: np.ndarray = entr(self.proba).sum(axis=1)
+        return entropies
 
     @property
     def margin(self) -> np.ndarray:
@@ -222,18 +253,24 @@ class ScoredSolution:
 
     @property
     def aggregates(self) -> dict[str, float]:
-        """Path scores from the rewards: min, product, mean, last, geometric_mean. Higher is better."""
-        return {rule: float(aggregate([self.rewards], rule)[0]) for rule in _SHOWN_AGGREGATES}
+        """Path scores from the rewards: min, product, mean, last, geometric_mean. Higher is better.
+
+        All are NaN if a step has no score.
+        """
+        return {rule: float(aggregate([self.rewards], rule, unscored=np.nan)[0]) for rule in _SHOWN_AGGREGATES}
 
     @property
     def p_no_error(self) -> float:
-        """Probability that no step is wrong."""
-        return p_no_error(self.risks)
+        """Probability that no step is wrong. NaN if a step has no score."""
+        return np.nan if self.unscored else p_no_error(self.risks)
 
     @property
     def first_error_distribution(self) -> np.ndarray:
-        """P(step t is the first wrong one), then P(no error), of shape (n_steps + 1,). The sum is 1."""
-        return first_error_distribution(self.risks)
+        """P(step t is the first wrong one), then P(no error), of shape (n_steps + 1,). The sum is 1.
+
+        From the first step without a score on it is NaN.
+        """
+        return ragged_first_error_distribution(Ragged.from_arrays([self.risks])).values
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain Python values, ready for JSON.
@@ -241,7 +278,8 @@ class ScoredSolution:
         Returns
         -------
         dict
-            The solution, the numbers of each step under ``"steps"``, and the numbers of the whole solution.
+            The solution, the numbers of each step under ``"steps"``, and the numbers of the whole solution. A number
+            that is unknown, because a step has no score, is None.
         """
         per_step = zip(self.proba, self.rewards, self.risks, self.entropy, self.margin, strict=True)
         return {
@@ -252,19 +290,19 @@ class ScoredSolution:
             "steps": [
                 {
                     "text": text,
-                    "proba": proba.tolist(),
-                    "reward": float(reward),
-                    "risk": float(risk),
-                    "entropy": float(step_entropy),
-                    "margin": float(step_margin),
+                    "proba": nulled(proba),
+                    "reward": nulled(reward),
+                    "risk": nulled(risk),
+                    "entropy": nulled(step_entropy),
+                    "margin": nulled(step_margin),
                 }
                 for text, (proba, reward, risk, step_entropy, step_margin) in zip(
                     self.solution.steps, per_step, strict=True
                 )
             ],
-            "aggregates": self.aggregates,
-            "p_no_error": self.p_no_error,
-            "first_error_distribution": self.first_error_distribution.tolist(),
+            "aggregates": {rule: nulled(value) for rule, value in self.aggregates.items()},
+            "p_no_error": nulled(self.p_no_error),
+            "first_error_distribution": nulled(self.first_error_distribution),
         }
 
     def to_text(self, color: bool | None = None, width: int | None = None) -> str:
@@ -288,7 +326,8 @@ class ScoredSolution:
         return self.to_text()
 
     def __repr__(self) -> str:
-        return f"<ScoredSolution: {self.solution.n_steps} steps, P(no error) {self.p_no_error:.2f}>"
+        lacking = f", {len(self.unscored)} without a score" if self.unscored else ""
+        return f"<ScoredSolution: {self.solution.n_steps} steps{lacking}, P(no error) {shown(self.p_no_error)}>"
 
     def _repr_html_(self) -> str:
         return solution_html(self)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.solution import Solution, as_solutions, flatten
-from prmkit.fitted import FittedClassifier, Label, label_order as order_of
+from prmkit.fitted import FittedClassifier, Label, gives_unscored_steps, label_order as order_of, with_too_long
 from prmkit.metrics.calibration.calibration import check_class_probabilities
 from prmkit.scoring.scored_solution import ScoredSolution
+
+_MOST_NAMES = 5
 
 
 def score_solutions(
@@ -19,6 +23,7 @@ def score_solutions(
     solutions: Iterable[Solution],
     label_order: Sequence[Label] | None = None,
     *,
+    too_long: Literal["raise", "nan"] | None = None,
     proba: npt.NDArray[np.floating] | None = None,
 ) -> list[ScoredSolution]:
     """Score every step of each solution with a fitted classifier, and each solution as a whole.
@@ -33,6 +38,10 @@ def score_solutions(
     label_order : sequence of labels, default=None
         Labels from worst to best. If ``None``, the order is that of the ``PRMClassifier`` inside, or
         the labels themselves tell it, as -1/0/+1 and "negative"/"neutral"/"positive" do.
+    too_long : {"raise", "nan"}, default=None
+        What to do with steps that the model cannot read, such as those beyond its length. With ``"raise"`` they are an
+        error. With ``"nan"`` they are NaN, and so are the numbers of their solutions as a whole. Other solutions do not
+        notice, and a warning names the ones that are concerned. If ``None``, the classifier's own ``too_long`` decides.
     proba : ndarray of shape (n_steps_in_all, n_classes), default=None
         Result of ``classifier.predict_proba(flatten(solutions))``, if it has been computed before.
 
@@ -45,7 +54,13 @@ def score_solutions(
     Raises
     ------
     ValueError
-        If nothing tells which label is the worst, or a solution has no steps.
+        If nothing tells which label is the worst, a solution has no steps, or the classifier gives NaN for another
+        reason than steps it cannot read.
+
+    Warns
+    -----
+    UserWarning
+        If steps have no score. It names their solutions.
 
     Examples
     --------
@@ -59,10 +74,14 @@ def score_solutions(
     True
     """
     solutions, order = _checked(classifier, solutions, label_order)
+    if too_long not in (None, "raise", "nan"):
+        raise ValueError(f"too_long is {too_long!r}, expected 'raise', 'nan' or None")
     if not solutions:
         return []
+    if too_long is not None:
+        classifier = with_too_long(classifier, too_long)
     ends = np.cumsum([solution.n_steps for solution in solutions])
-    proba = classifier.predict_proba(flatten(solutions)) if proba is None else proba
+    proba = _step_proba(classifier, solutions, proba)
     classes = tuple(classifier.classes_.tolist())
     return [
         ScoredSolution(solution=solution, proba=part, classes=classes, label_order=order)
@@ -75,15 +94,53 @@ def step_risks(
 ) -> tuple[np.ndarray, np.ndarray, list[Solution]]:
     """Return the risks of all steps end to end, the number of steps of each solution, and the solutions as a list.
 
-    The risks are those of :func:`score_solutions`, without one object per solution. The errors are the same too.
+    The risks are those of :func:`score_solutions`, without one object per solution: NaN for a step without a score. The
+    errors and the warning are the same too.
     """
     solutions, order = _checked(classifier, solutions, label_order)
     lengths = np.array([solution.n_steps for solution in solutions], dtype=np.int64)
     if not solutions:
         return np.empty(0), lengths, solutions
-    classes = classifier.classes_.tolist()
-    proba = check_class_probabilities(classifier.predict_proba(flatten(solutions)), (int(lengths.sum()), len(classes)))
-    return proba[:, classes.index(order[0])], lengths, solutions
+    proba = _step_proba(classifier, solutions)
+    return proba[:, classifier.classes_.tolist().index(order[0])], lengths, solutions
+
+
+def _step_proba(
+    classifier: FittedClassifier, solutions: list[Solution], proba: npt.NDArray[np.floating] | None = None
+) -> np.ndarray:
+    """Return checked probabilities of all steps, and warn of those without a score."""
+    proba = classifier.predict_proba(flatten(solutions)) if proba is None else proba
+    lengths = [solution.n_steps for solution in solutions]
+    checked = check_class_probabilities(proba, (sum(lengths), len(classifier.classes_)), unscored=True)
+    without = np.isnan(checked[:, 0])
+    if not without.any():
+        return checked
+    found = unscored_solutions(solutions, without)
+    if not gives_unscored_steps(classifier):
+        raise ValueError(
+            f"{type(classifier).__name__} gives NaN for {found}. It says of no step that it is too long, so its own "
+            "numbers fail: look at the model and at what its features hold"
+        )
+    warnings.warn(
+        f"no score for {found}: the model cannot read these steps, and they are NaN, as are the numbers of the whole "
+        "solutions. Raise max_length if the model has room, or leave them out",
+        UserWarning,
+        stacklevel=3,
+    )
+    return checked
+
+
+def unscored_solutions(solutions: Sequence[Solution], without: np.ndarray) -> str:
+    """Return in words which solutions have steps without a score, from one boolean per step."""
+    lengths = [solution.n_steps for solution in solutions]
+    concerned = np.unique(np.repeat(np.arange(len(solutions)), lengths)[without]).tolist()
+    names = [
+        f"solutions[{i}]" if solutions[i].id is None else repr(solutions[i].id) for i in concerned[:_MOST_NAMES]
+    ] + (["…"] if len(concerned) > _MOST_NAMES else [])
+    return (
+        f"{int(without.sum()):,} of {len(without):,} steps, in {len(concerned):,} of {len(solutions):,} solutions "
+        f"({', '.join(names)})"
+    )
 
 
 def _checked(

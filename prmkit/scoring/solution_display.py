@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.scoring.scored_solution import ScoredSolution, risk_rgb
+from prmkit.scoring.scored_solution import ScoredSolution, risk_rgb, shown
 from prmkit.utils.environment import import_pyplot, plain_text
 
 LABEL_LENGTH = 52
@@ -147,7 +147,9 @@ def _plot_one(axes: np.ndarray, scored: ScoredSolution) -> None:
 
 def _write_values(axis: Any, places: np.ndarray, values: np.ndarray) -> None:
     for place, value in zip(places, values, strict=False):
-        axis.text(value + 0.012, place, f"{value:.2f}", va="center", fontsize=8, color="0.25")
+        # A step without a score has a dash in place of its bar.
+        x = 0.0 if np.isnan(value) else value
+        axis.text(x + 0.012, place, shown(value), va="center", fontsize=8, color="0.25")
 
 
 def shorten(text: str, length: int) -> str:

@@ -16,6 +16,7 @@ from prmkit.metrics import credible_set, decompose_uncertainty
 from prmkit.metrics.solutions.aggregation import entropy, ragged_first_error_distribution
 from prmkit.metrics.solutions.members import MemberUncertainty
 from prmkit.scoring import ScoredSolution, score_solutions
+from prmkit.scoring.scored_solution import nulled, shown
 from prmkit.uncertainty._solutions_input import GivesPValues, Paths, units_and_keys
 from prmkit.uncertainty.calibration._path_calibrator import PathCalibrator
 from prmkit.utils.ragged import Ragged
@@ -35,12 +36,13 @@ class PathUncertainty:
     scored : ScoredSolution
         The solution and the probabilities of its steps: the mean over members, if the classifier has members.
     p_no_error : float
-        P(no step is wrong), calibrated if ``calibrated``. Higher is better.
+        P(no step is wrong), calibrated if ``calibrated``. Higher is better. It is NaN if a step has no score, and so
+        is every number that needs it.
     first_error_distribution : ndarray of shape (n_steps + 1,)
         P(step t is the first wrong one) of each step, then ``p_no_error``.
     credible_set : set of int
         The most likely first errors, with probability ``level`` together. -1 stands for "no error". The set trusts the
-        model: :class:`FirstErrorSet` gives one with a guarantee.
+        model: :class:`FirstErrorSet` gives one with a guarantee. If a step has no score, all outcomes are in it.
     level : float
         Probability of the credible set.
     calibrated : bool
@@ -70,7 +72,7 @@ class PathUncertainty:
     @property
     def verdict_entropy(self) -> float:
         """Entropy of "the path has an error" in nats, at most 0.693. Higher is more uncertain of the verdict."""
-        return float(entropy([self.p_no_error, self.risk]))
+        return np.nan if np.isnan(self.risk) else float(entropy([self.p_no_error, self.risk]))
 
     @property
     def total(self) -> float | None:
@@ -96,16 +98,16 @@ class PathUncertainty:
             The parameters and properties by name. ``scored`` is the result of its own ``to_dict``.
         """
         return {
-            "risk": self.risk,
-            "p_no_error": self.p_no_error,
+            "risk": nulled(self.risk),
+            "p_no_error": nulled(self.p_no_error),
             "calibrated": self.calibrated,
-            "first_error_distribution": self.first_error_distribution.tolist(),
+            "first_error_distribution": nulled(self.first_error_distribution),
             "credible_set": self._outcomes(),
             "level": self.level,
-            "verdict_entropy": self.verdict_entropy,
-            "total": self.total,
-            "aleatoric": self.aleatoric,
-            "epistemic": self.epistemic,
+            "verdict_entropy": nulled(self.verdict_entropy),
+            "total": None if self.total is None else nulled(self.total),
+            "aleatoric": None if self.aleatoric is None else nulled(self.aleatoric),
+            "epistemic": None if self.epistemic is None else nulled(self.epistemic),
             "members": None if self.members is None else _per_step(self.members),
             "p_value": self.p_value,
             "scored": self.scored.to_dict(),
@@ -115,7 +117,7 @@ class PathUncertainty:
         return "\n".join([str(self.scored), "", *self._summary()])
 
     def __repr__(self) -> str:
-        return f"<PathUncertainty: risk {self.risk:.2f}, verdict entropy {self.verdict_entropy:.2f}>"
+        return f"<PathUncertainty: risk {shown(self.risk)}, verdict entropy {shown(self.verdict_entropy)}>"
 
     def _repr_html_(self) -> str:
         foot = "<br>".join(map(escape, self._summary()))
@@ -129,11 +131,11 @@ class PathUncertainty:
         """Return the lines below the steps."""
         names = ["no error" if outcome < 0 else f"step {outcome}" for outcome in self._outcomes()]
         lines = [
-            f"risk, P(the path has an error): {self.risk:.2f}{', calibrated' if self.calibrated else ''}",
+            f"risk, P(the path has an error): {shown(self.risk)}{', calibrated' if self.calibrated else ''}",
             f"{self.level:.0%} credible first errors: {', '.join(names)}",
-            f"entropy of the verdict on the path: {self.verdict_entropy:.2f} nats, at most 0.69",
+            f"entropy of the verdict on the path: {shown(self.verdict_entropy)} nats, at most 0.69",
         ]
-        if self.members is not None:
+        if self.members is not None and not self.scored.unscored:
             lines.append(
                 f"uncertainty of a step, mean: total {self.total:.3f} = aleatoric {self.aleatoric:.3f} + epistemic "
                 f"{self.epistemic:.3f} nats"
@@ -211,11 +213,13 @@ def path_uncertainty(
         distributions = _scaled(distributions, _calibrated(path_calibrator, classifier, scored, risks))
     members: list[MemberUncertainty | None] = [None] * len(scored)
     if member_proba is not None:
-        of_all = decompose_uncertainty(member_proba, scored[0].ordered_columns[0])
+        of_all = _decomposed(member_proba, scored[0].ordered_columns[0])
         members = [_part(of_all, start, end) for start, end in zip(risks.starts, risks.ends, strict=True)]
     p_values = [None] * len(scored) if shift is None else shift.p_value(solutions).tolist()
     first_errors = distributions.split()
-    sets = credible_set(first_errors, level)
+    # A path with a step without a score has no distribution, and nothing is left out of its set.
+    of_known = iter(credible_set([one for one in first_errors if np.isfinite(one).all()], level))
+    sets = [next(of_known) if np.isfinite(one).all() else {*range(len(one) - 1), -1} for one in first_errors]
     return [
         PathUncertainty(
             scored=path,
@@ -239,7 +243,7 @@ def _calibrated(
     """Return the calibrated P(no error) of each path."""
     own = getattr(path_calibrator, "classifier", None)
     if own is None:
-        return path_calibrator.p_no_error(risks.split())
+        return path_calibrator.of_paths(Paths(risks, *units_and_keys(len(scored), None, None, "path")))
     solutions = [path.solution for path in scored]
     if thawed(own) is not thawed(classifier):
         return path_calibrator.p_no_error(solutions)
@@ -262,6 +266,20 @@ def _scaled(distributions: Ragged, p_no_error: np.ndarray) -> Ragged:
     return distributions.with_values(scaled)
 
 
+def _decomposed(member_proba: np.ndarray, worst_column: int) -> MemberUncertainty:
+    """Return the uncertainty of all steps, NaN for a step that a member gave no score."""
+    scored = np.isfinite(member_proba).all(axis=(0, 2))
+    if scored.all():
+        return decompose_uncertainty(member_proba, worst_column)
+    arrays = dict.fromkeys((field.name for field in fields(MemberUncertainty)), np.full(len(scored), np.nan))
+    if scored.any():
+        found = decompose_uncertainty(member_proba[:, scored], worst_column)
+        for name, array in arrays.items():
+            arrays[name] = array.copy()
+            arrays[name][scored] = getattr(found, name)
+    return MemberUncertainty(**arrays)
+
+
 def _part(members: MemberUncertainty, start: int, end: int) -> MemberUncertainty:
     """Return the uncertainty of some steps."""
     arrays: dict[str, Any] = {field.name: getattr(members, field.name) for field in fields(members)}
@@ -269,7 +287,7 @@ def _part(members: MemberUncertainty, start: int, end: int) -> MemberUncertainty
     return MemberUncertainty(**parts)
 
 
-def _per_step(members: MemberUncertainty) -> dict[str, list[float] | None]:
+def _per_step(members: MemberUncertainty) -> dict[str, list[float | None] | None]:
     """Return the arrays as lists."""
     arrays: dict[str, Any] = {field.name: getattr(members, field.name) for field in fields(members)}
-    return {name: None if array is None else array.tolist() for name, array in arrays.items()}
+    return {name: None if array is None else nulled(array) for name, array in arrays.items()}

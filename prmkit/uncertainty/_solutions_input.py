@@ -44,7 +44,7 @@ class GivesPValues(Protocol):
 
 @dataclass(frozen=True)
 class Paths:
-    """The step risks of several paths, a row per path, and their problems.
+    """The step risks of several paths, a row per path, and their problems. A step without a score has the risk NaN.
 
     ``units`` numbers the unit of each path from 0: its problem if that is known, otherwise the path itself. ``keys``
     (uint64) are keys of the problems, by which the same problem is found on two sides. They are empty if no problem

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin, clone
@@ -114,7 +114,11 @@ class WrapsClassifier(SavedModel, ClassifierMixin):
         return np.asarray(np.log(np.clip(self.predict_proba(X), np.finfo(float).tiny, None)))
 
     def score_solutions(
-        self, solutions: Iterable[Solution], label_order: Sequence[Label] | None = None
+        self,
+        solutions: Iterable[Solution],
+        label_order: Sequence[Label] | None = None,
+        *,
+        too_long: Literal["raise", "nan"] | None = None,
     ) -> list[ScoredSolution]:
         """Score every step of each solution, and each solution as a whole.
 
@@ -124,13 +128,15 @@ class WrapsClassifier(SavedModel, ClassifierMixin):
             Solutions to score. Each has at least one step.
         label_order : sequence of labels, default=None
             Labels from worst to best, as in :func:`~prmkit.score_solutions`.
+        too_long : {"raise", "nan"}, default=None
+            What to do with steps that the model cannot read, as in :func:`~prmkit.score_solutions`.
 
         Returns
         -------
         list of ScoredSolution
             One per solution.
         """
-        return score_solutions(self, solutions, label_order)
+        return score_solutions(self, solutions, label_order, too_long=too_long)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

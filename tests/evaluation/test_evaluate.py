@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import prmkit
+from prmkit import PRMClassifier
 from prmkit.data import Solution, StepDataset, flatten, make_arithmetic_solutions, write
-from prmkit.evaluation import Benchmark, evaluate
+from prmkit.evaluation import Benchmark, evaluate, read_benchmark
 
 
 def test_two_models_and_two_benchmarks(classifier, processbench, benchmark, candidates):
@@ -189,10 +191,70 @@ def test_steps_too_long_for_a_model_are_left_out_and_counted(published_trl, tmp_
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = evaluate(f"tiny=trl:{published_trl}", data, n_resamples=0, work=tmp_path)
-        told = "tiny could not read 2 of 5 steps, too long for it: the 1 problems they belong to are left out for all"
+        told = (
+            "tiny gives no score to 2 of 5 steps, in 1 of 2 solutions ('long'): it cannot read them. These solutions "
+            "are left out for all: 1 of the 2 with a wrong step, 0 of the 0 without"
+        )
         assert told in found.table("Steps of data").note
         assert told in found.benchmarks[0].description
         assert [one["id"] for one in found.solutions()] == ["short"]
+
+
+def scores_of(path, benchmark, without=()):
+    """Write a file of scores that grow with the place of a solution, null for some of them."""
+    lines = [
+        {"id": one.id, "rewards": [None if one.id in without else 1 - i / 1000] * one.n_steps}
+        for i, one in enumerate(benchmark.solutions)
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return {"m": str(path)}
+
+
+def test_a_solution_without_a_score_leaves_the_others_of_its_problem(tmp_path, processbench):
+    benchmark = read_benchmark(f"processbench:{processbench}")
+    lost = benchmark.solutions[0].id
+    assert (benchmark.problems == benchmark.problems[0]).sum() > 1
+    found = evaluate(scores_of(tmp_path / "s.jsonl", benchmark, {lost}), benchmark, n_resamples=0)
+    assert [one.id for one in found.benchmarks[0].solutions] == [one.id for one in benchmark.solutions[1:]]
+    told = f"in 1 of 200 solutions ('{lost}'): its file gives null. These solutions are left out for all"
+    assert told in found.table(f"First errors of {benchmark.name}").note
+
+
+def test_a_candidate_without_a_score_stays_and_is_chosen_last(tmp_path, candidates, value_of):
+    """Whether it is right or wrong: to leave out what is hard to read would flatter the model."""
+    benchmark = read_benchmark(f"bon:{candidates}")
+    for place, expected in ((0, 0.0), (2, 1.0)):  # the right one, which has the best score, and a wrong one
+        without = {benchmark.solutions[3 * i + place].id for i in range(10)}
+        found = evaluate(scores_of(tmp_path / "s.jsonl", benchmark, without), benchmark, n_resamples=0)
+        [table] = found.tables
+        assert "of 10 problems with 3 each" in table.note
+        assert "in 10 of 30 solutions" in table.note
+        assert "It chooses these candidates after all others" in table.note
+        for rule in ("min", "mean", "weighted by min"):
+            assert value_of(found, table.title, f"m, {rule}", "best of 3") == expected
+        assert value_of(found, table.title, "pass@N (oracle)", "best of 3") == 1.0
+    everything = {one.id for one in benchmark.solutions}
+    found = evaluate(scores_of(tmp_path / "s.jsonl", benchmark, everything), benchmark, n_resamples=0)
+    assert value_of(found, found.tables[0].title, "m, min", "best of 3") == 1.0  # the first of equals
+
+
+def test_objects_that_refuse_long_solutions_are_evaluated_on_the_others(published_trl):
+    long = Solution("1 + 1?", ["We add. " * 5, "We add. " * 500, "We add."], id="long")
+    short = Solution("1 + 1?", ["We add.", "That is 3."], id="short")
+    data = Benchmark.from_dataset("data", StepDataset(flatten([long, short]), [1, -1, 1, -1, 1]))
+    classifier = PRMClassifier.from_pretrained(published_trl, "trl", too_long="raise")
+    with pytest.warns(UserWarning, match="do not fit"):
+        found = evaluate({"tiny": classifier}, data, n_resamples=0)
+    assert [one.id for one in found.benchmarks[0].solutions] == ["short"]
+    assert classifier.head_.too_long == "raise"
+
+
+def test_a_model_whose_numbers_fail_is_named_and_no_step_is_called_too_long(published_trl, benchmark, classifier):
+    broken = PRMClassifier.from_pretrained(published_trl, "trl")
+    with torch.no_grad():
+        next(broken.head_.scorer_.model.parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"broken on new: the model gives NaN or infinity"):
+        evaluate({"good": classifier, "broken": broken}, benchmark, n_resamples=0)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from prmkit.data.formats.writing import labelled_solutions
 from prmkit.data.problem_keys import problem_keys
 from prmkit.evaluation._inputs._models import JudgedModel
 from prmkit.evaluation._inputs._scoring import StepScores
+from prmkit.scoring.scoring import unscored_solutions
 from prmkit.utils.ragged import Ragged
 
 # A soft label, P(right), is read as right from here on.
@@ -236,25 +237,33 @@ def known_problems(
     return is_known, lines
 
 
-def unread_problems(
-    benchmark: Benchmark, scores: Mapping[str, Mapping[str, StepScores]]
+def unscored_in(
+    models: Sequence[JudgedModel], benchmark: Benchmark, scores: Mapping[str, Mapping[str, StepScores]]
 ) -> tuple[np.ndarray, list[str]]:
-    """Mark the solutions of problems with a step that a model could not read, and describe each such model in a line.
+    """Mark the solutions to leave out since a model gave a step no score, and describe each such model in a line.
 
-    Such a step gets no default score, since no model gave one.
+    Such a step gets no default score, since no model gave one. The other solutions of its problem stay. A candidate of
+    best-of-N stays too: to leave out what is hard would flatter the model, so it is chosen after all others.
     """
-    unread = np.zeros(len(benchmark.solutions), dtype=bool)
+    left_out = np.zeros(len(benchmark.solutions), dtype=bool)
     lines = []
-    for name, of in scores.items():
-        steps = np.isnan(of[benchmark.name].risks)
-        problems = np.unique(benchmark.step_problems[steps])
-        if len(problems):
-            lines.append(
-                f"{name} could not read {steps.sum():,} of {len(steps):,} steps, too long for it: the {len(problems)} "
-                "problems they belong to are left out for all"
-            )
-            unread |= np.isin(benchmark.problems, problems)
-    return unread, lines
+    for model in models:
+        without = np.isnan(scores[model.name][benchmark.name].risks)
+        if not without.any():
+            continue
+        concerned = np.unique(np.repeat(np.arange(len(left_out)), benchmark.lengths)[without])
+        found = f"{model.name} gives no score to {unscored_solutions(benchmark.solutions, without)}: "
+        if benchmark.candidates is not None:
+            lines.append(f"{found}{model.why_unscored}. It chooses these candidates after all others")
+            continue
+        left_out[concerned] = True
+        has_error = benchmark.rows(benchmark.step_labels < 0).reduce(np.logical_or)
+        lines.append(
+            f"{found}{model.why_unscored}. These solutions are left out for all: {has_error[concerned].sum():,} of the "
+            f"{has_error.sum():,} with a wrong step, {(~has_error[concerned]).sum():,} of the {(~has_error).sum():,} "
+            "without"
+        )
+    return left_out, lines
 
 
 def _named_key(meta: Mapping[str, Any] | None, key: int) -> int:

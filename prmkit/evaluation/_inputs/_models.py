@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.fitted import FittedClassifier, fitted_parts, training_problems
+from prmkit.fitted import FittedClassifier, gives_unscored_steps, training_problems, with_too_long
 from prmkit.saving.folder import CONFIG, holds_saved_model
 from prmkit.saving.model import load_model, model_class
 from prmkit.utils.files import sha256_of
@@ -39,6 +39,13 @@ class JudgedModel:
         """The fitted classifier."""
         classifier: FittedClassifier = self.load()
         return classifier
+
+    @property
+    def why_unscored(self) -> str:
+        """Why a step may have no score, in words."""
+        if self.kind == "scores":
+            return "its file gives null"
+        return "it cannot read them" if gives_unscored_steps(self.classifier) else "its probabilities are NaN"
 
     @property
     def training_problems(self) -> np.ndarray | None:
@@ -77,7 +84,14 @@ def judged_model(model: Any, name: str | None = None) -> JudgedModel:
             raise TypeError(
                 f"a model is {type(model).__name__}, expected a path, or a fitted classifier with predict_proba"
             )
-        return JudgedModel(name or type(model).__name__, "prmkit", "", lambda: model, lambda: _object_digest(model))
+        # Steps that are too long get NaN, rather than an error after hours.
+        return JudgedModel(
+            name or type(model).__name__,
+            "prmkit",
+            "",
+            lambda: with_too_long(model, "nan"),
+            lambda: _object_digest(model),
+        )
     text = str(model)
     before, is_named, rest = text.partition("=")
     if is_named and "/" not in before and not Path(text).exists():
@@ -94,7 +108,13 @@ def judged_model(model: Any, name: str | None = None) -> JudgedModel:
                 f"{path} holds a {cls.__name__}, which gives no probabilities of steps: evaluate the classifier inside "
                 f"it, which is in {path / 'classifier'} if there is one"
             )
-        return JudgedModel(name or path.name, "prmkit", text, lambda: _load(path), lambda: folder_digest(path))
+        return JudgedModel(
+            name or path.name,
+            "prmkit",
+            text,
+            lambda: with_too_long(load_model(path), "nan"),
+            lambda: folder_digest(path),
+        )
     layout, has_layout, place = text.partition(":")
     if not has_layout or path.exists():
         layout, place = "", text
@@ -133,16 +153,6 @@ def _object_digest(model: Any) -> str:
     import joblib
 
     return str(joblib.hash(model, hash_name="sha1"))
-
-
-def _load(path: Path) -> FittedClassifier:
-    classifier: Any = load_model(path)
-    # Solutions that are too long get NaN, rather than an error after hours.
-    for part in fitted_parts(classifier):
-        if hasattr(part, "too_long"):
-            part.too_long = "nan"
-    fitted: FittedClassifier = classifier
-    return fitted
 
 
 def _from_pretrained(place: str, layout: str | None) -> FittedClassifier:

@@ -102,7 +102,10 @@ def cached_scores(
             chunk = solutions[number * CHUNK : (number + 1) * CHUNK]
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                chunks[number] = score_steps(model.classifier, chunk)
+                try:
+                    chunks[number] = score_steps(model.classifier, chunk)
+                except ValueError as error:
+                    raise ValueError(f"{model.name} on {name}: {error}") from error
             messages += [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
             if file is not None:
                 append_chunk(file, number, chunks[number])

@@ -97,11 +97,12 @@ def _baselines(benchmark: Benchmark, sets: _Sets, random_state: int) -> dict[str
 def _rules(benchmark: Benchmark, system: System, sets: _Sets, random_state: int) -> dict[str, dict[int, np.ndarray]]:
     paths, is_raw = benchmark.rows(system.scores.rewards).split(), system.scores.raw is not None
     rules = ANY_SCALE_RULES if is_raw else AGGREGATION_RULES
-    scores = {rule: sets.by_set(aggregate(paths, rule, probabilities=not is_raw)) for rule in rules}
+    # A candidate without a score is chosen after all others, and has no weight in votes.
+    scores = {rule: sets.by_set(aggregate(paths, rule, probabilities=not is_raw, unscored=-np.inf)) for rule in rules}
     found = {f"{system.name}, {rule}": _best(of_rule, sets) for rule, of_rule in scores.items()}
     if any(key is not None for keys in sets.answer_keys for key in keys):
         for rule in filter(scores.__contains__, _WEIGHTED):
-            weights = expit(scores[rule]) if is_raw else scores[rule]
+            weights = expit(scores[rule]) if is_raw else np.maximum(scores[rule], 0)
             found[f"{system.name}, weighted by {rule}"] = _votes(sets, weights, random_state)
     return found
 

@@ -28,7 +28,9 @@ AGGREGATION_RULES = (
 ANY_SCALE_RULES = AGGREGATION_RULES[:5]
 
 
-def aggregate(values: Sequence[npt.ArrayLike], how: str, *, probabilities: bool = True) -> FloatArray:
+def aggregate(
+    values: Sequence[npt.ArrayLike], how: str, *, probabilities: bool = True, unscored: float | None = None
+) -> FloatArray:
     """Return one score per solution from the scores of its steps.
 
     Which rule is best depends on the model and on the origin of its labels. Choose it on validation problems with
@@ -44,6 +46,9 @@ def aggregate(values: Sequence[npt.ArrayLike], how: str, *, probabilities: bool 
         ``"geometric_mean"`` is the n_steps-th root of the product. ``"length_normalized"`` is ``sum_log / n_steps``.
     probabilities : bool, default=True
         Whether the scores are probabilities. On another scale only min, max, first, last and mean have a meaning.
+    unscored : float, optional
+        Score of a solution that has a step without a score (NaN): ``nan`` where it is to stay visible, ``-inf`` to
+        choose it after all others. If None, such a step is an error.
 
     Returns
     -------
@@ -67,7 +72,13 @@ def aggregate(values: Sequence[npt.ArrayLike], how: str, *, probabilities: bool 
         raise ValueError(f"how is {how!r}, expected one of {', '.join(AGGREGATION_RULES)}")
     if not probabilities and how not in ANY_SCALE_RULES:
         raise ValueError(f"{how!r} needs probabilities; for other scores use one of {', '.join(ANY_SCALE_RULES)}")
-    return aggregate_ragged(ragged_scores(values, probabilities), how)
+    if unscored is None:
+        return aggregate_ragged(ragged_scores(values, probabilities), how)
+    arrays = [np.asarray(solution, dtype=np.float64) for solution in values]
+    is_scored = np.array([not np.isnan(array).any() for array in arrays], dtype=bool)
+    # A solution without a score stands in as zeros until its own value replaces them.
+    filled = [array if scored else np.zeros_like(array) for array, scored in zip(arrays, is_scored, strict=True)]
+    return np.where(is_scored, aggregate_ragged(ragged_scores(filled, probabilities), how), unscored)
 
 
 def aggregate_ragged(scores: Ragged, how: str) -> FloatArray:
@@ -225,11 +236,14 @@ def ragged_scores(solutions: Sequence[Any], probabilities: bool) -> Ragged:
         if not array.size:
             raise ValueError(f"path {i} has no steps: nothing to score; leave out solutions without steps")
     ragged = Ragged.from_arrays(arrays)
-    if probabilities:
-        return ragged.with_values(check_probabilities(ragged.values, "a path"))
-    if np.isnan(ragged.values).any():
-        raise ValueError("a path holds NaN, expected numbers")
-    return ragged
+    without = ragged.rows[np.isnan(ragged.values)]
+    if len(without):
+        raise ValueError(
+            f"path {without[0]} holds nan ({len(np.unique(without))} such paths), expected "
+            f"{'probabilities in [0, 1]' if probabilities else 'numbers'} without NaN: leave out paths that have a step "
+            "without a score, or say what to do with them (aggregate has unscored=…)"
+        )
+    return ragged.with_values(check_probabilities(ragged.values, "a path")) if probabilities else ragged
 
 
 @dataclass(frozen=True, repr=False)

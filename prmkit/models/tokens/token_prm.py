@@ -93,8 +93,9 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         Most tokens of the problem. A longer problem loses its beginning, in training and in use.
     too_long : {"drop", "nan", "raise"}, default="drop"
         Treatment of a solution that is longer. ``"drop"``: its last steps are left out of training with a warning that
-        counts them, and asking for their scores is an error. ``"nan"``: the same, but their probabilities are NaN.
-        ``"raise"``: an error in ``fit`` too.
+        counts them, and asking for their scores is an error. ``"nan"``: the same, but their probabilities are NaN,
+        as are those of an empty step where a layout reads a step at its own tokens. ``"raise"``: an error in ``fit``
+        too.
     num_train_epochs : float, default=3
         Number of passes over the training data.
     learning_rate : float, default=1e-4

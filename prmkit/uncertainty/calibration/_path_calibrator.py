@@ -114,7 +114,8 @@ class PathCalibrator(SavedModel, KeepsFitted, PathEstimator[np.ndarray], BaseEst
         Returns
         -------
         ndarray of shape (n_paths,)
-            P(no error) of each path. Higher is better.
+            P(no error) of each path. Higher is better. It is NaN for a path that has a step without a score. ``fit``
+            leaves such paths out.
 
         Raises
         ------
@@ -187,14 +188,16 @@ class PathCalibrator(SavedModel, KeepsFitted, PathEstimator[np.ndarray], BaseEst
         return float(np.mean(np.log(np.where(no_error, right, 1 - right))))
 
     def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
-        no_error = first_errors == -1
+        scored = ~np.isnan(paths.risks.reduce(np.maximum))
+        paths = Paths(paths.risks.take(np.flatnonzero(scored)), paths.units[scored], paths.keys)
+        no_error = first_errors[scored] == -1
         n_right = int(no_error.sum())
         if n_right in (0, len(no_error)):
             raise ValueError(
                 f"{n_right} of {len(no_error)} paths have no error, expected both kinds: nothing tells how often such "
                 "paths are right. Add paths " + ("without" if not n_right else "with") + " an error"
             )
-        weight = 1 / np.bincount(paths.units)[paths.units]
+        weight = 1 / np.maximum(np.bincount(paths.units), 1)[paths.units]
         # An earlier fit may have left a temperature.
         self.__dict__.pop("temperature_", None)
         self.method_ = self.method

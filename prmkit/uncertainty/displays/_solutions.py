@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from prmkit.metrics import credible_set, survival
+from prmkit.metrics import credible_set
+from prmkit.metrics.solutions.aggregation import ragged_log_survival
 from prmkit.scoring import ScoredSolution
-from prmkit.scoring.scored_solution import risk_rgb
+from prmkit.scoring.scored_solution import risk_rgb, shown
 from prmkit.scoring.solution_display import LABEL_LENGTH, shorten
 from prmkit.uncertainty._solutions_input import FirstErrors, PathsInput, read_first_errors
 from prmkit.uncertainty.guarantees._prefix_certifier import PrefixCertifier
@@ -373,6 +374,11 @@ class FirstErrorDisplay(SolutionPlot):
         if not isinstance(scored, ScoredSolution):
             raise TypeError(f"scored is {type(scored).__name__}, expected one ScoredSolution: score it first")
         if prediction_set is None:
+            if scored.unscored:
+                raise ValueError(
+                    f"{len(scored.unscored)} of {scored.solution.n_steps} steps have no score, so there is no credible "
+                    "set: shorten the solution, or pass prediction_set, such as an element of FirstErrorSet.predict"
+                )
             outcomes = credible_set(scored.first_error_distribution, level)
             name = f"{level:.0%} credible set"
         else:
@@ -403,9 +409,9 @@ class FirstErrorDisplay(SolutionPlot):
             if chosen.any():
                 ax.barh(rows[chosen], distribution[chosen], 0.7, color=color, label=label)
         for row, value in enumerate(distribution):
-            text = f"{value:.2f}"
-            ax.text(value + 0.012, row, text, va="center", fontsize=8, color="0.25", bbox=_NUMBER_BOX)
-        right_so_far = survival(self.scored.risks).survival
+            x = 0.0 if np.isnan(value) else value
+            ax.text(x + 0.012, row, shown(value), va="center", fontsize=8, color="0.25", bbox=_NUMBER_BOX)
+        right_so_far = np.exp(ragged_log_survival(Ragged.from_arrays([self.scored.risks])).values)
         ax.plot(right_so_far, rows[:-1], color="0.45", linewidth=0.9, label="P(no error so far)")
         if self.first_error is not None:
             row = n_steps if self.first_error < 0 else self.first_error

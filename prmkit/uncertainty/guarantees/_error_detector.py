@@ -18,8 +18,9 @@ class ErrorDetector(PathGuarantee[np.ndarray]):
     such paths per problem this holds for the mean over them. The price is false alarms. Nothing bounds them, and
     ``evaluate`` always reports them.
 
-    ``predict`` returns for each path whether it is flagged. ``evaluate`` reports ``recall`` over erroneous paths,
-    ``false_alarm_rate`` over error-free ones, ``flagged`` (the share of all paths) and ``n_units_with_error``.
+    ``predict`` returns for each path whether it is flagged. A path that has a step without a score is. ``evaluate``
+    reports ``recall`` over erroneous paths, ``false_alarm_rate`` over error-free ones, ``flagged`` (the share of all
+    paths) and ``n_units_with_error``.
 
     Parameters
     ----------
@@ -71,7 +72,9 @@ class ErrorDetector(PathGuarantee[np.ndarray]):
         self.delta = delta
 
     def _decide(self, paths: Paths) -> np.ndarray:
-        return np.asarray(largest_risks(paths) > self.threshold_)
+        # A path with a step without a score is flagged, whatever the threshold is.
+        risks = largest_risks(paths)
+        return np.asarray((risks > self.threshold_) | np.isinf(risks))
 
     def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
         # An erroneous path fails if it passes without a flag.

@@ -20,7 +20,8 @@ class FirstErrorSet(PathGuarantee[list[set[int]]]):
     ``1 - alpha``. With several paths per problem this holds for the mean over them. The size of a set says how much the
     model knows.
 
-    ``predict`` returns a set of 0-based indices for each path, in which -1 stands for "no error". ``evaluate``
+    ``predict`` returns a set of 0-based indices for each path, in which -1 stands for "no error". From its first step
+    without a score on, all outcomes of a path are in its set. ``evaluate``
     reports ``coverage`` (the share of sets that hold the truth), ``mean_size`` and ``singletons`` (the share of all
     sets with one outcome).
 
@@ -104,9 +105,12 @@ class FirstErrorSet(PathGuarantee[list[set[int]]]):
 
 
 def _scores(paths: Paths) -> Ragged:
-    """Return ``1 - P(outcome)`` of the n_steps + 1 outcomes of each path: its steps, then "no error"."""
+    """Return ``1 - P(outcome)`` of the n_steps + 1 outcomes of each path: its steps, then "no error".
+
+    It is ``-inf`` from the first step without a score on: nothing is known of these outcomes, so all are in the set.
+    """
     distributions = ragged_first_error_distribution(paths.risks)
-    return distributions.with_values(1 - distributions.values)
+    return distributions.with_values(np.where(np.isnan(distributions.values), -np.inf, 1 - distributions.values))
 
 
 def _outcome_of(first_errors: np.ndarray, scores: Ragged) -> np.ndarray:

@@ -19,6 +19,8 @@ class PrefixCertifier(PathGuarantee[np.ndarray]):
     and counts. The guarantee holds for any classifier, however bad, if the new problems are exchangeable with those of
     the calibration. A good classifier keeps more.
 
+    A step without a score is not certified, nor are those after it.
+
     ``predict`` returns the length of the certified prefix of each path: 0 if not even the first step is certified,
     the number of steps if the whole path is. ``evaluate`` reports ``failure_rate``, ``kept_fraction`` (the share of a
     path's steps that is kept) and ``perfect_kept_fraction`` (the share that a verifier without fault keeps).
@@ -77,9 +79,9 @@ class PrefixCertifier(PathGuarantee[np.ndarray]):
         self.delta = delta
 
     def _decide(self, paths: Paths) -> np.ndarray:
-        # A path ends at its first refused step, or after its last step.
+        # A path ends at its first refused step, or after its last step. A step without a score is refused.
         steps = paths.risks
-        ends = np.where(steps.values > self.threshold_, steps.positions, steps.spread(steps.lengths))
+        ends = np.where(steps.values <= self.threshold_, steps.spread(steps.lengths), steps.positions)
         return steps.with_values(ends).reduce(np.minimum)
 
     def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:

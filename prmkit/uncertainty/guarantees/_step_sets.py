@@ -36,7 +36,7 @@ class StepPredictionSets(Guarantee):
     The guarantee: the set of a random step of a new problem holds its class with probability at least ``1 - alpha``.
     With ``joint=True`` the sets of *all* steps of a new problem hold their classes together with this probability. With
     ``class_conditional=True`` the guarantee holds within each class, so that the rare negative class is not sacrificed.
-    No set is empty: the most likely class is always in it.
+    No set is empty: the most likely class is always in it. A step without a score (NaN) has the full set.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ class StepPredictionSets(Guarantee):
         labels = check_labels(y, len(proba), label_order=())
         self.classes_ = self._find_classes(labels, proba.shape[1])
         n_classes = len(self.classes_)
-        proba = check_class_probabilities(proba, (len(labels), n_classes))
+        proba = check_class_probabilities(proba, (len(labels), n_classes), unscored=True)
         columns = class_codes(labels, self.classes_)
         self._remember(keys)
         self.unit_ = "problem" if len(keys) else "step"
@@ -149,7 +149,8 @@ class StepPredictionSets(Guarantee):
         # A class counts once per unit, however many steps of the unit have it.
         pairs = np.unique(units * n_classes + columns)
         self.n_calibration_per_class_ = np.bincount(pairs % n_classes, minlength=n_classes)
-        self._calibrate(1 - proba[np.arange(len(columns)), columns], columns, units)
+        scores = 1 - proba[np.arange(len(columns)), columns]
+        self._calibrate(np.where(np.isnan(scores), -np.inf, scores), columns, units)
         return self
 
     def predict(self, X: Steps, groups: npt.ArrayLike | None = None) -> np.ndarray:
@@ -256,8 +257,9 @@ class StepPredictionSets(Guarantee):
         check_is_fitted(self)
         proba, units, keys = self._read(X, groups)
         self._refuse_known(keys)
-        proba = check_class_probabilities(proba, (len(proba), len(self.classes_)))
-        sets = 1 - proba <= self.thresholds_
+        proba = check_class_probabilities(proba, (len(proba), len(self.classes_)), unscored=True)
+        # Nothing is known of a step without a score: its set is full.
+        sets = (1 - proba <= self.thresholds_) | np.isnan(proba)
         sets[np.arange(len(proba)), proba.argmax(axis=1)] = True
         return sets, units
 

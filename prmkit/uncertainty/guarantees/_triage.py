@@ -23,7 +23,8 @@ class PathTriage(PathGuarantee[np.ndarray]):
 
     Two guarantees hold for a path of a new problem: P(it has an error **and** is accepted) is at most ``accept_error``,
     and P(it has no error **and** is rejected) is at most ``reject_error``. With several paths per problem they hold for
-    the mean over them. Paths between the two thresholds are escalated. A better classifier escalates less.
+    the mean over them. Paths between the two thresholds are escalated, and paths with a step without a score too. A
+    better classifier escalates less.
 
     ``predict`` returns ``"accept"``, ``"escalate"`` or ``"reject"`` for each path. ``evaluate`` reports ``accepted``,
     ``escalated`` and ``rejected`` (shares of the paths), the two rates under guarantee ``accepted_with_error`` and
@@ -101,12 +102,14 @@ class PathTriage(PathGuarantee[np.ndarray]):
 
     def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
         risks, wrong = path_risks(paths), first_errors >= 0
-        # Only a wrong path fails by passing the first threshold, only a right one by exceeding the second.
+        unknown = np.isnan(risks)
+        # Only a wrong path fails by passing the first threshold, only a right one by exceeding the second. One with a
+        # step without a score is neither accepted nor rejected.
         accept = largest_threshold(
-            np.where(wrong, risks, np.inf), paths.units, self.accept_error, self.delta, margin=self._margin
+            np.where(wrong & ~unknown, risks, np.inf), paths.units, self.accept_error, self.delta, margin=self._margin
         )
         reject = smallest_threshold(
-            np.where(wrong, -np.inf, risks), paths.units, self.reject_error, self.delta, margin=self._margin
+            np.where(wrong | unknown, -np.inf, risks), paths.units, self.reject_error, self.delta, margin=self._margin
         )
         self.accept_threshold_, self.reject_threshold_ = accept.value, reject.value
         self.attainable_, self.n_calibration_ = accept.attainable and reject.attainable, paths.n_units

@@ -230,9 +230,10 @@ class PathGuarantee(Guarantee, PathEstimator[Decisions]):
 
     To add one, write a file in this folder with a subclass. Its ``_calibrate`` sets ``attainable_``,
     ``n_calibration_`` and the thresholds that the class attribute ``_thresholds`` names. Its docstring says what is
-    promised, what a decision is and what ``evaluate`` reports. Add a line to ``prmkit/utils/_registry.py`` (the
-    common checks then try it), the name to ``__init__.pyi`` of this folder and of its room, and a test which shows
-    that the promise holds over random splits.
+    promised, what a decision is and what ``evaluate`` reports. A step without a score has the risk NaN: decide then
+    as for a path of which nothing is known, and treat it in the same way in the calibration. Add a line to
+    ``prmkit/utils/_registry.py`` (the common checks then try it), the name to ``__init__.pyi`` of this folder and
+    of its room, and a test which shows that the promise holds over random splits.
     """
 
     def evaluate(
@@ -272,9 +273,9 @@ class PathGuarantee(Guarantee, PathEstimator[Decisions]):
 def largest_risks(paths: Paths, until: np.ndarray | None = None) -> np.ndarray:
     """Return the largest step risk of each path, of shape (n_paths,).
 
-    With ``until`` only the steps 0 to ``until`` of each path count.
+    With ``until`` only the steps 0 to ``until`` of each path count. A step without a score has the risk ``inf``.
     """
-    risks = paths.risks
+    risks = paths.risks.with_values(np.where(np.isnan(paths.risks.values), np.inf, paths.risks.values))
     if until is not None:
         counts = risks.positions <= risks.spread(until)
         risks = risks.with_values(np.where(counts, risks.values, -np.inf))
@@ -282,7 +283,7 @@ def largest_risks(paths: Paths, until: np.ndarray | None = None) -> np.ndarray:
 
 
 def path_risks(paths: Paths) -> np.ndarray:
-    """Return ``1 - P(no error)`` of each path, of shape (n_paths,)."""
+    """Return ``1 - P(no error)`` of each path, of shape (n_paths,). It is NaN if a step has no score."""
     # The logarithm of a risk of 1 is -inf, and the risk of its path is then 1, as it should be.
     with np.errstate(divide="ignore"):
         log_right = paths.risks.with_values(np.log1p(-paths.risks.values))

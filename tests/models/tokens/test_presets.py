@@ -8,7 +8,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from prmkit import Solution
+from prmkit import PRMClassifier, Solution, flatten
 from prmkit.marking.encoding import encode_solution, reward_token_ids
 from prmkit.models.pretrained._presets import PRESETS, get_preset
 from prmkit.models.pretrained._published import load_published
@@ -47,6 +47,25 @@ def test_scores_are_those_of_the_published_recipe(published, name):
     assert found.shape[0] == SOLUTION.n_steps
     np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-5, rtol=0)
     assert expected.flatten().unique().numel() == expected.numel()  # a comparison of constants would prove nothing
+
+
+@pytest.mark.parametrize("step", ["", " ", "\n\n"])
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_an_empty_step_has_a_score_or_none_and_the_others_have_theirs(published, name, step):
+    """Where a layout reads a step at its own tokens, there is nowhere to read an empty one."""
+    folder, _ = published(name)
+    classifier = PRMClassifier.from_pretrained(folder, name, too_long="nan", show_progress=False)
+    found = classifier.predict_proba(flatten([Solution("1 + 1?", ["So 2.", step, "Done."]), Solution("2?", ["Two."])]))
+    unread = np.isnan(found).any(axis=1)
+    assert unread.tolist() == [False, name == "reasoneval" and not step, False, False]
+    same = classifier.predict_proba(flatten([Solution("1 + 1?", ["So 2.", step]), Solution("2?", ["Two."])]))
+    np.testing.assert_allclose(found[[0, 1, 3]], same, atol=1e-5)
+    if unread.any():
+        as_if_absent = classifier.predict_proba(flatten([Solution("1 + 1?", ["So 2.", "Done."])]))
+        np.testing.assert_allclose(found[[0, 2]], as_if_absent, atol=1e-5)
+        strict = PRMClassifier.from_pretrained(folder, name, show_progress=False)
+        with pytest.raises(ValueError, match=r"step 1 \(''\) has no token"):
+            strict.predict_proba(flatten([Solution("1 + 1?", ["So 2.", step])]))
 
 
 @pytest.mark.parametrize("name", ["pqm", "skywork"])
