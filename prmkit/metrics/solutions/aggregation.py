@@ -240,8 +240,8 @@ def ragged_scores(solutions: Sequence[Any], probabilities: bool) -> Ragged:
     if len(without):
         raise ValueError(
             f"path {without[0]} holds nan ({len(np.unique(without))} such paths), expected "
-            f"{'probabilities in [0, 1]' if probabilities else 'numbers'} without NaN: leave out paths that have a step "
-            "without a score, or say what to do with them (aggregate has unscored=…)"
+            f"{'probabilities in [0, 1]' if probabilities else 'numbers'} without NaN: leave out paths that have a "
+            "step without a score, or say what to do with them (aggregate has unscored=…)"
         )
     return ragged.with_values(check_probabilities(ragged.values, "a path")) if probabilities else ragged
 
