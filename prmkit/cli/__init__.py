@@ -9,6 +9,7 @@ import typer
 from prmkit.cli._cache import cache
 from prmkit.cli._convert import convert
 from prmkit.cli._evaluate import SeveralAfterOn, evaluate
+from prmkit.cli._fit import fit
 from prmkit.cli._terminal import ListsFormats
 from prmkit.cli._train import PASSED_ON, train
 
@@ -17,17 +18,17 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="prmkit",
     no_args_is_help=True,
-    add_completion=False,
     help=(
         "Process reward models: which step of a solution is wrong, and how sure is that?\n\n"
-        "prmkit train fine-tunes a language model on step labels. prmkit evaluate compares models on benchmarks. "
-        "prmkit convert writes step labels in another format. prmkit COMMAND --help shows examples. All "
-        "else is done from Python:\n\n"
+        "prmkit fit trains the default classifier on step labels, in minutes on a processor. prmkit train fine-tunes a "
+        "language model. prmkit evaluate compares models on benchmarks. prmkit convert writes step labels in another "
+        "format. prmkit COMMAND --help shows examples. All else is done from Python:\n\n"
         "    from prmkit import PRMClassifier, load_prm800k\n\n"
         "    X, y = load_prm800k('train.jsonl'); clf = PRMClassifier().fit(X, y)\n\n"
         "See it work, offline and on your machine:  python -m prmkit.examples"
     ),
 )
+app.command(no_args_is_help=True, cls=ListsFormats)(fit)
 app.command(add_help_option=False, context_settings=PASSED_ON)(train)
 app.command(no_args_is_help=True, cls=ListsFormats)(convert)
 app.command(no_args_is_help=True, cls=SeveralAfterOn)(evaluate)

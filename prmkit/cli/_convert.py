@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from prmkit.cli._terminal import fail
+from prmkit.cli._terminal import complete_format, fields_of, flags_of, in_words, options_of
 
 
 def convert(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(
@@ -32,6 +32,7 @@ def convert(
         typer.Option(
             "--to",
             metavar="FORMAT",
+            autocompletion=complete_format,
             show_default=False,
             help="The format to write, one of those below. The format rated, prmkit's own, loses nothing.",
         ),
@@ -41,6 +42,7 @@ def convert(
         typer.Option(
             "--from",
             metavar="FORMAT",
+            autocompletion=complete_format,
             show_default=False,
             help="The format of IN, one of those below. By default the first records tell it.",
         ),
@@ -121,12 +123,13 @@ def convert(
     Exactly, or not at all:
       prmkit convert gsm8k.json steps.jsonl --to prm800k --on-loss raise
     """
-    try:
+    from prmkit.data.formats.writing import check_writable
+
+    interrupted = f"interrupted: nothing was written to {output}"
+    with in_words({"format": "--to {}"}, interrupted):
+        check_writable(to)
+    with in_words(flags_of(context, format="--from {}"), interrupted):
         _convert(source, output, to, from_, fields, option, on_error, on_loss, limit, split, overwrite)
-    except (OSError, ValueError, TypeError, ImportError) as error:
-        fail(" ".join(str(error).split()))
-    except KeyboardInterrupt:
-        fail(f"interrupted: nothing was written to {output}", code=130)
 
 
 def _convert(
@@ -145,20 +148,19 @@ def _convert(
     from prmkit.data.formats.fields import by_fields
     from prmkit.data.formats.reading import iter_labelled, named_skips
     from prmkit.data.formats.registry import FORMATS, check_format, load, recognise
-    from prmkit.data.formats.writing import check_writable, write
+    from prmkit.data.formats.writing import write
 
-    check_writable(to)
     _check_output(output, Path(source), overwrite)
     if fields is not None:
         if from_ is not None:
             raise ValueError("--fields and --from exclude each other: a format knows its fields")
-        file_format = by_fields(_fields(fields))
+        file_format = by_fields(fields_of(fields))
     else:
         file_format = FORMATS[recognise(source, split=split) if from_ is None else check_format(from_)]
     is_told = fields is not None or from_ is not None
     name = file_format.name
     typer.echo(f"{'read as' if is_told else 'recognised as'} {name}: {file_format.description}")
-    options: dict[str, Any] = {"on_error": on_error, "limit": limit, **_options(option)}
+    options: dict[str, Any] = {"on_error": on_error, "limit": limit, **options_of(option)}
     counts: Counter[str] = Counter()
     skipped: list[str] = []
     dataset: Any
@@ -188,38 +190,3 @@ def _check_output(output: Path, source: Path, overwrite: bool) -> None:
         raise ValueError(f"{output} is there already: pass --overwrite, or choose another name")
     if source.exists() and (output.samefile(source) or output.resolve().parent == source.resolve()):
         raise ValueError(f"{output} is what is read, and may hold more than is written: choose another name")
-
-
-def _fields(text: str) -> dict[str, str]:
-    """Return the mapping that NAME=FIELD,… stands for.
-
-    Examples
-    --------
-    >>> _fields("problem=question, steps=response.steps")
-    {'problem': 'question', 'steps': 'response.steps'}
-    """
-    pairs = [pair.strip().partition("=") for pair in text.split(",")]
-    if not all(name and is_pair and field for name, is_pair, field in pairs):
-        raise ValueError(f"--fields {text}: expected NAME=FIELD,…, such as problem=question,steps=response.steps")
-    return {name: field for name, _, field in pairs}
-
-
-def _options(pairs: Sequence[str] | None) -> dict[str, Any]:
-    r"""Return the options that KEY=VALUE stands for. A value is JSON where it can be, else a text.
-
-    Examples
-    --------
-    >>> _options(["threshold=0.5", r"step_separator=\n", "numbering=strip"])
-    {'threshold': 0.5, 'step_separator': '\n', 'numbering': 'strip'}
-    """
-    options: dict[str, Any] = {}
-    for pair in pairs or ():
-        key, has_value, text = pair.partition("=")
-        if not has_value or not key:
-            raise ValueError(f"--option {pair}: expected KEY=VALUE, such as threshold=0.5")
-        try:
-            options[key] = json.loads(text)
-        except ValueError:
-            # A shell hands over a backslash and an n.
-            options[key] = text.replace("\\n", "\n").replace("\\t", "\t")
-    return options

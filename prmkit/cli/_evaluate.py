@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from prmkit.cli._terminal import ListsFormats, fail
+from prmkit.cli._terminal import ListsFormats, flags_of, in_words
+
+_OTHERS = {
+    "layout": "MODEL as LAYOUT:MODEL",
+    "on_error='skip'": "what prmkit convert IN OUT --to rated --on-error skip writes,",
+    "format": "a KIND in front, KIND:PATH, such as {}:PATH",
+}
+"""How settings are typed that are no flags of this command."""
 
 
 class SeveralAfterOn(ListsFormats):
@@ -27,6 +34,7 @@ class SeveralAfterOn(ListsFormats):
 
 
 def evaluate(
+    context: typer.Context,
     models: Annotated[
         list[str],
         typer.Argument(
@@ -115,7 +123,9 @@ def evaluate(
     """
     from prmkit.evaluation import evaluate as run
 
-    try:
+    with in_words(
+        flags_of(context, **_OTHERS), f"interrupted: the scores so far are stored in {work or out / 'scores'}"
+    ):
         result = run(
             models,
             on,
@@ -128,9 +138,5 @@ def evaluate(
             n_jobs=n_jobs,
             random_state=random_state,
         )
-    except (OSError, ValueError, TypeError, ImportError) as error:
-        fail(" ".join(str(error).split()))
-    except KeyboardInterrupt:
-        fail(f"interrupted: the scores so far are stored in {work or out / 'scores'}", code=130)
     typer.echo(result.to_markdown())
     typer.echo(f"written: {out / 'report.html'}, results.json, results.md, run.json")

@@ -1,11 +1,30 @@
-"""The manners that commands share: errors in one line, and help that lists the formats of the registry."""
+"""The manners that commands share: errors in one line, in the words of the flags, and help that lists the formats."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
+
+# What follows a name and an equals sign in an error: quoted, in brackets, or a word; or nothing.
+_VALUE = r"('[^']*'|\"[^\"]*\"|\[[^\]]*\]|\{[^}]*\}|\([^)]*\)|[^\s,;:()]*[^\s,;:().])?"
+_PROPOSAL = r"\bload\(…, fields=dict\(([^)]*)\)((?:, \w+=[^,)]+)*)\)"
+_BY_CONVERT = "prmkit convert IN OUT --to rated --fields {}"
+_ONLY_IN_PYTHON = {
+    "load_candidates(path, step_splitter=…) reads it": "prmkit evaluate takes it as --on bon:PATH",
+    "make StepDataset(…, vocabulary='binary') if it is wrong, or vocabulary='rating' if it is neutral": (
+        "--option labels=binary if it is wrong, or --option labels=rating if it is neutral, for the formats stepwise "
+        "and rated"
+    ),
+}
+"""Advice that only Python can follow, and the words for it here."""
 
 
 class ListsFormats(TyperCommand):
@@ -23,7 +42,127 @@ class ListsFormats(TyperCommand):
         super().format_help(ctx, formatter)
 
 
+def complete_format(incomplete: str) -> list[str]:
+    """Return the formats whose names begin so, for the completion of a shell."""
+    from prmkit.data.formats.registry import FORMATS
+
+    return [name for name in FORMATS if name.startswith(incomplete)]
+
+
+def in_flags(message: str, flags: Mapping[str, str]) -> str:
+    """Rename the settings that a message speaks of to the flags that are typed.
+
+    ``flags`` holds a pattern per setting, such as ``--on-error {}``. ``{json}`` in it stands for the value as JSON. A
+    key such as ``labels='rating'`` stands for a setting with this value alone.
+
+    >>> in_flags("line 3: not JSON. Pass on_error='skip' to go on", {"on_error": "--on-error {}"})
+    'line 3: not JSON. Pass --on-error skip to go on'
+    >>> in_flags("labels are [-1, 1]: pass label_order=[-1, 1]", {"label_order": "--label_order {}"})
+    'labels are [-1, 1]: pass --label_order [-1, 1]'
+    """
+    message = re.sub(_PROPOSAL, lambda found: _fields(found, flags.get("fields", _BY_CONVERT)), message)
+    exact = {name: pattern for name, pattern in flags.items() if "=" in name}
+    for in_python, typed in (_ONLY_IN_PYTHON | exact).items():
+        message = message.replace(in_python, typed)
+    for name, pattern in flags.items():
+
+        def renamed(found: re.Match[str], pattern: str = pattern) -> str:
+            value = found[1] or ""
+            # A shell needs no quotes around a word.
+            plain = value[1:-1] if re.fullmatch(r"(['\"])[\w-]+\1", value) else value
+            return pattern.format(plain, json=json.dumps(plain)).rstrip()
+
+        message = re.sub(rf"(?<![\w.,-])(?<!\w\(){name}={_VALUE}", renamed, message)
+        if pattern.endswith(" {}"):
+            message = re.sub(rf"(^|: ){name} (?=is )", rf"\1{pattern[:-2]}", message)
+    return message
+
+
+def _fields(found: re.Match[str], pattern: str) -> str:
+    """Return the call of ``load`` that names fields as the flags that do so."""
+    named, options = (re.sub("['\"]", "", text) for text in found.groups())
+    return pattern.format(named.replace(", ", ",") + options.replace(", ", " --option "))
+
+
+def flags_of(context: typer.Context, **others: str) -> dict[str, str]:
+    """Return how each setting of a command is typed, for `in_flags`. ``others`` are settings of other names."""
+    typed = {param.name: param.opts for param in context.command.params}
+    flags = {str(name): f"{opts[0]} {{}}" for name, opts in typed.items() if opts[0].startswith("--")}
+    if "option" in flags:
+        from prmkit.data.formats.registry import FORMATS
+
+        readers = {name for file_format in FORMATS.values() for name in file_format.options}
+        flags |= {name: f"--option {name}={{}}" for name in readers - flags.keys()}
+    return flags | others
+
+
+@contextmanager
+def in_words(flags: Mapping[str, str], interrupted: str, *, unsaid: str = "\n") -> Iterator[None]:
+    """End with one line and code 2 for an error that the user can mend, and with 130 after Ctrl-C.
+
+    Warnings of prmkit become notes, except those that hold the text ``unsaid``. Other libraries' are not shown.
+    """
+
+    def note(message: Warning | str, *_: object, **__: object) -> None:
+        if unsaid not in str(message):
+            say(f"note: {in_flags(str(message), flags)}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", category=UserWarning, module=r"prmkit\.")
+        warnings.showwarning = note
+        try:
+            yield
+        except (OSError, ValueError, TypeError, ImportError, FloatingPointError) as error:
+            fail(in_flags(" ".join(str(error).split()), flags))
+        except KeyboardInterrupt:
+            fail(interrupted, code=130)
+
+
+def options_of(pairs: Sequence[str] | None) -> dict[str, Any]:
+    r"""Return the options that KEY=VALUE stands for. A value is JSON where it can be, else a text.
+
+    >>> options_of(["threshold=0.5", r"step_separator=\n", "numbering=strip"])
+    {'threshold': 0.5, 'step_separator': '\n', 'numbering': 'strip'}
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, has_value, text = pair.partition("=")
+        if not has_value or not key:
+            raise ValueError(f"--option {pair}: expected KEY=VALUE, such as threshold=0.5")
+        try:
+            options[key] = json.loads(text)
+        except ValueError:
+            # A shell hands over a backslash and an n.
+            options[key] = text.replace("\\n", "\n").replace("\\t", "\t")
+    return options
+
+
+def fields_of(text: str) -> dict[str, str]:
+    """Return the mapping that NAME=FIELD,… stands for.
+
+    >>> fields_of("problem=question, steps=response.steps")
+    {'problem': 'question', 'steps': 'response.steps'}
+    """
+    pairs = [pair.strip().partition("=") for pair in text.split(",")]
+    if not all(name and is_pair and field for name, is_pair, field in pairs):
+        raise ValueError(f"--fields {text}: expected NAME=FIELD,…, such as problem=question,steps=response.steps")
+    return {name: field for name, _, field in pairs}
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a text, in the first of several processes."""
+    if is_first_process():
+        typer.echo(text, err=err)
+
+
 def fail(message: str, code: int = 2) -> NoReturn:
-    """Print an error and end the command."""
-    typer.secho(f"Error: {message}", fg="red", err=True)
+    """Print an error, and end the command."""
+    if is_first_process():
+        typer.secho(f"Error: {message}", fg="red", err=True)
     raise typer.Exit(code)
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that prints, as accelerate and torchrun number them."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0

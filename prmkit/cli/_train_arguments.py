@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn
 
 from transformers import HfArgumentParser
 
+from prmkit.data.formats.registry import FORMATS
 from prmkit.models import PRMTrainingConfig
 
 _DESCRIPTION = """\
@@ -280,6 +281,15 @@ class Parser(HfArgumentParser):
         """Return every flag by its first spelling, without the hyphens."""
         return [action.option_strings[0].lstrip("-") for action in self._actions]
 
+    def patterns(self) -> dict[str, str]:
+        """Return how each setting is typed, also an option of a loader, for `in_flags` of the terminal."""
+        readers = {name for file_format in FORMATS.values() for name in file_format.options} | {"on_error", "limit"}
+        return {
+            "labels='rating'": "--label_order -1,0,1",
+            **{name: f"--load_options '{{{{\"{name}\": {{json}}}}}}'" for name in sorted(readers)},
+            **{name: f"--{name} {{}}" for name in self.flags()},
+        }
+
     def _with_file(self, arguments: list[str]) -> list[str]:
         """Put the settings of the file of ``--config`` in front of the typed ones, which then overrule them."""
         spelled = [argument.partition("=")[0] for argument in arguments]
@@ -317,20 +327,6 @@ class Parser(HfArgumentParser):
         near = get_close_matches(name, dict.fromkeys(self.flags()), n=3)
         hint = f"is it --{' or --'.join(near)}?" if near else "prmkit train --help lists them"
         raise ValueError(f"there is no flag --{name}: {hint}")
-
-
-def in_flags(message: str, names: Sequence[str]) -> str:
-    """Rename the settings that an error speaks of to the flags that are typed.
-
-    >>> in_flags("labels are [-1, 1], expected 0/1: pass label_order=[-1, 1]", ["label_order"])
-    'labels are [-1, 1], expected 0/1: pass --label_order [-1, 1]'
-    """
-    message = message.replace("pass labels='rating'", "pass --label_order -1,0,1")
-    message = re.sub(r"on_error=(['\"])(\w+)\1", r"""--load_options '{"on_error": "\2"}'""", message)
-    for name in names:
-        message = re.sub(rf"(?<![\w.]){name}=", f"--{name} ", message)
-        message = re.sub(rf"^{name} (?=is )", f"--{name} ", message)
-    return message
 
 
 def _with_signs_attached(arguments: list[str]) -> list[str]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import typer
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
-from prmkit.cli._train_arguments import Arguments, DataArguments, ModelArguments, Parser, in_flags
+from prmkit.cli._fit import keep_problems
+from prmkit.cli._terminal import fail, in_words, is_first_process, say
+from prmkit.cli._train_arguments import Arguments, DataArguments, ModelArguments, Parser
 from prmkit.data import StepDataset, load
 from prmkit.data.formats.reading import iter_labelled
 from prmkit.data.formats.registry import FORMATS, check_format, recognise
@@ -52,15 +50,25 @@ def run(parser: Parser, typed: Sequence[str]) -> None:
     """Train as a command line says, and print how good the model is. A fault of the user's ends with code 2 and one
     line.
     """
-    with _errors_in_words(parser):
-        _run(parser.read(typed))
+    # Cut steps are counted at the end.
+    with in_words(parser.patterns(), "interrupted before training", unsaid="labelled steps do not fit"):
+        try:
+            _run(parser.read(typed))
+        except (RuntimeError, KeyError) as error:
+            text = " ".join(str(error).split())
+            if "out of memory" in text.lower():
+                fail("out of memory: lower --tokens_per_batch or --max_length, or train adapters with --use_peft")
+            # Missing packages of --report_to, and metrics that an evaluation does not have.
+            if "to be installed" in text or "metric_for_best_model" in text:
+                fail(text.strip('"'))
+            raise
 
 
 def _run(arguments: Arguments) -> None:
     output = Path(arguments.config["output_dir"])
     resume = _resume(arguments.config.pop("resume_from_checkpoint", None))
     _check(arguments, output, resume)
-    with _quiet():
+    with quiet_loading(), quiet_mapping():
         config = PRMTrainingConfig(**_settings(arguments))
         data = _read(arguments, config)
         trainer = PRMTrainer(
@@ -80,12 +88,12 @@ def _run(arguments: Arguments) -> None:
             predicted = trainer.predict(trainer.eval_dataset, metric_key_prefix="eval")  # type: ignore[arg-type]
             trainer.save_metrics("eval", predicted.metrics)
         _save(trainer, data.hub_name)
-    _say(f"\n{_counted(trainer)}\n")
+    say(f"\n{_counted(trainer)}\n")
     if predicted is None:
-        _say("no evaluation: --eval_fraction 0.1 or --eval_data FILE would say how good it is")
-    elif _is_first_process():
-        _say(_quality(trainer, predicted))
-    _say(f"\n{_how_to_score(output)}")
+        say("no evaluation: --eval_fraction 0.1 or --eval_data FILE would say how good it is")
+    elif is_first_process():
+        say(_quality(trainer, predicted))
+    say(f"\n{_how_to_score(output)}")
     # No process leaves while another still writes.
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
@@ -209,25 +217,11 @@ def _read(arguments: Arguments, config: PRMTrainingConfig) -> _Data:
         if isinstance(rows, StepDataset):
             shared = set(problem_keys(evaluation.solutions)) & set(problem_keys(rows.solutions))
             if shared:
-                _say(f"note: {len(shared):,} problems to evaluate on are also learnt from: it will flatter")
+                say(f"note: {len(shared):,} problems to evaluate on are also learnt from: it will flatter")
     elif isinstance(rows, StepDataset) and (share := _share(data)):
-        rows, evaluation = _split(rows, share, config.seed)
+        rows, evaluation = keep_problems(rows, share, config.seed)
     on_hub = len(names) == 1 and names[0].count("/") == 1 and not Path(names[0]).exists()
     return _Data(rows, evaluation, names[0] if on_hub else None)
-
-
-def _split(rows: StepDataset, share: float, seed: int) -> tuple[StepDataset, StepDataset]:
-    n_problems = len(set(problem_keys(rows.solutions)))
-    if n_problems < 2:
-        raise ValueError(
-            "all rows have one problem: none can be kept for evaluation. Pass --eval_fraction 0, or --eval_data"
-        )
-    # A small share of few problems is still one problem.
-    share = min(max(share, 1 / n_problems), 1 - 1 / n_problems)
-    learn, kept = rows.split_by_problem(1 - share, share, random_state=seed)
-    counts = [len(set(problem_keys(part.solutions))) for part in (learn, kept)]
-    _say(f"split by problem: {counts[0]:,} problems to learn from, {counts[1]:,} to evaluate on")
-    return learn, kept
 
 
 def _load(names: list[str], data: DataArguments, config: PRMTrainingConfig, split: str | None = None) -> StepDataset:
@@ -235,7 +229,7 @@ def _load(names: list[str], data: DataArguments, config: PRMTrainingConfig, spli
     source, name, options = _recognised(names, data, config, split or data.dataset_train_split)
     dataset = load(source, format=name, **options)
     lines = [line for line in dataset.description.strip().splitlines() if not line.endswith(": 0")]
-    _say("\n".join(["data:", *(f"  {line}" for line in lines)]))
+    say("\n".join(["data:", *(f"  {line}" for line in lines)]))
     if config.label_order is None:
         config.label_order = _rating_order(dataset.y.tolist(), name)
     return dataset
@@ -285,7 +279,7 @@ def _stream(names: list[str], data: DataArguments, config: PRMTrainingConfig) ->
     if config.label_order is None:
         first = [row["labels"] for row in islice(_stepwise_rows(fixed, name, options), _N_INSPECTED)]
         config.label_order = _rating_order((label for labels in first for label in labels if label is not None), name)
-    _say(f"data: a stream of {name} rows")
+    say(f"data: a stream of {name} rows")
     return datasets.IterableDataset.from_generator(_stepwise_rows, gen_kwargs=arguments)
 
 
@@ -313,7 +307,7 @@ def _train(trainer: PRMTrainer, output: Path, resume: str | bool) -> None:
     except KeyboardInterrupt:
         goes_on = any(output.glob("checkpoint-*"))
         hint = ": the same command with --resume_from_checkpoint goes on" if goes_on else ""
-        _fail(f"interrupted after update {trainer.state.global_step}{hint}", code=130)
+        fail(f"interrupted after update {trainer.state.global_step}{hint}", code=130)
     except BaseException:
         if output.is_dir() and not any(output.iterdir()):
             output.rmdir()
@@ -323,7 +317,7 @@ def _train(trainer: PRMTrainer, output: Path, resume: str | bool) -> None:
 def _save(trainer: PRMTrainer, dataset: str | None) -> None:
     """Write the model and its card, and upload them if that is asked for."""
     if trainer.args.push_to_hub:
-        _say("uploading to the Hugging Face hub")
+        say("uploading to the Hugging Face hub")
         # This writes both first.
         trainer.push_to_hub(dataset_name=dataset)
     else:
@@ -333,43 +327,10 @@ def _save(trainer: PRMTrainer, dataset: str | None) -> None:
 
 def _clear(trainer: PRMTrainer, folder: Path) -> None:
     """Remove files that would be taken for a part of the new model, or resumed from."""
-    if _is_first_process():
+    if is_first_process():
         for path in {path for name in _REPLACED for path in folder.glob(name)}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     trainer.accelerator.wait_for_everyone()
-
-
-@contextmanager
-def _errors_in_words(parser: Parser) -> Iterator[None]:
-    """End with one line and exit code 2 for an error that the user can mend."""
-    try:
-        yield
-    except (OSError, ValueError, TypeError, ImportError, FloatingPointError) as error:
-        _fail(in_flags(" ".join(str(error).split()), parser.flags()))
-    except (RuntimeError, KeyError) as error:
-        text = " ".join(str(error).split())
-        if "out of memory" in text.lower():
-            _fail("out of memory: lower --tokens_per_batch or --max_length, or train adapters with --use_peft")
-        # Missing packages of --report_to, and metrics that an evaluation does not have.
-        if "to be installed" in text or "metric_for_best_model" in text:
-            _fail(text.strip('"'))
-        raise
-
-
-def _fail(message: str, code: int = 2) -> NoReturn:
-    if _is_first_process():
-        typer.secho(f"Error: {message}", fg="red", err=True)
-    raise typer.Exit(code)
-
-
-def _say(text: str) -> None:
-    if _is_first_process():
-        typer.echo(text)
-
-
-def _is_first_process() -> bool:
-    """Whether this process is the one that prints, as accelerate and torchrun number them."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
 # ---- report
@@ -396,23 +357,6 @@ class _TalkingBar(TrainingBar):
             text = f"evaluation: {text}"
         if text and state.is_world_process_zero:
             tqdm.write(f"update {state.global_step} of {state.max_steps}: {text}", file=sys.stderr)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' bars and warnings to themselves; those of prmkit become notes."""
-
-    def note(message: Warning | str, *_: object, **__: object) -> None:
-        text = str(message)
-        # Cut steps are counted at the end.
-        if "labelled steps do not fit" not in text and _is_first_process():
-            typer.echo(f"note: {text}", err=True)
-
-    with warnings.catch_warnings(), quiet_loading(), quiet_mapping():
-        warnings.simplefilter("ignore")
-        warnings.filterwarnings("always", category=UserWarning, module=r"prmkit\.")
-        warnings.showwarning = note
-        yield
 
 
 def _counted(trainer: PRMTrainer) -> str:

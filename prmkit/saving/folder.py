@@ -30,7 +30,7 @@ def writing_folder(path: str | Path, kind: str) -> Iterator[tuple[Path, dict[str
     FileExistsError says that something else than a saved ``kind`` stands at ``path``, or files beside one.
     """
     path = Path(path).expanduser()
-    _check_replaceable(path, kind)
+    check_replaceable(path, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as folder:
         folder.mkdir()
@@ -119,7 +119,7 @@ def _read_json(path: Path, kind: str) -> dict[str, Any]:
     return config
 
 
-def _check_replaceable(path: Path, kind: str) -> None:
+def check_replaceable(path: Path, kind: str) -> None:
     """Refuse to replace what was not written here: another kind of model has a config.json too."""
     if not path.exists():
         return

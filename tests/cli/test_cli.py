@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import prmkit
 from prmkit.cli import app
+from prmkit.cli._terminal import in_flags
 from prmkit.features.encoding.cache import EmbeddingCache
 
 
@@ -81,6 +82,41 @@ def test_no_torch_is_loaded(folder, arguments):
     assert done.stderr.strip().endswith("set()")
 
 
-def test_python_m():
-    command = [sys.executable, "-m", "prmkit.cli", "--version"]
+@pytest.mark.parametrize("module", ["prmkit", "prmkit.cli"])
+def test_python_m(module):
+    command = [sys.executable, "-m", module, "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("prmkit ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [("prmkit ", {"fit", "train", "evaluate"}), ("prmkit convert a b --to process", {"processbench"})],
+)
+def test_a_shell_completes_commands_and_formats(typed, expected):
+    """What the script of ``--install-completion`` asks when somebody presses the tab key."""
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - (not typed.endswith(" ")))}
+    done = CliRunner().invoke(app, [], env={"_PRMKIT_COMPLETE": "complete_bash", **words}, prog_name="prmkit")
+    assert expected <= set(done.output.split())
+    assert "--install-completion" in run("--help").output
+
+
+@pytest.mark.parametrize(
+    ("message", "flags", "said"),
+    [
+        ("Pass limit=3 or (limit=4).", {"limit": "--limit {}"}, "Pass --limit 3 or (--limit 4)."),
+        ("pass name=…, or none", {"name": "--option name={}"}, "pass --option name=…, or none"),
+        ("a.limit=3 and f(limit=3) stay", {"limit": "--limit {}"}, "a.limit=3 and f(limit=3) stay"),
+        ('say m={"a": 1}', {"m": "--option m={}"}, 'say --option m={"a": 1}'),
+        ("Pass way='a b'", {"way": "--way {}"}, "Pass --way 'a b'"),
+        ("Pass way='it'", {"way": "--more '{{\"way\": {json}}}'"}, 'Pass --more \'{"way": "it"}\''),
+        (
+            "Say it: load(…, fields=dict(steps='a.b', labels='c'), labels='binary')",
+            {"labels": "--option labels={}", "fields": "--fields {}"},
+            "Say it: --fields steps=a.b,labels=c --option labels=binary",
+        ),
+        ("Say it: load(…, fields=dict(steps='a'))", {}, "Say it: prmkit convert IN OUT --to rated --fields steps=a"),
+        ("delimit=3", {"limit": "--limit {}"}, "delimit=3"),
+    ],
+)
+def test_settings_become_flags(message, flags, said):
+    assert in_flags(message, flags) == said

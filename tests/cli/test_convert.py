@@ -33,14 +33,14 @@ def test_help_teaches():
 
 
 def test_help_lists_every_format_of_the_registry():
-    for command in ("convert", "evaluate"):
+    for command in ("convert", "evaluate", "fit"):
         text = " ".join(CliRunner().invoke(app, [command, "--help"]).output.split())
         for name, file_format in FORMATS.items():
             assert f"{name}: {file_format.description}" in text
 
 
 def test_every_command_shows_an_example():
-    for command in (["train"], ["convert"], ["evaluate"], ["cache", "info"], ["cache", "clear"]):
+    for command in (["fit"], ["train"], ["convert"], ["evaluate"], ["cache", "info"], ["cache", "clear"]):
         text = CliRunner().invoke(app, [*command, "--help"]).output
         assert f"prmkit {' '.join(command)} " in text.split("Usage", 1)[-1].split("\n", 1)[-1]
 
@@ -125,14 +125,15 @@ def test_options_of_the_format(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--to", "trl"], "format is 'trl', expected one of"),
+        (["--to", "trl"], "--to is 'trl', expected one of"),
+        (["--to", "rated", "--from", "trl"], "--from is 'trl', expected one of"),
         (["--to", "rlhflow"], "does not write it; it writes"),
         (["--to", "rated", "--from", "stepwise"], "line 1: without prompt"),
         (["--to", "rated", "--option", "x=1"], "has no option x"),
         (["--to", "rated", "--option", "x"], "expected KEY=VALUE"),
-        (["--to", "rated", "--on-loss", "stop"], "on_loss is 'stop'"),
-        (["--to", "rated", "--on-error", "stop"], "on_error is 'stop'"),
-        (["--to", "rated", "--limit", "0"], "limit is 0"),
+        (["--to", "rated", "--on-loss", "stop"], "Error: --on-loss is 'stop'"),
+        (["--to", "rated", "--on-error", "stop"], "Error: --on-error is 'stop'"),
+        (["--to", "rated", "--limit", "0"], "Error: --limit is 0"),
     ],
 )
 def test_errors_in_words(rows, tmp_path, arguments, message):
@@ -143,10 +144,25 @@ def test_errors_in_words(rows, tmp_path, arguments, message):
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
+def test_errors_say_the_flag_to_type(rows, tmp_path):
+    """Python's advice is no use in a terminal: ``on_error='skip'`` is no flag."""
+    out = tmp_path / "out.jsonl"
+    rows.write_text(rows.read_text() + "not JSON\n")
+    assert "pass --on-error skip to leave such lines out" in run(rows, out, "--to", "rated").output
+
+    def refused(labels, *arguments):
+        rows.write_text(json.dumps({"problem": "p", "steps": ["a", "b"], "labels": labels}) + "\n")
+        return run(rows, out, "--to", "stepwise", *arguments).output
+
+    assert "Pass --on-loss count to accept that" in refused([0, -1], "--on-loss", "raise")
+    assert "pass --option labels=binary if it is wrong" in refused([0, 1])
+    assert not out.exists()
+
+
 def test_missing_and_unknown_sources(tmp_path, data_folder):
     out = tmp_path / "out.jsonl"
     assert "does not exist" in run(tmp_path / "no.jsonl", out, "--to", "rated").output
-    assert "load_candidates" in run(data_folder / "gsm8k_solutions", out, "--to", "rated").output
+    assert "--on bon:PATH" in run(data_folder / "gsm8k_solutions", out, "--to", "rated").output
     assert (
         run(data_folder / "processbench" / "gsm8k.json", tmp_path / "no" / "out.jsonl", "--to", "rated").exit_code == 2
     )

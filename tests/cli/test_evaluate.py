@@ -92,9 +92,18 @@ def test_help_teaches():
         (["nowhere", "--on", "processbench:{}/gsm8k.json"], "the model nowhere does not exist"),
         (["{}/scores.jsonl", "--on", "what:{}/none.json"], "unknown kind 'what'"),
         (["{}/scores.jsonl", "--on", "processbench:{}/none.json"], "none.json does not exist"),
+        (
+            ["{}/scores.jsonl", "--on", "processbench:{}/gsm8k.json", "--trained-on", "no"],
+            "Error: --trained-on is 'no'",
+        ),
+        (
+            ["{}/scores.jsonl", "--on", "{}/broken.jsonl"],
+            "what prmkit convert IN OUT --to rated --on-error skip writes",
+        ),
     ],
 )
 def test_errors_are_one_line(files, arguments, told):
+    (files / "broken.jsonl").write_text('{"problem": "p", "steps": ["a"], "labels": [1]}\n{broken\n')
     done = run(*(one.format(files) for one in arguments), "--out", files / "report")
     assert done.exit_code == 2
     assert told in " ".join(done.output.split())
