@@ -72,7 +72,7 @@ def in_flags(message: str, flags: Mapping[str, str]) -> str:
             plain = value[1:-1] if re.fullmatch(r"(['\"])[\w-]+\1", value) else value
             return pattern.format(plain, json=json.dumps(plain)).rstrip()
 
-        message = re.sub(rf"(?<![\w.,-])(?<!\w\(){name}={_VALUE}", renamed, message)
+        message = re.sub(rf"(?<![\w.,-])(?<!\w\()(?<!--option ){name}={_VALUE}", renamed, message)
         if pattern.endswith(" {}"):
             message = re.sub(rf"(^|: ){name} (?=is )", rf"\1{pattern[:-2]}", message)
     return message

@@ -289,7 +289,7 @@ def test_push_to_hub_is_asked_for_once(model, data, tmp_path, monkeypatch):
         (["--loss", "rnk"], "--loss is 'rnk', expected one of 'cross_entropy'"),
         (["--loss", "rank", "--loss_options", '{"zta": 1}'], "no option zta: expected zeta"),
         (["--loss", "rank", "--loss_options", "zeta"], "--loss_options is zeta, expected JSON"),
-        (["--loss", "rank", "--scheme", "prefix"], "choose --scheme 'separator'"),
+        (["--loss", "rank", "--scheme", "prefix"], "choose --scheme separator"),
         (["--scheme", "tags"], "--scheme: invalid choice: 'tags'"),
         (["--scheme", "reward_tokens", "--reward_tokens", "good,bad"], "expected a single one"),
         (["--logging_stps", "1"], "there is no flag --logging_stps: is it --logging_steps"),
