@@ -155,7 +155,7 @@ def _read(sources: list[str], from_: str | None, options: dict[str, Any]) -> Ste
     if name is None and "fields" not in options:
         name = recognise(source, split=options.get("split"))
     # Every labelled step counts, not only the solution that a record follows.
-    views = {"view": "prefixes"} if name == "prm800k" else {}
+    views: dict[str, Any] = {"view": "prefixes"} if name == "prm800k" else {}
     dataset = load(source, format=name, **views, **options)
     for line in dataset.description.strip().splitlines():
         if not line.endswith(": 0"):
