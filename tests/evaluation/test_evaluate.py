@@ -238,6 +238,19 @@ def test_a_candidate_without_a_score_stays_and_is_chosen_last(tmp_path, candidat
     assert value_of(found, found.tables[0].title, "m, min", "best of 3") == 1.0  # the first of equals
 
 
+@pytest.mark.filterwarnings("ignore:1 of 4 candidates are blank", "ignore:3 of 3 candidates have one step")
+def test_a_blank_candidate_is_counted_and_its_problem_stays(tmp_path, classifier):
+    rows = [
+        {"prompt": "1 + 1?", "answers": ["The answer is 2", "", "The answer is 3"], "label": [1, 0, 0]},
+        {"prompt": "2 + 2?", "answers": ["The answer is 4"], "label": [1]},
+    ]
+    (tmp_path / "samples.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = evaluate({"m": classifier}, f"bon:{tmp_path / 'samples.jsonl'}", n_resamples=0)
+    assert found.benchmarks[0].n_problems == 2
+    assert "blank candidates left out: 1" in found.benchmarks[0].description
+    assert "of 2 problems with 1 to 2 each" in found.tables[0].note
+
+
 def test_objects_that_refuse_long_solutions_are_evaluated_on_the_others(published_trl):
     long = Solution("1 + 1?", ["We add. " * 5, "We add. " * 500, "We add."], id="long")
     short = Solution("1 + 1?", ["We add.", "That is 3."], id="short")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from prmkit.data import Solution, StepDataset, flatten
 from prmkit.evaluation import Benchmark, evaluate, read_benchmark, write_step_scores
@@ -161,6 +162,49 @@ def test_the_id_of_a_record_finds_its_solution(tmp_path, kind):
     lines = [{"id": own_id(i), "risks": [i / 10, i / 10]} for i in (2, 0, 3, 1)]
     scores = read_step_scores(write(tmp_path / "s.jsonl", *lines), [benchmark])[benchmark.name]
     assert scores.risks.tolist() == [0, 0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
+
+
+SPELLINGS = {
+    "ratings": ([1, -1], None),
+    "ratings as floats": ([1.0, -1.0], "rating"),
+    "booleans": ([True, False], None),
+    "0 and 1": ([1, 0], "binary"),
+    "names": (["positive", "negative"], None),
+    "names of one's own": (["fine", "bad"], ("bad", "fine")),
+    "numbers of one's own": ([0, 1], (1, 0)),
+    "probabilities": ([1.0, 0.0], "soft"),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_the_declared_meaning_of_labels_is_what_tables_go_by(tmp_path, spelling):
+    """The same truth in every spelling gives the same numbers."""
+    (right, wrong), vocabulary = SPELLINGS[spelling]
+    rng = np.random.default_rng(0)
+    solutions = [Solution(f"{i}?", ["a", "b", "c"], id=f"s{i}") for i in range(20)]
+    is_wrong = rng.random(60) < 0.3
+    y = np.array([wrong if bad else right for bad in is_wrong])
+    benchmark = Benchmark.from_dataset("data", StepDataset(flatten(solutions), y, vocabulary=vocabulary))
+    risks = np.clip(is_wrong + rng.normal(scale=0.8, size=60), 0, 1)
+    lines = [{"id": f"s{i}", "risks": risks[3 * i : 3 * i + 3].tolist()} for i in range(20)]
+    found = evaluate({"m": str(write(tmp_path / "s.jsonl", *lines))}, benchmark, n_resamples=0)
+    auroc = found.table("Steps of data").rows[0].values["AUROC"].value
+    assert auroc == pytest.approx(roc_auc_score(is_wrong, risks))
+    first = [next((k for k in range(3) if is_wrong[3 * i + k]), -1) for i in range(20)]
+    # A probability does not say for certain where the first error is.
+    assert benchmark.first_errors == ([None] * 20 if vocabulary == "soft" else first)
+
+
+@pytest.mark.parametrize("vocabulary", ["rating", ("no", "so-so", "yes")])
+def test_neutral_steps_without_a_wrong_one_are_not_called_wrong(tmp_path, vocabulary):
+    """0 and +1 of a source of ratings, as in parts of PRM800K: nothing is wrong, so nothing can be found."""
+    solutions = [Solution(f"{i}?", ["a", "b"], id=f"s{i}") for i in range(6)]
+    y = ([0, 1] if vocabulary == "rating" else ["so-so", "yes"]) * 6
+    benchmark = Benchmark.from_dataset("data", StepDataset(flatten(solutions), y, vocabulary=vocabulary))
+    assert benchmark.step_labels.tolist() == [0, 1] * 6
+    lines = [{"id": f"s{i}", "risks": [0.8, 0.2]} for i in range(6)]
+    found = evaluate({"m": str(write(tmp_path / "s.jsonl", *lines))}, benchmark, n_resamples=0)
+    assert found.table("Steps of data").rows[0].values["AUROC"].value is None
 
 
 def shifted(path, benchmark, rewards, shift):

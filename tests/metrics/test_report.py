@@ -41,6 +41,10 @@ def by_scikit_learn(y, proba, decided, weight=None):
             "brier": np.average(np.square(proba - np.eye(len(labels))[y]).sum(axis=1), weights=weight),
             "log_loss": sk.log_loss(y, proba, labels=labels, sample_weight=weight),
         }
+        weighted = sk.precision_recall_fscore_support(
+            y, decided, average="weighted", sample_weight=weight, zero_division=0
+        )
+        expected |= dict(zip(("weighted_precision", "weighted_recall", "weighted_f1"), weighted[:3], strict=True))
     for name, values in (("precision", precision), ("recall", recall), ("f1", f1)):
         expected |= {f"{name}[{label}]": value for label, value in zip(labels, values, strict=True)}
     return expected
@@ -54,6 +58,19 @@ def test_all_numbers_agree_with_scikit_learn(n_classes, rounded):
     found = {name: interval.value for name, interval in report.metrics["model"].items()}
     assert found.pop("ece") == pytest.approx(expected_calibration_error(y == 0, proba[:, 0]))
     assert found == pytest.approx(by_scikit_learn(y, proba, proba.argmax(axis=1)), nan_ok=True)
+
+
+def test_weighted_means_as_bmuq_prints_them():
+    """The weighted recall is the accuracy, and a class that is never predicted has the precision 0."""
+    y, risk = [1, 1, 1, 1, -1], np.array([0.1, 0.2, 0.1, 0.3, 0.4])
+    report = step_report(y, np.column_stack([risk, 1 - risk]))
+    found = {name: interval.value for name, interval in report.metrics["model"].items()}
+    assert found["weighted_recall"] == found["accuracy"] == pytest.approx(0.8)
+    assert found["weighted_precision"] == pytest.approx(0.8 * 0.8)
+    assert found["weighted_f1"] == pytest.approx(0.8 * 2 * 0.8 / 1.8)
+    for name in ("weighted precision", "weighted recall", "weighted F1"):
+        assert name in str(report)
+        assert name in report._repr_html_()
 
 
 def test_multiclass_brier_and_binary_brier():

@@ -52,7 +52,9 @@ def _as_ratings(dataset: StepDataset) -> list[Any]:
     values: list[Any] = dataset.y.tolist()
     kind: str = dataset.y.dtype.kind
     vocabulary = dataset.vocabulary
-    if vocabulary in ("rating", "soft"):
+    if vocabulary == "rating":
+        return [int(value) for value in values]  # 0.0 is neutral, and no probability of 0
+    if vocabulary == "soft":
         return values
     if vocabulary is not None:
         order = order_of_vocabulary(vocabulary) or ()

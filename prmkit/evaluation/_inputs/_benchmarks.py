@@ -66,7 +66,9 @@ def read_benchmark(spec: str | Benchmark | StepDataset) -> Benchmark:
         )
     name, kind, path = _parts(spec)
     if kind in _SPLITTERS:
-        return candidates_benchmark(name, load_candidates(path, _SPLITTERS[kind], extract=_answer))
+        counts: Counter[str] = Counter()
+        sets = load_candidates(path, _SPLITTERS[kind], extract=_answer, counts=counts)
+        return candidates_benchmark(name, sets, blank=counts["blank candidates left out"])
     # PRMScore leaves the original solutions out.
     options: dict[str, Any] = {"include_original": False} if kind == "prmbench" else {}
     if _HUB_SPLIT.fullmatch(path) and not Path(path).exists():
@@ -75,13 +77,14 @@ def read_benchmark(spec: str | Benchmark | StepDataset) -> Benchmark:
     return Benchmark.from_dataset(name, dataset, kind, _problems(dataset))
 
 
-def candidates_benchmark(name: str, sets: Sequence[CandidateSet]) -> Benchmark:
+def candidates_benchmark(name: str, sets: Sequence[CandidateSet], blank: int = 0) -> Benchmark:
     """Make a best-of-N benchmark of sampled solutions.
 
     If the file does not say whether a candidate is correct, its answer is compared with the reference answer. Without
-    a reference answer the candidate is left out and counted. A ValueError says that no candidate is left.
+    a reference answer the candidate is left out and counted. A ValueError says that no candidate is left. ``blank`` is
+    the number of candidates without a text, which reading left out.
     """
-    counts: Counter[str] = Counter()
+    counts: Counter[str] = Counter({"blank candidates left out": blank})
     solutions, numbers, correct, keys = [], [], [], []
     with AnswerComparison() as comparison:
         for number, one in enumerate(sets):

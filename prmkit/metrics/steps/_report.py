@@ -30,6 +30,9 @@ _SHOWN_NAMES = {
     "brier": "Brier (sum over classes)",
     "log_loss": "log-loss",
     "ece": f"ECE of P(negative), {N_BINS} bins",
+    "weighted_precision": "weighted precision",
+    "weighted_recall": "weighted recall",
+    "weighted_f1": "weighted F1",
 }
 
 
@@ -41,7 +44,9 @@ class StepReport(Comparison):
     ----------
     metrics : dict of str to dict of str to Interval
         ``metrics["model"]["macro_f1"]``. Beside the model stand majority and, if positions are known, position. The
-        metrics per class are ``"precision[-1]"``, ``"recall[-1]"``, ``"f1[-1]"``.
+        metrics per class are ``"precision[-1]"``, ``"recall[-1]"``, ``"f1[-1]"``. ``"weighted_f1"``,
+        ``"weighted_precision"`` and ``"weighted_recall"`` are their means weighted by the steps of each class, as BMUq
+        prints them. They look good for a constant where most steps are positive: compare with the majority.
     differences : dict of str to dict of str to Interval
         ``differences["position"]["auroc"]`` is model minus position baseline, resampled in pairs.
     n_problems : int or None

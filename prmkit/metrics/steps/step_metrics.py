@@ -108,7 +108,11 @@ class WeightedStepMetrics:
             "log_loss": sums["log_loss"][0] / total,
             "ece": np.abs(sums["bin_gaps"]).sum() / total,
         }
-        for name, values in (("precision", precision), ("recall", recall), ("f1", f1)):
+        by_name = {"precision": precision, "recall": recall, "f1": f1}
+        # As in scikit-learn, the precision of a class that occurs and is never predicted counts as 0.
+        shares = support / total
+        metrics |= {f"weighted_{name}": float((np.nan_to_num(v) * shares).sum()) for name, v in by_name.items()}
+        for name, values in by_name.items():
             metrics |= {f"{name}[{label}]": value for label, value in zip(self._labels, values, strict=True)}
         return metrics
 
