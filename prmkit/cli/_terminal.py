@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,7 +59,7 @@ def in_flags(message: str, flags: Mapping[str, str]) -> str:
     >>> in_flags("line 3: not JSON. Pass on_error='skip' to go on", {"on_error": "--on-error {}"})
     'line 3: not JSON. Pass --on-error skip to go on'
     >>> in_flags("labels are [-1, 1]: pass label_order=[-1, 1]", {"label_order": "--label_order {}"})
-    'labels are [-1, 1]: pass --label_order [-1, 1]'
+    'labels are [-1, 1]: pass --label_order -1,1'
     """
     message = re.sub(_PROPOSAL, lambda found: _fields(found, flags.get("fields", _BY_CONVERT)), message)
     exact = {name: pattern for name, pattern in flags.items() if "=" in name}
@@ -70,6 +71,8 @@ def in_flags(message: str, flags: Mapping[str, str]) -> str:
             value = found[1] or ""
             # A shell needs no quotes around a word.
             plain = value[1:-1] if re.fullmatch(r"(['\"])[\w-]+\1", value) else value
+            if listed := re.fullmatch(r"\[(.*)\]", value):
+                plain = shlex.quote(",".join(part.strip().strip("'").strip('"') for part in listed[1].split(",")))
             return pattern.format(plain, json=json.dumps(plain)).rstrip()
 
         message = re.sub(rf"(?<![\w.,-])(?<!\w\()(?<!--option ){name}={_VALUE}", renamed, message)

@@ -230,7 +230,7 @@ def _load(names: list[str], data: DataArguments, config: PRMTrainingConfig, spli
     dataset = load(source, format=name, **options)
     lines = [line for line in dataset.description.strip().splitlines() if not line.endswith(": 0")]
     say("\n".join(["data:", *(f"  {line}" for line in lines)]))
-    if config.label_order is None:
+    if config.label_order is None and dataset.vocabulary in (None, "rating"):
         config.label_order = _rating_order(dataset.y.tolist(), name)
     return dataset
 

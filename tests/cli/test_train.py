@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from prmkit import PRMClassifier, Solution
 from prmkit.cli import app
+from prmkit.cli._terminal import in_flags
 from prmkit.data import make_arithmetic_solutions
 from prmkit.data.solution import iter_solutions
 
@@ -438,3 +439,12 @@ def test_the_plain_parser_of_transformers_reads_the_settings():
     assert (config.label_order, config.reward_tokens) == ([-1, 0, 1], ["-", "0", "+"])
     assert config.model_kwargs == {"dtype": "float32"}
     assert config.marking(3).step_separator is None
+
+
+@pytest.mark.parametrize(
+    ("order", "typed"),
+    [("['-', '+']", "-,+"), ('["bad", "so so", "good"]', "'bad,so so,good'"), ("[-1, 0, 1]", "-1,0,1")],
+)
+def test_a_hint_can_be_typed_as_it_stands(order, typed):
+    said = in_flags(f"say which is worst, label_order={order}", {"label_order": "--label_order {}"})
+    assert said == f"say which is worst, --label_order {typed}"

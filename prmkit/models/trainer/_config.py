@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -377,13 +378,16 @@ PRMConfig = PRMTrainingConfig
 
 
 def _as_list(text: str, *, values: bool = True) -> list[Any]:
-    """Read a list written as JSON or with commas.
+    """Read a list written as JSON, as in Python, or with commas.
 
     >>> _as_list("-1,0,1"), _as_list("-,+"), _as_list('["bad", "good"]'), _as_list("bad, good")
     ([-1, 0, 1], ['-', '+'], ['bad', 'good'], ['bad', 'good'])
     """
     if text.startswith("["):
-        value = json.loads(text)
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = ast.literal_eval(text)
         return value if isinstance(value, list) else [value]
     parts = [part.strip() for part in text.split(",")]
     return [_value(part) for part in parts] if values else parts

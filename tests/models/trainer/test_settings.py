@@ -351,3 +351,10 @@ def test_the_collator_of_sdiehl(make_rows, make_trainer, settings, make_tokenize
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     unpadded = RewardDataCollator(make_tokenizer(pad=None))
     assert unpadded.pad_token_id == make_tokenizer(pad=None).eos_token_id
+
+
+@pytest.mark.parametrize("text", ['["-", "+"]', "['-', '+']", "-,+", "-, +"])
+def test_lists_as_they_are_typed(settings, text):
+    """As JSON, as an error prints them, and with commas."""
+    assert settings(label_order=text).label_order == ["-", "+"]
+    assert settings(scheme="reward_tokens", reward_tokens=text).reward_tokens == ["-", "+"]
