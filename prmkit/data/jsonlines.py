@@ -60,6 +60,10 @@ class MalformedRecordError(ValueError):
         self.reason = reason
 
 
+class ContradictoryRecordError(MalformedRecordError):
+    """The label of a record does not fit its own solution, as in some rows of published files."""
+
+
 def iter_json_lines(
     path: str | PathLike[str], *, on_error: Literal["raise", "skip"] = "raise", counts: Counter[str] | None = None
 ) -> Iterator[tuple[int, Any]]:

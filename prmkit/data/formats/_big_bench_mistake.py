@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections import Counter
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import Format, LabelledSolution, Record, from_first_error, has_fields, wrong_value
-from prmkit.data.formats.reading import read, reads
+from prmkit.data.formats.format import (
+    Format,
+    LabelledSolution,
+    Record,
+    error_at,
+    from_first_error,
+    has_fields,
+    wrong_value,
+)
+from prmkit.data.formats.reading import read, reads_benchmark
 from prmkit.data.formats.sources import OnError, Source
 
 
@@ -16,7 +24,7 @@ def _parse(record: Record, solution_id: str, _counts: Counter[str]) -> list[Labe
     if index is not None and (isinstance(index, bool) or not isinstance(index, int) or index < 0):
         raise wrong_value("mistake_index is no index", "mistake_index", index, "0, 1, … or null")
     # A wrong answer may come without a logical mistake, so answers are metadata and no labels.
-    meta = {"answer": record.scalar("target"), "candidate_answer": record.scalar("answer")}
+    meta = {"answer": record.note("target"), "candidate_answer": record.note("answer")}
     first_error = -1 if index is None else index
     return [from_first_error(problem, steps, first_error, solution_id, meta)]
 
@@ -26,11 +34,13 @@ BIG_BENCH_MISTAKE = Format(
     description="BIG-Bench-Mistake's input, steps, mistake_index: the 0-based first logical mistake, or null",
     recognises=has_fields({"input": str, "steps": list, "mistake_index": object}),
     parse=_parse,
+    labels_of=error_at("mistake_index"),
+    benchmark=True,
     unlabelled="right",
 )
 
 
-@reads
+@reads_benchmark
 def load_big_bench_mistake(
     source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str | None = None
 ) -> StepDataset:
@@ -53,4 +63,4 @@ def load_big_bench_mistake(
     >>> dataset.y, dataset.first_errors
     (array([ 1, -1]), [1])
     """
-    return read(source, BIG_BENCH_MISTAKE, on_error=on_error, limit=limit, split=split)
+    return read(source, BIG_BENCH_MISTAKE, on_error=on_error, limit=limit, split=split, published=True)

@@ -16,6 +16,7 @@ from prmkit.data.formats.format import (
     check_writable_ratings,
     from_ratings,
     has_fields,
+    labels_at,
     wrong_value,
 )
 from prmkit.data.formats.reading import read, reads
@@ -48,8 +49,8 @@ def _parse(
     problem, prefix = record.text("problem", ""), _prefix(record)
     rating = map_of_labels(label_map, worst)(record.value("label"), "label")
     problem_id = record.value("problem_id", None)
-    if problem_id is not None and not isinstance(problem_id, (str, int, float)):
-        raise wrong_value("problem_id is no text", "problem_id", problem_id, "a text or a number")
+    if not isinstance(problem_id, (str, int, float)):
+        problem_id = record.note("problem_id")
     meta = None if problem_id is None else {"problem_id": problem_id}
     return [from_ratings(problem, [*prefix, text], [None] * len(prefix) + [rating], solution_id, meta)]
 
@@ -170,6 +171,7 @@ FLAT = Format(
     recognises=_recognises,
     parse=_parse,
     write=_write,
+    labels_of=labels_at("label"),
 )
 
 

@@ -6,10 +6,10 @@ import re
 from collections import Counter
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import Format, LabelledSolution, Record, from_first_error, has_fields
-from prmkit.data.formats.reading import read, reads
+from prmkit.data.formats.format import Format, LabelledSolution, Record, error_at, from_first_error, has_fields
+from prmkit.data.formats.reading import read, reads_benchmark
 from prmkit.data.formats.sources import OnError, Source
-from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.jsonlines import ContradictoryRecordError
 from prmkit.data.problem_keys import problem_keys
 
 _GSM8K_INDEX = "model_output_solution_first_error_step"
@@ -30,12 +30,14 @@ def _parse_gsm8k(record: Record, solution_id: str, counts: Counter[str]) -> list
     else:
         steps = record.texts("model_output_steps")
     if 0 <= first_error < len(steps) and not steps[first_error].strip():
-        raise MalformedRecordError("first error is a blank step", f"{_GSM8K_INDEX} is {record.value(_GSM8K_INDEX)!r}")
+        raise ContradictoryRecordError(
+            "first error is a blank step", f"{_GSM8K_INDEX} is {record.value(_GSM8K_INDEX)!r}"
+        )
     meta = {
-        "record_id": record.scalar("uuid"),
-        "answer": record.scalar("ground_truth_answer"),
-        "question_type": record.text("question_type", None),
-        "final_answer_correct": record.is_correct("model_output_answer_correctness", default=None),
+        "record_id": record.note("uuid"),
+        "answer": record.note("ground_truth_answer"),
+        "question_type": record.note("question_type"),
+        "final_answer_correct": record.flag("model_output_answer_correctness", counts),
     }
     return [from_first_error(problem, steps, first_error, solution_id, meta)]
 
@@ -46,7 +48,7 @@ def _split(text: str, first_error: int) -> list[str]:
     if marks:
         numbers = [int(mark[1]) for mark in marks]
         if numbers != list(range(1, len(marks) + 1)):
-            raise MalformedRecordError(
+            raise ContradictoryRecordError(
                 "steps are not numbered from 1", f"the text holds the steps {', '.join(map(str, numbers))[:60]}"
             )
         starts = [0, *(mark.start() for mark in marks[1:])]  # words before "Step 1" belong to it
@@ -54,7 +56,7 @@ def _split(text: str, first_error: int) -> list[str]:
     lines = [line.rstrip() for line in text.strip("\r\n").split("\n")]
     if text.strip() and not all(lines[: first_error + 1]):
         # Nobody knows whether the people who counted the steps counted this line.
-        raise MalformedRecordError("blank line before the first error", f"the text is {text!r:.60}")
+        raise ContradictoryRecordError("blank line before the first error", f"the text is {text!r:.60}")
     return [line for line in lines if line]
 
 
@@ -63,11 +65,13 @@ MR_GSM8K = Format(
     description='MR-GSM8K\'s model_output_steps with the 1-based first error, or "N/A"; later steps are not judged',
     recognises=has_fields({"question": object, "model_output_steps": object, _GSM8K_INDEX: object}),
     parse=_parse_gsm8k,
+    labels_of=error_at(_GSM8K_INDEX),
+    benchmark=True,
     unlabelled="right",
 )
 
 
-@reads
+@reads_benchmark
 def load_mr_gsm8k(
     source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str | None = None
 ) -> StepDataset:
@@ -98,7 +102,7 @@ def load_mr_gsm8k(
     >>> dataset.X[1].text, dataset.y
     ('Step 2: 2 + 12 = 15.', array([ 1, -1]))
     """
-    return read(source, MR_GSM8K, on_error=on_error, limit=limit, split=split)
+    return read(source, MR_GSM8K, on_error=on_error, limit=limit, split=split, published=True)
 
 
 def _parse_ben(record: Record, solution_id: str, counts: Counter[str]) -> list[LabelledSolution]:
@@ -110,11 +114,11 @@ def _parse_ben(record: Record, solution_id: str, counts: Counter[str]) -> list[L
     steps = [step for step in texts if step.strip()]
     first_error = _line(record, steps) if is_code else record.first_error(_INDEX, _VERDICT, "incorrect")
     meta = {
-        "record_id": record.scalar("Question_UUID"),
+        "record_id": record.note("Question_UUID"),
         "problem_id": f"{int(problem_keys([question])[0]):016x}",
-        "subject": record.text("Subject", None),
-        "answer": record.scalar("Ground_Truth_Answer") or None,
-        "generator": record.text("Sampled_Model", None),
+        "subject": record.note("Subject"),
+        "answer": record.note("Ground_Truth_Answer") or None,
+        "generator": record.note("Sampled_Model"),
     }
     # Solutions of one question are of one problem, whatever its choices, so problem_id leaves them out.
     problem = f"{question}\n{choices}" if choices else question
@@ -128,12 +132,12 @@ def _line(record: Record, lines: list[str]) -> int:
 
     Raises
     ------
-    MalformedRecordError
+    ContradictoryRecordError
         If no line reads so, or several do: then nobody knows which of them is the error.
     """
     quotation, is_correct = record.text(_INDEX), record.is_correct(_VERDICT, "incorrect")
     if is_correct is None or is_correct != (quotation.strip() == "N/A"):
-        raise MalformedRecordError(
+        raise ContradictoryRecordError(
             "contradictory first error", f"{_VERDICT} is {record.value(_VERDICT)!r}, {_INDEX} {quotation!r:.60}"
         )
     if is_correct:
@@ -142,7 +146,7 @@ def _line(record: Record, lines: list[str]) -> int:
     same = [i for i, line in enumerate(lines) if line.rstrip() == quotation.rstrip()]
     same = same or [i for i, line in enumerate(lines) if line.strip() == quotation.strip()]
     if len(same) != 1:
-        raise MalformedRecordError(
+        raise ContradictoryRecordError(
             f"first error is {'no' if not same else 'more than one'} line",
             f"{len(same) or 'no'} line{'s' if same else ''} of the code read {quotation!r:.60}",
         )
@@ -154,11 +158,13 @@ MR_BEN = Format(
     description='Mr-Ben\'s solutions, 1-based first error among non-blank steps, or "N/A"; later ones are not judged',
     recognises=has_fields({"Question": object, _STEPS: object, _INDEX: object}),
     parse=_parse_ben,
+    labels_of=error_at(_INDEX),
+    benchmark=True,
     unlabelled="right",
 )
 
 
-@reads
+@reads_benchmark
 def load_mr_ben(
     source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str | None = None
 ) -> StepDataset:
@@ -176,9 +182,8 @@ def load_mr_ben(
         ``y`` holds +1 for the steps before the first error and -1 for that step. Nobody judged later steps, so they
         are no rows. Blank steps are dropped, because the published numbers do not count them. The problem is the
         question and its options, and ``groups`` follow the question alone. In ``coding``, steps are the lines of the
-        program that are not blank, and the error field quotes one of them. In the published file some quotations are
-        not exactly one line: pass ``on_error="skip"``. ``Solution.meta`` holds ``subject``, ``answer``, ``generator``,
-        ``problem_id`` and ``record_id``.
+        program that are not blank, and the error field quotes one of them.
+        ``Solution.meta`` holds ``subject``, ``answer``, ``generator``, ``problem_id`` and ``record_id``.
 
     Examples
     --------
@@ -192,4 +197,4 @@ def load_mr_ben(
     >>> dataset.X[1].text, dataset.y
     ('2 + 12 = 15.', array([ 1, -1]))
     """
-    return read(source, MR_BEN, on_error=on_error, limit=limit, split=split)
+    return read(source, MR_BEN, on_error=on_error, limit=limit, split=split, published=True)

@@ -9,10 +9,19 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import Format, LabelledSolution, Rating, Record, from_ratings, has_fields, wrong_value
-from prmkit.data.formats.reading import read, reads
+from prmkit.data.formats.format import (
+    Format,
+    LabelledSolution,
+    Rating,
+    Record,
+    error_at,
+    from_ratings,
+    has_fields,
+    wrong_value,
+)
+from prmkit.data.formats.reading import read, reads_benchmark
 from prmkit.data.formats.sources import OnError, Source
-from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.jsonlines import ContradictoryRecordError, MalformedRecordError
 from prmkit.data.solution import Solution
 
 _CLASSES = (
@@ -41,7 +50,9 @@ def _parse(
 ) -> list[LabelledSolution]:
     if redundancy not in ("negative", "neutral"):
         raise ValueError(f"redundancy is {redundancy!r}, expected 'negative' or 'neutral'")
-    idx, error_type = record.text("idx"), record.text("classification").strip()
+    idx, error_type = record.note("idx"), record.text("classification").strip()
+    if idx is None:
+        raise MalformedRecordError("without idx", "it tells which solutions are of one problem")
     if error_type not in _CLASSES:
         raise wrong_value("unknown classification", "classification", error_type, f"one of {', '.join(_CLASSES)}")
     clean = _without_numbering if strip_numbering else lambda steps: steps
@@ -68,7 +79,7 @@ def _error_steps(record: Record, n_steps: int, error_type: str, counts: Counter[
     if not isinstance(numbers, list) or any(isinstance(i, bool) or not isinstance(i, int) or i < 1 for i in numbers):
         raise wrong_value("error_steps is no list of indices", "error_steps", numbers, "whole numbers from 1")
     if numbers and error_type == "multi_solutions":
-        raise MalformedRecordError(
+        raise ContradictoryRecordError(
             "error steps of a right solution", f"error_steps is {numbers!r:.60}, but multi_solutions has no wrong step"
         )
     counts["error steps beyond the last step"] += sum(i > n_steps for i in numbers)
@@ -109,11 +120,13 @@ PRMBENCH = Format(
     description="PRMBench's modified solutions, wrong at error_steps (1-based) and right elsewhere, and the originals",
     recognises=has_fields({"idx": object, "classification": object, "modified_process": object, "error_steps": object}),
     parse=_parse,
+    labels_of=error_at("error_steps"),
+    benchmark=True,
     across=_originals_once,
 )
 
 
-@reads
+@reads_benchmark
 def load_prmbench(
     source: Source,
     include_original: bool = True,
@@ -163,5 +176,5 @@ def load_prmbench(
     (array([-1,  1,  1,  1,  1]), ['demo_3/circular', 'demo_3/original'])
     """
     options = {"redundancy": redundancy, "strip_numbering": strip_numbering}
-    settings = {"on_error": on_error, "limit": limit, "split": split, **options}
+    settings = {"on_error": on_error, "limit": limit, "split": split, "published": True, **options}
     return read(source, PRMBENCH, include_original=include_original, **settings)

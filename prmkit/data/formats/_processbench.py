@@ -6,23 +6,28 @@ from collections import Counter
 from typing import Any
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import Format, LabelledSolution, Record, from_first_error, has_fields, wrong_value
-from prmkit.data.formats.reading import read, reads
+from prmkit.data.formats.format import (
+    Format,
+    LabelledSolution,
+    Record,
+    error_at,
+    from_first_error,
+    has_fields,
+    wrong_value,
+)
+from prmkit.data.formats.reading import read, reads_benchmark
 from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError
 
 
-def _parse(record: Record, solution_id: str, _counts: Counter[str]) -> list[LabelledSolution]:
+def _parse(record: Record, solution_id: str, counts: Counter[str]) -> list[LabelledSolution]:
     problem, steps = record.text("problem"), record.texts("steps")
     label = record.value("label")
     if isinstance(label, bool) or not isinstance(label, int):
         raise wrong_value("label is no index", "label", label, "the 0-based first error, or -1")
-    correct = record.value("final_answer_correct", None)
-    if correct is not None and not isinstance(correct, bool):
-        raise wrong_value("final_answer_correct is no boolean", "final_answer_correct", correct, "a boolean")
     # A right final answer may follow a wrong step, so it is metadata and no label.
-    meta = {"generator": record.text("generator", None), "final_answer_correct": correct}
-    own_id = record.text("id", None)
+    meta = {"generator": record.note("generator"), "final_answer_correct": record.flag("final_answer_correct", counts)}
+    own_id = record.note("id")
     solution_id = solution_id if own_id is None else own_id
     return [from_first_error(problem, steps, label, solution_id, meta)]
 
@@ -52,10 +57,12 @@ PROCESSBENCH = Format(
     unlabelled="right",
     # The published files are JSON arrays.
     json_array=True,
+    labels_of=error_at("label"),
+    benchmark=True,
 )
 
 
-@reads
+@reads_benchmark
 def load_processbench(
     source: Source, *, on_error: OnError = "raise", limit: int | None = None, split: str | None = None
 ) -> StepDataset:
@@ -80,4 +87,4 @@ def load_processbench(
     >>> dataset.y, dataset.first_errors
     (array([ 1, -1]), [1])
     """
-    return read(source, PROCESSBENCH, on_error=on_error, limit=limit, split=split)
+    return read(source, PROCESSBENCH, on_error=on_error, limit=limit, split=split, published=True)

@@ -19,6 +19,7 @@ from prmkit.data.formats.format import (
     check_meaning,
     from_ratings,
     has_fields,
+    labels_at,
     meaning_of,
     rating_of,
     wrong_value,
@@ -51,8 +52,7 @@ def _parse(
         for name, value in record.fields.items()
         if name not in _COLUMNS
     }
-    own_id = record.value("id", None)
-    solution_id = own_id if isinstance(own_id, str) else solution_id
+    solution_id = record.note("id") or solution_id
     labelled = from_ratings(problem, steps, ratings, solution_id, {**meta, **_meta(record)})
     # A field that holds null states that the first error is unknown.
     if "first_error" not in record:
@@ -133,6 +133,7 @@ RATED = Format(
     recognises=has_fields({"problem": object, "steps": object, "labels": object}),
     parse=_parse,
     write=_write,
+    labels_of=labels_at("labels"),
     across=_settle,
 )
 

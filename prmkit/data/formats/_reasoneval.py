@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -13,13 +13,15 @@ from prmkit.data.formats.format import (
     LabelledSolution,
     Rating,
     Record,
+    error_at,
     from_first_error,
     from_ratings,
+    labels_at,
     wrong_value,
 )
-from prmkit.data.formats.reading import read, reads
+from prmkit.data.formats.reading import read, reads_benchmark
 from prmkit.data.formats.sources import OnError, Source
-from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.jsonlines import ContradictoryRecordError, MalformedRecordError
 
 _BLOCKS = "model_output_step_format"
 _INDEX = "model_output_solution_first_error_step"
@@ -53,10 +55,10 @@ def _parse(record: Record, solution_id: str, counts: Counter[str], *, blocks: st
         )
     meta: dict[str, Any] = {
         "kind": kinds[0],
-        "record_id": record.scalar("id"),
-        "answer": record.scalar("ground_truth_answer"),
-        "generator": record.text("generator", None),
-        "final_answer_correct": record.is_correct("model_output_answer_correctness", default=None),
+        "record_id": record.note("id"),
+        "answer": record.note("ground_truth_answer"),
+        "generator": record.note("generator"),
+        "final_answer_correct": record.flag("model_output_answer_correctness", counts),
     }
     problem = record.text("question")
     if kinds[0] == "perturbation":
@@ -105,7 +107,7 @@ def _split(
 ) -> tuple[list[str], list[Rating]]:
     """Return every part as a step. It has the rating of its block if that must hold for each part, else none."""
     if len(of_blocks) != len(groups):
-        raise MalformedRecordError("unequal lengths", f"{len(of_blocks)} labels for {len(groups)} blocks")
+        raise ContradictoryRecordError("unequal lengths", f"{len(of_blocks)} labels for {len(groups)} blocks")
     ratings: list[Rating] = []
     for group, rating in zip(groups, of_blocks, strict=True):
         holds = len(group) == 1 or rating == of_all_parts
@@ -125,7 +127,7 @@ def _perturbation(
         raise wrong_value("unknown error_type", "error_type", edit, f"one of {', '.join(_EDITS)}")
     if not tags or not all(type(tag) is int and tag >= 0 for tag in tags):
         raise wrong_value("tags is no index", "tags", tags, "0, 1, …")
-    meta = {**meta, "error_type": edit, "tags": tags, "rid": record.scalar("rid")}
+    meta = {**meta, "error_type": edit, "tags": tags, "rid": record.note("rid")}
     # Steps that were swapped, removed or repeated are right in themselves: nothing tells which one is wrong.
     if edit not in _MAPPED:
         labelled = from_ratings(problem, steps, [None] * len(steps), solution_id, meta)
@@ -133,11 +135,15 @@ def _perturbation(
         return labelled
     changed = [i for i, (before, after) in enumerate(zip(reference, steps, strict=False)) if before != after]
     if len(reference) != len(steps) or changed != tags:
-        raise MalformedRecordError(
+        raise ContradictoryRecordError(
             "tags is not what was edited",
             f"tags is {tags!r:.60}; of {len(reference)} and {len(steps)} steps {changed!r:.60} differ",
         )
     return from_first_error(problem, steps, tags[0], solution_id, meta)
+
+
+def _labels_of(record: Mapping[str, Any]) -> Sequence[object]:
+    return labels_at("rating")(record) or error_at(_INDEX)(record)
 
 
 REASONEVAL = Format(
@@ -145,11 +151,13 @@ REASONEVAL = Format(
     description="ReasonEval's files: first invalid block, redundant (0) or useful (+1) blocks, or edited steps",
     recognises=_recognises,
     parse=_parse,
+    labels_of=_labels_of,
+    benchmark=True,
     unlabelled="right",
 )
 
 
-@reads
+@reads_benchmark
 def load_reasoneval(
     source: Source,
     *,
@@ -198,4 +206,4 @@ def load_reasoneval(
     >>> dataset.y, dataset.solutions[0].n_steps
     (array([0]), 3)
     """
-    return read(source, REASONEVAL, on_error=on_error, limit=limit, split=split, blocks=blocks)
+    return read(source, REASONEVAL, on_error=on_error, limit=limit, split=split, published=True, blocks=blocks)

@@ -15,6 +15,7 @@ from prmkit.data.formats.format import (
     Record,
     from_ratings,
     has_fields,
+    labels_at,
     probability,
     rating_of_sign,
     wrong_value,
@@ -133,6 +134,7 @@ OPENRLHF = Format(
     description="OpenRLHF's texts with placeholders: a reward token, or P(right), behind each step",
     recognises=_recognises_openrlhf,
     parse=_parse_openrlhf,
+    labels_of=labels_at("value"),
 )
 
 

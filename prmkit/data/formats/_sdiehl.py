@@ -12,6 +12,7 @@ from prmkit.data.formats.format import (
     Record,
     from_ratings,
     has_fields,
+    labels_at,
     rating_of_sign,
     signs_of,
 )
@@ -37,6 +38,7 @@ SDIEHL = Format(
     recognises=has_fields({"input": str, "value": list, "label": list}),
     parse=_parse,
     write=_write,
+    labels_of=labels_at("label"),
 )
 
 

@@ -17,6 +17,7 @@ from prmkit.data.formats.format import (
     check_writable_ratings,
     from_ratings,
     has_fields,
+    labels_at,
     meaning_of,
     rating_of,
     wrong_value,
@@ -99,6 +100,7 @@ STEPWISE = Format(
     recognises=has_fields({"prompt": object, "completions": object, "labels": object}),
     parse=_parse,
     write=_write,
+    labels_of=labels_at("labels"),
 )
 
 

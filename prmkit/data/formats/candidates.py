@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from prmkit.data.answers.extraction import extract_answer, normal_answer
 from prmkit.data.formats.fields import candidates_proposal, check_fields, value_at
 from prmkit.data.formats.format import Record, has_fields, rating_of, wrong_value
-from prmkit.data.formats.reading import check_reading, reads, warn_of_skipped
+from prmkit.data.formats.reading import LabelAccount, check_reading, reads, warn_of_skipped
 from prmkit.data.formats.sources import OnError, Source, iter_records
 from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.data.solution import Solution
@@ -240,6 +241,7 @@ def load_candidates(
         return steps
 
     sets: list[CandidateSet] = []
+    account = LabelAccount()
     for value, place, record_id in iter_records(source, split=split, on_error=on_error, counts=counts):
         if limit is not None and counts["records"] == limit:
             break
@@ -249,12 +251,17 @@ def load_candidates(
             one = _candidate_set(sampled, record_id, steps_of, extract or _marked, answer_key or normal_answer)
             kept = {candidate.id for candidate in one.candidates}
             n = len(sampled.candidates)
-            blank += [f"{place}, candidate {i}" for i in range(n) if f"{record_id}/{i}" not in kept]
+            left_out = [i for i in range(n) if f"{record_id}/{i}" not in kept]
+            blank += [f"{place}, candidate {i}" for i in left_out]
+            account.add([sampled.is_correct[i] for i in left_out], lost=True)
+            account.add(one.is_correct, lost=False)
             sets.append(one)
         except MalformedRecordError as error:
             if on_error == "raise":
                 raise ValueError(f"{place}: {error}. Pass on_error='skip' to leave such records out.") from None
             counts[f"malformed: {error.reason}"] += 1
+            account.add(_labels_of(value, fields), lost=True)
+    account.report(counts)
     warn_of_skipped(counts, "on_error='raise' names")
     n_candidates = sum(len(candidate_set.candidates) for candidate_set in sets)
     counts["candidates"] += n_candidates
@@ -270,6 +277,15 @@ def load_candidates(
         )
     counts["candidates without an answer"] += sum(candidate_set.answer_keys.count(None) for candidate_set in sets)
     return sets
+
+
+def _labels_of(value: object, fields: Mapping[str, str] | None) -> list[bool]:
+    """Return what a record that cannot be read tells of its candidates."""
+    found: object = None
+    if isinstance(value, Mapping):
+        with contextlib.suppress(MalformedRecordError):
+            found = value_at(value, (fields or _known_fields(value)).get("correct", "label"))
+    return [label in (1, "correct") for label in found if label is not None] if isinstance(found, list) else []
 
 
 def _splitter(step_splitter: _Splitter) -> Callable[[str], Sequence[str]]:

@@ -19,6 +19,7 @@ from prmkit.data.formats.format import (
     Rating,
     Record,
     check_meaning,
+    error_at,
     from_first_error,
     from_ratings,
     meaning_of,
@@ -170,7 +171,19 @@ def by_fields(fields: Mapping[str, str]) -> Format:
         parse=parse,
         unlabelled="right" if "first_error" in paths else "unknown",
         across=_warn_of_base,
+        labels_of=_labels_of(paths),
     )
+
+
+def _labels_of(paths: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Sequence[object]]:
+    def labels_of(row: Mapping[str, Any]) -> Sequence[object]:
+        name = paths.get("labels", paths.get("first_error", ""))
+        value = value_at(row, name, optional=True)
+        if "labels" in paths:
+            return _flat(value)
+        return [label for one in _flat([value]) for label in error_at(name)({name: one})]
+
+    return labels_of
 
 
 def _problem(row: Mapping[str, Any], path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from functools import cached_property
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
-from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.jsonlines import ContradictoryRecordError, MalformedRecordError
 from prmkit.data.labels import first_error_to_ratings, ratings_to_first_error
 from prmkit.data.solution import Solution
 
@@ -83,6 +84,12 @@ class Format:
         It is for a format that merges its records.
     json_array : bool, default=False
         Whether a file is written as one JSON array. Otherwise each line holds one record.
+    labels_of : callable, optional
+        ``labels_of(record)`` returns the labels in a record as they are written, for an account of those that skipped
+        records take along. `labels_at` and `error_at` make such functions.
+    benchmark : bool, default=False
+        Whether the format is that of a published benchmark, of which some rows contradict themselves. Its loader and
+        ``evaluate`` count, leave out and name such rows. ``load`` raises, because a file may be your own.
 
     Attributes
     ----------
@@ -99,6 +106,8 @@ class Format:
     across: Callable[[Iterator[LabelledSolution], Counter[str]], Iterator[LabelledSolution]] | None = None
     reader: Callable[..., StepDataset] | None = None
     json_array: bool = False
+    labels_of: Callable[[Mapping[str, Any]], Sequence[object]] | None = None
+    benchmark: bool = False
 
     @cached_property
     def options(self) -> dict[str, Any]:
@@ -119,6 +128,28 @@ class Format:
             else labelled
             for labelled in solutions
         ]
+
+
+def labels_at(name: str) -> Callable[[Mapping[str, Any]], Sequence[object]]:
+    """Make a function for ``Format(labels_of=…)`` that returns the labels of all steps."""
+
+    def labels_of(record: Mapping[str, Any]) -> Sequence[object]:
+        value = record.get(name)
+        return value if isinstance(value, list) else [] if value is None else [value]
+
+    return labels_of
+
+
+def error_at(name: str) -> Callable[[Mapping[str, Any]], Sequence[object]]:
+    """Make a function for ``Format(labels_of=…)`` that tells whether a solution has an error."""
+
+    def labels_of(record: Mapping[str, Any]) -> Sequence[object]:
+        if name not in record:
+            return []
+        value = record[name]
+        return ["no error" if value in (-1, None, [], "-1") or str(value).strip() == "N/A" else "an error"]
+
+    return labels_of
 
 
 def first_error_of(ratings: Sequence[Rating], unlabelled: Literal["unknown", "right"] = "unknown") -> int | None:
@@ -143,7 +174,7 @@ def from_ratings(
     """
     solution = _solution(problem, steps, solution_id, meta)
     if len(ratings) != len(steps):
-        raise MalformedRecordError("unequal lengths", f"{len(ratings)} labels for {len(steps)} steps")
+        raise ContradictoryRecordError("unequal lengths", f"{len(ratings)} labels for {len(steps)} steps")
     return LabelledSolution(solution, tuple(ratings), first_error_of(ratings))
 
 
@@ -159,7 +190,8 @@ def from_first_error(
     """
     solution = _solution(problem, steps, solution_id, meta)
     if not -1 <= first_error < len(steps):
-        raise MalformedRecordError("first error beyond the steps", f"0-based index {first_error} of {len(steps)} steps")
+        detail = f"0-based index {first_error} of {len(steps)} steps"
+        raise ContradictoryRecordError("first error beyond the steps", detail)
     return LabelledSolution(solution, first_error_to_ratings(first_error, len(steps)), first_error)
 
 
@@ -233,6 +265,27 @@ class Record:
             raise wrong_type(f"{name} is no text", name, value)
         return str(value)
 
+    def note(self, name: str) -> str | None:
+        """Return a field that carries no label as text, whatever its type, so that it never costs a row."""
+        value = self.value(name, None)
+        if value is None or isinstance(value, str):
+            return value
+        return json.dumps(value, ensure_ascii=False, skipkeys=True, default=str)
+
+    def flag(self, name: str, counts: Counter[str]) -> bool | None:
+        """Return a field that is right or wrong and no label of a step. Any other value is counted and None."""
+        value = self.value(name, None)
+        word = value.strip().casefold() if isinstance(value, str) else value
+        for is_right, words in (
+            (True, (True, 1, "correct", "true")),
+            (False, (False, 0, "wrong", "incorrect", "false")),
+        ):
+            if isinstance(word, (bool, int, str)) and word in words:
+                return is_right
+        if value is not None:
+            counts[f"{name} that is neither right nor wrong, left out"] += 1
+        return None
+
     def is_correct(self, name: str, wrong: str = "wrong", default: object = ...) -> bool | None:
         """Return True for "correct", False for the word ``wrong``, None for null."""
         value = self.value(name, default)
@@ -256,7 +309,7 @@ class Record:
             raise MalformedRecordError(f"without {verdict}", f"{verdict} is null, {index} {value!r:.60}")
         if is_correct != (first_error < 0):
             detail = f"{verdict} is {self.value(verdict)!r}, {index} {value!r:.60}"
-            raise MalformedRecordError("contradictory first error", detail)
+            raise ContradictoryRecordError("contradictory first error", detail)
         return first_error
 
 

@@ -7,7 +7,7 @@ import inspect
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -17,10 +17,12 @@ import numpy.typing as npt
 from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.format import Format, LabelledSolution, Rating
 from prmkit.data.formats.sources import MERGED, Found, OnError, Source, iter_records, name_of
-from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.jsonlines import ContradictoryRecordError, MalformedRecordError
 from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step
 
+_MALFORMED, _PUBLISHED, _LOST = "malformed: ", "left out, wrong as published: ", "labels left out: "
+"""Beginnings of the names of counts."""
 _N_NAMED = 20
 """Number of skipped records that a description names."""
 _SOURCE = """\
@@ -49,6 +51,14 @@ ValueError
     another field, or a label is unknown. If an option has a senseless value, or nothing is left.
 
 """
+_WARNS = """\
+Warns
+-----
+UserWarning
+    If rows contradict themselves, as some do in published files, such as a first error beyond the steps. They are left
+    out, counted, and named in ``description``, whatever ``on_error`` says. ``load(path)`` raises for such a row.
+
+"""
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -66,6 +76,13 @@ def reads(function: _Function) -> _Function:
         rest = re.sub(r"^(?=(Warns|Examples)\n--)", lambda _: _ERRORS, rest, count=1, flags=re.MULTILINE)
         function.__doc__ = f"{head}Parameters\n----------\n{parameters}\nReturns\n-------\n{rest}"
     return function
+
+
+def reads_benchmark(function: _Function) -> _Function:
+    """Complete the docstring as `reads` does, for a published benchmark whose rows may contradict themselves."""
+    text = inspect.cleandoc(function.__doc__ or "")
+    function.__doc__ = re.sub(r"^(?=Examples\n--)", lambda _: _WARNS, text, count=1, flags=re.MULTILINE)
+    return reads(function)
 
 
 def read(source: Source, file_format: Format, **settings: Any) -> StepDataset:
@@ -167,6 +184,32 @@ def _joined(ids: list[Any], texts: list[Any]) -> npt.NDArray[np.int64]:
     return np.argsort(np.argsort(first))[groups].astype(np.int64)
 
 
+class LabelAccount:
+    """Which labels were read, and which of them a skipped record took along."""
+
+    def __init__(self) -> None:
+        self._read: Counter[str] = Counter()
+        self._lost: Counter[str] = Counter()
+
+    def add(self, labels: Iterable[object], *, lost: bool) -> None:
+        """Add the labels of a record, as they are written."""
+        names = Counter(_label_name(label) for label in labels if label is not None)
+        self._read += names
+        if lost:
+            self._lost += names
+
+    def report(self, counts: Counter[str]) -> None:
+        """Add the number of labels that were lost to the counts, for each label."""
+        for name, n in sorted(self._lost.items()):
+            counts[f"{_LOST}{name}, of {self._read[name]} ({n / self._read[name]:.0%})"] += n
+
+
+def _label_name(label: object) -> str:
+    if isinstance(label, float) and label not in (0.0, 1.0, -1.0):
+        return "a probability below 0.5" if label < 0.5 else "a probability from 0.5 on"
+    return f"{label!r:.20}"
+
+
 def iter_labelled(
     source: Source,
     file_format: Format,
@@ -174,6 +217,7 @@ def iter_labelled(
     on_error: OnError = "raise",
     limit: int | None = None,
     split: str | None = None,
+    published: bool = False,
     counts: Counter[str] | None = None,
     skipped: list[str] | None = None,
     **options: Any,
@@ -181,7 +225,8 @@ def iter_labelled(
     """Stream the labelled solutions of a source.
 
     ``counts`` is filled with the numbers of records that were read and left out, and ``skipped`` with file, line and
-    reason of each record that was left out.
+    reason of each record that was left out. With ``published``, rows that contradict themselves are left out whatever
+    ``on_error`` says.
     """
     check_reading(on_error, limit)
     if unknown := sorted(set(options) - set(file_format.options)):
@@ -190,7 +235,7 @@ def iter_labelled(
     counts = Counter() if counts is None else counts
     records = iter_records(source, split=split, on_error=on_error, counts=counts)
     reasons = [] if skipped is None else skipped
-    solutions = _parsed(islice(records, limit), file_format, on_error, counts, reasons, options)
+    solutions = _parsed(islice(records, limit), file_format, on_error, published, counts, reasons, options)
     return solutions if file_format.across is None else file_format.across(solutions, counts)
 
 
@@ -206,24 +251,32 @@ def _parsed(
     records: Iterator[Found],
     file_format: Format,
     on_error: OnError,
+    published: bool,
     counts: Counter[str],
     skipped: list[str],
     options: dict[str, Any],
 ) -> Iterator[LabelledSolution]:
+    account = LabelAccount()
     for record, place, solution_id in records:
         counts["records"] += 1
+        is_lost = False
         try:
             solutions = file_format.solutions_of(record, solution_id, counts, **options)
         except MalformedRecordError as error:
-            if on_error == "raise":
+            as_published = published and isinstance(error, ContradictoryRecordError)
+            if on_error == "raise" and not as_published:
                 raise ValueError(
                     f"{place}: {error}. Pass on_error='skip' to leave such records out, or check that the format is "
                     f"{file_format.name}."
                 ) from None
-            counts[f"malformed: {error.reason}"] += 1
+            counts[f"{_PUBLISHED if as_published else _MALFORMED}{error.reason}"] += 1
             skipped.append(f"{place}: {error}")
-            continue
+            is_lost, solutions = True, []
+        if file_format.labels_of is not None and isinstance(record, Mapping):
+            with contextlib.suppress(MalformedRecordError):
+                account.add(file_format.labels_of(record), lost=is_lost)
         yield from solutions
+    account.report(counts)
 
 
 def named_skips(skipped: list[str]) -> list[str]:
@@ -241,11 +294,17 @@ def warn_of_skipped(counts: Counter[str], named_by: str = "the description names
             UserWarning,
             stacklevel=4,
         )
-    skipped = {key.removeprefix("malformed: "): n for key, n in counts.items() if key.startswith("malformed: ")}
-    if skipped:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in skipped.items())
-        warnings.warn(
-            f"{sum(skipped.values())} malformed records were skipped ({reasons}); {named_by} their files and lines",
-            UserWarning,
-            stacklevel=4,
-        )
+    lost = ", ".join(f"{n} labels {key.removeprefix(_LOST)}" for key, n in counts.items() if key.startswith(_LOST))
+    with_labels = f". With them went {lost}" if lost else ""
+    for prefix, what in (
+        (_MALFORMED, "malformed records were skipped"),
+        (_PUBLISHED, "rows that contradict themselves, as published, were left out"),
+    ):
+        skipped = {key.removeprefix(prefix): n for key, n in counts.items() if key.startswith(prefix)}
+        if skipped:
+            reasons = ", ".join(f"{n} {reason}" for reason, n in skipped.items())
+            warnings.warn(
+                f"{sum(skipped.values())} {what} ({reasons}); {named_by} their files and lines{with_labels}",
+                UserWarning,
+                stacklevel=4,
+            )

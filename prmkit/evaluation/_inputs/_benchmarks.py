@@ -14,6 +14,7 @@ from prmkit.data import StepDataset
 from prmkit.data.answers.equivalence import AnswerComparison, answer_keys
 from prmkit.data.answers.extraction import extract_answer
 from prmkit.data.formats.candidates import CandidateSet, load_candidates
+from prmkit.data.formats.reading import read
 from prmkit.data.formats.registry import FORMATS, load, recognise
 from prmkit.data.formats.sources import iter_records
 from prmkit.data.problem_keys import problem_keys
@@ -73,7 +74,11 @@ def read_benchmark(spec: str | Benchmark | StepDataset) -> Benchmark:
     options: dict[str, Any] = {"include_original": False} if kind == "prmbench" else {}
     if _HUB_SPLIT.fullmatch(path) and not Path(path).exists():
         path, _, options["split"] = path.rpartition(":")
-    dataset = load(path, kind, **options)
+    file_format = FORMATS[kind]
+    # Rows that the publication got wrong are left out and named. The description counts them.
+    dataset = (
+        read(path, file_format, published=True, **options) if file_format.benchmark else load(path, kind, **options)
+    )
     return Benchmark.from_dataset(name, dataset, kind, _problems(dataset))
 
 

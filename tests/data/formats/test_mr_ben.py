@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from prmkit.data import load_mr_ben
+from prmkit.data import load, load_mr_ben
 from prmkit.data.formats.reading import iter_labelled
 from prmkit.data.formats.registry import FORMATS
 
@@ -85,7 +85,7 @@ def test_a_file_is_one_object_of_lists(tmp_path):
     assert ids == ["math:q1:0", "math:q1:1", "math:q2:0"]
     path.write_text(json.dumps({"q1": [ROW, {**ROW, "Model_Solution_First_Error_Step": "4"}]}))
     with pytest.raises(ValueError, match="'q1', record 1: first error beyond the steps"):
-        load_mr_ben(path)
+        load(path)
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_numbering_is_cut_off_in_both_or_neither():
         ({"error_steps": None}, "expected whole numbers from 1"),
         ({"modified_process": "Assume it is 14."}, "modified_process is no list"),
         ({"original_process": []}, "no steps"),
-        ({"idx": 3}, "idx is no string"),
+        ({"idx": None}, "without idx"),
     ],
 )
 def test_what_breaks_the_layout_is_named(changes, reason):

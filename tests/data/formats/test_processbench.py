@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from prmkit.data import load_processbench
+from prmkit.data import load, load_processbench
 from prmkit.data.formats.format import LabelledSolution
 from prmkit.data.formats.reading import iter_labelled
 from prmkit.data.formats.registry import FORMATS
@@ -76,9 +76,9 @@ def test_a_right_final_answer_is_no_label():
 @pytest.mark.parametrize("label", [3, -2, True, "1", 1.0, None, [1]])
 def test_a_label_that_is_no_step_is_named_with_its_place(label):
     with pytest.raises(ValueError, match=r"record 1: .*(label is|of 3 steps)"):
-        load_processbench([ROW, {**ROW, "label": label}])
+        load([ROW, {**ROW, "label": label}], "processbench")
     with pytest.warns(UserWarning, match="1 malformed records were skipped"):
-        dataset = load_processbench([ROW, {**ROW, "label": label}], on_error="skip")
+        dataset = load([ROW, {**ROW, "label": label}], "processbench", on_error="skip")
     assert len(dataset.solutions) == 1
 
 

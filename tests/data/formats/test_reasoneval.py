@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from prmkit.data import load_reasoneval
+from prmkit.data import load, load_reasoneval
 from prmkit.data.formats.registry import FORMATS
 
 INVALID = {
@@ -153,7 +153,7 @@ def test_one_tag_may_come_as_a_list():
 @pytest.mark.parametrize("blocks", ["join", "split"])
 def test_what_cannot_be_meant_is_malformed(row, reason, blocks):
     with pytest.raises(ValueError, match=f"record 1: .*{reason}"):
-        load_reasoneval([INVALID, row], blocks=blocks)
+        load([INVALID, row], "reasoneval", blocks=blocks)
 
 
 def test_only_unlabelled_edits_are_no_data_set():
