@@ -201,15 +201,15 @@ def _from_address(
             f"{text} does not exist (looked for {Path(name).absolute()}), expected a file ({_endings()}), a folder of "
             "such, a pattern that matches some, a URL, or the name 'owner/name' of a Hugging Face data set"
         )
-    names = {file: _stem(file) for file in files}
+    stems = {file: _stem(file) for file in files}
     if split is None:
-        parts = {match[0].lower() for match in map(_SPLIT_OF_NAME.search, names.values()) if match}
+        parts = {match[0].lower() for match in map(_SPLIT_OF_NAME.search, stems.values()) if match}
         is_merged = len(parts) > 1
     else:
         is_merged = False
-        chosen = [file for file, stem in names.items() if split.lower() in re.split(r"[^a-z0-9]+", stem.lower())]
+        chosen = [file for file, stem in stems.items() if split.lower() in re.split(r"[^a-z0-9]+", stem.lower())]
         if not chosen and len(files) > 1:
-            raise ValueError(f"{text} has no file of the split {split!r}; its files are {_quoted(names.values())}")
+            raise ValueError(f"{text} has no file of the split {split!r}; its files are {_quoted(stems.values())}")
         # One file of another name may hold its splits as the fields of an object.
         files, split = chosen or files, None if chosen else split
     for file in files:
