@@ -94,14 +94,14 @@ def test_prmbench_groups_classes_of_one_problem(data_folder, tmp_path):
 
 
 def test_a_split_of_a_data_set_on_the_hub(monkeypatch):
-    from prmkit.evaluation._inputs import _benchmarks
+    from prmkit.data.formats import sources
 
-    asked = {}
+    asked = []
 
-    def load(path, kind, **options):
-        asked.update(path=path, kind=kind, **options)
-        return make_arithmetic_solutions(5, 2, random_state=0)
+    def hub(name, split):
+        asked.append((name, split))
+        return iter([{"problem": "6 + 1?", "steps": ["6 + 1 = 7."], "label": -1}])
 
-    monkeypatch.setattr(_benchmarks, "load", load)
-    read_benchmark("processbench:Qwen/ProcessBench:gsm8k")
-    assert asked == {"path": "Qwen/ProcessBench", "kind": "processbench", "split": "gsm8k"}
+    monkeypatch.setattr(sources, "iter_hub_records", hub)
+    assert read_benchmark("processbench:Qwen/ProcessBench:gsm8k").first_errors == [-1]
+    assert set(asked) == {("Qwen/ProcessBench", "gsm8k")}

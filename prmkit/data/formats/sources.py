@@ -203,7 +203,7 @@ def _from_address(
         )
     stems = {file: _stem(file) for file in files}
     if split is None:
-        parts = {match[0].lower() for match in map(_SPLIT_OF_NAME.search, stems.values()) if match}
+        parts = {(match[1] or match[2]).lower() for match in map(_SPLIT_OF_NAME.search, stems.values()) if match}
         is_merged = len(parts) > 1
     else:
         is_merged = False

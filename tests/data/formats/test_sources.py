@@ -376,7 +376,9 @@ class TestSplits:
         return {name: [{**row, "prompt": f"{name} {i}?"} for i, row in enumerate(ROWS)] for name in ("train", "test")}
 
     def test_a_folder_of_splits(self, tmp_path, parts):
-        for names in (("{}.jsonl",), ("{}-00000-of-00002.jsonl", "{}-00001-of-00002.jsonl"), ("gsm8k_{}.jsonl.gz",)):
+        shards = ("-00000-of-00002.jsonl", "-00001-of-00002.jsonl")
+        layouts = (("{}.jsonl",), [f"{{}}{s}" for s in shards], [f"a_{{}}{s}" for s in shards], ("gsm8k_{}.jsonl.gz",))
+        for names in layouts:
             folder = tmp_path / names[0].replace("{}", "")
             folder.mkdir()
             for part, rows in parts.items():
@@ -442,3 +444,11 @@ def test_lines_that_begin_with_a_bracket_lose_that_line_alone(tmp_path):
     path.write_bytes(b'[\n{"prompt": 1},\n{"prompt": 2}\n')
     with pytest.raises(ValueError, match="starts like a JSON array and is none"):
         load(path)
+
+
+def test_shards_of_one_split_are_one(tmp_path):
+    for i in range(2):
+        (tmp_path / f"a_test-0000{i}-of-00002.jsonl").write_bytes(lines(ROWS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(load(tmp_path).X) == 12
