@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import count
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import datasets
     import pandas as pd
 
+_N_SHOWN = 5
+"""Number of rows that a notebook shows."""
 _ARROW_TYPES = {"i": "int64", "u": "int64", "f": "float64", "b": "bool"}
 Rows = Sequence[int] | Sequence[bool] | npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]
 """Row numbers, or a mask with one boolean per row."""
@@ -146,6 +149,22 @@ class StepDataset:
         return (
             f"StepDataset(n_steps={len(self.X)}, n_solutions={len(self.solutions)}, "
             f"n_problems={len(np.unique(self.groups))}, labels={n_of})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the numbers of the labels, the first rows, and where the data come from."""
+        n_of = dict(zip(*np.unique(self.y, return_counts=True), strict=True))
+        head = f"{len(self.X):,} steps of {len(self.solutions):,} solutions, {len(np.unique(self.groups)):,} problems"
+        shares = [[str(label), f"{n:,}", f"{n / len(self.y):.1%}"] for label, n in n_of.items()]
+        first = [
+            [str(row), _cut(step.problem), str(step.index), _cut(step.text), str(label)]
+            for row, (step, label) in enumerate(zip(self.X[:_N_SHOWN], self.y[:_N_SHOWN].tolist(), strict=True))
+        ]
+        return (
+            f"<div><p><b>StepDataset</b>: {head}</p>{_html_table([['label', 'steps', 'share'], *shares])}"
+            f"{_html_table([['row', 'problem', 'step', 'text', 'label'], *first])}"
+            "<details><summary>Where the steps come from</summary>"
+            f"<pre>{escape(self.description)}</pre></details></div>"
         )
 
     def take(self, rows: Rows) -> StepDataset:
@@ -489,3 +508,16 @@ def _column(values: list[Any]) -> npt.NDArray[Any]:
     plain = np.array(values, dtype=object)
     kinds = {type(value) for value in values}
     return plain.astype(kinds.pop()) if kinds in ({bool}, {int}, {float}) else plain
+
+
+def _html_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in HTML, with every text escaped. The first row is its head."""
+    lines = []
+    for i, row in enumerate(rows):
+        tag = "td" if i else "th"
+        lines.append("<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:79]}…"

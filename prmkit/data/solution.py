@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring, _SHORT.maxtuple = 60, 2
+"""The form of texts where a solution or a step is printed: thousands of them in a list can still be read."""
 _WHAT_TO_PASS = "X holds one row per step: pass flatten(solutions), and one label per step as y."
 
 
 # Neither class has __len__ or __getitem__: np.asarray of a list of solutions or steps must stay one-dimensional.
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, repr=False)
 class Solution:
     """A problem and the steps of a solution, which may be unfinished.
 
@@ -66,13 +70,17 @@ class Solution:
         for name, value in (("problem", problem), ("steps", steps), ("id", id), ("meta", meta)):
             object.__setattr__(self, name, value)
 
+    def __repr__(self) -> str:
+        name = "" if self.id is None else f", id={_SHORT.repr(self.id)}"
+        return f"<Solution of {self.n_steps} steps: {_SHORT.repr(self.problem)}, {_SHORT.repr(self.steps)}{name}>"
+
     @property
     def n_steps(self) -> int:
         """Number of steps."""
         return len(self.steps)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Step:
     """One step of a solution, in the context of its problem and of the steps before it.
 
@@ -103,6 +111,9 @@ class Step:
     def __post_init__(self) -> None:
         if not 0 <= self.index < len(self.solution.steps):
             raise IndexError(f"step {self.index} of a solution with {len(self.solution.steps)} steps (0-based)")
+
+    def __repr__(self) -> str:
+        return f"<Step {self.index} of {self.solution.n_steps}: {_SHORT.repr(self.text)}>"
 
     @property
     def text(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from sklearn.base import clone
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from prmkit import PRMClassifier, StepDataset, StratifiedProblemKFold, load_prm800k
 from prmkit.data import Solution, make_arithmetic_solutions

@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.special import entr
@@ -331,3 +331,38 @@ class ScoredSolution:
 
     def _repr_html_(self) -> str:
         return solution_html(self)
+
+
+_Scored = TypeVar("_Scored")
+_N_SHOWN = 100
+
+
+class ScoredList(list[_Scored]):
+    """A list of scored solutions. A notebook shows a line for each, which opens on a click; so do parts of it.
+
+    >>> scored = ScoredSolution(Solution("1 + 1?", ["2."]), [[0.1, 0.9]], classes=[0, 1])
+    >>> ScoredList([scored, scored])[:1]
+    [<ScoredSolution: 1 steps, P(no error) 0.90>]
+    """
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a solution, or a part of the list as such a list."""
+        found = super().__getitem__(key)
+        return type(self)(found) if isinstance(key, slice) else found
+
+    def _repr_html_(self) -> str:
+        lines = []
+        for number, one in enumerate(self[:_N_SHOWN]):
+            scored: ScoredSolution = getattr(one, "scored", one)
+            cells = "".join(
+                f'<span style="display:inline-block;width:.6em;height:.8em;background:rgb({rgb})"></span>'
+                for rgb in ("{},{},{}".format(*risk_rgb(risk)) for risk in scored.risks.tolist())
+            )
+            about = escape(repr(one).strip("<>").partition(": ")[2])
+            problem = escape(" ".join(scored.solution.problem.split())[:80])
+            lines.append(
+                f'<details><summary><span style="opacity:.6">{number}</span> {cells} {about} '
+                f'<span style="opacity:.7">{problem}</span></summary>{one._repr_html_()}</details>'  # type: ignore[attr-defined]
+            )
+        more = f"<p>and {len(self) - _N_SHOWN:,} more</p>" if len(self) > _N_SHOWN else ""
+        return f"<div>{len(self):,} scored solutions{''.join(lines)}{more}</div>"

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from prmkit.data.solution import Solution, as_solutions, flatten
 from prmkit.fitted import FittedClassifier, Label, gives_unscored_steps, label_order as order_of, with_too_long
 from prmkit.metrics.calibration.calibration import check_class_probabilities
-from prmkit.scoring.scored_solution import ScoredSolution
+from prmkit.scoring.scored_solution import ScoredList, ScoredSolution
 
 _MOST_NAMES = 5
 
@@ -77,16 +77,16 @@ def score_solutions(
     if too_long not in (None, "raise", "nan"):
         raise ValueError(f"too_long is {too_long!r}, expected 'raise', 'nan' or None")
     if not solutions:
-        return []
+        return ScoredList()
     if too_long is not None:
         classifier = with_too_long(classifier, too_long)
     ends = np.cumsum([solution.n_steps for solution in solutions])
     proba = _step_proba(classifier, solutions, proba)
     classes = tuple(classifier.classes_.tolist())
-    return [
+    return ScoredList(
         ScoredSolution(solution=solution, proba=part, classes=classes, label_order=order)
         for solution, part in zip(solutions, np.split(proba, ends[:-1]), strict=True)
-    ]
+    )
 
 
 def step_risks(

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from prmkit.scoring.scored_solution import ScoredSolution, risk_rgb, shown
-from prmkit.utils.environment import import_pyplot, plain_text
+from prmkit.utils.environment import ShowsFigure, import_pyplot, plain_text
 
 LABEL_LENGTH = 52
 _TITLE_LENGTH = 100
 _X_LABELS = ("risk, P(step is wrong)", "P(first error is here)", "entropy (nats)")
 
 
-class PathDisplay:
+class PathDisplay(ShowsFigure):
     """Plot one or several scored solutions, a row of three panels each. :meth:`from_scored` makes it.
 
     Parameters

@@ -16,7 +16,7 @@ from prmkit.metrics import credible_set, decompose_uncertainty
 from prmkit.metrics.solutions.aggregation import entropy, ragged_first_error_distribution
 from prmkit.metrics.solutions.members import MemberUncertainty
 from prmkit.scoring import ScoredSolution, score_solutions
-from prmkit.scoring.scored_solution import nulled, shown
+from prmkit.scoring.scored_solution import ScoredList, nulled, shown
 from prmkit.uncertainty._solutions_input import GivesPValues, Paths, units_and_keys
 from prmkit.uncertainty.calibration._path_calibrator import PathCalibrator
 from prmkit.utils.ragged import Ragged
@@ -206,7 +206,7 @@ def path_uncertainty(
     proba = None if member_proba is None else member_proba.mean(axis=0)
     scored = score_solutions(classifier, solutions, label_order, proba=proba)
     if not scored:
-        return []
+        return ScoredList()
     risks = Ragged.from_arrays([path.risks for path in scored])
     distributions = ragged_first_error_distribution(risks)
     if path_calibrator is not None:
@@ -220,7 +220,7 @@ def path_uncertainty(
     # A path with a step without a score has no distribution, and nothing is left out of its set.
     of_known = iter(credible_set([one for one in first_errors if np.isfinite(one).all()], level))
     sets = [next(of_known) if np.isfinite(one).all() else {*range(len(one) - 1), -1} for one in first_errors]
-    return [
+    return ScoredList(
         PathUncertainty(
             scored=path,
             p_no_error=float(distribution[-1]),
@@ -234,7 +234,7 @@ def path_uncertainty(
         for path, distribution, outcomes, of_steps, p_value in zip(
             scored, first_errors, sets, members, p_values, strict=True
         )
-    ]
+    )
 
 
 def _calibrated(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -114,6 +115,25 @@ def import_pyplot() -> Any:
     except ImportError as error:
         raise ImportError('plots need matplotlib: pip install "prmkit[plot]"') from error
     return plt
+
+
+class ShowsFigure:
+    """Base of displays: one that is the last expression of a notebook's cell shows its plot."""
+
+    figure_: Any
+
+    def _repr_png_(self) -> bytes | None:
+        figure = getattr(self, "figure_", None)
+        if figure is None:  # not drawn yet
+            return None
+        image = BytesIO()
+        # A part of a figure knows the whole one.
+        figure.figure.savefig(image, format="png", bbox_inches="tight")
+        plt = import_pyplot()
+        # At the end of a cell this backend shows every open figure, so this one would be there twice.
+        if "inline" in plt.get_backend():
+            plt.close(figure.figure)
+        return image.getvalue()
 
 
 def plain_text(text: Text) -> None:

@@ -22,7 +22,7 @@ from prmkit.metrics.calibration.calibration import (
     reliability_curve,
 )
 from prmkit.metrics.steps.step_metrics import ProblemSums
-from prmkit.utils.environment import import_pyplot, plain_text
+from prmkit.utils.environment import ShowsFigure, import_pyplot, plain_text
 from prmkit.utils.ragged import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class ReliabilityCurve:
     ece: float
 
 
-class ReliabilityDisplay:
+class ReliabilityDisplay(ShowsFigure):
     """Reliability diagram of a binary event, in the manner of scikit-learn's displays.
 
     Make it with :meth:`from_predictions` or :meth:`from_estimator`.

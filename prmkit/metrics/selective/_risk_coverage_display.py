@@ -19,7 +19,7 @@ from prmkit.metrics.selective._selective import (
     risk_coverage_curve,
     tie_numbers,
 )
-from prmkit.utils.environment import import_pyplot
+from prmkit.utils.environment import ShowsFigure, import_pyplot
 from prmkit.utils.ragged import FloatArray
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _GRID = np.linspace(0.02, 1.0, 50)
 _MOST_POINTS = 1000
 
 
-class RiskCoverageDisplay:
+class RiskCoverageDisplay(ShowsFigure):
     """Plot of risk-coverage curves, in the manner of scikit-learn's displays. Make it with :meth:`from_predictions`.
 
     The line of a good uncertainty is low. "random" is the result of rejecting without looking, and "oracle" the result

@@ -15,7 +15,7 @@ from prmkit.metrics.bootstrap import bootstrap_systems
 from prmkit.metrics.report_table import Comparison
 from prmkit.metrics.steps.rows import Label, RandomState, baselines, check_rows
 from prmkit.metrics.steps.step_metrics import HEADLINES, N_BINS, WeightedStepMetrics
-from prmkit.utils.environment import import_pyplot, plain_text
+from prmkit.utils.environment import ShowsFigure, import_pyplot, plain_text
 from prmkit.utils.ragged import FloatArray
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ class PredictingClassifier(FittedClassifier, Protocol):
         """Return the label of each step."""
 
 
-class StepReportDisplay:
+class StepReportDisplay(ShowsFigure):
     """Plot of a step report, in the manner of scikit-learn's displays.
 
     Make it with :meth:`from_predictions` or :meth:`from_estimator`.

@@ -23,7 +23,7 @@ from prmkit.uncertainty.guarantees._error_detector import ErrorDetector
 from prmkit.uncertainty.guarantees._first_error_set import FirstErrorSet
 from prmkit.uncertainty.guarantees._prefix_certifier import PrefixCertifier
 from prmkit.uncertainty.guarantees.base import PathGuarantee
-from prmkit.utils.environment import import_pyplot
+from prmkit.utils.environment import ShowsFigure, import_pyplot
 from prmkit.utils.sklearn import random_generator
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _VIEWS = {
 }
 
 
-class CoverageDisplay:
+class CoverageDisplay(ShowsFigure):
     """Plot of observed failure rates against the tolerated rate, made by :meth:`from_guarantee`.
 
     The left plot shows the failure rate on test problems: the mean over splits, and the range from the 10th to the 90th

@@ -18,7 +18,7 @@ from prmkit.scoring.solution_display import LABEL_LENGTH, shorten
 from prmkit.uncertainty._solutions_input import FirstErrors, PathsInput, read_first_errors
 from prmkit.uncertainty.guarantees._prefix_certifier import PrefixCertifier
 from prmkit.uncertainty.guarantees.thresholds import unit_weights
-from prmkit.utils.environment import import_pyplot, plain_text
+from prmkit.utils.environment import ShowsFigure, import_pyplot, plain_text
 from prmkit.utils.ragged import Ragged
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _LABELLED: dict[str, Any] = {"marker": "<", "color": _WRONG, "markersize": 8}
 _NUMBER_BOX: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
 
 
-class SolutionPlot(ABC):
+class SolutionPlot(ShowsFigure, ABC):
     """Base of plots into one axes, with the legend between title and plot."""
 
     figure_: Figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from numbers import Real
 from typing import Any, ClassVar, Generic, TypeVar
@@ -12,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.fitted import training_problems
+from prmkit.metrics.report_table import html_table
 from prmkit.saving.model import Contents, SavedModel
 from prmkit.uncertainty._solutions_input import (
     FirstErrors,
@@ -165,6 +167,19 @@ class Guarantee(SavedModel, KeepsFitted, BaseEstimator):
     attainable_: bool
     settings_: dict[str, Any]
     unit_: str
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        """Return what a notebook shows: what is promised, at which level, and what the calibration found."""
+        if not hasattr(self, "settings_"):
+            unfitted: dict[str, str] = super()._repr_mimebundle_(**kwargs)
+            return unfitted
+        promise = (inspect.getdoc(type(self)) or "").partition("\n\n")[0].replace("``", "")
+        numbers = {name: getattr(self, name) for name in self._thresholds if hasattr(self, name)}
+        facts = {**self.settings_, **numbers, f"calibration {self.unit_}s": self.n_calibration_}
+        rows = [[name, f"{value:.4g}" if isinstance(value, float) else str(value)] for name, value in facts.items()]
+        doubt = [] if self.attainable_ else ["The level is not attainable with so few: nothing is decided."]
+        html = html_table([["", type(self).__name__], *rows], [promise], doubt)
+        return {"text/plain": repr(self), "text/html": html}
 
     def _contents(self) -> Contents:
         check_is_fitted(self)
