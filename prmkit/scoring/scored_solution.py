@@ -89,7 +89,7 @@ def solution_text(scored: ScoredSolution, color: bool | None = None, width: int 
     console.print(table)
     console.print()
     console.print(Text("\n".join(_summary(scored))))
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
 
 def solution_html(scored: ScoredSolution) -> str:
@@ -362,7 +362,7 @@ class ScoredList(list[_Scored]):
             problem = escape(" ".join(scored.solution.problem.split())[:80])
             lines.append(
                 f'<details><summary><span style="opacity:.6">{number}</span> {cells} {about} '
-                f'<span style="opacity:.7">{problem}</span></summary>{one._repr_html_()}</details>'  # type: ignore[attr-defined]
+                f'<span style="opacity:.7">{problem}</span></summary>{one._repr_html_()}</details>'
             )
         more = f"<p>and {len(self) - _N_SHOWN:,} more</p>" if len(self) > _N_SHOWN else ""
         return f"<div>{len(self):,} scored solutions{''.join(lines)}{more}</div>"
