@@ -82,7 +82,7 @@ def encoder(seed: int = 0) -> tuple[Any, Any]:
     tokenizer = load_tokenizer(ENCODER)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return load_token_model(ENCODER, MarkingScheme(), 2).eval(), tokenizer
+        return load_token_model(ENCODER, MarkingScheme(), 2)[0].eval(), tokenizer
 
 
 def save_for_prmkit(model: Any, tokenizer: Any, scheme: MarkingScheme, folder: str | Path) -> None:
