@@ -57,7 +57,7 @@ def evaluate(
         it is needed (``"skywork:FOLDER"``). If a model gives a step no score, because it is too long for instance,
         its solution is left out for all models. A candidate of best-of-N stays, and such a model chooses it after all
         others. The notes of the tables count and name these solutions.
-    on : str, Benchmark, StepDataset, or a list of these
+    on : str, path, Benchmark, StepDataset, or a list of these
         The benchmarks, as :func:`read_benchmark` takes them: ``"processbench:gsm8k.json"``, ``"bon:samples.jsonl"``.
     out : str or path, optional
         Folder for ``report.html``, ``results.json``, ``results.md`` and ``run.json``.
@@ -122,6 +122,12 @@ def evaluate(
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     if trained_on not in _TRAINED_ON:
         raise ValueError(f"trained_on is {trained_on!r}, expected one of {', '.join(map(repr, _TRAINED_ON))}")
+    if isinstance(n_resamples, bool) or not isinstance(n_resamples, (int, np.integer)) or n_resamples < 0:
+        raise ValueError(f"n_resamples is {n_resamples!r}, expected a whole number, 0 or more")
+    if isinstance(random_state, bool) or not isinstance(random_state, (int, np.integer)) or random_state < 0:
+        raise ValueError(f"random_state is {random_state!r}, expected a whole number, 0 or more")
+    if out is not None and Path(out).expanduser().is_file():
+        raise ValueError(f"out is the file {out}, expected a folder for the report")
     judged = judged_models(models)
     benchmarks = [read_benchmark(spec) for spec in _as_list(on)]
     distinct_names(benchmarks)
@@ -150,7 +156,9 @@ def evaluate(
 
 
 def _as_list(on: Any) -> list[Any]:
-    benchmarks = [on] if isinstance(on, (str, Benchmark, StepDataset)) else list(on)
+    if on is None or isinstance(on, (str, Path, Benchmark, StepDataset)):
+        on = [on]
+    benchmarks = list(on)
     if not benchmarks:
         raise ValueError("there is no benchmark to evaluate on, expected one such as 'processbench:gsm8k.json'")
     return benchmarks

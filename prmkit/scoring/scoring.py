@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.solution import Solution, as_solutions, flatten
@@ -147,7 +148,12 @@ def _checked(
     classifier: FittedClassifier, solutions: Iterable[Solution], label_order: Sequence[Label] | None
 ) -> tuple[list[Solution], tuple[Label, ...]]:
     """Return the solutions, each with steps, and the labels from worst to best."""
-    check_is_fitted(classifier)
+    if isinstance(classifier, (type, BaseEstimator)):
+        check_is_fitted(classifier)
+    elif not (hasattr(classifier, "predict_proba") and hasattr(classifier, "classes_")):
+        raise TypeError(
+            f"classifier is {type(classifier).__name__}, expected a fitted classifier with predict_proba and classes_"
+        )
     solutions = as_solutions(solutions)
     for i, solution in enumerate(solutions):
         if not isinstance(solution, Solution):

@@ -251,6 +251,60 @@ def test_a_blank_candidate_is_counted_and_its_problem_stays(tmp_path, classifier
     assert "of 2 problems with 1 to 2 each" in found.tables[0].note
 
 
+class Plain:
+    """A classifier that is no estimator of scikit-learn, and gives what it is told to."""
+
+    classes_ = np.array([-1, 1])
+
+    def __init__(self, change=lambda proba: proba):
+        self.change = change
+
+    def predict_proba(self, X):
+        return self.change(np.tile([0.3, 0.7], (len(X), 1)))
+
+
+def test_any_object_with_probabilities_is_a_model(benchmark):
+    assert evaluate({"m": Plain()}, benchmark, n_resamples=0).table("Steps of new").rows[0].values["AUROC"].value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda proba: proba[:-1], "m on new: proba has shape"),
+        (lambda proba: proba[:, 0], "m on new: proba has shape"),
+        (lambda proba: 2 * proba, "m on new: proba holds 1.4"),
+        (lambda proba: np.where([[True, False]], np.nan, proba), "m on new: proba holds nan"),
+        (lambda proba: np.nan * proba, r"m gives no score to \d+ of .*its probabilities are NaN.*Nothing is left"),
+    ],
+)
+def test_models_that_give_no_probabilities_are_named(benchmark, change, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate({"m": Plain(change)}, benchmark, n_resamples=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_resamples": -1}, "n_resamples is -1"),
+        ({"n_resamples": 2.5}, "n_resamples is 2.5"),
+        ({"random_state": "a"}, "random_state is 'a'"),
+        ({"out": __file__}, "expected a folder"),
+    ],
+)
+def test_settings_are_checked_before_anything_is_scored(benchmark, options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate({"m": None}, benchmark, **options)
+
+
+def test_a_path_is_a_benchmark_too_and_nothing_is_not(classifier, processbench, tmp_path):
+    assert evaluate(classifier, processbench, n_resamples=0).benchmarks[0].kind == "processbench"
+    with pytest.raises(TypeError, match="a benchmark is NoneType"):
+        evaluate(classifier, None)
+    (tmp_path / "none.jsonl").touch()
+    with pytest.raises(ValueError, match="holds no record, expected sampled solutions"):
+        evaluate(classifier, f"bon:{tmp_path / 'none.jsonl'}")
+
+
 def test_objects_that_refuse_long_solutions_are_evaluated_on_the_others(published_trl):
     long = Solution("1 + 1?", ["We add. " * 5, "We add. " * 500, "We add."], id="long")
     short = Solution("1 + 1?", ["We add.", "That is 3."], id="short")

@@ -69,6 +69,9 @@ def test_two_lines_for_one_solution(tmp_path, two):
         ({"id": "s0", "risks": [1.5, 0.1]}, "raw_rewards"),
         ({"id": "s0", "risks": [None, -0.1]}, "raw_rewards"),
         ({"id": "s0", "risks": "high"}, "expected numbers"),
+        ({"id": "s0", "risks": ["0.1", "0.2"]}, "expected numbers"),
+        ({"id": "s0", "raw_rewards": [True, False]}, "expected numbers"),
+        ({"id": "s0", "rewards": None}, "one number per step"),
         ({"id": "s0", "risks": [[0.1], [0.2]]}, "one number per step"),
         ({"id": "s0", "probabilities": [0.1, 0.2]}, "worst first"),
         ({"id": "s0", "probabilities": [[0.1, 0.2], [0.5, 0.5]]}, "sums to"),
@@ -280,6 +283,11 @@ def test_the_benchmark_tells_equal_ids_apart(tmp_path, two):
     found = read_step_scores(write(tmp_path / "s.jsonl", *lines), [two, other])
     assert found["two"].risks.tolist() == [0.1, 0.2, 0.3]
     assert found["other"].risks.tolist() == [0.4, 0.5]
+
+
+def test_a_file_that_evaluate_would_not_know_is_not_written(tmp_path, classifier, benchmark):
+    with pytest.raises(ValueError, match=r"ends in \.jsonl"):
+        write_step_scores(tmp_path / "model.txt", classifier, benchmark)
 
 
 def test_a_file_of_scores_equals_its_model(tmp_path, classifier, benchmark):

@@ -30,12 +30,12 @@ _HUB_SPLIT = re.compile(r"[\w.-]+/[\w.-]+:[\w.-]+")
 _ENDINGS = (".gz", ".jsonl", ".json", ".parquet", ".csv")
 
 
-def read_benchmark(spec: str | Benchmark | StepDataset) -> Benchmark:
+def read_benchmark(spec: str | Path | Benchmark | StepDataset) -> Benchmark:
     """Read a benchmark.
 
     Parameters
     ----------
-    spec : str, Benchmark or StepDataset
+    spec : str, path, Benchmark or StepDataset
         ``"KIND:PATH"``, ``"PATH"`` or ``"NAME=KIND:PATH"``. PATH is a file, a folder, or a Hugging Face data set as
         ``owner/name`` or ``owner/name:split``. KIND is the name of a format such as "processbench", "prmbench",
         "prm800k", "reasoneval" or "mr_ben", "bbm" for BIG-Bench-Mistake, or "bon" for sampled solutions with a step
@@ -60,6 +60,7 @@ def read_benchmark(spec: str | Benchmark | StepDataset) -> Benchmark:
         return spec
     if isinstance(spec, StepDataset):
         return Benchmark.from_dataset("data", spec)
+    spec = str(spec) if isinstance(spec, Path) else spec
     if not isinstance(spec, str):
         raise TypeError(
             f"a benchmark is {type(spec).__name__}, expected a string such as 'processbench:gsm8k.json', a StepDataset "
@@ -110,6 +111,8 @@ def candidates_benchmark(name: str, sets: Sequence[CandidateSet], blank: int = 0
     if not solutions:
         raise ValueError(
             f"{name}: none of the candidates is known to be correct or not, and there is no reference answer"
+            if sets
+            else f"{name} holds no record, expected sampled solutions"
         )
     counts |= {"candidates": len(solutions), "candidates without an answer": keys.count(None)}
     return Benchmark(

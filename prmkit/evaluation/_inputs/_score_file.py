@@ -81,6 +81,11 @@ def write_step_scores(path: str | Path, classifier: Any, benchmark: Benchmark) -
     benchmark : Benchmark
         The solutions to score.
 
+    Raises
+    ------
+    ValueError
+        If the file has another name, or the classifier cannot score a solution.
+
     Examples
     --------
     >>> import tempfile
@@ -96,6 +101,8 @@ def write_step_scores(path: str | Path, classifier: Any, benchmark: Benchmark) -
     """
     from prmkit.scoring import score_solutions
 
+    if not str(path).endswith((".jsonl", ".jsonl.gz")):
+        raise ValueError(f"path is {path}, expected a name that ends in .jsonl, since evaluate knows such files by it")
     with writing(Path(path)) as add:
         for scored in score_solutions(classifier, benchmark.solutions):
             record = {
@@ -149,7 +156,8 @@ def _scores(record: Mapping[str, Any]) -> StepScores:
         n_classes = next((len(row) for row in rows if isinstance(row, list)), 2)
         rows = [[None] * n_classes if row is None else row for row in rows]
     try:
-        values = np.asarray(rows, dtype=np.float64)
+        # "0.3" and True are no scores, though numpy would read them.
+        values = np.asarray(rows if _holds_numbers(rows) else "?", dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} is {record[name]!r:.60}, expected numbers") from None
     if name == "probabilities":
@@ -171,6 +179,12 @@ def _scores(record: Mapping[str, Any]) -> StepScores:
     except ValueError as error:
         raise ValueError(f"{error}; scores on another scale are called raw_rewards") from None
     return StepScores(values if name == "risks" else 1.0 - values)
+
+
+def _holds_numbers(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_holds_numbers, value))
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 def _name_in(lines: _Lines, benchmark: Benchmark, solution: Solution) -> _Name:

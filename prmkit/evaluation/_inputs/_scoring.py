@@ -56,9 +56,10 @@ class StepScores:
 def score_steps(classifier: Any, solutions: Sequence[Solution]) -> StepScores:
     """Score solutions with a fitted classifier. A step that it could not read gets NaN."""
     proba = np.array(classifier.predict_proba(flatten(solutions)), dtype=np.float64)
-    unread = np.flatnonzero(np.isnan(proba).all(axis=1))
+    # The rows without a score. An array of another shape is named below.
+    unread = np.flatnonzero(np.isnan(proba).all(axis=1)) if proba.ndim == 2 else np.empty(0, dtype=np.int64)
     # ``score_solutions`` checks the probabilities. The unread rows get valid ones for the moment.
-    proba[unread] = 1 / proba.shape[1]
+    proba[unread] = 1 / proba.shape[-1]
     scored = score_solutions(classifier, solutions, proba=proba)
     proba = np.concatenate([one.proba for one in scored])
     proba[unread] = np.nan
