@@ -168,11 +168,11 @@ def _convert(
         # Such a format is merged as a whole, so it cannot be streamed.
         options["split"] = split
         dataset = load(source, name, **options)
-        report = write(dataset, output, to, on_loss=on_loss)  # type: ignore[arg-type]
+        report = write(dataset, output, to, on_loss=on_loss, overwrite=overwrite)  # type: ignore[arg-type]
         lines: Iterable[str] = (line for line in dataset.description.splitlines()[1:] if not line.endswith(": 0"))
     else:
         stream = iter_labelled(source, file_format, split=split, counts=counts, skipped=skipped, **options)
-        report = write(stream, output, to, on_loss=on_loss)  # type: ignore[arg-type]
+        report = write(stream, output, to, on_loss=on_loss, overwrite=overwrite)  # type: ignore[arg-type]
         lines = [*(f"{reason}: {n}" for reason, n in counts.items()), *named_skips(skipped)]
     for line in filter(str.strip, lines):
         typer.echo(f"read: {line}")

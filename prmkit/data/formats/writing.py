@@ -185,6 +185,8 @@ class WriteReport:
         Number of solutions that the format cannot hold, by reason.
     lost : Counter
         Number of written solutions that lost something, by the name of the loss.
+    replaced : bool
+        Whether a file of this name was there before.
     """
 
     path: Path
@@ -193,11 +195,13 @@ class WriteReport:
     records: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
+    replaced: bool = False
 
     def __str__(self) -> str:
         """Return the report in lines, for people."""
         records = "" if self.records == self.solutions else f" in {self.records} records"
-        lines = [f"written: {self.solutions} solutions{records}, as {self.format}, to {self.path}"]
+        place = ", in place of the file that was there" if self.replaced else ""
+        lines = [f"written: {self.solutions} solutions{records}, as {self.format}, to {self.path}{place}"]
         lines += [f"left out: {n} solutions ({reason})" for reason, n in self.left_out.items()]
         beside = {name: n for name, n in self.lost.items() if name.startswith(_BESIDE_LABELS)}
         lines += [f"lost in {n} solutions: {name}" for name, n in self.lost.items() if name not in beside]
@@ -214,6 +218,7 @@ def write(
     format: str,  # noqa: A002 (the word of the field)
     *,
     on_loss: Literal["count", "raise"] = "count",
+    overwrite: bool = True,
 ) -> WriteReport:
     """Write step labels in any format.
 
@@ -224,12 +229,15 @@ def write(
     dataset : StepDataset or iterable of LabelledSolution
         Labelled steps. A stream is written as it comes.
     path : path
-        File to write. A file that exists is replaced.
+        File to write.
     format : str
         Name of the format, see Notes. "rated", prmkit's own, loses nothing.
     on_loss : {"count", "raise"}, default="count"
         What to do if the format cannot hold all that is said of a step: count the loss and write the rest, or raise
         before anything is written. Lost ids and metadata are counted in both cases.
+    overwrite : bool, default=True
+        Whether to replace a file that exists, which the report then says. If False, it is an error. ``prmkit convert``
+        has the flag ``--overwrite``.
 
     Returns
     -------
@@ -239,6 +247,8 @@ def write(
 
     Raises
     ------
+    FileExistsError
+        If the file exists, with ``overwrite=False``.
     FileNotFoundError
         If the folder does not exist.
     ValueError
@@ -261,6 +271,9 @@ def write(
     if on_loss not in ("count", "raise"):
         raise ValueError(f"on_loss is {on_loss!r}, expected 'count' or 'raise'")
     report = WriteReport(Path(path).expanduser(), file_format.name)
+    report.replaced = report.path.exists()
+    if report.replaced and not overwrite:
+        raise FileExistsError(f"{report.path} is there already: pass overwrite=True, or choose another name")
     if isinstance(dataset, StepDataset):
         solutions = labelled_solutions(dataset)
     else:

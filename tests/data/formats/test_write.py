@@ -354,3 +354,14 @@ def test_candidates_with_labels_of_their_own(tmp_path, data_folder):
     ]
     write(given_, tmp_path / "a.jsonl", "sdiehl", on_loss="raise")
     assert judgements(back(tmp_path / "a.jsonl", "sdiehl")) == judgements(given_)
+
+
+def test_a_file_is_replaced_aloud_or_not_at_all(tmp_path):
+    path = tmp_path / "a.jsonl"
+    assert "in place of" not in str(write([solved([1])], path, "rated", overwrite=False))
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        write([solved([-1])], path, "rated", overwrite=False)
+    assert path.read_bytes() == before
+    assert "in place of the file that was there" in str(write([solved([-1])], path, "rated"))
+    assert path.read_bytes() != before
