@@ -45,6 +45,8 @@ _SPLITS = ("train", "test", "validation", "valid", "val", "dev")
 _SPLIT_OF_NAME = re.compile(
     rf"^({'|'.join(_SPLITS)})(?![a-z])|(?<![a-z])({'|'.join(_SPLITS)})(-\d+-of-\d+)?$", re.IGNORECASE
 )
+_MISSING = ("NAType", "NaTType")
+"""Types of a missing value of pandas."""
 MERGED = "records of several splits, read as one"
 """Name of the count that says that a local source has splits, and none was asked for."""
 
@@ -139,13 +141,15 @@ def _class_names(schema: Any) -> object:
 
 
 def _is_missing(cell: object) -> bool:
-    return (isinstance(cell, float) and cell != cell) or type(cell).__name__ in ("NAType", "NaTType")
+    return (isinstance(cell, float) and cell != cell) or type(cell).__name__ in _MISSING
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
     """Return a value of numpy, Arrow or Python as JSON has it: lists, objects and scalars."""
     if value is None or type(value) in (str, int, float, bool):
         return value
+    if type(value).__name__ in _MISSING:
+        return None
     if depth > MAX_DEPTH:
         raise MalformedRecordError("nested too deeply", f"more than {MAX_DEPTH} levels")
     if isinstance(value, Mapping):

@@ -5,6 +5,7 @@ import json
 import re
 import warnings
 
+import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from typer.testing import CliRunner
@@ -263,3 +264,55 @@ def test_proposals_never_fail(row):
         with warnings.catch_warnings(), contextlib.suppress(ValueError):
             warnings.simplefilter("ignore", UserWarning)
             function([row])
+
+
+SPELLINGS = {
+    "booleans": ({True: True, False: False}, None),
+    "numbers": ({True: 1, False: 0}, "binary"),
+    "ratings": ({True: 1, False: -1}, "rating"),
+    "signs": ({True: "+", False: "-"}, None),
+    "words": ({True: "Correct", False: " wrong"}, None),
+    "cells": ({True: "1", False: "0"}, "binary"),
+}
+LAYOUTS = {
+    "lists": lambda q, s, y: ({"q": q, "s": s, "y": y}, "s", "y"),
+    "objects": lambda q, s, y: ({"q": q, "s": [{"t": t, "y": v} for t, v in zip(s, y, strict=True)]}, "s.t", "s.y"),
+    "inside": lambda q, s, y: ({"q": q, "r": {"out": {"s": s}, "y": y}}, "r.out.s", "r.y"),
+    "several": lambda q, s, y: ({"q": q, "r": [{"s": s, "y": y}, {"s": s, "y": y}]}, "r.s", "r.y"),
+    "numbered": lambda q, s, y: ({"q": q, "s": s, "y": {str(i): v for i, v in enumerate(y)}}, "s", "y"),
+    "cells": lambda q, s, y: ({"q": q, "s": json.dumps(s), "y": json.dumps(y)}, "s", "y"),
+    "arrays": lambda q, s, y: ({"q": q, "s": np.array(s), "y": tuple(y)}, "s", "y"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    truth=st.lists(st.booleans() | st.none(), min_size=1, max_size=4).filter(lambda labels: set(labels) != {None}),
+    spelling=st.sampled_from(sorted(SPELLINGS)),
+)
+def test_the_same_truth_in_every_layout_and_spelling(layout, truth, spelling):
+    spelled, labels = SPELLINGS[spelling]
+    steps = [f"step {i}" for i in range(len(truth))]
+    row, at_steps, at_labels = LAYOUTS[layout]("5?", steps, [None if one is None else spelled[one] for one in truth])
+    dataset = load([row], fields={"problem": "q", "steps": at_steps, "labels": at_labels}, labels=labels)
+    expected = [(text, 1 if one else -1) for text, one in zip(steps, truth, strict=True) if one is not None]
+    read = [(step.text, y) for step, y in zip(dataset.X, dataset.y.tolist(), strict=True)]
+    assert read == expected * (2 if layout == "several" else 1)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(
+    n=st.integers(1, 5),
+    data=st.data(),
+    base=st.sampled_from([0, 1]),
+    spell=st.sampled_from([int, str, float, np.int64]),
+)
+def test_a_first_error_in_every_spelling(n, data, base, spell):
+    first_error = data.draw(st.integers(-1, n - 1))
+    value = spell(-1 if first_error < 0 else first_error + base) if spell is not str else str(first_error + base)
+    value = "N/A" if first_error < 0 and spell is str else value
+    row = {"q": "5?", "s": [f"step {i}" for i in range(n)], "e": value}
+    dataset = load([row], fields={"problem": "q", "steps": "s", "first_error": "e"}, base=base)
+    assert dataset.first_errors == [first_error]
+    assert dataset.y.tolist() == ([1] * n if first_error < 0 else [1] * first_error + [-1])

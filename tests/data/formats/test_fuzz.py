@@ -1,10 +1,13 @@
 """Records as nobody should write them: a clear error with its place, or a counted skip, and never a wrong label."""
 
+import contextlib
 import copy
 import json
 import re
 import warnings
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -228,3 +231,32 @@ def test_any_bytes(tmp_path_factory, content):
         path.write_bytes(content)
         with pytest.raises(ValueError):
             load(path)
+
+
+OF_PYTHON = st.sampled_from(
+    [np.array(["a", "b"]), np.array([1, 0]), np.array([[1, 2]]), np.float32(0.5), np.int64(1), np.str_("a"),
+     np.array(None), pd.NA, pd.NaT, pd.Timestamp("2020"), b"x", {1, 2}, (1, "a"), 1j, float, {2: "a"}, np.datetime64("2020")]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", [None, *GOOD, "candidates"])
+@QUICK
+@given(data=st.data())
+def test_values_of_python_numpy_and_pandas(layout, data):
+    """Anything may stand in a record that is no file: it is read as JSON would be, or refused in words."""
+    good = CANDIDATES[1] if layout == "candidates" else GOOD[layout or "stepwise"]
+    record = copy.deepcopy(good)
+    path = data.draw(st.sampled_from([one for one in sorted(places(record), key=repr) if one]))
+    parent = record
+    for key in path[:-1]:
+        parent = parent[key]
+    parent[path[-1]] = data.draw(OF_PYTHON)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        for on_error in ("raise", "skip"):
+            with contextlib.suppress(ValueError):
+                if layout == "candidates":
+                    load_candidates([good, record], on_error=on_error)
+                else:
+                    dataset = load([good, record], layout, on_error=on_error)
+                    assert set(dataset.y.tolist()) <= {-1, 0, 1}
