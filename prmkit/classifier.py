@@ -26,6 +26,7 @@ from prmkit.models.tokens.token_prm import TokenPRM
 from prmkit.saving.hub import HUB_OPTIONS, LANGUAGE_MODEL_FILES, HubModel, fetch, is_hub_name, saved_folder
 from prmkit.saving.model import Contents
 from prmkit.scoring import ScoredSolution, score_solutions
+from prmkit.utils.environment import safe_after_fork
 from prmkit.utils.sklearn import HasMethods, StrOptions, distinct_classes, fit_context, set_random_states
 
 Steps: TypeAlias = "Sequence[Step] | Sequence[str] | npt.ArrayLike"
@@ -196,6 +197,7 @@ class PRMClassifier(HubModel, ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     @fit_context
+    @safe_after_fork()
     def fit(
         self,
         X: Steps,
@@ -236,6 +238,7 @@ class PRMClassifier(HubModel, ClassifierMixin, BaseEstimator):
         self.head_ = fit_head(self.head_, rows, labels, weights)
         return self
 
+    @safe_after_fork()
     def predict_proba(self, X: Steps, groups: npt.ArrayLike | None = None) -> np.ndarray:
         """Return the probability of each class, for each step.
 

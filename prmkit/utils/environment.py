@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +16,51 @@ if TYPE_CHECKING:
 
 # Below this number of rows, sharing the work among threads costs more than it saves.
 _WORTH_SHARING = 10_000
+
+
+_forked = _told = False
+
+
+def _note_fork() -> None:
+    global _forked, _told
+    _forked, _told = _forked or "torch" in sys.modules or "sklearn" in sys.modules, False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+@contextmanager
+def safe_after_fork() -> Iterator[None]:
+    """Keep OpenMP to one thread in a process that was forked. A decorator, too.
+
+    A fork copies the list of OpenMP's threads, but not the threads, so GNU's library waits for them without end. It
+    cannot be asked whether it has started any. A warning says once per process that threads are left out.
+    """
+    global _told
+    if not _forked:
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    torch = sys.modules.get("torch")
+    before = 1 if torch is None else torch.get_num_threads()
+    if before > 1 and not _told:
+        _told = True
+        warnings.warn(
+            "this process was forked, so prmkit computes on one thread here: OpenMP's threads do not survive a fork. "
+            "To have more, start it by multiprocessing.get_context('spawn') or 'forkserver'. To agree, set "
+            "torch.set_num_threads(1) in it.",
+            stacklevel=4,
+        )
+    if torch is not None:
+        torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="openmp"):
+            yield
+    finally:
+        if torch is not None:
+            torch.set_num_threads(before)
 
 
 def installed_version(name: str) -> str | None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from prmkit.features.encoding.model_path import file_sha256, load_network, resolve_model, written_token_limit
 from prmkit.marking.scheme import readable
-from prmkit.utils.environment import best_device, has_bfloat16, no_more_threads_than_cores
+from prmkit.utils.environment import best_device, has_bfloat16, no_more_threads_than_cores, safe_after_fork
 from prmkit.utils.ragged import distinct_texts, fixed_batches
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class TextEncoder:
             disable=None if self.show_progress else True,
         )
         try:
-            with bar, no_more_threads_than_cores():
+            with bar, safe_after_fork(), no_more_threads_than_cores():
                 for indices, n_rows, width in shapes:
                     batch = [texts[i] for i in indices]
                     with lock, self._precision(device), _filled_up(network, n_rows, width):

@@ -23,7 +23,7 @@ from prmkit.data.solution import Step, as_steps
 from prmkit.data.splitters import StratifiedProblemKFold
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
 from prmkit.models.heads.head import Featurizer, Head, Matrix, StepViews, choose_decision_weights
-from prmkit.utils.environment import threads_for
+from prmkit.utils.environment import safe_after_fork, threads_for
 from prmkit.utils.sklearn import HasMethods, ReadsSteps, distinct_classes, fit_context, fit_weighted, random_generator
 
 # A smaller probability says no more than this one.
@@ -104,6 +104,7 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     @fit_context
+    @safe_after_fork()
     def fit(
         self,
         X: Sequence[Step] | Sequence[str] | StepViews,
@@ -167,6 +168,7 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
             }
         return StepViews(rows, problem_groups(X))
 
+    @safe_after_fork()
     def predict_proba(self, X: Sequence[Step] | Sequence[str] | StepViews) -> np.ndarray:
         """Return the probability of each class.
 

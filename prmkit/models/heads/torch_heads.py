@@ -18,7 +18,7 @@ from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step
 from prmkit.features.sequences import StepSequences
 from prmkit.models.heads.head import Featurizer, Head, Label, Matrix
-from prmkit.utils.environment import quiet_loading
+from prmkit.utils.environment import quiet_loading, safe_after_fork
 from prmkit.utils.sklearn import Interval, StrOptions, distinct_classes, fit_context, random_generator
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
             sequences = StepSequences.from_rows(rows, problem_groups(X))
         return sequences if self.reads == "sequences" else sequences.as_rows()
 
+    @safe_after_fork()
     def predict_proba(self, X: Matrix | StepSequences, groups: npt.ArrayLike | None = None) -> np.ndarray:
         """Return the probability of each class.
 
@@ -180,6 +181,7 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         labels: np.ndarray = self.classes_[proba.argmax(axis=1)]
         return labels
 
+    @safe_after_fork()
     def _fit(self, sequences: StepSequences, y: np.ndarray, sample_weight: npt.ArrayLike | None) -> Self:
         import torch
 

@@ -19,7 +19,7 @@ from prmkit.marking.encoding import MarkedTokens, TokenRecord, token_records
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.tokens._block_causal import block_causal, unwrapped
 from prmkit.models.tokens._classifier_head import WithTokenHead, new_token_classifier
-from prmkit.utils.environment import best_device, no_more_threads_than_cores
+from prmkit.utils.environment import best_device, no_more_threads_than_cores, safe_after_fork
 from prmkit.utils.ragged import token_batches
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def score_marked(
     lengths = np.array([len(row.input_ids) for row in rows])
     row_outputs: list[npt.NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(rows)
     bar = tqdm(total=len(rows), desc="scoring", unit="solution", delay=2, disable=None if show_progress else True)
-    with _ready(model, place), torch.inference_mode(), no_more_threads_than_cores(), bar:
+    with safe_after_fork(), no_more_threads_than_cores(), _ready(model, place), torch.inference_mode(), bar:
         budget = tokens_per_batch
         if torch.device(place).type == "cpu":
             budget = min(budget, _PER_CPU_THREAD * torch.get_num_threads())

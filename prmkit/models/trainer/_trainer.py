@@ -34,6 +34,7 @@ from prmkit.models.trainer._model import model_to_train
 from prmkit.models.trainer._rows import RowReport, readable_data, row_lengths, training_rows
 from prmkit.models.trainer._targets import TargetPlan, find_classes
 from prmkit.models.trainer.progress import step_metrics
+from prmkit.utils.environment import safe_after_fork
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -218,6 +219,7 @@ class PRMTrainer(Trainer):
         )
         return self.targets.keep_rows(rows), report
 
+    @safe_after_fork()
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, as in transformers.
 
