@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
+from threading import RLock
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.text import Text
@@ -19,10 +23,12 @@ _WORTH_SHARING = 10_000
 
 
 _forked = _told = False
+_turns = RLock()
 
 
 def _note_fork() -> None:
-    global _forked, _told
+    global _forked, _told, _turns
+    _turns = RLock()  # the thread that held the old one is not in this process
     _forked, _told = _forked or "torch" in sys.modules or "sklearn" in sys.modules, False
 
 
@@ -61,6 +67,27 @@ def safe_after_fork() -> Iterator[None]:
     finally:
         if torch is not None:
             torch.set_num_threads(before)
+
+
+@contextmanager
+def kept_generators(seed: int | None = None) -> Iterator[None]:
+    """Seed torch's global generators, and put them, Python's and numpy's back afterwards.
+
+    Layers draw weights and dropout from the global generator, so threads take turns. One thread would otherwise draw
+    another one's numbers.
+    """
+    import torch
+
+    with _turns:
+        python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+        try:
+            with torch.random.fork_rng():
+                if seed is not None:
+                    torch.manual_seed(seed)
+                yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002
 
 
 def installed_version(name: str) -> str | None:

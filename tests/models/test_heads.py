@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from joblib import Parallel, delayed
+from sklearn.base import clone
 
 from prmkit import PRMClassifier
 from prmkit.data import make_arithmetic_solutions
@@ -159,3 +161,26 @@ def test_one_pass_per_sequence_and_rows_in_any_order():
     head.predict_proba(sequences)
     hook.remove()
     assert sum(positions) == 30
+
+
+@pytest.mark.parametrize(
+    "head", [StepMLP(max_epochs=3, random_state=0), StepTransformer(hidden_size=16, max_epochs=2, random_state=0)]
+)
+def test_fits_in_threads_are_the_fit_alone_and_leave_the_generators(head):
+    import random
+
+    import torch
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 6)).astype("float32")
+    y, groups = X[:, 0] > 0, np.arange(120) // 4
+    head.set_params(random_state=0)
+    alone = clone(head).fit(X, y, groups=groups).predict_proba(X, groups=groups)
+    before = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    fits = Parallel(6, prefer="threads")(delayed(clone(head).fit)(X, y, groups=groups) for _ in range(6))
+    for fitted in fits:
+        np.testing.assert_allclose(fitted.predict_proba(X, groups=groups), alone, atol=1e-5)
+    after = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1]  # noqa: NPY002
+    assert torch.equal(before[0], after[0])
+    assert before[1] == after[1]
+    assert (before[2] == after[2]).all()

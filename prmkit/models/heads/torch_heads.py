@@ -18,7 +18,7 @@ from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step
 from prmkit.features.sequences import StepSequences
 from prmkit.models.heads.head import Featurizer, Head, Label, Matrix
-from prmkit.utils.environment import quiet_loading, safe_after_fork
+from prmkit.utils.environment import kept_generators, quiet_loading, safe_after_fork
 from prmkit.utils.sklearn import Interval, StrOptions, distinct_classes, fit_context, random_generator
 
 if TYPE_CHECKING:
@@ -207,8 +207,7 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         )
         learn, check = self._split(sequences, targets, rng)
         device = torch.device(_device(self.device))
-        with torch.random.fork_rng():  # the caller's generators stay as they are
-            torch.manual_seed(int(rng.randint(2**31 - 1)))
+        with kept_generators(int(rng.randint(2**31 - 1))):
             module = self._build_module(self.n_features_in_, len(self.classes_))
             module.scale_to(*_moments(*learn))
             module = module.to(device=device, dtype=getattr(torch, self.dtype))
@@ -228,9 +227,7 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         backbone : dict, default=None
             The saved configuration of a named backbone.
         """
-        import torch
-
-        with torch.random.fork_rng():  # initial weights are drawn, only to be overwritten
+        with kept_generators():  # initial weights are drawn, only to be overwritten
             module = self._build_module(self.n_features_in_, len(self.classes_), backbone)
         module.to(next(iter(state.values())).dtype).load_state_dict(state)
         self.module_ = module.eval()

@@ -20,6 +20,7 @@ from prmkit.features.encoding.model_path import resolve_model
 from prmkit.marking.encoding import prepare_tokenizer
 from prmkit.models.pretrained._presets import PRESETS, HeadLayout, Preset
 from prmkit.models.tokens.model_folder import load_tokenizer, model_class, read_weights
+from prmkit.utils.environment import kept_generators
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -224,7 +225,7 @@ def _load_with_head(
     weights = _head_weights(files, head, head_keys)
     backbone.config.value_head = _head_widths(folder, head, weights, config.hidden_size)
     # The weights of the new head are drawn, only to be overwritten.
-    with torch.random.fork_rng(devices=[]):
+    with kept_generators():
         model = ValueHeadModel(backbone.config, backbone).to(backbone.dtype)
     model.score.load_state_dict(weights)
     return model

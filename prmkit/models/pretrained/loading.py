@@ -26,6 +26,7 @@ from prmkit.models.tokens.model_folder import (
     token_limit,
 )
 from prmkit.models.tokens.scoring_pass import TokenScorer
+from prmkit.utils.environment import kept_generators
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -184,7 +185,7 @@ def _load_adapter(
         raise ImportError(f"{folder} holds an adapter: pip install 'prmkit[peft]'") from error
     try:
         # What is drawn here is overwritten, and the caller's generator stays as it was.
-        with torch.random.fork_rng(devices=[]):
+        with kept_generators():
             model, random = load_token_model(base, scheme, width, dtype=dtype)
             adapt_model(model, tokenizer, scheme)
             with damage_named(folder):

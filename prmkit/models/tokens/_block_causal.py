@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
+from prmkit.utils.environment import kept_generators
+
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -172,7 +174,7 @@ def check_block_causal(model: nn.Module) -> None:
         weight = cast(torch.Tensor, inner.get_input_embeddings().weight)
         tokens, changed = _random_rows(inner.config, weight.shape[0], n_tokens, n_kept).to(weight.device)
         blocks = torch.arange(3, device=weight.device).repeat_interleave(n_tokens // 3)
-        with _undisturbed(model, weight.device), _dtypes_met(model) as dtypes:
+        with _undisturbed(model), _dtypes_met(model) as dtypes:
             answer = _outputs(model, tokens, blocks)
             after_change = _outputs(model, changed, blocks)
             after_cut = _outputs(model, tokens[:n_kept], blocks[:n_kept])
@@ -272,12 +274,11 @@ def _dtypes_met(model: nn.Module) -> Iterator[set[torch.dtype]]:
 
 
 @contextmanager
-def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
+def _undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluate without gradient, and leave the mode of each module and the global generators as they were."""
     modes = {module: module.training for module in model.modules()}
-    devices = [] if device.type == "cpu" else [device]
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices, device_type="cuda" if not devices else device.type):
+        with torch.no_grad(), kept_generators():
             model.eval()
             yield
     finally:

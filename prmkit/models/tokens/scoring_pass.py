@@ -19,7 +19,7 @@ from prmkit.marking.encoding import MarkedTokens, TokenRecord, token_records
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.tokens._block_causal import block_causal, unwrapped
 from prmkit.models.tokens._classifier_head import WithTokenHead, new_token_classifier
-from prmkit.utils.environment import best_device, no_more_threads_than_cores, safe_after_fork
+from prmkit.utils.environment import best_device, kept_generators, no_more_threads_than_cores, safe_after_fork
 from prmkit.utils.ragged import token_batches
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class TokenScorer:
         kind, config, weights = (state.pop(name) for name in ("kind", "config", "weights"))
         dtype = next(value.dtype for value in weights.values() if value.is_floating_point())
         # Initial weights are drawn, only to be overwritten: the caller's generator must not notice.
-        with torch.random.fork_rng():
+        with kept_generators():
             model = kind(config).to(dtype)
         model.load_state_dict(weights)
         for name, value in {**state, "model": model.eval()}.items():

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -498,10 +496,10 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         from prmkit.models.trainer._config import PRMTrainingConfig
         from prmkit.models.trainer._trainer import PRMTrainer
         from prmkit.models.trainer.progress import TrainingBar
-        from prmkit.utils.environment import best_device, has_bfloat16, quiet_mapping
+        from prmkit.utils.environment import best_device, has_bfloat16, kept_generators, quiet_mapping
 
         place = self.device or best_device()
-        with tempfile.TemporaryDirectory() as folder, _generators_kept():
+        with tempfile.TemporaryDirectory() as folder, kept_generators():
             config = PRMTrainingConfig(
                 output_dir=folder,
                 **{name: getattr(self, name) for name in _TRAINING_SETTINGS},
@@ -541,17 +539,3 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
             classes=trainer.targets.output_classes,
         )
         return scorer, losses
-
-
-@contextmanager
-def _generators_kept() -> Iterator[None]:
-    """Put the global random generators back afterwards, since the trainer seeds them all."""
-    import torch
-
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002

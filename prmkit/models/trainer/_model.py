@@ -14,6 +14,7 @@ from prmkit.marking.scheme import MarkingScheme, separator_text, text_ids
 from prmkit.models.tokens.model_folder import AUTO_CLASSES, adapt_model, in_head, load_token_model
 from prmkit.models.trainer._config import PRMTrainingConfig
 from prmkit.models.trainer._targets import TargetPlan
+from prmkit.utils.environment import kept_generators
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -68,8 +69,7 @@ def _loaded(
     if (attention := settings.pop("attn_implementation", None)) is not None:
         settings["_attn_implementation"] = attention
     # The caller's generator stays as it was.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(args.seed)
+    with kept_generators(args.seed):
         return load_token_model(
             name, scheme, targets.head_size, initialization=args.initialization, options=settings or None, dtype=dtype
         )
@@ -119,7 +119,7 @@ def _not_in_base(model: PreTrainedModel, scheme: MarkingScheme, n_outputs: int) 
         )
         return tuple(name for name in model.state_dict() if in_head(model, name))
     try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        with kept_generators(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             read, random = load_token_model(base, scheme, n_outputs, dtype=model.dtype)
     except (OSError, ValueError) as error:
