@@ -21,7 +21,7 @@ Vocabulary: TypeAlias = Literal["rating", "binary", "soft"] | tuple[Any, ...]
 probability that the step is right. A tuple holds labels of one's own from worst to best."""
 
 
-class DeclaredLabels(npt.NDArray[Any]):
+class DeclaredLabels(np.ndarray[Any, np.dtype[Any]]):
     """Labels that know their vocabulary, so that cutting them does not change what 0 means.
 
     A data set of ratings keeps its 0 neutral in a part that holds no -1. Rows, copies and pickles keep the vocabulary.
