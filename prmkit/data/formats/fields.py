@@ -180,8 +180,8 @@ def _labels_of(paths: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Sequen
         name = paths.get("labels", paths.get("first_error", ""))
         value = value_at(row, name, optional=True)
         if "labels" in paths:
-            return _flat(value)
-        return [label for one in _flat([value]) for label in error_at(name)({name: one})]
+            return flat_labels(value)
+        return [label for one in flat_labels([value]) for label in error_at(name)({name: one})]
 
     return labels_of
 
@@ -417,12 +417,12 @@ def _shape(value: Any) -> tuple[int, ...] | None:
 def _is_labels(value: Any, shape: tuple[int, ...] | None) -> bool:
     if isinstance(value, Mapping):
         return bool(value) and all(map(_is_index, map(str, value)))
-    labels = _flat(value)
+    labels = flat_labels(value)
     is_short = all(label is None or isinstance(label, (int, float)) or len(label) < _SHORT for label in labels)
     return bool(labels) and is_short and (shape is None or _shape(value) == shape)
 
 
-def _flat(value: Any) -> list[Any]:
+def flat_labels(value: Any) -> list[Any]:
     """Return the labels in a list, an object or a list of lists. Nothing if it holds something else."""
     values = list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else []
     labels = [label for one in values for label in (one if isinstance(one, list) else [one])]
@@ -431,7 +431,7 @@ def _flat(value: Any) -> list[Any]:
 
 def _meaning(labels: Any) -> str:
     """Return the declaration that whole numbers need."""
-    flat = _flat(labels)
+    flat = flat_labels(labels)
     if not any(type(label) is int for label in flat) or any(isinstance(label, float) for label in flat):
         return ""
     return ", labels='rating'" if -1 in flat else ", labels='binary') (or labels='rating', 'soft'"

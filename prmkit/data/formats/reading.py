@@ -204,6 +204,12 @@ class LabelAccount:
             counts[f"{_LOST}{name}, of {self._read[name]} ({n / self._read[name]:.0%})"] += n
 
 
+def lost_labels(counts: Counter[str]) -> str:
+    """Return a sentence on the labels that skipped records took along. "" if there are none."""
+    lost = ", ".join(f"{n} labels {key.removeprefix(_LOST)}" for key, n in counts.items() if key.startswith(_LOST))
+    return f". With them went {lost}" if lost else ""
+
+
 def _label_name(label: object) -> str:
     if isinstance(label, float) and label not in (0.0, 1.0, -1.0):
         return "a probability below 0.5" if label < 0.5 else "a probability from 0.5 on"
@@ -294,8 +300,7 @@ def warn_of_skipped(counts: Counter[str], named_by: str = "the description names
             UserWarning,
             stacklevel=4,
         )
-    lost = ", ".join(f"{n} labels {key.removeprefix(_LOST)}" for key, n in counts.items() if key.startswith(_LOST))
-    with_labels = f". With them went {lost}" if lost else ""
+    with_labels = lost_labels(counts)
     for prefix, what in (
         (_MALFORMED, "malformed records were skipped"),
         (_PUBLISHED, "rows that contradict themselves, as published, were left out"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from prmkit.data.dataset import StepDataset
+from prmkit.data.formats.fields import flat_labels, value_at
+from prmkit.data.formats.reading import LabelAccount
 from prmkit.data.jsonlines import (
     COMPRESSED,
     MalformedRecordError,
@@ -264,6 +267,7 @@ def _iter_rows(
     sources: list[Source], rules: Rules, on_error: OnError, limit: int | None, counts: Counter[str]
 ) -> Iterator[tuple[Step, int, RowMeta]]:
     """Yield the rows of the records that the rules keep."""
+    account = LabelAccount()
     lines = ((source, *line) for source in sources for line in source.records(on_error, counts))
     for source, number, value in islice(lines, limit):
         counts["records"] += 1
@@ -281,9 +285,19 @@ def _iter_rows(
                     "Pass on_error='skip' to leave such records out."
                 ) from None
             counts[f"malformed: {error.reason}"] += 1
+            account.add(_ratings_in(value), lost=True)
             continue
+        account.add(_ratings_in(value), lost=False)
         counts[f"finish_reason {record.meta['finish_reason']}"] += 1
         yield from _VIEWS[rules.view](record, rules, counts)
+    account.report(counts)
+
+
+def _ratings_in(value: object) -> list[object]:
+    """Return the ratings in a record, also in a malformed one."""
+    with contextlib.suppress(MalformedRecordError):
+        return flat_labels(value_at(value, "label.steps.completions.rating", optional=True))
+    return []
 
 
 class Source(NamedTuple):

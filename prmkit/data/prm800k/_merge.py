@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prmkit.data.formats.reading import lost_labels
 from prmkit.data.labels import ratings_to_first_error
 from prmkit.data.prm800k._records import RowMeta
 from prmkit.data.solution import Solution, Step
@@ -24,14 +25,16 @@ def report(counts: Counter[str], X: Sequence[Step], y: np.ndarray) -> str:
     malformed = _with_prefix(counts, "malformed: ")
     dropped = {reason: counts[f"dropped: {reason}"] for reason in _WHOLE_RECORDS}
     finish = dict.fromkeys(_FINISH_REASONS, 0) | _with_prefix(counts, "finish_reason ")
-    # A line that is not JSON was read, although it is no record.
-    lines = [("records read", counts["records"] + malformed.get("not JSON", 0))]
+    # A line that is not JSON, or nested too deeply, was read, although it is no record.
+    no_records = malformed.get("not JSON", 0) + malformed.get("nested too deeply", 0)
+    lines = [("records read", counts["records"] + no_records)]
     lines += [("records kept", sum(finish.values()))]
     lines += [(f"  finish_reason {reason}", n) for reason, n in finish.items()]
     lines += [("records dropped", sum(dropped.values()) + sum(malformed.values()))]
     lines += [(f"  {reason}", n) for reason, n in dropped.items()]
     lines += [("  malformed", sum(malformed.values()))]
     lines += [(f"    {reason}", n) for reason, n in malformed.items()]
+    lines += [(f"    labels left out: {label}", n) for label, n in _with_prefix(counts, "labels left out: ").items()]
     lines += [
         ("candidates without a rating", counts["unrated"]),
         ("candidates flagged, left out", counts["flagged"]),
@@ -58,7 +61,7 @@ def warn_of_malformed(counts: Counter[str]) -> None:
         reasons = ", ".join(f"{n} {reason}" for reason, n in malformed.items())
         warnings.warn(
             f"{sum(malformed.values())} malformed records were skipped ({reasons}); on_error='raise' names "
-            "the first one's file and line",
+            f"the first one's file and line{lost_labels(counts)}",
             UserWarning,
             stacklevel=3,
         )

@@ -134,3 +134,16 @@ def test_ids_are_read_as_text():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load([flat]).solutions[0].meta["problem_id"] == '["set", 4]'
+
+
+def test_ratings_of_skipped_records_of_prm800k(tmp_path):
+    def record(ratings, **question):
+        steps = [{"completions": [{"text": f"{r}.", "rating": r}], "chosen_completion": 0} for r in ratings]
+        return {"question": {"problem": "1?", **question}, "label": {"steps": steps}}
+
+    path = tmp_path / "rows.jsonl"
+    records = [record([1, 1, -1]), record([1, 0, None]), record([1, -1], problem=7)]
+    path.write_text("\n".join(map(json.dumps, records)))
+    with pytest.warns(UserWarning, match=r"With them went 1 labels -1, of 2 \(50%\), 1 labels 1, of 4 \(25%\)"):
+        dataset = load(path, on_error="skip")
+    assert "labels left out: -1, of 2 (50%): 1" in dataset.description
