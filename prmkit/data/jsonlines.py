@@ -26,12 +26,15 @@ except ImportError:  # a Python that was built without it
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 """Endings of compressed files."""
+_ZstdError: type[Exception]
 try:
-    from zstandard import ZstdError
-except ImportError:
-    ZstdError = zlib.error
+    import zstandard
 
-DAMAGED = (EOFError, zlib.error, LZMAError, ZstdError, OSError)
+    _ZstdError = zstandard.ZstdError
+except ImportError:
+    _ZstdError = zlib.error
+
+DAMAGED = (EOFError, zlib.error, LZMAError, _ZstdError, OSError)
 """Errors of compressed data that are cut off or altered. bz2 and gzip raise an OSError."""
 MAX_DEPTH = 64
 """Largest number of lists and objects within each other that a record may have."""
