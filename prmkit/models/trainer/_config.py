@@ -9,6 +9,7 @@ import os
 import re
 import warnings
 from dataclasses import asdict, dataclass, field, fields, replace
+from inspect import cleandoc
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -362,8 +363,9 @@ class PRMTrainingConfig(TrainingArguments):
 
 def _describe(config: type[PRMTrainingConfig]) -> None:
     """Give each field the description in the docstring as its help, which a parser of transformers shows."""
-    text = re.sub(r"\n {8,}", " ", (config.__doc__ or "").replace("``", ""))
-    descriptions = dict(re.findall(r"\n    (\w+) : [^\n]*? (?:default=\S+|optional) (.+)", text))
+    # Python 3.13 has taken the indentation of the docstring away already.
+    text = re.sub(r"\n {4,}", " ", cleandoc(config.__doc__ or "").replace("``", ""))
+    descriptions = dict(re.findall(r"\n(\w+) : [^\n]*? (?:default=\S+|optional) (.+)", text))
     descriptions["loss"] += f" One of {', '.join(loss_names())}."
     for setting in fields(config):
         # Inherited fields are those of transformers, which stay as they are.
