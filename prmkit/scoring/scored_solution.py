@@ -89,7 +89,7 @@ def solution_text(scored: ScoredSolution, color: bool | None = None, width: int 
     console.print(table)
     console.print()
     console.print(Text("\n".join(_summary(scored))))
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
 
 
 def solution_html(scored: ScoredSolution) -> str:
