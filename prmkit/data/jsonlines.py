@@ -8,9 +8,11 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from glob import has_magic
+from importlib.util import find_spec
+from io import BufferedReader, RawIOBase
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from fsspec.compression import compr
 from fsspec.core import OpenFile, url_to_fs
@@ -26,20 +28,19 @@ except ImportError:  # a Python that was built without it
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 """Endings of compressed files."""
-_ZstdError: type[Exception]
-try:
+_ZstdError: type[Exception] = zlib.error
+if find_spec("zstandard"):
     import zstandard
 
     _ZstdError = zstandard.ZstdError
-except ImportError:
-    _ZstdError = zlib.error
 
 DAMAGED = (EOFError, zlib.error, LZMAError, _ZstdError, OSError)
 """Errors of compressed data that are cut off or altered. bz2 and gzip raise an OSError."""
 MAX_DEPTH = 64
 """Largest number of lists and objects within each other that a record may have."""
 # The first bytes of a file tell its compression also where its name does not.
-_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_ZSTD = "zstd by lines"
+_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": _ZSTD}
 _FOREIGN = (
     (b"PK\x03\x04", "a zip archive: unpack it, and pass what it holds"),
     (b"\xff\xfe", "text in UTF-16, expected UTF-8: convert it, as by iconv -f UTF-16 -t UTF-8"),
@@ -151,11 +152,47 @@ def open_file(path: str | PathLike[str]) -> OpenFile:
         head = file.read(32)
     compression = next((kind for magic, kind in _COMPRESSIONS.items() if head.startswith(magic)), None)
     if compression is not None and compression not in compr:
-        raise MissingPackageError(f"{path} is compressed by {compression}: pip install zstandard, or unpack the file")
+        raise MissingPackageError(f"{path} is compressed by zstd: pip install zstandard, or unpack the file")
     for magic, kind in _FOREIGN:
         if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(magic.lower()):
             raise ValueError(f"{path} is {kind}")
     return OpenFile(system, name, "rb", compression=compression)
+
+
+class _ZstdReader(RawIOBase):
+    """The data that zstd compressed, in any number of frames. The package's reader takes a cut file for a whole one."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._frame: Any = None
+        self._packed = b""
+        self._plain = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._plain:
+            packed = self._packed or self._file.read(1 << 16)
+            if not packed:
+                if self._frame is not None and not self._frame.eof:
+                    raise EOFError("they end within a frame of zstd")
+                return 0
+            if self._frame is None or self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            self._plain = memoryview(self._frame.decompress(packed))
+            self._packed = self._frame.unused_data if self._frame.eof else b""
+        n = min(len(buffer), len(self._plain))
+        buffer[:n], self._plain = self._plain[:n], self._plain[n:]
+        return n
+
+
+def _zstd_lines(file: IO[bytes], **_: Any) -> BufferedReader:
+    return BufferedReader(_ZstdReader(file), 1 << 16)
+
+
+if find_spec("zstandard"):
+    compr.setdefault(_ZSTD, _zstd_lines)
 
 
 def file_system(path: str | PathLike[str]) -> tuple[AbstractFileSystem, str]:

@@ -6,6 +6,7 @@ from collections import Counter
 import fsspec
 import pytest
 
+from prmkit.data import jsonlines
 from prmkit.data.jsonlines import iter_json_lines, matching_files
 
 POINTER = (
@@ -36,15 +37,23 @@ def test_compression_is_recognised_by_content(write, name, compress):
     assert list(iter_json_lines(write(compress(b"1\n2\n"), name))) == [(1, 1), (2, 2)]
 
 
-def test_zstandard_is_read_or_its_package_is_named(write):
-    path = write(b"\x28\xb5\x2f\xfd\x04\x00\x21\x00\x001\n2\n\x00\x00\x00\x00", "lines.jsonl.zst")
-    if "zstd" not in fsspec.available_compressions():
-        with pytest.raises(ImportError, match=r"lines\.jsonl\.zst is compressed by zstd: pip install zstandard"):
+def test_zstandard_is_read(write):
+    zstandard = pytest.importorskip("zstandard")
+    frames = [zstandard.compress(b"1\n2\n"), zstandard.compress(b"3\n")]
+    assert list(iter_json_lines(write(b"".join(frames), "lines.jsonl.zst"))) == [(1, 1), (2, 2), (3, 3)]
+    large = write(zstandard.compress(b"".join(b"%d\n" % i for i in range(100_000))), "large.jsonl")
+    assert [value for _, value in iter_json_lines(large)] == list(range(100_000))
+    cut = write(large.read_bytes()[:-100], "cut.jsonl.zst")
+    with pytest.raises(ValueError, match=r"cut\.jsonl\.zst: the data are damaged or cut off"):
+        list(iter_json_lines(cut))
+
+
+def test_the_package_for_zstandard_is_named(write, monkeypatch):
+    monkeypatch.setattr(jsonlines, "compr", {})
+    path = write(b"\x28\xb5\x2f\xfd\0\0", "lines.jsonl.zst")
+    for error in (ImportError, ValueError):
+        with pytest.raises(error, match=r"lines\.jsonl\.zst is compressed by zstd: pip install zstandard"):
             list(iter_json_lines(path))
-    else:
-        with fsspec.open(str(path), "wb", compression="zstd") as file:
-            file.write(b"1\n2\n")
-        assert list(iter_json_lines(path)) == [(1, 1), (2, 2)]
 
 
 @pytest.mark.parametrize("content", [b"1\n2\n", bz2.compress(b"1\n2\n")])

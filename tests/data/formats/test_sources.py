@@ -9,6 +9,8 @@ import lzma
 import warnings
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
+from importlib.util import find_spec
 from threading import Thread
 
 import datasets
@@ -23,6 +25,8 @@ from prmkit.data.formats._rated import load_rated
 
 ROWS = [{"prompt": f"{i} + 1?", "completions": [f"It is {i + 1}.", "So 9."], "labels": [True, False]} for i in range(3)]
 COMPRESS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+if find_spec("zstandard"):
+    COMPRESS[".zst"] = import_module("zstandard").compress
 
 
 def lines(rows):
