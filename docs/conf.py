@@ -46,6 +46,7 @@ api_rooms = [
     "prmkit.uncertainty",
     "prmkit.evaluation",
     "prmkit.utils.estimator_checks",
+    "prmkit.utils.label_checks",
 ]
 
 # Types stand in the docstrings. Signatures without them are easier to read.

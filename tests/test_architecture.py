@@ -27,12 +27,17 @@ ALLOWED["uncertainty"] = ALLOWED["classifier"] | {"classifier"}
 ALLOWED["evaluation"] = ALLOWED["classifier"] | {"classifier"}
 ALLOWED["cli"] = ALLOWED["examples"] = ALLOWED["classifier"] | {"classifier", "uncertainty", "evaluation"}
 # The checks put estimators to the test, so they know what a step is and which encoder to count.
-EXCEPTIONS = {("utils/estimator_checks.py", "data"), ("utils/estimator_checks.py", "features")}
+EXCEPTIONS = {
+    ("utils/estimator_checks.py", "data"),
+    ("utils/estimator_checks.py", "features"),
+    ("utils/label_checks.py", "data"),
+    ("utils/label_checks.py", "scoring"),
+}
 ALLOWED["__main__"] = {"cli"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 LINES_PER_FILE = 600
 # The whole house. Who needs more raises a number here and says in the pull request what users get for it.
-BUDGET = {"lines": 33_300, "files": 180, "public names": 115}
+BUDGET = {"lines": 37_200, "files": 188, "public names": 118}
 DOORS = (
     "data",
     "evaluation",
@@ -181,7 +186,8 @@ def test_import_is_light():
 
 def test_every_public_name_exists():
     """What ``__all__`` promises can be imported, whatever was imported before, and is documented."""
-    rooms = ["", *(f".{door}" for door in DOORS), ".utils.estimator_checks", ".utils.path_checks"]
+    checks = [f".utils.{kind}_checks" for kind in ("estimator", "label", "path")]
+    rooms = ["", *(f".{door}" for door in DOORS), *checks]
     every = [f"prmkit{room}" for room in rooms] + [
         ".".join(("prmkit", *stub.parent.relative_to(PACKAGE).parts)) for stub in PACKAGE.rglob("*.pyi")
     ]

@@ -14,6 +14,7 @@ from prmkit.models import StepMLP
 from prmkit.uncertainty import CalibratedStepClassifier
 from prmkit.utils import estimator_checks, path_checks
 from prmkit.utils._registry import REGISTRY
+from prmkit.utils.label_checks import check_label_polarity
 
 LOGISTIC = PRMClassifier(StepStatistics(), LogisticRegression())
 CHECKS = [
@@ -173,7 +174,7 @@ CLASSIFIERS = [
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_every_spelling_of_labels_keeps_its_polarity(classifier):
-    estimator_checks.check_label_polarity(classifier)
+    check_label_polarity(classifier)
 
 
 class Alphabetical(_Reads):
@@ -185,4 +186,4 @@ class Alphabetical(_Reads):
 
 def test_a_classifier_that_tells_nothing_apart_is_caught():
     with pytest.raises(AssertionError, match="booleans: wrong steps have the smaller risk"):
-        estimator_checks.check_label_polarity(Alphabetical())
+        check_label_polarity(Alphabetical())
