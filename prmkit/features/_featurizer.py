@@ -94,7 +94,8 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         ``"prefix"`` adds the mean of the earlier steps, the previous step, and six inner products that
         measure how alike these texts are. An absent problem or prefix is filled with zeros.
     batch_size : int, default=64
-        Number of texts of ordinary length per batch. Long texts make smaller batches.
+        Size of every batch: this times 4 tokens on a CPU, times 256 on a GPU. The length of a text alone decides how
+        many share its batch, and its vector does not depend on them. Another size may change the last bits.
     device : str or None, default=None
         Device on which to encode, such as ``"cpu"`` or ``"cuda"``. None takes a GPU if there is one.
         The weights return to the CPU afterwards.

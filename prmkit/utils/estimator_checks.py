@@ -31,7 +31,7 @@ TOLERANCE = 1e-5
 """Largest difference allowed in a feature or probability computed in float32."""
 
 HALF_TOLERANCE = 2e-2
-"""Largest difference allowed for a text encoder in bfloat16, whose last bits depend on the shape of the batch."""
+"""Largest difference allowed for a text encoder in bfloat16, of which a head may be a steep function."""
 
 
 def registered_estimators() -> list[tuple[str, type]]:

@@ -481,6 +481,15 @@ class TestInput:
         proba = fitted.predict_proba([*DATA.X[:9], *copies])
         np.testing.assert_array_equal(proba[:9], proba[9:])
 
+    @pytest.mark.slow
+    def test_fits_in_threads_are_those_of_one_thread(self):
+        expected = tiny().fit(DATA.X, DATA.y).predict_proba(DATA.X)
+        state = np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+        fits = joblib.Parallel(3, backend="threading")(joblib.delayed(tiny().fit)(DATA.X, DATA.y) for _ in range(3))
+        for head in fits:
+            np.testing.assert_allclose(head.predict_proba(DATA.X), expected, atol=1e-5)
+        assert (np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == state  # noqa: NPY002
+
     def test_a_thousand_solutions_take_seconds(self):
         many = [Solution(f"What is {i} + 1?", [f"{i} + 1 = {i + 1}.", "Done."]) for i in range(1000)]
         head = tiny().fit(DATA.X, DATA.y)
