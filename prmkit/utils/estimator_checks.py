@@ -34,6 +34,10 @@ HALF_TOLERANCE = 2e-2
 """Largest difference allowed for a text encoder in bfloat16, of which a head may be a steep function."""
 
 
+# The default encoder takes a token, of about four characters, through 36 linear layers.
+_POSITIONS_PER_CHARACTER = 9
+
+
 def registered_estimators() -> list[tuple[str, type]]:
     """Return name and class of every estimator of prmkit.
 
@@ -175,7 +179,7 @@ def _work(answer: Callable[[list[Step]], np.ndarray], steps: list[Step]) -> int:
         _counted() as count,
     ):
         answer(steps)
-    return count["positions"] + count["characters"]
+    return count["positions"] + _POSITIONS_PER_CHARACTER * count["characters"]
 
 
 @contextmanager
@@ -185,14 +189,25 @@ def _counted() -> Iterator[dict[str, int]]:
     from prmkit.features.encoding.encoder import TextEncoder
 
     count = {"positions": 0, "characters": 0}
-    iter_encode = TextEncoder.iter_encode
+    iter_encode, encodes = TextEncoder.iter_encode, False
 
-    def counting(self: Any, texts: Sequence[str]) -> Any:
+    def counting(self: Any, texts: Sequence[str]) -> Iterator[Any]:
+        nonlocal encodes
         count["characters"] += sum(map(len, texts))
-        return iter_encode(self, texts)
+        batches = iter_encode(self, texts)
+        while True:
+            # The positions of an encoder include padding, which would hide how the work grows.
+            encodes = True
+            try:
+                batch = next(batches, None)
+            finally:
+                encodes = False
+            if batch is None:
+                return
+            yield batch
 
     def before_forward(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
-        if isinstance(module, torch.nn.Linear) and args:
+        if isinstance(module, torch.nn.Linear) and args and not encodes:
             count["positions"] += args[0].numel() // max(1, args[0].shape[-1])
 
     hook = torch.nn.modules.module.register_module_forward_pre_hook(before_forward)

@@ -143,8 +143,8 @@ class TestPublished:
             assert np.isnan(head.predict_proba(flatten(SOLUTIONS))).any()
         longest = TokenPRM.from_pretrained(folder, "trl", max_length=9999).scorer_.max_length
         assert longest == 2048, "as many as the model has positions for"
-        with pytest.raises(TypeError, match="no option lenght, revision: expected dtype, or a parameter"):
-            PRMClassifier.from_pretrained(folder, layout="trl", lenght=1, revision="main")
+        with pytest.raises(TypeError, match="no option lenght, weights: expected dtype, or a parameter"):
+            PRMClassifier.from_pretrained(folder, layout="trl", lenght=1, weights="main")
         with pytest.raises(ValueError, match="'too_long' parameter"):
             PRMClassifier.from_pretrained(folder, layout="trl", too_long="cut")
 

@@ -412,13 +412,16 @@ class TestTooLong:
             head.set_params(too_long="drop").predict_proba(flatten([endless]))
 
     @pytest.mark.filterwarnings("ignore:.*labelled steps do not fit", "ignore:.*fit into the model")
-    def test_the_classifier_refuses_too(self):
+    def test_the_classifier_names_steps_without_probabilities(self):
         """A row of NaN has no largest column: numpy would answer with the first class."""
         clf = PRMClassifier("tokens", self.head(too_long="nan")).fit(self.X, self.y)
         with pytest.raises(ValueError, match="have no probabilities"):
             clf.predict(self.X)
-        with pytest.raises(ValueError, match=r"NaN|nan|probabilit"):
-            clf.score_solutions([LONG])
+        with pytest.warns(UserWarning, match="1 of 2"):
+            long, short = clf.score_solutions([LONG, SHORT])
+        assert (bool(long.unscored), bool(short.unscored)) == (True, False)
+        with pytest.raises(ValueError, match="1 of 1 solutions have more than max_length"):
+            clf.score_solutions([LONG], too_long="raise")
         assert clf.score_solutions([SHORT])[0].rewards.shape == (2,)
 
     @pytest.mark.parametrize("scheme", ["separator", "prefix"])
