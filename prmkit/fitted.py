@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from prmkit.data.labels import resolve_label_order
+from prmkit.data.labels import order_of_vocabulary, resolve_label_order, vocabulary_of
 from prmkit.utils.sklearn import thawed
 
 Label: TypeAlias = "str | int | float | bool"
@@ -76,6 +76,10 @@ def known_label_order(
     classes = np.asarray(classifier.classes_).tolist()
     if label_order is not None:
         return resolve_label_order(classes, label_order)
+    vocabulary = vocabulary_of(classifier.classes_)
+    if vocabulary is not None and getattr(classifier, "label_order", None) is None:
+        # Voting and stacking number the labels for the classifiers inside, which then cannot know their meaning.
+        return resolve_label_order(classes, order_of_vocabulary(vocabulary))
     stated = list(_orders_inside(classifier, classes))
     if stated and all(order is None for order in stated):
         return None

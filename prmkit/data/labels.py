@@ -21,22 +21,41 @@ Vocabulary: TypeAlias = Literal["rating", "binary", "soft"] | tuple[Any, ...]
 probability that the step is right. A tuple holds labels of one's own from worst to best."""
 
 
+_METADATA = "vocabulary of prmkit"
+_SAME_VALUES = {*((kind, kind) for kind in "biufUO"), *((a, b) for a in "biu" for b in "iufO"), ("f", "O"), ("U", "O")}
+"""Kinds of numpy's types between which a label keeps its value."""
+
+
 class DeclaredLabels(np.ndarray[Any, np.dtype[Any]]):
     """Labels that know their vocabulary, so that cutting them does not change what 0 means.
 
-    A data set of ratings keeps its 0 neutral in a part that holds no -1. Rows, copies and pickles keep the vocabulary.
-    Arithmetic, comparisons and other types of numbers give plain arrays.
+    A data set of ratings keeps its 0 neutral in a part that holds no -1. Rows, copies, joined parts, pickles and other
+    types of numbers keep the vocabulary. Arithmetic and comparisons give plain arrays. The type of the numbers holds
+    the vocabulary too, as metadata: scikit-learn makes plain arrays of labels where it numbers them.
     """
 
     vocabulary: Vocabulary | None = None
 
     def __array_finalize__(self, source: object) -> None:
-        if isinstance(source, DeclaredLabels) and source.dtype.kind == self.dtype.kind:
+        if isinstance(source, DeclaredLabels) and (source.dtype.kind, self.dtype.kind) in _SAME_VALUES:
             self.vocabulary = source.vocabulary
 
     def __array_wrap__(self, result: Any, context: Any = None, return_scalar: bool = False) -> Any:
         plain = np.asarray(result)
+        plain = plain if plain.dtype == object else plain.view(np.dtype(plain.dtype.str))
         return plain[()] if return_scalar or not plain.ndim else plain
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        result = super().__array_function__(function, types, args, kwargs)
+        if function not in (np.concatenate, np.delete):
+            return result
+        vocabularies = {vocabulary_of(part) for part in (args[0] if function is np.concatenate else args[:1])}
+        if len(vocabularies) > 1:
+            raise ValueError(
+                f"labels of the vocabularies {', '.join(sorted(map(repr, vocabularies)))} are joined, expected one: "
+                "np.asarray(y, dtype=object) makes labels without a vocabulary"
+            )
+        return declare_labels(np.asarray(result), vocabularies.pop())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return declare_labels, (np.asarray(self), self.vocabulary)
@@ -74,6 +93,8 @@ def declare_labels(y: npt.ArrayLike, vocabulary: Vocabulary | None) -> npt.NDArr
     if unknown:
         expected = "numbers from 0 to 1" if order is None else f"labels among {', '.join(map(repr, order))}"
         raise ValueError(f"y holds {sorted(unknown, key=str)[:5]}, expected {expected} (vocabulary={vocabulary!r})")
+    if labels.dtype != object:
+        labels = labels.view(np.dtype(labels.dtype.str, metadata={_METADATA: vocabulary}))
     declared = labels.view(DeclaredLabels)
     declared.vocabulary = vocabulary
     return declared
@@ -81,7 +102,10 @@ def declare_labels(y: npt.ArrayLike, vocabulary: Vocabulary | None) -> npt.NDArr
 
 def vocabulary_of(y: object) -> Vocabulary | None:
     """Return the vocabulary that labels carry, or None for plain arrays."""
-    return y.vocabulary if isinstance(y, DeclaredLabels) else None
+    if isinstance(y, DeclaredLabels):
+        return y.vocabulary
+    metadata: Any = getattr(getattr(y, "dtype", None), "metadata", None)
+    return (metadata or {}).get(_METADATA)
 
 
 def order_of_vocabulary(vocabulary: Vocabulary) -> tuple[Any, ...] | None:

@@ -1,14 +1,19 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GridSearchCV, train_test_split
 
 from prmkit import PRMClassifier
 from prmkit.data import Solution, Step, StepDataset, flatten, load, write
 from prmkit.data.jsonlines import iter_hub_records
 from prmkit.features import StepStatistics
+from prmkit.fitted import known_label_order
+from prmkit.scoring import score_solutions
 
 BUN = Solution("A bun costs 2. What do 3 cost?", ["3 * 2 = 6.", "It costs 6."], id="bun", meta={"final_answer": "6"})
 PEN = Solution("A pen costs 5. What do 2 cost?", ["2 pens.", "2 * 5 = 7.", "It costs 7."])
@@ -236,6 +241,11 @@ class TestVocabulary:
             lambda data: StepDataset.from_hf(data.to_hf()),
             lambda data: StepDataset(data.X, data.y),
             lambda data: StepDataset(*train_test_split(data.X, data.y, random_state=0)[::2]),
+            lambda data: StepDataset(data.X, np.asarray(data.y)),
+            lambda data: StepDataset([*data.X, *data.X], np.concatenate([data.y, data.y])),
+            lambda data: StepDataset(data.X, np.append(data.y[:2], data.y[2:])),
+            lambda data: StepDataset(data.X[1:], np.delete(data.y, 0)),
+            lambda data: StepDataset(data.X, pd.Series(data.y).to_numpy()),
         ],
     )
     def test_every_part_and_copy_keeps_it(self, part):
@@ -269,6 +279,34 @@ class TestVocabulary:
         y = self.RATINGS.y
         assert {type(y == 1), type(y + 1), type(np.abs(y)), type(y.astype(float) * 2)} == {np.ndarray}
         assert StepDataset(self.RATINGS.X, y.astype(str)).vocabulary is None
+        assert StepDataset(self.RATINGS.X, 1 - y).vocabulary is None
+
+    def test_other_types_of_numbers_are_the_same_labels(self):
+        for kind in (float, object, "int8"):
+            assert StepDataset(self.RATINGS.X, self.RATINGS.y.astype(kind)).vocabulary == "rating"
+
+    def test_labels_of_two_meanings_are_not_joined(self):
+        with pytest.raises(ValueError, match="'binary', 'rating' are joined"):
+            np.concatenate([self.RATINGS.y, StepDataset(flatten([BUN]), [0, 1], vocabulary="binary").y])
+
+    @pytest.mark.parametrize(
+        "wrap",
+        [
+            lambda clf: VotingClassifier([("a", clf)], voting="soft"),
+            lambda clf: StackingClassifier([("a", clf)], final_estimator=LogisticRegression(), cv=2),
+            lambda clf: CalibratedClassifierCV(clf, cv=2, ensemble=False),
+            lambda clf: GridSearchCV(clf, {"head__C": [1.0]}, cv=2),
+        ],
+    )
+    def test_it_survives_wrappers_that_number_the_labels(self, wrap):
+        X = flatten([Solution(f"p{i}", ["2 + 3 = 5.", "2 + 3 = 6.", "So 6."]) for i in range(8)])
+        clf = PRMClassifier(StepStatistics(), LogisticRegression())
+        own = StepDataset(X, [0, 1, 1] * 8, vocabulary=(1, 0))
+        assert known_label_order(wrap(clf).fit(own.X, own.y)) == (1, 0)
+        assert known_label_order(wrap(clf).fit(own.X, np.asarray(own.y).tolist())) == (0, 1)
+        ratings = StepDataset(X, [0, 1, 1] * 8, vocabulary="rating")
+        with pytest.raises(ValueError, match="worst label of the data"):
+            score_solutions(wrap(clf).fit(ratings.X, ratings.y), [BUN])
 
     @pytest.mark.parametrize(
         ("y", "vocabulary", "message"),
