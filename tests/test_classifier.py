@@ -61,6 +61,7 @@ class TestScikitLearn:
         pipe = make_pipeline(PRMFeaturizer(), LogisticRegression(max_iter=1000)).fit(data.X, data.y)
         assert pipe.predict_proba(data.X).shape == (len(data.X), 3)
 
+    @pytest.mark.slow
     def test_grid_search_over_featurizer_and_head_in_processes(self, data):
         grid = GridSearchCV(
             PRMClassifier(PRMFeaturizer(), LogisticRegression(max_iter=500)),

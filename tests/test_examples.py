@@ -58,6 +58,7 @@ def test_main_job_on_prm800k(tmp_path, data_folder):
     assert "P(no error)" in out
 
 
+@pytest.mark.slow
 def test_main_job_help_teaches():
     out = run("-m", "prmkit.examples", "--help", cwd=ROOT)
     for word in ("--data", "offline", "PRM800K", "--folds"):

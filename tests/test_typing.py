@@ -70,6 +70,10 @@ COMPLETIONS = {
 }
 
 
+# mypy needs a minute. CI also runs it over the whole package.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def errors(tmp_path_factory):
     """Errors that mypy finds in two users' scripts: their files and lines."""

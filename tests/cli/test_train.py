@@ -137,6 +137,7 @@ def test_the_printed_python_runs(model, data, tmp_path):
     exec(code, names)  # prints
 
 
+@pytest.mark.slow
 def test_real_subprocess(model, data, tmp_path):
     out = tmp_path / "prm"
     command = [sys.executable, "-m", "prmkit.cli", "train", "--model", model, "--data", data]

@@ -29,7 +29,10 @@ def blocks(text, language):
 WITH_PYTHON = [page for page, text in TEXTS.items() if blocks(text, "python") and page != "README.md"]
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON)
+QUICK = ("docs/getting_started.md", "docs/guide/data_formats.md")
+
+
+@pytest.mark.parametrize("page", [p if p in QUICK else pytest.param(p, marks=pytest.mark.slow) for p in WITH_PYTHON])
 def test_code_of_a_page_runs(page, tmp_path):
     """The blocks of a page run one after the other, in an empty folder and without a network."""
     code = "\n".join(block for block in blocks(TEXTS[page], "python") if not block.startswith(NOT_RUN))
@@ -77,6 +80,7 @@ def test_flags_of_commands_exist():
         assert [(page, flag) for page, flag in flags if not re.search(rf"{flag}\b", known)] == []
 
 
+@pytest.mark.slow
 def test_flags_of_the_trl_table_exist():
     rows = [line.split("|") for line in TEXTS["docs/migrate/trl.md"].splitlines() if line.startswith("| `--")]
     known = help_of("train")

@@ -542,7 +542,7 @@ class TestFolder:
         self.is_whole(clf, folder)
 
     @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system cannot kill at once")
-    @pytest.mark.parametrize("name", ["model", "[a] model*"])
+    @pytest.mark.parametrize("name", ["model", pytest.param("[a] model*", marks=pytest.mark.slow)])
     def test_a_process_killed_between_the_two_renames_loses_no_model(self, tmp_path, name):
         """Old and new model are both whole then, and none of them is in its place."""
         folder = tmp_path / name

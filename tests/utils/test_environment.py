@@ -68,7 +68,9 @@ BODIES = {
 }
 
 
-@pytest.mark.parametrize("name", ["default", "perceptron", "trees", pytest.param("tokens", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["default", *(pytest.param(name, marks=pytest.mark.slow) for name in ("perceptron", "trees", "tokens"))]
+)
 def test_a_forked_process_answers(name):
     body = "\n".join(line[8:] for line in BODIES[name].splitlines())
     code = PRELUDE + "\nparallel_before()\n" + body

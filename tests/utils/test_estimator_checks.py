@@ -114,7 +114,7 @@ class PassPerStep(_Reads):
 )
 def test_checks_catch_what_they_are_for(broken, check, words, data):
     with pytest.raises(AssertionError, match=words):
-        check(broken(), data.X[:40], data.y[:40])
+        check(broken(), data.X[:20], data.y[:20])
 
 
 def test_small_look_ahead_is_caught_where_no_encoder_rounds(data):
