@@ -68,9 +68,10 @@ BODIES = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["default", *(pytest.param(name, marks=pytest.mark.slow) for name in ("perceptron", "trees", "tokens"))]
-)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("perceptron", "trees", "tokens")]
+
+
+@pytest.mark.parametrize("name", ["default", *SLOW])
 def test_a_forked_process_answers(name):
     body = "\n".join(line[8:] for line in BODIES[name].splitlines())
     code = PRELUDE + "\nparallel_before()\n" + body
