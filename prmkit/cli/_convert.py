@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prmkit.cli._terminal import complete_format, fields_of, flags_of, in_words, options_of
+from prmkit.cli._terminal import LimitFlag, OnErrorFlag, complete_format, fields_of, flags_of, in_words, options_of
 
 
 def convert(
@@ -67,14 +67,7 @@ def convert(
             'step_separator=TEXT (openrlhf, rlhflow), label_map=\'{"bad": -1, "good": 1}\' (flat).',
         ),
     ] = None,
-    on_error: Annotated[
-        str,
-        typer.Option(
-            "--on-error",
-            metavar="raise|skip",
-            help="Whether a record that breaks its format stops the command, naming its line, or is left out.",
-        ),
-    ] = "raise",
+    on_error: OnErrorFlag = "raise",
     on_loss: Annotated[
         str,
         typer.Option(
@@ -84,15 +77,7 @@ def convert(
             "step.",
         ),
     ] = "count",
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            metavar="NUMBER",
-            show_default=False,
-            help="Largest number of records to read. By default all are read.",
-        ),
-    ] = None,
+    limit: LimitFlag = None,
     split: Annotated[
         str | None,
         typer.Option(

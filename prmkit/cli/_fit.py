@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prmkit.cli._terminal import complete_format, fields_of, flags_of, in_words, options_of, say
+from prmkit.cli._terminal import LimitFlag, OnErrorFlag, complete_format, fields_of, flags_of, in_words, options_of, say
 
 if TYPE_CHECKING:
     from prmkit.data import StepDataset
@@ -56,23 +56,8 @@ def fit(
             '(prm800k), label_map=\'{"bad": -1, "good": 1}\' (flat).',
         ),
     ] = None,
-    on_error: Annotated[
-        str,
-        typer.Option(
-            "--on-error",
-            metavar="raise|skip",
-            help="Whether a record that breaks its format stops the command, naming its line, or is left out.",
-        ),
-    ] = "raise",
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            metavar="NUMBER",
-            show_default=False,
-            help="Largest number of records to read. By default all are read.",
-        ),
-    ] = None,
+    on_error: OnErrorFlag = "raise",
+    limit: LimitFlag = None,
     split: Annotated[
         str | None,
         typer.Option("--split", metavar="NAME", show_default=False, help="Split of the data. Default: train."),

@@ -9,10 +9,30 @@ import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeAlias
 
 import typer
 from typer.core import TyperCommand
+
+OnErrorFlag: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--on-error",
+        metavar="raise|skip",
+        help="Whether a record that breaks its format stops the command, naming its line, or is left out.",
+    ),
+]
+"""The flag of every command that reads records."""
+LimitFlag: TypeAlias = Annotated[
+    "int | None",
+    typer.Option(
+        "--limit",
+        metavar="NUMBER",
+        show_default=False,
+        help="Largest number of records to read. By default all are read.",
+    ),
+]
+"""The flag of every command that reads records."""
 
 # What follows a name and an equals sign in an error: quoted, in brackets, or a word; or nothing.
 _VALUE = r"('[^']*'|\"[^\"]*\"|\[[^\]]*\]|\{[^}]*\}|\([^)]*\)|[^\s,;:()]*[^\s,;:().])?"
