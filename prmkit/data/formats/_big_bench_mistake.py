@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import (
-    Format,
-    LabelledSolution,
-    Record,
-    error_at,
-    from_first_error,
-    has_fields,
-    wrong_value,
-)
+from prmkit.data.formats.format import Format, LabelledSolution, Record, error_at, from_first_error, has_fields
+from prmkit.data.formats.label_words import wrong_value
 from prmkit.data.formats.reading import read, reads_benchmark
 from prmkit.data.formats.sources import OnError, Source
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.format import (
@@ -17,17 +16,11 @@ from prmkit.data.formats.format import (
     from_ratings,
     has_fields,
     labels_at,
-    wrong_value,
 )
+from prmkit.data.formats.label_words import Label, map_of_labels, wrong_value
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.labels import NAMES, RATINGS
-
-Label: TypeAlias = str | float | bool
-_Key: TypeAlias = tuple[bool, bool, Label]
-# A label with two flags, whether it is a text and whether a boolean: 1, True and "1" are different labels.
-
-_RATING_OF: dict[Label, int] = {**dict(zip(NAMES, RATINGS, strict=True)), "-": -1, "+": 1, False: -1, True: 1}
 
 _has_step = has_fields({"step": str, "label": (str, int, float)})
 _has_text = has_fields({"text": str, "label": (str, int, float)})
@@ -53,89 +46,6 @@ def _parse(
         problem_id = record.note("problem_id")
     meta = None if problem_id is None else {"problem_id": problem_id}
     return [from_ratings(problem, [*prefix, text], [None] * len(prefix) + [rating], solution_id, meta)]
-
-
-def map_of_labels(label_map: Mapping[Any, Any] | None, worst: Label | None = None) -> Callable[[object, str], int]:
-    """Return a function of a label and its name that gives the rating by a map, or that of a label that needs none.
-
-    The map is checked at once. The function raises MalformedRecordError for a label that the map lacks.
-    """
-    ratings = _ratings_of_labels(label_map, worst)
-
-    def rating_of(label: object, name: str) -> int:
-        rating = ratings.get(_key(label)) if isinstance(label, (str, int, float)) else None
-        if rating is None:
-            expected = ", ".join(repr(one) for _, _, one in ratings)
-            expected += " (label_map={label: rating, …} declares others)"
-            raise wrong_value("unknown label", name, label, expected)
-        return rating
-
-    return rating_of
-
-
-def _ratings_of_labels(label_map: Mapping[Any, Any] | None, worst: Label | None) -> dict[_Key, int]:
-    """Return the rating of every label of a map, or of the labels that need none.
-
-    Raises
-    ------
-    ValueError
-        If the map leaves open which class is worst, or has other than two or three classes.
-    """
-    if label_map is None:
-        if worst is not None:
-            raise ValueError("worst is given without label_map: pass label_map={label: class number, …} too")
-        return {_key(label): rating for label, rating in _RATING_OF.items()}
-    if not isinstance(label_map, Mapping) or not label_map:
-        raise ValueError(f"label_map is {label_map!r:.60}, expected a mapping from labels to ratings")
-    rating_of_name = dict(zip(NAMES, RATINGS, strict=True))
-    values = {
-        label: rating_of_name.get(value, value) if isinstance(value, str) else value
-        for label, value in label_map.items()
-    }
-    if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in values.values()):
-        raise ValueError(
-            f"label_map is {dict(label_map)}, expected ratings as its values: -1, 0, 1 or 'negative', 'neutral', "
-            "'positive'"
-        )
-    if worst is not None:
-        ratings = _ordered(values, worst)
-    elif set(values.values()) <= set(RATINGS) and -1 in values.values():
-        ratings = {label: int(value) for label, value in values.items()}
-    else:
-        raise ValueError(
-            f"label_map is {dict(label_map)}, which leaves open which class is worst: map to ratings, -1 the worst, or "
-            "pass worst=<label>"
-        )
-    keys = {_key(label): rating for label, rating in ratings.items()}
-    # CSV writes numbers as texts, and the keys of JSON are texts.
-    for label, rating in ratings.items():
-        keys.setdefault(_key(_otherwise(label)), rating)
-    return keys
-
-
-def _ordered(values: Mapping[Any, Any], worst: Label) -> dict[Any, int]:
-    """Return ratings for two or three class numbers, of which ``worst`` stands at one end."""
-    classes = sorted(set(values.values()))
-    if worst not in values or values[worst] not in (classes[0], classes[-1]) or len(classes) not in (2, 3):
-        raise ValueError(
-            f"worst is {worst!r} in the classes {dict(values)}, expected a label at one end of two or three classes"
-        )
-    if values[worst] == classes[-1]:
-        classes.reverse()
-    rating_of = dict(zip(classes, (-1, 0, 1) if len(classes) == 3 else (-1, 1), strict=True))
-    return {label: rating_of[value] for label, value in values.items()}
-
-
-def _otherwise(label: Label) -> Label:
-    """Return a number as text, as CSV has it, and such a text as a number, because the keys of JSON are texts."""
-    if not isinstance(label, str):
-        return label if isinstance(label, bool) else str(label)
-    return int(label) if re.fullmatch(r"\s*[-+]?\d{1,9}\s*", label) else label
-
-
-def _key(label: Label) -> _Key:
-    # 1 == True to Python, so the key holds the type too.
-    return isinstance(label, str), isinstance(label, bool), label.strip() if isinstance(label, str) else label
 
 
 def _prefix(record: Record) -> list[str]:

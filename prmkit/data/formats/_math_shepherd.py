@@ -8,15 +8,8 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import (
-    Format,
-    LabelledSolution,
-    Record,
-    from_ratings,
-    has_fields,
-    rating_of_sign,
-    signs_of,
-)
+from prmkit.data.formats.format import Format, LabelledSolution, Record, from_ratings, has_fields, signs_of
+from prmkit.data.formats.label_words import rating_of_sign
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError

@@ -12,12 +12,12 @@ from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
-    Rating,
     Record,
     check_writable_ratings,
     from_ratings,
     has_fields,
 )
+from prmkit.data.formats.label_words import Rating
 from prmkit.data.formats.reading import read
 from prmkit.data.formats.sources import Source, several_addresses
 from prmkit.data.jsonlines import MalformedRecordError

@@ -9,16 +9,8 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import (
-    Format,
-    LabelledSolution,
-    Rating,
-    Record,
-    error_at,
-    from_ratings,
-    has_fields,
-    wrong_value,
-)
+from prmkit.data.formats.format import Format, LabelledSolution, Record, error_at, from_ratings, has_fields
+from prmkit.data.formats.label_words import Rating, wrong_value
 from prmkit.data.formats.reading import read, reads_benchmark
 from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import ContradictoryRecordError, MalformedRecordError

@@ -6,15 +6,8 @@ from collections import Counter
 from typing import Any
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import (
-    Format,
-    LabelledSolution,
-    Record,
-    error_at,
-    from_first_error,
-    has_fields,
-    wrong_value,
-)
+from prmkit.data.formats.format import Format, LabelledSolution, Record, error_at, from_first_error, has_fields
+from prmkit.data.formats.label_words import wrong_value
 from prmkit.data.formats.reading import read, reads_benchmark
 from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError

@@ -10,20 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from prmkit.data.dataset import StepDataset, solution_record
-from prmkit.data.formats.format import (
-    Format,
-    LabelledSolution,
-    Meaning,
-    Rating,
-    Record,
-    check_meaning,
-    from_ratings,
-    has_fields,
-    labels_at,
-    meaning_of,
-    rating_of,
-    wrong_value,
-)
+from prmkit.data.formats.format import Format, LabelledSolution, Record, from_ratings, has_fields, labels_at
+from prmkit.data.formats.label_words import Meaning, Rating, check_meaning, meaning_of, rating_of, wrong_value
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError

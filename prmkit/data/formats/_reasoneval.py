@@ -11,14 +11,13 @@ from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
-    Rating,
     Record,
     error_at,
     from_first_error,
     from_ratings,
     labels_at,
-    wrong_value,
 )
+from prmkit.data.formats.label_words import Rating, wrong_value
 from prmkit.data.formats.reading import read, reads_benchmark
 from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import ContradictoryRecordError, MalformedRecordError

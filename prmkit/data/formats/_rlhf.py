@@ -8,18 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import (
-    Format,
-    LabelledSolution,
-    Rating,
-    Record,
-    from_ratings,
-    has_fields,
-    labels_at,
-    probability,
-    rating_of_sign,
-    wrong_value,
-)
+from prmkit.data.formats.format import Format, LabelledSolution, Record, from_ratings, has_fields, labels_at
+from prmkit.data.formats.label_words import Rating, probability, rating_of_sign, wrong_value
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError

@@ -6,16 +6,8 @@ from collections import Counter
 from typing import Any
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import (
-    Format,
-    LabelledSolution,
-    Record,
-    from_ratings,
-    has_fields,
-    labels_at,
-    rating_of_sign,
-    signs_of,
-)
+from prmkit.data.formats.format import Format, LabelledSolution, Record, from_ratings, has_fields, labels_at, signs_of
+from prmkit.data.formats.label_words import rating_of_sign
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
 

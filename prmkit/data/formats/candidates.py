@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from prmkit.data.answers.extraction import extract_answer, normal_answer
+from prmkit.data.formats.account import LabelAccount, check_reading, warn_of_skipped
 from prmkit.data.formats.fields import candidates_proposal, check_fields, value_at
-from prmkit.data.formats.format import Record, has_fields, rating_of, wrong_value
-from prmkit.data.formats.reading import LabelAccount, check_reading, reads, warn_of_skipped
+from prmkit.data.formats.format import Record, has_fields
+from prmkit.data.formats.label_words import rating_of, wrong_value
+from prmkit.data.formats.reading import reads
 from prmkit.data.formats.sources import OnError, Source, iter_records
 from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.data.solution import Solution

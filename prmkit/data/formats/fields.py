@@ -10,18 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
-from prmkit.data.formats._flat import map_of_labels
 from prmkit.data.formats._rlhf import KNOWN_PLACEHOLDERS, Separator
-from prmkit.data.formats.format import (
-    Format,
-    LabelledSolution,
+from prmkit.data.formats.format import Format, LabelledSolution, Record, error_at, from_first_error, from_ratings
+from prmkit.data.formats.label_words import (
     Meaning,
     Rating,
-    Record,
     check_meaning,
-    error_at,
-    from_first_error,
-    from_ratings,
+    map_of_labels,
     meaning_of,
     rating_of,
     wrong_type,

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
+from prmkit.data.formats.label_words import Rating, wrong_type, wrong_value
 from prmkit.data.jsonlines import ContradictoryRecordError, MalformedRecordError
 from prmkit.data.labels import first_error_to_ratings, ratings_to_first_error
 from prmkit.data.solution import Solution
 
 if TYPE_CHECKING:
     from prmkit.data.dataset import StepDataset
-
-Rating: TypeAlias = int | float | None
-"""-1, 0 or +1. A float in [0, 1] where the format gives P(right). None where nobody judged the step."""
-Meaning: TypeAlias = Literal["rating", "binary", "soft"]
-"""Declared meaning of the labels of a file, as in ``StepDataset(vocabulary=…)``."""
-
-_RATING_OF_WORD = {
-    **dict.fromkeys(("+", "right", "correct", "good", "positive", "true", "yes"), 1),
-    "neutral": 0,
-    **dict.fromkeys(("-", "wrong", "incorrect", "bad", "negative", "false", "no"), -1),
-}
 
 _T = TypeVar("_T")
 
@@ -355,102 +344,6 @@ def nearest_format(record: object, formats: Iterable[Format]) -> str:
         if share >= max(best, 0.5) and share > best:
             best, sentence = share, f"The nearest is {file_format.name}, but the record {' and '.join(faults)}. "
     return sentence
-
-
-def wrong_value(reason: str, name: str, value: object, expected: str) -> MalformedRecordError:
-    """Return the error of a field that holds something else than expected."""
-    return MalformedRecordError(reason, f"{name} is {value!r:.60}, expected {expected}")
-
-
-def wrong_type(reason: str, name: str, value: object) -> MalformedRecordError:
-    """Return the error of a field that has a value of another type."""
-    return MalformedRecordError(reason, f"{name} is {type(value).__name__} ({value!r:.60})")
-
-
-def probability(value: object, name: str) -> float:
-    """Return a number in [0, 1] as float. Refuse any other value, NaN and booleans included."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
-        return float(value)
-    raise wrong_value("no probability", name, value, "a number from 0 to 1: P(the step is right)")
-
-
-def meaning_of(labels: Sequence[object], name: str) -> Meaning | None:
-    """Return "soft" for the labels of a record among which is a float, else None.
-
-    JSON may write 1.0 as 1, so whole numbers beside floats are probabilities too. Booleans and words are not: they
-    raise MalformedRecordError.
-    """
-    if not any(isinstance(label, float) for label in labels):
-        return None
-    if any(isinstance(label, (bool, str)) for label in labels):
-        raise MalformedRecordError(
-            "mixed labels", f"{name} mix floats with others ({labels!r:.60}): write 1.0, not true"
-        )
-    return "soft"
-
-
-def check_meaning(labels: object) -> None:
-    """Raise ValueError for an unknown declared meaning of labels."""
-    if labels not in (None, "rating", "binary", "soft"):
-        raise ValueError(f"labels is {labels!r}, expected 'rating', 'binary', 'soft', or None")
-
-
-def rating_of(label: object, name: str, meaning: Meaning | None, *, whole: Meaning = "rating") -> Rating:
-    """Return the rating that one label stands for, in whatever way it is spelled.
-
-    Booleans, and words such as "correct", "-" or "neutral", say by themselves what they mean. A float is P(right), and
-    a whole number has the meaning ``whole``, unless ``meaning`` declares something else.
-
-    Raises
-    ------
-    MalformedRecordError
-        If the label is none of these, or contradicts the declared meaning.
-
-    Examples
-    --------
-    >>> rating_of("incorrect", "label", None), rating_of(0, "label", "binary"), rating_of(0, "label", "rating")
-    (-1, -1, 0)
-    >>> rating_of(1, "label", "soft")
-    1.0
-    """
-    if label is None:
-        return None
-    if isinstance(label, str) and not re.fullmatch(r"\s*[-+]?\d(\.\d+)?\s*", label):
-        if (rating := _RATING_OF_WORD.get(label.strip().casefold())) is None or meaning == "soft":
-            raise wrong_value("unknown label", name, label, _expected(meaning))
-        return rating
-    if isinstance(label, bool):
-        if meaning in ("rating", "soft"):
-            raise wrong_value("unknown label", name, label, _expected(meaning))
-        return 1 if label else -1
-    if isinstance(label, str):  # a cell of a table
-        label = float(label) if "." in label else int(label)
-    is_float = isinstance(label, float)
-    meaning = meaning or ("soft" if is_float else whole)
-    if meaning == "soft":
-        return probability(label, name)
-    if isinstance(label, (int, float)) and label in ((0, 1) if meaning == "binary" else (-1, 0, 1)):
-        return int(label) if meaning == "rating" else (1 if label else -1)
-    raise wrong_value("unknown label", name, label, _expected(None if whole == meaning else meaning))
-
-
-def _expected(meaning: Meaning | None) -> str:
-    """Return the labels that a meaning allows, for an error message."""
-    allowed = {
-        "rating": "-1, 0, 1 or a name such as 'neutral' (labels='rating')",
-        "binary": "0, 1, a boolean or a name such as 'wrong' (labels='binary')",
-        "soft": "a number from 0 to 1 (labels='soft')",
-    }
-    words = ", ".join(map(repr, _RATING_OF_WORD))
-    return allowed[meaning] if meaning else f"a number, a boolean, null, or one of {words}"
-
-
-def rating_of_sign(label: object, name: str) -> int:
-    """Return +1 for "+" and -1 for "-", white space stripped. Refuse any other label."""
-    sign = label.strip() if isinstance(label, str) else None
-    if sign not in ("+", "-"):
-        raise wrong_value("unknown label", name, label, "'+' or '-'")
-    return 1 if sign == "+" else -1
 
 
 def signs_of(labelled: LabelledSolution) -> tuple[list[str], list[str]]:

@@ -7,7 +7,7 @@ import inspect
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -15,16 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.format import Format, LabelledSolution, Rating
-from prmkit.data.formats.sources import MERGED, Found, OnError, Source, iter_records, name_of
+from prmkit.data.formats.account import MALFORMED, PUBLISHED, LabelAccount, check_reading, named_skips, warn_of_skipped
+from prmkit.data.formats.format import Format, LabelledSolution
+from prmkit.data.formats.label_words import Rating
+from prmkit.data.formats.sources import Found, OnError, Source, iter_records, name_of
 from prmkit.data.jsonlines import ContradictoryRecordError, MalformedRecordError
 from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step
 
-_MALFORMED, _PUBLISHED, _LOST = "malformed: ", "left out, wrong as published: ", "labels left out: "
-"""Beginnings of the names of counts."""
-_N_NAMED = 20
-"""Number of skipped records that a description names."""
 _SOURCE = """\
 source : path, URL, sequence of paths, list of dict, data frame, Dataset or name on the Hugging Face hub
     Where the records are. A file holds JSON lines, a JSON array, CSV or Parquet, also compressed. A folder stands for
@@ -184,38 +182,6 @@ def _joined(ids: list[Any], texts: list[Any]) -> npt.NDArray[np.int64]:
     return np.argsort(np.argsort(first))[groups].astype(np.int64)
 
 
-class LabelAccount:
-    """Which labels were read, and which of them a skipped record took along."""
-
-    def __init__(self) -> None:
-        self._read: Counter[str] = Counter()
-        self._lost: Counter[str] = Counter()
-
-    def add(self, labels: Iterable[object], *, lost: bool) -> None:
-        """Add the labels of a record, as they are written."""
-        names = Counter(_label_name(label) for label in labels if label is not None)
-        self._read += names
-        if lost:
-            self._lost += names
-
-    def report(self, counts: Counter[str]) -> None:
-        """Add the number of labels that were lost to the counts, for each label."""
-        for name, n in sorted(self._lost.items()):
-            counts[f"{_LOST}{name}, of {self._read[name]} ({n / self._read[name]:.0%})"] += n
-
-
-def lost_labels(counts: Counter[str]) -> str:
-    """Return a sentence on the labels that skipped records took along. "" if there are none."""
-    lost = ", ".join(f"{n} labels {key.removeprefix(_LOST)}" for key, n in counts.items() if key.startswith(_LOST))
-    return f". With them went {lost}" if lost else ""
-
-
-def _label_name(label: object) -> str:
-    if isinstance(label, float) and label not in (0.0, 1.0, -1.0):
-        return "a probability below 0.5" if label < 0.5 else "a probability from 0.5 on"
-    return f"{label!r:.20}"
-
-
 def iter_labelled(
     source: Source,
     file_format: Format,
@@ -245,14 +211,6 @@ def iter_labelled(
     return solutions if file_format.across is None else file_format.across(solutions, counts)
 
 
-def check_reading(on_error: object, limit: object) -> None:
-    """Raise ValueError for an unknown ``on_error`` or a ``limit`` that is no positive number."""
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"on_error is {on_error!r}, expected 'raise' or 'skip'")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise ValueError(f"limit is {limit!r}, expected a positive number of records, or None for all")
-
-
 def _parsed(
     records: Iterator[Found],
     file_format: Format,
@@ -275,7 +233,7 @@ def _parsed(
                     f"{place}: {error}. Pass on_error='skip' to leave such records out, or check that the format is "
                     f"{file_format.name}."
                 ) from None
-            counts[f"{_PUBLISHED if as_published else _MALFORMED}{error.reason}"] += 1
+            counts[f"{PUBLISHED if as_published else MALFORMED}{error.reason}"] += 1
             skipped.append(f"{place}: {error}")
             is_lost, solutions = True, []
         if file_format.labels_of is not None and isinstance(record, Mapping):
@@ -283,33 +241,3 @@ def _parsed(
                 account.add(file_format.labels_of(record), lost=is_lost)
         yield from solutions
     account.report(counts)
-
-
-def named_skips(skipped: list[str]) -> list[str]:
-    """Return a line for each record that was left out, the first twenty."""
-    rest = [f"skipped: {len(skipped) - _N_NAMED:,} more"] if len(skipped) > _N_NAMED else []
-    return [f"skipped: {reason}" for reason in skipped[:_N_NAMED]] + rest
-
-
-def warn_of_skipped(counts: Counter[str], named_by: str = "the description names") -> None:
-    """Warn if records were skipped: the file may be damaged, or of another format. Warn if splits were merged."""
-    if counts[MERGED]:
-        warnings.warn(
-            f"{counts[MERGED]} records of several splits were read as one: pass split='train' or another for one of "
-            "them",
-            UserWarning,
-            stacklevel=4,
-        )
-    with_labels = lost_labels(counts)
-    for prefix, what in (
-        (_MALFORMED, "malformed records were skipped"),
-        (_PUBLISHED, "rows that contradict themselves, as published, were left out"),
-    ):
-        skipped = {key.removeprefix(prefix): n for key, n in counts.items() if key.startswith(prefix)}
-        if skipped:
-            reasons = ", ".join(f"{n} {reason}" for reason, n in skipped.items())
-            warnings.warn(
-                f"{sum(skipped.values())} {what} ({reasons}); {named_by} their files and lines{with_labels}",
-                UserWarning,
-                stacklevel=4,
-            )

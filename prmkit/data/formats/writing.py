@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prmkit.data.dataset import StepDataset, solution_positions
-from prmkit.data.formats.format import Format, LabelledSolution, Rating, first_error_of
+from prmkit.data.formats.format import Format, LabelledSolution, first_error_of
+from prmkit.data.formats.label_words import Rating
 from prmkit.data.formats.registry import FORMATS, check_format, lists_formats
 from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.data.labels import names_to_ratings, order_of_vocabulary

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from prmkit.data import Solution, StepDataset
-from prmkit.data.formats.format import Rating
+from prmkit.data.formats.label_words import Rating
 from prmkit.data.formats.writing import labelled_solutions
 from prmkit.data.problem_keys import problem_keys
 from prmkit.evaluation._inputs._models import JudgedModel

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from prmkit.data.formats.format import rating_of
+from prmkit.data.formats.label_words import rating_of
 from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.features.encoding.model_path import resolve_model
 from prmkit.marking.encoding import prepare_tokenizer
