@@ -45,6 +45,10 @@ _FILES = {
     "big_bench_mistake": "_big_bench_mistake",
     "flat": "_flat",
     "rated": "_rated",
+    "scan": "_scan",
+    "versaprm": "_versaprm",
+    "math_aps": "_math_aps",
+    "verify_then_generate": "_verify_then_generate",
 }
 """File of each format in this folder. The constant in it has the name of the format in capital letters."""
 _N_INSPECTED = 20

@@ -122,8 +122,11 @@ def test_every_loader_describes_all_of_its_parameters(name):
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_a_loader_has_the_options_of_its_format(name):
     # The format "rated" has a loader that is not public: ``load`` reads its files.
-    function = load_rated if name == "rated" else getattr(prmkit.data, f"load_{name}")
+    function = load_rated if name == "rated" else getattr(prmkit.data, f"load_{name}", None)
     if FORMATS[name].reader is not None:
+        return
+    if function is None:  # options need a docstring that describes them
+        assert not FORMATS[name].options
         return
     shown = inspect.signature(function).parameters
     common = [*list(shown)[:1], "on_error", "limit", "split"]

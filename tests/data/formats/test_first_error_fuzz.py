@@ -86,6 +86,14 @@ RECORDS = {
         "Model_Solution_First_Error_Step": "b = 4",
     },
     "big_bench_mistake": {"input": "2 + 3 * 4?", "steps": STEPS, "answer": "15", "target": "14", "mistake_index": 1},
+    "verify_then_generate": {
+        "problem": "2 + 3 * 4?",
+        "topic": "Word problems",
+        "student_incorrect_solution": STEPS,
+        "incorrect_index": 1,
+        "incorrect_step": STEPS[1],
+        "error_category": "Calculation",
+    },
 }
 LAYOUTS = {
     "processbench": FORMATS["processbench"],
@@ -98,6 +106,7 @@ LAYOUTS = {
     "mr_ben": FORMATS["mr_ben"],
     "mr_ben code": FORMATS["mr_ben"],
     "big_bench_mistake": FORMATS["big_bench_mistake"],
+    "verify_then_generate": FORMATS["verify_then_generate"],
 }
 DISTINCT = {layout.name: layout for layout in LAYOUTS.values()}
 OTHERS = [
@@ -113,6 +122,9 @@ OTHERS = [
     {"text": "2 + 3 = 5.", "label": 1},
     {"problem": "2 + 3?", "prefix": [], "step": "5", "label": -1, "problem_id": "p1"},
     {"id": "a", "problem": "2 + 3?", "steps": ["5"], "labels": [1], "first_error": -1, "meta": {}},
+    {"question": "2 + 3?", "steps": ["5"], "scores": [1.0]},
+    {"question": "2 + 3?", "answer": "5", "chain_of_thoughts": [{"steps": ["5"], "labels": [1]}]},
+    {"question": "2 + 3?", "reasoning_steps": {"text": "2 + 3?", "mc_value": 1.0, "children": []}},
 ]
 """One record of each other layout."""
 
@@ -169,6 +181,11 @@ def _meant(layout, record):
     """What an accepted record says, read as plainly as can be: steps and labels of each solution."""
     if layout is FORMATS["processbench"]:
         return [(record["steps"], _first(record["label"], record["steps"]))]
+    if layout is FORMATS["verify_then_generate"]:
+        steps, index = record["student_incorrect_solution"], record["incorrect_index"]
+        if isinstance(quoted := record.get("incorrect_step"), str):
+            assert steps[index].strip() == quoted.strip()
+        return [(steps, _first(index, steps))]
     if layout is FORMATS["big_bench_mistake"]:
         index = record["mistake_index"]
         return [(record["steps"], _first(-1 if index is None else index, record["steps"]))]

@@ -13,6 +13,7 @@ from prmkit.data.labels import ratings_to_first_error
 WRITTEN = [name for name, one in FORMATS.items() if one.write is not None]
 RATINGS = [ratings for n in (1, 2, 3) for ratings in product((-1, 0, 1, None), repeat=n)]
 RIGHT_BEFORE_THE_FIRST_ERROR = {"processbench", "mr_ben", "mr_gsm8k", "big_bench_mistake", "reasoneval"}
+RIGHT_BEFORE_THE_FIRST_ERROR.add("verify_then_generate")
 
 
 def rule(ratings):

@@ -42,6 +42,20 @@ GOOD = {
             "finish_reason": "found_error",
         },
     },
+    "scan": {"question": "2+3?", "steps": ["2+3 = 5.", "So 6."], "scores": [1.0, 0.25]},
+    "versaprm": {
+        "question": "2+3?",
+        "answer": "5",
+        "chain_of_thoughts": [{"steps": ["2+3 = 5.", "So 6."], "labels": [1, -1]}, {"steps": ["5."], "labels": [1]}],
+    },
+    "math_aps": {
+        "question": "2+3?",
+        "final_answer": "5",
+        "reasoning_steps": [
+            {"solution_prefix": "2+3?\n\n\n2+3 = 5.", "mc_value": 0.5},
+            {"solution_prefix": "2+3?\n\n\n2+3 = 5.\n\nSo 6.", "mc_value": 0.0},
+        ],
+    },
 }  # fmt: skip
 CANDIDATES = (
     {"question": "q", "answer": "14", "responses": [{"text": "a\nA: 14"}, {"text": "b"}]},
@@ -88,12 +102,18 @@ def mutated(draw, record):
     return record
 
 
+@pytest.mark.parametrize("layout", GOOD)
+def test_exactly_one_layout_recognises_each_record(layout):
+    assert [name for name, other in FORMATS.items() if other.recognises(GOOD[layout])] == [layout]
+
+
 def said(layout, dataset):
     return [(step.problem, step.prefix, step.text, y) for step, y in zip(dataset.X, dataset.y.tolist(), strict=True)]
 
 
 def test_every_layout_with_step_labels_is_tried():
     later = {"processbench", "prmbench", "reasoneval", "mr_gsm8k", "mr_ben", "big_bench_mistake"}
+    later.add("verify_then_generate")
     assert set(GOOD) == set(FORMATS) - later, "those with a first error have a file of their own"
 
 
@@ -259,4 +279,4 @@ def test_values_of_python_numpy_and_pandas(layout, data):
                     load_candidates([good, record], on_error=on_error)
                 else:
                     dataset = load([good, record], layout, on_error=on_error)
-                    assert set(dataset.y.tolist()) <= {-1, 0, 1}
+                    assert all(-1 <= label <= 1 for label in dataset.y.tolist())

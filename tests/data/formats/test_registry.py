@@ -32,7 +32,7 @@ STEPWISE_ROW = {"prompt": "p", "completions": ["a"], "labels": [True]}
 
 
 def test_every_layout_is_there_under_its_name():
-    assert len(FORMATS) == 14
+    assert len(FORMATS) == 18
     for name, layout in FORMATS.items():
         assert layout.name == name
         assert layout.description
