@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prmkit.data.formats.format import Format, LabelledSolution, Rating, Record, from_ratings, has_fields, probability
+from prmkit.data.formats.format import Format, LabelledSolution, Record, from_ratings, has_fields
+from prmkit.data.formats.label_words import Rating, probability
 from prmkit.data.jsonlines import MalformedRecordError
 
 _NODES, _VALUE = "reasoning_steps", "mc_value"

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from prmkit.data.formats.format import (
-    Format,
-    LabelledSolution,
-    Record,
-    from_ratings,
-    has_fields,
-    labels_at,
-    probability,
-)
+from prmkit.data.formats.format import Format, LabelledSolution, Record, from_ratings, has_fields, labels_at
+from prmkit.data.formats.label_words import probability
 
 
 def _parse(record: Record, solution_id: str, _counts: Counter[str]) -> list[LabelledSolution]:

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from prmkit.data.formats.format import (
-    Format,
-    LabelledSolution,
-    Record,
-    error_at,
-    from_first_error,
-    has_fields,
-    wrong_value,
-)
+from prmkit.data.formats.format import Format, LabelledSolution, Record, error_at, from_first_error, has_fields
+from prmkit.data.formats.label_words import wrong_value
 from prmkit.data.jsonlines import ContradictoryRecordError
 
 _STEPS, _INDEX, _QUOTED = "student_incorrect_solution", "incorrect_index", "incorrect_step"

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prmkit.data.formats.format import Format, LabelledSolution, Rating, Record, from_ratings, has_fields, wrong_value
+from prmkit.data.formats.format import Format, LabelledSolution, Record, from_ratings, has_fields
+from prmkit.data.formats.label_words import Rating, wrong_value
 
 _SOLUTIONS = "chain_of_thoughts"
 
