@@ -1,4 +1,5 @@
 from ._agreement import rating_agreement as rating_agreement
+from ._scorers import step_scorers as step_scorers
 from .benchmarks import (
     choose_first_error_threshold as choose_first_error_threshold,
     first_error_f1_score as first_error_f1_score,
@@ -80,6 +81,7 @@ __all__ = [
     "risk_coverage_curve",
     "selective_report",
     "step_report",
+    "step_scorers",
     "survival",
     "vote",
     "vote_accuracy",
