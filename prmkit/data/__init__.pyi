@@ -21,6 +21,7 @@ from .formats import (
 from .labels import first_error_to_ratings as first_error_to_ratings, ratings_to_first_error as ratings_to_first_error
 from .prm800k import iter_prm800k as iter_prm800k, load_prm800k as load_prm800k
 from .problem_keys import problem_groups as problem_groups
+from .sampled import Candidates as Candidates, CandidateSet as CandidateSet
 from .solution import Solution as Solution, Step as Step, flatten as flatten
 from .splitters import (
     ProblemShuffleSplit as ProblemShuffleSplit,
@@ -29,6 +30,8 @@ from .splitters import (
 )
 
 __all__ = [
+    "CandidateSet",
+    "Candidates",
     "ProblemShuffleSplit",
     "Solution",
     "Step",

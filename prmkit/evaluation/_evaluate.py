@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from prmkit.data import StepDataset
+from prmkit.data import Candidates, StepDataset
 from prmkit.evaluation._evaluation import Curve, Evaluation, Table
 from prmkit.evaluation._inputs._benchmark import Benchmark, known_problems, unscored_in
 from prmkit.evaluation._inputs._benchmarks import distinct_names, read_benchmark
@@ -57,8 +57,9 @@ def evaluate(
         it is needed (``"skywork:FOLDER"``). If a model gives a step no score, because it is too long for instance,
         its solution is left out for all models. A candidate of best-of-N stays, and such a model chooses it after all
         others. The notes of the tables count and name these solutions.
-    on : str, path, Benchmark, StepDataset, or a list of these
-        The benchmarks, as :func:`read_benchmark` takes them: ``"processbench:gsm8k.json"``, ``"bon:samples.jsonl"``.
+    on : str, path, Benchmark, StepDataset, Candidates, or a list of these
+        The benchmarks, as :func:`read_benchmark` takes them: ``"processbench:gsm8k.json"``, ``"bon:samples.jsonl"``,
+        or what :func:`prmkit.data.load_samples` returns.
     out : str or path, optional
         Folder for ``report.html``, ``results.json``, ``results.md`` and ``run.json``.
     work : str or path, optional
@@ -156,7 +157,7 @@ def evaluate(
 
 
 def _as_list(on: Any) -> list[Any]:
-    if on is None or isinstance(on, (str, Path, Benchmark, StepDataset)):
+    if on is None or isinstance(on, (str, Path, Benchmark, StepDataset, Candidates)):
         on = [on]
     benchmarks = list(on)
     if not benchmarks:

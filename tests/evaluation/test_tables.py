@@ -11,7 +11,7 @@ from prmkit import PRMClassifier
 from prmkit.data import Solution, make_arithmetic_solutions, split_by_problem
 from prmkit.data.formats.candidates import load_candidates
 from prmkit.evaluation import Benchmark, evaluate
-from prmkit.evaluation._inputs._benchmark import Candidates
+from prmkit.evaluation._inputs._benchmark import CandidateRows
 from prmkit.evaluation._inputs._benchmarks import candidates_benchmark
 from prmkit.features import StepStatistics
 from prmkit.metrics import aggregate, first_error_f1_score, first_error_from_risks
@@ -258,7 +258,7 @@ def test_selection_baselines(candidates, tmp_path, value_of):
 
 def test_candidates_of_unequal_number(score):
     solutions = [Solution("p", ["a"], id=str(i)) for i in range(5)]
-    candidates = Candidates(np.array([0, 0, 1, 1, 1]), np.array([True, False, False, False, True]), [None] * 5)
+    candidates = CandidateRows(np.array([0, 0, 1, 1, 1]), np.array([True, False, False, False, True]), [None] * 5)
     keys = np.array([1, 1, 2, 2, 2], dtype=np.uint64)
     benchmark = Benchmark("b", "bon", solutions, [(None,)] * 5, [None] * 5, keys, "", candidates)
     found = evaluate(score(benchmark, lambda _: [0.5]), benchmark, n_resamples=10)

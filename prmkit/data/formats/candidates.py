@@ -7,17 +7,17 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from prmkit.data.answers.extraction import extract_answer, normal_answer
+from prmkit.data.answers.extraction import extract_answer
 from prmkit.data.formats.account import LabelAccount, check_reading, warn_of_skipped
 from prmkit.data.formats.fields import candidates_proposal, check_fields, value_at
 from prmkit.data.formats.format import Record, has_fields
 from prmkit.data.formats.label_words import rating_of, wrong_value
 from prmkit.data.formats.reading import reads
-from prmkit.data.formats.sources import OnError, Source, iter_records
+from prmkit.data.formats.sources import OnError, Source, iter_records, name_of
 from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.sampled import Candidates, CandidateSet, with_keys
 from prmkit.data.solution import Solution
 
 
@@ -140,37 +140,6 @@ _N_NAMED = 5
 """Number of blank candidates that a warning names."""
 
 
-@dataclass(frozen=True)
-class CandidateSet:
-    """The sampled solutions of one problem, in the order of the file, which "the first N" depends on.
-
-    Parameters
-    ----------
-    problem : str
-        Text of the problem.
-    candidates : list of Solution
-        Sampled solutions. ``meta`` holds ``generator`` if the file names one.
-    is_correct : tuple of (bool or None)
-        Whether each candidate is correct, None if the file does not tell.
-    answers : tuple of (str or None)
-        Final answer of each candidate as written, None if none was found.
-    answer_keys : tuple of (str or None)
-        Key of each answer. Votes count answers with equal keys as one.
-    answer : str or None
-        Reference answer.
-    id : str
-        Id of the record.
-    """
-
-    problem: str
-    candidates: list[Solution]
-    is_correct: tuple[bool | None, ...]
-    answers: tuple[str | None, ...]
-    answer_keys: tuple[str | None, ...]
-    answer: str | None
-    id: str
-
-
 @reads
 def load_candidates(
     source: Source,
@@ -184,7 +153,7 @@ def load_candidates(
     on_error: OnError = "raise",
     limit: int | None = None,
     split: str | None = None,
-) -> list[CandidateSet]:
+) -> Candidates:
     r"""Load sampled solutions to choose the best of.
 
     - PQM: ``{"question": "2 + 3 * 4?", "answer": "14", "responses": [{"text": "3 * 4 = 12.\n2 + 12 = 14."}]}``
@@ -209,16 +178,16 @@ def load_candidates(
         ``extract(text)`` returns the final answer of a solution, or None. If None, an answer is taken if
         `extract_answer` finds a mark: boxed, or behind "####", "# Answer", "The answer is", "A:".
     answer_key : callable, optional
-        ``answer_key(answer)`` returns a key that equal answers share. If None, `normal_answer`, for which 12.0, $12
-        and 12 apples are equal.
+        ``answer_key(answer)`` returns a key that equal answers share. If None, `answer_keys` finds those that
+        `same_answer` calls equal, such as 12.0, $12 and 12 apples.
     counts : Counter, optional
         Filled with the numbers of records and candidates that were read and left out.
 
     Returns
     -------
-    list of CandidateSet
-        One set per record. A blank candidate is left out alone, counted, and named by a warning. The ids of the others
-        still count it.
+    Candidates
+        A sequence of one `CandidateSet` per record, with flat views. A blank candidate is left out alone, counted, and
+        named by a warning. The ids of the others still count it.
 
     Examples
     --------
@@ -250,7 +219,7 @@ def load_candidates(
         counts["records"] += 1
         try:
             sampled = _sampled(Record(value), fields)
-            one = _candidate_set(sampled, record_id, steps_of, extract or _marked, answer_key or normal_answer)
+            one = _candidate_set(sampled, record_id, steps_of, extract or _marked)
             kept = {candidate.id for candidate in one.candidates}
             n = len(sampled.candidates)
             left_out = [i for i in range(n) if f"{record_id}/{i}" not in kept]
@@ -277,8 +246,12 @@ def load_candidates(
             f"{counts['candidates of one step']} of {n_candidates} candidates have one step only: step_splitter is "
             f"{step_splitter!r}, and the others are {others} or a function of a text"
         )
+    sets = with_keys(sets, answer_key)
     counts["candidates without an answer"] += sum(candidate_set.answer_keys.count(None) for candidate_set in sets)
-    return sets
+    description = "\n".join(
+        [f"sampled solutions from {name_of(source)}", *(f"{what}: {n}" for what, n in counts.items() if n)]
+    )
+    return Candidates(tuple(sets), description, dict(counts))
 
 
 def _labels_of(value: object, fields: Mapping[str, str] | None) -> list[bool]:
@@ -308,7 +281,6 @@ def _candidate_set(
     record_id: str,
     steps_of: Callable[[str | list[str]], list[str]],
     extract: Callable[[str], str | None],
-    answer_key: Callable[[str], str | None],
 ) -> CandidateSet:
     """Return the candidates that are not blank."""
     solutions, correct, answers = [], [], []
@@ -322,12 +294,10 @@ def _candidate_set(
         answers.append(extract(candidate if isinstance(candidate, str) else "\n".join(candidate)))
     if not solutions:
         raise MalformedRecordError("blank candidates", f"all of {len(sampled.candidates)} candidates are blank")
-    # An answer that is nothing but marks has the key "", which would count as a vote.
-    keys = tuple(None if answer is None else answer_key(answer) or None for answer in answers)
     answer = sampled.answer
     if sampled.reference is not None:
         answer = extract(sampled.reference) or answer
-    return CandidateSet(sampled.problem, solutions, tuple(correct), tuple(answers), keys, answer, record_id)
+    return CandidateSet(sampled.problem, tuple(solutions), tuple(correct), tuple(answers), (), answer, record_id)
 
 
 def _marked(text: str) -> str | None:

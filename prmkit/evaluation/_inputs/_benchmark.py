@@ -24,7 +24,7 @@ SOFT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class Candidates:
+class CandidateRows:
     """The part of the data that best-of-N needs, one value per solution.
 
     ``sets`` numbers the record that a candidate was sampled for. The candidates of a record stand in the order of the
@@ -56,7 +56,7 @@ class Benchmark:
         The problem of each solution. Intervals resample problems.
     description : str, default=""
         Counts of the records that were read and left out.
-    candidates : Candidates, optional
+    candidates : CandidateRows, optional
         The data of best-of-N.
 
     Raises
@@ -78,7 +78,7 @@ class Benchmark:
     first_errors: list[int | None]
     problems: np.ndarray
     description: str = ""
-    candidates: Candidates | None = None
+    candidates: CandidateRows | None = None
 
     def __post_init__(self) -> None:
         for solution, ratings in zip(self.solutions, self.ratings, strict=True):
@@ -184,7 +184,7 @@ class Benchmark:
             The kept solutions, in the same order.
         """
         rows = np.flatnonzero(kept)
-        candidates = self.candidates and Candidates(
+        candidates = self.candidates and CandidateRows(
             self.candidates.sets[rows],
             self.candidates.correct[rows],
             [self.candidates.answer_keys[i] for i in rows.tolist()],

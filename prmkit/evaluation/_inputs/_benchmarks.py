@@ -10,15 +10,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from prmkit.data import StepDataset
-from prmkit.data.answers.equivalence import AnswerComparison, answer_keys
+from prmkit.data import Candidates, StepDataset
+from prmkit.data.answers.equivalence import AnswerComparison
 from prmkit.data.answers.extraction import extract_answer
-from prmkit.data.formats.candidates import CandidateSet, load_candidates
+from prmkit.data.formats.candidates import load_candidates
 from prmkit.data.formats.reading import read
 from prmkit.data.formats.registry import FORMATS, load, recognise
 from prmkit.data.formats.sources import iter_records
 from prmkit.data.problem_keys import problem_keys
-from prmkit.evaluation._inputs._benchmark import Benchmark, Candidates
+from prmkit.evaluation._inputs._benchmark import Benchmark, CandidateRows
 
 _SHORT = {"bbm": "big_bench_mistake"}
 _SPLITTERS: dict[str, Literal["line", "paragraph", "step"]] = {
@@ -30,12 +30,12 @@ _HUB_SPLIT = re.compile(r"[\w.-]+/[\w.-]+:[\w.-]+")
 _ENDINGS = (".gz", ".jsonl", ".json", ".parquet", ".csv")
 
 
-def read_benchmark(spec: str | Path | Benchmark | StepDataset) -> Benchmark:
+def read_benchmark(spec: str | Path | Benchmark | StepDataset | Candidates) -> Benchmark:
     """Read a benchmark.
 
     Parameters
     ----------
-    spec : str, path, Benchmark or StepDataset
+    spec : str, path, Benchmark, StepDataset or Candidates
         ``"KIND:PATH"``, ``"PATH"`` or ``"NAME=KIND:PATH"``. PATH is a file, a folder, or a Hugging Face data set as
         ``owner/name`` or ``owner/name:split``. KIND is the name of a format such as "processbench", "prmbench",
         "prm800k", "reasoneval" or "mr_ben", "bbm" for BIG-Bench-Mistake, or "bon" for sampled solutions with a step
@@ -60,17 +60,17 @@ def read_benchmark(spec: str | Path | Benchmark | StepDataset) -> Benchmark:
         return spec
     if isinstance(spec, StepDataset):
         return Benchmark.from_dataset("data", spec)
+    if isinstance(spec, Candidates):
+        return candidates_benchmark("samples", spec)
     spec = str(spec) if isinstance(spec, Path) else spec
     if not isinstance(spec, str):
         raise TypeError(
-            f"a benchmark is {type(spec).__name__}, expected a string such as 'processbench:gsm8k.json', a StepDataset "
-            "or a Benchmark"
+            f"a benchmark is {type(spec).__name__}, expected a string such as 'processbench:gsm8k.json', a "
+            "StepDataset, Candidates or a Benchmark"
         )
     name, kind, path = _parts(spec)
     if kind in _SPLITTERS:
-        counts: Counter[str] = Counter()
-        sets = load_candidates(path, _SPLITTERS[kind], extract=_answer, counts=counts)
-        return candidates_benchmark(name, sets, blank=counts["blank candidates left out"])
+        return candidates_benchmark(name, load_candidates(path, _SPLITTERS[kind], extract=_answer))
     # PRMScore leaves the original solutions out.
     options: dict[str, Any] = {"include_original": False} if kind == "prmbench" else {}
     if _HUB_SPLIT.fullmatch(path) and not Path(path).exists():
@@ -83,47 +83,40 @@ def read_benchmark(spec: str | Path | Benchmark | StepDataset) -> Benchmark:
     return Benchmark.from_dataset(name, dataset, kind, _problems(dataset))
 
 
-def candidates_benchmark(name: str, sets: Sequence[CandidateSet], blank: int = 0) -> Benchmark:
+def candidates_benchmark(name: str, candidates: Candidates) -> Benchmark:
     """Make a best-of-N benchmark of sampled solutions.
 
-    If the file does not say whether a candidate is correct, its answer is compared with the reference answer. Without
-    a reference answer the candidate is left out and counted. A ValueError says that no candidate is left. ``blank`` is
-    the number of candidates without a text, which reading left out.
+    If nothing says whether a candidate is correct, its answer is compared with the reference answer. Without a
+    reference answer the candidate is left out and counted. A ValueError says that no candidate is left.
     """
-    counts: Counter[str] = Counter({"blank candidates left out": blank})
-    solutions, numbers, correct, keys = [], [], [], []
+    counts: Counter[str] = Counter()
+    n_unknown = int(np.isnan(candidates.correct).sum())
     with AnswerComparison() as comparison:
-        for number, one in enumerate(sets):
-            keys_of_set = answer_keys(one.answers, comparison=comparison)
-            for i, solution in enumerate(one.candidates):
-                is_correct = one.is_correct[i]
-                if is_correct is None and one.answer is not None:
-                    is_correct = comparison.same(one.answers[i], one.answer)
-                    counts["candidates that were compared with the reference answer"] += 1
-                if is_correct is None:
-                    counts["candidates left out: nothing tells whether they are correct"] += 1
-                    continue
-                solutions.append(solution)
-                numbers.append(number)
-                correct.append(is_correct)
-                keys.append(keys_of_set[i])
+        judged = candidates.judged(comparison)
         counts |= {f"answers that {why.replace('_', ' ')}": comparison.counts[why] for why in ("failed", "timed_out")}
-    if not solutions:
+    is_known = ~np.isnan(judged.correct)
+    counts["candidates left out: nothing tells whether they are correct"] = n_left_out = int((~is_known).sum())
+    counts["candidates that were compared with the reference answer"] = n_unknown - n_left_out
+    if not is_known.any():
         raise ValueError(
             f"{name}: none of the candidates is known to be correct or not, and there is no reference answer"
-            if sets
+            if len(is_known)
             else f"{name} holds no record, expected sampled solutions"
         )
+    rows = np.flatnonzero(is_known).tolist()
+    everything, keys = judged.solutions, judged.answer_keys
+    solutions, keys = [everything[i] for i in rows], [keys[i] for i in rows]
     counts |= {"candidates": len(solutions), "candidates without an answer": keys.count(None)}
+    told = {what: n for what, n in counts.items() if n and candidates.counts.get(what) != n}
     return Benchmark(
         name,
         "bon",
         solutions,
         [(None,) * solution.n_steps for solution in solutions],
         [None] * len(solutions),
-        problem_keys(solutions),
-        "\n".join(f"{what}: {n}" for what, n in counts.items() if n),
-        Candidates(np.array(numbers), np.array(correct, dtype=bool), keys),
+        problem_keys(one.problem for one in judged)[judged.groups[rows]],
+        "\n".join(filter(None, (candidates.description, *(f"{what}: {n}" for what, n in told.items())))),
+        CandidateRows(judged.groups[rows], judged.correct[rows].astype(np.bool_), keys),
     )
 
 

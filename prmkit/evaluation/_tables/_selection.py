@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit
 
 from prmkit.evaluation._evaluation import Curve, Row, Series, Table
-from prmkit.evaluation._inputs._benchmark import Benchmark, Candidates
+from prmkit.evaluation._inputs._benchmark import Benchmark, CandidateRows
 from prmkit.evaluation._tables._context import Context, System
 from prmkit.evaluation._tables._quoted import BEST_OF_8, BEST_OF_1024
 from prmkit.metrics import Interval, aggregate
@@ -69,7 +69,7 @@ def selection(context: Context) -> tuple[list[Table], list[Curve]]:
     ]
 
 
-def _sets(candidates: Candidates) -> _Sets:
+def _sets(candidates: CandidateRows) -> _Sets:
     numbers, counts = np.unique(candidates.sets, return_counts=True)
     order = np.argsort(candidates.sets, kind="stable")
     rows = np.full((len(numbers), counts.max()), -1)

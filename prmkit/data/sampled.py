@@ -1,0 +1,349 @@
+"""``Candidates``: the sampled solutions of many problems, with what is known of each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from html import escape
+from itertools import chain
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from prmkit.data.answers.equivalence import AnswerComparison, answer_keys
+from prmkit.data.problem_keys import problem_keys
+from prmkit.data.solution import Solution
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_N_SHOWN = 5
+"""Number of problems that a notebook shows."""
+
+
+@dataclass(frozen=True)
+class CandidateSet:
+    """The sampled solutions of one problem, in the order of the file, which "the first N" depends on.
+
+    Two sets are equal if their problems, solutions, correctness and keys of answers are. How an answer is written, the
+    reference answer and ids do not count.
+
+    Parameters
+    ----------
+    problem : str
+        Text of the problem.
+    candidates : tuple of Solution
+        Sampled solutions. ``meta`` holds ``generator`` if the file names one, and ``contradiction``, a sentence, if
+        what the file records of the sample contradicts its text.
+    is_correct : tuple of (bool or None)
+        Whether each candidate is correct, None if it is not known.
+    answers : tuple of (str or None)
+        Final answer of each candidate as written, None if there is none.
+    answer_keys : tuple of (str or None)
+        Key of each answer. Votes count answers with equal keys as one.
+    answer : str or None
+        Reference answer.
+    id : str
+        Id of the problem: that of the file, or that of its first record.
+
+    Examples
+    --------
+    >>> solutions = (Solution("2 + 3 * 4?", ["3 * 4 = 12.", "So 14."]), Solution("2 + 3 * 4?", ["So 20."]))
+    >>> one = CandidateSet("2 + 3 * 4?", solutions, (True, False), ("14", "20"), ("14", "20"), "14", "0")
+    >>> len(one.candidates), one.is_correct
+    (2, (True, False))
+    """
+
+    problem: str
+    candidates: tuple[Solution, ...]
+    is_correct: tuple[bool | None, ...]
+    answers: tuple[str | None, ...] = field(compare=False)
+    answer_keys: tuple[str | None, ...]
+    answer: str | None = field(compare=False)
+    id: str = field(compare=False)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Candidates(Sequence[CandidateSet]):
+    r"""The sampled solutions of many problems.
+
+    It is a sequence of one `CandidateSet` per problem: ``candidates[0]`` is the first, and ``candidates[:10]``, a mask
+    or a list of numbers gives the `Candidates` of some problems. Its attributes are flat, one value per sample, and in
+    the same order, so a classifier scores ``candidates.solutions``. `by_problem` arranges such values in rows.
+    ``a + b`` joins the samples of problems that occur in both.
+
+    Parameters
+    ----------
+    sets : iterable of CandidateSet
+        The samples of each problem.
+    description : str, default=""
+        Text that says where the samples come from, and which were left out.
+    counts : mapping of str to int, optional
+        Number of records and samples that a loader read, kept and left out, by reason.
+
+    Raises
+    ------
+    TypeError
+        If one of ``sets`` is no CandidateSet.
+
+    Examples
+    --------
+    >>> from prmkit.data import load_candidates
+    >>> from prmkit.metrics import best_of_n_accuracy
+    >>> texts = ["3 * 4 = 12.\nThe answer is 14.", "So 20.\nThe answer is 20."]
+    >>> candidates = load_candidates([{"problem": "2 + 3 * 4?", "completions": texts, "answer": "14"}]).judged()
+    >>> candidates
+    <Candidates: 2 samples of 1 problem, 1 correct, 1 wrong>
+    >>> candidates.answers, candidates.groups, candidates.correct
+    (['14', '20'], array([0, 0]), array([ True, False]))
+    >>> shortest = [-solution.n_steps for solution in candidates.solutions]
+    >>> best_of_n_accuracy(candidates.by_problem(shortest), candidates.by_problem(candidates.correct), n=2)
+    1.0
+    """
+
+    sets: tuple[CandidateSet, ...]
+    description: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sets", tuple(self.sets))
+        for i, one in enumerate(self.sets):
+            if not isinstance(one, CandidateSet):
+                raise TypeError(
+                    f"sets[{i}] is {type(one).__name__}, expected a CandidateSet, as load_candidates reads them"
+                )
+
+    def __len__(self) -> int:
+        return len(self.sets)
+
+    def __iter__(self) -> Iterator[CandidateSet]:
+        return iter(self.sets)
+
+    @overload
+    def __getitem__(self, problems: int) -> CandidateSet: ...
+    @overload
+    def __getitem__(self, problems: slice | Sequence[int] | npt.NDArray[Any]) -> Candidates: ...
+    def __getitem__(self, problems: int | slice | Sequence[int] | npt.NDArray[Any]) -> CandidateSet | Candidates:
+        if isinstance(problems, Integral):
+            return self.sets[int(problems)]
+        if isinstance(problems, slice):
+            return replace(self, sets=self.sets[problems], counts={})
+        numbers = np.arange(len(self.sets))[np.asarray(problems, dtype=None if len(problems) else np.intp)]  # type: ignore[arg-type]
+        return replace(self, sets=tuple(self.sets[i] for i in numbers.tolist()), counts={})
+
+    def __eq__(self, other: object) -> bool:
+        return self.sets == other.sets if isinstance(other, Candidates) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __add__(self, other: object) -> Candidates:
+        if not isinstance(other, Candidates):
+            return NotImplemented
+        description = "\n".join(filter(None, (self.description, other.description)))
+        counts = {
+            name: self.counts.get(name, 0) + other.counts.get(name, 0) for name in {**self.counts, **other.counts}
+        }
+        sets = (*self.sets, *other.sets)
+        joined: dict[int, CandidateSet] = {}
+        for key, one in zip(problem_keys(one.problem for one in sets).tolist(), sets, strict=True):
+            joined[key] = _joined(joined[key], one) if key in joined else one
+        return Candidates(tuple(joined.values()), description, counts)
+
+    def __repr__(self) -> str:
+        return f"<Candidates: {self._numbers()}>"
+
+    def _numbers(self) -> str:
+        known = [correct for one in self.sets for correct in one.is_correct]
+        n_of = {"correct": known.count(True), "wrong": known.count(False), "not known to be either": known.count(None)}
+        problems = f"{len(known):,} samples of {len(self):,} problem{'s' * (len(self) != 1)}"
+        return ", ".join(
+            [problems, *(f"{n:,} {what}" for what, n in n_of.items() if n or what != "not known to be either")]
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: numbers, the first problems, and where the samples come from."""
+        import pandas as pd
+
+        first = pd.DataFrame(
+            {
+                "problem": one.problem,
+                "samples": len(one.candidates),
+                "correct": one.is_correct.count(True),
+                "distinct answers": len(set(one.answer_keys) - {None}),
+                "reference": one.answer,
+            }
+            for one in self.sets[:_N_SHOWN]
+        )
+        return (
+            f"<div><p><b>Candidates</b>: {self._numbers()}</p>{first.to_html()}<details><summary>Where the samples "
+            f"come from</summary><pre>{escape(self.description)}</pre></details></div>"
+        )
+
+    @property
+    def solutions(self) -> list[Solution]:
+        """Every sample."""
+        return [solution for one in self.sets for solution in one.candidates]
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Number of samples of each problem."""
+        return np.array([len(one.candidates) for one in self.sets], dtype=np.int64)
+
+    @property
+    def groups(self) -> npt.NDArray[np.int64]:
+        """Number of the problem of each sample, from 0."""
+        return np.repeat(np.arange(len(self.sets)), self.sizes)
+
+    @property
+    def correct(self) -> npt.NDArray[np.bool_] | npt.NDArray[np.float64]:
+        """Whether each sample is correct: booleans if all are known, else 1.0, 0.0, and NaN where it is not known."""
+        flat = list(chain.from_iterable(one.is_correct for one in self.sets))
+        if None in flat:
+            return np.array([np.nan if one is None else float(one) for one in flat])
+        return np.array(flat, dtype=np.bool_)
+
+    @property
+    def answers(self) -> list[str | None]:
+        """Final answer of each sample as written, None if there is none."""
+        return [answer for one in self.sets for answer in one.answers]
+
+    @property
+    def answer_keys(self) -> list[str | None]:
+        """Key of each answer, which equal answers to a problem share. None if there is no answer."""
+        return [key for one in self.sets for key in one.answer_keys]
+
+    @property
+    def contradictions(self) -> dict[int, str]:
+        """What contradicts the text of a sample in what the file records of it, by the number of the sample."""
+        metas = ((solution.meta or {}).get("contradiction") for solution in self.solutions)
+        return {i: said for i, said in enumerate(metas) if said}
+
+    def by_problem(self, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Arrange one number per sample as one row per problem, as `prmkit.metrics.best_of_n_accuracy` takes them.
+
+        Parameters
+        ----------
+        values : array-like of shape (n_samples,)
+            A number per sample, such as the scores of ``solutions``, or ``correct``.
+
+        Returns
+        -------
+        ndarray of shape (n_problems, largest number of samples)
+            The numbers. Rows of problems with fewer samples end with NaN.
+
+        Raises
+        ------
+        ValueError
+            If there is another number of values than of samples.
+        """
+        flat, sizes = np.asarray(values, dtype=np.float64), self.sizes
+        if flat.shape != (sizes.sum(),):
+            raise ValueError(f"values has shape {flat.shape}, expected ({sizes.sum()},): one number per sample")
+        rows = np.full((len(sizes), sizes.max(initial=0)), np.nan)
+        rows[np.arange(rows.shape[1]) < sizes[:, None]] = flat
+        return rows
+
+    def judged(self, comparison: AnswerComparison | None = None) -> Candidates:
+        """Return the candidates with correctness by the reference answer, where nothing else tells it.
+
+        Parameters
+        ----------
+        comparison : AnswerComparison, optional
+            Comparison to use. It counts its results.
+
+        Returns
+        -------
+        Candidates
+            The same candidates. A sample without an answer is wrong if there is a reference answer. Without a reference
+            answer, correctness stays unknown.
+
+        Examples
+        --------
+        >>> from prmkit.data import load_candidates
+        >>> row = {"question": "2 + 3?", "answer": "5", "responses": ["The answer is 5.0", "The answer is 6"]}
+        >>> raw = load_candidates([row])
+        >>> raw.correct, raw.judged().correct
+        (array([nan, nan]), array([ True, False]))
+        """
+        if comparison is None:
+            with AnswerComparison() as temporary:
+                return self.judged(temporary)
+        sets = []
+        for one in self.sets:
+            if None in one.is_correct and one.answer is not None:
+                judged = (
+                    comparison.same(answer, one.answer) if correct is None else correct
+                    for answer, correct in zip(one.answers, one.is_correct, strict=True)
+                )
+                one = replace(one, is_correct=tuple(judged))
+            sets.append(one)
+        return replace(self, sets=tuple(sets))
+
+    def to_frame(self) -> pd.DataFrame:
+        r"""Return a pandas frame with one line per sample.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``problem``, ``problem_id``, ``group`` (number of the problem), ``id`` (of the solution), ``steps``
+            (list of str), ``correct`` (boolean or missing), ``answer``, ``answer_key``, ``reference`` and
+            ``contradiction``.
+
+        Examples
+        --------
+        >>> from prmkit.data import load_candidates
+        >>> row = {"prompt": "2 + 3?", "answers": ["2 + 3 = 5.\nA: 5", "Let us see.\nA: 6"], "label": [1, 0]}
+        >>> load_candidates([row]).to_frame()[["problem", "steps", "correct", "answer"]]
+          problem                steps  correct answer
+        0  2 + 3?   [2 + 3 = 5., A: 5]     True      5
+        1  2 + 3?  [Let us see., A: 6]    False      6
+        """
+        import pandas as pd
+
+        solutions = self.solutions
+        return pd.DataFrame(
+            {
+                "problem": [solution.problem for solution in solutions],
+                "problem_id": [one.id for one in self.sets for _ in one.candidates],
+                "group": self.groups,
+                "id": [solution.id for solution in solutions],
+                "steps": [list(solution.steps) for solution in solutions],
+                "correct": pd.array([right for one in self.sets for right in one.is_correct], dtype="boolean"),
+                "answer": pd.array(self.answers, dtype="string"),
+                "answer_key": pd.array(self.answer_keys, dtype="string"),
+                "reference": pd.array([one.answer for one in self.sets for _ in one.candidates], dtype="string"),
+                "contradiction": pd.array([(one.meta or {}).get("contradiction") for one in solutions], dtype="string"),
+            }
+        )
+
+
+def _joined(one: CandidateSet, other: CandidateSet) -> CandidateSet:
+    return replace(
+        one,
+        candidates=one.candidates + other.candidates,
+        is_correct=one.is_correct + other.is_correct,
+        answers=one.answers + other.answers,
+        answer_keys=one.answer_keys + other.answer_keys,
+        answer=other.answer if one.answer is None else one.answer,
+    )
+
+
+def with_keys(
+    sets: Iterable[CandidateSet], answer_key: Callable[[str], str | None] | None = None
+) -> list[CandidateSet]:
+    """Return sets with a key for each answer, by a function of the answer or else by `answer_keys`."""
+    with AnswerComparison() as comparison:
+        return [
+            replace(
+                one,
+                answer_keys=tuple(
+                    answer_keys(one.answers, comparison=comparison)
+                    if answer_key is None
+                    # An answer that is nothing but marks has the key "", which would count as a vote.
+                    else (None if answer is None else answer_key(answer) or None for answer in one.answers)
+                ),
+            )
+            for one in sets
+        ]
