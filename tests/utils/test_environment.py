@@ -68,10 +68,8 @@ BODIES = {
 }
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("perceptron", "trees", "tokens")]
-
-
-@pytest.mark.parametrize("name", ["default", *SLOW])
+@pytest.mark.slow  # two threads on two busy cores wait for each other
+@pytest.mark.parametrize("name", list(BODIES))
 def test_a_forked_process_answers(name):
     body = "\n".join(line[8:] for line in BODIES[name].splitlines())
     code = PRELUDE + "\nparallel_before()\n" + body
