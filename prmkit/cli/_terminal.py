@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -36,8 +37,9 @@ LimitFlag: TypeAlias = Annotated[
 
 # What follows a name and an equals sign in an error: quoted, in brackets, or a word; or nothing.
 _VALUE = r"('[^']*'|\"[^\"]*\"|\[[^\]]*\]|\{[^}]*\}|\([^)]*\)|[^\s,;:()]*[^\s,;:().])?"
-_PROPOSAL = r"\bload\(…, fields=dict\(([^)]*)\)((?:, \w+=[^,)]+)*)\)"
+_PROPOSAL = r"\bload\(…, fields=dict\(([^)]*)\)((?:, \w+=(?:\{[^}]*\}|'[^']*'|[^,)]+))*)\)"
 _BY_CONVERT = "prmkit convert IN OUT --to rated --fields {}"
+_OF_JSON = {"None": "null", "True": "true", "False": "false"}
 _ONLY_IN_PYTHON = {
     "load_candidates(path, step_splitter=…) reads it": "prmkit evaluate takes it as --on bon:PATH",
     "make StepDataset(…, vocabulary='binary') if it is wrong, or vocabulary='rating' if it is neutral": (
@@ -81,7 +83,7 @@ def in_flags(message: str, flags: Mapping[str, str]) -> str:
     >>> in_flags("labels are [-1, 1]: pass label_order=[-1, 1]", {"label_order": "--label_order {}"})
     'labels are [-1, 1]: pass --label_order -1,1'
     """
-    message = re.sub(_PROPOSAL, lambda found: _fields(found, flags.get("fields", _BY_CONVERT)), message)
+    message = re.sub(_PROPOSAL, lambda found: _fields(found, flags), message)
     exact = {name: pattern for name, pattern in flags.items() if "=" in name}
     for in_python, typed in (_ONLY_IN_PYTHON | exact).items():
         message = message.replace(in_python, typed)
@@ -93,7 +95,7 @@ def in_flags(message: str, flags: Mapping[str, str]) -> str:
             plain = value[1:-1] if re.fullmatch(r"(['\"])[\w-]+\1", value) else value
             if listed := re.fullmatch(r"\[(.*)\]", value):
                 plain = shlex.quote(",".join(part.strip().strip("'").strip('"') for part in listed[1].split(",")))
-            return pattern.format(plain, json=json.dumps(plain)).rstrip()
+            return _typed(pattern, plain).rstrip()
 
         message = re.sub(rf"(?<![\w.,-])(?<!\w\()(?<!--option ){name}={_VALUE}", renamed, message)
         if pattern.endswith(" {}"):
@@ -101,10 +103,37 @@ def in_flags(message: str, flags: Mapping[str, str]) -> str:
     return message
 
 
-def _fields(found: re.Match[str], pattern: str) -> str:
+def _typed(pattern: str, value: str) -> str:
+    """Return a pattern with its value, which is JSON in an option of a reader."""
+    value = _OF_JSON.get(value, value) if pattern.startswith("--option ") else value
+    as_json = _OF_JSON.get(value, value)
+    try:
+        json.loads(as_json)
+    except ValueError:
+        as_json = json.dumps(value)
+    return pattern.format(value, json=as_json)
+
+
+def _fields(found: re.Match[str], flags: Mapping[str, str]) -> str:
     """Return the call of ``load`` that names fields as the flags that do so."""
-    named, options = (re.sub("['\"]", "", text) for text in found.groups())
-    return pattern.format(named.replace(", ", ",") + options.replace(", ", " --option "))
+    named, options = found.groups()
+    typed = [re.sub("['\"]", "", named).replace(", ", ",")]
+    # What the user must fill in is no Python.
+    pairs = re.findall(r", (\w+)=(\{[^}]*\}|'[^']*'|[^,)]+)", options.replace("…", "'…'"))
+    values = {name: ast.literal_eval(value) for name, value in pairs}
+
+    def as_json(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False).replace('"…"', "…")
+
+    if values and "load_options" in flags:
+        typed.append(f"--load_options {shlex.quote(as_json(values))}")
+    else:
+        texts = {
+            name: json.dumps(value)[1:-1] if isinstance(value, str) else as_json(value)
+            for name, value in values.items()
+        }
+        typed += [f"--option {name}={shlex.quote(text)}" for name, text in texts.items()]
+    return flags.get("fields", _BY_CONVERT).format(" ".join(typed))
 
 
 def flags_of(context: typer.Context, **others: str) -> dict[str, str]:
@@ -112,11 +141,17 @@ def flags_of(context: typer.Context, **others: str) -> dict[str, str]:
     typed = {param.name: param.opts for param in context.command.params}
     flags = {str(name): f"{opts[0]} {{}}" for name, opts in typed.items() if opts[0].startswith("--")}
     if "option" in flags:
-        from prmkit.data.formats.registry import FORMATS
-
-        readers = {name for file_format in FORMATS.values() for name in file_format.options}
-        flags |= {name: f"--option {name}={{}}" for name in readers - flags.keys()}
+        flags |= {name: f"--option {name}={{}}" for name in reader_options() - flags.keys()}
     return flags | others
+
+
+def reader_options() -> set[str]:
+    """Return the options of all formats, and those of fields by name."""
+    from prmkit.data.formats.fields import by_fields
+    from prmkit.data.formats.registry import FORMATS
+
+    by_name = by_fields({"steps": "steps", "labels": "labels"})
+    return {name for file_format in (*FORMATS.values(), by_name) for name in file_format.options}
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any, Literal, NoReturn
 
 from transformers import HfArgumentParser
 
-from prmkit.data.formats.registry import FORMATS
+from prmkit.cli._terminal import fields_of, reader_options
 from prmkit.models import PRMTrainingConfig
 
 _DESCRIPTION = """\
@@ -113,6 +113,12 @@ class DataArguments:
         metavar="SHARE",
     )
     format: str | None = _flag(None, "Format of the data, such as stepwise or processbench.", metavar="NAME")
+    fields: dict[str, str] | str | None = _flag(
+        None,
+        "The field of each part, where the data have no known format: problem=question,steps=answer.steps.text,"
+        "labels=answer.steps.good. What numbers mean stands in --load_options, as labels, base or no_error.",
+        metavar="NAME=FIELD,...",
+    )
     load_options: dict[str, Any] | str | None = _flag(
         None, """Options of the format's loader as JSON, such as '{"on_error": "skip"}'.""", metavar="JSON"
     )
@@ -275,6 +281,10 @@ class Parser(HfArgumentParser):
             settings["step_separator"] = settings["step_separator"].replace("\\n", "\n").replace("\\t", "\t")
         if isinstance(result.data.load_options, str):
             result.data.load_options = _json_object(result.data.load_options, "--load_options")
+        if isinstance(typed_fields := result.data.fields, str):
+            # A file of settings may hold a mapping.
+            is_json = typed_fields.startswith("{")
+            result.data.fields = _json_object(typed_fields, "--fields") if is_json else fields_of(typed_fields)
         return result
 
     def flags(self) -> list[str]:
@@ -283,9 +293,11 @@ class Parser(HfArgumentParser):
 
     def patterns(self) -> dict[str, str]:
         """Return how each setting is typed, also an option of a loader, for `in_flags` of the terminal."""
-        readers = {name for file_format in FORMATS.values() for name in file_format.options} | {"on_error", "limit"}
+        readers = reader_options() | {"on_error", "limit"}
         return {
             "labels='rating'": "--label_order -1,0,1",
+            # The flag of this name belongs to the model.
+            "step_separator='…'": """--load_options '{"step_separator": "…"}'""",
             **{name: f"--load_options '{{{{\"{name}\": {{json}}}}}}'" for name in sorted(readers)},
             **{name: f"--{name} {{}}" for name in self.flags()},
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,8 @@ from prmkit.cli._fit import keep_problems
 from prmkit.cli._terminal import fail, in_words, is_first_process, say
 from prmkit.cli._train_arguments import Arguments, DataArguments, ModelArguments, Parser
 from prmkit.data import StepDataset, load
+from prmkit.data.formats.fields import by_fields
+from prmkit.data.formats.format import Format
 from prmkit.data.formats.reading import iter_labelled
 from prmkit.data.formats.registry import FORMATS, check_format, recognise
 from prmkit.data.labels import RATINGS
@@ -227,7 +229,7 @@ def _read(arguments: Arguments, config: PRMTrainingConfig) -> _Data:
 def _load(names: list[str], data: DataArguments, config: PRMTrainingConfig, split: str | None = None) -> StepDataset:
     """Read a data set as ``prmkit.data.load`` does, and say what was read."""
     source, name, options = _recognised(names, data, config, split or data.dataset_train_split)
-    dataset = load(source, format=name, **options)
+    dataset = load(source, format=None if "fields" in options else name, **options)
     lines = [line for line in dataset.description.strip().splitlines() if not line.endswith(": 0")]
     say("\n".join(["data:", *(f"  {line}" for line in lines)]))
     if config.label_order is None and dataset.vocabulary in (None, "rating"):
@@ -247,16 +249,27 @@ def _recognised(
     # A local source is read whole, unless somebody names its splits. The hub's is "train" by default.
     named = split if data.dataset_test_split or split != "train" else None
     has_splits = data.dataset_config is None and named is not None
-    name = check_format(data.format) if data.format else recognise(source, split=named if has_splits else None)
     options: dict[str, Any] = dict(data.load_options or {})  # type: ignore[arg-type]
+    if data.fields:
+        options["fields"] = data.fields
+    if "fields" in options:
+        if data.format:
+            raise ValueError("--fields and --format exclude each other: a format knows its fields")
+        name = "fields"
+    else:
+        name = check_format(data.format) if data.format else recognise(source, split=named if has_splits else None)
     if name == "prm800k":
         options = {"view": data.view, **options}
     if has_splits:
         options.setdefault("split", named)
     # Ratings -1, 0, 1 in a format of booleans must be declared, and label_order does so.
-    if "labels" in FORMATS[name].options and config.label_order == list(RATINGS):
+    if "labels" in _format(name, options).options and config.label_order == list(RATINGS):
         options.setdefault("labels", "rating")
     return source, name, options
+
+
+def _format(name: str, options: Mapping[str, Any]) -> Format:
+    return by_fields(options["fields"]) if "fields" in options else FORMATS[name]
 
 
 def _rating_order(labels: Iterable[Any], name: str) -> list[Any] | None:
@@ -286,7 +299,9 @@ def _stream(names: list[str], data: DataArguments, config: PRMTrainingConfig) ->
 def _stepwise_rows(source: Any, name: str, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the labelled solutions of a source as stepwise rows."""
     records = list(source) if isinstance(source, tuple) else source
-    for labelled in iter_labelled(records, FORMATS[name], **options):
+    file_format = _format(name, options)
+    settings = {key: value for key, value in options.items() if key != "fields"}
+    for labelled in iter_labelled(records, file_format, **settings):
         if any(rating is not None for rating in labelled.ratings):
             solution = labelled.solution
             yield {"prompt": solution.problem, "completions": list(solution.steps), "labels": list(labelled.ratings)}

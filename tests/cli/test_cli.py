@@ -114,6 +114,19 @@ def test_a_shell_completes_commands_and_formats(typed, expected):
             {"labels": "--option labels={}", "fields": "--fields {}"},
             "Say it: --fields steps=a.b,labels=c --option labels=binary",
         ),
+        (
+            r"Say it: load(…, fields=dict(steps='a', labels='c'), label_map={'x': …, 2: …}, step_separator='\n'). Put",
+            {"fields": "--fields {}", "load_options": "--load_options {}"},
+            """Say it: --fields steps=a,labels=c """
+            r"""--load_options '{"label_map": {"x": …, "2": …}, "step_separator": "\n"}'. Put""",
+        ),
+        (
+            r"Say it: load(…, fields=dict(steps='a', labels='c'), label_map={'x': …}, step_separator='\n\n'). Put",
+            {"fields": "--fields {}"},
+            r"""Say it: --fields steps=a,labels=c --option label_map='{"x": …}' --option step_separator='\n\n'. Put""",
+        ),
+        ("pass no_error=None", {"no_error": "--option no_error={}"}, "pass --option no_error=null"),
+        ("pass base=1", {"base": "--more '{{\"base\": {json}}}'"}, "pass --more '{\"base\": 1}'"),
         ("Say it: load(…, fields=dict(steps='a'))", {}, "Say it: prmkit convert IN OUT --to rated --fields steps=a"),
         ("delimit=3", {"limit": "--limit {}"}, "delimit=3"),
     ],

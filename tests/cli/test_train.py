@@ -233,6 +233,51 @@ def test_cut_steps_are_counted_and_labels_and_tokens_read(model, rows, tmp_path)
     assert saved["scheme"]["step_separator"] == "\n\n"
 
 
+@pytest.fixture
+def own_fields(rows, tmp_path):
+    """Rows whose fields have names of their own."""
+    own = [
+        {
+            "question": row["prompt"],
+            "out": {"parts": row["completions"]},
+            "good": [int(label or 0) for label in row["labels"]],
+        }
+        for row in rows
+    ]
+    return write(tmp_path / "own.jsonl", own)
+
+
+@pytest.mark.parametrize("way", ["flag", "options", "config", "stream"])
+def test_rows_with_fields_of_their_own(way, model, own_fields, tmp_path):
+    named = "problem=question, steps=out.parts, labels=good"
+    as_json = {"problem": "question", "steps": "out.parts", "labels": "good"}
+    arguments = ["--fields", named, "--load_options", '{"labels": "binary"}']
+    if way == "options":
+        arguments = ["--load_options", json.dumps({"labels": "binary", "fields": as_json})]
+    elif way == "config":
+        (tmp_path / "run.json").write_text(json.dumps({"fields": as_json, "load_options": {"labels": "binary"}}))
+        arguments = ["--config", tmp_path / "run.json"]
+    elif way == "stream":
+        arguments += ["--streaming"]
+    out = tmp_path / "prm"
+    said = train("--model", model, "--data", own_fields, "--output_dir", out, "--max_steps", 1, *arguments)
+    assert "a stream of fields rows" in said if way == "stream" else "steps='out.parts'" in said
+    assert json.loads((out / "prmkit.json").read_text())["classes"] == [-1, 1]
+
+
+def test_rows_of_no_known_format_say_what_to_type(model, own_fields, tmp_path):
+    run = ("--model", model, "--data", own_fields, "--output_dir", tmp_path / "prm")
+    said = refused(*run)
+    assert '--fields problem=question,steps=out.parts,labels=good --load_options \'{"labels": "binary"}\'' in said
+    assert "expected NAME=FIELD" in refused(*run, "--fields", "question")
+    assert "at least steps" in refused(*run, "--fields", "problem=question")
+    fields = ("--fields", "problem=question,steps=out.parts,labels=good")
+    assert "exclude each other" in refused(*run, *fields, "--format", "rated")
+    said = refused(*run, *fields)
+    assert '--load_options \'{"labels": "binary"}\' if 0 is wrong' in said
+    assert not (tmp_path / "prm").exists()
+
+
 def test_lora(model, data, tmp_path):
     pytest.importorskip("peft")
     out = tmp_path / "prm"

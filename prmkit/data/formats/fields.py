@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import json
 import re
 import warnings
@@ -75,12 +77,12 @@ def _values_in(entries: list[Any], path: str, optional: bool) -> list[Any]:
 
 
 def _from_cell(value: Any) -> Any:
-    """Return the list or object that a cell of a table writes as JSON text."""
+    """Return the list or object that a cell of a table writes as text, in JSON or in Python."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
+        for read in (json.loads, ast.literal_eval):  # pandas writes a list as Python does
+            with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+                found = read(value.strip())
+                return found if isinstance(found, (list, dict)) else value
     return value
 
 
@@ -110,7 +112,7 @@ def by_fields(fields: Mapping[str, str]) -> Format:
     Returns
     -------
     Format
-        A format with the options ``base``, ``labels``, ``label_map`` and ``step_separator``, as ``load`` has them.
+        A format with the options ``base``, ``labels``, ``label_map``, ``step_separator`` and ``no_error`` of ``load``.
 
     Raises
     ------
@@ -130,6 +132,7 @@ def by_fields(fields: Mapping[str, str]) -> Format:
         labels: Meaning | None = None,
         label_map: Mapping[Any, Any] | None = None,
         step_separator: Separator = None,
+        no_error: Any = -1,
     ) -> list[LabelledSolution]:
         if base not in (0, 1) or isinstance(base, bool):
             raise ValueError(f"base is {base!r}, expected 0 or 1, the number of the first step")
@@ -151,7 +154,8 @@ def by_fields(fields: Mapping[str, str]) -> Format:
             one_id = f"{solution_id}/{number}" if are_several else solution_id
             steps = _without_prefixes(problem, steps, counts)
             if "first_error" in paths:
-                parsed.append(_by_first_error(problem, steps, verdict, name, base, one_id, meta, counts))
+                first_error = -1 if _is_one_of(verdict, no_error) else _index(verdict, name, base)
+                parsed.append(_by_first_error(problem, steps, first_error, verdict, name, base, one_id, meta, counts))
             else:
                 values = _values(verdict, len(steps), name, base)
                 ratings = _ratings(values, name, labels, label_map)
@@ -213,7 +217,8 @@ def _cut(text: str, path: str, separator: Separator) -> list[str]:
     present = [tag for tag in KNOWN_PLACEHOLDERS if tag in text]
     if separator is None and len(present) != 1:
         raise MalformedRecordError(
-            f"{path} is one text", f"{text!r:.60}: pass step_separator=…, the text between its steps, such as '\\n\\n'"
+            f"{path} is one text",
+            f"{text!r:.60}: pass step_separator='…', the text between its steps, such as '\\n\\n'",
         )
     separator = present[0] if separator is None else separator
     if not isinstance(separator, (str, re.Pattern)) or separator == "":
@@ -269,6 +274,7 @@ def _ratings(
 def _by_first_error(
     problem: str,
     steps: list[str],
+    first_error: int,
     value: Any,
     name: str,
     base: int,
@@ -276,13 +282,19 @@ def _by_first_error(
     meta: Mapping[str, Any],
     counts: Counter[str],
 ) -> LabelledSolution:
-    first_error = _index(value, name, base)
     if first_error >= len(steps) > 0:
         detail = f"{name} is {value!r:.40} of {len(steps)} steps, the first of which is {base} (base={base})"
         raise MalformedRecordError("first error beyond the steps", detail)
     if base == 0 and first_error >= 0:
         counts[_FROM_0 if first_error else _AT_0] += 1
     return from_first_error(problem, steps, first_error, solution_id, meta)
+
+
+def _is_one_of(value: Any, no_error: Any) -> bool:
+    """Return whether a value is what a file writes for "no step is wrong"."""
+    said = no_error if isinstance(no_error, (list, tuple)) else [no_error]
+    value = value.strip() if isinstance(value, str) else value
+    return any(type(value) is type(one) and value == one for one in said)
 
 
 def _index(value: Any, name: str, base: int) -> int:
@@ -295,7 +307,11 @@ def _index(value: Any, name: str, base: int) -> int:
         number = int(number)
     if isinstance(number, bool) or not isinstance(number, int) or (number < base and number != -1):
         raise wrong_value(
-            f"{name} is no index", name, value, f"{base}, {base + 1}, … (base={base}), or -1 where no step is wrong"
+            f"{name} is no index",
+            name,
+            value,
+            f"{base}, {base + 1}, … (base={base}), or -1 where no step is wrong. "
+            f"If it means that no step is wrong, pass no_error={value!r:.40}",
         )
     return -1 if number == -1 else number - base
 
@@ -314,32 +330,103 @@ def _warn_of_base(solutions: Iterator[LabelledSolution], counts: Counter[str]) -
 # ---- what to type
 
 
-_DEPTH = 3
+_DEPTH = 5
 """Number of names in a path that is looked at."""
+_OF_ANOTHER = re.compile(r"(^|_)(id|idx|uuid|type|source|index_of|length|count|n|num)($|_)")
+"""Parts of names that tell something about a problem or a solution, and are none."""
 _SHORT = 20
 """Longest text, in characters, that may be a label."""
 _PROBLEM = ("problem", "question", "prompt", "query", "instruction", "input", "src", "task")
 _STEPS = ("step", "process", "solution", "response", "completion", "thought", "content", "chain", "prefix", "text")
-_LABELS = ("label", "rating", "score", "value", "correct", "reward", "judg", "good")
-_ERROR = ("first_error", "error", "mistake", "incorrect", "wrong", "label")
+_STEPS += ("reasoning", "rationale", "reply", "output", "generation", "trace", "trajectory", "answer")
+_LABELS = ("label", "rating", "score", "value", "correct", "reward", "judg", "good", "mark", "verdict", "annotation")
+_ERROR = ("first_error", "error_step", "error_index", "mistake", "error", "incorrect", "wrong", "label")
 _CANDIDATES = ("completion", "generation", "response", "candidate", "sample", "output", "code", "pred", "answers")
 _ANSWER = ("answer", "ground_truth", "gt", "target", "reference", "solution")
 _CORRECT = ("correct", "label", "score", "verified", "reward")
 
 
-def proposal(record: object) -> str:
-    """Return the call that probably reads step labels of such records. A part that is not seen is "…"."""
-    fields = dict(_leaves(record))
+def proposal(records: Sequence[object]) -> str:
+    """Return the call that probably reads step labels of such records, and what only their author knows.
+
+    A part that is not seen is "…".
+    """
+    fields: dict[str, Any] = {}
+    for path, value in (leaf for record in records for leaf in _leaves(record)):
+        fields[path] = value if fields.get(path) is None else fields[path]
     problem = _first(fields, _PROBLEM, _is_text)
-    steps = _first(fields, _STEPS, lambda value: _shape(value) is not None and _has_texts(value), problem)
-    shape = _shape(fields.get(steps))
+    if problem == "…":
+        problem = _only(fields, lambda value: isinstance(value, str) and " " in value)
+    labels = _first(fields, _LABELS, lambda value: _is_labels(value, None), problem)
+    n_labels = len(flat_labels(fields.get(labels)))
+    steps = _first(fields, _STEPS, lambda value: _shape(value, n_labels) is not None and _has_texts(value), problem)
+    steps = _only(fields, _are_sentences, problem) if steps == "…" else steps
+    shape = _shape(fields.get(steps), n_labels)
     first_error = _first(fields, _ERROR, _is_index, problem, steps)
+    first_error = _first(fields, _ERROR[:4], lambda value: value is None) if first_error == "…" else first_error
     labels = _first(fields, _LABELS, lambda value: _is_labels(value, shape), problem, steps)
-    said = f"problem={problem!r}, steps={steps!r}, "
+    if labels == "…" and first_error == "…" and shape:
+        labels = _only(fields, lambda value: _is_labels(value, shape), problem, steps)
+    named = {"problem": problem, "steps": steps}
     if labels == "…" and first_error != "…":
-        return f"load(…, fields=dict({said}first_error={first_error!r}), base=0)"
-    meaning = _meaning(fields.get(labels))
-    return f"load(…, fields=dict({said}labels={labels!r}){meaning})"
+        named["first_error"] = first_error
+        options, hints = _of_errors(records, steps, first_error)
+    else:
+        named["labels"] = labels
+        options, hints = _of_labels(records, labels)
+    if isinstance(text := fields.get(steps), str) and (separator := _separator(text, n_labels)):
+        options.append(f"step_separator={separator!r}")
+    if named["problem"] == "…":
+        del named["problem"]
+        hints.append("Add problem='…', the field of the problem, if there is one")
+    if unseen := [name for name, path in named.items() if path == "…"]:
+        hints.append(f"Put the field of {' and '.join(unseen)} in place of '…'")
+    shown = ", ".join(f"{name}={path!r}" for name, path in named.items())
+    return ". ".join([f"{', '.join([f'load(…, fields=dict({shown})', *options])})", *hints])
+
+
+def _of_labels(records: Sequence[object], path: str) -> tuple[list[str], list[str]]:
+    """Return the options that tell what labels mean, and what the records leave open."""
+    seen = [label for value in _seen(records, path) for label in flat_labels(value) if label is not None]
+    numbers = [label for label in seen if isinstance(label, (int, float)) and not isinstance(label, bool)]
+    meaning: Meaning | None = None
+    options, hints = [], []
+    if numbers and (-1 in numbers or not any(isinstance(label, float) for label in numbers)):
+        meaning = "rating" if -1 in numbers else "binary"
+    try:
+        for label in seen:
+            rating_of(label, path, meaning)
+    except MalformedRecordError:
+        known = ", ".join(f"{label!r}: …" for label in list(dict.fromkeys(seen))[:6])
+        return [f"label_map={{{known}}}"], ["Put -1 (wrong), 0 (neutral) or 1 (right) in place of each …"]
+    if meaning:
+        options.append(f"labels={meaning!r}")
+    if meaning == "binary":
+        hints.append("If 0 is neutral, pass labels='rating'; if the numbers are probabilities, labels='soft'")
+    return options, hints
+
+
+def _of_errors(records: Sequence[object], steps: str, path: str) -> tuple[list[str], list[str]]:
+    """Return the options that tell how first errors are counted, and what the records leave open."""
+    seen = [(value, _seen([record], steps)) for record in records for value in _seen([record], path)]
+    texts = {str(value).strip() for value, _ in seen}
+    is_last = any(
+        isinstance(value, int) and [len(one) for one in lists if isinstance(one, list)] == [value]
+        for value, lists in seen
+    )
+    options = [f"base={int(is_last)}"]
+    hints = [] if is_last or "0" in texts else ["If the first step of the file is 1, pass base=1"]
+    if "None" in texts:
+        hints.append("If null means that no step is wrong, pass no_error=None")
+    return options, hints
+
+
+def _seen(records: Sequence[object], path: str) -> list[Any]:
+    found = []
+    for record in records:
+        with contextlib.suppress(MalformedRecordError):
+            found.append(value_at(record, path, optional=True))
+    return found
 
 
 def candidates_proposal(record: object) -> str:
@@ -357,6 +444,7 @@ def candidates_proposal(record: object) -> str:
 
 def _leaves(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     """Yield the dotted paths of a record and what stands there."""
+    value = _from_cell(value)
     if path:
         yield path, value
     if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
@@ -374,13 +462,24 @@ def _leaves(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str
 def _first(fields: Mapping[str, Any], words: Sequence[str], fits: Callable[[Any], bool], *taken: str) -> str:
     """Return the path that fits and whose last name, or else any name, holds the first of these words."""
     paths = [path for path, value in fields.items() if path not in taken and fits(value)]
-    names = [(path.rpartition(".")[2].casefold(), path) for path in paths] + [(path.casefold(), path) for path in paths]
-    for half in (names[: len(paths)], names[len(paths) :]):
+    last = [(path.rpartition(".")[2].casefold(), path) for path in paths]
+    whole = [(path.casefold(), path) for path in paths]
+    for names, is_exact in ((last, True), (last, False), (whole, False)):
         for word in words:
-            for name, path in half:
-                if word in name:
+            for name, path in names:
+                if name == word or (not is_exact and word in name and not _OF_ANOTHER.search(name)):
                     return path
     return "…"
+
+
+def _only(fields: Mapping[str, Any], fits: Callable[[Any], bool], *taken: str) -> str:
+    """Return the path that fits, if it is the only one."""
+    paths = [path for path, value in fields.items() if path not in taken and fits(value)]
+    return paths[0] if len(paths) == 1 else "…"
+
+
+def _are_sentences(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and _has_texts(value) and any(" " in str(one) for one in value)
 
 
 def _is_text(value: Any) -> bool:
@@ -399,14 +498,21 @@ def _has_texts(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _shape(value: Any) -> tuple[int, ...] | None:
+def _shape(value: Any, n_labels: int = 0) -> tuple[int, ...] | None:
     """Return the number of steps, of each solution if there are several. None if the value holds no steps."""
     if isinstance(value, str):
         tags = [value.count(tag) for tag in KNOWN_PLACEHOLDERS if tag in value]
-        return (tags[0],) if tags else None
+        return (tags[0],) if tags else (n_labels,) if _separator(value, n_labels) else None
     if isinstance(value, list) and value and all(isinstance(one, list) for one in value):
         return tuple(map(len, value))
     return (len(value),) if isinstance(value, list) else None
+
+
+def _separator(text: str, n_labels: int) -> str | None:
+    """Return what cuts a text into as many steps as there are labels. None if tags do, or nothing."""
+    if n_labels < 2 or any(tag in text for tag in KNOWN_PLACEHOLDERS):
+        return None
+    return next((mark for mark in ("\n\n", "\n") if len(_cut(text, "", mark)) == n_labels), None)
 
 
 def _is_labels(value: Any, shape: tuple[int, ...] | None) -> bool:
@@ -422,11 +528,3 @@ def flat_labels(value: Any) -> list[Any]:
     values = list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else []
     labels = [label for one in values for label in (one if isinstance(one, list) else [one])]
     return labels if all(label is None or isinstance(label, (str, int, float)) for label in labels) else []
-
-
-def _meaning(labels: Any) -> str:
-    """Return the declaration that whole numbers need."""
-    flat = flat_labels(labels)
-    if not any(type(label) is int for label in flat) or any(isinstance(label, float) for label in flat):
-        return ""
-    return ", labels='rating'" if -1 in flat else ", labels='binary') (or labels='rating', 'soft'"

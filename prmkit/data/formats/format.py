@@ -341,7 +341,7 @@ def nearest_format(record: object, formats: Iterable[Format]) -> str:
             continue
         faults = test.faults(record)
         share = 1 - len(faults) / len(test.types)
-        if share >= max(best, 0.5) and share > best:
+        if share > max(best, 0.5):
             best, sentence = share, f"The nearest is {file_format.name}, but the record {' and '.join(faults)}. "
     return sentence
 

@@ -156,8 +156,8 @@ def _groups(steps: list[Step]) -> np.ndarray:
     if n_alone:
         warnings.warn(
             f"{n_alone} of {len(steps)} rows name no problem: each solution counts as a problem of its own, so steps "
-            "of one problem may stand on both sides of a split. Add a column problem or problem_id (format flat), or "
-            "pass step_separator (openrlhf, rlhflow)",
+            "of one problem may stand on both sides of a split. Add a column problem or problem_id (format flat), pass "
+            "step_separator='…' (openrlhf, rlhflow), or name the field of the problem",
             UserWarning,
             stacklevel=4,
         )
@@ -229,9 +229,9 @@ def _parsed(
         except MalformedRecordError as error:
             as_published = published and isinstance(error, ContradictoryRecordError)
             if on_error == "raise" and not as_published:
+                told = "the fields are right" if file_format.name == "fields" else f"the format is {file_format.name}"
                 raise ValueError(
-                    f"{place}: {error}. Pass on_error='skip' to leave such records out, or check that the format is "
-                    f"{file_format.name}."
+                    f"{place}: {error}. Pass on_error='skip' to leave such records out, or check that {told}."
                 ) from None
             counts[f"{PUBLISHED if as_published else MALFORMED}{error.reason}"] += 1
             skipped.append(f"{place}: {error}")

@@ -174,8 +174,10 @@ def load(
         - ``labels``: the meaning of numbers. "binary": 0 wrong, 1 right. "rating": -1 wrong, 0 neutral, 1 right.
           "soft": the probability that the step is right. Words such as "correct" and floats need no declaration.
         - ``label_map``: the rating of each label, as in `load_flat`, where labels are other words.
-        - ``base``: number of the first step, 0 (the default) or 1, for ``first_error``. -1 or "N/A" stand for no
-          error, and steps before the first error are right.
+        - ``base``: number of the first step, 0 (the default) or 1, for ``first_error``. Steps before the first error
+          are right.
+        - ``no_error``: what a file writes as ``first_error`` where no step is wrong, beside -1 and "N/A":
+          ``no_error=None`` for null, ``no_error=["none", ""]`` for several. Null is an error otherwise.
         - ``step_separator``: text between the steps, where they are one text. Tags "ки" and "[P]" need none.
 
     Returns
@@ -253,7 +255,7 @@ def recognise(source: Source, *, split: str | None = None) -> str:
         )
     raise ValueError(
         f"{name} fits no known format: its first record has the fields {fields}. Known: {', '.join(FORMATS)}. "
-        f"{nearest_format(first, FORMATS.values())}Say which field is what: {proposal(first)}"
+        f"{nearest_format(first, FORMATS.values())}Say which field is what: {proposal(records)}"
     )
 
 

@@ -37,6 +37,15 @@ SHAPES = {
         [1, -1],
     ),
     "first error": ({"question": "5 * 3?", "student_solution": STEPS, "mistake_at": 1}, [1, -1]),
+    "a text whose paragraphs are as many as its labels": (
+        {"question_id": "q7", "question": "5 * 3?", "reply": "5 * 3 = 15.\n\nSo 16.", "n_steps": 2, "marks": [1, 0]},
+        [1, -1],
+    ),
+    "fields of other names, if only one fits": (
+        {"body": {"text": "What is 5 * 3?", "by": {"parts": STEPS, "notes": [True, False]}}},
+        [1, -1],
+    ),
+    "lists as Python writes them": ({"question": "5 * 3?", "steps": str(STEPS), "labels": "['+', '-']"}, [1, -1]),
     "labels by number of step": (
         {"task": "5 * 3?", "turns": [{"content": "Begin."}, *({"content": step} for step in STEPS)],
          "step_labels": {"1": "good", "2": "bad"}},
@@ -53,13 +62,62 @@ def proposed(record, function=load):
     return eval(f"dict({call})")
 
 
+def hint(records):
+    """What the error says that only the user knows."""
+    with pytest.raises(ValueError, match="fields=") as caught:
+        load(records)
+    return str(caught.value).partition("Say which field is what: ")[2]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_error_of_an_unknown_layout_proposes_the_call_that_reads_it(shape):
     row, expected = SHAPES[shape]
     dataset = load([row], **proposed(row))
     assert dataset.y.tolist() == expected
-    assert {step.problem for step in dataset.X} == {"5 * 3?"}
+    assert {step.problem.removeprefix("What is ") for step in dataset.X} == {"5 * 3?"}
     assert [step.text for step in dataset.X][:2] == STEPS
+
+
+class TestWhatOnlyTheUserKnows:
+    ROW = {"query": "5 * 3?", "solution": STEPS}
+
+    def test_what_0_means(self):
+        said = hint([{**self.ROW, "label": [1, 0]}])
+        assert "labels='binary'). If 0 is neutral, pass labels='rating'; if the numbers are prob" in said
+        # A later record shows that the numbers are ratings, or probabilities.
+        assert hint([{**self.ROW, "label": [1, 0]}, {**self.ROW, "label": [1, -1]}]).endswith("labels='rating')")
+        assert hint([{**self.ROW, "label": [1, 0]}, {**self.ROW, "label": [1, 0.5]}]).endswith("labels='label'))")
+
+    def test_what_words_and_marks_mean(self):
+        said = hint([{**self.ROW, "label": ["sound", "flawed"]}, {**self.ROW, "label": ["sound", "odd"]}])
+        assert "label_map={'sound': …, 'flawed': …, 'odd': …}). Put -1 (wrong), 0 (neutral) or 1 (right) in" in said
+        assert "label_map={5: …, 2: …})" in hint([{**self.ROW, "label": [5, 2]}])
+
+    def test_where_first_errors_begin_and_what_null_means(self):
+        said = hint([{**self.ROW, "error_step": 1}, {**self.ROW, "error_step": None}])
+        assert "first_error='error_step'), base=0). If the first step of the file is 1, pass base=1. If null" in said
+        assert said.endswith("If null means that no step is wrong, pass no_error=None")
+        assert hint([{**self.ROW, "error_step": 0}]).endswith("base=0)")
+        assert hint([{**self.ROW, "error_step": 2}]).endswith("base=1)")
+        assert "first_error='error_step'" in hint([{**self.ROW, "error_step": None}])
+
+    def test_parts_that_are_not_seen(self):
+        assert hint([self.ROW]).endswith("labels='…')). Put the field of labels in place of '…'")
+        said = hint([{"solution": STEPS, "verdicts": [True, False]}])
+        assert said.startswith("load(…, fields=dict(steps='solution', labels='verdicts')). Add problem='…'")
+
+
+@pytest.mark.parametrize("value", [None, "", "none", 0, "-", False, float("inf")], ids=repr)
+def test_a_first_error_that_is_none_is_declared(value):
+    """What a file writes where no step is wrong is never guessed, beside -1 and "N/A"."""
+    rows = [{"q": "5?", "s": STEPS, "e": one} for one in (1, value, -1)]
+    fields = {"problem": "q", "steps": "s", "first_error": "e"}
+    with pytest.raises(ValueError, match=rf"record 1: .*pass no_error={re.escape(repr(value))}"):
+        load(rows, fields=fields, base=1)
+    for no_error in (value, [value, "other"]):
+        assert load(rows, fields=fields, base=1, no_error=no_error).first_errors == [0, -1, -1]
+    with pytest.warns(UserWarning, match="1 malformed"):
+        assert load(rows, fields=fields, base=1, no_error="other", on_error="skip").first_errors == [0, -1]
 
 
 def test_the_error_names_the_nearest_format_and_what_breaks_it():
@@ -67,6 +125,12 @@ def test_the_error_names_the_nearest_format_and_what_breaks_it():
         load([{"prompt": "5?", "completions": ["5."], "scores": [0.5]}])
     with pytest.raises(ValueError, match="The nearest is processbench, but the record holds str in label"):
         load([{"problem": "5?", "steps": ["5."], "label": "fine"}])
+    with pytest.raises(ValueError) as caught:
+        load([{"question": "5?", "steps": ["5."], "verdict": [True]}], format=None)
+    assert "The nearest is scan, but the record has no field scores" in str(caught.value)
+    with pytest.raises(ValueError) as caught:
+        load([{"question": "5?", "parts": ["5."], "verdict": [True]}])
+    assert "nearest" not in str(caught.value)
 
 
 def test_whole_numbers_are_read_as_declared_and_never_guessed():
