@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import count
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +19,11 @@ if TYPE_CHECKING:
     import datasets
     import pandas as pd
 
+    from prmkit.data.formats.label_words import Meaning
+    from prmkit.data.formats.sources import OnError, Source
+
 _N_SHOWN = 5
 """Number of rows that a notebook shows."""
-_ARROW_TYPES = {"i": "int64", "u": "int64", "f": "float64", "b": "bool"}
 Rows = Sequence[int] | Sequence[bool] | npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]
 """Row numbers, or a mask with one boolean per row."""
 
@@ -165,6 +165,96 @@ class StepDataset:
             f"{_html_table([['row', 'problem', 'step', 'text', 'label'], *first])}"
             "<details><summary>Where the steps come from</summary>"
             f"<pre>{escape(self.description)}</pre></details></div>"
+        )
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Source,
+        *,
+        problem: str = "problem",
+        step: str = "step",
+        order: str | None = None,
+        label: str = "label",
+        solution: str | None = None,
+        label_map: Mapping[Any, Any] | None = None,
+        labels: Meaning | None = None,
+        on_error: OnError = "raise",
+        split: str | None = None,
+    ) -> StepDataset:
+        """Read a table with one step per row.
+
+        Rows of a problem become its solutions. A step without a label is no row of ``X``. It stays context of the later
+        steps.
+
+        Parameters
+        ----------
+        frame : DataFrame, Arrow table, Dataset, list of dict, or path
+            A data frame of pandas or polars, any other table, or the path of a CSV or Parquet file.
+        problem : str, default="problem"
+            Column with the text of the problem.
+        step : str, default="step"
+            Column with the text of the step.
+        order : str, optional
+            Column with the number of the step in its solution, from 0 or 1. If None, the order is that of the rows,
+            and rows of a problem stand together.
+        label : str, default="label"
+            Column with the label of the step: a rating, a boolean, a word such as "good" or "-", or P(right). None,
+            NaN and an empty cell say that the step has none.
+        solution : str, optional
+            Column that tells the solutions of a problem apart. If None, a new solution begins where ``order`` starts
+            again. Without ``order`` too, the rows of a problem are one solution.
+        label_map : mapping, optional
+            Rating of each label, where labels are words of your own: ``{"good": 1, "bad": -1, "unsure": 0}``. The
+            rating None stands for no label.
+        labels : {"rating", "binary", "soft"}, optional
+            Meaning of numbers. Needed if they are 0 and 1 alone. "binary": 0 wrong, 1 right. "rating": 0 neutral.
+            "soft": the probability that the step is right.
+        on_error : {"raise", "skip"}, default="raise"
+            What to do with faults. "raise" names all of them by row. "skip" reads parts of solutions: an unknown label
+            costs itself, a repeated row is left out, and a solution ends where a step is missing or has two texts.
+            The warning counts the rows, and ``description`` names them.
+        split : str, optional
+            Split to read, where the path leads to several.
+
+        Returns
+        -------
+        StepDataset
+            One row per labelled step, in the order of the table. Ratings are -1, 0 and 1. ``rows["table_row"]`` is the
+            place in the table, from 0. The other columns of the table stand beside it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        TypeError, ValueError
+            If a column is missing, nothing tells what the labels mean, rows have a fault, or no labelled step is left.
+
+        Warns
+        -----
+        UserWarning
+            If rows were left out.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({
+        ...     "problem": "What is 2 + 3 * 4?",
+        ...     "number": [1, 2, 1],
+        ...     "step": ["3 * 4 = 12.", "2 + 12 = 15.", "It is 14."],
+        ...     "label": ["good", "bad", "good"],
+        ... })
+        >>> data = StepDataset.from_frame(frame, order="number", label_map={"good": 1, "bad": -1, "unsure": 0})
+        >>> data
+        StepDataset(n_steps=3, n_solutions=2, n_problems=1, labels={-1: 1, 1: 2})
+        >>> data.first_errors
+        [1, -1]
+        """
+        from prmkit.data.step_tables import table_arguments
+
+        columns = {"problem": problem, "step": step, "order": order, "label": label, "solution": solution}
+        return cls(
+            **table_arguments(frame, columns, label_map=label_map, labels=labels, on_error=on_error, split=split)
         )
 
     def take(self, rows: Rows) -> StepDataset:
@@ -320,22 +410,9 @@ class StepDataset:
         >>> hf[0]["steps"], hf[0]["labels"]
         (['a', 'b'], [1, 0])
         """
-        import datasets
+        from prmkit.data.solution_lines import table_of_lines
 
-        lines = _lines(self)
-        text, number = datasets.Value("string"), datasets.Value("int64")
-        labels = [datasets.Value(_ARROW_TYPES.get(self.y.dtype.kind, "string"))]
-        features = {"id": text, "problem": text, "steps": [text], "labels": labels, "first_error": number}
-        features |= {"vocabulary": text, "meta": text, "positions": [number], "rows": text}
-        if self.first_errors is None:
-            del features["first_error"]
-        for line in lines:
-            line["vocabulary"] = json.dumps(self.vocabulary)
-        table = datasets.Dataset.from_dict(
-            {name: [line[name] for line in lines] for name in features}, features=datasets.Features(features)
-        )
-        table.info.description = self.description
-        return table
+        return table_of_lines(self, solution_positions(self).tolist())
 
     @classmethod
     def from_hf(cls, dataset: datasets.Dataset) -> StepDataset:
@@ -366,44 +443,9 @@ class StepDataset:
         >>> StepDataset.from_hf(dataset.to_hf())
         StepDataset(n_steps=2, n_solutions=1, n_problems=1, labels={0: 1, 1: 1})
         """
-        if isinstance(dataset, dict):
-            splits = ", ".join(dataset)
-            raise TypeError(f"a DatasetDict with splits {splits}, expected one Dataset: pass dataset['train']")
-        columns = dataset.column_names
-        if missing := [name for name in ("problem", "steps", "labels") if name not in columns]:
-            raise ValueError(f"columns {', '.join(columns)} lack {', '.join(missing)}; expected those of to_hf()")
-        # Two lines are one solution, with two labels for a step, if they agree in their id too.
-        solutions: dict[tuple[str | None, Solution], Solution] = {}
-        first_errors: dict[tuple[str | None, Solution], int | None] = {}
-        # Each row as its position, its step, its label and its metadata.
-        rows: list[tuple[int, Step, Any, dict[str, Any]]] = []
-        declared: set[str] = set()
-        for number, line in enumerate(dataset):
-            declared.add(line.get("vocabulary") or "null")
-            meta = json.loads(line["meta"]) if line.get("meta") else None
-            solution = Solution(line["problem"], line["steps"], id=line.get("id"), meta=meta)
-            key = solution.id, solution
-            solution = solutions.setdefault(key, solution)
-            first_errors[key] = line.get("first_error")
-            if len(line["labels"]) != solution.n_steps:
-                raise ValueError(f"line {number} has {len(line['labels'])} labels for {solution.n_steps} steps")
-            rows += _read_rows(line, solution, len(rows))
-        if len(declared) > 1:
-            raise ValueError(
-                f"lines declare the vocabularies {', '.join(sorted(declared))}, expected one: read them apart"
-            )
-        vocabulary = json.loads(declared.pop()) if declared else None
-        rows.sort(key=lambda row: row[0])
-        names = rows[0][3] if rows else ()
-        return cls(
-            [step for _, step, _, _ in rows],
-            np.array([label for _, _, label, _ in rows]),
-            solutions=list(solutions.values()),
-            description=dataset.info.description or "",
-            first_errors=list(first_errors.values()) if "first_error" in columns else None,
-            rows={name: _column([meta[name] for *_, meta in rows]) for name in names},
-            vocabulary=tuple(vocabulary) if isinstance(vocabulary, list) else vocabulary,
-        )
+        from prmkit.data.solution_lines import arguments_of_lines
+
+        return cls(**arguments_of_lines(dataset))
 
 
 def solution_positions(dataset: StepDataset) -> npt.NDArray[np.intp]:
@@ -441,73 +483,6 @@ def _row_numbers(rows: Rows, n_rows: int) -> npt.NDArray[np.intp]:
     if outside.size:
         raise IndexError(f"row {outside[0]} of a data set with {n_rows} rows (0-based)")
     return np.where(array < 0, array.astype(np.intp) + n_rows, array.astype(np.intp))
-
-
-def solution_record(solution: Solution, labels: Sequence[Any], first_error: int | None, meta: Any) -> dict[str, Any]:
-    """Return the fields of a labelled solution in prmkit's own columns: the format "rated" and ``to_hf``.
-
-    A label is None where a step has none. ``meta`` comes in the shape that the file needs.
-    """
-    return {
-        "id": solution.id,
-        "problem": solution.problem,
-        "steps": list(solution.steps),
-        "labels": list(labels),
-        "first_error": first_error,
-        "meta": meta,
-    }
-
-
-def _lines(dataset: StepDataset) -> list[dict[str, Any]]:
-    """Return one line per solution, or several where a step of it has several labels."""
-    errors = dataset.first_errors or [None] * len(dataset.solutions)
-    lines_of = [[_empty_line(solution, error)] for solution, error in zip(dataset.solutions, errors, strict=True)]
-    rows = zip(dataset.X, dataset.y.tolist(), solution_positions(dataset).tolist(), strict=True)
-    for row, (step, label, position) in enumerate(rows):
-        lines = lines_of[position]
-        line = next((line for line in lines if line["positions"][step.index] is None), None)
-        if line is None:
-            line = _empty_line(step.solution, lines[0]["first_error"])
-            lines.append(line)
-        line["labels"][step.index], line["positions"][step.index] = label, row
-    all_lines = [line for lines in lines_of for line in lines]
-    columns = {name: column.tolist() for name, column in dataset.rows.items()}
-    for line in all_lines:
-        numbers = [row for row in line["positions"] if row is not None]
-        line["rows"] = _to_json({name: [column[i] for i in numbers] for name, column in columns.items()})
-    return all_lines
-
-
-def _empty_line(solution: Solution, first_error: int | None) -> dict[str, Any]:
-    # Arrow wants one type per column, and metadata differ from solution to solution: they are written as text.
-    meta = None if solution.meta is None else _to_json(dict(solution.meta))
-    record = solution_record(solution, [None] * solution.n_steps, first_error, meta)
-    return {**record, "positions": [None] * solution.n_steps}
-
-
-def _to_json(value: Any) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except TypeError as error:
-        raise TypeError(f"metadata cannot be written as JSON ({error}): {value!r:.200}") from None
-
-
-def _read_rows(
-    line: dict[str, Any], solution: Solution, n_before: int
-) -> Iterator[tuple[int, Step, Any, dict[str, Any]]]:
-    """Yield the position, step, label and metadata of each row that a line holds."""
-    columns = json.loads(line.get("rows") or "{}")
-    labelled = [i for i, label in enumerate(line["labels"]) if label is not None]
-    positions = line.get("positions") or dict(zip(labelled, count(n_before), strict=False))
-    for k, i in enumerate(labelled):
-        yield positions[i], Step(solution, i), line["labels"][i], {name: c[k] for name, c in columns.items()}
-
-
-def _column(values: list[Any]) -> npt.NDArray[Any]:
-    """Return a column of numbers or booleans where all values are, and of objects otherwise."""
-    plain = np.array(values, dtype=object)
-    kinds = {type(value) for value in values}
-    return plain.astype(kinds.pop()) if kinds in ({bool}, {int}, {float}) else plain
 
 
 def _html_table(rows: Sequence[Sequence[str]]) -> str:

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from prmkit.data.dataset import StepDataset, solution_record
+from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.format import Format, LabelledSolution, Record, from_ratings, has_fields, labels_at
 from prmkit.data.formats.label_words import Meaning, Rating, check_meaning, meaning_of, rating_of, wrong_value
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.solution_lines import solution_record
 
 # "positions" and "rows" belong to the rows of a StepDataset, which only StepDataset.from_hf restores.
 _COLUMNS = {"id", "problem", "steps", "labels", "first_error", "meta", "positions", "rows", "vocabulary"}

@@ -60,7 +60,7 @@ def named_skips(skipped: list[str]) -> list[str]:
     return [f"skipped: {reason}" for reason in skipped[:_N_NAMED]] + rest
 
 
-def warn_of_skipped(counts: Counter[str], named_by: str = "the description names") -> None:
+def warn_of_skipped(counts: Counter[str], named_by: str = "the description names", *, rows: bool = False) -> None:
     """Warn if records were skipped: the file may be damaged, or of another format. Warn if splits were merged."""
     if counts[MERGED]:
         warnings.warn(
@@ -69,16 +69,16 @@ def warn_of_skipped(counts: Counter[str], named_by: str = "the description names
             UserWarning,
             stacklevel=4,
         )
-    with_labels = lost_labels(counts)
+    with_labels, whats = lost_labels(counts), "them" if rows else "their files and lines"
     for prefix, what in (
-        (MALFORMED, "malformed records were skipped"),
+        (MALFORMED, "rows were left out or lost their label" if rows else "malformed records were skipped"),
         (PUBLISHED, "rows that contradict themselves, as published, were left out"),
     ):
         skipped = {key.removeprefix(prefix): n for key, n in counts.items() if key.startswith(prefix)}
         if skipped:
             reasons = ", ".join(f"{n} {reason}" for reason, n in skipped.items())
             warnings.warn(
-                f"{sum(skipped.values())} {what} ({reasons}); {named_by} their files and lines{with_labels}",
+                f"{sum(skipped.values())} {what} ({reasons}); {named_by} {whats}{with_labels}",
                 UserWarning,
                 stacklevel=4,
             )

@@ -20,6 +20,7 @@ _RATING_OF_WORD = {
     **dict.fromkeys(("-", "wrong", "incorrect", "bad", "negative", "false", "no"), -1),
 }
 
+_NUMBER = re.compile(r"\s*[-+]?\d(\.\d+)?\s*")
 Label: TypeAlias = str | float | bool
 _Key: TypeAlias = tuple[bool, bool, Label]
 # A label with two flags, whether it is a text and whether a boolean: 1, True and "1" are different labels.
@@ -59,6 +60,34 @@ def meaning_of(labels: Sequence[object], name: str) -> Meaning | None:
     return "soft"
 
 
+def meaning_of_column(labels: Sequence[object], name: str) -> Meaning | None:
+    """Return what the numbers in a whole column of labels mean, or None if it has none.
+
+    Numbers may be cells of text. -1 tells ratings, and a number between 0 and 1 tells probabilities.
+
+    Raises
+    ------
+    ValueError
+        If the numbers are 0 and 1 alone: nothing tells whether 0 is wrong or neutral.
+    """
+    numbers = {
+        float(label)
+        for label in labels
+        if (isinstance(label, (int, float)) and not isinstance(label, bool))
+        or (isinstance(label, str) and _NUMBER.fullmatch(label))
+    }
+    if not numbers or -1 in numbers:
+        return "rating" if numbers else None
+    if any(0 < number < 1 for number in numbers):
+        return "soft"
+    if 0 in numbers:
+        raise ValueError(
+            f"{name} holds 0, and nothing says what it means: pass labels='binary' if 0 is wrong and 1 right, "
+            "labels='rating' if 0 is neutral and -1 wrong, or labels='soft' for probabilities"
+        )
+    return "rating"
+
+
 def check_meaning(labels: object) -> None:
     """Raise ValueError for an unknown declared meaning of labels."""
     if labels not in (None, "rating", "binary", "soft"):
@@ -85,7 +114,7 @@ def rating_of(label: object, name: str, meaning: Meaning | None, *, whole: Meani
     """
     if label is None:
         return None
-    if isinstance(label, str) and not re.fullmatch(r"\s*[-+]?\d(\.\d+)?\s*", label):
+    if isinstance(label, str) and not _NUMBER.fullmatch(label):
         if (rating := _RATING_OF_WORD.get(label.strip().casefold())) is None or meaning == "soft":
             raise wrong_value("unknown label", name, label, _expected(meaning))
         return rating
@@ -123,25 +152,30 @@ def rating_of_sign(label: object, name: str) -> int:
     return 1 if sign == "+" else -1
 
 
-def map_of_labels(label_map: Mapping[Any, Any] | None, worst: Label | None = None) -> Callable[[object, str], int]:
+def map_of_labels(
+    label_map: Mapping[Any, Any] | None, worst: Label | None = None
+) -> Callable[[object, str], int | None]:
     """Return a function of a label and its name that gives the rating by a map, or that of a label that needs none.
 
-    The map is checked at once. The function raises MalformedRecordError for a label that the map lacks.
+    A map may hold None for a label that says nothing of the step. The map is checked at once. The function raises
+    MalformedRecordError for a label that the map lacks.
     """
     ratings = _ratings_of_labels(label_map, worst)
 
-    def rating_of(label: object, name: str) -> int:
-        rating = ratings.get(_key(label)) if isinstance(label, (str, int, float)) else None
-        if rating is None:
-            expected = ", ".join(repr(one) for _, _, one in ratings)
-            expected += " (label_map={label: rating, …} declares others)"
-            raise wrong_value("unknown label", name, label, expected)
-        return rating
+    def rating_of(label: object, name: str) -> int | None:
+        # A column of whole numbers with empty cells is written with 1.0 for 1.
+        whole = label.strip().removesuffix(".0") if isinstance(label, str) else label
+        for spelling in (label, whole):
+            if isinstance(spelling, (str, int, float)) and _key(spelling) in ratings:
+                return ratings[_key(spelling)]
+        expected = ", ".join(repr(one) for _, _, one in ratings)
+        expected += " (label_map={label: rating, …} declares others)"
+        raise wrong_value("unknown label", name, label, expected)
 
     return rating_of
 
 
-def _ratings_of_labels(label_map: Mapping[Any, Any] | None, worst: Label | None) -> dict[_Key, int]:
+def _ratings_of_labels(label_map: Mapping[Any, Any] | None, worst: Label | None) -> dict[_Key, int | None]:
     """Return the rating of every label of a map, or of the labels that need none.
 
     Raises
@@ -158,15 +192,17 @@ def _ratings_of_labels(label_map: Mapping[Any, Any] | None, worst: Label | None)
     rating_of_name = dict(zip(NAMES, RATINGS, strict=True))
     values = {
         label: rating_of_name.get(value, value) if isinstance(value, str) else value
-        for label, value in label_map.items()
+        for label, value in ((_plain(label), _plain(value)) for label, value in label_map.items())
     }
+    silent = [label for label, value in values.items() if value is None]
+    values = {label: value for label, value in values.items() if value is not None}
     if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in values.values()):
         raise ValueError(
             f"label_map is {dict(label_map)}, expected ratings as its values: -1, 0, 1 or 'negative', 'neutral', "
-            "'positive'"
+            "'positive', or None for a label that says nothing"
         )
     if worst is not None:
-        ratings = _ordered(values, worst)
+        ratings: dict[Any, int | None] = dict(_ordered(values, worst))
     elif set(values.values()) <= set(RATINGS) and -1 in values.values():
         ratings = {label: int(value) for label, value in values.items()}
     else:
@@ -174,6 +210,7 @@ def _ratings_of_labels(label_map: Mapping[Any, Any] | None, worst: Label | None)
             f"label_map is {dict(label_map)}, which leaves open which class is worst: map to ratings, -1 the worst, or "
             "pass worst=<label>"
         )
+    ratings |= dict.fromkeys(silent)
     keys = {_key(label): rating for label, rating in ratings.items()}
     # CSV writes numbers as texts, and the keys of JSON are texts.
     for label, rating in ratings.items():
@@ -194,10 +231,14 @@ def _ordered(values: Mapping[Any, Any], worst: Label) -> dict[Any, int]:
     return {label: rating_of[value] for label, value in values.items()}
 
 
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
 def _otherwise(label: Label) -> Label:
     """Return a number as text, as CSV has it, and such a text as a number, because the keys of JSON are texts."""
     if not isinstance(label, str):
-        return label if isinstance(label, bool) else str(label)
+        return str(label)
     return int(label) if re.fullmatch(r"\s*[-+]?\d{1,9}\s*", label) else label
 
 
