@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from prmkit.cli._terminal import ListsFormats, flags_of, in_words
+from prmkit.cli._terminal import LimitFlag, ListsFormats, fields_of, flags_of, in_words, options_of
 
 _OTHERS = {
     "layout": "MODEL as LAYOUT:MODEL",
     "on_error='skip'": "what prmkit convert IN OUT --to rated --on-error skip writes,",
     "format": "a KIND in front, KIND:PATH, such as {}:PATH",
+    "overwrite": "--overwrite",
 }
 """How settings are typed that are no flags of this command."""
+
+
+_TYPED = "prmkit.typed"
 
 
 class SeveralAfterOn(ListsFormats):
@@ -22,6 +27,7 @@ class SeveralAfterOn(ListsFormats):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the option in front of each of its values."""
+        ctx.meta[_TYPED] = list(args)
         spread: list[str] = []
         inside = False
         for i, argument in enumerate(args):
@@ -60,6 +66,35 @@ def evaluate(
     out: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", show_default=False, help="Folder to write the report to.")
     ],
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace the report of another run in FOLDER. Without it, only the same run is done again there. "
+            "Stored scores are kept.",
+        ),
+    ] = False,
+    fields: Annotated[
+        str | None,
+        typer.Option(
+            "--fields",
+            metavar="NAME=FIELD,...",
+            show_default=False,
+            help="The field of each part, for the data after --on that have no KIND: problem, steps, and labels or "
+            "first_error. A field is a dotted path, such as steps=response.steps.text. For sampled solutions, also as "
+            "bon:PATH: problem, candidates, answer, correct.",
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            metavar="KEY=VALUE",
+            help="An option of the reader of these data, or of all data without --fields: labels=binary (or rating, "
+            "soft) says what numbers mean, base=1 that the first step is 1.",
+        ),
+    ] = None,
+    limit: LimitFlag = None,
     work: Annotated[
         Path | None,
         typer.Option(
@@ -120,6 +155,10 @@ def evaluate(
 
     Best of N of sampled solutions:
       prmkit evaluate my-model --on bon:samples.jsonl --out report
+
+    Rows with fields of their own, the first 100 of them:
+      prmkit evaluate my-model --on mine=rows.jsonl --limit 100 --out report
+      --fields problem=question,steps=steps.text,labels=steps.good --option labels=binary
     """
     from prmkit.evaluation import evaluate as run
 
@@ -129,7 +168,11 @@ def evaluate(
         result = run(
             models,
             on,
+            fields=None if fields is None else fields_of(fields),
+            options=options_of(option),
+            limit=limit,
             out=out,
+            overwrite=overwrite,
             work=work,
             threshold_data=threshold_data,
             trained_on=trained_on,
@@ -137,6 +180,7 @@ def evaluate(
             n_resamples=n_resamples,
             n_jobs=n_jobs,
             random_state=random_state,
+            command=shlex.join(["prmkit", "evaluate", *context.meta[_TYPED]]),
         )
     typer.echo(result.to_markdown())
     typer.echo(f"written: {out / 'report.html'}, results.json, results.md, run.json")

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import json
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import prmkit
 from prmkit.data import Candidates, StepDataset
-from prmkit.evaluation._evaluation import Curve, Evaluation, Table
+from prmkit.evaluation._evaluation import Curve, Evaluation, LeftOut, Table, check_folder
 from prmkit.evaluation._inputs._benchmark import Benchmark, known_problems, unscored_in
-from prmkit.evaluation._inputs._benchmarks import distinct_names, read_benchmark
+from prmkit.evaluation._inputs._benchmarks import data_files, distinct_names, named_path, read_benchmark, takes_fields
 from prmkit.evaluation._inputs._models import JudgedModel, judged_models
 from prmkit.evaluation._inputs._score_file import read_step_scores
 from prmkit.evaluation._inputs._scoring import StepScores, cached_scores
@@ -37,7 +42,11 @@ def evaluate(
     models: Any,
     on: Any,
     *,
+    fields: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    limit: int | None = None,
     out: str | Path | None = None,
+    overwrite: bool = False,
     work: str | Path | None = None,
     threshold_data: str | Benchmark | StepDataset | None = None,
     trained_on: str = "exclude",
@@ -46,6 +55,7 @@ def evaluate(
     n_jobs: int | None = None,
     random_state: int = 0,
     show_progress: bool = True,
+    command: str | None = None,
 ) -> Evaluation:
     """Evaluate models on benchmarks, with trivial baselines beside every number.
 
@@ -57,11 +67,21 @@ def evaluate(
         it is needed (``"skywork:FOLDER"``). If a model gives a step no score, because it is too long for instance,
         its solution is left out for all models. A candidate of best-of-N stays, and such a model chooses it after all
         others. The notes of the tables count and name these solutions.
-    on : str, path, Benchmark, StepDataset, Candidates, or a list of these
+    on : str, path, Benchmark, StepDataset, Candidates, a list of these, or a mapping of names to these
         The benchmarks, as :func:`read_benchmark` takes them: ``"processbench:gsm8k.json"``, ``"bon:samples.jsonl"``,
         or what :func:`prmkit.data.load_samples` returns.
+    fields : mapping of str to str, optional
+        The field of each part, for the data without a KIND, as :func:`read_benchmark` takes them.
+    options : mapping, optional
+        Options of the reader of these data, or of all data without ``fields``: ``dict(labels="binary", base=1)``.
+    limit : int, optional
+        Largest number of records to read of each of the data, from the first one on. The descriptions of the benchmarks
+        say so. A longer run takes over the stored scores of a shorter one. By default all records are read.
     out : str or path, optional
         Folder for ``report.html``, ``results.json``, ``results.md`` and ``run.json``.
+    overwrite : bool, default=False
+        Whether to replace the report of another run in ``out``. A report of the same models, data and settings is
+        always replaced.
     work : str or path, optional
         Folder for the scores, which are stored while the models run. A run that was killed goes on there, and a run
         with the same model and data scores nothing again. By default ``out/scores``. Without ``out``, no scores are
@@ -82,6 +102,8 @@ def evaluate(
         Seed of the resamples and of the halves. The result depends on no other random number.
     show_progress : bool, default=True
         If True, show a progress bar on a terminal.
+    command : str, optional
+        The command that the report names. By default this call, without the settings that change no number.
 
     Returns
     -------
@@ -90,6 +112,8 @@ def evaluate(
 
     Raises
     ------
+    FileExistsError
+        If ``out`` holds the report of another run.
     FileNotFoundError, TypeError
         If a model or a benchmark does not exist, or has the wrong type.
     ValueError
@@ -120,6 +144,7 @@ def evaluate(
     >>> round(result.table("Steps of new").rows[1].values["AUROC"].value, 3)
     0.5
     """
+    command = _call(dict(locals())) if command is None else command
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     if trained_on not in _TRAINED_ON:
         raise ValueError(f"trained_on is {trained_on!r}, expected one of {', '.join(map(repr, _TRAINED_ON))}")
@@ -130,59 +155,153 @@ def evaluate(
     if out is not None and Path(out).expanduser().is_file():
         raise ValueError(f"out is the file {out}, expected a folder for the report")
     judged = judged_models(models)
-    benchmarks = [read_benchmark(spec) for spec in _as_list(on)]
+    specs = _by_name(on)
+    read_one = partial(_read, fields=fields, options=options, limit=limit)
+    benchmarks = [read_one(*one) for one in specs]
     distinct_names(benchmarks)
-    chooser = _chooser(threshold_data, on, benchmarks)
+    if fields is not None and not any(
+        isinstance(spec, (str, Path)) and takes_fields(str(spec), fields) for _, spec in specs
+    ):
+        raise ValueError("fields belong to data without a KIND in front, and all data here have one: leave fields out")
+    chooser = _chooser(threshold_data, specs, benchmarks, read_one)
     everything = benchmarks if chooser is None or chooser in benchmarks else [*benchmarks, chooser]
+    settings = {
+        "n_resamples": n_resamples,
+        "random_state": random_state,
+        "threshold_data": None if chooser is None else chooser.name,
+        "trained_on": trained_on,
+        "quoted": quoted,
+    }
+    identify = lru_cache(partial(_identity, judged, everything, settings))
+    if out is not None:
+        check_folder(Path(out).expanduser(), identify(), overwrite)
     work = Path(out) / "scores" if work is None and out is not None else work
-    scores = _scores(judged, everything, None if work is None else Path(work).expanduser(), show_progress)
+    stored = None if work is None else Path(work).expanduser()
+    scores = _scores(judged, everything, stored, show_progress, limit is not None)
     contexts = _contexts(judged, everything, scores, trained_on, n_resamples, random_state, quoted)
     data = None
     if chooser is not None:
         chosen = next(one for one in contexts if one.benchmark.name == chooser.name)
         data = ThresholdData(chosen.benchmark, {system.name: system for system in chosen.systems})
     contexts = [replace(one, threshold_data=data) for one in contexts[: len(benchmarks)]]
-    tables, curves = _tables(contexts, n_jobs, quoted)
+    tables, left_out, curves = _tables(contexts, n_jobs, quoted)
+    named = {one.name: spec for one, (_, spec) in zip(benchmarks, specs, strict=True)}
+    if chooser is not None and chooser.name not in named:
+        named[chooser.name] = threshold_data
+    inputs = [model.files() for model in judged]
+    inputs += [file for name, spec in named.items() for file in _files_of(name, spec)]
+    run = {
+        "command": command,
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - clock, 3),
+        "prmkit": prmkit.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "limit": limit,
+        **settings,
+        "inputs": inputs,
+    }
     evaluation = Evaluation(
         judged,
         [one.benchmark for one in contexts],
         tables,
         curves,
         lambda: browsed_solutions(contexts),
-        _run(started, time.perf_counter() - clock, n_resamples, random_state, threshold_data, trained_on),
+        run,
+        left_out,
+        identify,
     )
     if out is not None:
-        evaluation.save(out)
+        evaluation.save(out, overwrite=overwrite)
     return evaluation
 
 
-def _as_list(on: Any) -> list[Any]:
+def _by_name(on: Any) -> list[tuple[str | None, Any]]:
+    """Return the data to evaluate on, each with the name that a mapping gives it."""
     if on is None or isinstance(on, (str, Path, Benchmark, StepDataset, Candidates)):
         on = [on]
-    benchmarks = list(on)
-    if not benchmarks:
+    named: list[tuple[str | None, Any]] = [(None, spec) for spec in on]
+    if isinstance(on, Mapping):
+        named = list(on.items())
+    if not named:
         raise ValueError("there is no benchmark to evaluate on, expected one such as 'processbench:gsm8k.json'")
-    return benchmarks
+    return named
 
 
-def _chooser(threshold_data: Any, on: Any, benchmarks: Sequence[Benchmark]) -> Benchmark | None:
+def _read(name: str | None, spec: Any, **settings: Any) -> Benchmark:
+    benchmark = read_benchmark(spec, **settings)
+    return benchmark if name is None else replace(benchmark, name=name)
+
+
+def _files_of(name: str, spec: Any) -> list[dict[str, str]]:
+    files = data_files(named_path(str(spec))[2]) if isinstance(spec, (str, Path)) else ()
+    return [{"name": name, "path": path, "sha256": digest} for path, digest in files]
+
+
+def _identity(
+    models: Sequence[JudgedModel], benchmarks: Sequence[Benchmark], settings: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return a digest of the models, of the data and of the settings of a run."""
+    parts = {
+        "models": [[model.name, model.fingerprint] for model in models],
+        "data": [one.fingerprint for one in benchmarks],
+        "settings": settings,
+    }
+    return {name: hashlib.sha256(json.dumps(part).encode()).hexdigest() for name, part in parts.items()}
+
+
+_NO_NUMBER = ("out", "overwrite", "work", "n_jobs", "show_progress", "command")
+"""Settings that change no number."""
+
+
+def _call(given: Mapping[str, Any]) -> str:
+    """Return a call of ``evaluate`` as text. Objects are named by their class."""
+    parameters = inspect.signature(evaluate).parameters.values()
+    shown = [
+        ("" if one.default is one.empty else f"{one.name}=") + _shown(given[one.name])
+        for one in parameters
+        if one.name not in _NO_NUMBER and (one.default is one.empty or given[one.name] != one.default)
+    ]
+    return f"evaluate({', '.join(shown)})"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key!r}: {_shown(one)}' for key, one in value.items())}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_shown, value))}]"
+    if isinstance(value, Path):
+        return repr(str(value))
+    return repr(value) if isinstance(value, (str, int, float, type(None))) else f"<{type(value).__name__}>"
+
+
+def _chooser(
+    threshold_data: Any,
+    specs: Sequence[tuple[str | None, Any]],
+    benchmarks: Sequence[Benchmark],
+    read_one: Callable[[str | None, Any], Benchmark],
+) -> Benchmark | None:
     """Return the benchmark that chooses the thresholds: one of ``on``, or another one."""
     if threshold_data is None:
         return None
-    for spec, benchmark in zip(_as_list(on), benchmarks, strict=True):
+    for (_, spec), benchmark in zip(specs, benchmarks, strict=True):
         if threshold_data is spec or (isinstance(threshold_data, str) and threshold_data in (spec, benchmark.name)):
             return benchmark
-    other = read_benchmark(threshold_data)
+    other = read_one(None, threshold_data)
     distinct_names([*benchmarks, other])
     return other
 
 
 def _scores(
-    models: Sequence[JudgedModel], benchmarks: Sequence[Benchmark], work: Path | None, show_progress: bool
+    models: Sequence[JudgedModel],
+    benchmarks: Sequence[Benchmark],
+    work: Path | None,
+    show_progress: bool,
+    is_partial: bool,
 ) -> dict[str, dict[str, StepScores]]:
     """Return scores by model and benchmark."""
     return {
-        model.name: read_step_scores(model.path, benchmarks)
+        model.name: read_step_scores(model.path, benchmarks, partial=is_partial)
         if model.kind == "scores"
         else {one.name: cached_scores(model, one.name, one.solutions, work, show_progress) for one in benchmarks}
         for model in models
@@ -218,35 +337,23 @@ def _contexts(
     return contexts
 
 
-def _tables(contexts: Sequence[Context], n_jobs: int | None, quoted: bool) -> tuple[list[Table], list[Curve]]:
+def _tables(
+    contexts: Sequence[Context], n_jobs: int | None, quoted: bool
+) -> tuple[list[Table], list[LeftOut], list[Curve]]:
+    """Return the tables, those that are left out for a reason, and the curves."""
     from joblib import Parallel, delayed
 
     results = Parallel(n_jobs=n_jobs)(delayed(_tables_of)(context) for context in contexts)
-    tables = [table for one in results for table in one[0]]
+    found = [table for one in results for table in one[0]]
     curves = [curve for one in results for curve in one[1]]
+    tables = [one for one in found if isinstance(one, Table)]
     splits = [context.benchmark.name for context in contexts if context.benchmark.kind == "processbench"]
-    return processbench_mean(tables, splits, quoted) + tables, curves
+    found = processbench_mean(tables, splits, quoted) + found
+    left_out = [one for one in found if isinstance(one, LeftOut)]
+    return [one for one in found if isinstance(one, Table)], left_out, curves
 
 
-def _tables_of(context: Context) -> tuple[list[Table], list[Curve]]:
-    tables, curves = selection(context)
+def _tables_of(context: Context) -> tuple[list[Table | LeftOut], list[Curve]]:
+    found, curves = selection(context)
     makers = (first_error_tables, prmbench_tables, reasoneval_tables, step_tables)
-    return tables + [table for make in makers for table in make(context)], curves + step_curves(context)
-
-
-def _run(
-    started: datetime, seconds: float, n_resamples: int, random_state: int, threshold_data: Any, trained_on: str
-) -> dict[str, Any]:
-    from prmkit import __version__
-
-    return {
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
-        "prmkit": __version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "n_resamples": n_resamples,
-        "random_state": random_state,
-        "threshold_data": threshold_data if isinstance(threshold_data, str) else None,
-        "trained_on": trained_on,
-    }
+    return found + [one for make in makers for one in make(context)], curves + step_curves(context)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,6 +19,8 @@ from prmkit.metrics.report_table import markdown_table
 from prmkit.utils.files import replacing
 
 Value: TypeAlias = Interval | str | int | None
+FILES = ("results.json", "results.md", "report.html", "run.json")
+"""What a report consists of."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,15 @@ class Table:
                 for row in self.rows
             ],
         }
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A table that is not there, and why, in words that follow its title and a colon."""
+
+    title: str
+    benchmark: str
+    why: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +139,7 @@ def markdown_of(result: Mapping[str, Any]) -> str:
         f"- {one['name']}: {one['n_solutions']:,} solutions of {one['n_problems']:,} problems"
         for one in result["benchmarks"]
     ]
+    parts += [f'- no table "{one["title"]}": {one["why"]}' for one in result["left_out"]]
     for table in result["tables"]:
         parts += ["", f"## {table['title']}", "", *markdown_table(_rows(table))]
         if table["note"]:
@@ -172,7 +185,12 @@ class Evaluation:
     solutions : callable
         Returns the records of the error browser, one per solution.
     run : mapping
-        Settings, versions and seconds. Two runs with equal results may differ here.
+        Command, input files with their SHA-256, settings, versions and seconds. Two runs with equal results may differ
+        here.
+    left_out : sequence of LeftOut
+        Tables that somebody may look for and that are not there, each with the reason.
+    identity : callable
+        Returns a digest of the models, of the data and of the settings. A folder holds the report of one identity.
     """
 
     models: Sequence[JudgedModel]
@@ -181,6 +199,8 @@ class Evaluation:
     curves: Sequence[Curve]
     solutions: Callable[[], Iterable[dict[str, Any]]] = tuple
     run: Mapping[str, Any] = field(default_factory=dict)
+    left_out: Sequence[LeftOut] = ()
+    identity: Callable[[], dict[str, str]] = dict
 
     def to_dict(self) -> dict[str, Any]:
         """Return models, benchmarks, tables and curves as plain Python values.
@@ -188,7 +208,8 @@ class Evaluation:
         Returns
         -------
         dict
-            The entries ``models``, ``benchmarks``, ``tables`` and ``curves``, with six significant digits.
+            The entries ``models``, ``benchmarks``, ``left_out``, ``tables`` and ``curves``, with six significant
+            digits.
         """
         return {
             "models": [model.to_dict() for model in self.models],
@@ -202,6 +223,7 @@ class Evaluation:
                 }
                 for one in self.benchmarks
             ],
+            "left_out": [asdict(one) for one in self.left_out],
             "tables": [table.to_dict() for table in self.tables],
             "curves": [curve.to_dict() for curve in self.curves],
         }
@@ -232,37 +254,58 @@ class Evaluation:
         Raises
         ------
         KeyError
-            If no table has this title. The message lists the titles.
+            If no table has this title. The message lists the titles, or says why this table is not there.
         """
         for table in self.tables:
             if table.title == title:
                 return table
+        for one in self.left_out:
+            if one.title == title:
+                raise KeyError(f"no table is called {title!r}: {one.why}")
         raise KeyError(f"no table is called {title!r}; there are {', '.join(repr(one.title) for one in self.tables)}")
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write ``report.html``, ``results.json``, ``results.md`` and ``run.json`` to a folder.
 
-        The same models on the same data give the same bytes, except in ``run.json``.
+        The same models on the same data give the same bytes, except in ``run.json``. The files appear together, when
+        all of them are whole.
 
         Parameters
         ----------
         folder : str or Path
-            The folder, which is made if it does not exist. Files of these names in it are replaced.
+            The folder, which is made if it does not exist. A report of the same models, data and settings in it is
+            replaced.
+        overwrite : bool, default=False
+            Whether to replace the report of another run too.
 
         Returns
         -------
         Path
             The folder.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder holds the report of another run.
         """
         from prmkit.evaluation._page._page import write_page
 
         folder = Path(folder).expanduser()
+        identity = self.identity()
+        check_folder(folder, identity, overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         result = self.to_dict()
-        _write(folder / "results.json", json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        _write(folder / "results.md", self.to_markdown())
-        _write(folder / "run.json", json.dumps(dict(self.run), indent=1) + "\n")
-        write_page(folder / "report.html", result, self.solutions())
+        texts = {
+            "results.json": json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+            "results.md": self.to_markdown(),
+            "run.json": json.dumps({**self.run, "identity": identity}, indent=1) + "\n",
+        }
+        with ExitStack() as stack:
+            # The last one is put in its place first: a process that is killed then can go on with its own folder.
+            unfinished = {name: stack.enter_context(replacing(folder / name)) for name in FILES}
+            for name, text in texts.items():
+                unfinished[name].write_text(text, encoding="utf-8")
+            write_page(unfinished["report.html"], result, self.solutions(), run=self.run)
         return folder
 
     def __str__(self) -> str:
@@ -273,6 +316,19 @@ class Evaluation:
         return f"<Evaluation of {names} on {len(self.benchmarks)} benchmarks: {len(self.tables)} tables>"
 
 
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+def check_folder(folder: Path, identity: Mapping[str, str], overwrite: bool) -> None:
+    """Raise FileExistsError if a folder holds the report of another run."""
+    there = [name for name in FILES if (folder / name).exists()]
+    if overwrite or not there:
+        return
+    try:
+        other = json.loads((folder / "run.json").read_text(encoding="utf-8"))["identity"]
+        differing = [name for name, digest in identity.items() if other[name] != digest]
+    except (OSError, ValueError, KeyError, TypeError):
+        differing = ["origin"]
+    if differing or not identity:
+        differing = differing or ["origin"]
+        raise FileExistsError(
+            f"{folder} holds the report of another run ({', '.join(there)}): other {' and '.join(differing)}. Choose "
+            "another folder, or pass overwrite=True to replace it"
+        )

@@ -23,7 +23,7 @@ def test_two_models_and_two_benchmarks(classifier, processbench, benchmark, cand
         n_resamples=20,
     )
     result = seen.to_dict()
-    assert set(result) == {"models", "benchmarks", "tables", "curves"}
+    assert set(result) == {"models", "benchmarks", "left_out", "tables", "curves"}
     assert [one["name"] for one in result["benchmarks"]] == ["gsm8k", "new", "bon"]
     assert result["benchmarks"][0]["n_solutions"] == 200
     for table in result["tables"]:

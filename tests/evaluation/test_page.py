@@ -88,6 +88,7 @@ def made_up_result(n_solutions=3400):
             {"name": name, "kind": kind, "n_solutions": n_solutions, "n_problems": 900, "description": "made up"}
             for name, kind in (("ProcessBench GSM8K", "processbench"), ("PRMBench", "prmbench"))
         ],
+        "left_out": [{"title": "ProcessBench F1", "benchmark": "ProcessBench", "why": "no correct solution"}],
         "tables": [table, second],
         "curves": curves,
     }
@@ -286,12 +287,15 @@ def test_hostile_text_stays_text(tmp_path):
             {"title": NASTY, "benchmark": NASTY, "note": NASTY, "columns": [NASTY], "rows": [
                 row(NASTY, {NASTY: NASTY}, quoted=True, source=NASTY)]}
         ],
+        "left_out": [{"title": NASTY, "benchmark": NASTY, "why": NASTY}],
         "curves": [
             {"title": NASTY, "benchmark": NASTY, "kind": NASTY, "x_label": NASTY, "y_label": NASTY,
              "series": [series(NASTY, [1, 2], [1, 2])]}
         ],
     }  # fmt: skip
-    page = page_of(tmp_path, result, [solution], title=NASTY)
+    run = {"command": NASTY, "prmkit": NASTY, "python": NASTY, "numpy": NASTY, "limit": None}
+    run["inputs"] = [{"name": NASTY, "path": NASTY, "sha256": NASTY}]
+    page = page_of(tmp_path, result, [solution], title=NASTY, run=run)
     tags = [tag for tag, _ in Outline(page).elements]
     assert "img" not in tags
     plain = page_of(tmp_path, made_up_result(), made_up_solutions(1))

@@ -59,9 +59,22 @@ def test_scores_are_kept_by_model_and_data(tmp_path, classifier, solutions):
     assert first.risks.tolist() == again.risks.tolist()
     assert first.neutral.tolist() == again.neutral.tolist()
     cached_scores(model(counting, "another"), "b", solutions, tmp_path)
-    cached_scores(model(counting), "b", solutions[1:], tmp_path)
-    assert counting.n_steps == 3 * n_steps - solutions[0].n_steps
-    assert len(list(tmp_path.iterdir())) == 3
+    assert counting.n_steps == 2 * n_steps
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("part", [slice(1), slice(70), slice(3, 150), slice(None, None, 3)])
+def test_a_longer_run_takes_over_the_scores_of_a_shorter_one(tmp_path, classifier, solutions, part):
+    counting = Counting(classifier)
+    some = cached_scores(model(counting), "some", solutions[part], tmp_path)
+    n_steps = sum(one.n_steps for one in solutions)
+    everything = cached_scores(model(counting), "all", solutions, tmp_path)
+    assert counting.n_steps == n_steps
+    fresh = cached_scores(model(classifier), "all", solutions, None)
+    np.testing.assert_allclose(everything.risks, fresh.risks, rtol=1e-12)
+    again = cached_scores(model(counting), "some", solutions[part], tmp_path)
+    assert again.risks.tolist() == some.risks.tolist()
+    assert counting.n_steps == n_steps
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, "one line", "line and a half"])

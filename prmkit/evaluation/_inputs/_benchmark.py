@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -152,6 +155,18 @@ class Benchmark:
     def step_problems(self) -> np.ndarray:
         """The problem of each step."""
         return np.repeat(self.problems, self.lengths)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of all that results depend on."""
+        digest = hashlib.sha256(f"{self.name}\0{self.kind}\n".encode())
+        found = self.candidates
+        more = zip(found.sets.tolist(), found.correct.tolist(), found.answer_keys, strict=True) if found else repeat("")
+        columns = (self.solutions, self.ratings, self.first_errors, self.problems.tolist(), more)
+        for solution, *labels in zip(*columns, strict=False):
+            text = json.dumps([solution.id, solution.problem, *solution.steps, repr(labels)])
+            digest.update(f"{text}\n".encode())
+        return digest.hexdigest()
 
     def rows(self, values: np.ndarray) -> Ragged:
         """Return one value per step as one row per solution.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +16,13 @@ from prmkit.data import Candidates, StepDataset
 from prmkit.data.answers.equivalence import AnswerComparison
 from prmkit.data.answers.extraction import extract_answer
 from prmkit.data.formats.candidates import load_candidates
-from prmkit.data.formats.reading import read
+from prmkit.data.formats.reading import check_reading, read
 from prmkit.data.formats.registry import FORMATS, load, recognise
 from prmkit.data.formats.sources import iter_records
+from prmkit.data.jsonlines import is_url, matching_files
 from prmkit.data.problem_keys import problem_keys
 from prmkit.evaluation._inputs._benchmark import Benchmark, CandidateRows
+from prmkit.utils.files import sha256_of
 
 _SHORT = {"bbm": "big_bench_mistake"}
 _SPLITTERS: dict[str, Literal["line", "paragraph", "step"]] = {
@@ -26,11 +30,19 @@ _SPLITTERS: dict[str, Literal["line", "paragraph", "step"]] = {
     "bon-paragraph": "paragraph",
     "bon-step": "step",
 }
+_FIELDS = "fields"
+"""The kind of step labels whose fields are named."""
 _HUB_SPLIT = re.compile(r"[\w.-]+/[\w.-]+:[\w.-]+")
 _ENDINGS = (".gz", ".jsonl", ".json", ".parquet", ".csv")
 
 
-def read_benchmark(spec: str | Path | Benchmark | StepDataset | Candidates) -> Benchmark:
+def read_benchmark(
+    spec: str | Path | Benchmark | StepDataset | Candidates,
+    *,
+    fields: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+) -> Benchmark:
     """Read a benchmark.
 
     Parameters
@@ -41,6 +53,15 @@ def read_benchmark(spec: str | Path | Benchmark | StepDataset | Candidates) -> B
         "prm800k", "reasoneval" or "mr_ben", "bbm" for BIG-Bench-Mistake, or "bon" for sampled solutions with a step
         per line. "bon-paragraph" takes a step per paragraph, and "bon-step" a step per "Step 1:". Without KIND, the
         first records decide.
+    fields : mapping of str to str, optional
+        The field of each part of the records, for data without KIND, as :func:`prmkit.data.load` takes them:
+        ``dict(problem="question", steps="response.steps", labels="response.labels")``. With a part ``candidates`` they
+        are sampled solutions, also behind the KIND "bon", and the parts are those of `load_candidates`.
+    options : mapping, optional
+        Options of the reader, such as ``dict(labels="binary", base=1)``.
+    limit : int, optional
+        Largest number of records to read, from the first one on. Of a StepDataset or a Benchmark the first solutions
+        are taken, of candidates the first problems. The description says so. By default all are read.
 
     Returns
     -------
@@ -56,31 +77,52 @@ def read_benchmark(spec: str | Path | Benchmark | StepDataset | Candidates) -> B
     ValueError
         If the kind is unknown, or if the data do not have its format.
     """
-    if isinstance(spec, Benchmark):
-        return spec
+    check_reading("raise", limit)
     if isinstance(spec, StepDataset):
-        return Benchmark.from_dataset("data", spec)
+        spec = Benchmark.from_dataset("data", spec)
     if isinstance(spec, Candidates):
-        return candidates_benchmark("samples", spec)
+        spec = candidates_benchmark("samples", spec)
+    if isinstance(spec, Benchmark):
+        return spec if limit is None else _first(spec, limit)
     spec = str(spec) if isinstance(spec, Path) else spec
     if not isinstance(spec, str):
         raise TypeError(
             f"a benchmark is {type(spec).__name__}, expected a string such as 'processbench:gsm8k.json', a "
             "StepDataset, Candidates or a Benchmark"
         )
-    name, kind, path = _parts(spec)
-    if kind in _SPLITTERS:
-        return candidates_benchmark(name, load_candidates(path, _SPLITTERS[kind], extract=_answer))
+    name, kind, path = _parts(spec, fields)
     # PRMScore leaves the original solutions out.
-    options: dict[str, Any] = {"include_original": False} if kind == "prmbench" else {}
+    settings: dict[str, Any] = {"include_original": False} if kind == "prmbench" else {}
+    is_named = fields is not None and takes_fields(spec, fields)
+    # With fields, the options are those of the data that have these fields.
+    settings |= {**(options if options and (is_named or fields is None) else {}), "limit": limit}
     if _HUB_SPLIT.fullmatch(path) and not Path(path).exists():
-        path, _, options["split"] = path.rpartition(":")
-    file_format = FORMATS[kind]
-    # Rows that the publication got wrong are left out and named. The description counts them.
-    dataset = (
-        read(path, file_format, published=True, **options) if file_format.benchmark else load(path, kind, **options)
-    )
-    return Benchmark.from_dataset(name, dataset, kind, _problems(dataset))
+        path, _, settings["split"] = path.rpartition(":")
+    if kind in _SPLITTERS:
+        given = fields if is_named else None
+        sets = load_candidates(path, _SPLITTERS[kind], fields=given, extract=_answer, **settings)
+        benchmark = candidates_benchmark(name, sets)
+    else:
+        if kind == _FIELDS:
+            dataset = load(path, fields=fields, **settings)
+        elif FORMATS[kind].benchmark:
+            # Rows that the publication got wrong are left out and named. The description counts them.
+            dataset = read(path, FORMATS[kind], published=True, **settings)
+        else:
+            dataset = load(path, kind, **settings)
+        benchmark = Benchmark.from_dataset(name, dataset, kind, _problems(dataset))
+    lines = [benchmark.description, *([] if limit is None else [f"read: at most the first {limit:,} records"])]
+    return replace(benchmark, description=_as_typed("\n".join(filter(None, lines)), path))
+
+
+def _first(benchmark: Benchmark, n: int) -> Benchmark:
+    """Return the first solutions of a benchmark, or the candidates of its first problems."""
+    rows = np.arange(len(benchmark.solutions))
+    if benchmark.candidates is not None:
+        rows = np.unique(benchmark.candidates.sets, return_inverse=True)[1]
+    what, there = "solutions" if benchmark.candidates is None else "problems", int(rows.max()) + 1
+    line = f"taken: the first {min(n, there):,} of {there:,} {what}"
+    return benchmark.subset(rows < n, "\n".join(filter(None, [benchmark.description, line])))
 
 
 def candidates_benchmark(name: str, candidates: Candidates) -> Benchmark:
@@ -128,11 +170,29 @@ def distinct_names(benchmarks: Sequence[Benchmark]) -> None:
     """Raise if two benchmarks have the same name."""
     doubled = [name for name, n in Counter(one.name for one in benchmarks).items() if n > 1]
     if doubled:
-        raise ValueError(f"{doubled[0]!r} is the name of two: write NAME=… in front of one of them")
+        raise ValueError(
+            f"{doubled[0]!r} is the name of two: write NAME=… in front of one of them, or pass {{name: data}}"
+        )
 
 
-def _parts(spec: str) -> tuple[str, str, str]:
+def _parts(spec: str, fields: Mapping[str, str] | None = None) -> tuple[str, str, str]:
     """Return the name, the kind and the path that a text names."""
+    name, kind, path = named_path(spec)
+    if not kind and fields is not None:
+        kind = "bon" if "candidates" in fields else _FIELDS
+    kind = kind or _recognised(path)
+    stem = _stem(path)
+    return name or (stem if kind in (stem, _FIELDS) else f"{kind} {stem}"), kind, path
+
+
+def takes_fields(spec: str, fields: Mapping[str, str]) -> bool:
+    """Tell whether the fields that a user names are those of these data: no KIND says what the fields are."""
+    kind = named_path(spec)[1]
+    return not kind or (kind in _SPLITTERS and "candidates" in fields)
+
+
+def named_path(spec: str) -> tuple[str, str, str]:
+    """Return the name, the kind and the path in a text, "" for a name or a kind that is not there."""
     name, is_named, rest = spec.partition("=")
     if not is_named or "/" in name or ":" in name:
         name, rest = "", spec
@@ -142,11 +202,10 @@ def _parts(spec: str) -> tuple[str, str, str]:
         if has_kind and not Path(rest).expanduser().exists():
             known = ", ".join([*_SPLITTERS, *_SHORT, *FORMATS])
             raise ValueError(f"the benchmark {spec!r} is of the unknown kind {kind!r}, expected one of {known}")
-        kind, path = _recognised(rest), rest
+        kind, path = "", rest
     if not path:
         raise ValueError(f"the benchmark {spec!r} has no path, expected KIND:PATH, like processbench:gsm8k.json")
-    stem = _stem(path)
-    return name or (stem if stem == kind else f"{kind} {stem}"), kind, path
+    return name, kind, path
 
 
 def _recognised(path: str) -> str:
@@ -154,6 +213,33 @@ def _recognised(path: str) -> str:
 
     first = next(iter_records(path, on_error="skip"), None)
     return "bon" if first is not None and is_candidates(first.record) else recognise(path)
+
+
+def data_files(path: str) -> Iterator[tuple[str, str]]:
+    """Yield the path and the SHA-256 of each local file that a path stands for.
+
+    Paths are relative if ``path`` is, so that a report tells no more about a machine than was typed.
+    """
+    place = Path(path).expanduser()
+    files = [Path(match) for match in matching_files(path)] or [place]
+    if place.is_dir():
+        files = sorted(file for file in place.rglob("*") if file.is_file())
+    if is_url(path) or not files[0].exists():
+        yield path, f"not taken: read from {'a URL' if is_url(path) else 'the Hugging Face hub'}"
+        return
+    for file in files:
+        yield _as_typed(str(file), path), sha256_of(file)
+
+
+def _as_typed(text: str, path: str) -> str:
+    """Return a text with the places in it as the user typed them, where reading made them absolute."""
+    if is_url(path) or Path(path).is_absolute():
+        return text
+    folder, _, last = path.rpartition("/")
+    for absolute, typed in ((Path(folder, last), path), (Path(folder), folder or ".")):
+        # Not resolved: a link keeps its name.
+        text = text.replace(os.path.abspath(absolute), typed)  # noqa: PTH100
+    return text
 
 
 def _stem(path: str) -> str:

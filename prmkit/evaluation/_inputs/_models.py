@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -39,6 +41,27 @@ class JudgedModel:
         """The fitted classifier."""
         classifier: FittedClassifier = self.load()
         return classifier
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What ``digest`` returns. It may read all weights, so it is asked once."""
+        return self.digest()
+
+    def files(self) -> dict[str, str]:
+        """Return the path that was typed, and the SHA-256 of what was read there.
+
+        A folder that prmkit saved has a list of its files and their SHA-256, ``config.json``. Of another folder such a
+        list is made.
+        """
+        if not self.path:
+            return {"name": self.name, "path": "an object in memory", "sha256": ""}
+        if self.kind == "prmkit":
+            file = Path(self.path).expanduser() / CONFIG
+            return {"name": self.name, "path": f"{self.path}/{CONFIG}", "sha256": sha256_of(file)}
+        # A layout may stand in front, and the name of a model on the hub has its commit behind it.
+        found = self.fingerprint.rpartition(":")[2]
+        shown = found if found.isalnum() else f"not taken: {found} on the Hugging Face hub"
+        return {"name": self.name, "path": self.path, "sha256": shown}
 
     @property
     def why_unscored(self) -> str:
@@ -152,7 +175,11 @@ def hub_digest(name: str) -> str:
 def _object_digest(model: Any) -> str:
     import joblib
 
-    return str(joblib.hash(model, hash_name="sha1"))
+    try:
+        return str(joblib.hash(model, hash_name="sha1"))
+    except (pickle.PicklingError, AttributeError, TypeError):
+        # It cannot be told from any other model, so it is the same as none.
+        return uuid4().hex
 
 
 def _from_pretrained(place: str, layout: str | None) -> FittedClassifier:

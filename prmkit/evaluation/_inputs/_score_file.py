@@ -14,7 +14,7 @@ from scipy.special import expit
 from prmkit.data import Solution
 from prmkit.data.jsonlines import iter_json_lines
 from prmkit.evaluation._inputs._benchmark import Benchmark
-from prmkit.evaluation._inputs._scoring import StepScores
+from prmkit.evaluation._inputs._scoring import StepScores, joined_scores
 from prmkit.metrics.calibration.calibration import check_class_probabilities, check_probabilities
 from prmkit.utils.files import writing
 
@@ -24,7 +24,9 @@ FIELDS = ("risks", "rewards", "raw_rewards", "probabilities")
 _EXAMPLE = '{"id": "gsm8k-7", "rewards": [0.98, 0.12]}'
 
 
-def read_step_scores(path: str | Path, benchmarks: Iterable[Benchmark]) -> dict[str, StepScores]:
+def read_step_scores(
+    path: str | Path, benchmarks: Iterable[Benchmark], *, partial: bool = False
+) -> dict[str, StepScores]:
     """Return the scores that a file holds for benchmarks, by the benchmark's name.
 
     A line is an object with the ``id`` of a solution, its ``benchmark`` (optional if ids are distinct) and one kind of
@@ -32,7 +34,7 @@ def read_step_scores(path: str | Path, benchmarks: Iterable[Benchmark]) -> dict[
     classes, worst first, and ``raw_rewards`` may have any scale, the higher the better. The id is that of
     ``Solution.id`` or the one that the record has in its own file, also a number. The score of a step may be null, and
     the step then has none. A ValueError counts the solutions without a line, with two lines, or with another number of
-    scores than of steps.
+    scores than of steps. The benchmarks may be ``partial``: then more lines than solutions of an id are no fault.
     """
     lines = _lines_by_solution(Path(path))
     result = {}
@@ -54,11 +56,11 @@ def read_step_scores(path: str | Path, benchmarks: Iterable[Benchmark]) -> dict[
             else:
                 scores.append(one)
         for name, n in n_solutions.items():
-            if len(lines.get(name, [])) > n:
+            if len(lines.get(name, [])) > n and not partial:
                 case = f"{name[1]!r}: {len(lines[name])} lines for {n}"
                 complaints.setdefault(f"{benchmark.name}: more lines than solutions", []).append(case)
         if not complaints:
-            result[benchmark.name] = _joined(scores)
+            result[benchmark.name] = joined_scores(scores)
     if complaints:
         counts = "; ".join(f"{kind}: {len(cases)} (first {cases[0]})" for kind, cases in complaints.items())
         ids = ", ".join(repr(key[1]) for key in list(lines)[:3]) or "none"
@@ -193,11 +195,3 @@ def _name_in(lines: _Lines, benchmark: Benchmark, solution: Solution) -> _Name:
     ids = [solution.id, meta.get("record_id"), meta.get("problem_id") if benchmark.kind == "prmbench" else None]
     names = [(of, None if own is None else str(own)) for own in ids for of in (benchmark.name, None)]
     return next((name for name in names if (name[1] is not None or solution.id is None) and name in lines), names[0])
-
-
-def _joined(scores: list[StepScores]) -> StepScores:
-    def column(name: str) -> np.ndarray | None:
-        parts = [part for one in scores if (part := getattr(one, name)) is not None]
-        return np.concatenate(parts) if len(parts) == len(scores) else None
-
-    return StepScores(np.concatenate([one.risks for one in scores]), column("neutral"), column("raw"))

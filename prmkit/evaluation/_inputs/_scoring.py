@@ -72,8 +72,7 @@ def rounded(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
 
 
-# Number of solutions that are scored at once. It is part of the key of stored scores, since the other rows of a batch
-# may change the last digits of a score.
+# Number of solutions that are scored at once, and stored as one line.
 CHUNK = 64
 
 
@@ -82,66 +81,75 @@ def cached_scores(
 ) -> StepScores:
     """Return a model's scores of solutions, storing each chunk in the folder ``work`` as soon as it is scored.
 
-    A run that was killed goes on with the first missing chunk. ``name`` is the benchmark's, for the progress bar.
+    Only solutions without stored scores are scored. So a run that was killed goes on with the first missing chunk, and
+    a run with more records takes over the scores of one with fewer. ``name`` is the benchmark's, for the progress bar.
     """
-    lengths = [sum(one.n_steps for one in solutions[i : i + CHUNK]) for i in range(0, len(solutions), CHUNK)]
-    file = None if work is None else work / f"{scores_key(model, solutions)}.jsonl"
-    chunks = {} if file is None else read_chunks(file, lengths)
+    keys = [solution_key(one) for one in solutions]
+    file = None if work is None else work / f"{scores_key(model)}.jsonl"
+    known = {} if file is None else read_scores(file)
     messages: list[str] = []
     bar = tqdm(
         total=len(solutions),
-        initial=sum(min(CHUNK, len(solutions) - CHUNK * i) for i in chunks),
+        initial=sum(key in known for key in keys),
         desc=f"{model.name} on {name}",
         unit="solution",
         delay=1,
         disable=None if show_progress else True,
     )
     with bar:
-        for number in range(len(lengths)):
-            if number in chunks:
+        for start in range(0, len(solutions), CHUNK):
+            missing = [i for i in range(start, min(start + CHUNK, len(solutions))) if keys[i] not in known]
+            if not missing:
                 continue
-            chunk = solutions[number * CHUNK : (number + 1) * CHUNK]
+            chunk = [solutions[i] for i in missing]
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 try:
-                    chunks[number] = score_steps(model.classifier, chunk)
+                    scores = score_steps(model.classifier, chunk)
                 except ValueError as error:
                     raise ValueError(f"{model.name} on {name}: {error}") from error
             messages += [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+            own = [keys[i] for i in missing]
+            known |= _by_solution(own, [one.n_steps for one in chunk], scores)
             if file is not None:
-                append_chunk(file, number, chunks[number])
+                append_scores(file, own, [one.n_steps for one in chunk], scores)
             bar.update(len(chunk))
     # Every chunk may give the same warning. The user sees the first one, with the number of the others.
     if messages:
         more = f" (and {len(messages) - 1} such warnings for other chunks)" if len(messages) > 1 else ""
         warnings.warn(f"{model.name} on {name}: {messages[0]}{more}", UserWarning, stacklevel=2)
-    parts = [chunks[number] for number in range(len(lengths))]
-    return StepScores(
-        np.concatenate([part.risks for part in parts]),
-        None
-        if any(part.neutral is None for part in parts)
-        else np.concatenate([part.neutral for part in parts if part.neutral is not None]),
-    )
+    return joined_scores([known[key] for key in keys])
 
 
-def scores_key(model: JudgedModel, solutions: Sequence[Solution]) -> str:
-    """Return a digest of the model, the texts, the size of a chunk and prmkit's version: scores depend on these."""
+def joined_scores(scores: Sequence[StepScores]) -> StepScores:
+    """Return the scores of several solutions end to end. A kind of scores that one of them lacks is left out."""
+
+    def column(name: str) -> np.ndarray | None:
+        parts = [part for one in scores if (part := getattr(one, name)) is not None]
+        return np.concatenate(parts) if len(parts) == len(scores) else None
+
+    return StepScores(np.concatenate([one.risks for one in scores]), column("neutral"), column("raw"))
+
+
+def scores_key(model: JudgedModel) -> str:
+    """Return a digest of the model and of prmkit's version, on which scores depend besides the texts."""
     from prmkit import __version__
 
-    digest = hashlib.sha256(f"{__version__}\0{CHUNK}\0{model.digest()}\n".encode())
-    for solution in solutions:
-        text = json.dumps([solution.problem, *solution.steps])
-        digest.update(text.encode() + b"\n")
-    return digest.hexdigest()[:32]
+    return hashlib.sha256(f"{__version__}\0{model.fingerprint}".encode()).hexdigest()[:32]
 
 
-def append_chunk(file: Path, number: int, scores: StepScores) -> None:
-    """Add a chunk to a file as one line. If a kill cuts the line, reading notices it."""
+def solution_key(solution: Solution) -> str:
+    """Return a digest of the texts that a score depends on."""
+    return hashlib.sha256(json.dumps([solution.problem, *solution.steps]).encode()).hexdigest()[:32]
+
+
+def append_scores(file: Path, keys: Sequence[str], lengths: Sequence[int], scores: StepScores) -> None:
+    """Add the scores of some solutions to a file as one line. If a kill cuts the line, reading notices it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     neutral = None if scores.neutral is None else _with_nulls(scores.neutral)
-    line = json.dumps({"chunk": number, "risks": _with_nulls(scores.risks), "neutral": neutral}) + "\n"
+    record = {"solutions": keys, "steps": lengths, "risks": _with_nulls(scores.risks), "neutral": neutral}
     with file.open("ab") as stream:
-        stream.write(line.encode())
+        stream.write((json.dumps(record) + "\n").encode())
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -150,37 +158,43 @@ def _with_nulls(values: np.ndarray) -> list[float | None]:
     return [None if np.isnan(value) else value for value in values.tolist()]
 
 
-def read_chunks(file: Path, lengths: Sequence[int]) -> dict[int, StepScores]:
-    """Return the complete chunks of a file by number, and delete a line that a kill left half written.
-
-    ``lengths`` holds the number of steps of each chunk.
-    """
+def read_scores(file: Path) -> dict[str, StepScores]:
+    """Return the scores in a file by the key of the solution, and delete a line that a kill left half written."""
     if not file.is_file():
         return {}
-    chunks = {}
+    found: dict[str, StepScores] = {}
     n_bytes = 0
     with file.open("rb") as stream:
         for line in stream:
-            chunk = _complete_chunk(line, lengths)
-            if chunk is None:
+            scores = _complete_line(line)
+            if scores is None:
                 break
-            chunks[chunk[0]] = chunk[1]
+            found |= scores
             n_bytes += len(line)
     if n_bytes < file.stat().st_size:
         os.truncate(file, n_bytes)
-    return chunks
+    return found
 
 
-def _complete_chunk(line: bytes, lengths: Sequence[int]) -> tuple[int, StepScores] | None:
+def _complete_line(line: bytes) -> dict[str, StepScores] | None:
     if not line.endswith(b"\n"):
         return None
     try:
         record: dict[str, Any] = json.loads(line)
-        number = record["chunk"]
+        keys, lengths = record["solutions"], record["steps"]
         risks = np.array(record["risks"], dtype=np.float64)
         neutral = None if record["neutral"] is None else np.array(record["neutral"], dtype=np.float64)
+        if len(keys) != len(lengths) or any(len(one) != sum(lengths) for one in (risks, neutral) if one is not None):
+            return None
     except (ValueError, KeyError, TypeError):
         return None
-    if not 0 <= number < len(lengths) or len(risks) != lengths[number]:
-        return None
-    return number, StepScores(risks, neutral)
+    return _by_solution(keys, lengths, StepScores(risks, neutral))
+
+
+def _by_solution(keys: Sequence[str], lengths: Sequence[int], scores: StepScores) -> dict[str, StepScores]:
+    ends = np.cumsum(lengths)[:-1]
+    risks = np.split(scores.risks, ends)
+    neutral: Sequence[np.ndarray | None] = [None] * len(keys)
+    if scores.neutral is not None:
+        neutral = np.split(scores.neutral, ends)
+    return {key: StepScores(*one) for key, one in zip(keys, zip(risks, neutral, strict=True), strict=True)}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from prmkit.evaluation._page._data import embed_solutions
@@ -22,6 +23,7 @@ def write_page(
     result: Mapping[str, Any],
     solutions: Iterable[Mapping[str, Any]],
     *,
+    run: Mapping[str, Any] = MappingProxyType({}),
     title: str = "Evaluation of process reward models",
 ) -> None:
     """Write the report page: tables, plots and an error browser in one HTML file.
@@ -51,6 +53,7 @@ def write_page(
         style_hash=_hash(style),
         script_hash=_hash(script),
         result=result,
+        run=run,
         figures=[figure(curve) for curve in result["curves"]],
         index=Markup(index),
         packs=map(Markup, packs),

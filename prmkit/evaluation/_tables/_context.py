@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,7 @@ def baseline_systems(benchmark: Benchmark, random_state: int) -> list[System]:
     ]
 
 
+NO_NEUTRAL = "no model here gives a probability of neutral steps: its labels are right and wrong alone"
 _CROSSED = "each half of the problems is judged with the threshold that the other half chose"
 
 
@@ -142,6 +143,14 @@ def thresholds_note(benchmark: Benchmark, data: ThresholdData | None) -> str:
         baselines = f"The baselines are fitted to {benchmark.name} itself: {_CROSSED}"
         return f"Thresholds chosen on {data.benchmark.name}. {baselines}"
     return f"Thresholds of {benchmark.name}: {_CROSSED}"
+
+
+def no_threshold_note(systems: Sequence[str], column: str, kinds: str) -> list[str]:
+    """Return a sentence that says why systems have no number in a column, if there are such systems."""
+    if not systems:
+        return []
+    why = f"a half of the problems, or the data that choose thresholds, do not hold both {kinds}"
+    return [f"{column} of {', '.join(systems)} is not there, since no threshold could be chosen: {why}"]
 
 
 def first_errors_at(benchmark: Benchmark, system: System, threshold: np.ndarray | float) -> np.ndarray:

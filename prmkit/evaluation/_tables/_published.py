@@ -7,15 +7,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from prmkit.evaluation._evaluation import Row, Table, Value
+from prmkit.evaluation._evaluation import LeftOut, Row, Table, Value
 from prmkit.evaluation._inputs._benchmark import Benchmark
 from prmkit.evaluation._tables._context import (
     BASELINES_NOTE,
+    NO_NEUTRAL,
     Context,
     System,
     choose_by_first_error,
     choose_by_steps,
     first_errors_at,
+    no_threshold_note,
     thresholds,
     thresholds_note,
 )
@@ -26,18 +28,21 @@ from prmkit.metrics.benchmarks.step_benchmarks import PRMBENCH_GROUPS, prm_score
 from prmkit.metrics.bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
 
 _MR = ("mr_ben", "mr_gsm8k")
-# Solutions of PRM800K end at their first error, those of PRMBench have several errors, and candidates have no labels.
-_NOT_FIRST_ERRORS = ("prm800k", "prmbench", "bon")
+# Solutions of PRMBench have several errors, and candidates have no labels.
+_OTHER_TABLES = ("prmbench", "bon")
 _F1 = "F1"
 
 
-def first_error_tables(context: Context) -> list[Table]:
-    """Return the table of first errors, or nothing if the benchmark has no first errors to find."""
+def first_error_tables(context: Context) -> list[Table | LeftOut]:
+    """Return the table of first errors, or why there is none. Candidates and PRMBench have other tables."""
     benchmark = context.benchmark
     known = np.array([first is not None for first in benchmark.first_errors], dtype=bool)
     first_errors = np.array([first for first in benchmark.first_errors if first is not None], dtype=np.int64)
-    if benchmark.kind in _NOT_FIRST_ERRORS or not (first_errors >= 0).any() or not (first_errors < 0).any():
+    title, n_wrong = f"First errors of {benchmark.name}", int((first_errors >= 0).sum())
+    if benchmark.kind in _OTHER_TABLES:
         return []
+    if why := _no_first_errors(benchmark, len(first_errors), n_wrong):
+        return [LeftOut(title, benchmark.name, why)]
     is_mr = benchmark.kind in _MR
     rows, first = [], context.compared_with
     results: dict[str, BootstrapResult] = {}
@@ -53,12 +58,14 @@ def first_error_tables(context: Context) -> list[Table]:
             values[f"F1 minus {first}"] = result.minus(results[first], _F1)
         rows.append(Row(system.name, {**values, "risk threshold": chosen.text if chosen else None}, system.baseline))
     columns = [_F1, "on erroneous", "on correct", "within one step", "risk threshold", "F1 at 0.5"]
-    n_wrong = int((first_errors >= 0).sum())
     sentences = [
         f"ProcessBench F1 of {len(first_errors):,} solutions, {n_wrong:,} of them erroneous: harmonic mean of the "
         "shares of erroneous solutions whose first error is found exactly, and of correct ones in which none is found",
         "The first step whose risk is above the threshold is the prediction",
         thresholds_note(benchmark, context.threshold_data),
+        *no_threshold_note(
+            [row.system for row in rows if _F1 not in row.values], "F1", "correct and erroneous solutions"
+        ),
         BASELINES_NOTE,
     ]
     if first:
@@ -66,19 +73,35 @@ def first_error_tables(context: Context) -> list[Table]:
     if is_mr:
         columns.append("MCC")
         sentences.insert(2, "MCC and 'on erroneous' are the parts of MR-Score that a model without words can have")
-    title = f"First errors of {benchmark.name}"
     return [Table(title, benchmark.name, columns, rows, context.note(*sentences))]
 
 
-def processbench_mean(tables: Sequence[Table], names: Sequence[str], quoted: bool) -> list[Table]:
+def _no_first_errors(benchmark: Benchmark, n_known: int, n_wrong: int) -> str:
+    """Return why F1 of first errors has no meaning here, "" if it has one."""
+    if benchmark.kind == "prm800k":
+        return "a solution of PRM800K ends at its first error, so that its length alone tells the place"
+    n, unknown = len(benchmark.solutions), len(benchmark.solutions) - n_known
+    among = f"among the {n_known:,} solutions" + (f" whose first error is known ({unknown:,} more)" if unknown else "")
+    if not n_known:
+        return f"the first error is known of none of the {n:,} solutions: a step before it has no label"
+    if not n_wrong:
+        return f"there is no solution with an error {among}, and F1 is a mean of the shares found in both kinds"
+    if n_wrong == n_known:
+        return f"there is no correct solution {among}, and F1 is a mean of the shares found in both kinds"
+    return ""
+
+
+def processbench_mean(tables: Sequence[Table], names: Sequence[str], quoted: bool) -> list[Table | LeftOut]:
     """Return one table of the F1 of several ProcessBench splits with their plain mean.
 
     ``names`` are the benchmarks that are splits of ProcessBench. If ``quoted``, published numbers stand beside.
     """
     by_benchmark = {table.benchmark: table for table in tables if table.title.startswith("First errors")}
     parts = [by_benchmark[name] for name in names if name in by_benchmark]
+    without = [name for name in names if name not in by_benchmark]
     if len(parts) < (1 if quoted else 2):
-        return []
+        why = f"it compares splits, and there is no table of first errors of {' and '.join(without)}"
+        return [LeftOut("ProcessBench F1", "ProcessBench", why)] if without and len(names) > 1 else []
     columns = [table.benchmark for table in parts]
     splits = [_split(name) for name in columns]
     rows = []
@@ -93,6 +116,8 @@ def processbench_mean(tables: Sequence[Table], names: Sequence[str], quoted: boo
         "F1 with the thresholds of each split's own table; the mean is the plain mean of the splits shown, without an "
         "interval."
     )
+    if without:
+        note += f" Without {' and '.join(without)}, which has no table of first errors."
     if quoted:
         note += " Quoted rows are published numbers for the whole splits, with one threshold chosen on GSM8K or none."
     shown = [*columns, "mean"] if len(columns) > 1 else columns
@@ -137,7 +162,7 @@ def _bootstrap_first_errors(
 _GROUPS = ["overall", *PRMBENCH_GROUPS]
 
 
-def prmbench_tables(context: Context) -> list[Table]:
+def prmbench_tables(context: Context) -> list[Table | LeftOut]:
     """Return the tables of PRMScore by group and by class, or nothing for other benchmarks."""
     benchmark = context.benchmark
     if benchmark.kind != "prmbench":
@@ -222,13 +247,19 @@ _REASONEVAL_COLUMNS = {
 }
 
 
-def reasoneval_tables(context: Context) -> list[Table]:
-    """Return the tables of ReasonEval's tasks that a benchmark has labels for."""
+def reasoneval_tables(context: Context) -> list[Table | LeftOut]:
+    """Return the tables of ReasonEval's tasks, or why one is left out."""
     benchmark = context.benchmark
     if benchmark.kind != "reasoneval":
         return []
     kinds = np.array([str((solution.meta or {}).get("kind")) for solution in benchmark.solutions])
-    tables = []
+    tables: list[Table | LeftOut] = [
+        LeftOut(
+            f"ReasonEval, {task} steps: {benchmark.name}", benchmark.name, f"no solution of the task of {task} steps"
+        )
+        for task in ("invalid", "redundant")
+        if not (kinds == task).any()
+    ]
     if (kinds == "invalid").any():
         part, systems = _part(context, kinds == "invalid")
         tables.append(
@@ -237,8 +268,10 @@ def reasoneval_tables(context: Context) -> list[Table]:
     if (kinds == "redundant").any():
         part, systems = _part(context, kinds == "redundant")
         systems = [system for system in systems if system.scores.neutral is not None]
-        # If only baselines remain, no model here distinguishes neutral steps.
-        if not all(system.baseline for system in systems):
+        if all(system.baseline for system in systems):
+            title = f"ReasonEval, redundant steps: {benchmark.name}"
+            tables.append(LeftOut(title, benchmark.name, NO_NEUTRAL))
+        else:
             truth = part.rows(part.step_labels > 0).split()
             tables.append(_reasoneval_table(context, part, systems, "redundant", truth, "P(neutral) of 0.15 or more"))
     return tables

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from prmkit.evaluation._evaluation import Curve, Row, Series, Table
+from prmkit.evaluation._evaluation import Curve, LeftOut, Row, Series, Table
 from prmkit.evaluation._inputs._benchmark import Benchmark, CandidateRows
 from prmkit.evaluation._tables._context import Context, System
 from prmkit.evaluation._tables._quoted import BEST_OF_8, BEST_OF_1024
@@ -37,7 +37,7 @@ class _Sets:
         return np.where(self.rows >= 0, values[self.rows], np.nan)
 
 
-def selection(context: Context) -> tuple[list[Table], list[Curve]]:
+def selection(context: Context) -> tuple[list[Table | LeftOut], list[Curve]]:
     """Return the table of the rules of selection and its curve, or nothing for other benchmarks."""
     benchmark = context.benchmark
     if benchmark.candidates is None:
@@ -63,7 +63,12 @@ def selection(context: Context) -> tuple[list[Table], list[Curve]]:
         "A row per rule that turns step rewards into a score: the best of them, picked here, flatters the model",
         "'weighted' sums the scores of equal answers, or the sigmoids of raw ones; pass@N is a bound and not a rule",
     )
-    tables = [Table(f"Best of N, {benchmark.name}", benchmark.name, list(columns.values()), rows, note)]
+    tables: list[Table | LeftOut] = [
+        Table(f"Best of N, {benchmark.name}", benchmark.name, list(columns.values()), rows, note)
+    ]
+    if "majority" not in accuracies:
+        why = "no answer was found in any candidate, and votes count equal answers"
+        tables.append(LeftOut(f"Rows of votes, {benchmark.name}", benchmark.name, why))
     return tables + (_quoted(benchmark.name) if context.quoted else []), [
         _curve(benchmark.name, result, sets, baselines)
     ]
@@ -159,8 +164,8 @@ def _curve(name: str, result: BootstrapResult, sets: _Sets, baselines: set[str])
     return Curve(f"Best of N, {name}", name, "best_of_n", "candidates N", "share of correct choices", series)
 
 
-def _quoted(name: str) -> list[Table]:
-    tables = []
+def _quoted(name: str) -> list[Table | LeftOut]:
+    tables: list[Table | LeftOut] = []
     for what, published in (
         ("best of 1024 on GSM8K and MATH", BEST_OF_1024),
         ("best of 8, mean of seven sets", BEST_OF_8),

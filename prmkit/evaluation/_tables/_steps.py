@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from prmkit.evaluation._evaluation import Curve, Row, Series, Table
-from prmkit.evaluation._tables._context import BASELINES_NOTE, Context, choose_by_steps, thresholds, thresholds_note
+from prmkit.evaluation._evaluation import Curve, LeftOut, Row, Series, Table
+from prmkit.evaluation._tables._context import (
+    BASELINES_NOTE,
+    NO_NEUTRAL,
+    Context,
+    choose_by_steps,
+    no_threshold_note,
+    thresholds,
+    thresholds_note,
+)
 from prmkit.metrics import reliability_curve, risk_coverage_curve
 from prmkit.metrics.bootstrap import Interval, bootstrap_systems, problem_numbers
 from prmkit.metrics.steps.step_metrics import WeightedStepMetrics, macro_f1
@@ -61,14 +69,14 @@ _THREE = {"macro-F1": "macro_f1", "accuracy": "accuracy"} | {
 }
 
 
-def step_tables(context: Context) -> list[Table]:
-    """Return the table of steps, and a table of three classes if steps are rated neutral."""
+def step_tables(context: Context) -> list[Table | LeftOut]:
+    """Return the table of steps, and a table of three classes, or why it is left out, if steps are rated neutral."""
     labels = context.benchmark.step_labels
     if np.isnan(labels).all():
         return []
-    tables = [_binary(context)]
+    tables: list[Table | LeftOut] = [_binary(context)]
     if (labels == 0).any():
-        tables += _three_classes(context)
+        tables.append(_three_classes(context))
     return tables
 
 
@@ -126,16 +134,20 @@ def _binary(context: Context) -> Table:
             f"{n:,} labelled steps, {n_wrong / n:.1%} wrong. AUROC, average precision and ECE (15 bins) of P(wrong)",
             "Macro-F1 calls a step wrong if its risk is above the threshold",
             thresholds_note(benchmark, context.threshold_data),
+            *no_threshold_note(
+                [row.system for row in rows if _CHOSEN not in row.values], _CHOSEN, "right and wrong steps"
+            ),
             BASELINES_NOTE,
         ),
     )
 
 
-def _three_classes(context: Context) -> list[Table]:
+def _three_classes(context: Context) -> Table | LeftOut:
     benchmark = context.benchmark
+    title = f"Three classes of {benchmark.name}"
     systems = [system for system in context.systems if system.scores.neutral is not None]
     if all(system.baseline for system in systems):
-        return []
+        return LeftOut(title, benchmark.name, NO_NEUTRAL)
     kept = ~np.isnan(benchmark.step_labels)
     classes = benchmark.step_labels[kept].astype(np.int64) + 1
     problems, n_problems = problem_numbers(benchmark.step_problems[kept])
@@ -164,4 +176,4 @@ def _three_classes(context: Context) -> list[Table]:
     note = context.note(
         "Negative, neutral and positive steps. The prediction of a system is its likeliest class", BASELINES_NOTE
     )
-    return [Table(f"Three classes of {benchmark.name}", benchmark.name, list(_THREE), rows, note)]
+    return Table(title, benchmark.name, list(_THREE), rows, note)
