@@ -15,8 +15,9 @@ import numpy as np
 from prmkit.data import Candidates, StepDataset
 from prmkit.data.answers.equivalence import AnswerComparison
 from prmkit.data.answers.extraction import extract_answer
+from prmkit.data.formats.account import check_reading
 from prmkit.data.formats.candidates import load_candidates
-from prmkit.data.formats.reading import check_reading, read
+from prmkit.data.formats.reading import read
 from prmkit.data.formats.registry import FORMATS, load, recognise
 from prmkit.data.formats.sources import iter_records
 from prmkit.data.jsonlines import is_url, matching_files
