@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from prmkit.data.labels import check_labels, declared_order, resolve_label_order
 from prmkit.data.problem_keys import distinct_problem_keys
-from prmkit.data.solution import Solution, Step, as_steps, refuse_steps
+from prmkit.data.solution import Step, as_steps, refuse_steps
 from prmkit.features import PRMFeaturizer
 from prmkit.fitted import Label, decision_weights
 from prmkit.marking.scheme import MarkingScheme
@@ -25,7 +25,7 @@ from prmkit.models.heads.head import Classifier, Featurizer, Rows, fit_head, mos
 from prmkit.models.tokens.token_prm import TokenPRM
 from prmkit.saving.hub import HUB_OPTIONS, LANGUAGE_MODEL_FILES, HubModel, fetch, is_hub_name, saved_folder
 from prmkit.saving.model import Contents
-from prmkit.scoring import ScoredSolution, score_solutions
+from prmkit.scoring.tables import ScoresSolutions
 from prmkit.utils.environment import safe_after_fork
 from prmkit.utils.sklearn import HasMethods, StrOptions, distinct_classes, fit_context, set_random_states
 
@@ -109,7 +109,7 @@ def _order_of_numbers(classes: np.ndarray, label_order: Sequence[Label] | None) 
     return [sorted(map(str, labels)).index(str(label)) for label in labels]
 
 
-class PRMClassifier(HubModel, ClassifierMixin, BaseEstimator):
+class PRMClassifier(HubModel, ScoresSolutions, ClassifierMixin, BaseEstimator):
     """Predict of each step of a solution whether it is negative, neutral or positive.
 
     Parameters
@@ -321,37 +321,6 @@ class PRMClassifier(HubModel, ClassifierMixin, BaseEstimator):
             log_odds: np.ndarray = values[:, 1] - values[:, 0]
             return log_odds
         return values
-
-    def score_solutions(
-        self,
-        solutions: Iterable[Solution],
-        label_order: Sequence[Label] | None = None,
-        *,
-        too_long: Literal["raise", "nan"] | None = None,
-    ) -> list[ScoredSolution]:
-        """Score every step of each solution, and each solution as a whole.
-
-        Parameters
-        ----------
-        solutions : list of Solution
-            Solutions to score. Each has at least one step.
-        label_order : sequence of labels, default=None
-            Labels from worst to best. If ``None``, ``label_order_`` is used.
-        too_long : {"raise", "nan"}, default=None
-            What to do with steps that the model cannot read, as in :func:`~prmkit.score_solutions`.
-
-        Returns
-        -------
-        list of ScoredSolution
-            Per step ``proba``, ``rewards``, ``risks``, ``entropy``, ``margin``; per path ``aggregates``,
-            ``p_no_error`` and ``first_error_distribution``.
-
-        Raises
-        ------
-        ValueError
-            If it is not known which label is the worst (see ``label_order``), or a solution has no steps.
-        """
-        return score_solutions(self, solutions, label_order, too_long=too_long)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # layout may stand second

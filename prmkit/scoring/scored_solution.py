@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from scipy.special import entr
@@ -17,6 +18,9 @@ from prmkit.data.solution import Solution
 from prmkit.metrics.calibration.calibration import check_class_probabilities
 from prmkit.metrics.solutions.aggregation import aggregate, p_no_error, ragged_first_error_distribution
 from prmkit.utils.ragged import Ragged
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Teal, amber, red: told apart by people who do not tell red from green.
 _SCALE = ((42, 157, 143), (233, 160, 59), (209, 44, 60))
@@ -305,6 +309,16 @@ class ScoredSolution:
             "first_error_distribution": nulled(self.first_error_distribution),
         }
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return the steps as a pandas frame, one row each, with the columns of `ScoredList.to_frame`.
+
+        Returns
+        -------
+        DataFrame
+            One row per step.
+        """
+        return ScoredList([self]).to_frame()
+
     def to_text(self, color: bool | None = None, width: int | None = None) -> str:
         """Return the solution as text: one line per step with risk, a bar, entropy and P(first error).
 
@@ -350,6 +364,40 @@ class ScoredList(list[_Scored]):
         found = super().__getitem__(key)
         return type(self)(found) if isinstance(key, slice) else found
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return all steps as a pandas frame, one row each.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``solution`` (its position in the list), ``id``, ``problem``, ``index`` (of the step, from 0) and
+            ``text``. Then ``risk``, ``reward``, ``entropy``, ``margin``, ``p_first_error`` and a ``proba_LABEL`` per
+            class of the step. Then ``p_no_error``, ``min``, ``product``, ``mean``, ``last`` and ``geometric_mean`` of
+            the solution, the same in each of its rows.
+
+        Examples
+        --------
+        >>> scored = ScoredSolution(Solution("1 + 1?", ["2.", "So 2."]), [[0.1, 0.9], [0.2, 0.8]], classes=[0, 1])
+        >>> ScoredList([scored]).to_frame()[["solution", "index", "text", "risk", "min"]]
+           solution  index   text  risk  min
+        0         0      0     2.   0.1  0.8
+        1         0      1  So 2.   0.2  0.8
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("to_frame needs pandas: pip install pandas") from error
+        entries: list[Any] = list(self)
+        scored: list[ScoredSolution] = [getattr(one, "scored", one) for one in entries]
+        about = {
+            "id": [one.solution.id for one in scored for _ in one.solution.steps],
+            "problem": [one.solution.problem for one in scored for _ in one.solution.steps],
+            "text": [text for one in scored for text in one.solution.steps],
+        }
+        made = score_columns(scored)
+        places = {"solution": made.pop("solution"), "id": about["id"], "problem": about["problem"]}
+        return pd.DataFrame({**places, "index": made.pop("index"), "text": about["text"], **made})
+
     def _repr_html_(self) -> str:
         lines = []
         for number, one in enumerate(self[:_N_SHOWN]):
@@ -366,3 +414,23 @@ class ScoredList(list[_Scored]):
             )
         more = f"<p>and {len(self) - _N_SHOWN:,} more</p>" if len(self) > _N_SHOWN else ""
         return f"<div>{len(self):,} scored solutions{''.join(lines)}{more}</div>"
+
+
+def score_columns(scored: Sequence[ScoredSolution]) -> dict[str, np.ndarray]:
+    """Return the numbers of all steps as columns. Those of a whole solution stand at each of its steps."""
+    if not scored:
+        return {name: np.empty(0) for name in ("solution", "index", "risk", "reward")}
+    lengths = [one.solution.n_steps for one in scored]
+    proba = np.concatenate([one.proba for one in scored])
+    return {
+        "solution": np.repeat(np.arange(len(scored)), lengths),
+        "index": np.concatenate([np.arange(n) for n in lengths]),
+        "risk": np.concatenate([one.risks for one in scored]),
+        "reward": np.concatenate([one.rewards for one in scored]),
+        "entropy": np.concatenate([one.entropy for one in scored]),
+        "margin": np.concatenate([one.margin for one in scored]),
+        "p_first_error": np.concatenate([one.first_error_distribution[:-1] for one in scored]),
+        **{f"proba_{label}": proba[:, i] for i, label in enumerate(scored[0].classes)},
+        "p_no_error": np.repeat([one.p_no_error for one in scored], lengths),
+        **{rule: np.repeat([one.aggregates[rule] for one in scored], lengths) for rule in _SHOWN_AGGREGATES},
+    }

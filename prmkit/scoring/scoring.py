@@ -26,7 +26,7 @@ def score_solutions(
     *,
     too_long: Literal["raise", "nan"] | None = None,
     proba: npt.NDArray[np.floating] | None = None,
-) -> list[ScoredSolution]:
+) -> ScoredList[ScoredSolution]:
     """Score every step of each solution with a fitted classifier, and each solution as a whole.
 
     Parameters

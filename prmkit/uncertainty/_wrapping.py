@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin, clone
@@ -11,11 +10,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.data.solution import Solution
-from prmkit.fitted import Label
 from prmkit.models.heads.head import most_probable
 from prmkit.saving.model import SavedModel
-from prmkit.scoring import ScoredSolution, score_solutions
+from prmkit.scoring.tables import ScoresSolutions
 from prmkit.uncertainty._solutions_input import Steps
 
 Self = TypeVar("Self", bound="KeepsFitted")
@@ -72,7 +69,7 @@ class KeepsFitted:
         )
 
 
-class WrapsClassifier(SavedModel, ClassifierMixin):
+class WrapsClassifier(SavedModel, ScoresSolutions, ClassifierMixin):
     """Mixin of classifiers of steps around a ``classifier``. It lacks only ``fit`` and ``predict_proba``.
 
     ``fit`` sets ``classes_``, ``label_order_`` and ``training_problems_``. If decisions are weighed, it also sets
@@ -112,31 +109,6 @@ class WrapsClassifier(SavedModel, ClassifierMixin):
             Columns in the order of ``classes_``.
         """
         return np.asarray(np.log(np.clip(self.predict_proba(X), np.finfo(float).tiny, None)))
-
-    def score_solutions(
-        self,
-        solutions: Iterable[Solution],
-        label_order: Sequence[Label] | None = None,
-        *,
-        too_long: Literal["raise", "nan"] | None = None,
-    ) -> list[ScoredSolution]:
-        """Score every step of each solution, and each solution as a whole.
-
-        Parameters
-        ----------
-        solutions : list of Solution
-            Solutions to score. Each has at least one step.
-        label_order : sequence of labels, default=None
-            Labels from worst to best, as in :func:`~prmkit.score_solutions`.
-        too_long : {"raise", "nan"}, default=None
-            What to do with steps that the model cannot read, as in :func:`~prmkit.score_solutions`.
-
-        Returns
-        -------
-        list of ScoredSolution
-            One per solution.
-        """
-        return score_solutions(self, solutions, label_order, too_long=too_long)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
