@@ -15,6 +15,7 @@ _OTHERS = {
     "on_error='skip'": "what prmkit convert IN OUT --to rated --on-error skip writes,",
     "format": "a KIND in front, KIND:PATH, such as {}:PATH",
     "overwrite": "--overwrite",
+    "by": "--on bon-{}:PATH",
 }
 """How settings are typed that are no flags of this command."""
 
@@ -59,8 +60,9 @@ def evaluate(
             show_default=False,
             help="The data to evaluate on. Several may follow one --on, or --on may come several times. KIND is a "
             "format listed below, or bbm, which is short for big_bench_mistake. bon stands for sampled solutions with "
-            "a step per line, bon-paragraph for a step per paragraph, bon-step for a step per 'Step 1:'. Without KIND, "
-            "the first records tell it. NAME=KIND:PATH gives the data a name.",
+            "a step per line, bon-paragraph for a step per paragraph, bon-enumeration for a step per 'Step 1:', "
+            "bon-sentence for a step per sentence. Without KIND, the first records tell it. NAME=KIND:PATH gives the "
+            "data a name.",
         ),
     ],
     out: Annotated[

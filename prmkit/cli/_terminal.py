@@ -41,7 +41,7 @@ _PROPOSAL = r"\bload\(…, fields=dict\(([^)]*)\)((?:, \w+=(?:\{[^}]*\}|'[^']*'|
 _BY_CONVERT = "prmkit convert IN OUT --to rated --fields {}"
 _OF_JSON = {"None": "null", "True": "true", "False": "false"}
 _ONLY_IN_PYTHON = {
-    "load_candidates(path, step_splitter=…) reads it": "prmkit evaluate takes it as --on bon:PATH",
+    "load_candidates(path, by=…) reads it": "prmkit evaluate takes it as --on bon:PATH",
     "make StepDataset(…, vocabulary='binary') if it is wrong, or vocabulary='rating' if it is neutral": (
         "--option labels=binary if it is wrong, or --option labels=rating if it is neutral, for the formats stepwise "
         "and rated"

@@ -28,6 +28,7 @@ from .splitters import (
     StratifiedProblemKFold as StratifiedProblemKFold,
     split_by_problem as split_by_problem,
 )
+from .step_splitting import split_steps as split_steps, step_offsets as step_offsets
 
 __all__ = [
     "CandidateSet",
@@ -62,5 +63,7 @@ __all__ = [
     "ratings_to_first_error",
     "same_answer",
     "split_by_problem",
+    "split_steps",
+    "step_offsets",
     "write",
 ]

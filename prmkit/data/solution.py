@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from prmkit.data.step_splitting import By, Think, split_steps
+
 _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxtuple = 60, 2
 """The form of texts where a solution or a step is printed: thousands of them in a list can still be read."""
@@ -73,6 +75,53 @@ class Solution:
     def __repr__(self) -> str:
         name = "" if self.id is None else f", id={_SHORT.repr(self.id)}"
         return f"<Solution of {self.n_steps} steps: {_SHORT.repr(self.problem)}, {_SHORT.repr(self.steps)}{name}>"
+
+    @classmethod
+    def from_text(
+        cls,
+        problem: str,
+        text: str,
+        *,
+        by: By = "paragraph",
+        think: Think = "keep",
+        id: str | None = None,  # noqa: A002 (the field's name)
+        meta: Mapping[str, Any] | None = None,
+    ) -> Solution:
+        r"""Cut a text into steps, as `split_steps` does, and return them as a solution.
+
+        Parameters
+        ----------
+        problem : str
+            Text of the problem.
+        text : str
+            Solution as a language model wrote it. A blank text gives a solution without steps.
+        by : {"paragraph", "line", "enumeration", "sentence"} or callable, default="paragraph"
+            Unit that becomes a step, or a function of a text that returns its steps.
+        think : {"keep", "drop", "only"}, default="keep"
+            What happens to thoughts between ``<think>`` and ``</think>``.
+        id : str, optional
+            Name of the solution.
+        meta : mapping, optional
+            Anything else.
+
+        Returns
+        -------
+        Solution
+            The problem and the steps.
+
+        Raises
+        ------
+        TypeError
+            If the problem or the text is no string.
+        ValueError
+            If ``by`` or ``think`` is unknown, or if a step of the function does not stand in the text.
+
+        Examples
+        --------
+        >>> Solution.from_text("2 + 3 * 4?", "3 * 4 = 12.\n\n2 + 12 = 14.").steps
+        ('3 * 4 = 12.', '2 + 12 = 14.')
+        """
+        return cls(problem, split_steps(text, by, think=think), id=id, meta=meta)
 
     @property
     def n_steps(self) -> int:

@@ -7,7 +7,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from prmkit.data.answers.extraction import extract_answer
 from prmkit.data.formats.account import LabelAccount, check_reading, warn_of_skipped
@@ -19,6 +19,7 @@ from prmkit.data.formats.sources import OnError, Source, iter_records, name_of
 from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.data.sampled import Candidates, CandidateSet, with_keys
 from prmkit.data.solution import Solution
+from prmkit.data.step_splitting import BY, By, check_by, split_steps
 
 
 class _Sampled(NamedTuple):
@@ -123,27 +124,18 @@ def _correct(value: object, name: str) -> bool | None:
     return None if rating is None else rating == 1
 
 
-_Splitter: TypeAlias = Literal["line", "paragraph", "step"] | Callable[[str], Sequence[str]]
-_SPLITTERS = {
-    "line": re.compile(r"\r\n|[\n\r]"),
-    "paragraph": re.compile(r"\n[ \t\r]*\n\s*"),
-    # Language models write "## Step 1: …", "**Step 1:** …", "STEP 1 - …" and their like.
-    "step": re.compile(
-        r"(?=^[ \t>]*(?:[-*][ \t]+)?(?:#{1,6}[ \t]*)?[*_]{0,3}step[ \t]+\d+[ \t]*[*_]{0,3}[ \t]*"
-        r"(?:[:.)\u2013\u2014-]|\r?$))",
-        re.MULTILINE | re.IGNORECASE,
-    ),
-}
 # Neither part of a mark can be read in two ways, so the time grows with the text alone.
 _CALCULATOR = re.compile(r"<<[^<>\n=]*=[^<>\n]*>>")
 _N_NAMED = 5
 """Number of blank candidates that a warning names."""
+_N_TRIED = 200
+"""Number of candidates of one step that a warning tries to cut in another way."""
 
 
 @reads
 def load_candidates(
     source: Source,
-    step_splitter: Literal["line", "paragraph", "step"] | Callable[[str], Sequence[str]] = "line",
+    by: By = "line",
     *,
     fields: Mapping[str, str] | None = None,
     keep_calculator_marks: bool = True,
@@ -163,11 +155,9 @@ def load_candidates(
 
     Parameters
     ----------
-    step_splitter : {"line", "paragraph", "step"} or callable, default="line"
-        Unit that becomes a step: a line, the text between blank lines, or the text from one "Step 1:" at the start of
-        a line to the next, also in capitals or Markdown ("## Step 1"). The meaning of minimum and product of step
-        scores depends on it. A function of a text returns its steps. Blank steps are dropped. A warning says if most
-        candidates have one step only.
+    by : {"paragraph", "line", "enumeration", "sentence"} or callable, default="line"
+        Unit that becomes a step, or a function of a text that returns its steps: see `split_steps`. The meaning of
+        minimum and product of step scores depends on it. A warning says if most candidates have one step only.
     fields : mapping of str to str, optional
         The field of each part, for records of other formats: ``dict(problem="question", candidates="outputs.text",
         answer="gold", correct="outputs.passed")``. A path has dots, and goes on in each entry of a list. ``candidates``
@@ -196,19 +186,21 @@ def load_candidates(
     >>> candidates.candidates[1].steps, candidates.is_correct, candidates.answer_keys
     (('2 + 3 = 5.', 'A: 20'), (True, False), ('14', '20'))
     """
-    split_text = _splitter(step_splitter)
+    check_by(by)
     check_reading(on_error, limit)
     if fields is not None:
         fields = check_fields(fields, ("problem", "candidates", "answer", "correct"), ("problem", "candidates"))
     counts = Counter() if counts is None else counts
     blank: list[str] = []
+    one_step: list[str | list[str]] = []
 
     def steps_of(candidate: str | list[str]) -> list[str]:
-        parts = candidate if isinstance(candidate, list) else split_text(candidate)
+        parts = candidate if isinstance(candidate, list) else split_steps(candidate, by)
         steps = [(part if keep_calculator_marks else _CALCULATOR.sub("", part)).strip() for part in parts]
         counts["blank steps dropped"] += sum(not step for step in steps)
         steps = [step for step in steps if step]
-        counts["candidates of one step"] += len(steps) == 1
+        if len(steps) == 1:
+            one_step.append(candidate)
         return steps
 
     sets: list[CandidateSet] = []
@@ -240,12 +232,9 @@ def load_candidates(
         counts["blank candidates left out"] += len(blank)
         named = "; ".join(blank[:_N_NAMED]) + ("; …" if len(blank) > _N_NAMED else "")
         _warn(f"{len(blank)} of {n_candidates + len(blank)} candidates are blank and were left out: {named}")
-    if 2 * counts["candidates of one step"] > n_candidates:
-        others = ", ".join(repr(name) for name in _SPLITTERS if name != step_splitter)
-        _warn(
-            f"{counts['candidates of one step']} of {n_candidates} candidates have one step only: step_splitter is "
-            f"{step_splitter!r}, and the others are {others} or a function of a text"
-        )
+    counts["candidates of one step"] += len(one_step)
+    if 2 * len(one_step) > n_candidates:
+        _warn(f"{len(one_step)} of {n_candidates} candidates have one step only{_other_units(one_step, by)}")
     sets = with_keys(sets, answer_key)
     counts["candidates without an answer"] += sum(candidate_set.answer_keys.count(None) for candidate_set in sets)
     description = "\n".join(
@@ -263,13 +252,17 @@ def _labels_of(value: object, fields: Mapping[str, str] | None) -> list[bool]:
     return [label in (1, "correct") for label in found if label is not None] if isinstance(found, list) else []
 
 
-def _splitter(step_splitter: _Splitter) -> Callable[[str], Sequence[str]]:
-    if callable(step_splitter):
-        return step_splitter
-    if step_splitter not in _SPLITTERS:
-        names = ", ".join(map(repr, _SPLITTERS))
-        raise ValueError(f"step_splitter is {step_splitter!r}, expected one of {names}, or a function of a text")
-    return _SPLITTERS[step_splitter].split
+def _other_units(candidates: Sequence[str | list[str]], by: By) -> str:
+    """Say how many of some candidates of one step have several by another unit, and what to pass."""
+    texts = [candidate for candidate in candidates if isinstance(candidate, str)][:_N_TRIED]
+    if not texts:
+        return ": they are lists of one step in the file"
+    others = [unit for unit in BY if unit != by]
+    several = {unit: sum(len(split_steps(text, unit)) > 1 for text in texts) for unit in others}
+    said = ", ".join(f"{n} by={unit!r}" for unit, n in several.items())
+    best = max(several, key=several.__getitem__)
+    advice = f"Pass by={best!r}" if several[best] else "Pass a function of a text that returns its steps as by"
+    return f" with by={by!r}. Of {len(texts)} such texts, {said} would cut into several. {advice}"
 
 
 def _warn(message: str) -> None:

@@ -241,8 +241,7 @@ def recognise(source: Source, *, split: str | None = None) -> str:
     # Sampled solutions have fields of some formats, but no step labels.
     if any(map(is_candidates, records)):
         raise ValueError(
-            f"{name} holds sampled solutions for best-of-N, without step labels: "
-            "load_candidates(path, step_splitter=…) reads it"
+            f"{name} holds sampled solutions for best-of-N, without step labels: load_candidates(path, by=…) reads it"
         )
     fitting = [known for known, file_format in FORMATS.items() if any(map(file_format.recognises, records))]
     if len(fitting) == 1:

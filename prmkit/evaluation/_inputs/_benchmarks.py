@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -22,15 +22,13 @@ from prmkit.data.formats.registry import FORMATS, load, recognise
 from prmkit.data.formats.sources import iter_records
 from prmkit.data.jsonlines import is_url, matching_files
 from prmkit.data.problem_keys import problem_keys
+from prmkit.data.step_splitting import BY
 from prmkit.evaluation._inputs._benchmark import Benchmark, CandidateRows
 from prmkit.utils.files import sha256_of
 
 _SHORT = {"bbm": "big_bench_mistake"}
-_SPLITTERS: dict[str, Literal["line", "paragraph", "step"]] = {
-    "bon": "line",
-    "bon-paragraph": "paragraph",
-    "bon-step": "step",
-}
+_SAMPLED: dict[str, Any] = {"bon": "line", **{f"bon-{by}": by for by in BY}}
+"""The kinds of sampled solutions, and the unit that becomes a step."""
 _FIELDS = "fields"
 """The kind of step labels whose fields are named."""
 _HUB_SPLIT = re.compile(r"[\w.-]+/[\w.-]+:[\w.-]+")
@@ -52,8 +50,8 @@ def read_benchmark(
         ``"KIND:PATH"``, ``"PATH"`` or ``"NAME=KIND:PATH"``. PATH is a file, a folder, or a Hugging Face data set as
         ``owner/name`` or ``owner/name:split``. KIND is the name of a format such as "processbench", "prmbench",
         "prm800k", "reasoneval" or "mr_ben", "bbm" for BIG-Bench-Mistake, or "bon" for sampled solutions with a step
-        per line. "bon-paragraph" takes a step per paragraph, and "bon-step" a step per "Step 1:". Without KIND, the
-        first records decide.
+        per line. "bon-paragraph", "bon-enumeration" and "bon-sentence" cut them as `split_steps` does. Without KIND,
+        the first records decide.
     fields : mapping of str to str, optional
         The field of each part of the records, for data without KIND, as :func:`prmkit.data.load` takes them:
         ``dict(problem="question", steps="response.steps", labels="response.labels")``. With a part ``candidates`` they
@@ -99,9 +97,10 @@ def read_benchmark(
     settings |= {**(options if options and (is_named or fields is None) else {}), "limit": limit}
     if _HUB_SPLIT.fullmatch(path) and not Path(path).exists():
         path, _, settings["split"] = path.rpartition(":")
-    if kind in _SPLITTERS:
+    if kind in _SAMPLED:
         given = fields if is_named else None
-        sets = load_candidates(path, _SPLITTERS[kind], fields=given, extract=_answer, **settings)
+        settings = {"by": _SAMPLED[kind], **settings}
+        sets = load_candidates(path, fields=given, extract=_answer, **settings)
         benchmark = candidates_benchmark(name, sets)
     else:
         if kind == _FIELDS:
@@ -189,7 +188,7 @@ def _parts(spec: str, fields: Mapping[str, str] | None = None) -> tuple[str, str
 def takes_fields(spec: str, fields: Mapping[str, str]) -> bool:
     """Tell whether the fields that a user names are those of these data: no KIND says what the fields are."""
     kind = named_path(spec)[1]
-    return not kind or (kind in _SPLITTERS and "candidates" in fields)
+    return not kind or (kind in _SAMPLED and "candidates" in fields)
 
 
 def named_path(spec: str) -> tuple[str, str, str]:
@@ -199,9 +198,9 @@ def named_path(spec: str) -> tuple[str, str, str]:
         name, rest = "", spec
     kind, has_kind, path = rest.partition(":")
     kind = _SHORT.get(kind, kind)
-    if not has_kind or (kind not in FORMATS and kind not in _SPLITTERS):
+    if not has_kind or (kind not in FORMATS and kind not in _SAMPLED):
         if has_kind and not Path(rest).expanduser().exists():
-            known = ", ".join([*_SPLITTERS, *_SHORT, *FORMATS])
+            known = ", ".join([*_SAMPLED, *_SHORT, *FORMATS])
             raise ValueError(f"the benchmark {spec!r} is of the unknown kind {kind!r}, expected one of {known}")
         kind, path = "", rest
     if not path:

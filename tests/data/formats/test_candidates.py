@@ -42,7 +42,16 @@ def test_gsm8k():
     assert one.candidates[0].steps[0] == "1000+2 = <<1000+2=1002>>1002", "marks stay unless asked"
     assert one.candidates[1].steps == ("Let us see.", "1+2 = 3")
     assert counts["candidates without an answer"] == 1
-    assert counts["blank steps dropped"] == 1
+    assert counts["blank steps dropped"] == 0, "a blank line is no step"
+
+
+def test_blank_steps_are_dropped_and_counted():
+    counts = Counter()
+    lists = {"prompt": "p", "answers": [["a", " ", "b"]]}
+    assert load_candidates([lists], counts=counts)[0].candidates[0].steps == ("a", "b")
+    mark = {"prompt": "p", "answers": ["a\n<<1+1=2>>\nb"]}
+    assert load_candidates([mark], keep_calculator_marks=False, counts=counts)[0].candidates[0].steps == ("a", "b")
+    assert counts["blank steps dropped"] == 2
 
 
 def test_calculator_marks_go_on_request():
@@ -54,16 +63,17 @@ def test_calculator_marks_go_on_request():
 
 
 @pytest.mark.parametrize(
-    ("splitter", "steps"),
+    ("by", "steps"),
     [
         ("line", ("Step 1: a", "b", "Step 2: c", "see Step 3: d")),
         ("paragraph", ("Step 1: a\nb", "Step 2: c\nsee Step 3: d")),
-        ("step", ("Step 1: a\nb", "Step 2: c\nsee Step 3: d")),
+        ("enumeration", ("Step 1: a\nb", "Step 2: c\nsee Step 3: d")),
+        ("sentence", ("Step 1: a", "b", "Step 2: c", "see Step 3: d")),
     ],
 )
-def test_splitters(splitter, steps):
+def test_units_of_steps(by, steps):
     row = {"prompt": "p", "answers": ["Step 1: a\nb\n \nStep 2: c\nsee Step 3: d\n"]}
-    assert load_candidates([row], splitter)[0].candidates[0].steps == steps
+    assert load_candidates([row], by=by)[0].candidates[0].steps == steps
 
 
 def test_own_rules_for_answers():
@@ -93,7 +103,7 @@ def test_bad_rows(row, reason):
         assert len(load_candidates([PQM, row], on_error="skip")) == 1
 
 
-@pytest.mark.parametrize("options", [{"step_splitter": "word"}, {"on_error": "x"}, {"limit": 0}])
+@pytest.mark.parametrize("options", [{"by": "word"}, {"on_error": "x"}, {"limit": 0}])
 def test_unknown_options(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         load_candidates([PQM], **options)
@@ -121,14 +131,14 @@ def test_gsm8k_solutions(data_folder):
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_headings_of_steps_in_markdown_and_capitals(head, newline):
     text = "\n\n".join(f"{head.format(i)}\n{i} + 2 = {i + 2}." for i in (1, 2, 3)).replace("\n", newline)
-    [one] = load_candidates([{"prompt": "p", "answers": [text]}], "step")
+    [one] = load_candidates([{"prompt": "p", "answers": [text]}], by="enumeration")
     assert len(one.candidates[0].steps) == 3
 
 
 def test_words_about_a_step_are_no_heading():
     text = "Step 1: a\nStep 2 says so.\nsteps 3: b\nStep two: c"
-    with pytest.warns(UserWarning, match="1 of 1 candidates have one step only: step_splitter is 'step'"):
-        [one] = load_candidates([{"prompt": "p", "answers": [text]}], "step")
+    with pytest.warns(UserWarning, match="1 of 1 candidates have one step only with by='enumeration'"):
+        [one] = load_candidates([{"prompt": "p", "answers": [text]}], by="enumeration")
     assert one.candidates[0].steps == (text,)
 
 
@@ -140,11 +150,23 @@ def test_paragraphs_and_lines_of_windows():
 
 def test_a_warning_says_that_most_candidates_have_one_step():
     few, many = {"prompt": "p", "answers": ["a", "b", "c\nd"]}, {"prompt": "p", "answers": ["a\nb", "b", "c\nd"]}
-    with pytest.warns(UserWarning, match=r"2 of 3 candidates have one step only: .* 'paragraph', 'step'"):
+    with pytest.warns(UserWarning, match="2 of 3 candidates have one step only with by='line'. .* Pass a function"):
         load_candidates([few])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_candidates([many])
+
+
+def test_the_warning_says_what_would_cut_the_texts():
+    rows = [{"prompt": "p", "answers": ["a is 1.\nb is 2.", "First a. Then b.", "Step 1: c\nd", "e"]}]
+    with pytest.warns(
+        UserWarning,
+        match="4 of 4 candidates have one step only with by='paragraph'. Of 4 such texts, "
+        "2 by='line', 0 by='enumeration', 3 by='sentence' would cut into several. Pass by='sentence'",
+    ):
+        load_candidates(rows, by="paragraph")
+    with pytest.warns(UserWarning, match="1 of 1 candidates have one step only: they are lists of one step"):
+        load_candidates([{"prompt": "p", "answers": [["a"]]}])
 
 
 def test_a_function_splits_a_text():
@@ -165,7 +187,7 @@ def test_a_blank_candidate_costs_itself():
 @pytest.mark.parametrize("text", ["<<" + "=" * 100_000, "<<1=" * 50_000, "step " * 50_000, "\n \t" * 50_000 + "a"])
 def test_no_text_takes_long_to_cut(text):
     """Each of these would take hours if some expression read it again and again."""
-    for splitter in ("line", "paragraph", "step"):
+    for by in ("line", "paragraph", "enumeration", "sentence"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            load_candidates([{"prompt": "p", "answers": [text]}], splitter, keep_calculator_marks=False)
+            load_candidates([{"prompt": "p", "answers": [text]}], by=by, keep_calculator_marks=False)
