@@ -19,8 +19,8 @@ def convert(
         typer.Argument(
             metavar="IN",
             show_default=False,
-            help="A file (JSON lines, JSON, CSV or Parquet, also compressed), a folder of such, a pattern in quotes "
-            "('part-*.jsonl'), a URL, or the name owner/name of a Hugging Face data set.",
+            help="A file (JSON lines, JSON, CSV, Parquet or Arrow, also compressed), a folder of such, a pattern in "
+            "quotes ('part-*.jsonl'), a URL, or the name owner/name of a Hugging Face data set.",
         ),
     ],
     output: Annotated[

@@ -41,14 +41,22 @@ MAX_DEPTH = 64
 # The first bytes of a file tell its compression also where its name does not.
 _ZSTD = "zstd by lines"
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": _ZSTD}
+_HTML = "an HTML page, perhaps an error of the server: download the data again"
+_UTF_16 = "text in UTF-16, expected UTF-8: convert it, as by iconv -f UTF-16 -t UTF-8"
 _FOREIGN = (
-    (b"PK\x03\x04", "a zip archive: unpack it, and pass what it holds"),
-    (b"\xff\xfe", "text in UTF-16, expected UTF-8: convert it, as by iconv -f UTF-16 -t UTF-8"),
-    (b"\xfe\xff", "text in UTF-16, expected UTF-8: convert it, as by iconv -f UTF-16 -t UTF-8"),
-    (b"ARROW1", "an Arrow file: pass datasets.load_from_disk(folder) or pyarrow's table"),
-    (b"<!doctype html", "an HTML page, perhaps an error of the server: download the data again"),
-    (b"<html", "an HTML page, perhaps an error of the server: download the data again"),
+    (b"PK\x03\x04", "a zip archive: unpack it, and pass what it holds. A spreadsheet is one too: save it as CSV"),
+    (b"\xff\xfe\x00\x00", "text in UTF-32, expected UTF-8: convert it, as by iconv -f UTF-32 -t UTF-8"),
+    (b"\xff\xfe", _UTF_16),
+    (b"\xfe\xff", _UTF_16),
+    (b"<!doctype html", _HTML),
+    (b"<html", _HTML),
+    (b"<?xml", "an XML page, perhaps an error of the server: download the data again"),
+    (b"%PDF", "a PDF document"),
+    (b"\x80\x04", "a pickle, which could run code when it is read: write it as JSON lines"),
+    (b"\x80\x05", "a pickle, which could run code when it is read: write it as JSON lines"),
+    (b"\x93NUMPY", "an array of numpy, expected records: write it as JSON lines"),
 )
+_ARCHIVE = re.compile(r"\.(tar|tgz|tar\.(gz|bz2|xz|zst))$", re.IGNORECASE)
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 
 
@@ -88,7 +96,7 @@ def iter_json_lines(
             is_json = isinstance(error, (RecursionError, MalformedRecordError))
             reason = "nested too deeply" if is_json else "not JSON"
             if on_error == "raise":
-                why = f"more than {MAX_DEPTH} levels" if is_json else f"{error}{_encoding_hint(error)}"
+                why = f"more than {MAX_DEPTH} levels" if is_json else f"{error}{encoding_hint(error)}"
                 raise ValueError(
                     f"{path}, line {number}: {reason} ({why}), starts with {line[:40]!r}. Expected one "
                     "JSON object per line; pass on_error='skip' to leave such lines out."
@@ -112,7 +120,8 @@ def check_depth(value: object) -> None:
     raise MalformedRecordError("nested too deeply", f"more than {MAX_DEPTH} levels")
 
 
-def _encoding_hint(error: Exception) -> str:
+def encoding_hint(error: Exception) -> str:
+    """Return what to do about text that is not UTF-8. "" for another error."""
     is_latin = isinstance(error, UnicodeDecodeError)
     return ": if the text is in Latin-1, convert it, as by iconv -f LATIN1 -t UTF-8" if is_latin else ""
 
@@ -156,6 +165,11 @@ def open_file(path: str | PathLike[str]) -> OpenFile:
     for magic, kind in _FOREIGN:
         if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(magic.lower()):
             raise ValueError(f"{path} is {kind}")
+    for kind, zeros in (("LE", head[1:4:2]), ("BE", head[:3:2])):  # of two letters of ASCII, without a mark before them
+        if zeros == b"\0\0":
+            raise ValueError(f"{path} is {_UTF_16.replace('-f UTF-16', f'-f UTF-16{kind}')}")
+    if _ARCHIVE.search(name):
+        raise ValueError(f"{path} is a tar archive: unpack it, and pass what it holds")
     return OpenFile(system, name, "rb", compression=compression)
 
 

@@ -81,7 +81,7 @@ def _tree_of(states: Sequence[Record], question: str, counts: Counter[str]) -> l
     The parent of a node is the longest text that begins it and ends with a line.
     """
     nodes: dict[str, _Node] = {}
-    roots = []
+    roots: list[_Node] = []
     whole = [(state.text("solution_prefix").strip().removeprefix(question.strip()).strip(), state) for state in states]
     for text, state in sorted(whole, key=lambda pair: len(pair[0])):
         value = _value(state)

@@ -337,8 +337,10 @@ _OF_ANOTHER = re.compile(r"(^|_)(id|idx|uuid|type|source|index_of|length|count|n
 _SHORT = 20
 """Longest text, in characters, that may be a label."""
 _PROBLEM = ("problem", "question", "prompt", "query", "instruction", "input", "src", "task")
-_STEPS = ("step", "process", "solution", "response", "completion", "thought", "content", "chain", "prefix", "text")
-_STEPS += ("reasoning", "rationale", "reply", "output", "generation", "trace", "trajectory", "answer")
+_STEPS = (
+    *("step", "process", "solution", "response", "completion", "thought", "content", "chain", "prefix", "text"),
+    *("reasoning", "rationale", "reply", "output", "generation", "trace", "trajectory", "answer"),
+)
 _LABELS = ("label", "rating", "score", "value", "correct", "reward", "judg", "good", "mark", "verdict", "annotation")
 _ERROR = ("first_error", "error_step", "error_index", "mistake", "error", "incorrect", "wrong", "label")
 _CANDIDATES = ("completion", "generation", "response", "candidate", "sample", "output", "code", "pred", "answers")

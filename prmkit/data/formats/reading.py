@@ -25,9 +25,9 @@ from prmkit.data.solution import Step
 
 _SOURCE = """\
 source : path, URL, sequence of paths, list of dict, data frame, Dataset or name on the Hugging Face hub
-    Where the records are. A file holds JSON lines, a JSON array, CSV or Parquet, also compressed. A folder stands for
-    all such files in it, and a pattern such as ``"part-*.jsonl"`` for the files that match it. Data frames of pandas
-    and polars, Arrow tables and ``datasets.Dataset`` are read by row."""
+    Where the records are. A file holds JSON lines, a JSON array, CSV, TSV, Parquet or Arrow, also compressed. A folder
+    stands for all such files in it, and a pattern such as ``"part-*.jsonl"`` for the files that match it. Data frames
+    of pandas and polars, Arrow tables and ``datasets.Dataset`` are read by row."""
 _SETTINGS = """\
 on_error : {"raise", "skip"}, default="raise"
     What to do with a record that breaks the format. Skipped records are counted, named in ``description`` and warned

@@ -157,9 +157,9 @@ def load(
     Parameters
     ----------
     source : path, URL, sequence of paths, list of dict, data frame, Dataset or name on the Hugging Face hub
-        Where the records are. A file holds JSON lines, a JSON array or object, CSV or Parquet, also compressed. A
-        folder stands for all such files in it, and a pattern such as ``"part-*.jsonl"`` for the files that match it.
-        Data frames of pandas and polars, Arrow tables and ``datasets.Dataset`` are read by row.
+        Where the records are. A file holds JSON lines, a JSON array or object, CSV, TSV, Parquet or Arrow, also
+        compressed. A folder stands for all such files in it, and a pattern such as ``"part-*.jsonl"`` for the files
+        that match it. Data frames of pandas and polars, Arrow tables and ``datasets.Dataset`` are read by row.
     format : str, optional
         Name of the format, see Notes. If None, the first records tell it, and ``description`` names it.
     fields : mapping of str to str, optional

@@ -22,6 +22,7 @@ from prmkit.data.jsonlines import (
     MalformedRecordError,
     MissingPackageError,
     check_depth,
+    encoding_hint,
     file_system,
     is_url,
     iter_hub_records,
@@ -37,7 +38,15 @@ Source: TypeAlias = Address | Iterable[object]
 OnError: TypeAlias = Literal["raise", "skip"]
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_KINDS = (".jsonl", ".json", ".csv", ".parquet")
+_KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
+_ABOUT_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+"""Files that ``datasets`` writes beside the data."""
+_N_LINES = 20
+"""Number of lines that tell whether a file holds JSON lines, if its first line is damaged."""
+_N_FOLDERS = 3
+"""Number of folders within each other in which a folder's files are looked for."""
+_TABLES = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"\xff\xff\xff\xff": ".arrow"}
+"""First bytes of tables."""
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 # A record whose fields are all lists looks like an object of lists of records, unless its fields are these.
 _FIELDS_OF_LISTS = {"conversations"}
@@ -65,10 +74,12 @@ def iter_records(
     """Yield the records of a source, one in memory at a time where its kind allows it.
 
     A file holds JSON lines, a JSON array of records, one JSON object of lists of records (its keys become part of the
-    ids), CSV with a header, or Parquet. Each may be compressed. A folder stands for all such files in it, in the order
-    of their names. A pattern such as ``"part-*.jsonl"`` stands for the files that match. A URL is opened by fsspec. The
-    name "owner/name" is a data set of the Hugging Face hub. Data frames of pandas and polars and Arrow tables are read
-    by row. Arrays and tuples in a record become lists. Lines that are not JSON, if skipped, are counted.
+    ids), CSV or TSV with a header, Parquet or Arrow. Each may be compressed. A folder stands for all such files in it,
+    in the order of their names. If it holds none, the folders in it are looked into, as in a copy of a data set of the
+    hub (data/train-00000-of-00001.parquet) and in what ``save_to_disk`` writes. A pattern such as ``"part-*.jsonl"``
+    stands for the files that match. A URL is opened by fsspec. The name "owner/name" is a data set of the Hugging Face
+    hub. Data frames of pandas and polars and Arrow tables are read by row. Arrays and tuples in a record become lists.
+    Lines that are not JSON, if skipped, are counted.
 
     ``split`` names the files of a folder (train.jsonl), the part of a mapping or of a JSON object, or the split of a
     data set on the hub.
@@ -193,21 +204,23 @@ def _from_address(
         for number, record in enumerate(iter_hub_records(text, split or "train")):
             yield Found(record, f"{text}, {split or 'train'}, record {number}", f"{text}:{number}")
         return
-    files = matching_files(text) or [text]
+    stems = {file: _stem(file) for file in matching_files(text) or [text]}
     # Over HTTP, the question whether a file is a folder would download it.
     if not (is_url(text) and _is_readable(text)) and system.isdir(name):
-        names = sorted(file for file in system.ls(name, detail=False) if _is_readable(str(file)))
-        files = [system.unstrip_protocol(file) if is_url(text) else str(file) for file in names]
-        if not files:
-            raise FileNotFoundError(f"{text} holds no file that ends in {_endings()}")
-    elif files == [text] and not is_url(text) and not Path(name).is_file():
+        stems = _in_folder(text)
+    elif list(stems) == [text] and not is_url(text) and not Path(name).is_file():
         raise FileNotFoundError(
             f"{text} does not exist (looked for {Path(name).absolute()}), expected a file ({_endings()}), a folder of "
             "such, a pattern that matches some, a URL, or the name 'owner/name' of a Hugging Face data set"
         )
-    stems = {file: _stem(file) for file in files}
+    files = list(stems)
     if split is None:
-        parts = {(match[1] or match[2]).lower() for match in map(_SPLIT_OF_NAME.search, stems.values()) if match}
+        parts = {
+            (match[1] or match[2]).lower()
+            for stem in stems.values()
+            for match in map(_SPLIT_OF_NAME.search, stem.split("/"))
+            if match
+        }
         is_merged = len(parts) > 1
     else:
         is_merged = False
@@ -217,10 +230,37 @@ def _from_address(
         # One file of another name may hold its splits as the fields of an object.
         files, split = chosen or files, None if chosen else split
     for file in files:
-        for found in _from_file(file, split, on_error, counts):
+        for found in _from_file(file, stems[file], split, on_error, counts):
             if is_merged and counts is not None:
                 counts[MERGED] += 1
             yield found
+
+
+def _in_folder(folder: str) -> dict[str, str]:
+    """Return the files of a folder, or else those of the folders in it, and how each is called."""
+    system, root = file_system(folder)
+    inside = sorted(str(file) for file in system.find(root, maxdepth=_N_FOLDERS))
+    names = {file: PurePath(file).relative_to(PurePath(system._strip_protocol(root))).parts for file in inside}
+    readable = {
+        file: parts
+        for file, parts in names.items()
+        if _is_readable(file) and parts[-1] not in _ABOUT_DATA and not any(part.startswith(".") for part in parts)
+    }
+    if at_top := {file: parts for file, parts in readable.items() if len(parts) == 1}:
+        readable = at_top
+    if not readable:
+        raise FileNotFoundError(f"{folder} holds no file that ends in {_endings()}, nor do the folders in it")
+    # A folder for each split is one data set. Other folders are configurations of it, or something else.
+    where = {parts[:-1] for parts in readable.values()}
+    if len({parts[:-1] for parts in where}) > 1 or (
+        len(where) > 1 and not {parts[-1] for parts in where} <= set(_SPLITS)
+    ):
+        folders = _quoted(sorted("/".join(parts) for parts in where))
+        raise ValueError(f"{folder} holds files in several folders ({folders}): pass one of them")
+    return {
+        system.unstrip_protocol(file) if is_url(folder) else file: "/".join([*parts[:-1], _stem(parts[-1])])
+        for file, parts in readable.items()
+    }
 
 
 def _stem(file: str) -> str:
@@ -249,24 +289,20 @@ def _is_readable(file: str) -> bool:
     return bool(_kind(file))
 
 
-def _from_file(file: str, split: str | None, on_error: OnError, counts: Counter[str] | None) -> Iterator[Found]:
+def _from_file(
+    file: str, stem: str, split: str | None, on_error: OnError, counts: Counter[str] | None
+) -> Iterator[Found]:
     """Yield the records of a file, or of one part of it, if it is one JSON object of lists."""
-    kind, stem = _kind(file), _stem(file)
-    is_table = kind in (".csv", ".parquet") or _is_parquet(file)
-    whole = None if is_table else _whole_value(file)
+    kind = _kind(file) if _kind(file) in (".csv", ".tsv", ".parquet", ".arrow") else _table_kind(file)
+    whole = None if kind else _whole_value(file)
     if split is not None and not isinstance(whole, dict):
         raise ValueError(f"{file} has no splits, and split={split!r} was asked for: leave split out")
-    if kind == ".csv":
-        yield from _from_csv(file, stem)
+    if kind in (".csv", ".tsv"):
+        yield from _from_csv(file, stem, "," if kind == ".csv" else "\t")
         return
-    if is_table:
-        from pyarrow.parquet import ParquetFile
-
-        with open_file(file) as stream:
-            table = ParquetFile(stream)
-            rows = chain.from_iterable(batch.to_pylist() for batch in table.iter_batches(batch_size=1024))
-            for number, record in enumerate(with_class_names(rows, _class_names(table.schema_arrow))):
-                yield Found(record, f"{file}, row {number}", f"{stem}:{number}")
+    if kind:
+        for number, record in enumerate(_from_table(file, kind)):
+            yield Found(record, f"{file}, row {number}", f"{stem}:{number}")
         return
     # An array or object is read whole. Lines come one by one, since they may be many.
     if whole is None:
@@ -298,25 +334,57 @@ def _in_whole(
             yield Found(record, f"{file}, {key!r}, record {number}", f"{stem}:{key}:{number}")
 
 
-def _is_parquet(file: str) -> bool:
+def _table_kind(file: str) -> str:
+    """Return the ending of the kind of table that the first bytes tell. "" if they tell none."""
     with open_file(file) as stream:
         try:
-            return bool(stream.read(4) == b"PAR1")
+            head = stream.read(8)
         except DAMAGED:
-            return False  # the reader of lines names the damage
+            return ""  # the reader of lines names the damage
+    return next((kind for magic, kind in _TABLES.items() if head.startswith(magic)), "")
 
 
-def _from_csv(file: str, stem: str) -> Iterator[Found]:
+def _from_table(file: str, kind: str) -> Iterator[Any]:
+    """Yield the rows of a Parquet or Arrow file."""
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with open_file(file) as stream:
+            if kind == ".parquet":
+                table = ParquetFile(stream)
+                batches, schema = table.iter_batches(batch_size=1024), table.schema_arrow
+            else:
+                is_stream = _is_stream(file)
+                table = pyarrow.ipc.open_stream(stream) if is_stream else pyarrow.ipc.open_file(stream)
+                batches = iter(table) if is_stream else map(table.get_batch, range(table.num_record_batches))
+                schema = table.schema
+            rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+            yield from with_class_names(rows, _class_names(schema))
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{file} is no {kind[1:].title()} file, or is damaged ({error})") from None
+
+
+def _is_stream(file: str) -> bool:
+    with open_file(file) as stream:
+        return bool(stream.read(6) != b"ARROW1")
+
+
+def _from_csv(file: str, stem: str, delimiter: str) -> Iterator[Found]:
     with open_file(file) as stream, TextIOWrapper(cast(IO[bytes], stream), encoding="utf-8-sig", newline="") as text:
-        rows = csv.reader(text, strict=True)
+        rows = csv.reader(text, strict=True, delimiter=delimiter)
         try:
             names = next(rows, [])
+            if len(names) == 1 and (others := [mark for mark in ";\t|" if mark in names[0]]):
+                raise ValueError(f"{file} separates its columns by {others[0]!r}, expected {delimiter!r}: convert it")
             for number, row in enumerate(filter(None, rows)):
                 # A row of another width than the header is no record. Each format says so of a value that is no object.
                 record = dict(zip(names, row, strict=True)) if len(row) == len(names) else row
                 yield Found(record, f"{file}, row {number} (line {rows.line_num})", f"{stem}:{number}")
         except (csv.Error, UnicodeDecodeError, *DAMAGED) as error:
-            raise ValueError(f"{file} is not CSV in UTF-8 ({error}), near line {rows.line_num}") from None
+            raise ValueError(
+                f"{file} is not CSV in UTF-8 ({error}{encoding_hint(error)}), near line {rows.line_num}"
+            ) from None
 
 
 def _whole_value(file: str) -> list[Any] | dict[str, list[Any]] | None:
@@ -343,7 +411,7 @@ def _whole_value(file: str) -> list[Any] | dict[str, list[Any]] | None:
             raise  # the file could not be opened
         if first.startswith(b"{") or _holds_lines(file):
             return None  # JSON lines with a damaged first line, which the reader of lines names
-        raise ValueError(f"{file} starts like a JSON array and is none ({error})") from None
+        raise ValueError(f"{file} starts like a JSON array and is none ({error}{encoding_hint(error)})") from None
     if isinstance(value, dict) and (
         set(value) <= _FIELDS_OF_LISTS or not all(isinstance(records, list) for records in value.values())
     ):
@@ -352,11 +420,10 @@ def _whole_value(file: str) -> list[Any] | dict[str, list[Any]] | None:
 
 
 def _holds_lines(file: str) -> bool:
-    """Tell whether the second line that is not blank is an object by itself."""
+    """Tell whether most of the first lines after the first one are objects by themselves."""
     with open_file(file) as stream:
-        lines = (line for line in stream if line.strip(_BLANK))
-        second = next(islice(lines, 1, None), b"")
-    return second.lstrip().startswith(b"{") and _is_json(second)
+        lines = list(islice((line for line in stream if line.strip(_BLANK)), 1, _N_LINES))
+    return 2 * sum(line.lstrip().startswith(b"{") and _is_json(line) for line in lines) > len(lines)
 
 
 def _is_json(line: bytes) -> bool:

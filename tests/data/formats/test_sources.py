@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import pickle
 import warnings
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -79,13 +80,21 @@ def test_damaged_compressed_data_are_named(tmp_path, ending):
     ("content", "reason"),
     [
         (lines(ROWS).decode().encode("utf-16"), "is text in UTF-16, expected UTF-8"),
-        ("[]".encode("utf-16-be"), "line 1: not JSON|is text in UTF-16"),
+        (lines(ROWS).decode().encode("utf-16-be"), "is text in UTF-16, .* iconv -f UTF-16BE"),
+        (lines(ROWS).decode().encode("utf-16-le"), "is text in UTF-16, .* iconv -f UTF-16LE"),
+        (lines(ROWS).decode().encode("utf-32"), "is text in UTF-32"),
         (b"<!DOCTYPE html><html>404</html>\n", "is an HTML page"),
         (b"\n<HTML lang='en'>\n", "is an HTML page"),
         (b"PK\x03\x04rows", "is a zip archive: unpack it"),
-        (b"ARROW1\0\0", "is an Arrow file"),
+        (b"ARROW1\0\0", "is no Arrow file, or is damaged"),
+        (b"PAR1 and no more", "is no Parquet file, or is damaged"),
+        (b"<?xml version='1.0'?><Error/>", "is an XML page"),
+        (b"%PDF-1.7", "is a PDF document"),
+        (pickle.dumps(ROWS), "is a pickle, which could run code"),
+        (b"\x93NUMPY\x01\0v\0{", "is an array of numpy"),
         (b"\x28\xb5\x2f\xfd\0\0", "is compressed by zstd: pip install zstandard|damaged"),
         ('{"prompt": "na\u00efve"}'.encode("latin-1"), "line 1: not JSON .* iconv -f LATIN1"),
+        ('[{"prompt":\n"na\u00efve"}]'.encode("latin-1"), "starts like a JSON array .* iconv -f LATIN1"),
         (b"text\tlabel\nfoo\tpositive\n", "line 1: not JSON"),
         (b"\n \n", "holds no records"),
     ],
@@ -95,6 +104,94 @@ def test_a_file_that_cannot_be_read_is_not_called_empty(tmp_path, content, reaso
     path.write_bytes(content)
     with pytest.raises(ValueError, match=reason):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("rows.parquet", lines(ROWS), "is no Parquet file, or is damaged"),
+        ("rows.parquet", b"", "is no Parquet file, or is damaged"),
+        ("rows.arrow", b"rows", "is no Arrow file, or is damaged"),
+        ("rows.tar.gz", gzip.compress(b"rows"), "is a tar archive: unpack it"),
+        ("rows.tgz", gzip.compress(b"rows"), "is a tar archive"),
+        ("rows.csv", b"problem;step;label\n1?;1.;+\n", "separates its columns by ';', expected ','"),
+        ("rows.tsv", b"problem;step;label\n1?;1.;+\n", "separates its columns by ';', expected '"),
+        ("rows.csv", "step,label\nna\u00efve,+\n".encode("latin-1"), "is not CSV in UTF-8 .* iconv -f LATIN1"),
+        ("rows.csv", b"step,label\n", "holds no records"),
+        ("rows.json", b"[]", "holds no records"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says(tmp_path, name, content, reason):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=reason):
+        load(path)
+
+
+def test_tabs_and_other_endings_of_lines(tmp_path):
+    (tmp_path / "a.tsv").write_bytes(flat_csv().replace(b",", b"\t"))
+    assert load(tmp_path / "a.tsv").X[0].prefix == ("We add.",)
+    (tmp_path / "b.ndjson").write_bytes(lines(ROWS))
+    assert len(load(tmp_path / "b.ndjson").X) == 6
+
+
+class TestFoldersOfDatasets:
+    """A copy of a repository of the hub, and what ``datasets`` saves."""
+
+    def test_a_copy_of_the_hub(self, tmp_path):
+        (tmp_path / "README.md").write_text("about")
+        (tmp_path / "dataset_infos.json").write_text("{}")
+        for folder in ("data", ".cache/data"):
+            (tmp_path / folder).mkdir(parents=True)
+            parquet(ROWS, tmp_path / folder / "train-00000-of-00001.parquet")
+            parquet(ROWS[:1], tmp_path / folder / "test-00000-of-00001.parquet")
+        assert len(load(tmp_path, split="train").X) == 6
+        assert load(tmp_path, split="test").solutions[0].id == "data/test-00000-of-00001:0"
+        with pytest.warns(UserWarning, match="4 records of several splits"):
+            assert len(load(tmp_path).X) == 8
+
+    def test_a_folder_for_each_split(self, tmp_path):
+        for split in ("train", "test"):
+            (tmp_path / "default" / split).mkdir(parents=True)
+            parquet(ROWS, tmp_path / "default" / split / "0000.parquet")
+        assert len(load(tmp_path, split="test").X) == 6
+        with pytest.warns(UserWarning, match="6 records of several splits"):
+            dataset = load(tmp_path)
+        assert len({solution.id for solution in dataset.solutions}) == 6
+
+    def test_save_to_disk(self, tmp_path):
+        features = datasets.Features(
+            {
+                "problem": datasets.Value("string"),
+                "step": datasets.Value("string"),
+                "label": datasets.ClassLabel(names=["positive", "negative"]),
+            }
+        )
+        rows = {"problem": ["1?", "2?"], "step": ["1.", "2."], "label": [0, 1]}
+        saved = datasets.Dataset.from_dict(rows, features=features)
+        saved.save_to_disk(str(tmp_path / "one"), num_shards=2)
+        datasets.DatasetDict({"train": saved, "test": saved}).save_to_disk(str(tmp_path / "two"))
+        assert load(tmp_path / "one").y.tolist() == [1, -1]
+        assert load(tmp_path / "two", split="test").y.tolist() == [1, -1]
+        assert load(tmp_path / "one" / "data-00000-of-00002.arrow").y.tolist() == [1]
+
+    def test_arrow_of_both_kinds(self, tmp_path):
+        import pyarrow as pa
+
+        table = pa.Table.from_pylist(ROWS)
+        for make, name in ((pa.ipc.new_file, "file.arrow"), (pa.ipc.new_stream, "stream.bin")):
+            with make(str(tmp_path / name), table.schema) as writer:
+                writer.write_table(table)
+            assert len(load(tmp_path / name).X) == 6
+
+    def test_several_configurations_are_not_mixed(self, tmp_path):
+        for folder in ("main", "socratic"):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "train.jsonl").write_bytes(lines(ROWS))
+        with pytest.raises(ValueError, match=r"files in several folders \('main', 'socratic'\): pass one of them"):
+            load(tmp_path)
+        (tmp_path / "rows.jsonl").write_bytes(lines(ROWS))
+        assert len(load(tmp_path).X) == 6  # files in the folder itself come first
 
 
 def test_a_folder_a_pattern_and_several_paths(tmp_path):
@@ -439,12 +536,15 @@ class TestSplits:
 
 def test_lines_that_begin_with_a_bracket_lose_that_line_alone(tmp_path):
     path = tmp_path / "rows.jsonl"
-    for first in (b"[1]", b"[", b"[oops", b'[{"prompt": "?"}]'):
+    for first in (b"[1]", b"[", b"[oops", b'[{"prompt": "?"}]', b"[[1]]", b"[]"):
         path.write_bytes(first + b"\n" + lines(ROWS))
         with pytest.warns(UserWarning, match="1 malformed"):
             assert len(load(path, on_error="skip").X) == 6
         with pytest.raises(ValueError, match=r"line 1: (not JSON|no object)"):
             load(path, "stepwise")
+    path.write_bytes(b"[oops\n[too\n" + lines(ROWS))
+    with pytest.warns(UserWarning, match="2 malformed"):
+        assert len(load(path, on_error="skip").X) == 6
     path.write_bytes(b'[\n{"prompt": 1},\n{"prompt": 2}\n')
     with pytest.raises(ValueError, match="starts like a JSON array and is none"):
         load(path)
