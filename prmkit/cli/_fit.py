@@ -21,8 +21,8 @@ def fit(
         typer.Argument(
             metavar="DATA...",
             show_default=False,
-            help="Files (JSON lines, JSON, CSV, Parquet or Arrow, also compressed), folders, patterns in quotes, URLs, or "
-            "the name owner/name of a Hugging Face data set. All have one format.",
+            help="Files (JSON lines, JSON, CSV, Parquet or Arrow, also compressed), folders, patterns in quotes, URLs, "
+            "or the name owner/name of a Hugging Face data set. All have one format.",
         ),
     ],
     out: Annotated[
