@@ -21,13 +21,20 @@ from prmkit.features import PRMFeaturizer
 from prmkit.fitted import Label, decision_weights
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.heads.blend import StepBlend
-from prmkit.models.heads.head import Classifier, Featurizer, Rows, fit_head, most_probable, read_rows, reads
+from prmkit.models.heads.head import Classifier, Featurizer, Rows, featurizer_for, fit_head, most_probable, read_rows
 from prmkit.models.tokens.token_prm import TokenPRM
 from prmkit.saving.hub import HUB_OPTIONS, LANGUAGE_MODEL_FILES, HubModel, fetch, is_hub_name, saved_folder
 from prmkit.saving.model import Contents
 from prmkit.scoring.tables import ScoresSolutions
 from prmkit.utils.environment import safe_after_fork
-from prmkit.utils.sklearn import HasMethods, StrOptions, distinct_classes, fit_context, set_random_states
+from prmkit.utils.sklearn import (
+    HasDefaultParts,
+    HasMethods,
+    StrOptions,
+    distinct_classes,
+    fit_context,
+    set_random_states,
+)
 
 Steps: TypeAlias = "Sequence[Step] | Sequence[str] | npt.ArrayLike"
 """Steps in one dimension, or rows of numbers for ``featurizer="precomputed"``."""
@@ -59,16 +66,27 @@ def unfitted_parts(
             f"tokens are read by TokenPRM alone, and head is {type(head).__name__}: pass head=TokenPRM(…), or "
             f"featurizer='embeddings' for {type(head).__name__}"
         )
-    if by_name == "precomputed" or isinstance(head, StepBlend):
+    if by_name == "precomputed":
         return None, None if head is None else clone(head)
-    if by_name == "embeddings":
-        if head is None:
-            return None, StepBlend()
-        # Heads over sequences see the earlier steps themselves.
-        return PRMFeaturizer(context="none" if reads(head) == "sequences" else "prefix"), clone(head)
-    if head is None and isinstance(featurizer, PRMFeaturizer):
-        return None, StepBlend(clone(featurizer))
-    return clone(featurizer), None if head is None else clone(head)
+    given = None if isinstance(featurizer, str) else featurizer
+    if isinstance(head, StepBlend) or (head is None and (given is None or isinstance(given, PRMFeaturizer))):
+        return None, _blend_head(given, head)
+    if head is None:
+        return clone(given), None
+    return featurizer_for(head, given), clone(head)
+
+
+def _blend_head(featurizer: Featurizer | None, head: StepBlend | None) -> StepBlend:
+    """Return an unfitted ``StepBlend`` that has the given featurizer."""
+    blend = StepBlend() if head is None else clone(head)
+    if featurizer is not None:
+        if blend.featurizer is not None:
+            raise ValueError(
+                f"featurizer is {type(featurizer).__name__}, and StepBlend has a {type(blend.featurizer).__name__} of "
+                "its own: pass one of them"
+            )
+        blend.set_params(featurizer=clone(featurizer))
+    return blend
 
 
 def _token_head(featurizer: FeaturizerLike, head: TokenPRM | None, label_order: Sequence[Label] | None) -> TokenPRM:
@@ -109,14 +127,14 @@ def _order_of_numbers(classes: np.ndarray, label_order: Sequence[Label] | None) 
     return [sorted(map(str, labels)).index(str(label)) for label in labels]
 
 
-class PRMClassifier(HubModel, ScoresSolutions, ClassifierMixin, BaseEstimator):
+class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin, BaseEstimator):
     """Predict of each step of a solution whether it is negative, neutral or positive.
 
     Parameters
     ----------
     featurizer : {"embeddings", "tokens", "precomputed"} or transformer, default="embeddings"
-        Makes numbers of steps. ``"embeddings"`` is a :class:`~prmkit.PRMFeaturizer` with the context that the head can
-        use. ``"tokens"`` leaves the text to the head, a :class:`~prmkit.models.TokenPRM`.
+        Makes numbers of steps. ``"embeddings"`` is ``PRMFeaturizer()``, whose context is then what the head needs.
+        ``"tokens"`` leaves the text to the head, a :class:`~prmkit.models.TokenPRM`.
         ``"precomputed"`` means that X is numeric, of shape (n_steps, n_features). Any transformer over steps will do.
     head : classifier or None, default=None
         Makes probabilities of the numbers. Any scikit-learn classifier, or a head of :mod:`prmkit.models`. If
@@ -195,6 +213,20 @@ class PRMClassifier(HubModel, ScoresSolutions, ClassifierMixin, BaseEstimator):
         self.head = head
         self.label_order = label_order
         self.random_state = random_state
+
+    def _default_part(self, name: str) -> Any:
+        by_name = self.featurizer if isinstance(self.featurizer, str) else None
+        if name == "featurizer" and by_name in ("embeddings", "tokens"):
+            return PRMFeaturizer(by_name)
+        if name == "head" and (by_name == "tokens" or self._marks_tokens):
+            return TokenPRM()
+        if name == "head" and (by_name == "embeddings" or isinstance(self.featurizer, PRMFeaturizer)):
+            return StepBlend()
+        made = "a logistic regression on standardised columns" if name == "head" else "numbers that you give"
+        raise ValueError(
+            f"{name} is {getattr(self, name)!r}, {made}, which has no parameters here: pass {name}=… to have "
+            f"{name}__… , such as PRMClassifier(…, head=LogisticRegression())"
+        )
 
     @fit_context
     @safe_after_fork()
@@ -526,9 +558,12 @@ class PRMClassifier(HubModel, ScoresSolutions, ClassifierMixin, BaseEstimator):
         # The default head keeps the featurizer that the user has given.
         given = getattr(head, "featurizer", None) if featurizer is None else featurizer
         by_name: Any = settings["featurizer_name"] or ("tokens" if isinstance(head, TokenPRM) else None)
+        unfitted = None if settings["default_head"] else clone(head)
+        if isinstance(unfitted, StepBlend) and by_name is None:
+            unfitted.set_params(featurizer=None)
         classifier = cls(
             featurizer=by_name or clone(given),
-            head=None if settings["default_head"] else clone(head),
+            head=unfitted,
             label_order=settings["label_order"],
             random_state=settings["random_state"],
         )

@@ -22,8 +22,9 @@ from sklearn.preprocessing import StandardScaler
 from prmkit import PRMClassifier, PRMFeaturizer, Solution, StratifiedProblemKFold, flatten
 from prmkit.data import ProblemShuffleSplit, make_arithmetic_solutions
 from prmkit.data.labels import ratings_to_names
-from prmkit.features import StepStatistics
-from prmkit.models import StepMLP, StepTransformer, TokenPRM
+from prmkit.features import StepStatistics, StepWords
+from prmkit.metrics import step_scorers
+from prmkit.models import StepBlend, StepMLP, StepTransformer, TokenPRM
 from prmkit.scoring import score_solutions
 
 
@@ -177,6 +178,83 @@ class TestScikitLearn:
         rows = np.concatenate([np.flatnonzero(groups == g) for g in order])
         np.testing.assert_allclose(clf.predict_proba(X[rows], groups=groups[rows]), together[rows], atol=1e-6)
         assert np.abs(clf.predict_proba(X) - together).max() > 1e-4, "the steps before matter"
+
+
+class TestDefaultParts:
+    """One changed setting leaves the others of the default classifier as they are, and searches reach them."""
+
+    SETTINGS = {
+        "model": "other-model",
+        "context": "problem",
+        "batch_size": 8,
+        "device": "cpu",
+        "dtype": "float32",
+        "cache": False,
+        "cache_dir": "elsewhere",
+        "max_length": 512,
+        "step_separator": ";",
+        "show_progress": False,
+        "store_weights_in_pickle": True,
+    }
+
+    @staticmethod
+    def settings_in_use(clf):
+        """The settings of the featurizer that a fitted classifier reads by."""
+        view = clf.head_.views_["embeddings"] if clf.featurizer_ is None else clf.featurizer_
+        return view.get_params()
+
+    @pytest.fixture
+    def quick_rows(self, monkeypatch):
+        """A featurizer that loads no model."""
+        rows = lambda self, X, y=None: np.array([[len(step.text), step.index] for step in X], dtype=float)  # noqa: E731
+        monkeypatch.setattr(PRMFeaturizer, "transform", rows)
+        monkeypatch.setattr(PRMFeaturizer, "fit_transform", rows)
+
+    @pytest.mark.parametrize("head", [None, LogisticRegression(), StepTransformer(hidden_size=8, max_epochs=1)])
+    def test_a_setting_of_the_featurizer_changes_that_setting_alone(self, data, quick_rows, head):
+        X, y = data.X[:6], [1, -1, 0, 1, -1, 0]
+        expected = self.settings_in_use(PRMClassifier(head=head).fit(X, y))
+        assert expected["context"] == ("none" if isinstance(head, StepTransformer) else "prefix")
+        assert self.SETTINGS.keys() == expected.keys() - {"kind"}
+        for i, (name, value) in enumerate(self.SETTINGS.items()):
+            clf = PRMClassifier(PRMFeaturizer(**{name: value}), head)
+            if i % 2:  # as searches do it
+                clf = clone(PRMClassifier(head=head)).set_params(**{f"featurizer__{name}": value})
+            assert self.settings_in_use(clf.fit(X, y)) == expected | {name: value}
+
+    def test_search_over_the_default_classifier(self, data):
+        grid = GridSearchCV(
+            PRMClassifier(random_state=0),
+            {"head__members": [("statistics",), ("trees",)], "head__C": [0.1], "head__n_trees": [5]},
+            cv=StratifiedProblemKFold(2),
+            scoring=step_scorers()["wrong_auroc"],
+        ).fit(data.X, data.y)
+        assert np.isfinite(grid.cv_results_["mean_test_score"]).all()
+        best = grid.best_estimator_
+        assert list(best.head_.members_) == list(grid.best_params_["head__members"])
+        assert (best.head.C, best.head.n_trees) == (0.1, 5)
+
+    def test_an_unknown_setting_names_the_known_ones(self):
+        with pytest.raises(ValueError, match=r"StepBlend.*\['C', 'featurizer', 'members', 'n_trees', 'random_state'\]"):
+            PRMClassifier().set_params(head__depth=3)
+        with pytest.raises(ValueError, match=r"'lenght' for estimator PRMFeaturizer.*'max_length'"):
+            PRMClassifier().set_params(featurizer__lenght=3)
+        assert PRMClassifier().set_params(head__featurizer__max_length=9).head.featurizer.max_length == 9
+        assert isinstance(PRMClassifier("tokens").set_params(head__max_length=9).head, TokenPRM)
+        with pytest.raises(ValueError, match=r"head is None, a logistic regression .*pass head="):
+            PRMClassifier(StepStatistics()).set_params(head__C=1.0)
+        with pytest.raises(ValueError, match=r"featurizer is 'precomputed', numbers that you give.*pass featurizer="):
+            PRMClassifier("precomputed").set_params(featurizer__max_length=9)
+
+    def test_a_featurizer_reaches_a_blend(self, data, tmp_path):
+        clf = PRMClassifier(StepStatistics(), StepBlend(members=["embeddings"])).fit(data.X, data.y)
+        assert isinstance(clf.head_.views_["embeddings"], StepStatistics)
+        clf.save(tmp_path / "model")
+        loaded = PRMClassifier.load(tmp_path / "model")
+        np.testing.assert_array_equal(loaded.predict_proba(data.X[:9]), clf.predict_proba(data.X[:9]))
+        assert clone(loaded).fit(data.X, data.y).head.get_params() == clf.head.get_params()
+        with pytest.raises(ValueError, match="featurizer is StepWords, and StepBlend has a StepStatistics of its own"):
+            PRMClassifier(StepWords(), StepBlend(StepStatistics())).fit(data.X, data.y)
 
 
 class TestTokens:

@@ -89,10 +89,12 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
     model : str or path, default="all-MiniLM-L6-v2"
         Name or local folder of a sentence-transformers model, or of any tokenizer when ``kind="tokens"``.
         If the extra ``offline`` is installed, the default comes from its package, without network.
-    context : {"none", "problem", "prefix"}, default="none"
+    context : {"none", "problem", "prefix"} or None, default=None
         The embeddings that a row holds. ``"none"`` takes the step alone. ``"problem"`` adds the problem.
         ``"prefix"`` adds the mean of the earlier steps, the previous step, and six inner products that
-        measure how alike these texts are. An absent problem or prefix is filled with zeros.
+        measure how alike these texts are. An absent problem or prefix is filled with zeros. None is what the head of
+        a :class:`~prmkit.PRMClassifier` needs: ``"prefix"``, or ``"none"`` for a head that reads the solution as a
+        sequence. Without such a head, None is ``"none"``.
     batch_size : int, default=64
         Size of every batch: this times 4 tokens on a CPU, times 256 on a GPU. The length of a text alone decides how
         many share its batch, and its vector does not depend on them. Another size may change the last bits.
@@ -141,7 +143,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
     _parameter_constraints = {
         "kind": [StrOptions({"embeddings", "tokens"})],
         "model": [str, Path],
-        "context": [StrOptions(set(CONTEXTS))],
+        "context": [StrOptions(set(CONTEXTS)), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str, None],
         "dtype": [StrOptions({"float32", "bfloat16", "float16"}), None],
@@ -158,7 +160,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         kind: Literal["embeddings", "tokens"] = "embeddings",
         model: str | Path = "all-MiniLM-L6-v2",
         *,
-        context: Literal["none", "problem", "prefix"] = "none",
+        context: Literal["none", "problem", "prefix"] | None = None,
         batch_size: int = 64,
         device: str | None = None,
         dtype: Literal["float32", "bfloat16", "float16"] | None = None,
@@ -238,14 +240,15 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
                 positions.setdefault(text, len(positions))
         vectors = self._encode(list(positions))
         no_problem = np.zeros(vectors.shape[1], dtype=np.float32)
-        out = np.empty((len(steps), len(context_names(self.context, len(no_problem)))), dtype=np.float32)
+        context = self.context or "none"
+        out = np.empty((len(steps), len(context_names(context, len(no_problem)))), dtype=np.float32)
         for solution, rows, indices in solutions:
-            if self.context == "none":
+            if context == "none":
                 out[rows] = vectors[[positions[solution.steps[t]] for t in indices]]
                 continue
             problem = vectors[positions[solution.problem]] if solution.problem else no_problem
             embeddings = vectors[[positions[text] for text in solution.steps[: max(indices) + 1]]]
-            out[rows] = context_rows(problem, embeddings, self.context)[indices]
+            out[rows] = context_rows(problem, embeddings, context)[indices]
         return out
 
     def __call__(self, texts: str | list[str]) -> torch.Tensor | BatchEncoding:
@@ -314,11 +317,11 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         """
         if self.kind == "tokens":
             raise ValueError("tokens have no feature names: kind='tokens' gives one record per solution")
-        return np.array(context_names(self.context, self._loaded_encoder().dimension), dtype=object)
+        return np.array(context_names(self.context or "none", self._loaded_encoder().dimension), dtype=object)
 
     def _texts(self, solution: Solution, indices: list[int]) -> list[str]:
         """Return the texts from which the rows of some steps of a solution are made."""
-        if self.context == "none":
+        if self.context in (None, "none"):
             return [solution.steps[t] for t in indices]
         problem = [solution.problem] if solution.problem else []
         return [*problem, *solution.steps[: max(indices) + 1]]

@@ -16,6 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import has_fit_parameter
 
 __all__ = [
+    "HasDefaultParts",
     "HasMethods",
     "Interval",
     "ReadsSteps",
@@ -55,6 +56,46 @@ class ReadsSteps:
         tags.input_tags.string = True
         tags.requires_fit = self.learns
         return tags
+
+
+class HasDefaultParts:
+    """Mixin of estimators that make a part by themselves where its parameter is None or a name.
+
+    A setting of such a part, such as ``head__C``, makes the default part a parameter, so that searches can tune it.
+    """
+
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters of the estimator and of its parts.
+
+        Parameters
+        ----------
+        **params : object
+            New values by name. ``PART__NAME`` is a setting of a part. If the part is one that the estimator makes by
+            default, this default becomes the part.
+
+        Returns
+        -------
+        object
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter. The error lists those that there are.
+        """
+        nested: dict[str, dict[str, Any]] = {}
+        for key in list(params):
+            name, is_nested, setting = key.partition("__")
+            if is_nested and hasattr(self, name) and not hasattr(params.get(name, getattr(self, name)), "set_params"):
+                nested.setdefault(name, {})[setting] = params.pop(key)
+        super().set_params(**params)  # type: ignore[misc]
+        for name, settings in nested.items():
+            setattr(self, name, self._default_part(name).set_params(**settings))
+        return self
+
+    def _default_part(self, name: str) -> Any:
+        """Return the part that stands for the present value of a parameter, or raise ValueError."""
+        raise NotImplementedError
 
 
 def distinct_classes(y: np.ndarray) -> np.ndarray:

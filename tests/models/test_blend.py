@@ -8,7 +8,7 @@ from sklearn.metrics import f1_score, log_loss
 
 from prmkit import Solution, flatten
 from prmkit.data import ProblemShuffleSplit, make_arithmetic_solutions
-from prmkit.features import StepStatistics
+from prmkit.features import PRMFeaturizer, StepStatistics
 from prmkit.models import StepBlend
 from prmkit.models.heads.blend import _VIEW_OF, make_members
 
@@ -57,12 +57,22 @@ class TestLearning:
         assert set(fitted.views_) == set(_VIEW_OF.values())
 
     def test_default_featurizer_embeds_the_prefix(self, monkeypatch):
-        asked = []
-        monkeypatch.setattr(
-            "prmkit.models.heads.blend.PRMFeaturizer", lambda **params: asked.append(params) or StepStatistics()
-        )
-        StepBlend().fit(["2 + 2 = 4", "2 + 2 = 5"], [1, -1])
-        assert asked == [{"context": "prefix"}]
+        monkeypatch.setattr(PRMFeaturizer, "fit_transform", lambda self, X, y: np.eye(len(X)))
+        for given, context in ((None, "prefix"), (PRMFeaturizer(), "prefix"), (PRMFeaturizer(context="none"), "none")):
+            view = StepBlend(given).fit(["2 + 2 = 4", "2 + 2 = 5"], [1, -1]).views_["embeddings"]
+            assert view.get_params() == PRMFeaturizer(context=context).get_params()
+
+    def test_some_members(self, parts):
+        X, y, X_test, _ = parts
+        few = StepBlend(members=["statistics"], C=2.0, random_state=0).fit(X, y)
+        assert list(few.members_) == list(few.views_) == ["statistics"]
+        assert pytest.approx(0.06) == few.members_["statistics"][-1].C
+        assert few.predict_proba(X_test).shape == (len(X_test), 3)
+        trees = StepBlend(members=["trees"], n_trees=3, random_state=0).fit(X, y).members_["trees"]
+        assert trees.n_iter_ == 3
+        for wrong in ([], ["forest"], ["trees", "trees"]):
+            with pytest.raises(ValueError, match=r"expected some of \['trees', 'statistics', 'words', 'embeddings'\]"):
+                StepBlend(members=wrong).fit(X, y)
 
     def test_deterministic_by_seed(self):
         data = make_arithmetic_solutions(8, 2, random_state=0)

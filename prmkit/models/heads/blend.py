@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn import config_context
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -22,9 +23,18 @@ from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step, as_steps
 from prmkit.data.splitters import StratifiedProblemKFold
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
-from prmkit.models.heads.head import Featurizer, Head, Matrix, StepViews, choose_decision_weights
+from prmkit.models.heads.head import Featurizer, Head, Matrix, StepViews, choose_decision_weights, featurizer_for
 from prmkit.utils.environment import safe_after_fork, threads_for
-from prmkit.utils.sklearn import HasMethods, ReadsSteps, distinct_classes, fit_context, fit_weighted, random_generator
+from prmkit.utils.sklearn import (
+    HasDefaultParts,
+    HasMethods,
+    Interval,
+    ReadsSteps,
+    distinct_classes,
+    fit_context,
+    fit_weighted,
+    random_generator,
+)
 
 # A smaller probability says no more than this one.
 _FLOOR = 1e-5
@@ -34,10 +44,10 @@ _FOLDS = 3
 _VIEW_OF = {"trees": "statistics", "statistics": "statistics", "words": "words", "embeddings": "embeddings"}
 
 
-class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
+class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimator):
     """Stack classifiers of a step's embeddings, words and statistics.
 
-    Four members look at a step: gradient-boosted trees on its statistics, logistic regression on the same
+    Up to four members look at a step: gradient-boosted trees on its statistics, logistic regression on the same
     statistics, on the words and character runs of its text, and on its embedding in context. Their
     predictions for problems they have not seen (three folds by problem) teach a last logistic regression how far
     to trust each of them, which also keeps the probabilities calibrated.
@@ -45,7 +55,14 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     featurizer : transformer over steps or None, default=None
-        Gives the embeddings. If ``None``, ``PRMFeaturizer(context="prefix")``.
+        Gives the embeddings. If ``None``, ``PRMFeaturizer()``. A :class:`~prmkit.PRMFeaturizer` without a context gets
+        ``context="prefix"``.
+    members : sequence of {"trees", "statistics", "words", "embeddings"}, default=all of them
+        The members that are joined. Without ``"embeddings"`` no text is encoded, and ``featurizer`` is not used.
+    C : float, default=1.0
+        Factor of the inverse penalty of the three logistic regressions. A smaller number makes them simpler.
+    n_trees : int, default=150
+        Number of rounds in which the boosted trees grow, one tree per class in each.
     random_state : int, RandomState or None, default=None
         Seed of the folds and the trees.
 
@@ -54,9 +71,9 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         Columns of ``predict_proba``, sorted.
     views_ : dict of str to transformer
-        The fitted views: "statistics", "words", "embeddings".
+        The fitted views that the members read: "statistics", "words", "embeddings".
     members_ : dict of str to classifier
-        The fitted members: "trees", "statistics", "words", "embeddings".
+        The fitted members, by the names of ``members``.
     blend_ : LogisticRegression or None
         The classifier that joins the members. ``None`` if a class occurs in fewer than three problems, which are too
         few to stack by. The members' log-probabilities are then averaged, and ``decision_weights_`` are equal.
@@ -89,7 +106,13 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
     learns = True
     reads = "steps"
     read_by = ("views_",)
-    _parameter_constraints = {"featurizer": [HasMethods(["fit", "transform"]), None], "random_state": ["random_state"]}
+    _parameter_constraints = {
+        "featurizer": [HasMethods(["fit", "transform"]), None],
+        "members": ["array-like"],
+        "C": [Interval(Real, 0, None, closed="neither")],
+        "n_trees": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
 
     classes_: np.ndarray
     views_: dict[str, Any]
@@ -98,10 +121,22 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
     decision_weights_: np.ndarray
 
     def __init__(
-        self, featurizer: Featurizer | None = None, *, random_state: int | np.random.RandomState | None = None
+        self,
+        featurizer: Featurizer | None = None,
+        *,
+        members: Sequence[str] = ("trees", "statistics", "words", "embeddings"),
+        C: float = 1.0,
+        n_trees: int = 150,
+        random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.featurizer = featurizer
+        self.members = members
+        self.C = C
+        self.n_trees = n_trees
         self.random_state = random_state
+
+    def _default_part(self, name: str) -> PRMFeaturizer:
+        return PRMFeaturizer()
 
     @fit_context
     @safe_after_fork()
@@ -130,7 +165,8 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            If X is not a flat list of steps, y does not label each of them, or all steps are blank.
+            If X is not a flat list of steps, y does not label each of them, all steps are blank, or there is no such
+            member.
         """
         steps = X if isinstance(X, StepViews) else as_steps(X)
         labels: np.ndarray = column_or_1d(y)
@@ -143,7 +179,7 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
         seed = int(random_generator(self.random_state).randint(2**31 - 1))
         with config_context(transform_output="default"):
             self.blend_, self.decision_weights_ = self._fit_blend(views, labels, weight, seed)
-            self.members_ = _fit_members(views, labels, weight, slice(None), seed)
+            self.members_ = self._fit_members(views, labels, weight, slice(None), seed)
         return self
 
     def _read(
@@ -156,8 +192,12 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
         """Return the rows of steps in the views, which are fitted if y is given."""
         if y is not None:
             self._validate_params()
-            own = PRMFeaturizer(context="prefix") if self.featurizer is None else clone(self.featurizer)
-            self.views_ = {"statistics": StepStatistics(), "words": StepWords(), "embeddings": own}
+            if not len(self.members) or set(self.members) - set(_VIEW_OF) or len(set(self.members)) < len(self.members):
+                raise ValueError(f"members is {list(self.members)}, expected some of {list(_VIEW_OF)}, each once")
+            views = {"statistics": StepStatistics(), "words": StepWords(), "embeddings": None}
+            self.views_ = {name: views[name] for name in views if name in map(_VIEW_OF.get, self.members)}
+            if "embeddings" in self.views_:
+                self.views_["embeddings"] = featurizer_for(self, self.featurizer)
         else:
             check_is_fitted(self)
         # Inside, rows are arrays, whatever output the user has set for transformers.
@@ -218,12 +258,12 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
         problems = views.problems
         if min(len(np.unique(problems[y == label])) for label in self.classes_) < _FOLDS:
             return None, np.ones(n_classes)
-        ratios = np.zeros((len(y), len(_VIEW_OF), n_classes - 1))
+        ratios = np.zeros((len(y), len(self.members), n_classes - 1))
         splitter = StratifiedProblemKFold(_FOLDS, shuffle=True, random_state=seed)
         for learn, check in splitter.split(y, y, problems):
             if len(np.unique(y[learn])) < 2:
                 return None, np.ones(n_classes)
-            ratios[check] = self._ratios(_fit_members(views, y, weight, learn, seed), views, check)
+            ratios[check] = self._ratios(self._fit_members(views, y, weight, learn, seed), views, check)
         rows = ratios.reshape(len(y), -1)
         blend = LogisticRegression(max_iter=300).fit(rows, y, sample_weight=weight)
         # The blend has a handful of weights: the rows it learnt from are good enough to choose one number by.
@@ -241,30 +281,32 @@ class StepBlend(ReadsSteps, Head, ClassifierMixin, BaseEstimator):
             columns.append(np.clip(log_proba[:, :-1] - log_proba[:, -1:], -_BOUND, _BOUND))
         return np.stack(columns, axis=1)
 
+    def _fit_members(
+        self, views: StepViews, y: np.ndarray, weight: np.ndarray | None, rows: Any, seed: int
+    ) -> dict[str, Any]:
+        part = None if weight is None else weight[rows]
+        known = make_members(seed, self.C, self.n_trees)
+        with threads_for(len(y)), warnings.catch_warnings():
+            # They are stopped on purpose, some digits before the exact solution.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return {
+                name: fit_weighted(known[name], views.rows[_VIEW_OF[name]][rows], y[rows], part)
+                for name in self.members
+            }
+
 
 def _plain(rows: Any) -> Any:
     """Return the numbers of a data frame, which a featurizer may have been told to give."""
     return rows.to_numpy() if hasattr(rows, "to_numpy") else rows
 
 
-def _fit_members(views: StepViews, y: np.ndarray, weight: np.ndarray | None, rows: Any, seed: int) -> dict[str, Any]:
-    part = None if weight is None else weight[rows]
-    with threads_for(len(y)), warnings.catch_warnings():
-        # They are stopped on purpose, some digits before the exact solution.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return {
-            name: fit_weighted(member, views.rows[_VIEW_OF[name]][rows], y[rows], part)
-            for name, member in make_members(seed).items()
-        }
-
-
-def make_members(random_state: int | None = None) -> dict[str, Any]:
+def make_members(random_state: int | None = None, C: float = 1.0, n_trees: int = 150) -> dict[str, Any]:
     """Return the members of the blend, not fitted, by name."""
     logistic = {"max_iter": 150, "tol": 1e-3}
     return {
         "trees": HistGradientBoostingClassifier(
             learning_rate=0.08,
-            max_iter=150,
+            max_iter=n_trees,
             max_leaf_nodes=15,
             max_bins=63,  # as good as 255 on counts and shares, and faster
             l2_regularization=1.0,
@@ -275,10 +317,10 @@ def make_members(random_state: int | None = None) -> dict[str, Any]:
             FunctionTransformer(signed_log),
             StandardScaler(),
             FunctionTransformer(bounded),
-            LogisticRegression(C=0.03, **logistic),
+            LogisticRegression(C=0.03 * C, **logistic),
         ),
-        "words": LogisticRegression(C=1.0, **logistic),
-        "embeddings": make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, **logistic)),
+        "words": LogisticRegression(C=C, **logistic),
+        "embeddings": make_pipeline(StandardScaler(), LogisticRegression(C=1e-3 * C, **logistic)),
     }
 
 

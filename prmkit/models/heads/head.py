@@ -9,12 +9,14 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import issparse
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from prmkit.data.solution import Step
+from prmkit.features import PRMFeaturizer
 from prmkit.features.sequences import StepSequences
 from prmkit.utils.sklearn import fit_weighted, safe_indexing
 
@@ -135,6 +137,18 @@ def reads_like(head: object, other: object) -> bool:
 def reads(head: object) -> Literal["rows", "sequences", "steps"]:
     """Return what a head looks at, as :attr:`Head.reads` says it; any other classifier takes rows."""
     return head.reads if isinstance(head, Head) else "rows"
+
+
+def featurizer_for(head: object, featurizer: Featurizer | None = None) -> Featurizer:
+    """Return an unfitted copy of a featurizer, by default ``PRMFeaturizer()``, with the context that a head needs.
+
+    A context that the user has chosen is kept.
+    """
+    own = PRMFeaturizer() if featurizer is None else clone(featurizer)
+    if isinstance(own, PRMFeaturizer) and own.context is None:
+        # Heads over sequences see the earlier steps themselves.
+        own.set_params(context="none" if reads(head) == "sequences" else "prefix")
+    return own
 
 
 def read_rows(
