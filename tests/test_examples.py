@@ -74,9 +74,14 @@ def test_readme_commands_are_the_ones_that_ci_runs():
 
 @pytest.mark.slow
 def test_python_in_the_readme_runs(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert blocks
-    assert "P(no error)" in run("-c", "\n".join(blocks), cwd=tmp_path)
+    """From a table to scores, a saved model, and a second process in a folder beside it: at most fifteen lines."""
+    train, score = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = [line for line in (train + score).splitlines() if line and not line.startswith("#")]
+    assert len(lines) <= 15
+    (tmp_path / "use").mkdir()
+    assert len(re.findall(r"0\.\d+", run("-c", train, cwd=tmp_path))) == 5
+    assert "P(no error)" in run("-c", score, cwd=tmp_path / "use")
+    assert (tmp_path / "use" / "hats.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
