@@ -331,19 +331,14 @@ def _joined(one: CandidateSet, other: CandidateSet) -> CandidateSet:
 
 
 def with_keys(
-    sets: Iterable[CandidateSet], answer_key: Callable[[str], str | None] | None = None
+    sets: Iterable[CandidateSet], comparison: AnswerComparison, answer_key: Callable[[str], str | None] | None = None
 ) -> list[CandidateSet]:
     """Return sets with a key for each answer, by a function of the answer or else by `answer_keys`."""
-    with AnswerComparison() as comparison:
-        return [
-            replace(
-                one,
-                answer_keys=tuple(
-                    answer_keys(one.answers, comparison=comparison)
-                    if answer_key is None
-                    # An answer that is nothing but marks has the key "", which would count as a vote.
-                    else (None if answer is None else answer_key(answer) or None for answer in one.answers)
-                ),
-            )
-            for one in sets
-        ]
+
+    def keys_of(answers: Sequence[str | None]) -> list[str | None]:
+        if answer_key is None:
+            return answer_keys(answers, comparison=comparison)
+        # An answer that is nothing but marks has the key "", which would count as a vote.
+        return [None if answer is None else answer_key(answer) or None for answer in answers]
+
+    return [replace(one, answer_keys=tuple(keys_of(one.answers))) for one in sets]

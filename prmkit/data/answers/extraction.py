@@ -188,8 +188,13 @@ def extract_answer(text: str, *, last_number: bool = True) -> ExtractedAnswer:
         answer = _trim(matches[-1], rule) if matches else ""
         if answer:
             return ExtractedAnswer(answer, rule)
-    numbers = [number for number in _NUMBER.findall(text) if number] if last_number else []
+    numbers = numbers_in(text) if last_number else []
     return ExtractedAnswer(numbers[-1], "last_number") if numbers else ExtractedAnswer(None, None)
+
+
+def numbers_in(text: str) -> list[str]:
+    """Return the numbers that a text writes, in order, such as "-1,200.5", "3/4" or "50%"."""
+    return [number for number in _NUMBER.findall(text) if number]
 
 
 def _last_boxed(text: str) -> str | None:

@@ -10,6 +10,7 @@ from ._sdiehl import load_sdiehl as load_sdiehl
 from ._stepwise import load_stepwise as load_stepwise
 from .candidates import load_candidates as load_candidates
 from .registry import load as load
+from .samples import load_samples as load_samples
 from .writing import write as write
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "load_processbench",
     "load_reasoneval",
     "load_rlhflow",
+    "load_samples",
     "load_sdiehl",
     "load_stepwise",
     "write",

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from prmkit.data.answers.equivalence import AnswerComparison
 from prmkit.data.answers.extraction import extract_answer
 from prmkit.data.formats.account import LabelAccount, check_reading, warn_of_skipped
 from prmkit.data.formats.fields import candidates_proposal, check_fields, value_at
@@ -69,7 +70,7 @@ def _known_fields(record: Mapping[str, Any]) -> dict[str, str]:
     return {part: names[0] for part, names in present.items() if names}
 
 
-def _sampled(record: Record, fields: Mapping[str, str] | None) -> _Sampled:
+def sampled_in(record: Record, fields: Mapping[str, str] | None = None) -> _Sampled:
     """Return the content of a record, by the names of its fields or in any of the formats."""
     if fields is None and not (fields := _known_fields(record.fields)):
         return _gsm8k(record)
@@ -87,7 +88,7 @@ def _sampled(record: Record, fields: Mapping[str, str] | None) -> _Sampled:
     if labels is not None and (not isinstance(labels, list) or len(labels) != len(plain)):
         raise wrong_value("unequal lengths", fields["correct"], labels, f"one per candidate: {len(plain)}")
     labels = [None] * len(plain) if labels is None else labels
-    correct = tuple(_correct(label, f"{fields.get('correct')}[{i}]") for i, label in enumerate(labels))
+    correct = tuple(correct_of(label, f"{fields.get('correct')}[{i}]") for i, label in enumerate(labels))
     answer = Record({fields.get("answer", "answer"): found.get("answer")}).scalar(fields.get("answer", "answer"))
     problem = Record({fields["problem"]: found["problem"]}).text(fields["problem"])
     texts = plain if are_steps else Record({name: plain}).texts(name)
@@ -103,7 +104,7 @@ def _gsm8k(record: Record) -> _Sampled:
             f"with is_correct and solution. Say which field is what: {candidates_proposal(record.fields)}",
         )
     texts = [model.text("solution") for model in models.values()]
-    correct = tuple(_correct(model.value("is_correct", None), f"{name}.is_correct") for name, model in models.items())
+    correct = tuple(correct_of(model.value("is_correct", None), f"{name}.is_correct") for name, model in models.items())
     reference = record.text("ground_truth", None)
     return _Sampled(record.text("question"), texts, correct, tuple(models), None, reference)
 
@@ -114,7 +115,8 @@ def _named_models(record: Record) -> dict[str, Record]:
     return {name: model for name, model in objects.items() if "solution" in model or "is_correct" in model}
 
 
-def _correct(value: object, name: str) -> bool | None:
+def correct_of(value: object, name: str) -> bool | None:
+    """Return whether a label says that a candidate is correct, None for null."""
     try:
         rating = rating_of(value, name, "binary")
     except MalformedRecordError:
@@ -210,7 +212,7 @@ def load_candidates(
             break
         counts["records"] += 1
         try:
-            sampled = _sampled(Record(value), fields)
+            sampled = sampled_in(Record(value), fields)
             one = _candidate_set(sampled, record_id, steps_of, extract or _marked)
             kept = {candidate.id for candidate in one.candidates}
             n = len(sampled.candidates)
@@ -235,7 +237,8 @@ def load_candidates(
     counts["candidates of one step"] += len(one_step)
     if 2 * len(one_step) > n_candidates:
         _warn(f"{len(one_step)} of {n_candidates} candidates have one step only{_other_units(one_step, by)}")
-    sets = with_keys(sets, answer_key)
+    with AnswerComparison() as comparison:
+        sets = with_keys(sets, comparison, answer_key)
     counts["candidates without an answer"] += sum(candidate_set.answer_keys.count(None) for candidate_set in sets)
     description = "\n".join(
         [f"sampled solutions from {name_of(source)}", *(f"{what}: {n}" for what, n in counts.items() if n)]

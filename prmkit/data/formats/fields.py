@@ -432,16 +432,58 @@ def _seen(records: Sequence[object], path: str) -> list[Any]:
 
 
 def candidates_proposal(record: object) -> str:
-    """Return the call that probably reads sampled solutions of such records."""
+    """Return the call that probably reads sampled solutions of such records: a list of them each, or one each."""
     fields = dict(_leaves(record))
     problem = _first(fields, _PROBLEM, _is_text)
     texts = _first(fields, _CANDIDATES, lambda value: isinstance(value, list) and _has_texts(value), problem)
-    answer = _first(fields, _ANSWER, lambda value: isinstance(value, (str, int, float)), problem, texts)
+    if texts == "…":
+        return samples_proposal(record)
+    answer = _first(fields, _ANSWER, _is_scalar, problem, texts)
     shape = _shape(fields.get(texts))
     correct = _first(fields, _CORRECT, lambda value: _is_labels(value, shape), problem, texts, answer)
-    seen = {name: path for name, path in (("answer", answer), ("correct", correct)) if path != "…"}
-    shown = ", ".join(f"{name}={path!r}" for name, path in {"problem": problem, "candidates": texts, **seen}.items())
-    return f"load_candidates(…, fields=dict({shown}))"
+    return (
+        f"load_candidates(…, fields=dict({_named(problem=problem, candidates=texts, answer=answer, correct=correct)}))"
+    )
+
+
+def samples_proposal(record: object) -> str:
+    """Return the call by which `load_samples` probably reads such records."""
+    fields = dict(_leaves(record))
+    problem = _first(fields, _PROBLEM, _is_text)
+    steps = _first(fields, ("step",), lambda value: isinstance(value, list) and _has_texts(value), problem)
+    several = _first(fields, _CANDIDATES, lambda value: isinstance(value, list) and _has_texts(value), problem)
+    one = _first(fields, (*_CANDIDATES, *_STEPS), lambda value: isinstance(value, str), problem)
+    text = several if several != "…" else one
+    named = {"steps": steps} if steps != "…" else {"text": text}
+    content = next(iter(named.values()))
+    is_nested = isinstance(fields.get(content), list) and (steps == "…" or isinstance(fields[steps][0], list))
+    taken = problem, content
+    reference = _first(fields, ("reference", "ground_truth", "gold", "target", "gt"), _is_scalar, *taken)
+    fits = (lambda value: isinstance(value, list)) if is_nested else _is_scalar
+    answer = _first(fields, ("answer", "pred"), fits, *taken, reference)
+    if is_nested and reference == "…":
+        reference = _first(fields, ("answer",), _is_scalar, *taken)
+    correct = _first(fields, _CORRECT, lambda value: fits(value) and _is_verdict(value), *taken, answer, reference)
+    shown = _named(problem=problem, **named, answer=answer, correct=correct, reference=reference)
+    hint = f" (reference={answer!r} if it is the right answer)" if answer != "…" == reference else ""
+    return f"load_samples(…, {shown}){hint}"
+
+
+def _named(problem: str, **paths: str) -> str:
+    """Return paths as arguments of a call, without those that were not seen, except the first two."""
+    first = next(iter(paths))
+    shown = {"problem": problem, **{name: path for name, path in paths.items() if path != "…" or name == first}}
+    return ", ".join(f"{name}={path!r}" for name, path in shown.items())
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, (str, int, float))
+
+
+def _is_verdict(value: Any) -> bool:
+    """Return whether a value, or each of a list, may say right or wrong."""
+    values = value if isinstance(value, list) else [value]
+    return all(one in (0, 1) if not isinstance(one, str) else len(one) < _SHORT for one in values)
 
 
 def _leaves(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:

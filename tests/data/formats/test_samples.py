@@ -1,0 +1,388 @@
+"""Sampled solutions by named fields: one sample per line, nested and as tables are the same candidates."""
+
+import contextlib
+import json
+import pickle
+import re
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from prmkit.data import Candidates, CandidateSet, Solution, extract_answer, load_candidates, load_samples
+
+pd = pytest.importorskip("pandas")
+
+SAMPLES = [
+    ("Add 2 and 5.", ["2 + 5 = 7.", "The answer is 7."], "7", True),
+    ("Halve 9.", ["9 / 2 = 4.", "The answer is 4."], "4", False),
+    ("Add 2 and 5.", ["2 + 5 = 8.", "The answer is 8."], "8", False),
+    ("Halve 9.", ["Half of 9.", "That is 4.5.", "The answer is 4.5."], "4.5", True),
+    ("Add 2 and 5.", ["Count up.", "The answer is 7."], "7", True),
+]
+REFERENCE = {"Add 2 and 5.": "7", "Halve 9.": "9/2"}
+LINES = [
+    {"q": problem, "s": steps, "t": "\n\n".join(steps), "a": answer, "ok": right, "gold": REFERENCE[problem]}
+    for problem, steps, answer, right in SAMPLES
+]
+NESTED = [
+    {
+        "q": problem,
+        "gold": gold,
+        "runs": [{key: line[key] for key in ("s", "t", "a", "ok")} for line in LINES if line["q"] == problem],
+    }
+    for problem, gold in REFERENCE.items()
+]
+FLAT = [
+    {"steps": "s", "correct": "ok"},
+    {"text": "t", "correct": "ok"},
+    {"steps": "s", "answer": "a", "reference": "gold"},
+    {"text": "t", "reference": "gold"},
+    {"text": "t", "answer": "a", "correct": "ok", "reference": "gold"},
+]
+
+
+def nested(names):
+    return {name: path if path == "gold" else f"runs.{path}" for name, path in names.items()}
+
+
+def tables():
+    import datasets
+    import pyarrow
+
+    yield pd.DataFrame(LINES)
+    yield pyarrow.Table.from_pylist(LINES)
+    yield datasets.Dataset.from_list(LINES)
+    with contextlib.suppress(ImportError):
+        import polars
+
+        yield polars.DataFrame(LINES)
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return load_samples(LINES, problem="q", steps="s", correct="ok")
+
+
+def test_what_is_read(expected):
+    assert [one.problem for one in expected] == ["Add 2 and 5.", "Halve 9."], "in the order of their first samples"
+    assert [solution.steps for solution in expected.solutions] == [tuple(SAMPLES[i][1]) for i in (0, 2, 4, 1, 3)]
+    assert expected.groups.tolist() == [0, 0, 0, 1, 1]
+    assert expected.correct.dtype == bool
+    assert expected.correct.tolist() == [True, False, True, False, True]
+    assert expected.answers == ["7", "8", "7", "4", "4.5"]
+    assert expected.answer_keys == ["7", "8", "7", "4", "9/2"]
+    assert len({solution.id for solution in expected.solutions}) == 5
+
+
+@pytest.mark.parametrize("names", FLAT, ids=lambda names: "+".join(names))
+def test_every_layout_gives_the_same_candidates(names, expected, tmp_path):
+    assert load_samples(LINES, problem="q", **names) == expected
+    assert load_samples(NESTED, problem="q", **nested(names)) == expected
+    for table in tables():
+        assert load_samples(table, problem="q", **names) == expected
+    (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, LINES)))
+    assert load_samples(tmp_path / "lines.jsonl", problem="q", **names) == expected
+    pd.DataFrame(LINES).to_parquet(tmp_path / "lines.parquet")
+    assert load_samples(str(tmp_path / "*.parquet"), problem="q", **names) == expected
+    cells = [{**line, "s": json.dumps(line["s"])} for line in LINES]
+    pd.DataFrame(cells).to_csv(tmp_path / "lines.csv.gz", index=False)
+    assert load_samples(tmp_path / "lines.csv.gz", problem="q", **names) == expected
+
+
+def test_lists_beside_each_other_are_nested_too(expected):
+    rows = [
+        {"q": row["q"], "s": [run["s"] for run in row["runs"]], "ok": [run["ok"] for run in row["runs"]]}
+        for row in NESTED
+    ]
+    assert load_samples(rows, problem="q", steps="s", correct="ok") == expected
+
+
+def test_a_frame_and_back(expected):
+    frame = expected.to_frame()
+    assert load_samples(frame, steps="steps", correct="correct", answer="answer") == expected
+    assert load_samples(frame, steps="steps", correct="correct", id="problem_id") == expected
+
+
+def test_problems_are_told_by_their_text_or_by_their_id():
+    rows = [{"problem": "Add $2$ and 3.", "text": "5"}, {"problem": "add 2  and 3.", "text": "6"}]
+    rows = [{**row, "n": n} for n, row in enumerate(rows)]
+    with pytest.warns(UserWarning, match="one step only"):
+        assert len(load_samples(rows, text="text")) == 1
+    with pytest.warns(UserWarning, match="one step only"):
+        by_id = load_samples([*rows, {"problem": "Other words.", "text": "7", "n": 1}], text="text", id="n")
+    assert [len(one.candidates) for one in by_id] == [1, 2]
+    assert [one.id for one in by_id] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("value", "right"),
+    [(True, True), (0, False), (1.0, True), ("wrong", False), ("True", True), (None, None), (np.nan, None), ("", None),
+     (np.bool_(False), False), (pd.NA, None)],
+)  # fmt: skip
+def test_spellings_of_right_and_wrong(value, right):
+    rows = [{"problem": "p", "steps": ["a", "b"], "ok": value}, {"problem": "p", "steps": ["c", "d"], "ok": True}]
+    assert load_samples(rows, steps="steps", correct="ok")[0].is_correct == (right, True)
+
+
+def test_unknown_correctness_is_nan():
+    frame = pd.DataFrame({"problem": ["p"] * 3, "steps": [["a"], ["b"], ["c"]], "ok": [True, None, False]})
+    found = load_samples(frame, steps="steps", correct="ok")
+    np.testing.assert_array_equal(found.correct, [1.0, np.nan, 0.0])
+    assert "1 not known" in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"problem": "p", "steps": ["a"], "ok": 2}, "unknown label"),
+        ({"problem": "p", "steps": ["a"], "ok": "perhaps"}, "unknown label"),
+        ({"problem": "p", "steps": "a\n\nb", "ok": True}, r"pass text='steps'"),
+        ({"problem": "p", "steps": [{"text": "a"}], "ok": True}, r"steps='steps\.text'"),
+        ({"problem": "p", "steps": [3], "ok": True}, "holds no strings"),
+        ({"problem": "p", "steps": [["a"], ["b"]], "ok": [True]}, "unequal lengths"),
+        ({"problem": "p", "steps": [["a"], ["b"]], "ok": True}, "expected one per sample"),
+        ({"problem": "", "steps": ["a"], "ok": True}, "no problem"),
+        ({"problem": 3, "steps": ["a"], "ok": True}, "problem is no string"),
+        ({"question": "p", "steps": ["a"], "ok": True}, "without problem.*load_samples.*problem='question'"),
+        ("no record", "no object"),
+    ],
+)
+def test_one_bad_row_costs_one_row(row, told):
+    good = {"problem": "p", "steps": ["a", "b"], "ok": True}
+    with pytest.raises(ValueError, match=f"record 1: .*{told}"):
+        load_samples([good, row, good], steps="steps", correct="ok")
+    with pytest.warns(UserWarning, match="1 malformed"):
+        found = load_samples([good, row, good], steps="steps", correct="ok", on_error="skip")
+    assert len(found.solutions) == 2
+    assert sum(n for what, n in found.counts.items() if what.startswith("malformed")) == 1
+
+
+def test_a_misspelt_field_is_named():
+    with pytest.raises(ValueError, match=r"no record has the field of correct='okay'; the fields are q, s"):
+        load_samples(LINES, problem="q", steps="s", correct="okay")
+    rows = [{"problem": "p", "steps": ["a"]}, {"problem": "p", "steps": ["b"], "ok": True}]
+    assert load_samples(rows, steps="steps", correct="ok")[0].is_correct == (None, True), "some rows may lack it"
+
+
+def test_a_right_answer_beside_several_samples_is_the_reference():
+    with pytest.raises(ValueError, match="pass reference='gold'"):
+        load_samples(NESTED, problem="q", text="runs.t", answer="gold")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"steps": "s", "text": "t"}, {"text": "t", "by": "word"}, {"text": "t", "contradictions": "x"},
+     {"text": "t", "on_error": "x"}, {"text": "t", "limit": 0}, {"text": ""}],
+)  # fmt: skip
+def test_senseless_options(options):
+    with pytest.raises(ValueError, match=f"{list(options)[-1]}"):
+        load_samples(LINES, problem="q", **options)
+
+
+def test_without_names_the_error_proposes_the_call_that_reads_it():
+    for rows, n in ((LINES, 5), (NESTED, 5)):
+        named = {"q": "question", "s": "steps", "t": "response", "a": "answer", "ok": "correct", "gold": "reference"}
+        text = json.dumps(rows)
+        for old, new in named.items():
+            text = text.replace(f'"{old}":', f'"{new}":')
+        renamed = json.loads(text)
+        with pytest.raises(ValueError, match="no known layout") as caught:
+            load_samples(renamed)
+        call = re.search(r"load_samples\(…, ([^)]*)\)", str(caught.value))[1]
+        found = load_samples(renamed, **eval(f"dict({call})"))
+        assert len(found.solutions) == n
+        assert found.correct.dtype == bool
+
+
+def test_published_layouts_need_no_names():
+    row = {
+        "problem": "Halve 9.",
+        "answer": "4.5",
+        "completions": ["Half of 9.\n\nThat is \\boxed{\\frac{9}{2}}.", "9 / 2.\n\n\\boxed{4}"],
+        "scores": [[0.9, 0.8], [0.1, 0.2]],
+        "pred": "4.5",
+    }
+    found = load_samples([row])
+    assert found.correct.tolist() == [True, False]
+    assert [solution.n_steps for solution in found.solutions] == [2, 2]
+    with pytest.warns(UserWarning, match="lines|one step|candidates"):
+        assert load_candidates([{**row, "completions": ["a", "b"]}]).judged().correct.tolist() == [False, False]
+
+
+class TestContradictions:
+    ROWS = [
+        {"problem": "p", "steps": ["60 * 40", "So it costs $2,400."], "a": "400", "ok": False, "gold": "2400"},
+        {"problem": "p", "steps": ["60 * 40", "So it costs $2,400."], "a": "2400", "ok": True, "gold": "2400"},
+        {
+            "problem": "p",
+            "steps": ["60 * 4", "In 3 days it costs 240 for 2 people."],
+            "a": "240",
+            "ok": False,
+            "gold": "2400",
+        },
+        {"problem": "p", "steps": ["Guess", "\\boxed{17}"], "a": "71", "ok": False, "gold": "2400"},
+        {"problem": "p", "steps": ["Guess", "\\boxed{18}"], "a": "18", "ok": True, "gold": "2400"},
+    ]
+    NAMES = {"steps": "steps", "answer": "a", "correct": "ok", "reference": "gold"}
+
+    def read(self, how):
+        with pytest.warns(UserWarning, match="contradict") as said:
+            found = load_samples(self.ROWS, **self.NAMES, contradictions=how)
+        return found, " ".join(str(one.message) for one in said)
+
+    def test_are_counted_and_named(self):
+        found, said = self.read("keep")
+        assert "2 recorded answers that contradict the text (1 of these, cut at a thousands separator)" in said
+        assert "2 records of right or wrong that contradict the answer" in said
+        assert found.correct.tolist() == [False, True, False, False, True], "the record is kept"
+        assert found.answers == ["400", "2400", "240", "71", "18"]
+        assert sorted(found.contradictions) == [0, 3, 4]
+        assert "'400'" in found.contradictions[0]
+        assert "2,400" in found.contradictions[0]
+        assert "thousands separator: 1" in found.description
+
+    def test_are_mended(self):
+        found, _ = self.read("text")
+        assert found.correct.tolist() == [True, True, False, False, False]
+        assert found.answers == ["2,400", "2400", "240", "17", "18"]
+        rows = [{name: row[name] for name in ("problem", "steps", "a", "ok")} for row in self.ROWS]
+        names = {name: path for name, path in self.NAMES.items() if name != "reference"}
+        with pytest.warns(UserWarning, match="contradict"):
+            found = load_samples(rows, **names, contradictions="text")
+        assert found[0].is_correct == (None, True, False, None, True), "nothing tells it without a reference"
+
+    def test_are_left_out(self):
+        found, _ = self.read("drop")
+        assert found.correct.tolist() == [True, False]
+
+    def test_are_found_in_published_samples(self, data_folder):
+        """The source cut numbers at a thousands separator, and calls the samples wrong."""
+        path = data_folder / "gsm8k_samples" / "samples.jsonl.gz"
+        names = {"steps": "steps", "answer": "answer", "correct": "correct", "reference": "reference"}
+        with pytest.warns(UserWarning, match="105 of these, cut at a thousands separator"):
+            found = load_samples(path, **names, id="problem_id")
+        assert (len(found), len(found.solutions)) == (250, 2000)
+        assert all(not found.correct[i] for i in list(found.contradictions)[:90])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            mended = load_samples(path, **names, contradictions="text", limit=400)
+        assert mended.correct.sum() > found[:50].correct.sum()
+        assert mended == load_samples(path, steps="steps", reference="reference", limit=400)
+
+
+def test_gsm8k_solutions(data_folder):
+    found = load_samples(data_folder / "gsm8k_solutions", by="line")
+    assert (len(found), len(found.solutions)) == (700, 2800)
+    assert found.correct.dtype == bool
+    few = load_candidates(data_folder / "gsm8k_solutions", extract=lambda text: extract_answer(text).answer, limit=50)
+    assert found[:50] == few
+
+
+def test_blank_samples_are_counted():
+    rows = [{"problem": "p", "text": text, "ok": False} for text in ("a\n\nb", "", None, " \n")]
+    rows.append({"problem": "q", "text": "", "ok": True})
+    with pytest.warns(UserWarning, match="4 of 5 samples are blank"):
+        found = load_samples(rows, text="text", correct="ok")
+    assert len(found.solutions) == 1
+    assert found.counts["problems without a sample that is left, left out"] == 1
+    with pytest.raises(ValueError, match="holds no sample that can be read"):
+        load_samples(rows[1:], text="text", correct="ok")
+
+
+def test_one_sample_without_an_answer_and_all_wrong():
+    [one] = load_samples([{"problem": "p", "text": "No idea.\n\nReally.", "gold": 5}], text="text", reference="gold")
+    assert (one.answers, one.answer_keys, one.is_correct, one.answer) == ((None,), (None,), (False,), "5")
+
+
+def test_steps_stay_as_they_are_and_thoughts_may_go():
+    steps = [" a ", "", "b\n\nc"]
+    assert load_samples([{"problem": "p", "steps": steps}], steps="steps").solutions[0].steps == tuple(steps)
+    text = "<think>Perhaps 3.</think>First.\n\nThen 4."
+    [one] = load_samples([{"problem": "p", "text": text}], text="text", think="drop")
+    assert one.candidates[0].steps == ("First.", "Then 4.")
+    assert load_samples([{"problem": "p", "text": "[1, 2]; [3]"}], text="text", by=lambda t: t.split(";")).solutions[
+        0
+    ].steps == ("[1, 2]", "[3]")
+    with pytest.warns(UserWarning, match="one step"):
+        assert load_samples([{"problem": "p", "text": "[1, 2]"}], text="text").solutions[0].steps == ("[1, 2]",)
+
+
+class TestCandidates:
+    def test_sequence(self, expected):
+        assert expected[0] == expected.sets[0]
+        assert expected[-1].problem == "Halve 9."
+        assert expected[:1].solutions == list(expected[0].candidates)
+        assert expected[[1, 0]].sets == expected.sets[::-1]
+        assert expected[np.array([False, True])] == expected[1:]
+        assert len(expected[[]]) == 0
+        assert pickle.loads(pickle.dumps(expected)) == expected
+        assert expected != expected[:1]
+
+    def test_sum(self, expected):
+        one, other = (load_samples(part, problem="q", steps="s", correct="ok") for part in (LINES[:3], LINES[3:]))
+        assert one + other == expected
+        assert (one + other).counts["samples"] == 5
+        with pytest.raises(TypeError):
+            one + list(other)
+
+    def test_rows_by_problem(self, expected):
+        rows = expected.by_problem(range(5))
+        np.testing.assert_array_equal(rows, [[0, 1, 2], [3, 4, np.nan]])
+        with pytest.raises(ValueError, match=r"expected \(5,\)"):
+            expected.by_problem([1.0])
+
+    def test_judged(self):
+        raw = load_candidates([{"question": "p", "answer": "5", "responses": ["a\nA: 5.0", "b\nA: 6", "c\nd"]}])
+        assert np.isnan(raw.correct).all()
+        assert raw.judged().correct.tolist() == [True, False, False]
+        unknown = load_candidates([{"question": "p", "responses": ["a\nA: 5", "b\nA: 6"]}])
+        assert unknown.judged() == unknown
+
+    def test_says_what_it_holds(self, expected):
+        assert repr(expected) == "<Candidates: 5 samples of 2 problems, 3 correct, 2 wrong>"
+        odd = load_samples([{"problem": "<b>p</b>", "steps": ["a"]}], steps="steps")
+        assert "&lt;b&gt;p" in odd._repr_html_()
+
+    def test_holds_sets_alone(self):
+        with pytest.raises(TypeError, match=r"sets\[0\] is Solution"):
+            Candidates([Solution("p", ["a"])])
+        one = CandidateSet("p", (Solution("p", ["a"]),), (None,), (None,), (None,), None, "0")
+        assert Candidates([one])[0] is one
+
+
+CELLS = (
+    st.none() | st.booleans() | st.floats() | st.integers(-2, 3) | st.sampled_from(["", "a\n\nb", "[", "7", "wrong"])
+)
+VALUES = st.recursive(
+    CELLS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("sta"), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(
+    rows=st.lists(st.dictionaries(st.sampled_from(["q", "s", "t", "a", "ok", "runs"]), VALUES), max_size=3),
+    content=st.sampled_from([{"steps": "s"}, {"text": "t"}, {"text": "runs.t"}, {"steps": "runs.s"}, {}]),
+    others=st.fixed_dictionaries(
+        {}, optional={"answer": st.sampled_from(["a", "runs.a"]), "correct": st.just("ok"), "reference": st.just("a")}
+    ),
+    on_error=st.sampled_from(["raise", "skip"]),
+    contradictions=st.sampled_from(["keep", "text", "drop"]),
+)
+def test_any_rows_are_read_or_refused_in_words(rows, content, others, on_error, contradictions):
+    options = {"problem": "q", **content, **others, "on_error": on_error, "contradictions": contradictions}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            found = load_samples(rows, **options)
+        except ValueError as error:
+            assert re.match(r"record \d: |no record has the field|list holds no sample", str(error))  # noqa: PT017
+            return
+    recorded = [row.get("ok") for row in rows]
+    assert all(solution.n_steps for solution in found.solutions)
+    if "correct" in others and "reference" not in others and len(found.solutions) == len(rows) == 1 and len(found) == 1:
+        [right] = found[0].is_correct
+        assert right in (None, str(recorded[0]).casefold() in ("true", "1", "1.0", "[true]", "[1]", "[1.0]"))

@@ -1,0 +1,87 @@
+"""Best of N from sampled solutions, however they are written: the same tables, and a page."""
+
+import pandas as pd
+import pytest
+
+from prmkit.data import load_candidates, load_samples
+from prmkit.evaluation import evaluate, read_benchmark
+from prmkit.metrics import aggregate, best_of_n_accuracy, vote_accuracy
+
+LINES = [
+    {
+        "problem": f"{i} + 1?",
+        "steps": [f"Add one to {i}.", f"The answer is {i + 1 + wrong}."],
+        "text": f"Add one to {i}.\n\nThe answer is {i + 1 + wrong}.",
+        "correct": not wrong,
+        "gold": i + 1,
+    }
+    for wrong in (0, 1, 0, 2)
+    for i in range(12)
+]
+
+
+def layouts():
+    problems = dict.fromkeys(line["problem"] for line in LINES)
+    nested = [
+        {"problem": problem, "gold": i + 1, "runs": [line for line in LINES if line["problem"] == problem]}
+        for i, problem in enumerate(problems)
+    ]
+    yield load_samples(LINES, text="text", correct="correct")
+    yield load_samples(pd.DataFrame(LINES), steps="steps", reference="gold")
+    yield load_samples(nested, steps="runs.steps", reference="gold")
+    yield load_samples(nested, text="runs.text", correct="runs.correct")
+
+
+def test_every_layout_gives_the_same_tables_and_a_page(classifier, tmp_path):
+    first, *others = layouts()
+    results = [
+        evaluate({"m": classifier}, one, n_resamples=0, out=tmp_path / str(i)) for i, one in enumerate(layouts())
+    ]
+    tables = [[(table.title, table.columns, table.rows) for table in one.tables] for one in results]
+    assert tables[0][0][0] == "Best of N, samples"
+    for i, other in enumerate(others, 1):
+        assert other == first
+        assert tables[i] == tables[0]
+    for i in range(len(results)):
+        assert "Best of N, samples" in (tmp_path / str(i) / "report.html").read_text()
+
+
+def test_the_table_and_the_metrics_agree(classifier, value_of):
+    candidates = next(layouts())
+    rewards = [scored.rewards for scored in classifier.score_solutions(candidates.solutions)]
+    scores, correct = candidates.by_problem(aggregate(rewards, "min")), candidates.by_problem(candidates.correct)
+    found = evaluate({"m": classifier}, candidates, n_resamples=0)
+    [table] = [table for table in found.tables if table.title.startswith("Best of N")]
+    for n in (1, 2, 4):
+        expected = best_of_n_accuracy(scores, correct, n)
+        assert value_of(found, table.title, "m, min", f"best of {n}") == pytest.approx(expected)
+        keys, right = [one.answer_keys for one in candidates], [one.is_correct for one in candidates]
+        votes = vote_accuracy(keys, right, n, n_subsets=200, ties="average", random_state=0)
+        assert value_of(found, table.title, "majority", f"best of {n}") == pytest.approx(votes.value)
+
+
+def test_candidates_and_their_file_give_the_same_tables(classifier, candidates):
+    of_file = evaluate({"m": classifier}, f"samples=bon:{candidates}", n_resamples=0)
+    read = evaluate({"m": classifier}, load_candidates(candidates), n_resamples=0)
+    assert [table.rows for table in read.tables] == [table.rows for table in of_file.tables]
+
+
+def test_samples_of_unknown_correctness_are_left_out():
+    rows = [{"problem": "p", "steps": ["a"], "ok": ok} for ok in (True, None, False)]
+    benchmark = read_benchmark(load_samples(rows, steps="steps", correct="ok"))
+    assert benchmark.candidates.correct.tolist() == [True, False]
+    assert "left out: nothing tells whether they are correct: 1" in benchmark.description
+
+
+def test_problems_by_id_are_one_unit():
+    rows = [{"problem": text, "n": 7, "steps": ["a"], "ok": ok} for text, ok in (("p", True), ("P, in words", False))]
+    benchmark = read_benchmark(load_samples(rows, steps="steps", correct="ok", id="n"))
+    assert benchmark.n_problems == 1
+    assert [solution.problem for solution in benchmark.solutions] == ["p", "P, in words"]
+
+
+def test_contradictions_stand_in_the_description():
+    rows = [{"problem": "p", "steps": ["So 1,250."], "a": "250", "gold": 1250}] * 2
+    with pytest.warns(UserWarning, match="contradict"):
+        benchmark = read_benchmark(load_samples(rows, steps="steps", answer="a", reference="gold"))
+    assert "cut at a thousands separator: 2" in benchmark.description
