@@ -459,7 +459,7 @@ def samples_proposal(record: object) -> str:
     is_nested = isinstance(fields.get(content), list) and (steps == "…" or isinstance(fields[steps][0], list))
     taken = problem, content
     reference = _first(fields, ("reference", "ground_truth", "gold", "target", "gt"), _is_scalar, *taken)
-    fits = (lambda value: isinstance(value, list)) if is_nested else _is_scalar
+    fits: Callable[[Any], bool] = (lambda value: isinstance(value, list)) if is_nested else _is_scalar
     answer = _first(fields, ("answer", "pred"), fits, *taken, reference)
     if is_nested and reference == "…":
         reference = _first(fields, ("answer",), _is_scalar, *taken)
