@@ -112,7 +112,7 @@ class Candidates(Sequence[CandidateSet]):
         for i, one in enumerate(self.sets):
             if not isinstance(one, CandidateSet):
                 raise TypeError(
-                    f"sets[{i}] is {type(one).__name__}, expected a CandidateSet, as load_candidates reads them"
+                    f"sets[{i}] is {type(one).__name__}, expected a CandidateSet, as load_samples reads them"
                 )
 
     def __len__(self) -> int:
@@ -246,7 +246,7 @@ class Candidates(Sequence[CandidateSet]):
         return rows
 
     def judged(self, comparison: AnswerComparison | None = None) -> Candidates:
-        """Return the candidates with correctness by the reference answer, where nothing else tells it.
+        r"""Return the candidates with correctness by the reference answer, where nothing else tells it.
 
         Parameters
         ----------
@@ -262,7 +262,8 @@ class Candidates(Sequence[CandidateSet]):
         Examples
         --------
         >>> from prmkit.data import load_candidates
-        >>> row = {"question": "2 + 3?", "answer": "5", "responses": ["The answer is 5.0", "The answer is 6"]}
+        >>> texts = ["2 + 3 = 5.\nThe answer is 5.0", "Let us see.\nThe answer is 6"]
+        >>> row = {"question": "2 + 3?", "answer": "5", "responses": texts}
         >>> raw = load_candidates([row])
         >>> raw.correct, raw.judged().correct
         (array([nan, nan]), array([ True, False]))
@@ -289,7 +290,7 @@ class Candidates(Sequence[CandidateSet]):
         DataFrame
             Columns ``problem``, ``problem_id``, ``group`` (number of the problem), ``id`` (of the solution), ``steps``
             (list of str), ``correct`` (boolean or missing), ``answer``, ``answer_key``, ``reference`` and
-            ``contradiction``.
+            ``contradiction``. `load_samples` reads it back.
 
         Examples
         --------

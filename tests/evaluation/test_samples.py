@@ -1,5 +1,7 @@
 """Best of N from sampled solutions, however they are written: the same tables, and a page."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -85,3 +87,18 @@ def test_contradictions_stand_in_the_description():
     with pytest.warns(UserWarning, match="contradict"):
         benchmark = read_benchmark(load_samples(rows, steps="steps", answer="a", reference="gold"))
     assert "cut at a thousands separator: 2" in benchmark.description
+
+
+def test_named_fields_of_samples_in_a_file(classifier, tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(json.dumps({f"my_{name}": value for name, value in line.items()}) for line in LINES))
+    by_text = {"problem": "my_problem", "text": "my_text", "reference": "my_gold"}
+    by_steps = {"problem": "my_problem", "steps": "my_steps", "correct": "my_correct"}
+    expected = evaluate({"m": classifier}, next(layouts()), n_resamples=0)
+    for fields in (by_text, by_steps):
+        found = evaluate({"m": classifier}, f"samples={path}", fields=fields, n_resamples=0)
+        assert [table.rows for table in found.tables] == [table.rows for table in expected.tables]
+    by_line = read_benchmark(f"bon:{path}", fields=by_text)
+    assert {solution.n_steps for solution in by_line.solutions} == {2}
+    with pytest.raises(ValueError, match=r"fields is .*expected the field of each part.* reference='…'"):
+        read_benchmark(str(path), fields={**by_steps, "gold": "my_gold"})

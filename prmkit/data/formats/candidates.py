@@ -236,7 +236,7 @@ def load_candidates(
         _warn(f"{len(blank)} of {n_candidates + len(blank)} candidates are blank and were left out: {named}")
     counts["candidates of one step"] += len(one_step)
     if 2 * len(one_step) > n_candidates:
-        _warn(f"{len(one_step)} of {n_candidates} candidates have one step only{_other_units(one_step, by)}")
+        _warn(f"{len(one_step)} of {n_candidates} candidates have one step only{other_units(one_step, by)}")
     with AnswerComparison() as comparison:
         sets = with_keys(sets, comparison, answer_key)
     counts["candidates without an answer"] += sum(candidate_set.answer_keys.count(None) for candidate_set in sets)
@@ -255,7 +255,7 @@ def _labels_of(value: object, fields: Mapping[str, str] | None) -> list[bool]:
     return [label in (1, "correct") for label in found if label is not None] if isinstance(found, list) else []
 
 
-def _other_units(candidates: Sequence[str | list[str]], by: By) -> str:
+def other_units(candidates: Sequence[str | list[str]], by: By) -> str:
     """Say how many of some candidates of one step have several by another unit, and what to pass."""
     texts = [candidate for candidate in candidates if isinstance(candidate, str)][:_N_TRIED]
     if not texts:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from prmkit.data.answers.equivalence import AnswerComparison
 from prmkit.data.answers.extraction import ExtractedAnswer, extract_answer, normal_answer, numbers_in
 from prmkit.data.formats.account import LabelAccount, check_reading, warn_of_skipped
-from prmkit.data.formats.candidates import correct_of, is_candidates, sampled_in
+from prmkit.data.formats.candidates import correct_of, is_candidates, other_units, sampled_in
 from prmkit.data.formats.fields import samples_proposal, value_at
 from prmkit.data.formats.format import Record
 from prmkit.data.formats.label_words import wrong_type
@@ -134,7 +134,7 @@ def load_samples(
     <Candidates: 3 samples of 2 problems, 2 correct, 1 wrong>
     >>> candidates.solutions[1].steps, candidates.answers, candidates.correct
     (('2 + 3 = 5.', '5 * 4 = 20.'), ['14', '20', '3'], array([ True, False,  True]))
-    >>> nested = [{"q": "6 / 2?", "runs": [{"out": "So 3.", "ok": True}, {"out": "So 4.", "ok": False}]}]
+    >>> nested = [{"q": "6 / 2?", "runs": [{"out": "Half.\nSo 3.", "ok": True}, {"out": "Ah.\nSo 4.", "ok": False}]}]
     >>> load_samples(nested, problem="q", text="runs.out", correct="runs.ok", by="line").correct
     array([ True, False])
     """
@@ -375,6 +375,7 @@ class _Reader:
         self._by, self._think, self._extract = by, think, extract
         self._contradictions, self._comparison, self._counts = contradictions, comparison, counts
         self._first = ""
+        self._one_step: list[str | list[str]] = []
 
     def set_of(self, samples: Sequence[tuple[_Sample, str]]) -> CandidateSet | None:
         """Return the candidates of one problem, None if all are blank."""
@@ -408,7 +409,9 @@ class _Reader:
         if isinstance(content, list):
             return content if any(step.strip() for step in content) else []
         steps = split_steps(content or "", self._by, think=self._think)
-        self._counts[_ONE_STEP] += len(steps) == 1
+        if len(steps) == 1 and content:
+            self._counts[_ONE_STEP] += 1
+            self._one_step.append(content)
         return steps
 
     def _checked(
@@ -461,10 +464,7 @@ class _Reader:
         if counts[_BLANK]:
             _warn(f"{counts[_BLANK]} of {n + counts[_BLANK]} samples are blank and were left out")
         if 2 * counts[_ONE_STEP] > n:
-            _warn(
-                f"{counts[_ONE_STEP]} of {n} samples have one step only: by is {self._by!r}, and the others are "
-                "'paragraph', 'line', 'enumeration', 'sentence' or a function of a text"
-            )
+            _warn(f"{counts[_ONE_STEP]} of {n} samples have one step only{other_units(self._one_step, self._by)}")
         if counts[_ANSWERS] or counts[_CORRECT]:
             done = {
                 "keep": "The records are kept: pass contradictions='text' to believe the texts, or 'drop'",

@@ -17,8 +17,10 @@ from prmkit.data.answers.equivalence import AnswerComparison
 from prmkit.data.answers.extraction import extract_answer
 from prmkit.data.formats.account import check_reading
 from prmkit.data.formats.candidates import load_candidates
+from prmkit.data.formats.fields import check_fields
 from prmkit.data.formats.reading import read
 from prmkit.data.formats.registry import FORMATS, load, recognise
+from prmkit.data.formats.samples import load_samples
 from prmkit.data.formats.sources import iter_records
 from prmkit.data.jsonlines import is_url, matching_files
 from prmkit.data.problem_keys import problem_keys
@@ -31,6 +33,8 @@ _SAMPLED: dict[str, Any] = {"bon": "line", **{f"bon-{by}": by for by in BY}}
 """The kinds of sampled solutions, and the unit that becomes a step."""
 _FIELDS = "fields"
 """The kind of step labels whose fields are named."""
+_OF_SAMPLES = ("candidates", "text", "answer", "correct", "reference")
+_SAMPLE_FIELDS = ("problem", "steps", "text", "answer", "correct", "reference", "id", "generator")
 _HUB_SPLIT = re.compile(r"[\w.-]+/[\w.-]+:[\w.-]+")
 _ENDINGS = (".gz", ".jsonl", ".json", ".parquet", ".csv")
 
@@ -55,7 +59,8 @@ def read_benchmark(
     fields : mapping of str to str, optional
         The field of each part of the records, for data without KIND, as :func:`prmkit.data.load` takes them:
         ``dict(problem="question", steps="response.steps", labels="response.labels")``. With a part ``candidates`` they
-        are sampled solutions, also behind the KIND "bon", and the parts are those of `load_candidates`.
+        are sampled solutions, also behind the KIND "bon", and the parts are those of `load_candidates`. So they are
+        with ``correct``, ``answer`` or ``reference`` in place of labels, and the parts are those of `load_samples`.
     options : mapping, optional
         Options of the reader, such as ``dict(labels="binary", base=1)``.
     limit : int, optional
@@ -98,10 +103,14 @@ def read_benchmark(
     if _HUB_SPLIT.fullmatch(path) and not Path(path).exists():
         path, _, settings["split"] = path.rpartition(":")
     if kind in _SAMPLED:
-        given = fields if is_named else None
-        settings = {"by": _SAMPLED[kind], **settings}
-        sets = load_candidates(path, fields=given, extract=_answer, **settings)
-        benchmark = candidates_benchmark(name, sets)
+        if fields is not None and is_named and "candidates" not in fields:
+            settings |= {"by": _SAMPLED[kind]} if named_path(spec)[1] and "by" not in settings else {}
+            settings |= check_fields(fields, _SAMPLE_FIELDS, ("problem",))
+            candidates = load_samples(path, **settings)
+        else:
+            given = fields if is_named else None
+            candidates = load_candidates(path, fields=given, extract=_answer, **{"by": _SAMPLED[kind], **settings})
+        benchmark = candidates_benchmark(name, candidates)
     else:
         if kind == _FIELDS:
             dataset = load(path, fields=fields, **settings)
@@ -179,7 +188,7 @@ def _parts(spec: str, fields: Mapping[str, str] | None = None) -> tuple[str, str
     """Return the name, the kind and the path that a text names."""
     name, kind, path = named_path(spec)
     if not kind and fields is not None:
-        kind = "bon" if "candidates" in fields else _FIELDS
+        kind = "bon" if _are_samples(fields) else _FIELDS
     kind = kind or _recognised(path)
     stem = _stem(path)
     return name or (stem if kind in (stem, _FIELDS) else f"{kind} {stem}"), kind, path
@@ -188,7 +197,12 @@ def _parts(spec: str, fields: Mapping[str, str] | None = None) -> tuple[str, str
 def takes_fields(spec: str, fields: Mapping[str, str]) -> bool:
     """Tell whether the fields that a user names are those of these data: no KIND says what the fields are."""
     kind = named_path(spec)[1]
-    return not kind or (kind in _SAMPLED and "candidates" in fields)
+    return not kind or (kind in _SAMPLED and _are_samples(fields))
+
+
+def _are_samples(fields: Mapping[str, str]) -> bool:
+    """Tell whether fields are those of sampled solutions, in a list or one by one."""
+    return bool(fields.keys() & set(_OF_SAMPLES)) and not fields.keys() & {"labels", "first_error"}
 
 
 def named_path(spec: str) -> tuple[str, str, str]:
