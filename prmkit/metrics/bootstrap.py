@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,10 @@ from prmkit.utils.ragged import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class Interval:
-    """A number with its percentile interval.
+    """A number with its interval.
+
+    The ends are percentiles of the resamples, or what `bootstrap_by_problem` says of numbers that chance lifts. Where
+    the number lies outside, the interval is widened to it.
 
     Parameters
     ----------
@@ -65,14 +68,18 @@ class BootstrapResult:
         The numbers in each resample. NaN if undefined.
     confidence_level : float, default=0.95
         Level of the intervals.
+    lifted : collection of str, default=()
+        Names of numbers of 0 or more that chance lifts, such as calibration errors. Resamples lift them once more, so
+        their percentiles lie too high. Their intervals are reflected at the number, and end at 0.
     """
 
     estimates: Mapping[str, float | None]
     replicates: Mapping[str, FloatArray]
     confidence_level: float = 0.95
+    lifted: Collection[str] = ()
 
     def interval(self, name: str = "value") -> Interval:
-        """Return a number and its percentile interval.
+        """Return a number and its interval.
 
         Parameters
         ----------
@@ -84,7 +91,7 @@ class BootstrapResult:
         Interval
             The number with its interval.
         """
-        return _interval(self.estimates[name], self.replicates[name], self.confidence_level)
+        return _interval(self.estimates[name], self.replicates[name], self.confidence_level, name in self.lifted)
 
     def intervals(self) -> dict[str, Interval]:
         """Return all numbers with their intervals.
@@ -139,6 +146,7 @@ def bootstrap_by_problem(
     n_resamples: int = 1000,
     random_state: int | np.random.Generator | None = 0,
     confidence_level: float = 0.95,
+    lifted: Collection[str] = (),
 ) -> BootstrapResult:
     """Resample problems with replacement, all their rows with them, and recompute a statistic.
 
@@ -158,6 +166,9 @@ def bootstrap_by_problem(
         Seed of the resamples.
     confidence_level : float, default=0.95
         Level of the intervals.
+    lifted : collection of str, default=()
+        Names of numbers of 0 or more that chance lifts, such as calibration errors. Resamples lift them once more, so
+        their percentiles lie too high. Their intervals are reflected at the number, and end at 0.
 
     Returns
     -------
@@ -189,7 +200,7 @@ def bootstrap_by_problem(
         result = statistic(*(column[rows] for column in columns), sample_weight=weight[rows])
         return dict(result) if isinstance(result, Mapping) else {"value": result}
 
-    return bootstrap_counts(on_counts, n_problems, n_resamples, random_state, confidence_level)
+    return bootstrap_counts(on_counts, n_problems, n_resamples, random_state, confidence_level, lifted)
 
 
 def bootstrap_counts(
@@ -198,10 +209,11 @@ def bootstrap_counts(
     n_resamples: int,
     random_state: int | np.random.Generator | None = 0,
     confidence_level: float = 0.95,
+    lifted: Collection[str] = (),
 ) -> BootstrapResult:
     """Bootstrap several numbers that are a function of how often each problem counts."""
     results = bootstrap_systems(
-        lambda counts: {"": statistic(counts)}, n_problems, n_resamples, random_state, confidence_level
+        lambda counts: {"": statistic(counts)}, n_problems, n_resamples, random_state, confidence_level, lifted
     )
     return results[""]
 
@@ -212,6 +224,7 @@ def bootstrap_systems(
     n_resamples: int,
     random_state: int | np.random.Generator | None = 0,
     confidence_level: float = 0.95,
+    lifted: Collection[str] = (),
 ) -> dict[str, BootstrapResult]:
     """Bootstrap the numbers of several systems together, so that their differences are paired."""
     if not 0 < confidence_level < 1:
@@ -225,6 +238,7 @@ def bootstrap_systems(
             {name: None if value is None or np.isnan(value) else float(value) for name, value in numbers.items()},
             {name: np.full(n_drawn, np.nan) for name in numbers},
             confidence_level,
+            lifted,
         )
         for system, numbers in statistic(np.ones(n_problems)).items()
     }
@@ -255,12 +269,17 @@ def _difference(first: BootstrapResult, name: str, second: BootstrapResult, othe
     return _interval(value, replicates, first.confidence_level)
 
 
-def _interval(value: float | None, replicates: FloatArray, confidence_level: float) -> Interval:
-    """Return a number with the quantiles of its defined replicates."""
+def _interval(
+    value: float | None, replicates: FloatArray, confidence_level: float, is_lifted: bool = False
+) -> Interval:
+    """Return a number with the quantiles of its defined replicates, and in any case between them."""
     defined = replicates[~np.isnan(replicates)]
     n_undefined = len(replicates) - len(defined)
     if value is None or not len(defined):
         return Interval(value, n_undefined=n_undefined)
     tail = (1 - confidence_level) / 2
     low, high = np.quantile(defined, [tail, 1 - tail])
-    return Interval(value, float(low), float(high), n_undefined)
+    if is_lifted:
+        # The basic bootstrap interval: replicates differ from the number as the number does from the truth.
+        low, high = max(2 * value - high, 0.0), max(2 * value - low, 0.0)
+    return Interval(value, min(float(low), value), max(float(high), value), n_undefined)

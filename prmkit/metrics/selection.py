@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+from math import comb
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args, overload
 
 import numpy as np
@@ -317,8 +320,8 @@ def vote(
 class VoteAccuracy:
     """The share of right votes, made by :func:`vote_accuracy`: of each problem, and their mean (None without problems).
 
-    ``standard_error`` comes from drawing subsets instead of taking all. It is 0 if each problem has one subset. It
-    says nothing about other problems: resample ``per_problem`` for that.
+    ``standard_error`` comes from drawing subsets instead of taking all. It is 0 if no problem has more than
+    ``n_subsets`` of them. It says nothing about other problems: resample ``per_problem`` for that.
     """
 
     value: float | None
@@ -330,7 +333,7 @@ class VoteAccuracy:
     def __str__(self) -> str:
         if self.value is None:
             return "undefined"
-        return f"{self.value:.3f} ± {self.standard_error:.3f} ({self.n_subsets} subsets of {self.n})"
+        return f"{self.value:.3f} ± {self.standard_error:.3f} (at most {self.n_subsets} subsets of {self.n})"
 
 
 def vote_accuracy(
@@ -347,7 +350,8 @@ def vote_accuracy(
 ) -> VoteAccuracy:
     """Return how often a vote of n candidates, by number or by weight, elects a correct one.
 
-    A problem with exactly n candidates has one subset, which is computed once, exactly.
+    A problem with at most ``n_subsets`` subsets of n candidates is computed exactly, from all of them. With the default
+    this holds for every n up to 10 candidates.
 
     Parameters
     ----------
@@ -361,9 +365,9 @@ def vote_accuracy(
         For each problem an array of solution scores. The winning answer is then represented by its best-scored
         candidate, without weights by its first.
     method : {"subsets", "prefix"}
-        Random subsets of size n, or the first n candidates.
+        All subsets of size n, or random ones if there are too many, or the first n candidates.
     n_subsets : int, default=400
-        Number of subsets drawn for each problem, independently.
+        Number of subsets that are drawn, independently, for a problem that has more of them.
     missing : {"alone", "drop"}
         The same as in :func:`vote`.
     ties : {"first", "average"}
@@ -386,7 +390,7 @@ def vote_accuracy(
     --------
     >>> answers = [["12", "14", "14"], ["3", "5", None]]
     >>> print(vote_accuracy(answers, [[False, True, True], [True, False, False]], 3))
-    1.000 ± 0.000 (400 subsets of 3)
+    1.000 ± 0.000 (at most 400 subsets of 3)
     """
     _check_option(missing, Missing, "missing")
     _check_option(ties, Ties, "ties")
@@ -407,8 +411,12 @@ def vote_accuracy(
             raise ValueError(
                 f"problem {i} has {len(keys)} answers and {len(hits)} in correct, expected at least n = {n} of each"
             )
-        has_one_subset = method == "prefix" or n == len(keys)
-        columns = np.arange(n)[None, :] if has_one_subset else _subsets(rng, len(keys), n, n_subsets)
+        is_exact = method == "prefix" or comb(len(keys), n) <= n_subsets
+        columns = (
+            _all_subsets(n if method == "prefix" else len(keys), n)
+            if is_exact
+            else (_subsets(rng, len(keys), n, n_subsets))
+        )
         codes, weight = _answer_codes(keys, missing)[columns], _check_weights(row, len(keys))[columns]
         if ties == "average":
             right = _share_of_right_winners(codes, weight, hits[columns], representative)
@@ -416,7 +424,7 @@ def vote_accuracy(
             chosen = _winners(codes, weight, representative)
             right = hits[np.take_along_axis(columns, chosen[:, None], axis=1)].astype(np.float64)
         means[i] = right.mean()
-        if len(columns) > 1:
+        if not is_exact:
             variances[i] = right.var(ddof=1) / len(columns)
     if not len(answers):
         return VoteAccuracy(None, None, means, n, n_subsets)
@@ -496,6 +504,11 @@ def _check_weights(weights: npt.ArrayLike | None, n_candidates: int) -> FloatArr
             "without a score"
         )
     return weight
+
+
+@cache
+def _all_subsets(n_candidates: int, n: int) -> IntArray:
+    return np.array(list(combinations(range(n_candidates), n)))
 
 
 def _subsets(rng: np.random.Generator, n_candidates: int, n: int, n_subsets: int) -> IntArray:

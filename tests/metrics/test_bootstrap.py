@@ -90,3 +90,68 @@ def test_bad_input_is_refused_in_words():
         bootstrap_by_problem(accuracy_score, [0, 1], [0, 1], [1])
     with pytest.raises(ValueError, match="confidence_level is 95"):
         bootstrap_by_problem(accuracy_score, [0, 1], [0, 1], [1, 1], confidence_level=95)
+
+
+def mean_gap(event, prob, bins, sample_weight):
+    """The calibration error of equal bins, from weights."""
+    return np.abs(np.bincount(bins, sample_weight * (event - prob))).sum() / sample_weight.sum()
+
+
+def calibrated(seed, shift, n_problems=50, n_bins=10):
+    rng = np.random.default_rng(seed)
+    prob = rng.random(4 * n_problems)
+    event = rng.random(len(prob)) < np.minimum(prob + shift, 1)
+    return np.arange(len(prob)) // 4, event.astype(float), prob, (prob * n_bins).astype(int)
+
+
+@pytest.mark.parametrize("lifted", [(), ("value",)])
+def test_every_interval_holds_its_number(lifted):
+    """Resamples of a calibration error are larger than the error, and may all be."""
+    outside = 0
+    for seed in range(150):
+        result = bootstrap_by_problem(mean_gap, *calibrated(seed, 0.0), n_resamples=40, lifted=lifted)
+        interval = result.interval()
+        assert 0 <= interval.low <= interval.value <= interval.high
+        low, high = np.quantile(result.replicates["value"], [0.025, 0.975])
+        outside += not low <= interval.value <= high
+    assert outside > 5, "the percentiles alone would not hold it"
+
+
+def test_the_interval_of_a_lifted_number_holds_the_truth_more_often():
+    """Events are 0.05 more frequent than said, where there is room: the true error is 0.05 - 0.05² / 2."""
+    truth, covered = 0.04875, {False: 0, True: 0}
+    for seed in range(120):
+        rows = calibrated(seed, 0.05)
+        for is_lifted in covered:
+            names = ["value"] if is_lifted else []
+            interval = bootstrap_by_problem(mean_gap, *rows, n_resamples=60, lifted=names).interval()
+            covered[is_lifted] += interval.low <= truth <= interval.high
+    assert covered[True] > 0.8 * 120
+    assert covered[False] < 0.5 * 120
+
+
+def test_differences_hold_their_number():
+    def both(event, prob, bins, sample_weight):
+        blunt = np.full_like(prob, 0.5)
+        return {
+            "sharp": mean_gap(event, prob, bins, sample_weight),
+            "blunt": mean_gap(event, blunt, bins * 0, sample_weight),
+        }
+
+    for seed in range(60):
+        difference = bootstrap_by_problem(both, *calibrated(seed, 0.0), n_resamples=30).difference("sharp", "blunt")
+        assert difference.low <= difference.value <= difference.high
+
+
+def test_the_reports_hold_their_numbers():
+    from prmkit.metrics import calibration_report, step_report
+
+    for seed in range(6):
+        groups, event, prob, _ = calibrated(seed, 0.0, n_problems=20)
+        y, proba = np.where(event == 1, -1, 1), np.c_[prob, 1 - prob]
+        for report in (
+            calibration_report(y, proba, groups=groups, n_resamples=60),
+            step_report(y, proba, groups=groups, n_resamples=60),
+        ):
+            for interval in (each for numbers in report.metrics.values() for each in numbers.values()):
+                assert interval.low is None or interval.low <= interval.value <= interval.high

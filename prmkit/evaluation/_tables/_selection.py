@@ -58,7 +58,7 @@ def selection(context: Context) -> tuple[list[Table | LeftOut], list[Curve]]:
     note = context.note(
         f"Share of correct choices among N candidates of {len(sets.rows):,} problems with "
         f"{n_min if n_min == n_max else f'{n_min} to {n_max}'} each: the expectation over all subsets of N, exact "
-        f"except for votes ({_N_SUBSETS} random subsets where there are more)",
+        f"except for votes of a problem with more than {_N_SUBSETS} subsets, of which {_N_SUBSETS} are drawn",
         "The first of several candidates with equal scores is chosen. Answers with equal votes share them",
         "A row per rule that turns step rewards into a score: the best of them, picked here, flatters the model",
         "'weighted' sums the scores of equal answers, or the sigmoids of raw ones; pass@N is a bound and not a rule",

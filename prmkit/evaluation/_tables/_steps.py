@@ -104,7 +104,7 @@ def _binary(context: Context) -> Table:
             numbers[name][_CHOSEN] = macro_f1((cells * counts).sum(axis=1).reshape(2, 2))
         return numbers
 
-    results = bootstrap_systems(statistic, n_problems, context.n_resamples, context.random_state)
+    results = bootstrap_systems(statistic, n_problems, context.n_resamples, context.random_state, lifted=["ece"])
     rows, first = [], context.compared_with
     n, n_wrong = len(right), int((right == 0).sum())
     for system in context.systems:

@@ -17,6 +17,7 @@ from prmkit.metrics.steps.step_metrics import ProblemSums, WeightedStepMetrics
 from prmkit.utils.ragged import FloatArray, IntArray
 
 _BASELINE = "constant"
+_LIFTED = ("ece", "ece_classwise", "mce", "brier_reliability", "brier_resolution")
 
 
 class WeightedCalibration:
@@ -142,9 +143,9 @@ def calibration_report(
     ``brier_reliability - brier_resolution + brier_uncertainty`` is ``brier_negative`` up to the variation within the
     bins [1]_.
 
-    Chance alone lifts ECE and MCE above 0, and lifts them further in resamples. The interval of a well calibrated
-    system may lie above its value. Judge by the differences whether calibration helped. Brier and log-loss have no such
-    bias.
+    Chance alone lifts ECE, MCE and the parts of the Brier score above 0, and lifts them further in resamples. Their
+    intervals are reflected at the number, see :func:`prmkit.metrics.bootstrap_by_problem`. Judge by the differences
+    whether calibration helped. Brier and log-loss have no such bias.
 
     Parameters
     ----------
@@ -218,6 +219,7 @@ def calibration_report(
         n_resamples,
         random_state,
         confidence_level,
+        _LIFTED,
     )
     shares = np.bincount(rows.y, minlength=len(rows.classes)) / len(rows.y)
     return CalibrationReport(

@@ -209,6 +209,7 @@ def step_report(
         n_resamples,
         random_state,
         confidence_level,
+        ["ece"],
     )
     support = np.bincount(rows.y, minlength=len(rows.classes))
     return StepReport(
