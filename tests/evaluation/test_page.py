@@ -16,6 +16,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from prmkit.evaluation import evaluate
 from prmkit.evaluation._page._page import write_page
 from prmkit.scoring.scored_solution import risk_rgb
 
@@ -606,3 +607,149 @@ def contrast(first, second):
         linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
         bright.append(linear @ [0.2126, 0.7152, 0.0722] + 0.05)
     return max(bright) / min(bright)
+
+
+# ---- best of N by problem
+
+
+@pytest.fixture(scope="module")
+def sampled(classifier, tmp_path_factory):
+    """A report of sampled solutions, and what it was made of: problems with three or four candidates."""
+    folder = tmp_path_factory.mktemp("sampled")
+    rng = np.random.default_rng(3)
+    rows = []
+    for i in range(70):
+        answers = [i + 1 + int(e) for e in rng.integers(0, 3, 3 + i % 2)]
+        texts = [f"We add: {i} + 1 = {a}.\nSo there are {a} of them.\nThe answer is {a}" for a in answers]
+        rows.append({"question": f"What is {i} + 1?", "answer": str(i + 1), "responses": [{"text": t} for t in texts]})
+    (folder / "samples.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = evaluate({"m": classifier}, f"bon={folder / 'samples.jsonl'}", out=folder / "out", n_resamples=5)
+    return folder / "out" / "report.html", rows, found
+
+
+def test_candidates_stand_together_by_problem(sampled):
+    path, rows, found = sampled
+    index, texts = embedded(path.read_text())
+    problems, columns, rules = index["problems"], index["solutions"], index["rules"]
+    assert [one["reference"] for one in problems] == [row["answer"] for row in rows]
+    assert [i for one in problems for i in one["members"]] == list(range(len(columns["id"])))
+    scores = [1 - np.array(text[3][0], dtype=float) for text in texts]
+    rights = {rule: [] for rule in rules}
+    for one, row in zip(problems, rows, strict=True):
+        answers = [re.findall(r"is (\d+)", response["text"])[-1] for response in row["responses"]]
+        assert [texts[i][4][0] for i in one["members"]] == answers
+        right = [answer == row["answer"] for answer in answers]
+        assert [columns["answer"][i] for i in one["members"]] == right
+        expected = {
+            "m, min": int(np.argmax([texts[i][4][1][str(rules.index("m, min"))] for i in one["members"]])),
+            "longest candidate": int(np.argmax([sum(map(len, texts[i][1])) for i in one["members"]])),
+            "majority": answers.index(max(answers, key=answers.count)),
+        }
+        for rule, place in expected.items():
+            assert one["chosen"][rules.index(rule)] == place, rule
+        for rule, place in zip(rules, one["chosen"], strict=True):
+            rights[rule].append(right[place])
+    # The scores are those of the steps, and no baseline has any.
+    for text, of_steps in zip(texts, scores, strict=True):
+        assert text[4][1][str(rules.index("m, min"))] == pytest.approx(of_steps.min(), abs=2e-4)
+        assert str(rules.index("majority")) not in text[4][1]
+    assert set(rules) == {row.system for row in found.tables[0].rows} - {"random candidate", "pass@N (oracle)"}
+
+
+def test_the_share_of_right_choices_is_the_one_of_the_table(classifier, candidates, tmp_path):
+    found = evaluate({"m": classifier}, f"bon={candidates}", out=tmp_path, n_resamples=0)
+    index, _ = embedded((tmp_path / "report.html").read_text())
+    for row in found.tables[0].rows:
+        if row.system in index["rules"] and row.system != "majority":  # three answers with a vote each share them
+            rule = index["rules"].index(row.system)
+            right = [index["solutions"]["answer"][one["members"][one["chosen"][rule]]] for one in index["problems"]]
+            assert row.values["best of 3"].value == pytest.approx(np.mean(right)), row.system
+
+
+def test_a_page_without_candidates_has_no_such_part(tmp_path):
+    page = page_of(tmp_path, made_up_result(), made_up_solutions(3))
+    assert ("section", {"id": "problems", "aria-labelledby": "problems-title"}) not in Outline(page).elements
+    assert embedded(page)[0]["problems"] == []
+
+
+def test_a_problem_shows_who_chose_what(browser, sampled):
+    path, _, _ = sampled
+    browser.open(path)
+    index, _ = embedded(path.read_text())
+    problems, rules, right = index["problems"], index["rules"], index["solutions"]["answer"]
+
+    def status():
+        return browser.run("document.getElementById('problem-status').textContent")
+
+    chosen = {rule: [one["members"][one["chosen"][r]] for one in problems] for r, rule in enumerate(rules)}
+    n_right = sum(right[i] for i in chosen["m, min"])
+    assert f"70 of 70 problems · chosen right {n_right}" in status()
+    set_filter(browser, rule=str(rules.index("m, max")), choice="missed")
+    expected = [
+        p for p, i in enumerate(chosen["m, max"]) if not right[i] and any(right[k] for k in problems[p]["members"])
+    ]
+    assert len(expected) > 3
+    assert status() == f"{len(expected)} of 70 problems · chosen wrong, a right one was there {len(expected)}"
+    browser.run("document.getElementById('problem-list').focus()")
+    browser.press("ArrowDown")
+    browser.press("j")
+    p = expected[2]
+    browser.wait(f"document.querySelector('#problem .problem .text')?.textContent === 'What is {p} + 1?'")
+    rows_of = "[...document.querySelectorAll('#problem table')[{}].tBodies[0].rows]"
+    table = rows_of + ".map((r) => [...r.cells].map((c) => c.textContent))"
+    cells = browser.run(table.format(0))
+    place = problems[p]["chosen"][rules.index("m, max")]
+    assert [row[0] for row in cells] == [f"{k + 1}{' ◆ chosen' if k == place else ''}" for k in range(len(cells))]
+    assert [row[1] == "✓ right" for row in cells] == [right[i] for i in problems[p]["members"]]
+    assert [[row[0], row[1]] for row in browser.run(table.format(1))] == [
+        [rule, str(problems[p]["chosen"][r] + 1)] for r, rule in enumerate(rules)
+    ]
+    browser.run(f"document.querySelectorAll('#problem table')[0].tBodies[0].rows[{place}].querySelector('a').click()")
+    wanted = index["solutions"]["id"][problems[p]["members"][place]]
+    browser.wait(f"{SHOWN} === {json.dumps(wanted)}")
+    assert browser.run("document.querySelector('#solution .badge').textContent") == "✗ wrong candidate"
+    set_filter(browser, outcome="right")
+    browser.wait(f"{STATUS}.startsWith('{sum(right)} of')")
+    assert browser.complaints() == []
+
+
+def test_wide_tables_scroll_inside_their_box_and_keep_the_first_column(browser, tmp_path):
+    result = made_up_result(1)
+    names = [f"column {i}" for i in range(40)]
+    result["tables"][0] |= {
+        "columns": names,
+        "rows": [row("the system", {name: interval(0.5, 0.4, 0.6) for name in names})],
+    }
+    write_page(tmp_path / "page.html", result, made_up_solutions(1))
+    size = {"width": 800, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    browser.ask("Emulation.setDeviceMetricsOverride", **size)
+    browser.open(tmp_path / "page.html")
+    assert browser.run("document.documentElement.scrollWidth") <= 800
+    box = "document.querySelector('#results .frame')"
+    left = (
+        f"Math.round({box}.querySelector('tbody th').getBoundingClientRect().left - {box}.getBoundingClientRect().left)"
+    )
+    assert browser.run(f"{box}.scrollWidth > 3000 && {box}.clientWidth < 800")
+    browser.run(f"{box}.scrollLeft = 1500")
+    assert browser.run(f"{box}.scrollLeft") == 1500
+    assert browser.run(left) == 0
+
+
+def test_the_names_of_lines_stand_beside_them_and_apart(tmp_path):
+    result = made_up_result()
+    curve = result["curves"][1]
+    curve["series"] += [series("a name that is " + "much " * 12 + "too long", [1, 2, 4, 8], [0.41, 0.47, 0.52, 0.551])]
+    page = page_of(tmp_path, result, [])
+    [drawn] = re.findall(r'<svg class="wide"(.*?)</figure>', page, re.DOTALL)
+    names = re.findall(r'<text class="name" x="([\d.]+)" y="([\d.]+)">([^<]*)<', drawn)
+    assert [name for *_, name in names[:4]] == ["MiniLM encoder", "existing PRM 7B", "majority", "oracle (pass@N)"]
+    assert names[4][2].startswith("a name that is much")
+    assert names[4][2].endswith("…")
+    heights = sorted(float(y) for _, y, _ in names)
+    assert min(np.diff(heights)) >= 12.9
+    by_name = {name: float(y) for _, y, name in names}
+    assert by_name["oracle (pass@N)"] < by_name["existing PRM 7B"] < by_name["MiniLM encoder"]
+    assert "Shaded: 95% interval" in drawn
+    ticks = re.findall(r'text-anchor="middle">(\d+)</text>', drawn)
+    assert ticks == ["1", "2", "4", "8"]
+    assert {"candidates per problem (N)", "accuracy"} <= set(re.findall(r'class="label"[^>]*>([^<]*)<', drawn))

@@ -31,12 +31,15 @@ class CandidateRows:
     """The part of the data that best-of-N needs, one value per solution.
 
     ``sets`` numbers the record that a candidate was sampled for. The candidates of a record stand in the order of the
-    file. ``answer_keys`` are equal for equal answers, and None if no answer was found.
+    file. ``answer_keys`` are equal for equal answers, and None if no answer was found. ``answers`` are their texts, and
+    ``references`` the reference answers of the problems, where there are any: the report shows them.
     """
 
     sets: np.ndarray
     correct: np.ndarray
     answer_keys: Sequence[Hashable]
+    answers: Sequence[str | None] = ()
+    references: Sequence[str | None] = ()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -202,7 +205,10 @@ class Benchmark:
         candidates = self.candidates and CandidateRows(
             self.candidates.sets[rows],
             self.candidates.correct[rows],
-            [self.candidates.answer_keys[i] for i in rows.tolist()],
+            *(
+                [values[i] for i in rows.tolist()] if values else ()
+                for values in (self.candidates.answer_keys, self.candidates.answers, self.candidates.references)
+            ),
         )
         return Benchmark(
             self.name,

@@ -155,8 +155,9 @@ def candidates_benchmark(name: str, candidates: Candidates) -> Benchmark:
             else f"{name} holds no record, expected sampled solutions"
         )
     rows = np.flatnonzero(is_known).tolist()
-    everything, keys = judged.solutions, judged.answer_keys
-    solutions, keys = [everything[i] for i in rows], [keys[i] for i in rows]
+    everything, keys, answers = judged.solutions, judged.answer_keys, judged.answers
+    solutions, keys, answers = ([values[i] for i in rows] for values in (everything, keys, answers))
+    references = [one.answer for one in judged]
     counts |= {"candidates": len(solutions), "candidates without an answer": keys.count(None)}
     told = {what: n for what, n in counts.items() if n and candidates.counts.get(what) != n}
     return Benchmark(
@@ -167,7 +168,13 @@ def candidates_benchmark(name: str, candidates: Candidates) -> Benchmark:
         [None] * len(solutions),
         problem_keys(one.problem for one in judged)[judged.groups[rows]],
         "\n".join(filter(None, (candidates.description, *(f"{what}: {n}" for what, n in told.items())))),
-        CandidateRows(judged.groups[rows], judged.correct[rows].astype(np.bool_), keys),
+        CandidateRows(
+            judged.groups[rows],
+            judged.correct[rows].astype(np.bool_),
+            keys,
+            answers,
+            [references[i] for i in judged.groups[rows].tolist()],
+        ),
     )
 
 

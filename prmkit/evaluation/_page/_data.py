@@ -13,6 +13,7 @@ import numpy as np
 
 from prmkit.evaluation._inputs._scoring import rounded
 from prmkit.evaluation._tables._context import Context, choose_by_first_error, first_errors_at, thresholds
+from prmkit.evaluation._tables._selection import choices
 from prmkit.scoring.scored_solution import risk_rgb
 
 _PER_PACK = 128
@@ -21,8 +22,12 @@ _PREVIEW = 90
 _UNSAFE = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
 
 
-def embed_solutions(solutions: Iterable[Mapping[str, Any]], result: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """Return the index of all solutions as JSON, and their texts as packs of zlib-compressed JSON in base64."""
+def embed_solutions(solutions: Iterable[Mapping[str, Any]], result: Mapping[str, Any]) -> tuple[str, list[str], bool]:
+    """Return the index of all solutions as JSON, and their texts as packs of zlib-compressed JSON in base64.
+
+    The last value tells whether there are candidates. They stand in the index by problem too, with the candidate that
+    each rule chooses. Their answers and scores are in the packs.
+    """
     models = [model["name"] for model in result["models"]]
     benchmarks: dict[str, int] = {b["name"]: place for place, b in enumerate(result["benchmarks"])}
     error_types: dict[str, int] = {}
@@ -31,6 +36,8 @@ def embed_solutions(solutions: Iterable[Mapping[str, Any]], result: Mapping[str,
     }
     packs: list[str] = []
     pack: list[Any] = []
+    rules: dict[str, int] = {}
+    problems: dict[Any, dict[str, Any]] = {}
     for solution in solutions:
         risks = _risks(solution, models)
         error_type = solution["error_type"]
@@ -49,6 +56,16 @@ def embed_solutions(solutions: Iterable[Mapping[str, Any]], result: Mapping[str,
             columns[name].append(value)
         ratings = [None if rating is None else int(rating) for rating in solution["ratings"] or ()]
         pack.append([solution["problem"] or "", list(solution["steps"]), ratings, risks])
+        if sampled := solution.get("sampled"):
+            for rule in sampled["scores"]:
+                rules.setdefault(rule, len(rules))
+            one = problems.setdefault(
+                (row["benchmark"], sampled["problem"]), {"reference": sampled["reference"], "members": [], "chosen": {}}
+            )
+            one["chosen"] |= dict.fromkeys((rules[rule] for rule in sampled["chosen_by"]), len(one["members"]))
+            one["members"].append(len(columns["id"]) - 1)
+            scores = {rules[rule]: score for rule, score in sampled["scores"].items() if score is not None}
+            pack[-1].append([sampled["answer"], scores])
         if len(pack) == _PER_PACK:
             packs.append(_packed(pack))
             pack = []
@@ -61,8 +78,12 @@ def embed_solutions(solutions: Iterable[Mapping[str, Any]], result: Mapping[str,
         "perPack": _PER_PACK,
         "scale": [risk_rgb(risk) for risk in (0.0, 0.5, 1.0)],
         "solutions": columns,
+        "rules": list(rules),
+        "problems": [
+            one | {"chosen": [one["chosen"].get(number) for number in range(len(rules))]} for one in problems.values()
+        ],
     }
-    return script_json(index), packs
+    return script_json(index), packs, bool(problems)
 
 
 def script_json(value: Any) -> str:
@@ -142,6 +163,7 @@ def browsed_solutions(contexts: Sequence[Context]) -> Iterator[dict[str, Any]]:
             limit = one.scores.half if chosen is None else chosen.by_solution
             predicted[one.name] = first_errors_at(benchmark, one, limit)
         labels = benchmark.labels.split()
+        sampled = _sampled(context)
         for i, solution in enumerate(benchmark.solutions):
             meta = solution.meta or {}
             correct = next((meta[key] for key in _ANSWER_CORRECT if isinstance(meta.get(key), bool)), None)
@@ -159,4 +181,26 @@ def browsed_solutions(contexts: Sequence[Context]) -> Iterator[dict[str, Any]]:
                 "predicted": {name: int(of[i]) for name, of in predicted.items()},
                 "error_type": None if error_type is None else str(error_type),
                 "answer_correct": correct,
+                "sampled": sampled.get(i),
             }
+
+
+def _sampled(context: Context) -> dict[int, dict[str, Any]]:
+    """Return what the page says of each candidate besides its steps: its problem, its answer, and who chooses it."""
+    found, candidates = choices(context), context.benchmark.candidates
+    if found is None or candidates is None:
+        return {}
+    sampled = {}
+    for problem, rows in enumerate(found.rows):
+        for place, row in enumerate(rows[rows >= 0].tolist()):
+            sampled[row] = {
+                "problem": problem,
+                "answer": candidates.answers[row] if candidates.answers else None,
+                "reference": candidates.references[row] if candidates.references else None,
+                "chosen_by": [rule for rule, chosen in found.chosen.items() if chosen[problem] == place],
+                "scores": {
+                    rule: None if scores is None else rounded(float(scores[problem, place]))
+                    for rule, scores in found.scores.items()
+                },
+            }
+    return sampled

@@ -45,7 +45,7 @@ def write_page(
     )
     environment.filters["number"] = shown_number
     style, script = _part("page.css"), _part("page.js")
-    index, packs = embed_solutions(solutions, result)
+    index, packs, has_candidates = embed_solutions(solutions, result)
     page = environment.get_template("page.html").render(
         title=title,
         style=Markup(style),
@@ -54,6 +54,7 @@ def write_page(
         script_hash=_hash(script),
         result=result,
         run=run,
+        has_candidates=has_candidates,
         figures=[figure(curve) for curve in result["curves"]],
         index=Markup(index),
         packs=map(Markup, packs),
@@ -95,6 +96,8 @@ def _hash(text: str) -> str:
 # The geometry of the plots: axes, ticks and points in units of the drawing. ``curves.html`` draws them.
 WIDTH, HEIGHT = 440, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, WIDTH - 12, 12, HEIGHT - 46
+# A plot whose lines have their names beside them is wider by the room for the names.
+_NAMES, _LETTERS, _LINE = 240, 38, 13
 _N_COLORS, _N_MARKS = 6, 4
 _MAX_DRAWN, _MAX_MARKED, _MAX_LISTED = 300, 40, 60
 
@@ -127,7 +130,7 @@ class Line:
     ``look`` is the CSS class of its colour, ``dash`` the number of its dash pattern, ``swatch`` the mark in the
     legend. ``band`` holds the corners between the lower and the upper ends of the intervals, ``bars`` the positions
     (x, low, high) of the intervals. ``marks`` are the marks of the points, if they are few. ``listed`` are the points
-    in the list of numbers.
+    in the list of numbers. ``end`` is the last point, ``label`` the place of the name beside it, ``short`` this name.
     """
 
     name: str
@@ -140,6 +143,9 @@ class Line:
     bars: list[tuple[str, str, str]]
     marks: list[tuple[str, Point]]
     listed: list[Point]
+    end: tuple[float, float]
+    label: tuple[float, float] | None
+    short: str
 
 
 def figure(curve: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,7 +162,15 @@ def figure(curve: Mapping[str, Any]) -> dict[str, Any]:
         "x_label": curve["x_label"],
         "y_label": curve["y_label"],
         "lines": [],
-        "box": {"left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM, "width": WIDTH, "height": HEIGHT},
+        "box": {
+            "left": LEFT,
+            "right": RIGHT,
+            "top": TOP,
+            "bottom": BOTTOM,
+            "width": WIDTH + (_NAMES if kind == "best_of_n" else 0),
+            "height": HEIGHT,
+        },
+        "is_wide": kind == "best_of_n",
     }
     drawn = [point for _, points in series for point in points]
     if not drawn:
@@ -169,14 +183,19 @@ def figure(curve: Mapping[str, Any]) -> dict[str, Any]:
         "y_ticks": y_axis.labels(),
         "diagonal": (x_axis.at(0), y_axis.at(0), x_axis.at(1), y_axis.at(1)) if reliability else None,
         "with_bars": reliability,
+        "has_bands": plot["is_wide"] and any(point.low is not None for point in drawn),
         "max_listed": _MAX_LISTED if any(len(points) > _MAX_LISTED for _, points in series) else None,
-        "lines": list(_lines(series, x_axis, y_axis)),
+        "lines": list(_lines(series, x_axis, y_axis, plot["is_wide"])),
     }
 
 
-def _lines(series: Iterable[tuple[Mapping[str, Any], list[Point]]], x_axis: Axis, y_axis: Axis) -> Iterable[Line]:
+def _lines(
+    series: Sequence[tuple[Mapping[str, Any], list[Point]]], x_axis: Axis, y_axis: Axis, are_named: bool
+) -> Iterable[Line]:
     """Yield the series as lines, a colour for each system and grey for the baselines."""
     n_systems = 0
+    ends = [(x_axis.at(points[-1].x), y_axis.at(points[-1].y)) if points else (0.0, 0.0) for _, points in series]
+    heights = _apart([y for _, y in ends])
     for number, (one, points) in enumerate(series):
         shown = _thinned(points, _MAX_DRAWN)
         spread = [
@@ -197,8 +216,26 @@ def _lines(series: Iterable[tuple[Mapping[str, Any], list[Point]]], x_axis: Axis
             bars=spread,
             marks=[(_mark(x_axis.at(p.x), y_axis.at(p.y), number), p) for p in marked],
             listed=_thinned(points, _MAX_LISTED),
+            end=ends[number],
+            label=(RIGHT + 14, heights[number]) if are_named and points else None,
+            short=one["name"] if len(one["name"]) <= _LETTERS else f"{one['name'][: _LETTERS - 1]}…",
         )
         n_systems += not one["baseline"]
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """Return the heights of names that stand beside these heights, as near as they can be without touching."""
+    gap = min(_LINE, (BOTTOM - TOP) / max(len(heights) - 1, 1))
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    places = list(heights)
+    lowest = -math.inf
+    for i in order:
+        places[i] = lowest = max(heights[i], lowest + gap)
+    highest = float(BOTTOM)
+    for i in reversed(order):
+        places[i] = highest = min(places[i], highest)
+        highest -= gap
+    return [round(place, 2) for place in places]
 
 
 def _points(one: Mapping[str, Any], title: str) -> list[Point]:

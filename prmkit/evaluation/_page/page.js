@@ -6,9 +6,11 @@
   const all = index.solutions, n = all.id.length;
   const OUTCOMES = {
     found: ["✓", "found exactly"], accepted: ["✓", "no error, accepted"], missed: ["✗", "missed"],
-    alarm: ["!", "false alarm"], place: ["≠", "wrong position"], unlabelled: ["?", "not labelled"],
+    alarm: ["!", "false alarm"], place: ["≠", "wrong position"], right: ["✓", "correct candidate"],
+    wrong: ["✗", "wrong candidate"], unlabelled: ["?", "not labelled"],
     unscored: ["–", "not scored"],
   };
+  const isCandidate = new Set(index.problems.flatMap((one) => one.members));
   const MISTAKES = ["missed", "alarm", "place"];
   let model = 0, shown = [], chosen = -1, page = 0, latest = 0;
 
@@ -28,11 +30,12 @@
     return held.get(number);
   }
   async function texts(i) {
-    const [problem, steps, ratings, risks] = (await pack(Math.floor(i / index.perPack)))[i % index.perPack];
-    return { problem, steps, ratings, risks };
+    const [problem, steps, ratings, risks, [answer, scores] = [null, {}]] = (await pack(Math.floor(i / index.perPack)))[i % index.perPack];
+    return { problem, steps, ratings, risks, answer, scores };
   }
   function outcome(i, m) {
     const gold = all.gold[i], predicted = all.predicted[i][m];
+    if (isCandidate.has(i)) return all.answer[i] ? "right" : "wrong";
     if (predicted === null) return "unscored";
     if (gold === null) return "unlabelled";
     if (gold === predicted) return gold < 0 ? "accepted" : "found";
@@ -271,9 +274,11 @@
   }
   function open() {
     const asked = /^#solution=(\d+)$/.exec(location.hash);
-    if (!asked || Number(asked[1]) >= n) return;
-    if (!shown.includes(Number(asked[1]))) { get("filters").reset(); clearTimeout(wait); filter().then(open); return; }
-    choose(Number(asked[1]));
+    if (asked && Number(asked[1]) < n) reach(Number(asked[1]));
+  }
+  function reach(i) {
+    if (!shown.includes(i)) { get("filters").reset(); clearTimeout(wait); filter().then(() => reach(i)); return; }
+    choose(i);
     get("browser").scrollIntoView();
   }
   fill("model", index.models.map((name, m) => [String(m), name]));
@@ -282,7 +287,8 @@
   const types = used(all.errorType, index.errorTypes);
   fill("error-type", [["", "all"], ...types, ...(types.length ? [["none", "none named"]] : [])]);
   get("error-type").parentElement.hidden = !types.length;
-  fill("outcome", [["", "all"], ["mistake", "any mistake"], ...Object.entries(OUTCOMES).map(([key, said]) => [key, said[1]])]);
+  const possible = Object.entries(OUTCOMES).filter(([key]) => isCandidate.size || !["right", "wrong"].includes(key));
+  fill("outcome", [["", "all"], ["mistake", "any mistake"], ...possible.map(([key, said]) => [key, said[1]])]);
   let wait = 0, keeping = true;
   function later(keep) {
     touched = true;
@@ -315,5 +321,108 @@
     const act = KEYS[event.key] || (at.id === "list" ? IN_LIST[event.key] : undefined);
     if (act) { event.preventDefault(); act(); }
   });
+  /* ---- best of N, by problem ---- */
+  const CHOICES = {
+    right: ["✓", "chosen right"], missed: ["✗", "chosen wrong, a right one was there"],
+    none: ["–", "no right candidate"], open: ["?", "nothing chosen"],
+  };
+  function bestOfN() {
+    const problems = index.problems, box = get("problem-list"), target = get("problem");
+    let kept = [], now = -1, at = 0, rule = 0;
+    const nRight = (p) => problems[p].members.filter((i) => all.answer[i]).length;
+    const choiceOf = (p, r = rule) => {
+      const place = problems[p].chosen[r];
+      return place === null ? undefined : problems[p].members[place];
+    };
+    function result(p) {
+      const i = choiceOf(p);
+      return i === undefined ? "open" : all.answer[i] ? "right" : nRight(p) ? "missed" : "none";
+    }
+    const mark = (p) => make("span", { class: "badge choice-" + result(p) }, CHOICES[result(p)].join(" "));
+    const verdict = (i) => make("span", { class: "badge " + (all.answer[i] ? "found" : "missed") }, all.answer[i] ? "✓ right" : "✗ wrong");
+    function select() {
+      rule = Number(get("rule").value);
+      const wanted = get("choice").value, set = get("problem-set").value;
+      kept = problems.map((_, p) => p).filter((p) => (wanted === "" || result(p) === wanted) &&
+        (set === "" || all.benchmark[problems[p].members[0]] === Number(set)));
+      const counts = Object.keys(CHOICES).map((key) => [key, kept.filter((p) => result(p) === key).length]).filter(([, count]) => count);
+      get("problem-status").textContent = [`${kept.length.toLocaleString("en")} of ${problems.length.toLocaleString("en")} problems`,
+        ...counts.map(([key, count]) => `${CHOICES[key][1]} ${count.toLocaleString("en")}`)].join(" · ");
+      show(kept.includes(now) ? now : kept.length ? kept[0] : -1);
+    }
+    function show(p) {
+      now = p;
+      at = Math.max(0, Math.floor(kept.indexOf(p) / PER_PAGE));
+      const first = at * PER_PAGE, rows = kept.slice(first, first + PER_PAGE);
+      box.replaceChildren(...rows.map((one, row) => {
+        const members = problems[one].members, option = make("li", {
+          id: "problem-" + one, role: "option", "aria-selected": String(one === now),
+          "aria-setsize": kept.length, "aria-posinset": first + row + 1,
+        }, make("span", { class: "row" },
+          make("span", { class: "row-head" }, mark(one), make("span", { class: "of" }, `${nRight(one)} of ${members.length} right`)),
+          make("span", { class: "row-text" }, all.preview[members[0]] || "(no text)")));
+        option.addEventListener("click", () => show(one));
+        return option;
+      }));
+      if (now >= 0) box.setAttribute("aria-activedescendant", "problem-" + now);
+      else box.removeAttribute("aria-activedescendant");
+      get("problem-" + now)?.scrollIntoView({ block: "nearest", container: "nearest" });
+      const last = Math.min(first + PER_PAGE, kept.length);
+      get("problem-now").textContent = kept.length ? `${first + 1}–${last} of ${kept.length}` : "none";
+      get("problem-back").disabled = at === 0;
+      get("problem-on").disabled = last >= kept.length;
+      one();
+    }
+    async function one() {
+      const p = now;
+      if (p < 0) { target.replaceChildren(make("p", { class: "note" }, "No problem fits these filters.")); return; }
+      const { members, reference, chosen: places } = problems[p];
+      const found = await Promise.all(members.map(texts));
+      if (p !== now) return;
+      const number = (i) => members.indexOf(i) + 1, mine = choiceOf(p);
+      const opener = (i) => {
+        const link = make("a", { href: "#solution=" + i, title: "Show its steps" }, String(number(i)));
+        link.addEventListener("click", (event) => { event.preventDefault(); touched = true; reach(i); });
+        return link;
+      };
+      const score = (k) => found[k].scores[rule] === undefined ? "–" : Number(found[k].scores[rule].toPrecision(4)).toString();
+      const head = (...names) => make("thead", {}, make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name))));
+      const candidates = members.map((i, k) => make("tr", { class: i === mine ? "current" : "" },
+        make("th", { scope: "row" }, opener(i), i === mine ? " ◆ chosen" : ""), make("td", {}, verdict(i)),
+        make("td", { class: "text" }, found[k].answer === null ? "(none found)" : found[k].answer),
+        make("td", { class: "number" }, score(k)),
+        make("td", { class: "number" }, String(places.filter((place) => place === k).length))));
+      const byRule = index.rules.map((name, r) => [name, choiceOf(p, r), r]).filter(([, i]) => i !== undefined);
+      const rules = byRule.map(([name, i, r]) => make("tr", { class: r === rule ? "current" : "" }, make("th", { scope: "row" }, name),
+        make("td", {}, opener(i)), make("td", {}, verdict(i)),
+        make("td", { class: "text" }, found[members.indexOf(i)].answer === null ? "(none found)" : found[members.indexOf(i)].answer)));
+      const framed = (label, ...parts) => make("div", { class: "frame", role: "region", tabindex: 0, "aria-label": label }, make("table", {}, ...parts));
+      target.replaceChildren(make("h3", {}, mark(p), make("span", { class: "of" }, index.benchmarks[all.benchmark[members[0]]])),
+        make("div", { class: "problem" }, make("h4", {}, "Problem"), make("p", { class: "text" }, found[0].problem || "(none)")),
+        make("h4", {}, "Reference answer"), make("p", { class: "text" }, reference === null ? "(the data name none)" : reference),
+        make("h4", {}, `Candidates, and their scores by “${index.rules[rule]}”`),
+        framed("Candidates", head("candidate", "right", "answer", "score", `chosen by, of ${byRule.length} rules`), make("tbody", {}, ...candidates)),
+        make("h4", {}, "What each rule chooses among all candidates; of equal ones the first"),
+        framed("Choices", head("rule", "candidate", "right", "answer"), make("tbody", {}, ...rules)));
+      target.scrollTop = 0;
+    }
+    const step = (by) => { const to = kept[kept.indexOf(now) + by]; if (to !== undefined) show(to); };
+    fill("rule", index.rules.map((name, r) => [String(r), name]));
+    fill("choice", [["", "all"], ...Object.entries(CHOICES).map(([key, said]) => [key, said[1]])]);
+    const sets = [...new Set(problems.map((one) => all.benchmark[one.members[0]]))];
+    fill("problem-set", [["", "all"], ...sets.map((b) => [String(b), index.benchmarks[b]])]);
+    get("problem-set").parentElement.hidden = sets.length < 2;
+    get("problem-filters").addEventListener("input", select);
+    get("problem-filters").addEventListener("submit", (event) => event.preventDefault());
+    get("problem-back").addEventListener("click", () => show(kept[(at - 1) * PER_PAGE]));
+    get("problem-on").addEventListener("click", () => show(kept[(at + 1) * PER_PAGE]));
+    box.addEventListener("keydown", (event) => {
+      const by = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 }[event.key];
+      if (by) { event.preventDefault(); event.stopPropagation(); step(by); }
+    });
+    select();
+  }
+  if (index.problems.length) bestOfN();
+
   filter().then(() => { open(); document.documentElement.dataset.ready = "yes"; });
 })();

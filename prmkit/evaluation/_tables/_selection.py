@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +14,13 @@ from prmkit.evaluation._tables._context import Context, System
 from prmkit.evaluation._tables._quoted import BEST_OF_8, BEST_OF_1024
 from prmkit.metrics import Interval, aggregate
 from prmkit.metrics.bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
-from prmkit.metrics.selection import best_of_n_accuracy, pass_at_k, vote_accuracy
+from prmkit.metrics.selection import best_of_n_accuracy, pass_at_k, vote, vote_accuracy
 from prmkit.metrics.solutions.aggregation import AGGREGATION_RULES, ANY_SCALE_RULES
 
 # The scores of these rules are not negative, so votes can sum them.
 _WEIGHTED = ("min", "product", "mean", "last")
-_DRAWN = ("product", "min", "last", "majority", "random candidate", "pass@N (oracle)")
+_ORACLE = "pass@N (oracle)"
+_DRAWN = ("product", "min", "last", "majority", "random candidate", _ORACLE)
 _N_SUBSETS = 200
 
 
@@ -32,6 +33,11 @@ class _Sets:
     answer_keys: list[list[Hashable]]
     sizes: list[int]
 
+    @property
+    def have_answers(self) -> bool:
+        """Whether there is anything to vote on."""
+        return any(key is not None for keys in self.answer_keys for key in keys)
+
     def by_set(self, values: np.ndarray) -> np.ndarray:
         """Arrange one value per solution as one row per set, NaN if there is no candidate."""
         return np.where(self.rows >= 0, values[self.rows], np.nan)
@@ -43,11 +49,12 @@ def selection(context: Context) -> tuple[list[Table | LeftOut], list[Curve]]:
     if benchmark.candidates is None:
         return [], []
     sets = _sets(benchmark.candidates)
-    accuracies = _baselines(benchmark, sets, context.random_state)
-    baselines = set(accuracies)
-    for system in context.systems:
-        if not system.baseline:
-            accuracies |= _rules(benchmark, system, sets, context.random_state)
+    counts, n_correct = (sets.rows >= 0).sum(axis=1), sets.correct.sum(axis=1)
+    accuracies = {"random candidate": dict.fromkeys(sets.sizes, n_correct / counts)}
+    by_rule = {name: rule.accuracies(sets, context.random_state) for name, rule in _all_rules(context, sets).items()}
+    baselines = {*accuracies, *_baselines(benchmark, sets), _ORACLE}
+    accuracies |= {name: by_rule.pop(name) for name in list(by_rule) if name in baselines}
+    accuracies |= {_ORACLE: {n: pass_at_k(n_correct, counts, n) for n in sets.sizes}, **by_rule}
     result = _bootstrap(context, sets, accuracies)
     columns = {size: f"best of {size}" for size in sets.sizes}
     rows = [
@@ -66,7 +73,7 @@ def selection(context: Context) -> tuple[list[Table | LeftOut], list[Curve]]:
     tables: list[Table | LeftOut] = [
         Table(f"Best of N, {benchmark.name}", benchmark.name, list(columns.values()), rows, note)
     ]
-    if "majority" not in accuracies:
+    if not sets.have_answers:
         why = "no answer was found in any candidate, and votes count equal answers"
         tables.append(LeftOut(f"Rows of votes, {benchmark.name}", benchmark.name, why))
     return tables + (_quoted(benchmark.name) if context.quoted else []), [
@@ -85,47 +92,102 @@ def _sets(candidates: CandidateRows) -> _Sets:
     return _Sets(rows, (rows >= 0) & candidates.correct[rows], keys, sizes)
 
 
-def _baselines(benchmark: Benchmark, sets: _Sets, random_state: int) -> dict[str, dict[int, np.ndarray]]:
-    counts = (sets.rows >= 0).sum(axis=1)
-    n_correct = sets.correct.sum(axis=1)
+@dataclass(frozen=True, eq=False)
+class _Rule:
+    """A way to choose a candidate: the one with the best score, or one of the answer with the largest sum of them.
+
+    ``scores`` holds a row per set, NaN where there is no candidate. It is None for votes that all count the same.
+    """
+
+    scores: np.ndarray | None
+    votes: bool = False
+
+    def chosen(self, sets: _Sets) -> np.ndarray:
+        """Return the number of the chosen candidate of each set. The first of equals is chosen."""
+        if not self.votes:
+            assert self.scores is not None
+            return np.where(np.isnan(self.scores), -np.inf, self.scores).argmax(axis=1)
+        weights = [None] * len(sets.rows) if self.scores is None else self.scores
+        by = "first" if self.scores is None else "best"
+        return np.array(
+            [
+                vote(keys, None if row is None else row[: len(keys)], representative=by)
+                for keys, row in zip(sets.answer_keys, weights, strict=True)
+            ]
+        )
+
+    def accuracies(self, sets: _Sets, random_state: int) -> dict[int, np.ndarray]:
+        """Return for each N how often the choice among N candidates of each set is correct."""
+        if not self.votes:
+            assert self.scores is not None
+            return {n: best_of_n_accuracy(self.scores, sets.correct, n, per_problem=True) for n in sets.sizes}
+        counts = [len(keys) for keys in sets.answer_keys]
+        correct = [row[:n] for row, n in zip(sets.correct, counts, strict=True)]
+        weights = None if self.scores is None else [row[:n] for row, n in zip(self.scores, counts, strict=True)]
+        return {
+            n: vote_accuracy(
+                sets.answer_keys, correct, n, weights, n_subsets=_N_SUBSETS, ties="average", random_state=random_state
+            ).per_problem
+            for n in sets.sizes
+        }
+
+
+def _baselines(benchmark: Benchmark, sets: _Sets) -> dict[str, _Rule]:
     n_characters = np.array([sum(map(len, one.steps)) for one in benchmark.solutions], dtype=np.float64)
     found = {
-        "random candidate": dict.fromkeys(sets.sizes, n_correct / counts),
-        "longest candidate": _best(sets.by_set(n_characters), sets),
-        "shortest candidate": _best(sets.by_set(-n_characters), sets),
+        "longest candidate": _Rule(sets.by_set(n_characters)),
+        "shortest candidate": _Rule(sets.by_set(-n_characters)),
     }
-    if any(key is not None for keys in sets.answer_keys for key in keys):
-        found["majority"] = _votes(sets, None, random_state)
-    return found | {"pass@N (oracle)": {n: pass_at_k(n_correct, counts, n) for n in sets.sizes}}
+    return found | ({"majority": _Rule(None, votes=True)} if sets.have_answers else {})
 
 
-def _rules(benchmark: Benchmark, system: System, sets: _Sets, random_state: int) -> dict[str, dict[int, np.ndarray]]:
+def _rules(benchmark: Benchmark, system: System, sets: _Sets) -> dict[str, _Rule]:
     paths, is_raw = benchmark.rows(system.scores.rewards).split(), system.scores.raw is not None
     rules = ANY_SCALE_RULES if is_raw else AGGREGATION_RULES
     # A candidate without a score is chosen after all others, and has no weight in votes.
     scores = {rule: sets.by_set(aggregate(paths, rule, probabilities=not is_raw, unscored=-np.inf)) for rule in rules}
-    found = {f"{system.name}, {rule}": _best(of_rule, sets) for rule, of_rule in scores.items()}
-    if any(key is not None for keys in sets.answer_keys for key in keys):
+    found = {f"{system.name}, {rule}": _Rule(of_rule) for rule, of_rule in scores.items()}
+    if sets.have_answers:
         for rule in filter(scores.__contains__, _WEIGHTED):
             weights = expit(scores[rule]) if is_raw else np.maximum(scores[rule], 0)
-            found[f"{system.name}, weighted by {rule}"] = _votes(sets, weights, random_state)
+            found[f"{system.name}, weighted by {rule}"] = _Rule(weights, votes=True)
     return found
 
 
-def _best(scores: np.ndarray, sets: _Sets) -> dict[int, np.ndarray]:
-    return {n: best_of_n_accuracy(scores, sets.correct, n, per_problem=True) for n in sets.sizes}
+def _all_rules(context: Context, sets: _Sets) -> dict[str, _Rule]:
+    """Return the rules of the models, and those that need none, by the name of their row."""
+    found = _baselines(context.benchmark, sets)
+    for system in context.systems:
+        if not system.baseline:
+            found |= _rules(context.benchmark, system, sets)
+    return found
 
 
-def _votes(sets: _Sets, scores: np.ndarray | None, random_state: int) -> dict[int, np.ndarray]:
-    counts = [len(keys) for keys in sets.answer_keys]
-    correct = [row[:n] for row, n in zip(sets.correct, counts, strict=True)]
-    weights = None if scores is None else [row[:n] for row, n in zip(scores, counts, strict=True)]
-    return {
-        n: vote_accuracy(
-            sets.answer_keys, correct, n, weights, n_subsets=_N_SUBSETS, ties="average", random_state=random_state
-        ).per_problem
-        for n in sets.sizes
-    }
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """Which candidate each rule chooses among all candidates of a problem.
+
+    ``rows`` are the rows of the solutions of each set, -1 where there is none. ``chosen`` and ``scores`` hold, by the
+    name of the rule, the number of the chosen candidate of each set, and the score of each candidate if a model gives
+    it one.
+    """
+
+    rows: np.ndarray
+    chosen: Mapping[str, np.ndarray]
+    scores: Mapping[str, np.ndarray | None]
+
+
+def choices(context: Context) -> Choices | None:
+    """Return what the rules choose, models first. None if the benchmark has no candidates."""
+    if context.benchmark.candidates is None:
+        return None
+    sets = _sets(context.benchmark.candidates)
+    rules = _all_rules(context, sets)
+    baselines = _baselines(context.benchmark, sets)
+    rules = {name: rules[name] for name in sorted(rules, key=baselines.__contains__)}
+    chosen = {name: rule.chosen(sets) for name, rule in rules.items()}
+    scores = {name: None if name in baselines else rule.scores for name, rule in rules.items()}
+    return Choices(sets.rows, chosen, scores)
 
 
 def _bootstrap(context: Context, sets: _Sets, accuracies: dict[str, dict[int, np.ndarray]]) -> BootstrapResult:
