@@ -41,6 +41,12 @@ class CandidateRows:
     answers: Sequence[str | None] = ()
     references: Sequence[str | None] = ()
 
+    def take(self, rows: Sequence[int]) -> CandidateRows:
+        """Return some of the candidates."""
+        keys = [self.answer_keys[i] for i in rows]
+        texts = ([values[i] for i in rows] if values else () for values in (self.answers, self.references))
+        return CandidateRows(self.sets[rows], self.correct[rows], keys, *texts)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Benchmark:
@@ -202,14 +208,7 @@ class Benchmark:
             The kept solutions, in the same order.
         """
         rows = np.flatnonzero(kept)
-        candidates = self.candidates and CandidateRows(
-            self.candidates.sets[rows],
-            self.candidates.correct[rows],
-            *(
-                [values[i] for i in rows.tolist()] if values else ()
-                for values in (self.candidates.answer_keys, self.candidates.answers, self.candidates.references)
-            ),
-        )
+        candidates = None if self.candidates is None else self.candidates.take(rows.tolist())
         return Benchmark(
             self.name,
             self.kind,

@@ -156,7 +156,7 @@ def candidates_benchmark(name: str, candidates: Candidates) -> Benchmark:
         )
     rows = np.flatnonzero(is_known).tolist()
     everything, keys, answers = judged.solutions, judged.answer_keys, judged.answers
-    solutions, keys, answers = ([values[i] for i in rows] for values in (everything, keys, answers))
+    solutions, keys, answers = [everything[i] for i in rows], [keys[i] for i in rows], [answers[i] for i in rows]
     references = [one.answer for one in judged]
     counts |= {"candidates": len(solutions), "candidates without an answer": keys.count(None)}
     told = {what: n for what, n in counts.items() if n and candidates.counts.get(what) != n}

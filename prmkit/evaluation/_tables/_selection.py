@@ -106,15 +106,12 @@ class _Rule:
         """Return the number of the chosen candidate of each set. The first of equals is chosen."""
         if not self.votes:
             assert self.scores is not None
-            return np.where(np.isnan(self.scores), -np.inf, self.scores).argmax(axis=1)
-        weights = [None] * len(sets.rows) if self.scores is None else self.scores
-        by = "first" if self.scores is None else "best"
-        return np.array(
-            [
-                vote(keys, None if row is None else row[: len(keys)], representative=by)
-                for keys, row in zip(sets.answer_keys, weights, strict=True)
-            ]
-        )
+            best: np.ndarray = np.argmax(np.where(np.isnan(self.scores), -np.inf, self.scores), axis=1)
+            return best
+        if self.scores is None:
+            return np.array([vote(keys) for keys in sets.answer_keys])
+        pairs = zip(sets.answer_keys, self.scores, strict=True)
+        return np.array([vote(keys, row[: len(keys)], representative="best") for keys, row in pairs])
 
     def accuracies(self, sets: _Sets, random_state: int) -> dict[int, np.ndarray]:
         """Return for each N how often the choice among N candidates of each set is correct."""
