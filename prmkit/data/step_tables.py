@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -29,11 +29,13 @@ from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution, Step
 from prmkit.data.solution_lines import typed_column
 
+LookUp: TypeAlias = Callable[[object, str], Rating]
+"""A function of a label and its name that returns the rating, as `map_of_labels` makes it."""
 _N_ROWS_NAMED = 8
 """Number of rows that one fault names."""
 _GAP = "Rows without a label belong into the table too: they are context"
 _PASS_STEP = "Pass step='…', the column of the texts, and order='…', the column of their numbers"
-_PASS_SOLUTION = "pass solution='…', the column that tells the solutions of a problem apart"
+_PASS_SOLUTION = "name the column that tells them apart, StepDataset.from_frame(…, solution='…')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +117,11 @@ class TableSolution:
     rows: list[TableRow]
     is_whole: bool
 
-    def to_solution(self) -> Solution:
+    def to_solution(self, meta: Mapping[str, Any] | None = None) -> Solution:
         """Return the solution."""
         first = self.rows[0]
         name = first.id if first.solution is None else first.solution
-        return Solution(first.problem, [str(row.text) for row in self.rows], id=name)
+        return Solution(first.problem, [str(row.text) for row in self.rows], id=name, meta=meta)
 
     def first_error(self) -> int | None:
         """Return the first error, as far as the labels tell it."""
@@ -178,8 +180,8 @@ def _sequences(rows: list[TableRow], start: int, faults: Faults) -> Iterator[lis
         yield runs[0]
         for run in runs[1:]:
             detail = (
-                f"rows of the problem stand at several places of the table ({runs[0][0].place}, {run[0].place}), and "
-                f"nothing tells their solutions apart: {_PASS_SOLUTION}, or order='…', the number of the step"
+                f"rows of the problem stand at several places of the table ({runs[0][0].place}, {run[0].place}). If "
+                f"these are several solutions, {_PASS_SOLUTION}, or order='…', the number of the step"
             )
             faults.add("scattered rows", detail, run)
         return
@@ -268,7 +270,7 @@ class StepTable:
     ----------
     solutions : list of TableSolution
         Solutions in the order of their first rows.
-    records : dict of int to mapping
+    cells : dict of int to mapping
         The cells of each row that could be read, by its number.
     n_rows : int
         Number of rows of the table.
@@ -279,7 +281,7 @@ class StepTable:
     """
 
     solutions: list[TableSolution]
-    records: dict[int, Mapping[str, Any]]
+    cells: dict[int, Mapping[str, Any]]
     n_rows: int
     faults: Faults
     account: LabelAccount
@@ -289,7 +291,7 @@ def read_step_table(
     frame: Source,
     columns: Mapping[str, str | None],
     *,
-    label_map: Mapping[Any, Any] | None = None,
+    look_up: LookUp | None = None,
     labels: Meaning | None = None,
     on_error: OnError = "raise",
     split: str | None = None,
@@ -303,41 +305,58 @@ def read_step_table(
     """
     check_reading(on_error, None)
     check_meaning(labels)
-    if labels is not None and label_map is not None:
-        raise ValueError(f"labels={labels!r} and label_map exclude each other: the map says what each label means")
+    faults = Faults()
+    records = list(iter_records(frame, split=split, on_error=on_error, counts=faults.counts))
+    if not records:
+        raise ValueError(f"{name_of(frame)} holds no rows, expected one per step")
+    _check_names(columns, frame, [found.record for found in records])
+    return table_of_records(records, columns, faults, look_up=look_up, labels=labels, on_error=on_error)
+
+
+def table_of_records(
+    records: Iterable[Found],
+    columns: Mapping[str, str | None],
+    faults: Faults,
+    *,
+    look_up: LookUp | None = None,
+    labels: Meaning | None = None,
+    on_error: OnError = "raise",
+) -> StepTable:
+    """Group records with one step each. ``columns`` may name a ``problem_id``, which then tells problems apart.
+
+    Raises
+    ------
+    ValueError
+        If nothing tells what the labels mean, or if rows have a fault that is not skipped.
+    """
     named = {part: name for part, name in columns.items() if name is not None}
     label = named.get("label")
-    faults = Faults()
-    found = list(_numbered(iter_records(frame, split=split, on_error=on_error, counts=faults.counts)))
-    if not found:
-        raise ValueError(f"{name_of(frame)} holds no rows, expected one per step")
-    _check_names(named, frame, [one.record for _, one in found])
-    records: dict[int, Mapping[str, Any]] = {}
+    cells: dict[int, Mapping[str, Any]] = {}
     rows: list[TableRow] = []
-    for number, one in found:
+    n_rows = 0
+    for number, found in _numbered(records):
+        n_rows = number + 1
         try:
-            rows.append(_row(one, number, _place(one), named))
-            records[number] = one.record
-        except MalformedRecordError as error:  # noqa: PERF203 (each row may be)
-            faults.add(error.reason, str(error).removeprefix(f"{error.reason}: "), _place(one))
+            rows.append(_row(found, number, _place(found), named))
+            cells[number] = found.record
+        except MalformedRecordError as error:
+            faults.add(error.reason, str(error).removeprefix(f"{error.reason}: "), _place(found))
     _refuse_numbers_as_steps(rows, named["step"])
     for row in rows:
         if row.text is None:
             faults.add("without a text", f"{named['step']} is empty", [row])
-    raw = {} if label is None else {row.number: _label_cell(records[row.number].get(label)) for row in rows}
-    rows, unknown = _rated(rows, raw, label or "", label_map, labels, faults)
+    raw = {} if label is None else {row.number: _label_cell(cells[row.number].get(label)) for row in rows}
+    rows, unknown = _rated(rows, raw, label or "", look_up, labels, faults)
     rated = {row.number for row in rows if row.rating is not None}
     keys = problem_keys([row.problem for row in rows]).tolist()
-    rows = [replace(row, key=key) for row, key in zip(rows, keys, strict=True)]
-    n_rows = found[-1][0] + 1
-    lost = set(range(n_rows)) - {row.number for row in rows}
-    solutions = solutions_of_rows(rows, lost, faults)
+    rows = [replace(row, key=key) if row.key is None else row for row, key in zip(rows, keys, strict=True)]
+    solutions = solutions_of_rows(rows, set(range(n_rows)) - {row.number for row in rows}, faults)
     faults.settle(on_error)
     account = LabelAccount()
     kept = {row.number for one in solutions for row in one.rows if row.rating is not None}
     for number, value in raw.items():
         account.add([value], lost=number in unknown or number in rated - kept)
-    return StepTable(solutions, records, n_rows, faults, account)
+    return StepTable(solutions, cells, n_rows, faults, account)
 
 
 def table_arguments(
@@ -350,7 +369,10 @@ def table_arguments(
     split: str | None,
 ) -> dict[str, Any]:
     """Return the arguments that make a data set of a table. See ``StepDataset.from_frame``."""
-    table = read_step_table(frame, columns, label_map=label_map, labels=labels, on_error=on_error, split=split)
+    if labels is not None and label_map is not None:
+        raise ValueError(f"labels={labels!r} and label_map exclude each other: the map says what each label means")
+    look_up = None if label_map is None else map_of_labels(label_map)
+    table = read_step_table(frame, columns, look_up=look_up, labels=labels, on_error=on_error, split=split)
     solutions = [one.to_solution() for one in table.solutions]
     rows = sorted(
         (
@@ -378,10 +400,10 @@ def table_arguments(
     warn_of_skipped(counts, rows=True)
     others = [
         name
-        for name in dict.fromkeys(n for record in table.records.values() for n in record)
+        for name in dict.fromkeys(n for record in table.cells.values() for n in record)
         if name not in columns.values()
     ]
-    cells = {str(name): typed_column([table.records[row.number].get(name) for row, _ in rows]) for name in others}
+    cells = {str(name): typed_column([table.cells[row.number].get(name) for row, _ in rows]) for name in others}
     is_soft = any(isinstance(row.rating, float) for row, _ in rows)
     return {
         "X": [one for _, one in rows],
@@ -409,8 +431,9 @@ def _place(found: Found) -> str:
     return found.place.replace("record", "row", 1) if found.place.startswith("record") else found.place
 
 
-def _check_names(named: Mapping[str, str], frame: Source, records: list[Any]) -> None:
+def _check_names(columns: Mapping[str, str | None], frame: Source, records: list[Any]) -> None:
     """Raise ValueError if a column is missing, stands twice in the table, or is named for two parts."""
+    named = {part: name for part, name in columns.items() if name is not None}
     known = dict.fromkeys(name for record in records if isinstance(record, Mapping) for name in record)
     shown = ", ".join(map(repr, known)) or f"none, but {type(records[0]).__name__}"
     twice = Counter(named.values())
@@ -433,7 +456,12 @@ def _row(found: Found, number: int, place: str, named: Mapping[str, str]) -> Tab
     if not isinstance(cells, Mapping):
         detail = f"{cells!r:.60} has not one cell per column" if isinstance(cells, list) else f"{cells!r:.60}"
         raise MalformedRecordError("no row", detail)
-    problem = _name(cells, named["problem"], "problem")
+    own_id = cells.get(named["problem_id"]) if "problem_id" in named else None
+    is_told = own_id is not None or "problem" not in named
+    problem = (
+        "" if is_told and is_missing(cells.get(named.get("problem", ""))) else _name(cells, named["problem"], "problem")
+    )
+    key = None if own_id is None else ("id", str(own_id))
     solution = _name(cells, named["solution"], "solution") if "solution" in named else None
     order = _order(cells, named["order"]) if "order" in named else None
     name = named["step"]
@@ -441,7 +469,7 @@ def _row(found: Found, number: int, place: str, named: Mapping[str, str]) -> Tab
     if text is not None and not isinstance(text, str):
         error = wrong_type("step is no text", name, text)
         raise MalformedRecordError(error.reason, f"{name} is {type(text).__name__} ({text!r:.60}). {_PASS_STEP}")
-    return TableRow(number, place, found.solution_id, problem, None, solution, order, text)
+    return TableRow(number, place, found.solution_id, problem, key, solution, order, text)
 
 
 def is_missing(cell: object) -> bool:
@@ -485,12 +513,11 @@ def _rated(
     rows: list[TableRow],
     labels: Mapping[int, object],
     name: str,
-    label_map: Mapping[Any, Any] | None,
+    look_up: LookUp | None,
     meaning: Meaning | None,
     faults: Faults,
 ) -> tuple[list[TableRow], set[int]]:
     """Return the rows with their ratings, and the numbers of those whose label is unknown."""
-    look_up = None if label_map is None else map_of_labels(label_map)
     if look_up is None and meaning is None:
         meaning = meaning_of_column([label for label in labels.values() if label is not None], name)
     rated, unknown = [], set()

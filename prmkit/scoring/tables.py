@@ -105,7 +105,7 @@ def score_frame(
             stacklevel=2,
         )
     spread = {name: _spread(values, numbers, table.n_rows) for name, values in {**first, **made, **last}.items()}
-    return _with_columns(frame, [table.records.get(number, {}) for number in range(table.n_rows)], spread)
+    return _with_columns(frame, [table.cells.get(number, {}) for number in range(table.n_rows)], spread)
 
 
 class ScoresSolutions:

@@ -52,6 +52,16 @@ def test_several_files_by_a_pattern(rows, tmp_path):
     assert len(load(tmp_path / "out.jsonl").solutions) == 4
 
 
+def test_a_table_of_numbered_steps_becomes_solutions(tmp_path):
+    path = tmp_path / "steps.csv"
+    path.write_text("problem,step_number,text,label\np,1,a,+\np,2,b,\np,3,c,-\np,1,d,+\nq,2,e,+\n")
+    assert "row 4 (line 6): gap in the order" in run(path, tmp_path / "out.jsonl", "--to", "rated").output
+    result = run(path, tmp_path / "out.jsonl", "--to", "rated", "--on-error", "skip")
+    assert "read: skipped: " in result.output
+    solutions = load(tmp_path / "out.jsonl").solutions
+    assert [solution.steps for solution in solutions] == [("a", "b", "c"), ("d",)]
+
+
 def test_recognised_converted_counted(rows, tmp_path):
     out = tmp_path / "out.jsonl.gz"
     result = run(rows, out, "--to", "stepwise")

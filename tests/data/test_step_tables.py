@@ -173,7 +173,7 @@ def test_numbers_may_begin_with_0():
         ([("p", 1, "a", "good"), ("p", 2.5, "b", "bad")], "row 1: without a number", "a"),
         (
             [("p", 1, "a", "good"), ("q", 1, "d", "good"), ("p", 2, "b", "bad"), ("p", 1, "c", "bad")],
-            "row 2: gap in the order: .*solutions of the problem are mixed, pass solution='…'",
+            "row 2: gap in the order: .*solutions of the problem are mixed, name the column .*solution='…'",
             "adc",
         ),
     ],

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.format import (
     Format,
     LabelledSolution,
+    ReadEach,
+    Reading,
     Record,
     check_writable_ratings,
     from_ratings,
     has_fields,
     labels_at,
 )
-from prmkit.data.formats.label_words import Label, map_of_labels, wrong_value
+from prmkit.data.formats.label_words import Label, Meaning, check_meaning, map_of_labels, rating_of, wrong_value
 from prmkit.data.formats.reading import read, reads
-from prmkit.data.formats.sources import OnError, Source
+from prmkit.data.formats.sources import Found, OnError, Source
 from prmkit.data.labels import NAMES, RATINGS
+from prmkit.data.step_tables import Faults, LookUp, table_of_records
 
+_STEP_NUMBERS = ("step_number", "step_num", "step_no", "step_index", "step_idx", "step")
+"""Columns that number the steps of a solution. ``step`` does so where the text stands in ``text``."""
+_NUMBERS = ("step_id", "number", "order", "index", "position", "idx")
+"""Columns that may number the steps of a solution, or the rows of the table."""
+_SOLUTIONS = ("solution_id", "solution_index", "sample_id", "sample_index", "completion_id", "candidate_id")
 _has_step = has_fields({"step": str, "label": (str, int, float)})
 _has_text = has_fields({"text": str, "label": (str, int, float)})
 
@@ -37,15 +48,109 @@ def _parse(
     *,
     label_map: Mapping[Any, Any] | None = None,
     worst: Label | None = None,
+    labels: Meaning | None = None,
 ) -> list[LabelledSolution]:
     text = record.text("step" if "step" in record else "text")
     problem, prefix = record.text("problem", ""), _prefix(record)
-    rating = map_of_labels(label_map, worst)(record.value("label"), "label")
+    rating = _look_up(label_map, worst, labels)(record.value("label"), "label")
+    return [from_ratings(problem, [*prefix, text], [None] * len(prefix) + [rating], solution_id, _meta(record))]
+
+
+def _meta(record: Record) -> dict[str, Any] | None:
     problem_id = record.value("problem_id", None)
     if not isinstance(problem_id, (str, int, float)):
         problem_id = record.note("problem_id")
-    meta = None if problem_id is None else {"problem_id": problem_id}
-    return [from_ratings(problem, [*prefix, text], [None] * len(prefix) + [rating], solution_id, meta)]
+    return None if problem_id is None else {"problem_id": problem_id}
+
+
+def _look_up(label_map: Mapping[Any, Any] | None, worst: Label | None, labels: Meaning | None) -> LookUp:
+    """Return the function of a label and its name that gives the rating."""
+    check_meaning(labels)
+    if labels is None:
+        return map_of_labels(label_map, worst)
+    if label_map is not None:
+        raise ValueError(f"labels={labels!r} and label_map exclude each other: the map says what each label means")
+    return lambda label, name: rating_of(label, name, labels)
+
+
+def _together(records: Iterator[Found], read_each: ReadEach, reading: Reading) -> Iterator[LabelledSolution]:
+    """Yield the solutions of rows. Rows with the number of a step and without a prefix follow each other."""
+    first = next(records, None)
+    if first is None:
+        return
+    if not isinstance(first.record, Mapping) or "prefix" in first.record:
+        yield from read_each(chain([first], records))
+        return
+    rows: Iterable[Found] = chain([first], records)
+    if any(_is_number(first.record.get(name)) for name in (*_STEP_NUMBERS, *_NUMBERS)):
+        rows = list(rows)
+        if (order := _order_column(rows)) is not None:
+            yield from _numbered(rows, order, reading)
+            return
+    yield from _alone(read_each(rows))
+
+
+def _order_column(rows: Sequence[Found]) -> str | None:
+    """Return the column that numbers the steps of each solution. None if there is none."""
+    first = rows[0].record
+    for name in (*_STEP_NUMBERS, *_NUMBERS):
+        if not _is_number(first.get(name)) or (name == "step" and not isinstance(first.get("text"), str)):
+            continue
+        cells = [found.record for found in rows if isinstance(found.record, Mapping)]
+        numbers = {str(cell.get(name)) for cell in cells}
+        problems = {(str(cell.get("problem")), str(cell.get("problem_id"))) for cell in cells}
+        # A number of its own for each row of the table is no number of a step.
+        if name in _STEP_NUMBERS or len(numbers) < len(cells) or len(problems) == 1 < len(cells):
+            return name
+    return None
+
+
+def _is_number(value: object) -> bool:
+    is_text = isinstance(value, str) and value.strip().removesuffix(".0").isdecimal()
+    return is_text or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _numbered(rows: Sequence[Found], order: str, reading: Reading) -> Iterator[LabelledSolution]:
+    """Yield the solutions of rows that are numbered, as ``StepDataset.from_frame`` groups them."""
+    known = dict.fromkeys(name for found in rows if isinstance(found.record, Mapping) for name in found.record)
+    columns = {
+        "problem": "problem" if "problem" in known else None,
+        "problem_id": "problem_id" if "problem_id" in known else None,
+        "step": "step" if "step" in known and order != "step" else "text",
+        "order": order,
+        "label": "label",
+        "solution": next((name for name in _SOLUTIONS if name in known), None),
+    }
+    label_map, worst, labels = (reading.options.get(name) for name in ("label_map", "worst", "labels"))
+    look_up = None if label_map is None and labels is None and worst is None else _look_up(label_map, worst, labels)
+    faults = Faults(reading.counts, reading.skipped)
+    table = table_of_records(rows, columns, faults, look_up=look_up, on_error=reading.on_error)
+    reading.counts["records"] += table.n_rows
+    table.account.report(reading.counts)
+    for one in table.solutions:
+        # Where the limit cuts the table, the last solution may go on.
+        is_cut = reading.limit == table.n_rows and any(row.number == table.n_rows - 1 for row in one.rows)
+        meta = _meta(Record(table.cells[one.rows[0].number]))
+        first_error = replace(one, is_whole=one.is_whole and not is_cut).first_error()
+        ratings = tuple(row.rating for row in one.rows)
+        yield LabelledSolution(one.to_solution(meta), ratings, first_error)
+
+
+def _alone(solutions: Iterator[LabelledSolution]) -> Iterator[LabelledSolution]:
+    """Yield solutions of one step, and warn if several of them share a problem: they may belong together."""
+    n_of: Counter[str] = Counter()
+    for labelled in solutions:
+        n_of[labelled.solution.problem] += bool(labelled.solution.problem)
+        yield labelled
+    several = [n for n in n_of.values() if n > 1]
+    if several:
+        warnings.warn(
+            f"{sum(several)} rows share {len(several)} problems, and have neither a prefix nor the number of a step: "
+            "each is read as a solution of one step, without the steps before it. If the rows of a problem follow each "
+            "other, StepDataset.from_frame(…) reads them in the order of the table, or add a column step_number",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _prefix(record: Record) -> list[str]:
@@ -82,6 +187,7 @@ FLAT = Format(
     parse=_parse,
     write=_write,
     labels_of=labels_at("label"),
+    together=_together,
 )
 
 
@@ -91,6 +197,7 @@ def load_flat(
     label_map: Mapping[Any, Any] | None = None,
     *,
     worst: str | float | bool | None = None,
+    labels: Meaning | None = None,
     on_error: OnError = "raise",
     limit: int | None = None,
     split: str | None = None,
@@ -100,7 +207,9 @@ def load_flat(
     ``{"text": "3 * 4 = 12.", "label": "positive"}`` or
     ``{"problem": "2 + 3 * 4?", "prefix": ["3 * 4 = 12."], "step": "So 15.", "label": "negative", "problem_id": 7}``
 
-    In CSV a prefix is a JSON list.
+    In CSV a prefix is a JSON list. Rows without a prefix and with the number of a step (``step_number``,
+    ``step_index``, or ``step`` beside ``text``) follow each other: they become solutions as in
+    ``StepDataset.from_frame``, and a row without a label is context.
 
     Parameters
     ----------
@@ -110,17 +219,21 @@ def load_flat(
         "-", or booleans. Bare numbers need a map, because 0 is wrong in some files and neutral in others.
     worst : label, optional
         Label of the worst class, where the values of ``label_map`` are class numbers such as 0, 1, 2.
+    labels : {"rating", "binary", "soft"}, optional
+        Meaning of numbers, in place of a map. "binary": 0 wrong, 1 right. "rating": -1 wrong, 0 neutral, 1 right.
+        "soft": the probability that the step is right.
 
     Returns
     -------
     StepDataset
-        One row per record, in its order. A text alone is a step without problem and prefix. ``groups`` follow
-        ``problem_id`` if every row has one, else the problem texts.
+        One row per labelled record, in its order; numbered rows by solution. A text alone is a step without problem
+        and prefix. ``groups`` follow ``problem_id`` if every row has one, else the problem texts.
 
     Warns
     -----
     UserWarning
-        If rows have neither a problem nor a ``problem_id``. Splitting by problem is then impossible.
+        If rows have neither a problem nor a ``problem_id``: splitting by problem is then impossible. If several rows
+        have the same problem, and neither a prefix nor a number.
 
     Examples
     --------
@@ -131,4 +244,6 @@ def load_flat(
     >>> load_flat(rows, {"negative": 2, "neutral": 1, "positive": 0}, worst="negative").y
     array([-1])
     """
-    return read(source, FLAT, on_error=on_error, limit=limit, split=split, label_map=label_map, worst=worst)
+    return read(
+        source, FLAT, on_error=on_error, limit=limit, split=split, label_map=label_map, worst=worst, labels=labels
+    )

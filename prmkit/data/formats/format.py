@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 from prmkit.data.formats.label_words import Rating, wrong_type, wrong_value
+from prmkit.data.formats.sources import Found, OnError
 from prmkit.data.jsonlines import ContradictoryRecordError, MalformedRecordError
 from prmkit.data.labels import first_error_to_ratings, ratings_to_first_error
 from prmkit.data.solution import Solution
@@ -43,6 +44,34 @@ class LabelledSolution:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a source is read, and the account to fill.
+
+    Parameters
+    ----------
+    on_error : {"raise", "skip"}
+        What to do with a record that breaks the format.
+    limit : int or None
+        Largest number of records.
+    counts : Counter
+        Numbers of records that were read and left out.
+    skipped : list of str
+        Place and reason of each record that was left out.
+    options : mapping
+        Options of the format.
+    """
+
+    on_error: OnError
+    limit: int | None
+    counts: Counter[str]
+    skipped: list[str]
+    options: Mapping[str, Any]
+
+
+ReadEach: TypeAlias = Callable[[Iterable[Found]], Iterator[LabelledSolution]]
+
+
+@dataclass(frozen=True)
 class Format:
     """One way of writing step labels.
 
@@ -68,6 +97,9 @@ class Format:
     across : callable, optional
         ``across(solutions, counts)`` gets all solutions of a source as a stream and yields those to keep. It is for a
         format that repeats a solution in several records.
+    together : callable, optional
+        ``together(records, read_each, reading)`` yields the solutions of records that belong together, such as rows of
+        a table. ``read_each(records)`` parses them one by one, as without it. ``reading`` is a `Reading`.
     reader : callable, optional
         ``reader(source, **options)`` reads a whole source as a `StepDataset`. If None, records are read one by one.
         It is for a format that merges its records.
@@ -93,6 +125,7 @@ class Format:
     write: Callable[[LabelledSolution], dict[str, Any] | list[dict[str, Any]]] | None = None
     unlabelled: Literal["unknown", "right"] = "unknown"
     across: Callable[[Iterator[LabelledSolution], Counter[str]], Iterator[LabelledSolution]] | None = None
+    together: Callable[[Iterator[Found], ReadEach, Reading], Iterator[LabelledSolution]] | None = None
     reader: Callable[..., StepDataset] | None = None
     json_array: bool = False
     labels_of: Callable[[Mapping[str, Any]], Sequence[object]] | None = None

@@ -26,6 +26,7 @@ _Key: TypeAlias = tuple[bool, bool, Label]
 # A label with two flags, whether it is a text and whether a boolean: 1, True and "1" are different labels.
 
 _RATING_OF: dict[Label, int] = {**dict(zip(NAMES, RATINGS, strict=True)), "-": -1, "+": 1, False: -1, True: 1}
+_RATING_OF |= {"False": -1, "false": -1, "True": 1, "true": 1}
 
 
 def wrong_value(reason: str, name: str, value: object, expected: str) -> MalformedRecordError:

@@ -7,7 +7,7 @@ import inspect
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.account import MALFORMED, PUBLISHED, LabelAccount, check_reading, named_skips, warn_of_skipped
-from prmkit.data.formats.format import Format, LabelledSolution
+from prmkit.data.formats.format import Format, LabelledSolution, Reading
 from prmkit.data.formats.label_words import Rating
 from prmkit.data.formats.sources import Found, OnError, Source, iter_records, name_of
 from prmkit.data.jsonlines import ContradictoryRecordError, MalformedRecordError
@@ -205,36 +205,35 @@ def iter_labelled(
         known = ", ".join([*file_format.options, "split", "on_error", "limit"])
         raise ValueError(f"the format {file_format.name} has no option {', '.join(unknown)}; its options: {known}")
     counts = Counter() if counts is None else counts
-    records = iter_records(source, split=split, on_error=on_error, counts=counts)
-    reasons = [] if skipped is None else skipped
-    solutions = _parsed(islice(records, limit), file_format, on_error, published, counts, reasons, options)
+    records = islice(iter_records(source, split=split, on_error=on_error, counts=counts), limit)
+    reading = Reading(on_error, limit, counts, [] if skipped is None else skipped, options)
+
+    def read_each(records: Iterable[Found]) -> Iterator[LabelledSolution]:
+        return _parsed(records, file_format, reading, published)
+
+    together = file_format.together
+    solutions = read_each(records) if together is None else together(records, read_each, reading)
     return solutions if file_format.across is None else file_format.across(solutions, counts)
 
 
 def _parsed(
-    records: Iterator[Found],
-    file_format: Format,
-    on_error: OnError,
-    published: bool,
-    counts: Counter[str],
-    skipped: list[str],
-    options: dict[str, Any],
+    records: Iterable[Found], file_format: Format, reading: Reading, published: bool
 ) -> Iterator[LabelledSolution]:
-    account = LabelAccount()
+    account, counts = LabelAccount(), reading.counts
     for record, place, solution_id in records:
         counts["records"] += 1
         is_lost = False
         try:
-            solutions = file_format.solutions_of(record, solution_id, counts, **options)
+            solutions = file_format.solutions_of(record, solution_id, counts, **reading.options)
         except MalformedRecordError as error:
             as_published = published and isinstance(error, ContradictoryRecordError)
-            if on_error == "raise" and not as_published:
+            if reading.on_error == "raise" and not as_published:
                 told = "the fields are right" if file_format.name == "fields" else f"the format is {file_format.name}"
                 raise ValueError(
                     f"{place}: {error}. Pass on_error='skip' to leave such records out, or check that {told}."
                 ) from None
             counts[f"{PUBLISHED if as_published else MALFORMED}{error.reason}"] += 1
-            skipped.append(f"{place}: {error}")
+            reading.skipped.append(f"{place}: {error}")
             is_lost, solutions = True, []
         if file_format.labels_of is not None and isinstance(record, Mapping):
             with contextlib.suppress(MalformedRecordError):

@@ -4,6 +4,7 @@ import gzip
 import json
 import warnings
 
+import pandas as pd
 import pytest
 
 from prmkit.data import load, load_flat
@@ -133,3 +134,113 @@ def test_json_array_with_unknown_ids(tmp_path):
     path = tmp_path / "rows.json"
     path.write_text(json.dumps([{"text": "a", "problem": "", "label": "+", "problem_id": i // 2} for i in range(4)]))
     assert load(path).groups.tolist() == [0, 0, 1, 1]
+
+
+STEPS = [
+    {"problem": "p", "step_number": 1, "text": "a", "label": "positive"},
+    {"problem": "p", "step_number": 2, "text": "b", "label": None},
+    {"problem": "p", "step_number": 3, "text": "c", "label": "negative"},
+    {"problem": "p", "step_number": 1, "text": "d", "label": "positive"},
+    {"problem": "q", "step_number": 1, "text": "e", "label": "positive"},
+]
+
+
+def steps_of(dataset):
+    return [(step.problem, step.prefix, step.text) for step in dataset.X]
+
+
+def renamed(rows, **names):
+    return [{names.get(name, name): value for name, value in row.items()} for row in rows]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        STEPS,
+        renamed(STEPS, step_number="step"),
+        renamed(STEPS, step_number="step_index", text="step"),
+        renamed(STEPS, step_number="index"),
+        [{**row, "step_number": row["step_number"] - 1} for row in STEPS],
+        [{**row, "step_number": float(row["step_number"])} for row in STEPS],
+        [
+            {**row, "problem_id": ord(row["problem"]), "problem": row["problem"] * (1 + i)}
+            for i, row in enumerate(STEPS)
+        ],
+    ],
+)
+def test_numbered_rows_become_solutions(rows, tmp_path):
+    dataset = load(rows)
+    assert [(prefix, text) for _, prefix, text in steps_of(dataset)] == [
+        ((), "a"),
+        (("a", "b"), "c"),
+        ((), "d"),
+        ((), "e"),
+    ]
+    assert dataset.y.tolist() == [1, -1, 1, 1]
+    assert dataset.first_errors == [None, -1, -1]
+    assert dataset.groups.tolist() == [0, 0, 0, 1]
+    pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
+    assert steps_of(load(tmp_path / "rows.csv")) == steps_of(dataset)
+
+
+def test_numbered_rows_in_any_order_and_by_name():
+    rows = [{**row, "solution_id": i // 3} for i, row in enumerate(STEPS)]
+    assert steps_of(load_flat([rows[i] for i in (4, 2, 3, 0, 1)])) == [
+        ("q", (), "e"),
+        ("p", (), "a"),
+        ("p", ("a", "b"), "c"),
+        ("p", (), "d"),
+    ]
+
+
+def test_faults_in_the_numbers_are_named():
+    with pytest.raises(ValueError, match="row 1: gap in the order: step 3 comes after step 1"):
+        load_flat([STEPS[0], STEPS[2], STEPS[4]])
+    with pytest.warns(UserWarning, match="1 gap in the order"):
+        dataset = load_flat([STEPS[0], STEPS[2], STEPS[4]], on_error="skip")
+    assert [text for *_, text in steps_of(dataset)] == ["a", "e"]
+    assert dataset.counts["labels left out: 'negative', of 1 (100%)"] == 1
+    assert "skipped: row 1: gap in the order" in dataset.description
+
+
+def test_a_limit_leaves_the_end_of_a_solution_unknown():
+    assert load_flat(STEPS[:1]).first_errors == [-1]
+    assert load_flat(STEPS, limit=1).first_errors == [None]
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "expected"),
+    [
+        ([1, 0, -1, 1, 1], {}, [1, 0, -1, 1, 1]),
+        ([1, 0, 0, 1, 1], {"labels": "binary"}, [1, -1, -1, 1, 1]),
+        (["True", "False", "", "True", "True"], {}, [1, -1, 1, 1]),
+        ([2, 1, 0, 2, 2], {"label_map": {0: 0, 1: 1, 2: 2}, "worst": 0}, [1, 0, -1, 1, 1]),
+        ([0.5, 0.25, 1, 1, 0], {}, [0.5, 0.25, 1, 1, 0]),
+    ],
+)
+def test_labels_of_numbered_rows(labels, options, expected):
+    rows = [{**row, "label": label} for row, label in zip(STEPS, labels, strict=True)]
+    assert load_flat(rows, **options).y.tolist() == expected
+    with pytest.raises(ValueError, match="nothing says what it means: pass labels='binary'"):
+        load_flat([{**row, "label": i % 2} for i, row in enumerate(STEPS)])
+
+
+def test_numbers_of_the_rows_are_no_numbers_of_steps():
+    rows = [{"index": i, "problem": "pq"[i // 2], "text": text, "label": "+"} for i, text in enumerate("abcd")]
+    with pytest.warns(UserWarning, match="4 rows share 2 problems, and have neither a prefix nor the number of a step"):
+        assert load_flat(rows).X[1].prefix == ()
+
+
+def test_rows_of_one_problem_with_an_empty_prefix_stand_alone():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_flat([{"problem": "p", "prefix": [], "step": text, "label": "+"} for text in "ab"]).X[1].index == 0
+
+
+def test_labels_may_be_declared_in_place_of_a_map():
+    rows = [{"problem": "p", "text": "a", "label": 0}, {"problem": "q", "text": "b", "label": 1}]
+    assert load_flat(rows, labels="binary").y.tolist() == [-1, 1]
+    assert load_flat(rows, labels="rating").y.tolist() == [0, 1]
+    assert load_flat(rows, labels="soft").vocabulary == "soft"
+    with pytest.raises(ValueError, match="exclude each other"):
+        load_flat(rows, {0: -1, 1: 1}, labels="binary")
