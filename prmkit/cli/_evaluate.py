@@ -12,10 +12,11 @@ from prmkit.cli._terminal import LimitFlag, ListsFormats, fields_of, flags_of, i
 
 _OTHERS = {
     "layout": "MODEL as LAYOUT:MODEL",
-    "on_error='skip'": "what prmkit convert IN OUT --to rated --on-error skip writes,",
+    "on_error": "--option on_error={}",
     "format": "a KIND in front, KIND:PATH, such as {}:PATH",
     "overwrite": "--overwrite",
     "by": "--on bon-{}:PATH",
+    "contradictions": "--option contradictions={}",
 }
 """How settings are typed that are no flags of this command."""
 
@@ -83,7 +84,8 @@ def evaluate(
             metavar="NAME=FIELD,...",
             show_default=False,
             help="The field of each part, for the data after --on that have no KIND: problem, steps, and labels or "
-            "first_error. A field is a dotted path, such as steps=response.steps.text. For sampled solutions, also as "
+            "first_error. A field is a dotted path, such as steps=response.steps.text. For sampled solutions: problem, "
+            "steps or text, and correct or reference (the right answer), also answer, id, generator. Or, also as "
             "bon:PATH: problem, candidates, answer, correct.",
         ),
     ] = None,
@@ -161,6 +163,10 @@ def evaluate(
     Rows with fields of their own, the first 100 of them:
       prmkit evaluate my-model --on mine=rows.jsonl --limit 100 --out report
       --fields problem=question,steps=steps.text,labels=steps.good --option labels=binary
+
+    Best of N of samples with fields of their own, one per line or several:
+      prmkit evaluate my-model --on samples.jsonl --out report
+      --fields problem=question,text=response,reference=gold
     """
     from prmkit.evaluation import evaluate as run
 

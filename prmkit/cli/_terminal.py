@@ -38,10 +38,13 @@ LimitFlag: TypeAlias = Annotated[
 # What follows a name and an equals sign in an error: quoted, in brackets, or a word; or nothing.
 _VALUE = r"('[^']*'|\"[^\"]*\"|\[[^\]]*\]|\{[^}]*\}|\([^)]*\)|[^\s,;:()]*[^\s,;:().])?"
 _PROPOSAL = r"\bload\(…, fields=dict\(([^)]*)\)((?:, \w+=(?:\{[^}]*\}|'[^']*'|[^,)]+))*)\)"
+_SAMPLES = r"\bload_(?:candidates\(…, fields=dict\(([^)]*)\)|samples\(…, ([^)]*))\)"
 _BY_CONVERT = "prmkit convert IN OUT --to rated --fields {}"
+_BY_EVALUATE = "prmkit evaluate MODEL --on PATH --out FOLDER --fields {}"
 _OF_JSON = {"None": "null", "True": "true", "False": "false"}
 _ONLY_IN_PYTHON = {
     "load_candidates(path, by=…) reads it": "prmkit evaluate takes it as --on bon:PATH",
+    ". candidates.contradictions lists them": "",
     "make StepDataset(…, vocabulary='binary') if it is wrong, or vocabulary='rating' if it is neutral": (
         "--option labels=binary if it is wrong, or --option labels=rating if it is neutral, for the formats stepwise "
         "and rated"
@@ -84,6 +87,7 @@ def in_flags(message: str, flags: Mapping[str, str]) -> str:
     'labels are [-1, 1]: pass --label_order -1,1'
     """
     message = re.sub(_PROPOSAL, lambda found: _fields(found, flags), message)
+    message = re.sub(_SAMPLES, lambda found: _BY_EVALUATE.format(_pairs(found[1] or found[2])), message)
     exact = {name: pattern for name, pattern in flags.items() if "=" in name}
     for in_python, typed in (_ONLY_IN_PYTHON | exact).items():
         message = message.replace(in_python, typed)
@@ -114,10 +118,15 @@ def _typed(pattern: str, value: str) -> str:
     return pattern.format(value, json=as_json)
 
 
+def _pairs(arguments: str) -> str:
+    """Return the arguments of a call, all texts, as NAME=FIELD,…"""
+    return re.sub("['\"]", "", arguments).replace(", ", ",")
+
+
 def _fields(found: re.Match[str], flags: Mapping[str, str]) -> str:
     """Return the call of ``load`` that names fields as the flags that do so."""
     named, options = found.groups()
-    typed = [re.sub("['\"]", "", named).replace(", ", ",")]
+    typed = [_pairs(named)]
     # What the user must fill in is no Python.
     pairs = re.findall(r", (\w+)=(\{[^}]*\}|'[^']*'|[^,)]+)", options.replace("…", "'…'"))
     values = {name: ast.literal_eval(value) for name, value in pairs}

@@ -1,6 +1,7 @@
 """``prmkit evaluate`` from a terminal."""
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -96,10 +97,7 @@ def test_help_teaches():
             ["{}/scores.jsonl", "--on", "processbench:{}/gsm8k.json", "--trained-on", "no"],
             "Error: --trained-on is 'no'",
         ),
-        (
-            ["{}/scores.jsonl", "--on", "{}/broken.jsonl"],
-            "what prmkit convert IN OUT --to rated --on-error skip writes",
-        ),
+        (["{}/scores.jsonl", "--on", "{}/broken.jsonl"], "ass --option on_error=skip to leave such lines out"),
     ],
 )
 def test_errors_are_one_line(files, arguments, told):
@@ -109,3 +107,32 @@ def test_errors_are_one_line(files, arguments, told):
     assert told in " ".join(done.output.split())
     assert "Traceback" not in done.output
     assert not (files / "report" / "results.json").exists()
+
+
+def test_samples_by_their_fields(tmp_path):
+    """Lines of one problem need not be neighbours, and what the messages advise can be typed."""
+    path, scores = tmp_path / "mine.jsonl", tmp_path / "scores.jsonl"
+    rows = [
+        {"question": f"{i} + 2?", "output": f"Add 2.\n\nThe answer is {i + 2 + k}.", "gold": i + 2}
+        for k in (0, 1)
+        for i in range(5)
+    ]
+    path.write_text("\n".join(map(json.dumps, [*rows, {"question": "8 + 2?", "gold": 3}])))
+    lines = [{"id": f"mine:{i + 1}/{k}", "rewards": [0.9, 0.8 - k / 2]} for i in range(5) for k in (0, 1)]
+    scores.write_text("\n".join(map(json.dumps, lines)))
+    command = [scores, "--on", path, "--out", tmp_path / "out", "--resamples", "0"]
+
+    def told(*flags):
+        return " ".join(run(*command, *flags).output.split())
+
+    fields = re.search(r"prmkit evaluate MODEL --on PATH --out FOLDER --fields (\S+) reads", told())[1]
+    assert fields == "problem=question,text=output,reference=gold"
+    said = told("--fields", fields)
+    assert "line 11: without output" in said
+    assert "Pass --option on_error=skip" in said
+    said = told("--fields", fields, "--option", "on_error=skip")
+    assert "10 solutions of 5 problems" in said
+    assert "| scores, min | 0.500 | 1.000 |" in said
+    (tmp_path / "odd.jsonl").write_text(json.dumps({"question": "2?", "outputs": [{"text": "a", "is_correct": True}]}))
+    command[2] = f"bon:{tmp_path / 'odd.jsonl'}"
+    assert "--fields problem=question,candidates=outputs.text,correct=outputs.is_correct" in told()

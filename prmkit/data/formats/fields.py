@@ -383,6 +383,8 @@ def proposal(records: Sequence[object]) -> str:
         hints.append("Add problem='…', the field of the problem, if there is one")
     if unseen := [name for name, path in named.items() if path == "…"]:
         hints.append(f"Put the field of {' and '.join(unseen)} in place of '…'")
+    if named.get("labels") == "…" and re.search(r"(correct|reference)=", samples := samples_proposal(records[0])):
+        hints.append(f"If these are sampled solutions without step labels, {samples} reads them")
     shown = ", ".join(f"{name}={path!r}" for name, path in named.items())
     return ". ".join([f"{', '.join([f'load(…, fields=dict({shown})', *options])})", *hints])
 

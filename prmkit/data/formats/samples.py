@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from prmkit.data.answers.equivalence import AnswerComparison
 from prmkit.data.answers.extraction import ExtractedAnswer, extract_answer, normal_answer, numbers_in
-from prmkit.data.formats.account import LabelAccount, check_reading, warn_of_skipped
+from prmkit.data.formats.account import LabelAccount, check_reading, named_skips, warn_of_skipped
 from prmkit.data.formats.candidates import correct_of, is_candidates, other_units, sampled_in
 from prmkit.data.formats.fields import samples_proposal, value_at
 from prmkit.data.formats.format import Record
@@ -152,7 +152,7 @@ def load_samples(
     counts: Counter[str] = Counter()
     account = LabelAccount()
     by_problem: dict[str | int, list[tuple[_Sample, str]]] = {}
-    last_error = ""
+    skipped: list[str] = []
     for value, place, record_id in iter_records(source, split=split, on_error=on_error, counts=counts):
         if limit is not None and counts["records"] == limit:
             break
@@ -160,10 +160,10 @@ def load_samples(
         try:
             samples = fields.samples_of(Record(value))
         except MalformedRecordError as error:
-            last_error = f"{place}: {error}"
+            skipped.append(f"{place}: {error}")
             if on_error == "raise":
                 proposed = f". Perhaps {samples_proposal(value)}" if error.reason.startswith("without ") else ""
-                raise ValueError(f"{last_error}{proposed}. Pass on_error='skip' to leave such records out.") from None
+                raise ValueError(f"{skipped[0]}{proposed}. Pass on_error='skip' to leave such records out.") from None
             counts[f"malformed: {error.reason}"] += 1
             continue
         account.add([sample.correct for sample in samples], lost=False)
@@ -172,18 +172,18 @@ def load_samples(
             by_problem.setdefault(key, []).append((sample, record_id))
     fields.check_found()
     account.report(counts)
-    warn_of_skipped(counts, "on_error='raise' names")
+    warn_of_skipped(counts)
     with AnswerComparison() as comparison:
         reader = _Reader(by, think, extract, contradictions, comparison, counts)
         sets = [one for samples in by_problem.values() if (one := reader.set_of(samples)) is not None]
         sets = with_keys(sets, comparison, answer_key)
     if not sets:
-        why = f": {last_error}" if last_error else ""
-        raise ValueError(f"{name_of(source)} holds no sample that can be read{why}")
+        raise ValueError(": ".join([f"{name_of(source)} holds no sample that can be read", *skipped[-1:]]))
     counts["problems"], counts["samples"] = len(sets), sum(len(one.candidates) for one in sets)
     counts["samples without an answer"] = sum(one.answer_keys.count(None) for one in sets)
     reader.warn()
     lines = [f"samples from {name_of(source)}", *(f"{what}: {n}" for what, n in counts.items() if n)]
+    lines += named_skips(skipped)
     return Candidates(tuple(sets), "\n".join(lines), {what: n for what, n in counts.items() if n})
 
 
