@@ -130,10 +130,10 @@ def _convert(
     split: str | None,
     overwrite: bool,
 ) -> None:
-    from prmkit.data.formats.account import named_skips
     from prmkit.data.formats.fields import by_fields
     from prmkit.data.formats.reading import iter_labelled
     from prmkit.data.formats.registry import FORMATS, check_format, load, recognise
+    from prmkit.data.formats.sources import named_skips
     from prmkit.data.formats.writing import write
 
     _check_output(output, Path(source), overwrite)

@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from prmkit.data.formats.account import MALFORMED, LabelAccount, check_reading, named_skips, warn_of_skipped
 from prmkit.data.formats.label_words import (
     Meaning,
     Rating,
@@ -22,7 +21,18 @@ from prmkit.data.formats.label_words import (
     wrong_type,
     wrong_value,
 )
-from prmkit.data.formats.sources import Found, OnError, Source, iter_records, name_of
+from prmkit.data.formats.sources import (
+    MALFORMED,
+    Found,
+    LabelAccount,
+    OnError,
+    Source,
+    check_reading,
+    iter_records,
+    name_of,
+    named_skips,
+    warn_of_skipped,
+)
 from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.data.labels import ratings_to_first_error
 from prmkit.data.problem_keys import problem_keys

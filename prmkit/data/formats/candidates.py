@@ -11,12 +11,19 @@ from typing import Any, NamedTuple
 
 from prmkit.data.answers.equivalence import AnswerComparison
 from prmkit.data.answers.extraction import extract_answer
-from prmkit.data.formats.account import LabelAccount, check_reading, warn_of_skipped
 from prmkit.data.formats.fields import candidates_proposal, check_fields, value_at
 from prmkit.data.formats.format import Record, has_fields
 from prmkit.data.formats.label_words import rating_of, wrong_value
 from prmkit.data.formats.reading import reads
-from prmkit.data.formats.sources import OnError, Source, iter_records, name_of
+from prmkit.data.formats.sources import (
+    LabelAccount,
+    OnError,
+    Source,
+    check_reading,
+    iter_records,
+    name_of,
+    warn_of_skipped,
+)
 from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.data.sampled import Candidates, CandidateSet, with_keys
 from prmkit.data.solution import Solution

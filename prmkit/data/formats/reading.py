@@ -15,10 +15,21 @@ import numpy as np
 import numpy.typing as npt
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.account import MALFORMED, PUBLISHED, LabelAccount, check_reading, named_skips, warn_of_skipped
 from prmkit.data.formats.format import Format, LabelledSolution, Reading
 from prmkit.data.formats.label_words import Rating
-from prmkit.data.formats.sources import Found, OnError, Source, iter_records, name_of
+from prmkit.data.formats.sources import (
+    MALFORMED,
+    PUBLISHED,
+    Found,
+    LabelAccount,
+    OnError,
+    Source,
+    check_reading,
+    iter_records,
+    name_of,
+    named_skips,
+    warn_of_skipped,
+)
 from prmkit.data.jsonlines import ContradictoryRecordError, MalformedRecordError
 from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step

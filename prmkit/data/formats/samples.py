@@ -10,13 +10,21 @@ from typing import Any, Literal, NamedTuple
 
 from prmkit.data.answers.equivalence import AnswerComparison
 from prmkit.data.answers.extraction import ExtractedAnswer, extract_answer, normal_answer, numbers_in
-from prmkit.data.formats.account import LabelAccount, check_reading, named_skips, warn_of_skipped
 from prmkit.data.formats.candidates import correct_of, is_candidates, other_units, sampled_in
 from prmkit.data.formats.fields import samples_proposal, value_at
 from prmkit.data.formats.format import Record
 from prmkit.data.formats.label_words import wrong_type
 from prmkit.data.formats.reading import reads
-from prmkit.data.formats.sources import OnError, Source, iter_records, name_of
+from prmkit.data.formats.sources import (
+    LabelAccount,
+    OnError,
+    Source,
+    check_reading,
+    iter_records,
+    name_of,
+    named_skips,
+    warn_of_skipped,
+)
 from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.sampled import Candidates, CandidateSet, with_keys

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from prmkit.data.dataset import StepDataset
-from prmkit.data.formats.account import LabelAccount
 from prmkit.data.formats.fields import flat_labels, value_at
+from prmkit.data.formats.sources import LabelAccount
 from prmkit.data.jsonlines import (
     COMPRESSED,
     MalformedRecordError,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prmkit.data.formats.account import lost_labels
+from prmkit.data.formats.sources import lost_labels
 from prmkit.data.labels import ratings_to_first_error
 from prmkit.data.prm800k._records import RowMeta
 from prmkit.data.solution import Solution, Step

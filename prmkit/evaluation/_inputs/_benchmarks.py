@@ -15,13 +15,12 @@ import numpy as np
 from prmkit.data import Candidates, StepDataset
 from prmkit.data.answers.equivalence import AnswerComparison
 from prmkit.data.answers.extraction import extract_answer
-from prmkit.data.formats.account import check_reading
 from prmkit.data.formats.candidates import load_candidates
 from prmkit.data.formats.fields import check_fields
 from prmkit.data.formats.reading import read
 from prmkit.data.formats.registry import FORMATS, load, recognise
 from prmkit.data.formats.samples import load_samples
-from prmkit.data.formats.sources import iter_records
+from prmkit.data.formats.sources import check_reading, iter_records
 from prmkit.data.jsonlines import is_url, matching_files
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.step_splitting import BY
