@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from prmkit.data.dataset import StepDataset
@@ -47,6 +47,17 @@ def _parse(
     if _ANSWER in steps[-1]:
         meta["candidate_answer"] = steps[-1].rsplit(_ANSWER, 1)[1].strip()
     return [from_ratings(problem, steps, ratings, solution_id, meta)]
+
+
+def _labels_of(record: Mapping[str, Any]) -> Sequence[object]:
+    """Return the signs where the tags are, or else those at the ends of lines, if the texts do not align."""
+    text, labels = record.get("input"), record.get("label")
+    if not isinstance(labels, str):
+        return []
+    marked = text.replace(_MARK, " ").replace(TAG, _MARK) if isinstance(text, str) else ""
+    if len(marked) == len(labels):
+        return [labels[i] for i, letter in enumerate(marked) if letter == _MARK and labels[i] in "+-"]
+    return re.findall(r"[+-](?=[ \t]*$)", labels, flags=re.MULTILINE)
 
 
 class _BrokenAlignment(Exception):  # noqa: N818 (a verdict, not an error that leaves this file)
@@ -118,6 +129,7 @@ MATH_SHEPHERD = Format(
     recognises=_recognises,
     parse=_parse,
     write=_write,
+    labels_of=_labels_of,
 )
 
 

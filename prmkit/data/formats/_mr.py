@@ -106,7 +106,7 @@ def load_mr_gsm8k(
 
 
 def _parse_ben(record: Record, solution_id: str, counts: Counter[str]) -> list[LabelledSolution]:
-    question, choices = record.text("Question"), record.text("Options", None)
+    question, choices = record.text("Question"), record.note("Options") if record.value("Options", None) else None
     texts = record.value(_STEPS)
     is_code = isinstance(texts, str)
     texts = texts.split("\n") if is_code else record.texts(_STEPS)

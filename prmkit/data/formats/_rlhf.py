@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.format import Format, LabelledSolution, Record, from_ratings, has_fields, labels_at
@@ -181,7 +181,11 @@ def load_openrlhf(
 def _parse_rlhflow(
     record: Record, solution_id: str, counts: Counter[str], *, step_separator: Separator = None
 ) -> list[LabelledSolution]:
-    turns = [Record(turn) for turn in record.array("conversations")]
+    turns = [Record(_turn(turn)) for turn in record.array(_chat(record.fields))]
+    # Instructions to the judge are no part of the solution.
+    n_before = next((i for i, turn in enumerate(turns) if turn.value("role", None) != "system"), len(turns))
+    counts["system turns, left out"] += n_before
+    turns = turns[n_before:]
     if not turns or len(turns) % 2:
         raise MalformedRecordError("turns do not alternate", f"{len(turns)} turns, expected a label after every step")
     for i, turn in enumerate(turns):
@@ -191,15 +195,55 @@ def _parse_rlhflow(
             )
     texts = [turn.text("content") for turn in turns]
     problem, step_1 = _split_problem(texts[0], step_separator, counts, texts[2::2])
-    ratings = [rating_of_sign(text, f"turn {2 * i + 1}") for i, text in enumerate(texts[1::2])]
+    for i, text in enumerate(texts[1::2]):
+        if text.strip() not in ("+", "-"):
+            raise wrong_value(
+                "unknown label", f"turn {2 * i + 1}", text, "'+' or '-': a chat without them holds no step labels"
+            )
+    ratings = [rating_of_sign(text, "a turn") for text in texts[1::2]]
     return [from_ratings(problem, [step_1, *texts[2::2]], ratings, solution_id)]
+
+
+def _turn(value: object) -> object:
+    """Return a turn by the names of RLHFlow, also if it has those of ShareGPT."""
+    if not isinstance(value, Mapping) or "role" in value or not {"from", "value"} <= set(value):
+        return value
+    roles = {"human": "user", "gpt": "assistant"}
+    return {
+        "role": roles.get(value["from"], value["from"]) if isinstance(value["from"], str) else value["from"],
+        "content": value["value"],
+    }
+
+
+def _chat(record: Mapping[str, Any]) -> str:
+    return "messages" if "messages" in record and "conversations" not in record else "conversations"
+
+
+def _judgements(record: Mapping[str, Any]) -> list[str]:
+    """Return what the assistant says in a chat."""
+    turns = record.get(_chat(record))
+    turns = [_turn(turn) for turn in turns] if isinstance(turns, list) else []
+    said = [turn.get("content") for turn in turns if isinstance(turn, Mapping) and turn.get("role") == "assistant"]
+    return [text.strip() if isinstance(text, str) else "" for text in said]
+
+
+_has_chat = has_fields({"conversations": list})
+_has_messages = has_fields({"messages": list})
+
+
+def _recognises_rlhflow(value: object) -> bool:
+    if _has_chat(value):
+        return True
+    said = _judgements(value) if isinstance(value, Mapping) and _has_messages(value) else []
+    return bool(said) and set(said) <= {"+", "-"}
 
 
 RLHFLOW = Format(
     name="rlhflow",
     description="RLHFlow's chats: + or - as the assistant's answer to each step",
-    recognises=has_fields({"conversations": list}),
+    recognises=_recognises_rlhflow,
     parse=_parse_rlhflow,
+    labels_of=_judgements,
 )
 
 
@@ -216,6 +260,9 @@ def load_rlhflow(
 
     ``{"conversations": [{"role": "user", "content": "2 + 3 * 4? 3 * 4 = 12."}, {"role": "assistant", "content": "+"},``
     ``{"role": "user", "content": "2 + 12 = 15."}, {"role": "assistant", "content": "-"}]}``
+
+    The field may be called ``messages`` too, and turns may have ShareGPT's fields ``from`` (human, gpt) and ``value``.
+    Turns of the system at the beginning are left out and counted.
 
     Parameters
     ----------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import json
 import re
@@ -13,7 +12,15 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from prmkit.data.formats._rlhf import KNOWN_PLACEHOLDERS, Separator
-from prmkit.data.formats.format import Format, LabelledSolution, Record, error_at, from_first_error, from_ratings
+from prmkit.data.formats.format import (
+    Format,
+    LabelledSolution,
+    Record,
+    error_at,
+    from_cell,
+    from_first_error,
+    from_ratings,
+)
 from prmkit.data.formats.label_words import (
     Meaning,
     Rating,
@@ -47,7 +54,7 @@ def value_at(value: Any, path: str, *, optional: bool = False) -> Any:
     >>> value_at({"answer": {"steps": [{"text": "a"}, {"text": "b"}]}}, "answer.steps.text")
     ['a', 'b']
     """
-    value = _from_cell(value)
+    value = from_cell(value)
     if not path:
         return value
     names = path.split(".")
@@ -74,16 +81,6 @@ def _values_in(entries: list[Any], path: str, optional: bool) -> list[Any]:
                 raise
             found.append(None)
     return found
-
-
-def _from_cell(value: Any) -> Any:
-    """Return the list or object that a cell of a table writes as text, in JSON or in Python."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        for read in (json.loads, ast.literal_eval):  # pandas writes a list as Python does
-            with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-                found = read(value.strip())
-                return found if isinstance(found, (list, dict)) else value
-    return value
 
 
 def check_fields(fields: object, known: Sequence[str] | None, required: Sequence[str]) -> dict[str, str]:
@@ -146,8 +143,9 @@ def by_fields(fields: Mapping[str, str]) -> Format:
         if not isinstance(verdicts, list) or len(verdicts) != len(solutions):
             detail = f"{paths['steps']} holds {len(solutions)} solutions, {name} is {judged!r:.60}"
             raise MalformedRecordError("unequal lengths", detail)
-        meta = {key: value_at(row, path) for key, path in paths.items() if key not in _OWN}
-        if "id" in paths and (own := value_at(row, paths["id"])) is not None:
+        notes = {key: _note(row, path, counts) for key, path in paths.items() if key == "id" or key not in _OWN}
+        meta = {key: value for key, value in notes.items() if key != "id"}
+        if (own := notes.get("id")) is not None:
             solution_id = own if isinstance(own, str) else json.dumps(own)
         parsed = []
         for number, (steps, verdict) in enumerate(zip(solutions, verdicts, strict=True)):
@@ -183,6 +181,15 @@ def _labels_of(paths: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Sequen
         return [label for one in flat_labels([value]) for label in error_at(name)({name: one})]
 
     return labels_of
+
+
+def _note(row: Mapping[str, Any], path: str, counts: Counter[str]) -> Any:
+    """Return a field that carries no label. A record without it is counted, and has None there."""
+    try:
+        return value_at(row, path, optional=True)
+    except MalformedRecordError:
+        counts[f"records without {path}, which is no label"] += 1
+        return None
 
 
 def _problem(row: Mapping[str, Any], path: str) -> str:
@@ -303,6 +310,7 @@ def _index(value: Any, name: str, base: int) -> int:
     if isinstance(value, str):
         text = value.strip()
         number = -1 if text == "N/A" else int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else None
+        number = int(text[:-2]) if re.fullmatch(r"-?[0-9]{1,9}\.0", text) else number
     if isinstance(number, float) and number.is_integer():
         number = int(number)
     if isinstance(number, bool) or not isinstance(number, int) or (number < base and number != -1):
@@ -359,6 +367,8 @@ def proposal(records: Sequence[object]) -> str:
     problem = _first(fields, _PROBLEM, _is_text)
     if problem == "…":
         problem = _only(fields, lambda value: isinstance(value, str) and " " in value)
+    # Whoever speaks in a chat is no label.
+    fields = {path: value for path, value in fields.items() if path.rpartition(".")[2] not in ("role", "from")}
     labels = _first(fields, _LABELS, lambda value: _is_labels(value, None), problem)
     n_labels = len(flat_labels(fields.get(labels)))
     steps = _first(fields, _STEPS, lambda value: _shape(value, n_labels) is not None and _has_texts(value), problem)
@@ -490,7 +500,7 @@ def _is_verdict(value: Any) -> bool:
 
 def _leaves(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     """Yield the dotted paths of a record and what stands there."""
-    value = _from_cell(value)
+    value = from_cell(value)
     if path:
         yield path, value
     if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import inspect
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -156,7 +159,7 @@ def labels_at(name: str) -> Callable[[Mapping[str, Any]], Sequence[object]]:
     """Make a function for ``Format(labels_of=…)`` that returns the labels of all steps."""
 
     def labels_of(record: Mapping[str, Any]) -> Sequence[object]:
-        value = record.get(name)
+        value = from_cell(record.get(name))
         return value if isinstance(value, list) else [] if value is None else [value]
 
     return labels_of
@@ -265,7 +268,7 @@ class Record:
 
     def array(self, name: str) -> list[Any]:
         """Return a field that holds a list."""
-        value = self.value(name)
+        value = from_cell(self.value(name))
         if not isinstance(value, list):
             raise wrong_type(f"{name} is no list", name, value)
         return value
@@ -353,8 +356,25 @@ class _FieldTest:
             f"holds {type(value).__name__} in {name}"
             for name, value in others.items()
             if not isinstance(value, self.types[name])
+            and not (self.types[name] is list and isinstance(from_cell(value), list))
         ]
         return [*lacking, *wrong, *(f"has a field {name} too" for name in sorted(self.forbidden & set(record)))]
+
+
+def _python(text: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of backslashes in texts that are no Python
+        return ast.literal_eval(text)
+
+
+def from_cell(value: Any) -> Any:
+    """Return the list or object that a cell of a table writes as text, in JSON or in Python."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        for read in (json.loads, _python):  # pandas writes a list as Python does
+            with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+                found = read(value.strip())
+                return found if isinstance(found, (list, dict)) else value
+    return value
 
 
 def has_fields(types: Mapping[str, type | tuple[type, ...]], without: Iterable[str] = ()) -> Callable[[object], bool]:

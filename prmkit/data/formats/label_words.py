@@ -20,13 +20,16 @@ _RATING_OF_WORD = {
     **dict.fromkeys(("-", "wrong", "incorrect", "bad", "negative", "false", "no"), -1),
 }
 
-_NUMBER = re.compile(r"\s*[-+]?\d(\.\d+)?\s*")
+_WHOLE = re.compile(r"\s*[-+]?[0-9]\s*")
+_NUMBER = re.compile(r"\s*[-+]?([0-9](\.[0-9]*)?|\.[0-9]+)(e[-+]?[0-9]{1,3})?\s*", re.IGNORECASE)
+_SPELLINGS_OF_TRUE = dict.fromkeys(("true", "True", "TRUE"), 1) | dict.fromkeys(("false", "False", "FALSE"), -1)
+"""How a table writes booleans."""
 Label: TypeAlias = str | float | bool
 _Key: TypeAlias = tuple[bool, bool, Label]
 # A label with two flags, whether it is a text and whether a boolean: 1, True and "1" are different labels.
 
 _RATING_OF: dict[Label, int] = {**dict(zip(NAMES, RATINGS, strict=True)), "-": -1, "+": 1, False: -1, True: 1}
-_RATING_OF |= {"False": -1, "false": -1, "True": 1, "true": 1}
+_RATING_OF |= _SPELLINGS_OF_TRUE
 
 
 def wrong_value(reason: str, name: str, value: object, expected: str) -> MalformedRecordError:
@@ -115,6 +118,8 @@ def rating_of(label: object, name: str, meaning: Meaning | None, *, whole: Meani
     """
     if label is None:
         return None
+    if isinstance(label, str):
+        label = label.replace("\u2212", "-")  # the minus of typography
     if isinstance(label, str) and not _NUMBER.fullmatch(label):
         if (rating := _RATING_OF_WORD.get(label.strip().casefold())) is None or meaning == "soft":
             raise wrong_value("unknown label", name, label, _expected(meaning))
@@ -124,9 +129,11 @@ def rating_of(label: object, name: str, meaning: Meaning | None, *, whole: Meani
             raise wrong_value("unknown label", name, label, _expected(meaning))
         return 1 if label else -1
     if isinstance(label, str):  # a cell of a table
-        label = float(label) if "." in label else int(label)
+        label = int(label) if _WHOLE.fullmatch(label) else float(label)
     is_float = isinstance(label, float)
     meaning = meaning or ("soft" if is_float else whole)
+    if meaning == "soft" and label == -1:
+        raise wrong_value("no probability", name, label, "0 to 1; if the labels are -1, 0 and 1, pass labels='rating'")
     if meaning == "soft":
         return probability(label, name)
     if isinstance(label, (int, float)) and label in ((0, 1) if meaning == "binary" else (-1, 0, 1)):
@@ -165,12 +172,14 @@ def map_of_labels(
 
     def rating_of(label: object, name: str) -> int | None:
         # A column of whole numbers with empty cells is written with 1.0 for 1.
-        whole = label.strip().removesuffix(".0") if isinstance(label, str) else label
+        whole = label.strip().removesuffix(".0").replace("\u2212", "-") if isinstance(label, str) else label
         for spelling in (label, whole):
             if isinstance(spelling, (str, int, float)) and _key(spelling) in ratings:
                 return ratings[_key(spelling)]
-        expected = ", ".join(repr(one) for _, _, one in ratings)
+        expected = ", ".join(repr(one) for _, _, one in ratings if one not in _SPELLINGS_OF_TRUE)
         expected += " (label_map={label: rating, …} declares others)"
+        if label_map is None and str(whole).strip() in ("-1", "0", "1"):
+            expected += ", such as label_map={0: -1, 1: 1} if 0 is wrong, or {-1: -1, 0: 0, 1: 1} if it is neutral"
         raise wrong_value("unknown label", name, label, expected)
 
     return rating_of

@@ -233,7 +233,6 @@ def _parsed(
     account, counts = LabelAccount(), reading.counts
     for record, place, solution_id in records:
         counts["records"] += 1
-        is_lost = False
         try:
             solutions = file_format.solutions_of(record, solution_id, counts, **reading.options)
         except MalformedRecordError as error:
@@ -245,9 +244,9 @@ def _parsed(
                 ) from None
             counts[f"{PUBLISHED if as_published else MALFORMED}{error.reason}"] += 1
             reading.skipped.append(f"{place}: {error}")
-            is_lost, solutions = True, []
+            solutions = []
         if file_format.labels_of is not None and isinstance(record, Mapping):
             with contextlib.suppress(MalformedRecordError):
-                account.add(file_format.labels_of(record), lost=is_lost)
+                account.add(file_format.labels_of(record), lost=not solutions)
         yield from solutions
     account.report(counts)

@@ -233,8 +233,6 @@ def recognise(source: Source, *, split: str | None = None) -> str:
     records = [found.record for found in islice(stream, _N_INSPECTED)]
     name = name_of(source) if isinstance(source, str) or hasattr(source, "__fspath__") else f"the {name_of(source)}"
     if not records:
-        # If a line is no JSON, reading says which one.
-        next(iter_records(source, split=split), None)
         # Lines that are no JSON were passed over. The first of them tells why nothing could be read.
         next(iter_records(source, split=split), None)
         raise ValueError(f"{name} holds no records, expected step labels")
@@ -252,9 +250,16 @@ def recognise(source: Source, *, split: str | None = None) -> str:
         raise ValueError(
             f"the first records of {name} fit several formats ({', '.join(fitting)}): say which, format={fitting[0]!r}"
         )
+    is_chat = isinstance(first, Mapping) and any(
+        isinstance(first.get(chat), list) for chat in ("messages", "conversation")
+    )
+    about = (
+        "A chat holds step labels where the assistant answers each step by + or -, as in RLHFlow's. " if is_chat else ""
+    )
+    about += nearest_format(first, FORMATS.values())
     raise ValueError(
-        f"{name} fits no known format: its first record has the fields {fields}. Known: {', '.join(FORMATS)}. "
-        f"{nearest_format(first, FORMATS.values())}Say which field is what: {proposal(records)}"
+        f"{name} fits no known format: its first record has the fields {fields or 'none'}. Known: "
+        f"{', '.join(FORMATS)}. {about}Say which field is what: {proposal(records)}"
     )
 
 

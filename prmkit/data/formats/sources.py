@@ -168,6 +168,8 @@ def _plain(value: Any, depth: int = 0) -> Any:
         return None
     if depth > MAX_DEPTH:
         raise MalformedRecordError("nested too deeply", f"more than {MAX_DEPTH} levels")
+    if depth == 0 and hasattr(value, "to_dict"):  # a row of a data frame
+        value = value.to_dict()
     if isinstance(value, Mapping):
         return {name: _plain(one, depth + 1) for name, one in value.items()}
     if isinstance(value, (list, tuple)):

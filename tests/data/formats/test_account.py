@@ -117,7 +117,7 @@ class TestLabelsOfSkippedRows:
 NO_LABELS = {
     "processbench": ("id", "generator", "final_answer_correct"),
     "mr_gsm8k": ("uuid", "question_type", "ground_truth_answer", "model_output_answer_correctness"),
-    "mr_ben": ("Subject", "Question_UUID", "Sampled_Model", "Ground_Truth_Answer"),
+    "mr_ben": ("Subject", "Options", "Question_UUID", "Sampled_Model", "Ground_Truth_Answer"),
     "reasoneval": ("id", "generator", "ground_truth_answer", "model_output_answer_correctness"),
     "big_bench_mistake": ("target", "answer"),
 }

@@ -199,6 +199,18 @@ def test_ids_metadata_unlabelled_steps_names_with_dots_and_cells_of_a_table():
     assert dataset.y.tolist() == [1]
 
 
+def test_a_field_without_a_label_never_costs_a_row():
+    rows = [
+        {"q": "5?", "s": ["a"], "y": ["good"], "n": value, "by": {"model": value}} for value in (7, None, ["x"], {})
+    ]
+    rows.append({"q": "5?", "s": ["a"], "y": ["bad"]})
+    fields = {"problem": "q", "steps": "s", "labels": "y", "id": "n", "generator": "by.model"}
+    dataset = load(rows, fields=fields)
+    assert dataset.y.tolist() == [1, 1, 1, 1, -1]
+    assert [solution.id for solution in dataset.solutions] == ["7", "1", '["x"]', "{}", "4"]
+    assert dataset.counts["records without by.model, which is no label"] == 1
+
+
 @pytest.mark.parametrize(("fields", "reason"), [
     ({"problem": "q"}, "fields is .*at least steps"),
     ({"steps": "s"}, "one of labels="),

@@ -1,5 +1,6 @@
 """Damaged records of the first-error layouts: named or skipped, never another error, never a label of our own."""
 
+import ast
 import copy
 import re
 import warnings
@@ -177,8 +178,15 @@ def _number(value):
     return -1 if str(value).strip() == "N/A" else int(value) - 1
 
 
+LISTS = ("steps", "original_process", "modified_process", "error_steps", "student_incorrect_solution", "rating")
+LISTS += ("reference_steps", "hypothesis_steps")
+
+
 def _meant(layout, record):
     """What an accepted record says, read as plainly as can be: steps and labels of each solution."""
+    # A cell of a table writes a list as text.
+    cells = {name: record[name] for name in LISTS if isinstance(record.get(name), str)}
+    record = {**record, **{name: ast.literal_eval(text) for name, text in cells.items()}}
     if layout is FORMATS["processbench"]:
         return [(record["steps"], _first(record["label"], record["steps"]))]
     if layout is FORMATS["verify_then_generate"]:

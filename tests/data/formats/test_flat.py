@@ -103,6 +103,18 @@ def test_csv(tmp_path, name):
     assert "recognised by its first records as flat" in dataset.description
 
 
+def test_booleans_of_a_table(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("problem,step,label\n1?,1.,True\n2?,3.,FALSE\n3?,4.,\u2212\n")
+    assert load_flat(path).y.tolist() == [1, -1, -1]
+    path.write_text("problem,step,label\n1?,1.,1\n2?,3.,\u22121\n3?,4.,0\n")
+    with pytest.raises(
+        ValueError, match=r"label_map=\{0: -1, 1: 1\} if 0 is wrong, or \{-1: -1, 0: 0, 1: 1\} if it is"
+    ):
+        load_flat(path)
+    assert load_flat(path, {-1: -1, 0: 0, 1: 1}).y.tolist() == [1, -1, 0]
+
+
 def test_csv_with_numbers_and_a_short_row(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("problem,text,label\np,a,0\np,b\np,c,1\n")

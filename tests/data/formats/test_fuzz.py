@@ -243,6 +243,33 @@ def test_mutated_candidates(good, data):
         assert set(one.is_correct) <= {True, False, None}
 
 
+NOT_LABELS = {
+    "stepwise": ("id", "source"),
+    "sdiehl": ("id",),
+    "math_shepherd": ("task", "id"),
+    "openrlhf": ("id",),
+    "rlhflow": ("id", "label"),
+    "flat": ("problem_id", "id"),
+    "rated": ("id", "final_answer", "source"),
+    "prm800k": ("labeler", "generation", "timestamp"),
+    "scan": ("id",),
+    "versaprm": ("id", "domain", "category", "answer"),
+    "math_aps": ("final_answer", "question_id"),
+}
+
+
+@QUICK
+@given(layout=st.sampled_from(sorted(NOT_LABELS)), value=ODD, data=st.data())
+def test_a_field_without_a_label_never_costs_a_row(layout, value, data):
+    assert set(NOT_LABELS) == set(GOOD)
+    record = {**GOOD[layout], data.draw(st.sampled_from(NOT_LABELS[layout])): value}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        expected, dataset = load([GOOD[layout]], layout), load([record])
+    assert said(layout, dataset) == said(layout, expected)
+    assert dataset.first_errors == expected.first_errors
+
+
 @QUICK
 @given(content=st.binary(max_size=40) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes(tmp_path_factory, content):

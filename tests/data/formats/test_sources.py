@@ -367,6 +367,9 @@ class TestTables:
         self.same(arrays, expected)
         self.same(arrays.to_dict("records"), expected)
 
+    def test_rows_of_a_frame(self, expected):
+        self.same([row for _, row in pd.DataFrame(ROWS).iterrows()], expected)
+
     def test_a_missing_cell_is_null(self):
         frame = pd.DataFrame([{"problem": "1?", "steps": ["1."], "label": -1, "generator": "M", "id": "a"}] * 2)
         frame.loc[1, "generator"] = np.nan

@@ -1,12 +1,14 @@
 """Layouts with a label per step: the invented rows of their papers and packages, and every pitfall known of them."""
 
+import csv
+import json
 import re
 
 import datasets
 import numpy as np
 import pytest
 
-from prmkit.data import load_math_shepherd, load_openrlhf, load_rlhflow, load_sdiehl, load_stepwise
+from prmkit.data import load, load_math_shepherd, load_openrlhf, load_rlhflow, load_sdiehl, load_stepwise
 from prmkit.data.formats._rated import load_rated
 
 STEPS = ["3*4 = 12.", "2+12 = 15."]
@@ -382,3 +384,84 @@ class TestRated:
         values, n = np.unique(dataset.y, return_counts=True)
         assert dict(zip(values.tolist(), n.tolist(), strict=True)) == {1: 73110, 0: 536, -1: 11233}
         assert dataset.counts["steps without a label"] == 14196
+
+
+class TestCellsOfATable:
+    """CSV has texts alone: lists stand in it as JSON or Python writes them."""
+
+    @pytest.mark.parametrize(
+        ("layout", "header", "labels", "expected"),
+        [
+            ("stepwise", "prompt,completions,labels", "[True, False]", [1, -1]),
+            ("rated", "problem,steps,labels", "[1, -1]", [1, -1]),
+            ("sdiehl", "input,value,label", "['+', '-']", [1, -1]),
+            ("scan", "question,steps,scores", "[1, 0.25]", [1.0, 0.25]),
+        ],
+    )
+    def test_lists(self, layout, header, labels, expected, tmp_path):
+        path = tmp_path / "rows.csv"
+        for text in (json.dumps(STEPS), str(STEPS)):
+            with path.open("w", newline="") as file:
+                csv.writer(file).writerows([header.split(","), ["[1, 2] is a list?", text, labels]])
+            dataset = load(path)
+            assert dataset.description.startswith(f"recognised by its first records as {layout}\n")
+            assert (texts(dataset), dataset.y.tolist()) == (STEPS, expected)
+            assert dataset.X[0].problem == "[1, 2] is a list?"
+
+    def test_numbers_as_texts(self):
+        for label, meaning, expected in (
+            ("\u22121", None, -1), ("1", None, 1), ("1e-3", None, 0.001), (".5", None, 0.5), ("-1.0", "rating", -1),
+            ("0.0", "binary", -1), ("\u2212", None, -1), (" True", None, 1),
+        ):  # fmt: skip
+            row = {"problem": "2?", "steps": ["a"], "labels": [label]}
+            assert load_rated([row], labels=meaning).y.tolist() == [expected]
+        with pytest.raises(ValueError, match="expected 0 to 1; if the labels are -1, 0 and 1, pass labels='rating'"):
+            load_rated([{"problem": "2?", "steps": ["a", "b"], "labels": [1.0, -1.0]}])
+
+
+class TestChats:
+    """Chats under other names hold step labels only where the assistant answers by signs."""
+
+    TURNS = (("user", "What is 2+3*4? 3*4 = 12."), ("assistant", "+"), ("user", "2+12 = 15."), ("assistant", "-"))
+
+    def test_names_of_sharegpt_and_messages(self):
+        names = {"user": "human", "assistant": "gpt"}
+        shares = [{"from": names[role], "value": text} for role, text in self.TURNS]
+        turns = [{"role": role, "content": text} for role, text in self.TURNS]
+        for row in ({"conversations": shares}, {"messages": turns}, {"messages": shares}):
+            dataset = load([row])
+            assert dataset.description.startswith("recognised by its first records as rlhflow\n")
+            assert (texts(dataset)[1], dataset.y.tolist()) == ("2+12 = 15.", [1, -1])
+
+    def test_a_turn_of_the_system_comes_first(self):
+        row = chat(*(text for _, text in self.TURNS))
+        row["conversations"].insert(0, {"role": "system", "content": "Judge each step."})
+        dataset = load([row])
+        assert dataset.y.tolist() == [1, -1]
+        assert dataset.counts["system turns, left out"] == 1
+
+    def test_plain_chats_say_that_they_hold_no_labels(self):
+        with pytest.raises(
+            ValueError, match=r"turn 1 is 'So 5\.', expected '\+' or '-': a chat without them holds no step"
+        ):
+            load([chat("2+3?", "So 5.")])
+        for name in ("messages", "conversation"):
+            with pytest.raises(
+                ValueError, match=r"A chat holds step labels where the assistant answers each step by \+"
+            ):
+                load([{name: chat("2+3?", "So 5.")["conversations"]}])
+
+    def test_skipped_chats_are_counted_by_label(self):
+        good = chat("2+3? 5.", "+", "So 6.", "-")
+        with pytest.warns(UserWarning, match=r"With them went 2 labels '\+', of 3 \(67%\)"):
+            dataset = load([good, chat("2+3? 5.", "+", "So 6.", "+", "So")], on_error="skip")
+        assert "labels left out: '+', of 3 (67%): 2" in dataset.description
+
+
+def test_rejected_rows_of_math_shepherd_are_counted_by_label():
+    text = TestMathShepherd.TEXT
+    rows = [shepherd(text, "+-"), {**shepherd(text, "--"), "input": f"{text} or so"}, shepherd(text + " x", "+-")]
+    dataset = load_math_shepherd(rows)
+    assert dataset.y.tolist() == [1, -1]
+    assert dataset.counts["labels left out: '-', of 4 (75%)"] == 3
+    assert dataset.counts["labels left out: '+', of 2 (50%)"] == 1
