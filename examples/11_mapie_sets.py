@@ -8,7 +8,7 @@ with the scores APS and RAPS come from `MAPIE <https://mapie.readthedocs.io>`_, 
 one problem are not exchangeable, so we give it **one random step per problem**. The promise is then about one random
 step of a new problem, and not about all its steps.
 
-MAPIE is the extra ``mapie``: ``pip install "prmkit[mapie]"``.
+MAPIE is installed by ``pip install mapie``.
 """
 
 import numpy as np

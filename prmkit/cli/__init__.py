@@ -12,6 +12,7 @@ from prmkit.cli._evaluate import SeveralAfterOn, evaluate
 from prmkit.cli._fit import fit
 from prmkit.cli._terminal import ListsFormats
 from prmkit.cli._train import PASSED_ON, train
+from prmkit.utils.environment import write_any_text
 
 __all__ = ["app", "main"]
 
@@ -54,4 +55,5 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
+    write_any_text()
     app()

@@ -24,7 +24,7 @@ from prmkit.data.labels import RATINGS
 from prmkit.data.problem_keys import problem_keys
 from prmkit.models import PRMTrainer, PRMTrainingConfig
 from prmkit.models.trainer.progress import TrainingBar, evaluation_report, metric_names
-from prmkit.utils.environment import quiet_loading, quiet_mapping
+from prmkit.utils.environment import import_optional, quiet_loading, quiet_mapping
 
 if TYPE_CHECKING:
     import datasets
@@ -150,11 +150,7 @@ def _resume(typed: str | None) -> str | bool:
 def _adapter(model: ModelArguments) -> LoraConfig | None:
     if not model.use_peft:
         return None
-    try:
-        from peft import LoraConfig
-    except ImportError:
-        raise ImportError("--use_peft needs peft: pip install 'prmkit[peft]'") from None
-    return LoraConfig(
+    config: LoraConfig = import_optional("peft", "--use_peft").LoraConfig(
         r=model.lora_r,
         lora_alpha=model.lora_alpha,
         lora_dropout=model.lora_dropout,
@@ -163,6 +159,7 @@ def _adapter(model: ModelArguments) -> LoraConfig | None:
         use_rslora=model.use_rslora,
         use_dora=model.use_dora,
     )
+    return config
 
 
 def _check(arguments: Arguments, output: Path, resume: str | bool) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from prmkit.data.labels import Vocabulary, declare_labels, vocabulary_of
 from prmkit.data.problem_keys import problem_groups, problem_keys
 from prmkit.data.solution import Solution, Step, as_steps, iter_solutions
+from prmkit.utils.environment import import_optional
 
 if TYPE_CHECKING:
     import datasets
@@ -365,11 +366,8 @@ class StepDataset:
         0      0    a  1
         1      1    b  0
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("to_frame needs pandas: pip install pandas") from error
-        frame = pd.DataFrame(
+        pandas = import_optional("pandas", "to_frame")
+        frame: pd.DataFrame = pandas.DataFrame(
             {
                 "problem": [step.problem for step in self.X],
                 "solution": solution_positions(self),

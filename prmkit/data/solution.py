@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from prmkit.data.step_splitting import By, Think, split_steps
+from prmkit.utils.environment import as_printed
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxtuple = 60, 2
@@ -74,7 +75,9 @@ class Solution:
 
     def __repr__(self) -> str:
         name = "" if self.id is None else f", id={_SHORT.repr(self.id)}"
-        return f"<Solution of {self.n_steps} steps: {_SHORT.repr(self.problem)}, {_SHORT.repr(self.steps)}{name}>"
+        return as_printed(
+            f"<Solution of {self.n_steps} steps: {_SHORT.repr(self.problem)}, {_SHORT.repr(self.steps)}{name}>"
+        )
 
     @classmethod
     def from_text(
@@ -162,7 +165,7 @@ class Step:
             raise IndexError(f"step {self.index} of a solution with {len(self.solution.steps)} steps (0-based)")
 
     def __repr__(self) -> str:
-        return f"<Step {self.index} of {self.solution.n_steps}: {_SHORT.repr(self.text)}>"
+        return as_printed(f"<Step {self.index} of {self.solution.n_steps}: {_SHORT.repr(self.text)}>")
 
     @property
     def text(self) -> str:

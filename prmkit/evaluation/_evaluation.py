@@ -16,6 +16,7 @@ from prmkit.evaluation._inputs._models import JudgedModel
 from prmkit.evaluation._inputs._scoring import rounded
 from prmkit.metrics import Interval
 from prmkit.metrics.report_table import markdown_table
+from prmkit.utils.environment import as_printed
 from prmkit.utils.files import replacing
 
 Value: TypeAlias = Interval | str | int | None
@@ -309,11 +310,11 @@ class Evaluation:
         return folder
 
     def __str__(self) -> str:
-        return self.to_markdown()
+        return as_printed(self.to_markdown())
 
     def __repr__(self) -> str:
         names = ", ".join(model.name for model in self.models)
-        return f"<Evaluation of {names} on {len(self.benchmarks)} benchmarks: {len(self.tables)} tables>"
+        return as_printed(f"<Evaluation of {names} on {len(self.benchmarks)} benchmarks: {len(self.tables)} tables>")
 
 
 def check_folder(folder: Path, identity: Mapping[str, str], overwrite: bool) -> None:

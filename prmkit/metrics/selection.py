@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args, overload
 import numpy as np
 import numpy.typing as npt
 
+from prmkit.utils.environment import as_printed
 from prmkit.utils.ragged import BoolArray, FloatArray, IntArray
 
 Ties: TypeAlias = Literal["first", "average"]
@@ -333,7 +334,8 @@ class VoteAccuracy:
     def __str__(self) -> str:
         if self.value is None:
             return "undefined"
-        return f"{self.value:.3f} ± {self.standard_error:.3f} (at most {self.n_subsets} subsets of {self.n})"
+        spread = f"{self.value:.3f} ± {self.standard_error:.3f}"
+        return as_printed(f"{spread} (at most {self.n_subsets} subsets of {self.n})")
 
 
 def vote_accuracy(

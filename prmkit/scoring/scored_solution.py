@@ -17,6 +17,7 @@ from prmkit.data.labels import resolve_label_order
 from prmkit.data.solution import Solution
 from prmkit.metrics.calibration.calibration import check_class_probabilities
 from prmkit.metrics.solutions.aggregation import aggregate, p_no_error, ragged_first_error_distribution
+from prmkit.utils.environment import as_printed, import_optional
 from prmkit.utils.ragged import Ragged
 
 if TYPE_CHECKING:
@@ -337,7 +338,7 @@ class ScoredSolution:
         return solution_text(self, color=color, width=width)
 
     def __str__(self) -> str:
-        return self.to_text()
+        return as_printed(self.to_text())
 
     def __repr__(self) -> str:
         lacking = f", {len(self.unscored)} without a score" if self.unscored else ""
@@ -383,10 +384,7 @@ class ScoredList(list[_Scored]):
         0         0      0     2.   0.1  0.8
         1         0      1  So 2.   0.2  0.8
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("to_frame needs pandas: pip install pandas") from error
+        pandas = import_optional("pandas", "to_frame")
         entries: list[Any] = list(self)
         scored: list[ScoredSolution] = [getattr(one, "scored", one) for one in entries]
         about = {
@@ -396,7 +394,8 @@ class ScoredList(list[_Scored]):
         }
         made = score_columns(scored)
         places = {"solution": made.pop("solution"), "id": about["id"], "problem": about["problem"]}
-        return pd.DataFrame({**places, "index": made.pop("index"), "text": about["text"], **made})
+        frame: pd.DataFrame = pandas.DataFrame({**places, "index": made.pop("index"), "text": about["text"], **made})
+        return frame
 
     def _repr_html_(self) -> str:
         lines = []

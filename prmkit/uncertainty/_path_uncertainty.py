@@ -19,6 +19,7 @@ from prmkit.scoring import ScoredSolution, score_solutions
 from prmkit.scoring.scored_solution import ScoredList, nulled, shown
 from prmkit.uncertainty._solutions_input import GivesPValues, Paths, units_and_keys
 from prmkit.uncertainty.calibration._path_calibrator import PathCalibrator
+from prmkit.utils.environment import as_printed
 from prmkit.utils.ragged import Ragged
 from prmkit.utils.sklearn import thawed
 
@@ -114,7 +115,7 @@ class PathUncertainty:
         }
 
     def __str__(self) -> str:
-        return "\n".join([str(self.scored), "", *self._summary()])
+        return as_printed("\n".join([str(self.scored), "", *self._summary()]))
 
     def __repr__(self) -> str:
         return f"<PathUncertainty: risk {shown(self.risk)}, verdict entropy {shown(self.verdict_entropy)}>"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import random
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -183,13 +185,59 @@ def quiet_mapping() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
+# What stands for a sign that an output cannot write. All others are written as escapes.
+_LOOKALIKES = {"…": "...", "–": "-", "−": "-", "±": "+-", "·": "*", "×": "x", "█": "#", "→": "->", "≥": ">="}
+_LOOKALIKES |= dict.fromkeys("▏▎▍▌▋▊▉", "+")
+_ERRORS = "prmkit.lookalike"
+
+
+def _lookalike(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(
+        _LOOKALIKES.get(sign) or sign.encode("ascii", "backslashreplace").decode("ascii") for sign in lost
+    ), error.end
+
+
+def as_printed(text: str) -> str:
+    r"""Return a text that ``print`` can write here. In ASCII and cp1252 other signs become look-alikes or escapes.
+
+    >>> print(as_printed("0.5 ± 0.1, \ud800"))
+    0.5 ± 0.1, \ud800
+    """
+    codecs.register_error(_ERRORS, _lookalike)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, _ERRORS).decode(encoding)
+
+
+def write_any_text() -> None:
+    """Make standard output and standard error write every text, as ``as_printed`` does. For commands."""
+    codecs.register_error(_ERRORS, _lookalike)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=_ERRORS)
+
+
+def missing_package(package: str, what: str) -> ImportError:
+    """Return the error that something needs a package. The advice is the same in a checkout and after a release."""
+    return ImportError(f"{what} needs {package}: pip install {package}")
+
+
+def import_optional(module: str, what: str) -> Any:
+    """Import a module of a package that prmkit does not require. If it is not installed, say what needs it."""
+    package = module.partition(".")[0]
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] != package:
+            raise  # the package is there, and lacks something itself
+        raise missing_package(package, what) from None
+
+
 def import_pyplot() -> Any:
     """Return ``matplotlib.pyplot``, or say how to install it."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError('plots need matplotlib: pip install "prmkit[plot]"') from error
-    return plt
+    return import_optional("matplotlib.pyplot", "a plot")
 
 
 class ShowsFigure:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 from prmkit.data.answers._process import AnswerProcess
 from prmkit.data.answers.extraction import normal_answer
+from prmkit.utils.environment import missing_package
 
 _NUMBER = re.compile(r"-?\d{1,200}(?:/0*[1-9]\d{0,200})?")
 _WHOLE = re.compile(r"-?\d+")
@@ -25,7 +26,7 @@ class AnswerComparison:
 
     Answers are equal if `normal_answer` spells them the same. Otherwise two numbers are equal only if one is a
     decimal of six digits or more after its point, and the other has these digits, rounded or cut, as ``1/12`` and
-    ``0.083333``. Words are different. All others go to math-verify (``pip install 'prmkit[math]'``), whose tolerance
+    ``0.083333``. Words are different. All others go to math-verify (``pip install math-verify``), whose tolerance
     does not count where both numbers are exact. It runs in a process of its own, which is killed when it computes for
     too long. A comparison that fails there counts as not equal. Threads may share an instance.
 
@@ -64,7 +65,7 @@ class AnswerComparison:
             raise ValueError(f"timeout is {timeout}, expected seconds, above 0")
         installed = find_spec("math_verify") is not None
         if math_verify and not installed:
-            raise ImportError("math_verify=True needs math-verify: pip install 'prmkit[math]'")
+            raise missing_package("math-verify", "math_verify=True")
         self.counts: Counter[str] = Counter()
         self._process = AnswerProcess(timeout) if installed and math_verify is not False else None
         self._results: dict[tuple[str, str | None], str] = {}

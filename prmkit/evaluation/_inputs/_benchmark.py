@@ -20,6 +20,7 @@ from prmkit.data.problem_keys import problem_keys
 from prmkit.evaluation._inputs._models import JudgedModel
 from prmkit.evaluation._inputs._scoring import StepScores
 from prmkit.scoring.scoring import unscored_solutions
+from prmkit.utils.environment import as_printed
 from prmkit.utils.ragged import Ragged
 
 # A soft label, P(right), is read as right from here on.
@@ -137,7 +138,7 @@ class Benchmark:
         )
 
     def __repr__(self) -> str:
-        return f"<Benchmark {self.name}: {len(self.solutions):,} solutions of {self.n_problems:,} problems>"
+        return as_printed(f"<Benchmark {self.name}: {len(self.solutions):,} solutions of {self.n_problems:,} problems>")
 
     @property
     def n_problems(self) -> int:

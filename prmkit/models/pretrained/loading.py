@@ -26,7 +26,7 @@ from prmkit.models.tokens.model_folder import (
     token_limit,
 )
 from prmkit.models.tokens.scoring_pass import TokenScorer
-from prmkit.utils.environment import kept_generators
+from prmkit.utils.environment import import_optional, kept_generators
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -179,10 +179,7 @@ def _load_adapter(
             "base_model_name_or_path; or, where it was trained, save the merged model: trainer.model = "
             "trainer.model.merge_and_unload(); trainer.save_model(another_folder)"
         )
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise ImportError(f"{folder} holds an adapter: pip install 'prmkit[peft]'") from error
+    PeftModel = import_optional("peft", f"the adapter in {folder}").PeftModel
     try:
         # What is drawn here is overwritten, and the caller's generator stays as it was.
         with kept_generators():

@@ -14,7 +14,7 @@ from prmkit.marking.scheme import MarkingScheme, separator_text, text_ids
 from prmkit.models.tokens.model_folder import AUTO_CLASSES, adapt_model, in_head, load_token_model
 from prmkit.models.trainer._config import PRMTrainingConfig
 from prmkit.models.trainer._targets import TargetPlan
-from prmkit.utils.environment import kept_generators
+from prmkit.utils.environment import import_optional, kept_generators
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -155,10 +155,7 @@ def _with_adapter(
         )
     # The caller's configuration stays as it is.
     settings: Any = copy.copy(peft_config)
-    try:
-        from peft import get_peft_model
-    except ImportError as error:
-        raise ImportError("peft_config needs peft: pip install 'prmkit[peft]'") from error
+    get_peft_model = import_optional("peft", "peft_config").get_peft_model
     base = getattr(model, "name_or_path", None)
     if not base:
         warnings.warn(
