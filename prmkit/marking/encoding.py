@@ -259,7 +259,7 @@ class SolutionEncoder:
         if self.scheme.name == "special_token" and len(ids) != 1:
             raise ValueError(
                 f"the separator {separator!r} of scheme 'special_token' is {len(ids)} tokens here, expected one: add "
-                "it with prepare_tokenizer(tokenizer, scheme), and resize the model's embeddings"
+                "it by prmkit.marking.encoding.prepare_tokenizer(tokenizer, scheme), and resize the model's embeddings"
             )
         return ids
 

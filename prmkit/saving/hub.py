@@ -28,7 +28,6 @@ _CARD = """
 A process reward model. For each step of a solution it gives the probability of {{ labels }}{{ order }}.
 
 ```python
-# pip install prmkit
 from prmkit import PRMClassifier, Solution
 
 clf = PRMClassifier.from_pretrained("{{ repo_id }}")

@@ -188,7 +188,7 @@ def quiet_mapping() -> Iterator[None]:
 # What stands for a sign that an output cannot write. All others are written as escapes.
 _LOOKALIKES = {"…": "...", "–": "-", "−": "-", "±": "+-", "·": "*", "×": "x", "█": "#", "→": "->", "≥": ">="}
 _LOOKALIKES |= dict.fromkeys("▏▎▍▌▋▊▉", "+")
-_ERRORS = "prmkit.lookalike"
+_ERRORS = "prmkit-lookalike"
 
 
 def _lookalike(error: UnicodeError) -> tuple[str, int]:

@@ -1,5 +1,8 @@
 """The documentation tells the truth: its code runs, its commands exist, its names resolve."""
 
+import ast
+import builtins
+import configparser
 import importlib
 import inspect
 import os
@@ -112,3 +115,102 @@ def test_every_public_room_has_its_page():
     listed = set(re.findall(r'^    "(prmkit[\w.]*)",$', (DOCS / "conf.py").read_text(encoding="utf-8"), re.MULTILINE))
     rooms = {f"prmkit.{name}" for name in prmkit.__all__ if inspect.ismodule(getattr(prmkit, name))}
     assert rooms - {"prmkit.utils"} <= listed
+
+
+# What a reader can be told: pages, examples, and every text in the package, such as errors, help and docstrings.
+SOURCES = sorted((ROOT / "prmkit").rglob("*.py"))
+EXAMPLES = [*sorted((ROOT / "examples").glob("*.py")), ROOT / "examples" / "README.rst"]
+TREES = {str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+
+
+def strings(tree):
+    """Return the texts in a part of a program, one a line, with ``{}`` for each value in an f-string."""
+    texts = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            texts.append("".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.append(node.value)
+    return "\n".join(texts)
+
+
+TOLD = {
+    **TEXTS,
+    **{str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in EXAMPLES},
+    **{page: strings(tree) for page, tree in TREES.items()},
+}
+FILES_NAMED_PRMKIT = {"prmkit.json", "prmkit.typed"}
+
+
+def exists(name):
+    """Whether a dotted name can be imported."""
+    parts = name.split(".")
+    for n in range(len(parts), 0, -1):
+        try:
+            thing = importlib.import_module(".".join(parts[:n]))
+        except ImportError:
+            continue
+        return all((thing := getattr(thing, part, None)) is not None for part in parts[n:])
+    return False
+
+
+def test_dotted_names_can_be_imported():
+    named = {
+        (page, name)
+        for page, text in TOLD.items()
+        if page != "CHANGES.md"  # of names that are gone
+        for name in re.findall(r"(?<![\w./-])prmkit(?:\.[A-Za-z_]\w*)+", text)
+    }
+    assert len(named) > 50
+    assert [(page, name) for page, name in named if name not in FILES_NAMED_PRMKIT and not exists(name)] == []
+
+
+def test_calls_in_errors_and_warnings_can_be_made():
+    """``pass flatten(solutions)``: what an error tells the reader to call is a public name, or has an address."""
+    known = {*dir(builtins), "LogisticRegression"} | {"P", "sample", "value"}  # "P(negative)", "0 sample(s)"
+    doors = [
+        "data",
+        "evaluation",
+        "features",
+        "marking",
+        "metrics",
+        "models",
+        "models.losses",
+        "scoring",
+        "uncertainty",
+    ]
+    for door in ["", *(f".{door}" for door in doors)]:
+        room = importlib.import_module(f"prmkit{door}")
+        for name in room.__all__:
+            known |= {name, *dir(getattr(room, name))}
+    told = [
+        (page, name)
+        for page, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn")
+        for name in re.findall(r"(?<![\w.])([A-Za-z_]\w*)\(", strings(node))
+    ]
+    assert len(told) > 50
+    assert [(page, name) for page, name in told if name not in known] == []
+
+
+def test_what_pip_is_told_to_install_can_be_installed():
+    """Without a release, there is no ``prmkit`` to install: extras are those of the clone, and the rest has a name."""
+    settings = configparser.ConfigParser(interpolation=None)
+    settings.read(ROOT / "setup.cfg")
+    extras = settings["options.extras_require"]
+    required = settings["options"]["install_requires"] + "".join(extras.values())
+    packages = {re.split(r"[<>=]", line)[0] for line in required.split("\n") if line} | {"pip", "uv"}
+    advised = 0
+    for page, text in TOLD.items():
+        if page == "CHANGES.md":
+            continue
+        assert "prmkit[" not in text, page
+        for of_clone in re.findall(r"\.\[([a-z,]+)\]", text):
+            assert set(of_clone.split(",")) <= set(extras), (page, of_clone)
+        for words in re.findall(r"pip install ([^`\n;,()]+)", text):
+            # The rest of the sentence is no package.
+            name = next((word for word in words.split() if word[0] != "-" and word != "constraints.txt"), "{")
+            advised += 1
+            assert name.startswith(('".[', "{", "/")) or re.split(r"[<>=]", name)[0] in packages, (page, words)
+    assert advised > 8
