@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from prmkit.data.solution import Solution
 from prmkit.marking.encoding import encode_solution
-from prmkit.marking.scheme import EXAMPLE, MarkingScheme, separator_text
+from prmkit.marking.scheme import EXAMPLE, MarkingScheme, SolutionWriter
 from prmkit.models.tokens.model_folder import ModelDescription, read_description
 from prmkit.models.tokens.scoring_pass import Readout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+_SHOWN = Solution("What is 2 + 3 * 4?", ("3 * 4 = 12.", "2 + 12 = 15."))
+"""The solution in the examples of the card."""
 _CARD = """\
 ---
 library_name: {library}
@@ -33,7 +37,7 @@ Trained with [prmkit](https://pypi.org/project/prmkit/), loss `{loss}`, marking 
 from prmkit import PRMClassifier, Solution
 
 clf = PRMClassifier.from_pretrained("{source}")
-scored = clf.score_solutions([Solution("What is 2 + 3 * 4?", ["3 * 4 = 12.", "2 + 12 = 15."])])[0]
+scored = clf.score_solutions([Solution("{problem}", {steps})])[0]
 print(scored, scored.rewards)
 ```
 
@@ -41,7 +45,17 @@ Outputs, worst first: {classes}. `prmkit.json` holds the scheme, the order of th
 trained with. A step is scored from the problem and the steps up to it alone.
 {pipeline}"""
 _SAME_SCORES = """
-`transformers.pipeline("token-classification")` gives the same scores at the last token of each separator.
+`transformers.pipeline` gives the same scores for exactly this text, which has no white space but what stands here. It
+tells the most probable output at each token. The output at the token that ends a separator, {separator}, is that of the step.
+
+```python
+from transformers import pipeline
+
+text = {text}
+ends = {ends}  # where the separator of each step ends
+tokens = pipeline("token-classification", "{source}", ignore_labels=[])(text)
+print([(token["entity"], token["score"]) for token in tokens if token["end"] in ends])
+```
 """
 _OTHER_TOKENS = """
 Score with prmkit: the text of a solution as one string has other tokens for this tokenizer, or for the one that a
@@ -81,14 +95,16 @@ def model_card(
         loss=description.loss,
         scheme=description.scheme.name,
         classes=", ".join(f"`{label}`" for label in description.classes),
-        pipeline=_note_on_pipeline(description.scheme, tokenizer, readout, config),
+        problem=_SHOWN.problem,
+        steps=json.dumps(_SHOWN.steps),
+        pipeline=_note_on_pipeline(description.scheme, tokenizer, readout, config, source),
     )
 
 
 def _note_on_pipeline(
-    scheme: MarkingScheme, tokenizer: PreTrainedTokenizerBase, readout: Readout, config: PreTrainedConfig
+    scheme: MarkingScheme, tokenizer: PreTrainedTokenizerBase, readout: Readout, config: PreTrainedConfig, source: str
 ) -> str:
-    """Say whether transformers' pipeline gives the same scores."""
+    """Say whether transformers' pipeline gives the same scores, and for which text."""
     from transformers import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING, AutoTokenizer
 
     if readout.by_blocks:
@@ -99,15 +115,23 @@ def _note_on_pipeline(
         or type(config) not in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
     ):
         return ""
-    separator = separator_text(tokenizer, scheme)
-    text = EXAMPLE.problem + "".join(step + separator for step in EXAMPLE.steps)
-    ids = encode_solution(tokenizer, EXAMPLE, EXAMPLE.n_steps, scheme).input_ids
+    writer, bos = SolutionWriter(tokenizer, scheme), getattr(tokenizer, "bos_token", None) or ""
     with TemporaryDirectory() as folder:
         for part in (tokenizer, config):
             part.save_pretrained(folder)
         # The pipeline may take another tokenizer than the one that was saved: the usual one of the architecture.
         taken = AutoTokenizer.from_pretrained(folder)
-    return _SAME_SCORES if taken(text)["input_ids"] == ids.tolist() else _OTHER_TOKENS
+    for solution in (EXAMPLE, _SHOWN):
+        # The pipeline writes the token of the beginning by itself.
+        pieces = writer.write(solution, solution.n_steps).pieces
+        pieces[0] = pieces[0].removeprefix(bos)
+        ids = encode_solution(tokenizer, solution, solution.n_steps, scheme).input_ids
+        if taken("".join(pieces))["input_ids"] != ids.tolist():
+            return _OTHER_TOKENS
+    ends = list(accumulate(map(len, pieces)))[1:]
+    return _SAME_SCORES.format(
+        text=repr("".join(pieces)), ends=ends, separator=f"`{writer.separator!r}`", source=source
+    )
 
 
 _LAST_FILE = "trainer_state.json"

@@ -1,6 +1,7 @@
 """What a trained model's folder holds, who can load it, and what would be uploaded."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 import transformers
 
 from prmkit import PRMClassifier, Solution, flatten
+from prmkit.marking import MarkingScheme
 from prmkit.marking.encoding import encode_solution
 from prmkit.models import PRMTrainer
 from prmkit.models.tokens.model_folder import write_description
@@ -198,6 +200,26 @@ def test_model_card_says_what_a_pipeline_does(make_rows, make_trainer, base, bac
     trainer.create_model_card()
     card = (Path(trainer.args.output_dir) / "README.md").read_text()
     assert words in " ".join(card.split())
+    assert ("text = " in card) == usual
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"scheme": "special_token"}, {"scheme": MarkingScheme(opening="Q: {problem}\n")}]
+)
+def test_the_text_on_the_card_gives_a_pipeline_the_scores_of_prmkit(make_rows, make_trainer, base, changes, capsys):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base())
+    trainer = make_trainer(make_rows(4), tokenizer=tokenizer, **changes)
+    folder = trainer.args.output_dir
+    trainer.save_model(folder)
+    trainer.create_model_card()
+    shown = re.findall(r"```python\n(.*?)```", (Path(folder) / "README.md").read_text(), re.DOTALL)
+    assert len(shown) == 2
+    own, tokens = {}, {}
+    exec(shown[0].replace(f'"{Path(folder).name}"', repr(folder)), own)
+    exec(shown[1].replace(f'"{Path(folder).name}"', repr(folder)), tokens)
+    read = [token for token in tokens["tokens"] if token["end"] in tokens["ends"]]
+    assert len(read) == 2
+    np.testing.assert_allclose([token["score"] for token in read], own["scored"].proba.max(axis=1), atol=1e-5)
 
 
 class Hub:
