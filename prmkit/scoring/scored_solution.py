@@ -150,7 +150,9 @@ def _summary(scored: ScoredSolution) -> list[str]:
     likely = int(first[:-1].argmax())
     return [
         f"P(no error) {first[-1]:.2f}, most likely first error: step {likely} ({first[likely]:.2f})",
-        "rewards: " + ", ".join(f"{rule.replace('_', ' ')} {v:.2f}" for rule, v in scored.aggregates.items()),
+        # The last reward judges the solution for some models only, and there is no room here to say for which.
+        "rewards: "
+        + ", ".join(f"{rule.replace('_', ' ')} {v:.2f}" for rule, v in scored.aggregates.items() if rule != "last"),
     ]
 
 
@@ -202,8 +204,7 @@ class ScoredSolution:
         1  0.80  ██████▍      0.64         0.72  2 + 12 = 15.
     <BLANKLINE>
     P(no error) 0.18, most likely first error: step 1 (0.72)
-    rewards: min 0.20, product 0.18, mean 0.55, last 0.20, geometric mean
-    0.42
+    rewards: min 0.20, product 0.18, mean 0.55, geometric mean 0.42
     """
 
     solution: Solution
@@ -260,7 +261,8 @@ class ScoredSolution:
     def aggregates(self) -> dict[str, float]:
         """Path scores from the rewards: min, product, mean, last, geometric_mean. Higher is better.
 
-        All are NaN if a step has no score.
+        All are NaN if a step has no score. ``last`` judges the solution only if the model's labels of a step are about
+        the whole solution up to it.
         """
         return {rule: float(aggregate([self.rewards], rule, unscored=np.nan)[0]) for rule in _SHOWN_AGGREGATES}
 

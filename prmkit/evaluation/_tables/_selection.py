@@ -68,6 +68,8 @@ def selection(context: Context) -> tuple[list[Table | LeftOut], list[Curve]]:
         f"except for votes of a problem with more than {_N_SUBSETS} subsets, of which {_N_SUBSETS} are drawn",
         "The first of several candidates with equal scores is chosen. Answers with equal votes share them",
         "A row per rule that turns step rewards into a score: the best of them, picked here, flatters the model",
+        "'last' is the reward of the last step: it judges a solution only if the model's label of a step is about "
+        "the whole solution up to it",
         "'weighted' sums the scores of equal answers, or the sigmoids of raw ones; pass@N is a bound and not a rule",
     )
     tables: list[Table | LeftOut] = [

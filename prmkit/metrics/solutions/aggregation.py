@@ -42,6 +42,8 @@ def aggregate(
         One 1-D array per solution with the rewards of its steps. Higher is better.
     how : str
         The rule. ``"min"``, ``"max"``, ``"first"``, ``"last"``, ``"mean"`` and ``"product"`` say what they do.
+        ``"last"`` fits models whose label of a step is about the whole solution up to it, as with Math-Shepherd. Where
+        the label is about the step alone, as in PRM800K, the last step says nothing of an error before it.
         ``"sum_log"`` is the sum of ``log(max(p, 1e-15))``. It orders solutions like the product, without underflow.
         ``"geometric_mean"`` is the n_steps-th root of the product. ``"length_normalized"`` is ``sum_log / n_steps``.
     probabilities : bool, default=True

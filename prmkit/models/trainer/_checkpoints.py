@@ -45,8 +45,8 @@ Outputs, worst first: {classes}. `prmkit.json` holds the scheme, the order of th
 trained with. A step is scored from the problem and the steps up to it alone.
 {pipeline}"""
 _SAME_SCORES = """
-`transformers.pipeline` gives the same scores for exactly this text, which has no white space but what stands here. It
-tells the most probable output at each token. The output at the token that ends a separator, {separator}, is that of the step.
+`transformers.pipeline` gives the same scores for exactly this text. It has no white space but what stands here, and
+{separator} ends each step. Other solutions are written in the same way.
 
 ```python
 from transformers import pipeline
@@ -54,7 +54,7 @@ from transformers import pipeline
 text = {text}
 ends = {ends}  # where the separator of each step ends
 tokens = pipeline("token-classification", "{source}", ignore_labels=[])(text)
-print([(token["entity"], token["score"]) for token in tokens if token["end"] in ends])
+print([(token["entity"], token["score"]) for token in tokens if token["end"] in ends])  # the most probable output
 ```
 """
 _OTHER_TOKENS = """
@@ -129,9 +129,8 @@ def _note_on_pipeline(
         if taken("".join(pieces))["input_ids"] != ids.tolist():
             return _OTHER_TOKENS
     ends = list(accumulate(map(len, pieces)))[1:]
-    return _SAME_SCORES.format(
-        text=repr("".join(pieces)), ends=ends, separator=f"`{writer.separator!r}`", source=source
-    )
+    separator = f"`{writer.separator!r}`"
+    return _SAME_SCORES.format(text=repr("".join(pieces)), ends=ends, separator=separator, source=source)
 
 
 _LAST_FILE = "trainer_state.json"

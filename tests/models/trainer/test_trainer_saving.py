@@ -203,12 +203,10 @@ def test_model_card_says_what_a_pipeline_does(make_rows, make_trainer, base, bac
     assert ("text = " in card) == usual
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"scheme": "special_token"}, {"scheme": MarkingScheme(opening="Q: {problem}\n")}]
-)
-def test_the_text_on_the_card_gives_a_pipeline_the_scores_of_prmkit(make_rows, make_trainer, base, changes, capsys):
+@pytest.mark.parametrize("scheme", ["separator", "special_token", MarkingScheme(opening="Q: {problem}\n")])
+def test_the_text_on_the_card_gives_a_pipeline_the_scores_of_prmkit(make_rows, make_trainer, base, scheme):
     tokenizer = transformers.AutoTokenizer.from_pretrained(base())
-    trainer = make_trainer(make_rows(4), tokenizer=tokenizer, **changes)
+    trainer = make_trainer(make_rows(4), tokenizer=tokenizer, scheme=scheme)
     folder = trainer.args.output_dir
     trainer.save_model(folder)
     trainer.create_model_card()
