@@ -470,7 +470,9 @@ def samples_proposal(record: object) -> str:
     content = next(iter(named.values()))
     is_nested = isinstance(fields.get(content), list) and (steps == "…" or isinstance(fields[steps][0], list))
     taken = problem, content
-    reference = _first(fields, ("reference", "ground_truth", "gold", "target", "gt"), _is_scalar, *taken)
+    reference = _first(
+        fields, ("reference", "ground_truth", "gold", "correct_answer", "expected", "target", "gt"), _is_scalar, *taken
+    )
     fits: Callable[[Any], bool] = (lambda value: isinstance(value, list)) if is_nested else _is_scalar
     answer = _first(fields, ("answer", "pred"), fits, *taken, reference)
     if is_nested and reference == "…":
@@ -493,9 +495,13 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _is_verdict(value: Any) -> bool:
-    """Return whether a value, or each of a list, may say right or wrong."""
-    values = value if isinstance(value, list) else [value]
-    return all(one in (0, 1) if not isinstance(one, str) else len(one) < _SHORT for one in values)
+    """Return whether a value, or each of a list, says right or wrong."""
+    for one in value if isinstance(value, list) else [value]:
+        try:
+            rating_of(one, "", "binary")
+        except MalformedRecordError:  # noqa: PERF203 (each may say something else)
+            return False
+    return True
 
 
 def _leaves(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:

@@ -86,7 +86,7 @@ def load_samples(
         Field of the problem. Lines whose problems differ only in case, white space or LaTeX spacing belong together.
     answer : str, optional
         Field of the final answer that the sample gives. If None, or where it is missing, the answer is read from the
-        text.
+        text. One answer in a record of several samples is the reference answer, unless ``reference`` is named.
     steps : str, optional
         Field of the steps, a list of texts, which stay as they are. Name either ``steps`` or ``text``. Without both,
         the records must have a layout that `load_candidates` knows.
@@ -222,11 +222,16 @@ class _Fields:
         name = "steps" if "steps" in paths else "text"
         found = _text_at(row, paths[name])
         contents, are_several = (_steps if name == "steps" else _texts)(found, name, paths[name])
-        n = len(contents)
-        answers, right, generators = (
-            self._values(row, part, n, are_several) for part in ("answer", "correct", "generator")
+        reference, n = self._note(row, "reference"), len(contents)
+        answer = self._value(row, "answer")
+        if are_several and "reference" not in paths and not isinstance(answer, list):
+            # One answer beside several samples is none that each of them gave.
+            reference, answers = _note(answer), [None] * n
+        else:
+            answers = self._values(answer, "answer", n, are_several)
+        right, generators = (
+            self._values(self._value(row, part), part, n, are_several) for part in ("correct", "generator")
         )
-        reference = self._note(row, "reference")
         return [
             _Sample(
                 problem,
@@ -241,12 +246,12 @@ class _Fields:
         ]
 
     def _samples_of_known(self, record: Record) -> list[_Sample]:
-        if not is_candidates(record.fields):
+        extra = [name for name in ("answer", "correct", "reference", "generator") if name in self._paths]
+        if extra or not is_candidates(record.fields):
             names = ", ".join(map(str, record.fields)) or "none"
+            reason = f"{extra[0]} without steps or text" if extra else "no known layout"
             proposed = samples_proposal(record.fields)
-            raise MalformedRecordError(
-                "no known layout", f"the fields are {names}. Say which field is what: {proposed}"
-            )
+            raise MalformedRecordError(reason, f"the fields are {names}. Say which field is what: {proposed}")
         one = sampled_in(record)
         problem_id = self._note(record.fields, "id")
         reference = one.answer if one.reference is None else one.reference
@@ -269,19 +274,13 @@ class _Fields:
     def _note(self, row: Mapping[str, Any], name: str) -> str | None:
         return _note(self._value(row, name))
 
-    def _values(self, row: Mapping[str, Any], name: str, n: int, are_several: bool) -> list[Any]:
+    def _values(self, value: Any, name: str, n: int, are_several: bool) -> list[Any]:
         """Return a value per sample."""
-        value = self._value(row, name)
         if value is None or (name == "generator" and not isinstance(value, list)):
             return [value] * n
         if not are_several:
             return [value]
-        if not isinstance(value, list):
-            hint = f": is it the right one? Then pass reference={self._paths[name]!r}" if name == "answer" else ""
-            raise MalformedRecordError(
-                f"one {name}", f"{self._paths[name]} is {value!r:.60} beside {n} samples, expected one per sample{hint}"
-            )
-        if len(value) != n:
+        if not isinstance(value, list) or len(value) != n:
             raise MalformedRecordError(
                 "unequal lengths", f"{self._paths[name]} is {value!r:.60}, expected one per sample: {n}"
             )
@@ -298,7 +297,7 @@ def _text_at(row: Mapping[str, Any], path: str) -> Any:
     """Return what stands at a path, where a text that looks like JSON stays a text."""
     if isinstance(cell := row.get(path), str):
         value = value_at(cell, "")
-        return value if isinstance(value, list) and value and not any(map(_is_scalar, value)) else cell
+        return value if isinstance(value, list) and len(value) > 1 and not any(map(_is_scalar, value)) else cell
     above, _, name = path.rpartition(".")
     holder = value_at(row, above) if above else None
     if (
@@ -306,6 +305,9 @@ def _text_at(row: Mapping[str, Any], path: str) -> Any:
         and all(isinstance(one, Mapping) for one in holder)
         and any(name in one for one in holder)
     ):
+        if any("role" in one or "from" in one for one in holder):
+            turn = f"'{above}.{len(holder) - 1}.{name}'"
+            raise MalformedRecordError("a chat", f"{above} holds {len(holder)} turns: name one of them, such as {turn}")
         return [one.get(name) for one in holder]
     if isinstance(holder, Mapping) and isinstance(holder.get(name), str):
         return holder[name]
@@ -319,7 +321,8 @@ def _is_scalar(value: object) -> bool:
 def _texts(found: Any, name: str, path: str) -> tuple[list[str | None], bool]:
     """Return the text of each sample, None where there is none, and whether the record holds several."""
     are_several = isinstance(found, list)
-    texts = [None if _is_missing(one) else one for one in (found if are_several else [found])]
+    texts = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in (found if are_several else [found])]
+    texts = [None if _is_missing(one) else one for one in texts]
     for i, one in enumerate(texts):
         if isinstance(one, Mapping):
             raise _holds_objects(name, path, one)
@@ -349,7 +352,8 @@ def _steps(found: Any, name: str, path: str) -> tuple[list[list[str] | None], bo
 
 
 def _holds_objects(name: str, path: str, one: Mapping[Any, Any]) -> MalformedRecordError:
-    inside = next((f"{path}.{key}" for key, value in one.items() if isinstance(value, (str, list))), None)
+    lengths = {f"{path}.{key}": len(value) for key, value in one.items() if isinstance(value, (str, list))}
+    inside = max(lengths, key=lengths.__getitem__, default=None)
     hint = "they hold no text" if inside is None else f"name the field in them: {name}={inside!r}"
     return MalformedRecordError(f"{path} holds objects", f"{one!r:.60}: {hint}")
 
