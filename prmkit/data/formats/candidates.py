@@ -119,7 +119,11 @@ def _gsm8k(record: Record) -> _Sampled:
 def _named_models(record: Record) -> dict[str, Record]:
     """Return the fields that hold the solution of a model, by the name of the model."""
     objects = {name: Record(value) for name, value in record.fields.items() if isinstance(value, dict)}
-    return {name: model for name, model in objects.items() if "solution" in model or "is_correct" in model}
+    return {
+        name: model
+        for name, model in objects.items()
+        if "solution" in model or ("is_correct" in model and not isinstance(model.value("is_correct"), list))
+    }
 
 
 def correct_of(value: object, name: str) -> bool | None:

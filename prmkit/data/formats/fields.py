@@ -371,7 +371,12 @@ def proposal(records: Sequence[object]) -> str:
     fields = {path: value for path, value in fields.items() if path.rpartition(".")[2] not in ("role", "from")}
     labels = _first(fields, _LABELS, lambda value: _is_labels(value, None), problem)
     n_labels = len(flat_labels(fields.get(labels)))
-    steps = _first(fields, _STEPS, lambda value: _shape(value, n_labels) is not None and _has_texts(value), problem)
+    # A name such as step_scores is that of labels, unless nothing else holds texts.
+    of_labels = [path for path in fields if any(word in path.rpartition(".")[2].casefold() for word in _LABELS)]
+    for taken in (of_labels, []):
+        steps = _first(fields, _STEPS, lambda value: _are_steps(value, n_labels), problem, *taken)
+        if steps != "…":
+            break
     steps = _only(fields, _are_sentences, problem) if steps == "…" else steps
     shape = _shape(fields.get(steps), n_labels)
     first_error = _first(fields, _ERROR, _is_index, problem, steps)
@@ -538,6 +543,15 @@ def _only(fields: Mapping[str, Any], fits: Callable[[Any], bool], *taken: str) -
     """Return the path that fits, if it is the only one."""
     paths = [path for path, value in fields.items() if path not in taken and fits(value)]
     return paths[0] if len(paths) == 1 else "…"
+
+
+def _are_steps(value: Any, n_labels: int) -> bool:
+    if _shape(value, n_labels) is None or not _has_texts(value):
+        return False
+    try:
+        return any(rating_of(text, "", None) is None for text in flat_labels(value) or [value])
+    except MalformedRecordError:
+        return True  # a text that is no label
 
 
 def _are_sentences(value: Any) -> bool:

@@ -239,7 +239,8 @@ def recognise(source: Source, *, split: str | None = None) -> str:
     # Sampled solutions have fields of some formats, but no step labels.
     if any(map(is_candidates, records)):
         raise ValueError(
-            f"{name} holds sampled solutions for best-of-N, without step labels: load_candidates(path, by=…) reads it"
+            f"{name} holds sampled solutions for best-of-N, without step labels: load_candidates(path, by=…) reads it. "
+            f"If the texts are steps of one solution, say which field is what: {proposal(records)}"
         )
     fitting = [known for known, file_format in FORMATS.items() if any(map(file_format.recognises, records))]
     if len(fitting) == 1:

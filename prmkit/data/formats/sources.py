@@ -247,6 +247,7 @@ def _in_folder(folder: str) -> dict[str, str]:
     """Return the files of a folder, or else those of the folders in it, and how each is called."""
     system, root = file_system(folder)
     inside = sorted(str(file) for file in system.find(root, maxdepth=_N_FOLDERS))
+    names: dict[str, tuple[str, ...]]
     names = {file: PurePath(file).relative_to(PurePath(system._strip_protocol(root))).parts for file in inside}
     readable = {
         file: parts
@@ -430,7 +431,7 @@ def _holds_lines(file: str) -> bool:
     """Tell whether most of the first lines after the first one are objects by themselves."""
     with open_file(file) as stream:
         lines = list(islice((line for line in stream if line.strip(_BLANK)), 1, _N_LINES))
-    return 2 * sum(line.lstrip().startswith(b"{") and _is_json(line) for line in lines) > len(lines)
+    return bool(2 * sum(line.lstrip().startswith(b"{") and _is_json(line) for line in lines) > len(lines))
 
 
 def _is_json(line: bytes) -> bool:

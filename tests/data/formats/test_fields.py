@@ -361,6 +361,61 @@ LAYOUTS = {
 }
 
 
+NAMES = {
+    "q": ("question", "problem_text", "prompt", "query"),
+    "s": ("steps", "solution_steps", "response", "chain", "completions", "responses"),
+    "t": ("text", "content", "step"),
+    "y": ("labels", "step_scores", "is_correct", "ratings"),
+    "r": ("out", "samples", "student"),
+    "out": ("inner", "data"),
+}
+
+
+def renamed(value, names):
+    """A record with other names of its fields."""
+    if isinstance(value, dict):
+        return {names.get(name, name): renamed(one, names) for name, one in value.items()}
+    return [renamed(one, names) for one in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "arrays"])
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    truth=st.lists(st.booleans(), min_size=2, max_size=4).filter(lambda labels: len(set(labels)) == 2),
+    spelling=st.sampled_from(["booleans", "numbers", "ratings", "signs", "words"]),
+    names=st.fixed_dictionaries({part: st.sampled_from(choices) for part, choices in NAMES.items()}),
+    has_more=st.booleans(),
+)
+def test_what_is_proposed_reads_the_truth(layout, truth, spelling, names, has_more):
+    """Fields of any names in any layout: the error proposes the call that reads them, or a known format does."""
+    steps = [f"step {i} is said" for i in range(len(truth))]
+    row, *_ = LAYOUTS[layout]("What is 5?", steps, [SPELLINGS[spelling][0][one] for one in truth])
+    row = renamed(row, names)
+    if has_more:
+        row = {
+            "question_id": "q 7",
+            "generator": "a model",
+            "n_steps": len(steps),
+            **row,
+            "final_answer": "5",
+            "seed": 3,
+        }
+    expected = [(text, 1 if one else -1) for text, one in zip(steps, truth, strict=True)]
+    said = ""
+    try:
+        dataset = load([row])
+    except ValueError as error:
+        said = str(error)
+    if said and "fields=dict" not in said:  # a known format asks what its numbers mean, or knows no numbered labels
+        assert "pass labels='" in said or "labels is no list" in said
+        return
+    if said:
+        dataset = load([row], **proposed(row))
+    read = [(step.text, y) for step, y in zip(dataset.X, dataset.y.tolist(), strict=True)]
+    assert read == (expected * 2 if layout == "several" else expected)
+    assert {step.problem for step in dataset.X} == {"What is 5?"}
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(
