@@ -61,7 +61,10 @@ class Solution:
         meta: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(steps, str):
-            raise TypeError(f"steps is one string, expected a list of strings, one per step: [{steps[:40]!r}, …]")
+            raise TypeError(
+                f"steps is one string, expected a list of strings, one per step: [{steps[:40]!r}, …]. "
+                "Solution.from_text(problem, text) cuts a text into steps"
+            )
         if not isinstance(steps, Iterable):
             raise TypeError(f"steps is {type(steps).__name__}, expected a list of strings, one per step")
         steps = tuple(steps)

@@ -36,7 +36,10 @@ _SENTENCE_END = re.compile(
 )
 _LAST_WORD = re.compile(r"(?<![\w\\^])(?:[^\W\d_]+\.)*[^\W\d_]+\Z")
 _ABBREVIATIONS = re.compile(r"e\.g|i\.e|cf|vs|viz|approx|resp|al|dr|mrs?|ms|prof|st|figs?|eqs?|eqn", re.IGNORECASE)
-_BEFORE_NUMBERS = re.compile(r"nos?|pp?|ch|sec|vol|ex|thm|def|lem|prop|cor|refs?", re.IGNORECASE)
+_BEFORE_NUMBERS = re.compile(
+    r"nos?|pp?|ch|sec|vol|ex|thm|def|lem|prop|cor|refs?|ca|ft|hr|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec",
+    re.IGNORECASE,
+)
 _NO_START = frozenset([*",;:.!?)]}=+/^<>|&%", ""])
 _INITIALS = re.compile(r"[A-Z](?:\.[A-Z])*")
 _STARTERS = re.compile(

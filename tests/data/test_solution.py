@@ -67,7 +67,7 @@ def test_a_step_must_exist(solution, index):
 @pytest.mark.parametrize(
     ("problem", "steps", "message"),
     [
-        ("p", "one string", "steps is one string, expected a list of strings"),
+        ("p", "one string", "steps is one string, expected a list of strings.*Solution.from_text"),
         (3, ["a"], "problem is int, expected str"),
         ("p", ["a", 4], r"steps\[1\] is int \(4\), expected str"),
         ("p", ["a", None], r"steps\[1\] is NoneType"),

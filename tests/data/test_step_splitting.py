@@ -153,6 +153,7 @@ def test_enumerations_inside_a_step():
         ["So $a. B$ and \\(x. Y\\) and `c. D` are 5.", "It costs $5.", "Then $6 more."],
         ["Thus $x = 5.$", "Then \\(y = 2.\\)", "$z$ is 3."],
         ["Take the point A.", "Then No. 5 is odd.", "No.", "Dr. Li etc. say so.", "By Eq. (3) it is."],
+        ["On Jan. 5 he ran 3 ft. 2 in.", "By May he sat."],
         ["1. Add them.", "Then go."],
         ["Step 3. Do it.", "Now."],
         ["**Step 4.** Now.", "Then go."],

@@ -27,7 +27,7 @@ from prmkit.data.formats.sources import (
 from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.data.sampled import Candidates, CandidateSet, with_keys
 from prmkit.data.solution import Solution
-from prmkit.data.step_splitting import BY, By, check_by, split_steps
+from prmkit.data.step_splitting import BY, By, Think, check_by, split_steps
 
 
 class _Sampled(NamedTuple):
@@ -152,6 +152,7 @@ def load_candidates(
     *,
     fields: Mapping[str, str] | None = None,
     keep_calculator_marks: bool = True,
+    think: Think = "keep",
     extract: Callable[[str], str | None] | None = None,
     answer_key: Callable[[str], str | None] | None = None,
     counts: Counter[str] | None = None,
@@ -177,6 +178,8 @@ def load_candidates(
         are texts, or lists of steps, which stay as they are. ``answer`` and ``correct`` may be left out.
     keep_calculator_marks : bool, default=True
         Whether GSM8K's marks such as ``<<3*4=12>>`` stay in the steps.
+    think : {"keep", "drop", "only"}, default="keep"
+        What happens to thoughts between ``<think>`` and ``</think>`` in a text, as in `split_steps`.
     extract : callable, optional
         ``extract(text)`` returns the final answer of a solution, or None. If None, an answer is taken if
         `extract_answer` finds a mark: boxed, or behind "####", "# Answer", "The answer is", "A:".
@@ -208,7 +211,7 @@ def load_candidates(
     one_step: list[str | list[str]] = []
 
     def steps_of(candidate: str | list[str]) -> list[str]:
-        parts = candidate if isinstance(candidate, list) else split_steps(candidate, by)
+        parts = candidate if isinstance(candidate, list) else split_steps(candidate, by, think=think)
         steps = [(part if keep_calculator_marks else _CALCULATOR.sub("", part)).strip() for part in parts]
         counts["blank steps dropped"] += sum(not step for step in steps)
         steps = [step for step in steps if step]

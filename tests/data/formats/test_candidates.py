@@ -174,6 +174,16 @@ def test_a_function_splits_a_text():
     assert one.candidates[0].steps == ("a", "b")
 
 
+def test_thoughts_are_kept_left_out_or_taken_alone():
+    rows = [{"prompt": "p", "answers": ["<think>a\nb</think>c\nA: 1", "<think>d\ne"], "label": [1, 0]}]
+    steps = [one.steps for one in load_candidates(rows)[0].candidates]
+    assert steps == [("<think>a", "b</think>", "c", "A: 1"), ("<think>d", "e")]
+    assert [one.steps for one in load_candidates(rows, think="only")[0].candidates] == [("a", "b"), ("d", "e")]
+    with pytest.warns(UserWarning, match="1 of 2 candidates are blank"):
+        [one] = load_candidates(rows, think="drop")
+    assert ([each.steps for each in one.candidates], one.answers) == ([("c", "A: 1")], ("1",))
+
+
 def test_a_blank_candidate_costs_itself():
     counts = Counter()
     rows = [{"prompt": "p", "answers": ["a\nb\nA: 1", " \n", "c\nd"], "label": [1, 0, 0]}, RLHFLOW]
