@@ -124,8 +124,9 @@ def evaluate(
     -----
     A file of step scores holds one line per solution: ``{"id": "gsm8k-7", "rewards": [0.98, 0.12]}``. In place of
     ``rewards`` it may hold ``risks`` (P(wrong)), ``probabilities`` (of all classes, worst first) or ``raw_rewards``.
-    The id is that of the solution, or that of its record in its own file, also a number. ``"benchmark": NAME``
-    tells equal ids apart. A score may be null: the step has none. :func:`write_step_scores` writes such a file.
+    The id is that of the solution, or that of its record in its own file, also a number. The samples of record 7 are
+    ``"7/0"``, ``"7/1"`` …, or have ``7`` each, in their order. ``"benchmark": NAME`` tells equal ids apart. A score may
+    be null: the step has none. :func:`write_step_scores` writes such a file.
 
     Raw rewards may have any scale. Steps and solutions are ranked by them, thresholds are chosen on them, and best-of-N
     takes the rules that have a meaning on any scale. Only numbers about probabilities (log-loss, ECE, "at 0.5", sums of

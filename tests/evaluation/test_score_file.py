@@ -167,6 +167,52 @@ def test_the_id_of_a_record_finds_its_solution(tmp_path, kind):
     assert scores.risks.tolist() == [0, 0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
 
 
+SAMPLED = {
+    "number": (lambda i: {"id": i, "question": f"{i} + 1?", "answer": str(i + 1)}, lambda i: i, {}),
+    "text": (
+        lambda i: {"unique_id": f"test/{i}.json", "question": f"{i}?", "answer": "1"},
+        lambda i: f"test/{i}.json",
+        {},
+    ),
+    "float": (lambda i: {"idx": i, "question": f"{i}?", "answer": "1"}, float, {}),
+    "nested": (
+        lambda i: {"about": {"key": f"q-{i}"}, "question": f"{i}?", "answer": "1"},
+        lambda i: f"q-{i}",
+        {"id": "about.key", "problem": "question", "candidates": "responses", "answer": "answer"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SAMPLED)
+@pytest.mark.parametrize("layout", ["in their order", "numbered"])
+def test_the_id_of_a_record_finds_its_sampled_solutions(tmp_path, kind, layout):
+    row, own_id, fields = SAMPLED[kind]
+    rows = [row(i) | {"responses": [f"We add.\n#### {k}" for k in range(3)]} for i in range(4)]
+    (tmp_path / "data.json").write_text(json.dumps(rows))
+    benchmark = read_benchmark(f"bon:{tmp_path / 'data.json'}", fields=fields or None)
+    lines = []
+    for i in (2, 0, 3, 1):
+        risks = [[i / 10 + k / 100] * 2 for k in range(3)]
+        if layout == "in their order":
+            lines += [{"id": own_id(i), "risks": one} for one in risks]
+        else:
+            named = int(own_id(i)) if kind == "float" else own_id(i)
+            lines += [{"id": f"{named}/{k}", "risks": risks[k]} for k in (1, 2, 0)]
+    scores = read_step_scores(write(tmp_path / "s.jsonl", *lines), [benchmark])[benchmark.name]
+    expected = [i / 10 + k / 100 for i in range(4) for k in range(3) for _ in range(2)]
+    np.testing.assert_allclose(scores.risks, expected)
+
+
+@pytest.mark.parametrize(("n", "told"), [(1, "solutions without scores: 3"), (3, "more lines than solutions: 3")])
+def test_a_record_needs_a_line_for_each_of_its_samples(tmp_path, n, told):
+    rows = [{"id": i, "question": f"{i}?", "answer": "1", "responses": ["a\n#### 1", "b\n#### 2"]} for i in range(3)]
+    (tmp_path / "data.json").write_text(json.dumps(rows))
+    benchmark = read_benchmark(f"bon:{tmp_path / 'data.json'}")
+    lines = [{"id": i, "rewards": [0.5, None]} for i in range(3)] * n
+    with pytest.raises(ValueError, match=told):
+        read_step_scores(write(tmp_path / "s.jsonl", *lines), [benchmark])
+
+
 SPELLINGS = {
     "ratings": ([1, -1], None),
     "ratings as floats": ([1.0, -1.0], "rating"),

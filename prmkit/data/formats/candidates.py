@@ -40,10 +40,12 @@ class _Sampled(NamedTuple):
     answer: str | None
     # A worked solution, in which the reference answer is marked.
     reference: str | None = None
+    own_id: str | None = None
 
 
 _PROBLEMS = ("question", "prompt", "problem")
 _ANSWERS = ("answer", "gt")
+_IDS = ("id", "unique_id", "uuid", "idx", "problem_id", "question_id")
 _LISTS: dict[str, tuple[str, ...]] = {
     "responses": (),
     "answers": ("label", "labels"),
@@ -73,6 +75,7 @@ def _known_fields(record: Mapping[str, Any]) -> dict[str, str]:
     if (problem, candidates) == ("prompt", "completions"):  # TRL writes steps so
         return {}
     parts = {"problem": (problem,), "candidates": (candidates,), "answer": _ANSWERS, "correct": _LISTS[candidates]}
+    parts["id"] = _IDS
     present = {part: [name for name in names if name in record] for part, names in parts.items()}
     return {part: names[0] for part, names in present.items() if names}
 
@@ -99,7 +102,11 @@ def sampled_in(record: Record, fields: Mapping[str, str] | None = None) -> _Samp
     answer = Record({fields.get("answer", "answer"): found.get("answer")}).scalar(fields.get("answer", "answer"))
     problem = Record({fields["problem"]: found["problem"]}).text(fields["problem"])
     texts = plain if are_steps else Record({name: plain}).texts(name)
-    return _Sampled(problem, texts, correct, (None,) * len(plain), answer)
+    return _Sampled(problem, texts, correct, (None,) * len(plain), answer, own_id=_own_id(found.get("id")))
+
+
+def _own_id(value: object) -> str | None:
+    return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
 
 
 def _gsm8k(record: Record) -> _Sampled:
@@ -113,7 +120,8 @@ def _gsm8k(record: Record) -> _Sampled:
     texts = [model.text("solution") for model in models.values()]
     correct = tuple(correct_of(model.value("is_correct", None), f"{name}.is_correct") for name, model in models.items())
     reference = record.text("ground_truth", None)
-    return _Sampled(record.text("question"), texts, correct, tuple(models), None, reference)
+    own_id = next((one for name in _IDS if (one := _own_id(record.fields.get(name))) is not None), None)
+    return _Sampled(record.text("question"), texts, correct, tuple(models), None, reference, own_id)
 
 
 def _named_models(record: Record) -> dict[str, Record]:
@@ -205,7 +213,7 @@ def load_candidates(
     check_by(by)
     check_reading(on_error, limit)
     if fields is not None:
-        fields = check_fields(fields, ("problem", "candidates", "answer", "correct"), ("problem", "candidates"))
+        fields = check_fields(fields, ("problem", "candidates", "answer", "correct", "id"), ("problem", "candidates"))
     counts = Counter() if counts is None else counts
     blank: list[str] = []
     one_step: list[str | list[str]] = []
@@ -298,7 +306,8 @@ def _candidate_set(
         steps = steps_of(candidate)
         if not steps:
             continue
-        meta: dict[str, Any] = {} if generator is None else {"generator": generator}
+        known = {"generator": generator, "record_id": sampled.own_id}
+        meta = {name: value for name, value in known.items() if value is not None}
         solutions.append(Solution(sampled.problem, tuple(steps), id=f"{record_id}/{i}", meta=meta))
         correct.append(sampled.is_correct[i])
         answers.append(extract(candidate if isinstance(candidate, str) else "\n".join(candidate)))

@@ -32,9 +32,10 @@ def read_step_scores(
     A line is an object with the ``id`` of a solution, its ``benchmark`` (optional if ids are distinct) and one kind of
     scores: ``rewards`` is P(step is right), ``risks`` is P(step is wrong), ``probabilities`` holds those of all
     classes, worst first, and ``raw_rewards`` may have any scale, the higher the better. The id is that of
-    ``Solution.id`` or the one that the record has in its own file, also a number. The score of a step may be null, and
-    the step then has none. A ValueError counts the solutions without a line, with two lines, or with another number of
-    scores than of steps. The benchmarks may be ``partial``: then more lines than solutions of an id are no fault.
+    ``Solution.id`` or the one that the record has in its own file, also a number. Several solutions of a record are
+    told apart by a number behind a slash, or by the order of their lines. The score of a step may be null, and the step
+    then has none. A ValueError counts the solutions without a line, with two lines, or with another number of scores
+    than of steps. The benchmarks may be ``partial``: then more lines than solutions of an id are no fault.
     """
     lines = _lines_by_solution(Path(path))
     result = {}
@@ -145,6 +146,8 @@ def _key(record: Any) -> _Name:
         raise ValueError(f"id is {own_id!r:.60}, expected a string or a number")
     if not isinstance(benchmark, (str, type(None))):
         raise ValueError(f"benchmark is {benchmark!r:.60}, expected a string")
+    if isinstance(own_id, float) and own_id.is_integer():
+        own_id = int(own_id)  # a column of whole numbers with a gap becomes one of floats
     return benchmark, None if own_id is None else str(own_id)
 
 
@@ -193,5 +196,9 @@ def _name_in(lines: _Lines, benchmark: Benchmark, solution: Solution) -> _Name:
     """Return the name of a solution under which a file holds lines: its id, or that of its record in its own file."""
     meta = solution.meta or {}
     ids = [solution.id, meta.get("record_id"), meta.get("problem_id") if benchmark.kind == "prmbench" else None]
+    if solution.id is not None and "/" in solution.id:
+        # One of several solutions of a record. Its number stands behind the id of the record.
+        record, _, number = solution.id.rpartition("/")
+        ids += [record, f"{ids[1]}/{number}"]
     names = [(of, None if own is None else str(own)) for own in ids for of in (benchmark.name, None)]
     return next((name for name in names if (name[1] is not None or solution.id is None) and name in lines), names[0])
