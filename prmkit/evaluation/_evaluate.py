@@ -7,7 +7,9 @@ import inspect
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import lru_cache, partial
@@ -158,13 +160,14 @@ def evaluate(
     judged = judged_models(models)
     specs = _by_name(on)
     read_one = partial(_read, fields=fields, options=options, limit=limit)
-    benchmarks = [read_one(*one) for one in specs]
+    with _one_warning():
+        benchmarks = [read_one(*one) for one in specs]
+        chooser = _chooser(threshold_data, specs, benchmarks, read_one)
     distinct_names(benchmarks)
     if fields is not None and not any(
         isinstance(spec, (str, Path)) and takes_fields(str(spec), fields) for _, spec in specs
     ):
         raise ValueError("fields belong to data without a KIND in front, and all data here have one: leave fields out")
-    chooser = _chooser(threshold_data, specs, benchmarks, read_one)
     everything = benchmarks if chooser is None or chooser in benchmarks else [*benchmarks, chooser]
     settings = {
         "n_resamples": n_resamples,
@@ -178,7 +181,8 @@ def evaluate(
         check_folder(Path(out).expanduser(), identify(), overwrite)
     work = Path(out) / "scores" if work is None and out is not None else work
     stored = None if work is None else Path(work).expanduser()
-    scores = _scores(judged, everything, stored, show_progress, limit is not None)
+    with _one_warning():
+        scores = _scores(judged, everything, stored, show_progress, limit is not None)
     contexts = _contexts(judged, everything, scores, trained_on, n_resamples, random_state, quoted)
     data = None
     if chooser is not None:
@@ -230,8 +234,24 @@ def _by_name(on: Any) -> list[tuple[str | None, Any]]:
 
 
 def _read(name: str | None, spec: Any, **settings: Any) -> Benchmark:
-    benchmark = read_benchmark(spec, **settings)
-    return benchmark if name is None else replace(benchmark, name=name)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        benchmark = read_benchmark(spec, **settings)
+    benchmark = benchmark if name is None else replace(benchmark, name=name)
+    for one in caught:
+        warnings.warn(f"{benchmark.name}: {one.message}", one.category, stacklevel=2)
+    return benchmark
+
+
+@contextmanager
+def _one_warning() -> Iterator[None]:
+    """Give all warnings of a part of the run as one, which names the place where ``evaluate`` was called."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    said = dict.fromkeys(str(one.message).rstrip(".") for one in caught if issubclass(one.category, UserWarning))
+    if said:
+        warnings.warn(". ".join(said), UserWarning, stacklevel=4)
 
 
 def _files_of(name: str, spec: Any) -> list[dict[str, str]]:

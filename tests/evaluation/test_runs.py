@@ -358,3 +358,51 @@ def test_fields_that_no_data_take_are_refused(rows):
     code, said = typed("my model", "--on", "rows.jsonl", "--fields", "problem", "--out", "out")
     assert code == 2
     assert "expected NAME=FIELD" in said
+
+
+# ---- warnings
+
+
+def test_one_warning_for_what_was_read_names_its_data(here, classifier):
+    rows = json.loads(Path("gsm8k.json").read_text())
+    rows[0]["label"] = 99
+    for name in ("a", "b"):
+        Path(f"{name}.json").write_text(json.dumps(rows))
+    with pytest.warns(UserWarning, match="contradict") as caught:
+        evaluate({"m": classifier}, ["a=processbench:a.json", "b=processbench:b.json"], n_resamples=0)
+    [one] = caught
+    assert Path(one.filename).name == "test_runs.py"
+    for name in ("a", "b"):
+        assert f"{name}: 1 rows that contradict themselves" in str(one.message)
+
+
+def test_one_warning_for_what_was_scored_names_the_solutions(published_trl):
+    long = Solution("1 + 1?", ["We add. " * 5, "We add. " * 500, "We add."], id="long")
+    short = Solution("1 + 1?", ["We add.", "That is 3."], id="short")
+    data = StepDataset(flatten([long, short]), np.array([1, -1, 1, -1, 1]))
+    models = [f"one=trl:{published_trl}", f"two=trl:{published_trl}"]
+    with pytest.warns(UserWarning, match="no score for") as caught:
+        evaluate(models, {"x": data, "y": data}, n_resamples=0)
+    [one] = [str(one.message) for one in caught]
+    for model in ("one", "two"):
+        for name in ("x", "y"):
+            assert re.search(rf"{model} on {name}: .*no score for 2 of 5 steps, in 1 of 2 solutions \('long'\)", one)
+
+
+def test_advice_in_a_terminal_can_be_typed(here):
+    rows = [
+        {"input": f"{i} and one? {i} + 1 = {i + 1}. \u043a\u0438", "value": ["-" if i % 3 else "+"]}
+        for i in range(12)
+    ]
+    Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    one = {"question": "1?", "answer": "1"}
+    samples = [{**one, "responses": ["a\n\nb #### 1"] * 4}, {**one, "responses": ["One. Two. #### 1"] * 8}]
+    Path("samples.jsonl").write_text("\n".join(map(json.dumps, samples)))
+    on = ["openrlhf:rows.jsonl", "bon-line:samples.jsonl", "x=bon-sentence:samples.jsonl"]
+    code, said = typed("my model", "--on", *on, "--out", "out", "--resamples", 0)
+    assert code == 0, said
+    [note] = re.findall(r"note: (.*?) # Evaluation", said)
+    assert "rows name no problem" in note
+    assert "--option step_separator=TEXT" in note
+    assert "Pass --on bon-sentence:PATH" in note
+    assert not re.search(r"\b(by|max_length)=|pass [a-z_]+ ", note)

@@ -183,7 +183,7 @@ def load_candidates(
     fields : mapping of str to str, optional
         The field of each part, for records of other formats: ``dict(problem="question", candidates="outputs.text",
         answer="gold", correct="outputs.passed")``. A path has dots, and goes on in each entry of a list. ``candidates``
-        are texts, or lists of steps, which stay as they are. ``answer`` and ``correct`` may be left out.
+        are texts, or lists of steps, which stay as they are. ``answer``, ``correct`` and ``id`` may be left out.
     keep_calculator_marks : bool, default=True
         Whether GSM8K's marks such as ``<<3*4=12>>`` stay in the steps.
     think : {"keep", "drop", "only"}, default="keep"

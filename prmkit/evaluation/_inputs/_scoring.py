@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from prmkit.data import Solution, flatten
 from prmkit.evaluation._inputs._models import JudgedModel
-from prmkit.scoring.scoring import score_solutions
+from prmkit.scoring.scoring import score_solutions, unscored_solutions
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,11 +114,15 @@ def cached_scores(
             if file is not None:
                 append_scores(file, own, [one.n_steps for one in chunk], scores)
             bar.update(len(chunk))
+    scores = joined_scores([known[key] for key in keys])
     # Every chunk may give the same warning. The user sees the first one, with the number of the others.
-    if messages:
-        more = f" (and {len(messages) - 1} such warnings for other chunks)" if len(messages) > 1 else ""
-        warnings.warn(f"{model.name} on {name}: {messages[0]}{more}", UserWarning, stacklevel=2)
-    return joined_scores([known[key] for key in keys])
+    more = f" (and {len(messages) - 1} such warnings for other chunks)" if len(messages) > 1 else ""
+    said = [f"{messages[0]}{more}"] if messages else []
+    if (without := np.isnan(scores.risks)).any():
+        said.append(f"no score for {unscored_solutions(solutions, without)}")
+    if said:
+        warnings.warn(f"{model.name} on {name}: {'; '.join(said)}", UserWarning, stacklevel=2)
+    return scores
 
 
 def joined_scores(scores: Sequence[StepScores]) -> StepScores:
