@@ -45,7 +45,6 @@ _OF_JSON = {"None": "null", "True": "true", "False": "false"}
 _ONLY_IN_PYTHON = {
     "load_candidates(path, by=…) reads it": "prmkit evaluate takes it as --on bon:PATH",
     ". candidates.contradictions lists them": "",
-    "or pass step_separator (openrlhf, rlhflow)": "or --option step_separator=TEXT (openrlhf, rlhflow)",
     "or pass max_length above": "or save the model with a max_length above",
     "Pass a function of a text that returns its steps as by": "Such texts may well be one step",
     "make StepDataset(…, vocabulary='binary') if it is wrong, or vocabulary='rating' if it is neutral": (

@@ -403,6 +403,6 @@ def test_advice_in_a_terminal_can_be_typed(here):
     assert code == 0, said
     [note] = re.findall(r"note: (.*?) # Evaluation", said)
     assert "rows name no problem" in note
-    assert "--option step_separator=TEXT" in note
+    assert "--option step_separator=" in note
     assert "Pass --on bon-sentence:PATH" in note
     assert not re.search(r"\b(by|max_length)=|pass [a-z_]+ ", note)
