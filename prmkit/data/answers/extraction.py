@@ -121,6 +121,7 @@ _LINE = re.compile(r"^[ \t*]*(?:final )?answer[ \t*]*:[ \t*]*([^\s*][^\n]*)", re
 _LAST_LINE = re.compile(r"^A:[ \t]*(\S[^\n]*)\Z", re.MULTILINE)
 _NUMBER = re.compile(r"(?:(?<![\w.)\]}])[-−])?(?:\d[\d,]*\d|\d)?(?:(?<=\d)\.\d+|(?<!\d)\.\d+|(?<=\d)/\d+|(?<=\d))%?")
 _MARKS = (("hashes", _HASHES), ("heading", _HEADING), ("sentence", _SENTENCE), ("line", _LINE), ("line", _LAST_LINE))
+_WHOLE_OR_FRACTION = re.compile(r"-?\d+(?:/\d+)?")
 _SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z]|\s*$)")
 _UNWRAPPED = "*_ \t\r"
 
@@ -146,7 +147,7 @@ def extract_answer(text: str, *, last_number: bool = True) -> ExtractedAnswer:
     The rules are tried in this order. Where a rule matches several times, the last match counts.
 
     - "boxed": ``\boxed{…}``, also with braces inside
-    - "hashes": ``#### …`` (GSM8K)
+    - "hashes": ``#### …`` (GSM8K), a number or the last line, since Markdown writes headings so
     - "heading": the heading ``# Answer`` (PRM800K)
     - "sentence": ``The answer is …`` (Math-Shepherd)
     - "line": a line ``Answer: …``, or a last line ``A: …``
@@ -183,8 +184,16 @@ def extract_answer(text: str, *, last_number: bool = True) -> ExtractedAnswer:
     boxed = _last_boxed(text)
     if boxed is not None:
         return ExtractedAnswer(boxed, "boxed")
+    plain = text.rstrip()
     for rule, pattern in _MARKS:
-        matches = pattern.findall(text.rstrip())
+        matches = pattern.findall(plain)
+        if rule == "hashes":
+            # Markdown writes headings so, but no heading is the end of a text, and few are a number.
+            matches = [
+                match
+                for match in matches
+                if plain.endswith(match) or _WHOLE_OR_FRACTION.fullmatch(normal_answer(match))
+            ]
         answer = _trim(matches[-1], rule) if matches else ""
         if answer:
             return ExtractedAnswer(answer, rule)

@@ -315,7 +315,7 @@ class TestContradictions:
         """The source cut numbers at a thousands separator, and calls the samples wrong."""
         path = data_folder / "gsm8k_samples" / "samples.jsonl.gz"
         names = {"steps": "steps", "answer": "answer", "correct": "correct", "reference": "reference"}
-        with pytest.warns(UserWarning, match="105 of these, cut at a thousands separator"):
+        with pytest.warns(UserWarning, match="106 of these, cut at a thousands separator"):
             found = load_samples(path, **names, id="problem_id")
         assert (len(found), len(found.solutions)) == (250, 2000)
         assert all(not found.correct[i] for i in list(found.contradictions)[:90])
