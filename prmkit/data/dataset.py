@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from prmkit.data.labels import Vocabulary, declare_labels, vocabulary_of
-from prmkit.data.problem_keys import problem_groups, problem_keys
+from prmkit.data.labels import Vocabulary, declare_labels, first_errors_of_rows, resolve_label_order, vocabulary_of
+from prmkit.data.problem_keys import joined_groups, problem_groups, problem_keys
 from prmkit.data.solution import Solution, Step, as_steps, iter_solutions
+from prmkit.data.solution_lines import typed_column
 from prmkit.utils.environment import import_optional
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ class StepDataset:
         Text that says where the steps come from, and which were left out.
     first_errors : iterable of (int or None), one per solution, optional
         First error of each solution: the 0-based index of its first wrong step, -1 if no step is wrong, None if it is
-        unknown. The attribute itself is None if the source does not know first errors.
+        unknown. By default the labels tell it, where each step up to it has one. The attribute itself is None if no
+        first error is known.
     rows : mapping of str to array-like of shape (n_steps,), optional
         Metadata of the rows, one column per name. They often give labels away: do not use them as features.
     counts : mapping of str to int, optional
@@ -127,11 +130,56 @@ class StepDataset:
         if self.first_errors is not None and n_errors != n_solutions:
             raise ValueError(f"{n_errors} first_errors for {n_solutions} solutions, expected as many")
         object.__setattr__(self, "y", declare_labels(self.y, self.vocabulary))
+        if first_errors is None:
+            places = solution_positions(self).tolist(), [step.index for step in steps]
+            derived = first_errors_of_rows(self.y, *places, [solution.n_steps for solution in self.solutions])
+            object.__setattr__(self, "first_errors", derived)
 
     # A type checker cannot tell the two values apart: with a union, right calls after `X, y = dataset` would be errors.
     def __iter__(self) -> Iterator[Any]:
         yield self.X
         yield self.y
+
+    def __add__(self, other: StepDataset) -> StepDataset:
+        """Return the rows of both data sets. ``sum([a, b, c])`` joins several.
+
+        Groups hold the rows of one problem across both. A metadata column that one of them lacks is None there.
+        ValueError says that their labels have different meanings.
+        """
+        if not isinstance(other, StepDataset):
+            return NotImplemented
+        _check_same_meaning(self, other)
+        solutions: dict[int, tuple[Solution, int | None]] = {}
+        for part in (self, other):
+            errors = part.first_errors or [None] * len(part.solutions)
+            for solution, error in zip(part.solutions, errors, strict=True):
+                known = {solutions.get(id(solution), (solution, None))[1], error} - {None}
+                solutions[id(solution)] = solution, known.pop() if len(known) == 1 else None
+        joined = list(solutions.values())
+        first_errors = None if self.first_errors is None is other.first_errors else [error for _, error in joined]
+        steps = [*self.X, *other.X]
+        groups = [*((0, group) for group in self.groups.tolist()), *((1, group) for group in other.groups.tolist())]
+        texts = [
+            group if step.problem else None for step, group in zip(steps, problem_groups(steps).tolist(), strict=True)
+        ]
+        return StepDataset(
+            steps,
+            np.concatenate([self.y, other.y]),
+            groups=joined_groups(groups, texts),
+            solutions=[solution for solution, _ in joined],
+            description="\n\n".join(dict.fromkeys(filter(None, (self.description, other.description)))),
+            first_errors=first_errors,
+            rows={
+                name: typed_column([*_cells(self, name), *_cells(other, name)])
+                for name in dict.fromkeys([*self.rows, *other.rows])
+            },
+            counts=Counter(self.counts) + Counter(other.counts),
+            vocabulary=self.vocabulary,
+        )
+
+    def __radd__(self, other: object) -> StepDataset:
+        """Return the data set itself for 0, with which ``sum`` begins."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
 
     def __getitem__(self, rows: slice | Rows) -> StepDataset:
         """Return the data set of some rows, as `take` does."""
@@ -464,6 +512,30 @@ def solution_positions(dataset: StepDataset) -> npt.NDArray[np.intp]:
             raise ValueError(f"a row's solution ({step.solution.id}) is not among the solutions of the data set")
         positions[row] = position
     return positions
+
+
+def _check_same_meaning(a: StepDataset, b: StepDataset) -> None:
+    """Raise ValueError if a label of one data set would mean something else in the other."""
+    if a.vocabulary != b.vocabulary:
+        raise ValueError(
+            f"the labels of the data sets have the vocabularies {a.vocabulary!r} and {b.vocabulary!r}, expected the "
+            "same: declare it, StepDataset(X, y, vocabulary='rating'), or change the labels of one"
+        )
+    if a.vocabulary is not None:
+        return
+    labels = [set(part.y.tolist()) for part in (a, b)]
+    kinds = [{isinstance(label, str) for label in part} for part in labels]
+    worst = {order[0] for part in (*labels, labels[0] | labels[1]) if (order := resolve_label_order(part))}
+    if kinds[0] != kinds[1] or len(worst) > 1:
+        raise ValueError(
+            f"one data set has the labels {sorted(labels[0], key=str)[:5]}, the other "
+            f"{sorted(labels[1], key=str)[:5]}, and nothing says that they mean the same: declare it, "
+            "StepDataset(X, y, vocabulary='rating')"
+        )
+
+
+def _cells(dataset: StepDataset, name: str) -> list[Any]:
+    return dataset.rows[name].tolist() if name in dataset.rows else [None] * len(dataset.X)
 
 
 def _row_numbers(rows: Rows, n_rows: int) -> npt.NDArray[np.intp]:

@@ -300,6 +300,31 @@ def ratings_to_first_error(
     return None if has_gap and unlabelled == "unknown" else n_before
 
 
+def first_errors_of_rows(
+    y: npt.NDArray[Any], positions: Sequence[int], indices: Sequence[int], lengths: Sequence[int]
+) -> list[int | None] | None:
+    """Return the first error of each solution by the labels of its steps, or None if they tell none.
+
+    Row ``i`` labels step ``indices[i]`` of solution ``positions[i]``. A step that is labelled right and wrong counts as
+    unlabelled. Probabilities tell no first error, and neither do labels whose worst is not known.
+    """
+    vocabulary = vocabulary_of(y)
+    order = resolve_label_order(set(y.tolist())) if vocabulary is None else order_of_vocabulary(vocabulary)
+    if order is None:
+        return None
+    ratings: list[list[int | None]] = [[None] * length for length in lengths]
+    doubtful = set()
+    for position, index, label in zip(positions, indices, y.tolist(), strict=True):
+        rating = -1 if label == order[0] else 1
+        if ratings[position][index] not in (None, rating):
+            doubtful.add((position, index))
+        ratings[position][index] = rating
+    for position, index in doubtful:
+        ratings[position][index] = None
+    found = [ratings_to_first_error(one) for one in ratings]
+    return found if any(one is not None for one in found) else None
+
+
 def resolve_label_order(
     classes: Iterable[object], label_order: Sequence[object] | None = None
 ) -> tuple[Any, ...] | None:

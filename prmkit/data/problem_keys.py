@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,24 @@ def problem_groups(X: Iterable[Step | str]) -> npt.NDArray[np.int64]:
     ids: dict[tuple[bool, int], int] = {}
     keys = zip([bool(step.problem) for step in steps], problem_keys(steps).tolist(), strict=True)
     return np.array([ids.setdefault(key, len(ids)) for key in keys], dtype=np.int64)
+
+
+def joined_groups(ids: list[Any], texts: list[Any]) -> npt.NDArray[np.int64]:
+    """Return groups that hold all rows which share an id or a text, numbered by their first rows. None is no text."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    numbers: dict[Any, int] = {}
+    a = [numbers.setdefault(("id", problem_id), len(numbers)) for problem_id in ids]
+    # A row without a text is tied to its id alone.
+    names = [
+        ("id", problem_id) if text is None else ("text", text) for problem_id, text in zip(ids, texts, strict=True)
+    ]
+    b = [numbers.setdefault(name, len(numbers)) for name in names]
+    links = coo_array((np.ones(len(a)), (a, b)), shape=(len(numbers), len(numbers)))
+    parts = connected_components(links, directed=False)[1][a]
+    _, first, groups = np.unique(parts, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[groups].astype(np.int64)
 
 
 def _text(problem: str | Solution | Step) -> str:

@@ -101,7 +101,91 @@ def test_a_part_keeps_what_belongs_to_its_rows(rows, numbers):
 
 
 def test_a_part_of_what_knows_no_first_errors_knows_none():
-    assert make_dataset(first_errors=None)[:2].first_errors is None
+    assert make_dataset(y=[0.2, 0.5, 1.0, 0.1], first_errors=None, vocabulary="soft")[:2].first_errors is None
+
+
+class TestFirstErrorsOfTheLabels:
+    """They are derived by the package's one rule, where nobody gives them."""
+
+    @pytest.mark.parametrize(
+        ("y", "vocabulary", "expected"),
+        [
+            ([1, 1, 0, -1], None, [-1, 1]),
+            ([1, 1, 0, 0], "rating", [-1, None]),  # the last step of PEN has no label
+            ([1, 1, 0, 0], "binary", [1, 1]),
+            ([True, True, True, False], None, [-1, 1]),
+            (["bad", "good", "good", "fair"], ("bad", "fair", "good"), [0, None]),
+            (["negative", "positive", "neutral", "negative"], None, [0, 1]),
+            (["bad", "good", "good", "fair"], None, None),  # nothing tells which is worst
+            ([1, 1, 1, 1], None, None),
+            ([0.1, 1.0, 0.9, 0.3], "soft", None),
+        ],
+    )
+    def test_the_worst_label_is_wrong(self, y, vocabulary, expected):
+        assert make_dataset(y, first_errors=None, vocabulary=vocabulary).first_errors == expected
+
+    def test_two_labels_of_a_step_tell_nothing(self):
+        X = [Step(BUN, 0), Step(BUN, 0), Step(BUN, 1), Step(PEN, 0)]
+        assert StepDataset(X, [1, -1, -1, -1]).first_errors == [None, 0]
+        assert StepDataset(X, [1, 1, -1, -1]).first_errors == [1, 0]
+
+    def test_a_part_keeps_what_is_known_of_whole_solutions(self):
+        assert make_dataset(first_errors=None)[[0]].first_errors == [-1]
+
+
+class TestSum:
+    def test_rows_solutions_and_counts_of_both(self):
+        a = make_dataset(counts={"records": 2}, vocabulary="rating")
+        other = Solution(" a BUN costs 2.  What do 3 cost?", ["It costs 5."])
+        b = StepDataset(
+            [Step(other, 0)], [-1], rows={"count": [3]}, counts={"records": 1}, description="b", vocabulary="rating"
+        )
+        joined = a + b
+        assert [*a.X, *b.X] == joined.X
+        assert joined.y.tolist() == [1, 1, 0, -1, -1]
+        assert joined.vocabulary == "rating"
+        assert joined.solutions == [BUN, PEN, other]
+        assert joined.first_errors == [None, 1, 0]
+        assert joined.groups.tolist() == [0, 1, 0, 1, 0], "one problem, written in another way"
+        assert joined.rows["count"].tolist() == [1, 1, 2, 1, 3]
+        assert joined.rows["source"].tolist() == ["model", "human", "model", "model", None]
+        assert joined.counts == {"records": 3}
+        assert joined.description == "made up\n\nb"
+        assert_equal(sum([a, b]), joined)
+
+    def test_parts_become_the_whole_again(self):
+        dataset = make_dataset(first_errors=None, vocabulary="rating")
+        assert_equal(dataset[:1] + dataset[1:], dataset)
+        halves = sum(dataset.split_by_problem(0.5, 0.5, random_state=0))
+        assert {(step, label) for step, label in zip(halves.X, halves.y.tolist(), strict=True)} == set(
+            zip(dataset.X, dataset.y.tolist(), strict=True)
+        )
+
+    def test_groups_of_either_side_hold_together(self):
+        worded = StepDataset(flatten([Solution("Add 1 and 1.", ["2."]), Solution("1 + 1?", ["2"])]), [1, -1], [7, 7])
+        other = StepDataset(flatten([Solution("1 + 1?", ["3"]), Solution("2 + 2?", ["4"])]), [-1, 1])
+        assert (worded + other).groups.tolist() == [0, 0, 0, 1]
+
+    @pytest.mark.parametrize(
+        ("a", "b", "message"),
+        [
+            (([1, 1, 0, -1], "rating"), ([1, 1, 0, 0], "binary"), "vocabularies 'rating' and 'binary'"),
+            (([1, 1, 0, -1], "rating"), ([1, 1, 0, 0], None), "vocabularies 'rating' and None"),
+            (([1, 1, 0, -1], None), ([1, 1, 0, 0], None), "nothing says that they mean the same"),
+            (([1, 1, 0, -1], None), (["+", "-", "+", "-"], None), "nothing says that they mean the same"),
+        ],
+    )
+    def test_labels_of_other_meaning_are_refused(self, a, b, message):
+        a, b = (make_dataset(y, vocabulary=vocabulary) for y, vocabulary in (a, b))
+        with pytest.raises(ValueError, match=message):
+            a + b
+
+    def test_only_data_sets_add_up(self):
+        for other in (1, [BUN], None):
+            with pytest.raises(TypeError, match="unsupported operand"):
+                make_dataset() + other
+            with pytest.raises(TypeError, match=r"unsupported operand|can only concatenate"):
+                other + make_dataset()
 
 
 def test_equal_solutions_stay_apart_where_their_rows_do():
@@ -194,7 +278,7 @@ def test_problem_steps_and_labels_are_enough_to_read():
     dataset = StepDataset.from_hf(hf)
     assert flatten([Solution("p", ["a", "b"]), Solution("q", ["c"])])[1:] == dataset.X
     assert dataset.y.tolist() == [1, -1]
-    assert dataset.first_errors is None
+    assert dataset.first_errors == [None, 0], "as far as the labels tell"
 
 
 def test_unreadable_layouts_say_what_is_expected():

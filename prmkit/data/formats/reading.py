@@ -12,7 +12,6 @@ from itertools import chain, islice
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.format import Format, LabelledSolution, Reading
@@ -31,7 +30,7 @@ from prmkit.data.formats.sources import (
     warn_of_skipped,
 )
 from prmkit.data.jsonlines import ContradictoryRecordError, MalformedRecordError
-from prmkit.data.problem_keys import problem_groups
+from prmkit.data.problem_keys import joined_groups, problem_groups
 from prmkit.data.solution import Step
 
 _SOURCE = """\
@@ -162,7 +161,7 @@ def _groups(steps: list[Step]) -> np.ndarray:
         ids = [meta.get(key) for meta in metas]
         if all(isinstance(problem_id, (str, int, float)) for problem_id in ids):
             texts = [group if step.problem else None for step, group in zip(steps, problem_groups(steps), strict=True)]
-            return _joined(ids, texts)
+            return joined_groups(ids, texts)
     n_alone = sum(not step.problem for step in steps)
     if n_alone:
         warnings.warn(
@@ -173,24 +172,6 @@ def _groups(steps: list[Step]) -> np.ndarray:
             stacklevel=4,
         )
     return problem_groups(steps)
-
-
-def _joined(ids: list[Any], texts: list[Any]) -> npt.NDArray[np.int64]:
-    """Return groups that hold all rows which share an id or a text, numbered by their first rows. None is no text."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    numbers: dict[Any, int] = {}
-    a = [numbers.setdefault(("id", problem_id), len(numbers)) for problem_id in ids]
-    # A row without a text is tied to its id alone.
-    names = [
-        ("id", problem_id) if text is None else ("text", text) for problem_id, text in zip(ids, texts, strict=True)
-    ]
-    b = [numbers.setdefault(name, len(numbers)) for name in names]
-    links = coo_array((np.ones(len(a)), (a, b)), shape=(len(numbers), len(numbers)))
-    parts = connected_components(links, directed=False)[1][a]
-    _, first, groups = np.unique(parts, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[groups].astype(np.int64)
 
 
 def iter_labelled(
