@@ -256,6 +256,22 @@ def test_selection_baselines(candidates, tmp_path, value_of):
     assert value_of(found, "Best of N, B", "m, product", "best of 3") == 0.0
 
 
+def test_votes_of_few_candidates_do_not_depend_on_the_seed(score):
+    """Eight candidates have at most 70 subsets: the note calls their votes exact."""
+    rng = np.random.default_rng(0)
+    solutions = [Solution(f"p{i // 8}", [f"a{i}"], id=str(i)) for i in range(80)]
+    answers = [str(answer) for answer in rng.integers(0, 3, 80)]
+    candidates = CandidateRows(np.arange(80) // 8, np.array([answer == "1" for answer in answers]), answers)
+    keys = (np.arange(80) // 8).astype(np.uint64)
+    benchmark = Benchmark("b", "bon", solutions, [(None,)] * 80, [None] * 80, keys, "", candidates)
+    scores = score(benchmark, lambda solution: [0.1 + int(solution.id) % 7 / 10])
+    tables = [evaluate(scores, benchmark, n_resamples=0, random_state=seed).tables[0] for seed in (0, 1)]
+    first, second = ({row.system: row.values for row in table.rows} for table in tables)
+    assert first == second
+    assert "majority" in first
+    assert "'last' is the reward of the last step" in tables[0].note
+
+
 def test_candidates_of_unequal_number(score):
     solutions = [Solution("p", ["a"], id=str(i)) for i in range(5)]
     candidates = CandidateRows(np.array([0, 0, 1, 1, 1]), np.array([True, False, False, False, True]), [None] * 5)

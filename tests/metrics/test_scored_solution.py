@@ -28,6 +28,9 @@ def test_numbers_follow_from_the_probabilities(scored):
     np.testing.assert_allclose(scored.first_error_distribution, [0.1, 0.72, 0.045, 0.135])
     expected = {"min": 0.2, "product": 0.135, "mean": 1.85 / 3, "last": 0.75, "geometric_mean": 0.135 ** (1 / 3)}
     assert scored.aggregates == pytest.approx(expected)
+    summary = scored.to_text(color=False, width=200).splitlines()[-1]
+    assert "min" in summary
+    assert "last" not in summary, "there is no room to say for which models it judges a solution"
 
 
 def test_the_worst_class_is_found_wherever_its_column_stands():

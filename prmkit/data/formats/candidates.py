@@ -284,10 +284,10 @@ def other_units(candidates: Sequence[str | list[str]], by: By) -> str:
         return ": they are lists of one step in the file"
     others = [unit for unit in BY if unit != by]
     several = {unit: sum(len(split_steps(text, unit)) > 1 for text in texts) for unit in others}
-    said = ", ".join(f"{n} by={unit!r}" for unit, n in several.items())
+    said = ", ".join(f"{n} with by={unit!r}" for unit, n in several.items() if n) or "none with another unit"
     best = max(several, key=several.__getitem__)
     advice = f"Pass by={best!r}" if several[best] else "Pass a function of a text that returns its steps as by"
-    return f" with by={by!r}. Of {len(texts)} such texts, {said} would cut into several. {advice}"
+    return f" with by={by!r}. Of {len(texts)} such texts, several steps are found in {said}. {advice}"
 
 
 def _warn(message: str) -> None:

@@ -150,7 +150,10 @@ def test_paragraphs_and_lines_of_windows():
 
 def test_a_warning_says_that_most_candidates_have_one_step():
     few, many = {"prompt": "p", "answers": ["a", "b", "c\nd"]}, {"prompt": "p", "answers": ["a\nb", "b", "c\nd"]}
-    with pytest.warns(UserWarning, match="2 of 3 candidates have one step only with by='line'. .* Pass a function"):
+    with pytest.warns(
+        UserWarning,
+        match="2 of 3 candidates have one step only with by='line'. .* in none with another unit. Pass a function",
+    ):
         load_candidates([few])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -162,7 +165,7 @@ def test_the_warning_says_what_would_cut_the_texts():
     with pytest.warns(
         UserWarning,
         match="4 of 4 candidates have one step only with by='paragraph'. Of 4 such texts, "
-        "2 by='line', 0 by='enumeration', 3 by='sentence' would cut into several. Pass by='sentence'",
+        "several steps are found in 2 with by='line', 3 with by='sentence'. Pass by='sentence'",
     ):
         load_candidates(rows, by="paragraph")
     with pytest.warns(UserWarning, match="1 of 1 candidates have one step only: they are lists of one step"):
