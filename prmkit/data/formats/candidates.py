@@ -285,7 +285,8 @@ def other_units(candidates: Sequence[str | list[str]], by: By) -> str:
     others = [unit for unit in BY if unit != by]
     several = {unit: sum(len(split_steps(text, unit)) > 1 for text in texts) for unit in others}
     said = ", ".join(f"{n} with by={unit!r}" for unit, n in several.items() if n) or "none with another unit"
-    best = max(several, key=several.__getitem__)
+    # Sentences find most, but the larger unit is what the author of a text meant.
+    best = next((unit for unit, n in several.items() if 2 * n >= len(texts)), max(several, key=several.__getitem__))
     advice = f"Pass by={best!r}" if several[best] else "Pass a function of a text that returns its steps as by"
     return f" with by={by!r}. Of {len(texts)} such texts, several steps are found in {said}. {advice}"
 

@@ -165,7 +165,7 @@ def test_the_warning_says_what_would_cut_the_texts():
     with pytest.warns(
         UserWarning,
         match="4 of 4 candidates have one step only with by='paragraph'. Of 4 such texts, "
-        "several steps are found in 2 with by='line', 3 with by='sentence'. Pass by='sentence'",
+        "several steps are found in 2 with by='line', 3 with by='sentence'. Pass by='line'",
     ):
         load_candidates(rows, by="paragraph")
     with pytest.warns(UserWarning, match="1 of 1 candidates have one step only: they are lists of one step"):
