@@ -18,14 +18,14 @@ _Span: TypeAlias = tuple[int, int]
 # Vertical tab and form feed are left out: in published files they are what is left of "\vec" and "\frac".
 _NEWLINE = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _THINK_TAG = re.compile("<(/?)think>")
-_FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})([^\r\n]*)")
+_FENCE = re.compile(r"[ \t>]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?(`{3,}|~{3,})([^\r\n]*)")
 # A pair of backslashes is a line break of LaTeX, so "\\[2pt]" opens nothing.
 _MARK = re.compile(r"\\(begin|end)[ \t]?\{([A-Za-z]{1,30}\*?)\}|\\.|\$\$?|`+")
 # No part of these can be read in two ways, so the time grows with the text alone.
 _BEFORE = r"[ \t>]*(?:[-*+][ \t]+)?(?:#{1,6}[ \t]*)?[*_]{0,3}"
-# Language models write "## Step 1: …", "**Step 1.** …", "STEP 1 - …" and their like.
 _WORDS = re.compile(r"[ \t,.;:]*(?:[a-z]{2,}[ \t,.;:]+)*")
 _BRACKETS = {r"\[": ("[]", True), r"\]": ("[]", False), r"\(": ("()", True), r"\)": ("()", False)}
+# Language models write "## Step 1: …", "**Step 1.** …", "STEP 1 - …" and their like.
 _STEP = re.compile(
     _BEFORE + r"\[?step[ \t]*(?:[#-][ \t]*)?\d+(?:[ \t]*[*_]{1,3})?[ \t]*(?:[]:.)\uff1a\u2013\u2014-]|$)", re.IGNORECASE
 )
@@ -148,7 +148,7 @@ def step_offsets(text: str, by: By = "paragraph", *, think: Think = "keep") -> l
         return list(_found(text, _Part(0, 0, len(text), len(text), False), by))
     offsets: list[_Span] = []
     for part in _parts(text):
-        if part.is_thought is (think == "drop") and think != "keep":
+        if think != "keep" and part.is_thought == (think == "drop"):
             continue
         steps = list(_found(text, part, by) if callable(by) else _stripped(text, part, _RULES[by](text, part)))
         if think == "keep" and part.is_thought:  # the tags go to the first and the last step of the thought
@@ -195,7 +195,8 @@ def _parts(text: str) -> Iterator[_Part]:
 
 def _found(text: str, part: _Part, by: Callable[[str], Sequence[str]]) -> Iterator[_Span]:
     """Find the steps that a function returns."""
-    steps = by(text[part.start : part.end])
+    piece = text[part.start : part.end]
+    steps = by(piece) if piece.strip() else []
     if isinstance(steps, str) or not isinstance(steps, Iterable):
         raise TypeError(f"the function of by returned {type(steps).__name__}, expected a list of strings")
     done = part.start

@@ -67,6 +67,7 @@ def test_lines_and_paragraphs_of_every_system(newline):
         "```python\nx = 1\n\n# Step 2: print\nprint(x)\n```",
         "~~~~\na\n\n~~~\n```\n\nb\n~~~~",
         "   ```\n   a\n\n   b\n   ```",
+        "- ```\n  a\n\n  b\n  ```",
         "| x | y |\n|---|:-:|\n| 1 | 2. Then 3 |",
         "x | y\n- | -\n1 | 2",
     ],
@@ -180,6 +181,7 @@ def test_a_function_returns_parts_of_the_text():
     assert step_offsets(text, lambda text: text.split(";")) == [(0, 1), (3, 4), (7, 8)]
     assert split_steps("<think>a; b</think>c; d", lambda text: text.split("; "), think="drop") == ["c", "d"]
     assert split_steps("<think>a; b</think>c", lambda text: text.split("; ")) == ["<think>a", "b</think>c"]
+    assert split_steps(" <think>a</think> ", lambda text: [text[0]], think="drop") == [], "no call for a blank text"
 
 
 @pytest.mark.parametrize(
