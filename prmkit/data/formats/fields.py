@@ -299,7 +299,7 @@ def _by_first_error(
 
 def _is_one_of(value: Any, no_error: Any) -> bool:
     """Return whether a value is what a file writes for "no step is wrong"."""
-    said = no_error if isinstance(no_error, (list, tuple)) else [no_error]
+    said = no_error if isinstance(no_error, (list, tuple)) and no_error else [no_error]
     value = value.strip() if isinstance(value, str) else value
     return any(type(value) is type(one) and value == one for one in said)
 
@@ -314,13 +314,10 @@ def _index(value: Any, name: str, base: int) -> int:
     if isinstance(number, float) and number.is_integer():
         number = int(number)
     if isinstance(number, bool) or not isinstance(number, int) or (number < base and number != -1):
-        raise wrong_value(
-            f"{name} is no index",
-            name,
-            value,
-            f"{base}, {base + 1}, … (base={base}), or -1 where no step is wrong. "
-            f"If it means that no step is wrong, pass no_error={value!r:.40}",
-        )
+        expected = f"{base}, {base + 1}, … (base={base}), or -1 where no step is wrong"
+        if value is None or value == [] or isinstance(value, (str, bool)) or number == 0:
+            expected += f". If it means that no step is wrong, pass no_error={value!r:.40}"
+        raise wrong_value(f"{name} is no index", name, value, expected)
     return -1 if number == -1 else number - base
 
 
@@ -433,8 +430,11 @@ def _of_errors(records: Sequence[object], steps: str, path: str) -> tuple[list[s
         isinstance(value, int) and [len(one) for one in lists if isinstance(one, list)] == [value]
         for value, lists in seen
     )
+    is_last = is_last and "0" not in texts
     options = [f"base={int(is_last)}"]
     hints = [] if is_last or "0" in texts else ["If the first step of the file is 1, pass base=1"]
+    if not any(word in path.rpartition(".")[2].casefold() for word in _ERROR[:-1]):
+        hints.insert(0, f"This is right if {path} is the number of the first wrong step")
     if "None" in texts:
         hints.append("If null means that no step is wrong, pass no_error=None")
     return options, hints

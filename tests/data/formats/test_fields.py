@@ -98,6 +98,11 @@ class TestWhatOnlyTheUserKnows:
         assert "first_error='error_step'), base=0). If the first step of the file is 1, pass base=1. If null" in said
         assert said.endswith("If null means that no step is wrong, pass no_error=None")
         assert hint([{**self.ROW, "error_step": 0}]).endswith("base=0)")
+        assert hint([{**self.ROW, "error_step": 0}, {**self.ROW, "error_step": 2}]).endswith("base=0)")
+        # A label of the whole solution says nothing of its steps.
+        assert "base=0). This is right if label is the number of the first wrong step" in hint(
+            [{**self.ROW, "label": 1}]
+        )
         assert hint([{**self.ROW, "error_step": 2}]).endswith("base=1)")
         assert "first_error='error_step'" in hint([{**self.ROW, "error_step": None}])
 
@@ -107,7 +112,7 @@ class TestWhatOnlyTheUserKnows:
         assert said.startswith("load(…, fields=dict(steps='solution', labels='verdicts')). Add problem='…'")
 
 
-@pytest.mark.parametrize("value", [None, "", "none", 0, "-", False, float("inf")], ids=repr)
+@pytest.mark.parametrize("value", [None, "", "none", 0, "-", False, []], ids=repr)
 def test_a_first_error_that_is_none_is_declared(value):
     """What a file writes where no step is wrong is never guessed, beside -1 and "N/A"."""
     rows = [{"q": "5?", "s": STEPS, "e": one} for one in (1, value, -1)]
