@@ -26,6 +26,8 @@ few = settings(deadline=None, max_examples=50, derandomize=True)
         ("#### Step 2: add\n4 + 5\n\n#### In all\nThe answer is 9.", "9", "sentence"),
         ("#### For June:\n4 + 5 = 9", "9", "last_number"),
         ("We think.\n#### blue", "blue", "hashes"),
+        ("<think>Is it \\boxed{3}? No.</think>So it is 4.", "4", "last_number"),
+        ("<think>It is \\boxed{3}.</think>That is all.", "3", "boxed"),
         ("Done.\n\n# Answer\n\n\\frac{3}{4}", r"\frac{3}{4}", "heading"),
         ("The answer is: 12", "12", "sentence"),
         ("First the answer is 3. Thus the answer is 3.14. Done", "3.14", "sentence"),

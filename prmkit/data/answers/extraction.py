@@ -144,7 +144,8 @@ class ExtractedAnswer(NamedTuple):
 def extract_answer(text: str, *, last_number: bool = True) -> ExtractedAnswer:
     r"""Return the final answer in a solution's text, and the rule that found it.
 
-    The rules are tried in this order. Where a rule matches several times, the last match counts.
+    The rules are tried in this order. Where a rule matches several times, the last match counts. What stands behind
+    ``</think>`` comes before the thoughts.
 
     - "boxed": ``\boxed{…}``, also with braces inside
     - "hashes": ``#### …`` (GSM8K), a number or the last line, since Markdown writes headings so
@@ -181,6 +182,10 @@ def extract_answer(text: str, *, last_number: bool = True) -> ExtractedAnswer:
     """
     if not isinstance(text, str):
         raise TypeError(f"text is a {type(text).__name__}, expected a str: join the steps with newlines first")
+    if "</think>" in text:
+        said = extract_answer(text.rpartition("</think>")[2], last_number=last_number)
+        if said.answer is not None:
+            return said
     boxed = _last_boxed(text)
     if boxed is not None:
         return ExtractedAnswer(boxed, "boxed")

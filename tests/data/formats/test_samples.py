@@ -425,15 +425,16 @@ VALUES = st.recursive(
     ),
     on_error=st.sampled_from(["raise", "skip"]),
     contradictions=st.sampled_from(["keep", "text", "drop"]),
+    as_frame=st.booleans(),
 )
-def test_any_rows_are_read_or_refused_in_words(rows, content, others, on_error, contradictions):
+def test_any_rows_are_read_or_refused_in_words(rows, content, others, on_error, contradictions, as_frame):
     options = {"problem": "q", **content, **others, "on_error": on_error, "contradictions": contradictions}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         try:
-            found = load_samples(rows, **options)
+            found = load_samples(pd.DataFrame(rows) if as_frame else rows, **options)
         except ValueError as error:
-            assert re.match(r"record \d: |no record has the field|list holds no sample", str(error))  # noqa: PT017
+            assert re.match(r"record \d: |no record has the field|\w+ holds no sample", str(error))  # noqa: PT017
             return
     recorded = [row.get("ok") for row in rows]
     assert all(solution.n_steps for solution in found.solutions)
