@@ -391,8 +391,7 @@ def test_one_warning_for_what_was_scored_names_the_solutions(published_trl):
 
 def test_advice_in_a_terminal_can_be_typed(here):
     rows = [
-        {"input": f"{i} and one? {i} + 1 = {i + 1}. \u043a\u0438", "value": ["-" if i % 3 else "+"]}
-        for i in range(12)
+        {"input": f"{i} and one? {i} + 1 = {i + 1}. \u043a\u0438", "value": ["-" if i % 3 else "+"]} for i in range(12)
     ]
     Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     one = {"question": "1?", "answer": "1"}

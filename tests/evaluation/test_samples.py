@@ -89,6 +89,14 @@ def test_contradictions_stand_in_the_description():
     assert "cut at a thousands separator: 2" in benchmark.description
 
 
+def test_labels_that_contradict_the_reference_answer_are_counted(tmp_path):
+    row = {"question": "1 + 1?", "answer": "2", "answers": ["Add.\nA: 2", "Add.\nA: 3", "No."], "label": [0, 0, 1]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    benchmark = read_benchmark(str(tmp_path / "a.jsonl"))
+    assert benchmark.candidates.correct.tolist() == [False, False, True], "the record is kept"
+    assert "record of right or wrong contradicts their answer: 1" in benchmark.description
+
+
 def test_named_fields_of_samples_in_a_file(classifier, tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_text("\n".join(json.dumps({f"my_{name}": value for name, value in line.items()}) for line in LINES))

@@ -106,6 +106,23 @@ class AnswerComparison:
         self.counts[result] += 1
         return result == "equal"
 
+    def agree(self, a: str | None, b: str | None) -> bool | None:
+        """Return whether two answers are the same, as `same` does, or None if nothing tells it.
+
+        Parameters
+        ----------
+        a, b : str or None
+            Answers, not whole solutions.
+
+        Returns
+        -------
+        bool or None
+            None if an answer is missing, or if the comparison fails or takes too long.
+        """
+        told = self.counts["equal"] + self.counts["different"]
+        is_same = self.same(a, b)
+        return is_same if self.counts["equal"] + self.counts["different"] > told else None
+
     def _result(self, a: str, b: str) -> str:
         first, second = normal_answer(a), normal_answer(b)
         if not first or not second:

@@ -435,7 +435,7 @@ class _Reader:
         answer, is_right, told = sample.answer, sample.correct, []
         if answer is None:
             answer = found.answer
-        elif found.answer is not None and self._agree(answer, found.answer) is False:
+        elif found.answer is not None and self._comparison.agree(answer, found.answer) is False:
             is_cut = re.search(rf"\d,{re.escape(answer.strip())}$", found.answer) is not None
             if is_cut or not _may_mean(found, answer, steps[-1]):
                 told.append(f"the recorded answer is {answer!r}, and the text says {found.answer!r}")
@@ -443,7 +443,7 @@ class _Reader:
                 self._counts[_CUT] += is_cut
         believed = found.answer if told else answer
         if reference is not None and (is_right is not None or self._contradictions == "text"):
-            judged = self._agree(believed, reference)
+            judged = self._comparison.agree(believed, reference)
             if is_right is not None and judged is (not is_right):
                 word = "right" if is_right else "wrong"
                 told.append(
@@ -461,13 +461,6 @@ class _Reader:
 
     def _found(self, text: str) -> ExtractedAnswer:
         return extract_answer(text) if self._extract is None else ExtractedAnswer(self._extract(text), None)
-
-    def _agree(self, a: str | None, b: str | None) -> bool | None:
-        """Return whether two answers are the same, None if nobody can tell."""
-        counts = self._comparison.counts
-        before = counts["equal"], counts["different"]
-        is_same = self._comparison.same(a, b)
-        return is_same if before != (counts["equal"], counts["different"]) else None
 
     def warn(self) -> None:
         """Warn of blank samples, of texts that were not cut, and of records that contradict texts."""

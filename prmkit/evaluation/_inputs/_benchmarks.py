@@ -143,6 +143,11 @@ def candidates_benchmark(name: str, candidates: Candidates) -> Benchmark:
     n_unknown = int(np.isnan(candidates.correct).sum())
     with AnswerComparison() as comparison:
         judged = candidates.judged(comparison)
+        counts["candidates whose record of right or wrong contradicts their answer"] = sum(
+            correct is not None and comparison.agree(answer, one.answer) is (not correct)
+            for one in candidates
+            for correct, answer in zip(one.is_correct, one.answers, strict=True)
+        )
         counts |= {f"answers that {why.replace('_', ' ')}": comparison.counts[why] for why in ("failed", "timed_out")}
     is_known = ~np.isnan(judged.correct)
     counts["candidates left out: nothing tells whether they are correct"] = n_left_out = int((~is_known).sum())
