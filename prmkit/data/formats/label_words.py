@@ -23,9 +23,7 @@ _RATING_OF_WORD = {
 Label: TypeAlias = str | float | bool
 _WHOLE = re.compile(r"\s*[-+]?[0-9]\s*")
 _NUMBER = re.compile(r"\s*[-+]?([0-9](\.[0-9]*)?|\.[0-9]+)(e[-+]?[0-9]{1,3})?\s*", re.IGNORECASE)
-_SPELLINGS_OF_TRUE: dict[Label, int] = dict.fromkeys(("true", "True", "TRUE"), 1) | dict.fromkeys(
-    ("false", "False", "FALSE"), -1
-)
+_SPELLINGS_OF_TRUE: dict[Label, int] = {"true": 1, "True": 1, "TRUE": 1, "false": -1, "False": -1, "FALSE": -1}
 """How a table writes booleans."""
 _Key: TypeAlias = tuple[bool, bool, Label]
 # A label with two flags, whether it is a text and whether a boolean: 1, True and "1" are different labels.

@@ -254,8 +254,8 @@ def _in_folder(folder: str) -> dict[str, str]:
         for file, parts in names.items()
         if _is_readable(file) and parts[-1] not in _ABOUT_DATA and not any(part.startswith(".") for part in parts)
     }
-    if at_top := {file: parts for file, parts in readable.items() if len(parts) == 1}:
-        readable = at_top
+    if any(len(parts) == 1 for parts in readable.values()):
+        readable = {file: parts for file, parts in readable.items() if len(parts) == 1}
     if not readable:
         raise FileNotFoundError(f"{folder} holds no file that ends in {_endings()}, nor do the folders in it")
     # A folder for each split is one data set. Other folders are configurations of it, or something else.
