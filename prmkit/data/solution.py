@@ -274,3 +274,25 @@ def iter_solutions(steps: Sequence[Step]) -> Iterator[tuple[Solution, list[int],
         rows.append(row)
         indices.append(step.index)
     yield from distinct.values()
+
+
+_MOST_NAMES = 5
+
+
+def name_solutions(solutions: Sequence[Solution], concerned: Sequence[int], rows: Sequence[int] | None = None) -> str:
+    """Return in words how many solutions a warning is about, and the names of the first ones.
+
+    A solution without an id is named by its place in the list, or by its first row of X if ``rows`` holds one for each.
+
+    >>> name_solutions([Solution("p", ["a"], id="mine"), Solution("q", ["a"]), Solution("r", ["a"])], [0, 2])
+    "2 of 3 solutions ('mine', solutions[2])"
+    """
+    names = [
+        repr(solutions[i].id)
+        if solutions[i].id is not None
+        else f"solutions[{i}]"
+        if rows is None
+        else f"that of X[{rows[i]}]"
+        for i in concerned[:_MOST_NAMES]
+    ] + (["…"] if len(concerned) > _MOST_NAMES else [])
+    return f"{len(concerned):,} of {len(solutions):,} solutions ({', '.join(names)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from prmkit.data.solution import Solution, Step, as_steps, iter_solutions
+from prmkit.data.solution import Solution, Step, as_steps, iter_solutions, name_solutions
 from prmkit.features.encoding.cache import EmbeddingCache, encode_cached
 from prmkit.features.encoding.encoder import TextEncoder
 from prmkit.features.encoding.model_path import resolve_model
@@ -238,7 +238,14 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         for solution, _, indices in solutions:
             for text in self._texts(solution, indices):
                 positions.setdefault(text, len(positions))
-        vectors = self._encode(list(positions))
+
+        def place(cut: Set[str]) -> str:
+            """Return the solutions that hold one of some texts, in words."""
+            concerned = [i for i, (one, _, indices) in enumerate(solutions) if cut & {*self._texts(one, indices)}]
+            names = name_solutions([one for one, _, _ in solutions], concerned, [rows[0] for _, rows, _ in solutions])
+            return f" in {names}"
+
+        vectors = self._encode(list(positions), place)
         no_problem = np.zeros(vectors.shape[1], dtype=np.float32)
         context = self.context or "none"
         out = np.empty((len(steps), len(context_names(context, len(no_problem)))), dtype=np.float32)
@@ -326,8 +333,9 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         problem = [solution.problem] if solution.problem else []
         return [*problem, *solution.steps[: max(indices) + 1]]
 
-    def _encode(self, texts: list[str]) -> np.ndarray:
-        return encode_cached(self._loaded_encoder(), texts, EmbeddingCache(self.cache_dir) if self.cache else None)
+    def _encode(self, texts: list[str], place: Callable[[Set[str]], str] | None = None) -> np.ndarray:
+        cache = EmbeddingCache(self.cache_dir) if self.cache else None
+        return encode_cached(self._loaded_encoder(), texts, cache, place)
 
     def _loaded_encoder(self) -> TextEncoder:
         """Return the encoder for the current parameters, a new one after ``set_params``."""

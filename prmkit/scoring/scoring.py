@@ -11,12 +11,10 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.data.solution import Solution, as_solutions, flatten
+from prmkit.data.solution import Solution, as_solutions, flatten, name_solutions
 from prmkit.fitted import FittedClassifier, Label, gives_unscored_steps, label_order as order_of, with_too_long
 from prmkit.metrics.calibration.calibration import check_class_probabilities
 from prmkit.scoring.scored_solution import ScoredList, ScoredSolution
-
-_MOST_NAMES = 5
 
 
 def score_solutions(
@@ -110,7 +108,11 @@ def _step_proba(
     classifier: FittedClassifier, solutions: list[Solution], proba: npt.NDArray[np.floating] | None = None
 ) -> np.ndarray:
     """Return checked probabilities of all steps, and warn of those without a score."""
-    proba = classifier.predict_proba(flatten(solutions)) if proba is None else proba
+    if proba is None:
+        with warnings.catch_warnings():
+            # The warning below says the same of the whole call.
+            warnings.filterwarnings("ignore", message=r"\d+ of \d+ steps do not fit into the model")
+            proba = classifier.predict_proba(flatten(solutions))
     lengths = [solution.n_steps for solution in solutions]
     checked = check_class_probabilities(proba, (sum(lengths), len(classifier.classes_)), unscored=True)
     without = np.isnan(checked[:, 0])
@@ -135,13 +137,7 @@ def unscored_solutions(solutions: Sequence[Solution], without: np.ndarray) -> st
     """Return in words which solutions have steps without a score, from one boolean per step."""
     lengths = [solution.n_steps for solution in solutions]
     concerned = np.unique(np.repeat(np.arange(len(solutions)), lengths)[without]).tolist()
-    names = [
-        f"solutions[{i}]" if solutions[i].id is None else repr(solutions[i].id) for i in concerned[:_MOST_NAMES]
-    ] + (["…"] if len(concerned) > _MOST_NAMES else [])
-    return (
-        f"{int(without.sum()):,} of {len(without):,} steps, in {len(concerned):,} of {len(solutions):,} solutions "
-        f"({', '.join(names)})"
-    )
+    return f"{int(without.sum()):,} of {len(without):,} steps, in {name_solutions(solutions, concerned)}"
 
 
 def _checked(

@@ -108,7 +108,12 @@ def cached_scores(
                     scores = score_steps(model.classifier, chunk)
                 except ValueError as error:
                     raise ValueError(f"{model.name} on {name}: {error}") from error
-            messages += [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+            messages += [
+                text
+                for one in caught
+                if issubclass(one.category, UserWarning)
+                and "do not fit into the model" not in (text := str(one.message))
+            ]
             own = [keys[i] for i in missing]
             known |= _by_solution(own, [one.n_steps for one in chunk], scores)
             if file is not None:

@@ -8,7 +8,7 @@ import sqlite3
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -319,11 +319,13 @@ class EmbeddingCache:
             warnings.warn(f"the embedding cache {self.path} {problem}.", stacklevel=5)
 
 
-def encode_cached(encoder: Encoder, texts: Sequence[str], cache: EmbeddingCache | None) -> np.ndarray:
+def encode_cached(
+    encoder: Encoder, texts: Sequence[str], cache: EmbeddingCache | None, place: Callable[[Set[str]], str] | None = None
+) -> np.ndarray:
     """Return one float32 row per text, computing the distinct texts that the cache does not hold.
 
     New vectors are stored every few seconds, so a killed run loses seconds and not hours. Without a cache all are
-    computed.
+    computed. If texts are cut, the warning asks ``place`` for words about where they stand.
     """
     distinct, inverse = distinct_texts(texts)
     if cache is None:
@@ -342,7 +344,8 @@ def encode_cached(encoder: Encoder, texts: Sequence[str], cache: EmbeddingCache 
         for where, vectors, flags in _stored(encoder, [distinct[i] for i in missing], cache):
             rows[missing[where]], cut[missing[where]] = vectors, flags
     if cut.any():
-        warn_truncated(int(cut.sum()), encoder.token_limit)
+        where = "" if place is None else place({distinct[i] for i in np.flatnonzero(cut)})
+        warn_truncated(int(cut.sum()), encoder.token_limit, where)
     return rows[inverse]
 
 

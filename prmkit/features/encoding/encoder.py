@@ -257,11 +257,11 @@ def _filled_up(network: SentenceTransformer, n_rows: int, width: int) -> Iterato
         hook.remove()
 
 
-def warn_truncated(n_truncated: int, limit: int | None) -> None:
-    """Warn that texts were cut, naming the limit. Zero texts give no warning."""
+def warn_truncated(n_truncated: int, limit: int | None, where: str = "") -> None:
+    """Warn that texts were cut, naming the limit, and ``where`` they stand. Zero texts give no warning."""
     if n_truncated:
         warnings.warn(
-            f"{n_truncated} distinct text(s) are longer than {limit} tokens and were cut there: the rest of them "
-            f"is not read. Split long steps, or pass max_length above {limit}, if the model takes more.",
+            f"{n_truncated} distinct text(s){where} are longer than {limit} tokens and were cut there: the rest of "
+            f"them is not read. Split long steps, or pass max_length above {limit}, if the model takes more.",
             stacklevel=3,
         )

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.dataset import StepDataset
 from prmkit.data.labels import check_labels, declared_order, resolve_label_order
-from prmkit.data.solution import Step, as_steps
+from prmkit.data.solution import Step, as_steps, iter_solutions, name_solutions
 from prmkit.marking.scheme import SCHEMES, MarkingScheme
 from prmkit.models.heads.head import most_probable
 from prmkit.models.tokens.probabilities import ProbabilityMap, as_rewards, calibration_split
@@ -444,15 +444,24 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
 
     def _outputs(self, X: Iterable[Step | str]) -> npt.NDArray[np.float32]:
         """Return the outputs of the model, with a warning for steps that do not fit."""
+        steps = as_steps(X)
         outputs = self.scorer_.outputs(
-            as_steps(X),
+            steps,
             too_long=self.too_long,
             tokens_per_batch=max(self.tokens_per_batch, _FEWEST_TOKENS_IN_USE),
             device=self.device,
             show_progress=self.show_progress,
         )
-        if n_lost := int(np.isnan(outputs).reshape(len(outputs), -1).any(axis=1).sum()):
-            warnings.warn(f"{n_lost} of {len(outputs)} steps do not fit into the model: NaN", stacklevel=3)
+        without = np.isnan(outputs).reshape(len(outputs), -1).any(axis=1)
+        if without.any():
+            found = list(iter_solutions(steps))
+            concerned = [i for i, (_, rows, _) in enumerate(found) if without[rows].any()]
+            names = name_solutions([one for one, _, _ in found], concerned, [rows[0] for _, rows, _ in found])
+            warnings.warn(
+                f"{int(without.sum())} of {len(outputs)} steps do not fit into the model, in {names}: they are NaN. "
+                "Raise max_length if the model has room, or leave them out",
+                stacklevel=3,
+            )
         return outputs
 
     def _fine_tune(

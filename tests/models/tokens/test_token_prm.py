@@ -390,7 +390,7 @@ class TestTooLong:
     @pytest.mark.filterwarnings("ignore:.*labelled steps do not fit", "ignore:.*fit into the model")
     def test_nan_says_how_many_and_predict_refuses(self):
         head = self.head(too_long="nan").fit(self.X, self.y)
-        with pytest.warns(UserWarning, match=r"\d+ of 14 steps do not fit into the model: NaN"):
+        with pytest.warns(UserWarning, match=r"\d+ of 14 steps do not fit into the model, in 1 of \d sol.*they are NaN"):
             proba = head.predict_proba(self.X)
         lost = np.isnan(proba).all(axis=1)
         assert 0 < lost.sum() < 12
