@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from prmkit.data.labels import check_labels, declared_order, resolve_label_order
-from prmkit.data.problem_keys import distinct_problem_keys
+from prmkit.data.problem_keys import distinct_problem_keys, warn_of_plain_strings
 from prmkit.data.solution import Step, as_steps, refuse_steps
 from prmkit.features import PRMFeaturizer
 from prmkit.fitted import Label, decision_weights
@@ -458,6 +458,7 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
         else:
             rows = self._check_steps(X, groups)
             labels = check_labels(y, len(rows), declared)
+            warn_of_plain_strings(rows)
         self.classes_ = distinct_classes(labels)
         self.training_problems_ = None if self._precomputed else distinct_problem_keys(rows)
         order = _order_of_numbers(self.classes_, declared)

@@ -4,12 +4,14 @@ import io
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
+from sklearn.model_selection import cross_val_score
 from typer.testing import CliRunner
 
 from prmkit import PRMClassifier, Solution, flatten
-from prmkit.data import make_arithmetic_solutions
+from prmkit.data import make_arithmetic_solutions, problem_keys
 from prmkit.evaluation import evaluate
 from prmkit.features import StepStatistics
 from prmkit.features.encoding import model_path
@@ -73,6 +75,45 @@ class TestEncodings:
         assert done.returncode == 0, done.stderr
         assert out.is_file()
         assert b"written: 1 solutions" in done.stdout
+
+
+class TestPlainStrings:
+    """A table of texts has no problems, so no split can be by problem. This is said once."""
+
+    TEXTS, Y = [f"{i} + 1 = {i + 1 + i % 2}" for i in range(20)], [1, -1] * 10
+
+    @pytest.fixture(autouse=True)
+    def not_told(self, monkeypatch):
+        monkeypatch.setattr(problem_keys, "_told", False)
+
+    def test_once_in_a_cross_validation(self):
+        clf = PRMClassifier(StepStatistics(), random_state=0)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            cross_val_score(clf, self.TEXTS, self.Y, cv=5)
+            clf.fit(self.TEXTS, self.Y)
+        (told,) = caught
+        assert "cv=5, puts steps of a solution on both sides" in str(told.message)
+
+    def test_it_points_at_the_line_of_the_caller(self):
+        with pytest.warns(UserWarning, match="plain strings") as caught:
+            PRMClassifier(StepStatistics()).fit(self.TEXTS, self.Y)
+        assert caught[0].filename == __file__
+
+    def test_it_can_be_silenced(self):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", message="X holds plain strings")
+            PRMClassifier(StepStatistics()).fit(self.TEXTS, self.Y)
+
+    def test_steps_and_numbers_are_quiet(self):
+        one_step = flatten([Solution(f"{i} + 1?", [text]) for i, text in enumerate(self.TEXTS)])
+        no_problem = flatten([Solution("", [text, text]) for text in self.TEXTS])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            PRMClassifier(StepStatistics()).fit(one_step, self.Y)
+            PRMClassifier(StepStatistics()).fit(no_problem, [1, -1] * 20)
+            PRMClassifier("precomputed").fit([[float(i), 1.0] for i in range(20)], self.Y)
 
 
 class TestMissingPackages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -81,6 +82,27 @@ def joined_groups(ids: list[Any], texts: list[Any]) -> npt.NDArray[np.int64]:
     parts = connected_components(links, directed=False)[1][a]
     _, first, groups = np.unique(parts, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[groups].astype(np.int64)
+
+
+_told = False
+
+
+def warn_of_plain_strings(steps: list[Step]) -> None:
+    """Warn, once per process, if steps were plain strings: no split can keep those of one solution together.
+
+    The filters of ``warnings`` forget what they have shown whenever a filter changes, as it does in each fold.
+    """
+    global _told
+    if _told or not any(step.solution.n_steps == 1 and not step.problem for step in steps):
+        return
+    _told = True
+    warnings.warn(
+        "X holds plain strings, which are steps without a problem. Nothing tells which of them belong to one solution, "
+        "so each split, such as cv=5, puts steps of a solution on both sides and flatters the model. Pass steps that "
+        "know their problem: flatten(solutions), or X, y = StepDataset.from_frame(frame). This is said once",
+        UserWarning,
+        stacklevel=6,
+    )
 
 
 def _text(problem: str | Solution | Step) -> str:

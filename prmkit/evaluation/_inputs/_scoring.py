@@ -108,12 +108,9 @@ def cached_scores(
                     scores = score_steps(model.classifier, chunk)
                 except ValueError as error:
                     raise ValueError(f"{model.name} on {name}: {error}") from error
-            messages += [
-                text
-                for one in caught
-                if issubclass(one.category, UserWarning)
-                and "do not fit into the model" not in (text := str(one.message))
-            ]
+            texts = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+            # Steps without a score are told at the end, for all chunks.
+            messages += [text for text in texts if "do not fit into the model" not in text]
             own = [keys[i] for i in missing]
             known |= _by_solution(own, [one.n_steps for one in chunk], scores)
             if file is not None:

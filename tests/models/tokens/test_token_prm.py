@@ -21,6 +21,7 @@ import prmkit
 from prmkit import PRMClassifier, Solution, StratifiedProblemKFold, flatten
 from prmkit.data import StepDataset, make_arithmetic_solutions
 from prmkit.data.solution import Step
+from prmkit.evaluation import evaluate
 from prmkit.marking.encoding import token_records
 from prmkit.models import PRMTrainer, PRMTrainingConfig, TokenPRM
 from prmkit.models.losses._registry import loss_names
@@ -369,6 +370,7 @@ class TestLosses:
 
 LONG = Solution("How many marbles are there in all the boxes?", [f"Box {i} holds {i}." for i in range(12)])
 SHORT = Solution("How many?", ["Three.", "Four."])
+MANY = [Solution(f"{i}?", LONG.steps if i % 30 == 0 else SHORT.steps, id=str(i)) for i in range(75)]
 FEW = 40
 """Tokens: the short solution fits, the long one does not."""
 
@@ -387,10 +389,30 @@ class TestTooLong:
             head.predict_proba(self.X)
         assert head.predict_proba(self.X[:2]).shape == (2, 2)  # the first steps of the long one
 
+    @pytest.mark.filterwarnings("ignore:.*labelled steps do not fit")
+    def test_one_warning_per_call_names_the_solutions(self):
+        clf = PRMClassifier(head=self.head(too_long="nan")).fit(self.X, self.y)
+        for call, names in (
+            (lambda: clf.predict_proba(self.X), r"in 1 of 2 solutions \(that of X\[0\]\)"),
+            (lambda: clf.score_solutions([SHORT, LONG]), r"in 1 of 2 solutions \(solutions\[1\]\)"),
+            (
+                # More solutions than are scored at once.
+                lambda: evaluate(
+                    {"m": clf},
+                    {"d": StepDataset(flatten(MANY), [1 - 2 * (i % 2) for i in range(len(flatten(MANY)))])},
+                    n_resamples=0,
+                ),
+                r"m on d: no score for .* steps, in 3 of 75 solutions \('0', '30', '60'\)",
+            ),
+        ):
+            with pytest.warns(UserWarning, match=names) as caught:
+                call()
+            assert len(caught) == 1
+
     @pytest.mark.filterwarnings("ignore:.*labelled steps do not fit", "ignore:.*fit into the model")
     def test_nan_says_how_many_and_predict_refuses(self):
         head = self.head(too_long="nan").fit(self.X, self.y)
-        with pytest.warns(UserWarning, match=r"\d+ of 14 steps do not fit into the model, in 1 of \d sol.*they are NaN"):
+        with pytest.warns(UserWarning, match=r"\d+ of 14 steps do not fit into the model, in 1 of \d .*are NaN"):
             proba = head.predict_proba(self.X)
         lost = np.isnan(proba).all(axis=1)
         assert 0 < lost.sum() < 12
