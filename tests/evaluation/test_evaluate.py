@@ -310,7 +310,7 @@ def test_objects_that_refuse_long_solutions_are_evaluated_on_the_others(publishe
     short = Solution("1 + 1?", ["We add.", "That is 3."], id="short")
     data = Benchmark.from_dataset("data", StepDataset(flatten([long, short]), [1, -1, 1, -1, 1]))
     classifier = PRMClassifier.from_pretrained(published_trl, "trl", too_long="raise")
-    with pytest.warns(UserWarning, match="do not fit"):
+    with pytest.warns(UserWarning, match=r"tiny on data: no score for 2 of 5 steps, in 1 of 2 solutions \('long'\)"):
         found = evaluate({"tiny": classifier}, data, n_resamples=0)
     assert [one.id for one in found.benchmarks[0].solutions] == ["short"]
     assert classifier.head_.too_long == "raise"

@@ -344,8 +344,8 @@ def encode_cached(
         for where, vectors, flags in _stored(encoder, [distinct[i] for i in missing], cache):
             rows[missing[where]], cut[missing[where]] = vectors, flags
     if cut.any():
-        where = "" if place is None else place({distinct[i] for i in np.flatnonzero(cut)})
-        warn_truncated(int(cut.sum()), encoder.token_limit, where)
+        words = "" if place is None else place({distinct[i] for i in np.flatnonzero(cut)})
+        warn_truncated(int(cut.sum()), encoder.token_limit, words)
     return rows[inverse]
 
 
