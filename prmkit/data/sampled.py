@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -15,15 +16,18 @@ import numpy.typing as npt
 from prmkit.data.answers.equivalence import AnswerComparison, answer_keys
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution
+from prmkit.utils.environment import as_printed
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 60
 _N_SHOWN = 5
 """Number of problems that a notebook shows."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CandidateSet:
     """The sampled solutions of one problem, in the order of the file, which "the first N" depends on.
 
@@ -52,8 +56,8 @@ class CandidateSet:
     --------
     >>> solutions = (Solution("2 + 3 * 4?", ["3 * 4 = 12.", "So 14."]), Solution("2 + 3 * 4?", ["So 20."]))
     >>> one = CandidateSet("2 + 3 * 4?", solutions, (True, False), ("14", "20"), ("14", "20"), "14", "0")
-    >>> len(one.candidates), one.is_correct
-    (2, (True, False))
+    >>> one
+    <CandidateSet: '2 + 3 * 4?', 2 samples, 1 correct, 1 wrong>
     """
 
     problem: str
@@ -63,6 +67,9 @@ class CandidateSet:
     answer_keys: tuple[str | None, ...]
     answer: str | None = field(compare=False)
     id: str = field(compare=False)
+
+    def __repr__(self) -> str:
+        return as_printed(f"<CandidateSet: {_SHORT.repr(self.problem)}, {_numbers(self.is_correct)}>")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -130,6 +137,11 @@ class Candidates(Sequence[CandidateSet]):
             return self.sets[int(problems)]
         if isinstance(problems, slice):
             return replace(self, sets=self.sets[problems], counts={})
+        if isinstance(problems, (str, tuple)):
+            raise TypeError(
+                f"candidates[{problems!r}] is not defined, expected a number, a slice, a mask or a list of numbers. "
+                "candidates[0].problem is the first problem"
+            )
         numbers = np.arange(len(self.sets))[np.asarray(problems, dtype=None if len(problems) else np.intp)]  # type: ignore[arg-type]
         return replace(self, sets=tuple(self.sets[i] for i in numbers.tolist()), counts={})
 
@@ -155,12 +167,9 @@ class Candidates(Sequence[CandidateSet]):
         return f"<Candidates: {self._numbers()}>"
 
     def _numbers(self) -> str:
-        known = [correct for one in self.sets for correct in one.is_correct]
-        n_of = {"correct": known.count(True), "wrong": known.count(False), "not known to be either": known.count(None)}
-        problems = f"{len(known):,} samples of {len(self):,} problem{'s' * (len(self) != 1)}"
-        return ", ".join(
-            [problems, *(f"{n:,} {what}" for what, n in n_of.items() if n or what != "not known to be either")]
-        )
+        flat = list(chain.from_iterable(one.is_correct for one in self.sets))
+        samples, *rest = _numbers(flat).split(", ")
+        return ", ".join([f"{samples} of {len(self):,} problem{'s' * (len(self) != 1)}", *rest])
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: numbers, the first problems, and where the samples come from."""
@@ -318,6 +327,13 @@ class Candidates(Sequence[CandidateSet]):
                 "contradiction": pd.array([(one.meta or {}).get("contradiction") for one in solutions], dtype="string"),
             }
         )
+
+
+def _numbers(correct: Sequence[bool | None]) -> str:
+    """Return how many samples there are, and how many of them are correct, wrong or neither as far as is known."""
+    parts = [f"{len(correct):,} sample{'s' * (len(correct) != 1)}", f"{correct.count(True):,} correct"]
+    parts.append(f"{correct.count(False):,} wrong")
+    return ", ".join(parts + [f"{n:,} not known to be either" for n in [correct.count(None)] if n])
 
 
 def _joined(one: CandidateSet, other: CandidateSet) -> CandidateSet:

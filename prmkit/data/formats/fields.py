@@ -350,7 +350,7 @@ _LABELS = ("label", "rating", "score", "value", "correct", "reward", "judg", "go
 _ERROR = ("first_error", "error_step", "error_index", "mistake", "error", "incorrect", "wrong", "label")
 _CANDIDATES = ("completion", "generation", "response", "candidate", "sample", "output", "code", "pred", "answers")
 _ANSWER = ("answer", "ground_truth", "gt", "target", "reference", "solution")
-_CORRECT = ("correct", "label", "score", "verified", "reward")
+_CORRECT = ("correct", "right", "passed", "label", "score", "verified", "reward")
 
 
 def proposal(records: Sequence[object]) -> str:

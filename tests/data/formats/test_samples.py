@@ -373,6 +373,8 @@ class TestCandidates:
         assert len(expected[[]]) == 0
         assert pickle.loads(pickle.dumps(expected)) == expected
         assert expected != expected[:1]
+        with pytest.raises(TypeError, match=r"candidates\['Halve 9\.'\] is not defined, expected a number"):
+            expected["Halve 9."]
 
     def test_sum(self, expected):
         one, other = (load_samples(part, problem="q", steps="s", correct="ok") for part in (LINES[:3], LINES[3:]))
@@ -396,6 +398,7 @@ class TestCandidates:
 
     def test_says_what_it_holds(self, expected):
         assert repr(expected) == "<Candidates: 5 samples of 2 problems, 3 correct, 2 wrong>"
+        assert repr(expected[1]) == "<CandidateSet: 'Halve 9.', 2 samples, 1 correct, 1 wrong>"
         odd = load_samples([{"problem": "<b>p</b>", "steps": ["a"]}], steps="steps")
         assert "&lt;b&gt;p" in odd._repr_html_()
 
