@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from prmkit.data.answers.equivalence import AnswerComparison
 from prmkit.data.answers.extraction import extract_answer
-from prmkit.data.formats.fields import candidates_proposal, check_fields, value_at
+from prmkit.data.formats.fields import check_fields, value_at
 from prmkit.data.formats.format import Record, has_fields
 from prmkit.data.formats.label_words import rating_of, wrong_value
+from prmkit.data.formats.proposals import candidates_proposal
 from prmkit.data.formats.reading import reads
 from prmkit.data.formats.sources import (
     LabelAccount,

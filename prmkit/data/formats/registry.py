@@ -25,8 +25,9 @@ from typing import Any, TypeVar
 
 from prmkit.data.dataset import StepDataset
 from prmkit.data.formats.candidates import is_candidates
-from prmkit.data.formats.fields import by_fields, proposal
+from prmkit.data.formats.fields import by_fields
 from prmkit.data.formats.format import Format, nearest_format
+from prmkit.data.formats.proposals import proposal
 from prmkit.data.formats.reading import read
 from prmkit.data.formats.sources import Source, iter_records, name_of
 

@@ -11,9 +11,10 @@ from typing import Any, Literal, NamedTuple
 from prmkit.data.answers.equivalence import AnswerComparison
 from prmkit.data.answers.extraction import ExtractedAnswer, extract_answer, normal_answer, numbers_in
 from prmkit.data.formats.candidates import correct_of, is_candidates, other_units, sampled_in
-from prmkit.data.formats.fields import samples_proposal, value_at
+from prmkit.data.formats.fields import value_at
 from prmkit.data.formats.format import Record
 from prmkit.data.formats.label_words import wrong_type
+from prmkit.data.formats.proposals import samples_proposal
 from prmkit.data.formats.reading import reads
 from prmkit.data.formats.sources import (
     LabelAccount,
