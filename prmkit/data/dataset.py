@@ -403,8 +403,8 @@ class StepDataset:
         -------
         DataFrame
             Columns ``problem``, ``solution`` (position in ``solutions``), ``id`` (of the solution), ``index`` (of the
-            step, 0-based), ``text``, ``y``, ``group``, then those of ``rows``. ``attrs["vocabulary"]`` holds the
-            vocabulary.
+            step, 0-based), ``text``, ``y``, ``group``, then those of ``rows``. One of ``rows`` that has such a name is
+            called ``NAME_of_row``. ``attrs["vocabulary"]`` holds the vocabulary.
 
         Examples
         --------
@@ -415,18 +415,17 @@ class StepDataset:
         1      1    b  0
         """
         pandas = import_optional("pandas", "to_frame")
-        frame: pd.DataFrame = pandas.DataFrame(
-            {
-                "problem": [step.problem for step in self.X],
-                "solution": solution_positions(self),
-                "id": [step.solution.id for step in self.X],
-                "index": [step.index for step in self.X],
-                "text": [step.text for step in self.X],
-                "y": np.asarray(self.y),
-                "group": self.groups,
-                **self.rows,
-            }
-        )
+        own = {
+            "problem": [step.problem for step in self.X],
+            "solution": solution_positions(self),
+            "id": [step.solution.id for step in self.X],
+            "index": [step.index for step in self.X],
+            "text": [step.text for step in self.X],
+            "y": np.asarray(self.y),
+            "group": self.groups,
+        }
+        others = {f"{name}_of_row" if name in own else name: column for name, column in self.rows.items()}
+        frame: pd.DataFrame = pandas.DataFrame({**own, **others})
         frame.attrs["vocabulary"] = self.vocabulary
         return frame
 

