@@ -125,6 +125,11 @@ def test_a_shell_completes_commands_and_formats(typed, expected):
             {"fields": "--fields {}"},
             r"""Say it: --fields steps=a,labels=c --option label_map='{"x": …}' --option step_separator='\n\n'. Put""",
         ),
+        (
+            "pass step_separator='…' (openrlhf)",
+            {"step_separator": "--option step_separator={}"},
+            "pass --option step_separator='…' (openrlhf)",
+        ),
         ("pass no_error=None", {"no_error": "--option no_error={}"}, "pass --option no_error=null"),
         ("pass base=1", {"base": "--more '{{\"base\": {json}}}'"}, "pass --more '{\"base\": 1}'"),
         ("Say it: load(…, fields=dict(steps='a'))", {}, "Say it: prmkit convert IN OUT --to rated --fields steps=a"),

@@ -265,6 +265,13 @@ def test_rows_with_fields_of_their_own(way, model, own_fields, tmp_path):
     assert json.loads((out / "prmkit.json").read_text())["classes"] == [-1, 1]
 
 
+def test_the_separator_of_a_format_is_not_that_of_the_model():
+    from prmkit.cli._train_arguments import Parser
+
+    said = in_flags("pass step_separator='…' (openrlhf), or step_separator='x'", Parser().patterns())
+    assert said == """pass --load_options '{"step_separator": "…"}' (openrlhf), or --step_separator x"""
+
+
 def test_rows_of_no_known_format_say_what_to_type(model, own_fields, tmp_path):
     run = ("--model", model, "--data", own_fields, "--output_dir", tmp_path / "prm")
     said = refused(*run)
