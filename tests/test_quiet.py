@@ -7,6 +7,8 @@ import sys
 import warnings
 
 import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from typer.testing import CliRunner
 
@@ -16,7 +18,7 @@ from prmkit.evaluation import evaluate
 from prmkit.features import StepStatistics
 from prmkit.features.encoding import model_path
 from prmkit.metrics import step_report, vote_accuracy
-from prmkit.uncertainty import path_uncertainty
+from prmkit.uncertainty import StepEnsemble, path_uncertainty
 from prmkit.utils.environment import import_optional, import_pyplot
 
 DATA = make_arithmetic_solutions(12, 2, error_rate=0.5, random_state=0)
@@ -114,6 +116,44 @@ class TestPlainStrings:
             PRMClassifier(StepStatistics()).fit(one_step, self.Y)
             PRMClassifier(StepStatistics()).fit(no_problem, [1, -1] * 20)
             PRMClassifier("precomputed").fit([[float(i), 1.0] for i in range(20)], self.Y)
+
+
+class Talkative(LogisticRegression):
+    """A head that says something at each call."""
+
+    def fit(self, X, y):
+        warnings.warn("fitted", stacklevel=2)
+        return super().fit(X, y)
+
+    def predict_proba(self, X):
+        warnings.warn("asked", stacklevel=2)
+        return super().predict_proba(X)
+
+
+class TestOnePerCall:
+    def test_members_of_an_ensemble(self):
+        ensemble = StepEnsemble(PRMClassifier(StepStatistics(), Talkative()), 3, random_state=0)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warnings.filterwarnings("ignore", category=ConvergenceWarning)
+            ensemble.fit(DATA.X, DATA.y).predict_proba(DATA.X)
+        assert [str(one.message) for one in caught] == ["fitted", "asked"]
+
+    def test_members_keep_the_filters(self):
+        ensemble = StepEnsemble(PRMClassifier(StepStatistics(), Talkative()), 3, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(UserWarning, match="fitted"):
+                ensemble.fit(DATA.X, DATA.y)
+            warnings.simplefilter("ignore")
+            ensemble.fit(DATA.X, DATA.y)
+
+    def test_no_advice_about_parameters_that_are_not_there(self, monkeypatch):
+        monkeypatch.setattr("prmkit.models.heads.head._ROUNDS", 2)
+        with pytest.warns(ConvergenceWarning, match="the default head.*after 2 rounds.*pass a head") as caught:
+            PRMClassifier(StepStatistics()).fit(DATA.X, DATA.y)
+        assert len(caught) == 1
+        assert "max_iter" not in str(caught[0].message)
 
 
 class TestMissingPackages:

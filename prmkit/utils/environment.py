@@ -185,6 +185,15 @@ def quiet_mapping() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
+@contextmanager
+def each_warning_once() -> Iterator[None]:
+    """Show a warning once if several models in here give it. A decorator, too."""
+    with warnings.catch_warnings(record=True) as caught:
+        yield
+    for one in {(one.category, str(one.message)): one for one in caught}.values():
+        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
 # What stands for a sign that an output cannot write. All others are written as escapes.
 _LOOKALIKES = {"…": "...", "–": "-", "−": "-", "±": "+-", "·": "*", "×": "x", "█": "#", "→": "->", "≥": ">="}
 _LOOKALIKES |= dict.fromkeys("▏▎▍▌▋▊▉", "+")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import issparse
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
@@ -182,11 +184,29 @@ def take_rows(rows: Rows, chosen: np.ndarray) -> tuple[Rows, np.ndarray]:
     return safe_indexing(rows, chosen), chosen
 
 
+_ROUNDS = 1000
+
+
 def fit_head(head: Classifier | None, rows: Rows, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Classifier:
     """Fit a head on what it has read, and return it. ``None`` becomes logistic regression on standardised columns."""
     if head is None:
         scaler = StandardScaler(with_mean=not issparse(rows))
-        head = make_pipeline(scaler, LogisticRegression(max_iter=1000))
+        head = make_pipeline(scaler, LogisticRegression(max_iter=_ROUNDS))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
+            fit_weighted(head, rows, y, sample_weight)
+        for one in caught:
+            if not issubclass(one.category, ConvergenceWarning):
+                warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+        if any(issubclass(one.category, ConvergenceWarning) for one in caught):
+            # scikit-learn's advice names a parameter that the user has not got.
+            warnings.warn(
+                f"the default head, a logistic regression, was stopped after {_ROUNDS:,} rounds, before its best fit: "
+                "pass a head, such as head=make_pipeline(StandardScaler(), LogisticRegression(C=0.1))",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+        return head
     fit_weighted(head, rows, y, sample_weight)
     return head
 

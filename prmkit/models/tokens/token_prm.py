@@ -452,7 +452,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
             device=self.device,
             show_progress=self.show_progress,
         )
-        without: npt.NDArray[np.bool_] = np.isnan(outputs.reshape(len(outputs), -1)).any(axis=1)
+        without = np.asarray(np.isnan(outputs.reshape(len(outputs), -1)).any(axis=1))
         if without.any():
             found = list(iter_solutions(steps))
             concerned = [i for i, (_, rows, _) in enumerate(found) if without[rows].any()]

@@ -20,6 +20,7 @@ from prmkit.saving.model import Contents
 from prmkit.uncertainty._solutions_input import StepClassifier, Steps
 from prmkit.uncertainty._wrapping import KeepsFitted, is_fitted
 from prmkit.uncertainty.ensembles._step_ensemble import AveragesMembers
+from prmkit.utils.environment import each_warning_once
 from prmkit.utils.sklearn import HasMethods, Interval, fit_context, thawed
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ class MCDropout(KeepsFitted, AveragesMembers, BaseEstimator):
         self.classifier_ = model
         return self
 
+    @each_warning_once()
     def member_proba(self, X: Steps, groups: npt.ArrayLike | None = None) -> np.ndarray:
         """Return the probability of each class by each sub-network.
 

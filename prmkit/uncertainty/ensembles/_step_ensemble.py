@@ -26,6 +26,7 @@ from prmkit.models.heads.head import Head, fit_head, most_probable, read_rows, r
 from prmkit.saving.model import Contents
 from prmkit.uncertainty._solutions_input import StepClassifier, Steps
 from prmkit.uncertainty._wrapping import WrapsClassifier, is_fitted
+from prmkit.utils.environment import each_warning_once
 from prmkit.utils.sklearn import (
     HasMethods,
     Interval,
@@ -409,6 +410,7 @@ def _share_parts(members: list[Any]) -> None:
         share_reading(member.head_, members[0].head_)
 
 
+@each_warning_once()
 def _stacked_proba(members: list[Any], X: Any, groups: Any = None) -> np.ndarray:
     """Return the probabilities of each fitted member, of shape (n_members, n_steps, n_classes)."""
     if not all(_reads_alike(member, members[0]) for member in members):
@@ -425,6 +427,7 @@ def _reads_alike(member: Any, first: Any) -> bool:
     return reads_like(member.head_, first.head_)
 
 
+@each_warning_once()
 def _fit_parallel(
     heads: list[Any], rows: Any, y: np.ndarray, draws: list[np.ndarray | None], groups: Any, n_jobs: int | None
 ) -> list[Any]:
