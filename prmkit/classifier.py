@@ -80,7 +80,8 @@ def _blend_head(featurizer: Featurizer | None, head: StepBlend | None) -> StepBl
     """Return an unfitted ``StepBlend`` that has the given featurizer."""
     blend = StepBlend() if head is None else clone(head)
     if featurizer is not None:
-        if blend.featurizer is not None:
+        # The same one twice is no contradiction.
+        if blend.featurizer is not None and repr(blend.featurizer) != repr(featurizer):
             raise ValueError(
                 f"featurizer is {type(featurizer).__name__}, and StepBlend has a {type(blend.featurizer).__name__} of "
                 "its own: pass one of them"
