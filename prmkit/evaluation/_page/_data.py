@@ -36,6 +36,7 @@ def embed_solutions(solutions: Iterable[Mapping[str, Any]], result: Mapping[str,
     }
     packs: list[str] = []
     pack: list[Any] = []
+    previews: dict[str, int] = {}
     rules: dict[str, int] = {}
     problems: dict[Any, dict[str, Any]] = {}
     for solution in solutions:
@@ -44,7 +45,10 @@ def embed_solutions(solutions: Iterable[Mapping[str, Any]], result: Mapping[str,
         answer = solution["answer_correct"]
         row = {
             "id": str(solution["id"]),
-            "preview": " ".join((solution["problem"] or "")[: 2 * _PREVIEW].split())[:_PREVIEW],
+            # Many solutions share a problem.
+            "preview": previews.setdefault(
+                " ".join((solution["problem"] or "")[: 2 * _PREVIEW].split())[:_PREVIEW], len(previews)
+            ),
             "benchmark": benchmarks.setdefault(solution["benchmark"], len(benchmarks)),
             "errorType": None if error_type is None else error_types.setdefault(error_type, len(error_types)),
             "gold": _place(solution["gold"], solution, "gold"),
@@ -57,15 +61,15 @@ def embed_solutions(solutions: Iterable[Mapping[str, Any]], result: Mapping[str,
         ratings = [None if rating is None else int(rating) for rating in solution["ratings"] or ()]
         pack.append([solution["problem"] or "", list(solution["steps"]), ratings, risks])
         if sampled := solution.get("sampled"):
-            for rule in sampled["scores"]:
+            for rule in sampled["rules"]:
                 rules.setdefault(rule, len(rules))
             one = problems.setdefault(
                 (row["benchmark"], sampled["problem"]), {"reference": sampled["reference"], "members": [], "chosen": {}}
             )
             one["chosen"] |= dict.fromkeys((rules[rule] for rule in sampled["chosen_by"]), len(one["members"]))
             one["members"].append(len(columns["id"]) - 1)
-            scores = {rules[rule]: score for rule, score in sampled["scores"].items() if score is not None}
-            pack[-1].append([sampled["answer"], scores])
+            scored = [(rules[rule], score) for rule, score in sampled["scores"].items() if score is not None]
+            pack[-1].append([sampled["answer"], {rule: float(f"{score:.4g}") for rule, score in scored}])
         if len(pack) == _PER_PACK:
             packs.append(_packed(pack))
             pack = []
@@ -78,6 +82,7 @@ def embed_solutions(solutions: Iterable[Mapping[str, Any]], result: Mapping[str,
         "perPack": _PER_PACK,
         "scale": [risk_rgb(risk) for risk in (0.0, 0.5, 1.0)],
         "solutions": columns,
+        "previews": list(previews),
         "rules": list(rules),
         "problems": [
             one | {"chosen": [one["chosen"].get(number) for number in range(len(rules))]} for one in problems.values()
@@ -197,10 +202,12 @@ def _sampled(context: Context) -> dict[int, dict[str, Any]]:
                 "problem": problem,
                 "answer": candidates.answers[row] if candidates.answers else None,
                 "reference": candidates.references[row] if candidates.references else None,
+                "rules": list(found.chosen),
                 "chosen_by": [rule for rule, chosen in found.chosen.items() if chosen[problem] == place],
                 "scores": {
-                    rule: None if scores is None else rounded(float(scores[problem, place]))
+                    rule: rounded(float(scores[problem, place]))
                     for rule, scores in found.scores.items()
+                    if scores is not None
                 },
             }
     return sampled

@@ -152,7 +152,7 @@
         colored(make("span", { class: "chip", title: "highest risk" }, number(value)), value),
         make("span", { class: "row" },
           make("span", { class: "row-head" }, make("b", {}, all.id[i] || "(no id)"), badge(outcome(i, model))),
-          make("span", { class: "row-text" }, all.preview[i] || index.benchmarks[all.benchmark[i]])));
+          make("span", { class: "row-text" }, index.previews[all.preview[i]] || index.benchmarks[all.benchmark[i]])));
       option.addEventListener("click", () => { touched = true; choose(i); });
       return option;
     }));
@@ -360,7 +360,7 @@
           "aria-setsize": kept.length, "aria-posinset": first + row + 1,
         }, make("span", { class: "row" },
           make("span", { class: "row-head" }, mark(one), make("span", { class: "of" }, `${nRight(one)} of ${members.length} right`)),
-          make("span", { class: "row-text" }, all.preview[members[0]] || "(no text)")));
+          make("span", { class: "row-text" }, index.previews[all.preview[members[0]]] || "(no text)")));
         option.addEventListener("click", () => show(one));
         return option;
       }));
