@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -320,7 +321,41 @@ def read_step_table(
     if not records:
         raise ValueError(f"{name_of(frame)} holds no rows, expected one per step")
     _check_names(columns, frame, [found.record for found in records])
-    return table_of_records(records, columns, faults, look_up=look_up, labels=labels, on_error=on_error)
+    table = table_of_records(records, columns, faults, look_up=look_up, labels=labels, on_error=on_error)
+    if columns.get("order") is None and columns.get("solution") is None:
+        _warn_of_unused_numbers(table, columns)
+    return table
+
+
+def _warn_of_unused_numbers(table: StepTable, columns: Mapping[str, str | None]) -> None:
+    """Warn if a column counts the steps, and begins again within what was read as one solution."""
+    names = (
+        set.intersection(*({*cells} for cells in table.cells.values())) - set(columns.values()) if table.cells else ()
+    )
+    for name in sorted(names, key=str):
+        begins_again = False
+        for one in table.solutions:
+            numbers = [_counted(table.cells[row.number][name]) for row in one.rows]
+            # Each number follows the one before, or is the first again.
+            if numbers[0] is None or not all(b in (numbers[0], (a or 0) + 1) for a, b in pairwise(numbers)):
+                break
+            begins_again = begins_again or numbers.count(numbers[0]) > 1 < len(set(numbers))
+        else:
+            if begins_again:
+                warnings.warn(
+                    f"the column {name!r} counts from its first number again within rows that were read as one "
+                    f"solution. If it numbers the steps, pass order={name!r}: then these are several solutions",
+                    UserWarning,
+                    stacklevel=5,
+                )
+
+
+def _counted(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return int(value) if str(value).strip().isdecimal() else None
 
 
 def table_of_records(

@@ -1,6 +1,7 @@
 """Tables of steps become data sets: rows are grouped into solutions, and each fault is named by its row."""
 
 import traceback
+import warnings
 
 import datasets
 import numpy as np
@@ -157,6 +158,18 @@ def test_without_numbers_the_order_is_that_of_the_rows():
     assert rows_of(StepDataset.from_frame(TWO, label_map=MAP))[-2] == ("p", ("a", "b", "c", "d"), "e", 0)
     with pytest.raises(ValueError, match=r"row 2: scattered rows: .*row 0, row 2.*solution='…'"):
         StepDataset.from_frame(TWO.iloc[[0, 5, 1]], label_map=MAP)
+
+
+def test_numbers_that_begin_again_and_are_not_used_are_named():
+    with pytest.warns(UserWarning, match="column 'number' counts .* pass order='number'") as warned:
+        StepDataset.from_frame(TWO, label_map=MAP)
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        StepDataset.from_frame(TWO.assign(number=range(6), other=1, word=["1", "2", "x", "1", "2", "1"]), label_map=MAP)
+        StepDataset.from_frame(TWO.iloc[[0, 1, 2, 5]], label_map=MAP)
+        StepDataset.from_frame(TWO, **COLUMNS)
 
 
 def test_numbers_may_begin_with_0():
