@@ -78,6 +78,7 @@ def test_samples_of_unknown_correctness_are_left_out():
 def test_problems_by_id_are_one_unit():
     rows = [{"problem": text, "n": 7, "steps": ["a"], "ok": ok} for text, ok in (("p", True), ("P, in words", False))]
     benchmark = read_benchmark(load_samples(rows, steps="steps", correct="ok", id="n"))
+    assert "candidates" not in benchmark.description, "reading counted them as samples"
     assert benchmark.n_problems == 1
     assert [solution.problem for solution in benchmark.solutions] == ["p", "P, in words"]
 
