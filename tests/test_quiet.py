@@ -13,6 +13,7 @@ from sklearn.model_selection import cross_val_score
 from typer.testing import CliRunner
 
 from prmkit import PRMClassifier, Solution, flatten
+from prmkit.cli._terminal import in_words
 from prmkit.data import make_arithmetic_solutions, problem_keys
 from prmkit.evaluation import evaluate
 from prmkit.features import StepStatistics
@@ -147,6 +148,12 @@ class TestOnePerCall:
                 ensemble.fit(DATA.X, DATA.y)
             warnings.simplefilter("ignore")
             ensemble.fit(DATA.X, DATA.y)
+
+    def test_notes_of_a_command(self, capsys):
+        with in_words({}, "stopped"):
+            for text in ("3 texts are cut", "3 texts are cut", "4 texts are cut"):
+                warnings.warn_explicit(text, UserWarning, "some.py", 1, module="prmkit.features")
+        assert capsys.readouterr().err.splitlines() == ["note: 3 texts are cut", "note: 4 texts are cut"]
 
     def test_no_advice_about_parameters_that_are_not_there(self, monkeypatch):
         monkeypatch.setattr("prmkit.models.heads.head._ROUNDS", 2)

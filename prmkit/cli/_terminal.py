@@ -169,11 +169,15 @@ def reader_options() -> set[str]:
 def in_words(flags: Mapping[str, str], interrupted: str, *, unsaid: str = "\n") -> Iterator[None]:
     """End with one line and code 2 for an error that the user can mend, and with 130 after Ctrl-C.
 
-    Warnings of prmkit become notes, except those that hold the text ``unsaid``. Other libraries' are not shown.
+    Warnings of prmkit become notes, each once, except those that hold the text ``unsaid``. Other libraries' are not
+    shown.
     """
 
+    said: set[str] = set()
+
     def note(message: Warning | str, *_: object, **__: object) -> None:
-        if unsaid not in str(message):
+        if unsaid not in str(message) and str(message) not in said:
+            said.add(str(message))
             say(f"note: {in_flags(str(message), flags)}", err=True)
 
     with warnings.catch_warnings():
