@@ -163,6 +163,8 @@ def samples_proposal(record: object) -> str:
     correct = _first(fields, _CORRECT, lambda value: fits(value) and _is_verdict(value), *taken, answer, reference)
     shown = _named(problem=problem, **named, answer=answer, correct=correct, reference=reference)
     hint = f" (reference={answer!r} if it is the right answer)" if answer != "…" == reference else ""
+    unseen = [name for name, path in (("problem", problem), *named.items()) if path == "…"]
+    hint += f". Put the field of {' and '.join(unseen)} in place of '…'" if unseen else ""
     return f"load_samples(…, {shown}){hint}"
 
 
@@ -192,9 +194,12 @@ def _leaves(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str
     value = from_cell(value)
     if path:
         yield path, value
-    if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+    if isinstance(value, list) and _are_objects(value):
         names = dict.fromkeys(str(name) for one in value for name in one)
         inner = {name: [one.get(name) for one in value] for name in names}
+    elif isinstance(value, list) and value and all(_are_objects(row) for row in value):
+        names = dict.fromkeys(str(name) for row in value for one in row for name in one)
+        inner = {name: [[one.get(name) for one in row] for row in value] for name in names}
     elif isinstance(value, Mapping):
         inner = {str(name): one for name, one in value.items()}
     else:
@@ -202,6 +207,10 @@ def _leaves(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str
     if depth < _DEPTH:
         for name, one in inner.items():
             yield from _leaves(one, f"{path}.{name}" if path else name, depth + 1)
+
+
+def _are_objects(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) for one in value)
 
 
 def _first(fields: Mapping[str, Any], words: Sequence[str], fits: Callable[[Any], bool], *taken: str) -> str:

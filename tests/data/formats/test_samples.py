@@ -250,6 +250,18 @@ def test_published_layouts_through_every_door(layout, tmp_path):
     assert by_fields.judged() == expected
 
 
+def test_steps_may_be_objects_within_samples():
+    runs = [{"steps": [{"text": "a"}, {"text": "b"}], "passed": True}, {"steps": [{"text": "c"}], "passed": False}]
+    with pytest.raises(ValueError, match="no known layout") as caught:
+        load_samples([{"question": "p", "outputs": runs}])
+    call = re.search(r"load_samples\(…, ([^)]*)\)", str(caught.value))[1]
+    found = load_samples([{"question": "p", "outputs": runs}], **eval(f"dict({call})"))
+    assert [solution.steps for solution in found.solutions] == [("a", "b"), ("c",)]
+    assert found.correct.tolist() == [True, False]
+    with pytest.raises(ValueError, match=r"Put the field of problem and text in place of '…'"):
+        load_samples([{"q": "p", "r": 3}])
+
+
 def test_published_layouts_need_no_names():
     row = {
         "problem": "Halve 9.",
