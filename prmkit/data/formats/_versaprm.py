@@ -16,7 +16,7 @@ def _parse(record: Record, solution_id: str, counts: Counter[str]) -> list[Label
     """Return the solutions of a question.
 
     The layout is that of the training data of github.com/UW-Madison-Lee-Lab/VersaPRM (arXiv:2502.06737). The class
-    ``TokenizedPRMDataset``, with which ``model_train/utils.py`` reads them, takes ``label = 1 if labels[i] == 1 else 0``
+    ``TokenizedPRMDataset``, with which ``model_train/utils.py`` reads it, takes ``label = 1 if labels[i] == 1 else 0``
     and stops after the first incorrect step. The labeller names that step alone, and ``[1] * label + [-1] * (cot_len -
     label)`` fills in the rest. So 1 is right, -1 and 0 are wrong, and nobody judged the steps after the first wrong
     one. ``labels`` is null where the labeller failed.
