@@ -399,8 +399,9 @@ def table_of_records(
     faults.settle(on_error)
     account = LabelAccount()
     kept = {row.number for one in solutions for row in one.rows if row.rating is not None}
-    for number, value in raw.items():
-        account.add([value], lost=number in unknown or number in rated - kept)
+    without_label = unknown | (rated - kept)
+    for is_lost in (False, True):
+        account.add((value for number, value in raw.items() if (number in without_label) == is_lost), lost=is_lost)
     return StepTable(solutions, cells, n_rows, faults, account)
 
 
@@ -464,10 +465,11 @@ def table_arguments(
 
 def _numbered(records: Iterable[Found]) -> Iterator[tuple[int, Found]]:
     """Yield records and their places in the table, from 0. A line that was passed over takes a place too."""
-    number, before = -1, None
+    number, before = -1, -1
     for found in records:
-        line = int(found.solution_id.rpartition(":")[2])
-        number += line - before if before is not None and line > before else 1
+        last = found.solution_id.rpartition(":")[2]
+        line = int(last) if last.isdecimal() else -1
+        number += line - before if 0 <= before < line else 1
         before = line
         yield number, found
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from prmkit.data import StepDataset, load_flat
+from prmkit.data import StepDataset, load, load_flat
 
 MAP = {"good": 1, "bad": -1, "unsure": 0}
 COLUMNS = {"order": "number", "label_map": MAP}
@@ -323,6 +323,28 @@ def attempt(read, records, **options):
         if "prmkit" not in raised_in:
             raise AssertionError(f"an error from deep inside, {raised_in}") from error
         return None
+
+
+@pytest.mark.parametrize(
+    ("row", "call"),
+    [
+        (
+            {"question": "q", "step_number": 1, "step_text": "a", "label": "good"},
+            "StepDataset.from_frame(…, problem='question', step='step_text', order='step_number')",
+        ),
+        (
+            {"problem": "q", "idx": "1", "text": "a", "is_correct": True},
+            "StepDataset.from_frame(…, step='text', order='idx', label='is_correct')",
+        ),
+        ({"problem": "q", "step": "a", "rating": 1}, "StepDataset.from_frame(…, label='rating')"),
+    ],
+)
+def test_a_table_of_no_known_format_is_told_how_to_be_read(row, call):
+    with pytest.raises(ValueError, match="If each record is one step") as raised:
+        load([row])
+    assert call in str(raised.value)
+    options = eval(f"dict({call.partition('(…')[2].removeprefix(', ')}", {"__builtins__": {"dict": dict}})
+    assert StepDataset.from_frame([row], **options).y.tolist() == [1]
 
 
 CELLS = st.one_of(

@@ -97,6 +97,8 @@ def _order_column(rows: Sequence[Found]) -> str | None:
         if not _is_number(first.get(name)) or (name == "step" and not isinstance(first.get("text"), str)):
             continue
         cells = [found.record for found in rows if isinstance(found.record, Mapping)]
+        if any(cell.get("prefix") for cell in cells):
+            return None
         numbers = {str(cell.get(name)) for cell in cells}
         problems = {(str(cell.get("problem")), str(cell.get("problem_id"))) for cell in cells}
         # A number of its own for each row of the table is no number of a step.
@@ -116,7 +118,7 @@ def _numbered(rows: Sequence[Found], order: str, reading: Reading) -> Iterator[L
     columns = {
         "problem": "problem" if "problem" in known else None,
         "problem_id": "problem_id" if "problem_id" in known else None,
-        "step": "step" if "step" in known and order != "step" else "text",
+        "step": "step" if isinstance(rows[0].record.get("step"), str) and order != "step" else "text",
         "order": order,
         "label": "label",
         "solution": next((name for name in _SOLUTIONS if name in known), None),
@@ -125,11 +127,11 @@ def _numbered(rows: Sequence[Found], order: str, reading: Reading) -> Iterator[L
     look_up = None if label_map is None and labels is None and worst is None else _look_up(label_map, worst, labels)
     faults = Faults(reading.counts, reading.skipped)
     table = table_of_records(rows, columns, faults, look_up=look_up, on_error=reading.on_error)
-    reading.counts["records"] += table.n_rows
+    reading.counts["records"] += len(rows)
     table.account.report(reading.counts)
     for one in table.solutions:
         # Where the limit cuts the table, the last solution may go on.
-        is_cut = reading.limit == table.n_rows and any(row.number == table.n_rows - 1 for row in one.rows)
+        is_cut = reading.limit == len(rows) and any(row.number == table.n_rows - 1 for row in one.rows)
         meta = _meta(Record(table.cells[one.rows[0].number]))
         first_error = replace(one, is_whole=one.is_whole and not is_cut).first_error()
         ratings = tuple(row.rating for row in one.rows)

@@ -26,6 +26,8 @@ _STEPS = (
 )
 _LABELS = ("label", "rating", "score", "value", "correct", "reward", "judg", "good", "mark", "verdict", "annotation")
 _ERROR = ("first_error", "error_step", "error_index", "mistake", "error", "incorrect", "wrong", "label")
+_NUMBERS = ("step", "number", "index", "idx", "order", "position")
+_TEXTS = ("step", "text", "sentence", "line")
 _CANDIDATES = ("completion", "generation", "response", "candidate", "sample", "output", "code", "pred", "answers")
 _ANSWER = ("answer", "ground_truth", "gt", "target", "reference", "solution")
 _CORRECT = ("correct", "right", "passed", "label", "score", "verified", "reward")
@@ -73,10 +75,34 @@ def proposal(records: Sequence[object]) -> str:
         hints.append("Add problem='…', the field of the problem, if there is one")
     if unseen := [name for name, path in named.items() if path == "…"]:
         hints.append(f"Put the field of {' and '.join(unseen)} in place of '…'")
-    if named.get("labels") == "…" and re.search(r"(correct|reference)=", samples := samples_proposal(records[0])):
+    table = table_proposal(records)
+    if table and named.get("labels", "") == "…":
+        hints.append(f"If each record is one step, {table} reads them")
+    elif named.get("labels") == "…" and re.search(r"(correct|reference)=", samples := samples_proposal(records[0])):
         hints.append(f"If these are sampled solutions without step labels, {samples} reads them")
     shown = ", ".join(f"{name}={path!r}" for name, path in named.items())
     return ". ".join([f"{', '.join([f'load(…, fields=dict({shown})', *options])})", *hints])
+
+
+def table_proposal(records: Sequence[object]) -> str:
+    """Return the call that reads a table with one step per record. "" if the records are no such rows."""
+    first = records[0]
+    if not isinstance(first, Mapping) or any(isinstance(value, (list, Mapping)) for value in first.values()):
+        return ""
+    cells = {
+        str(name): next((r.get(name) for r in records if isinstance(r, Mapping) and r.get(name) is not None), None)
+        for name in first
+    }
+    problem = _first(cells, _PROBLEM, _is_text)
+    numbers = [name for name, cell in cells.items() if _is_index(cell) and any(x in name.casefold() for x in _NUMBERS)]
+    order = numbers[0] if numbers else "…"
+    step = _first(cells, _TEXTS, lambda value: isinstance(value, str), problem, order)
+    label = _first(cells, _LABELS, lambda value: isinstance(value, (str, int, float)), problem, order, step)
+    named = {"problem": problem, "step": step, "order": order, "label": label}
+    if "…" in (problem, step, label):
+        return ""
+    shown = ", ".join(f"{part}={name!r}" for part, name in named.items() if name not in (part, "…"))
+    return f"StepDataset.from_frame(…, {shown})" if shown else "StepDataset.from_frame(…)"
 
 
 def _of_labels(records: Sequence[object], path: str) -> tuple[list[str], list[str]]:

@@ -237,6 +237,12 @@ def test_labels_of_numbered_rows(labels, options, expected):
         load_flat([{**row, "label": i % 2} for i, row in enumerate(STEPS)])
 
 
+def test_a_prefix_tells_more_than_a_number():
+    rows = [{**STEPS[0], "prefix": []}, {**STEPS[2], "prefix": ["x"]}]
+    assert steps_of(load_flat(rows)) == [("p", (), "a"), ("p", ("x",), "c")]
+    assert steps_of(load_flat([STEPS[0], rows[1]])) == [("p", (), "a"), ("p", ("x",), "c")]
+
+
 def test_numbers_of_the_rows_are_no_numbers_of_steps():
     rows = [{"index": i, "problem": "pq"[i // 2], "text": text, "label": "+"} for i, text in enumerate("abcd")]
     with pytest.warns(UserWarning, match="4 rows share 2 problems, and have neither a prefix nor the number of a step"):
