@@ -47,7 +47,7 @@ class TestEncodings:
             n_resamples=5,
         ),
         "votes": lambda clf: vote_accuracy([["12", "14", "14"]], [[False, True, True]], 3),
-        "evaluation": lambda clf: evaluate({"Modell ✓": clf}, {"données …": DATA}, n_resamples=5, trained_on="keep"),
+        "evaluation": lambda clf: evaluate({"modèle ✓": clf}, {"données …": DATA}, n_resamples=5, trained_on="keep"),
         "solutions": lambda clf: [UNUSUAL, *flatten([UNUSUAL])],
         "data set": lambda clf: DATA,
     }

@@ -7,7 +7,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from prmkit.data.answers.equivalence import AnswerComparison
 from prmkit.data.answers.extraction import extract_answer
@@ -157,7 +157,7 @@ _N_TRIED = 200
 @reads
 def load_candidates(
     source: Source,
-    by: By = "line",
+    by: By | Literal["step"] = "line",
     *,
     fields: Mapping[str, str] | None = None,
     keep_calculator_marks: bool = True,
@@ -180,7 +180,8 @@ def load_candidates(
     ----------
     by : {"paragraph", "line", "enumeration", "sentence"} or callable, default="line"
         Unit that becomes a step, or a function of a text that returns its steps: see `split_steps`. The meaning of
-        minimum and product of step scores depends on it. A warning says if most candidates have one step only.
+        minimum and product of step scores depends on it. A warning says if most candidates have one step only. The
+        older word "step" stands for "enumeration".
     fields : mapping of str to str, optional
         The field of each part, for records of other formats: ``dict(problem="question", candidates="outputs.text",
         answer="gold", correct="outputs.passed")``. A path has dots, and goes on in each entry of a list. ``candidates``
@@ -211,6 +212,7 @@ def load_candidates(
     >>> candidates.candidates[1].steps, candidates.is_correct, candidates.answer_keys
     (('2 + 3 = 5.', 'A: 20'), (True, False), ('14', '20'))
     """
+    by = "enumeration" if by == "step" else by
     check_by(by)
     check_reading(on_error, limit)
     if fields is not None:

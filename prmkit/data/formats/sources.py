@@ -499,7 +499,7 @@ def warn_of_skipped(counts: Counter[str], named_by: str = "the description names
             UserWarning,
             stacklevel=4,
         )
-    with_labels, whats = lost_labels(counts), "them" if rows else "their files and lines"
+    with_labels, places = lost_labels(counts), "them" if rows else "their files and lines"
     for prefix, what in (
         (MALFORMED, "rows were left out or lost their label" if rows else "malformed records were skipped"),
         (PUBLISHED, "rows that contradict themselves, as published, were left out"),
@@ -508,7 +508,7 @@ def warn_of_skipped(counts: Counter[str], named_by: str = "the description names
         if skipped:
             reasons = ", ".join(f"{n} {reason}" for reason, n in skipped.items())
             warnings.warn(
-                f"{sum(skipped.values())} {what} ({reasons}); {named_by} {whats}{with_labels}",
+                f"{sum(skipped.values())} {what} ({reasons}); {named_by} {places}{with_labels}",
                 UserWarning,
                 stacklevel=4,
             )

@@ -132,6 +132,7 @@ def test_gsm8k_solutions(data_folder):
 def test_headings_of_steps_in_markdown_and_capitals(head, newline):
     text = "\n\n".join(f"{head.format(i)}\n{i} + 2 = {i + 2}." for i in (1, 2, 3)).replace("\n", newline)
     [one] = load_candidates([{"prompt": "p", "answers": [text]}], by="enumeration")
+    assert one == load_candidates([{"prompt": "p", "answers": [text]}], "step")[0]
     assert len(one.candidates[0].steps) == 3
 
 
