@@ -33,8 +33,9 @@ from prmkit.evaluation._tables._published import (
     prmbench_tables,
     processbench_mean,
     reasoneval_tables,
+    without_published,
 )
-from prmkit.evaluation._tables._selection import selection
+from prmkit.evaluation._tables._selection import sampled_candidates, selection
 from prmkit.evaluation._tables._steps import step_curves, step_tables
 
 _TRAINED_ON = ("exclude", "keep")
@@ -211,7 +212,7 @@ def evaluate(
         [one.benchmark for one in contexts],
         tables,
         curves,
-        lambda: browsed_solutions(contexts),
+        lambda: browsed_solutions(contexts, sampled_candidates),
         run,
         left_out,
         identify,
@@ -371,6 +372,8 @@ def _tables(
     splits = [context.benchmark.name for context in contexts if context.benchmark.kind == "processbench"]
     found = processbench_mean(tables, splits, quoted) + found
     left_out = [one for one in found if isinstance(one, LeftOut)]
+    if quoted:
+        left_out += without_published({one.benchmark.name: one.benchmark.kind for one in contexts})
     return [one for one in found if isinstance(one, Table)], left_out, curves
 
 

@@ -105,7 +105,7 @@ def test_limit_in_a_terminal(here):
 
 def test_a_report_is_replaced_by_the_same_run_alone(here, classifier):
     spec = "processbench:gsm8k.json"
-    settings = {"out": "out", "n_resamples": 0}
+    settings = {"out": "out", "n_resamples": 0, "limit": 20}
     evaluate({"m": classifier}, spec, **settings)
     before = the_report()
     evaluate({"m": classifier}, spec, **settings)
@@ -163,9 +163,9 @@ def test_overwrite_replaces_another_run_and_keeps_its_scores(here):
 
 
 def test_a_failure_while_writing_leaves_the_old_report(here, classifier, monkeypatch):
-    evaluate({"m": classifier}, "gsm8k.json", out="out", n_resamples=0)
+    evaluate({"m": classifier}, "gsm8k.json", out="out", n_resamples=0, limit=20)
     before = the_report()
-    found = evaluate({"other": classifier}, "gsm8k.json", n_resamples=0)
+    found = evaluate({"other": classifier}, "gsm8k.json", n_resamples=0, limit=20)
 
     def broken():
         yield next(iter(records()))
@@ -210,13 +210,14 @@ def test_a_missing_f1_says_why_everywhere(classifier, tmp_path, first_errors, to
 
 
 def test_a_split_without_f1_is_named_beside_the_mean(here):
-    rows = json.loads(Path("gsm8k.json").read_text())
+    rows = json.loads(Path("gsm8k.json").read_text())[:60]
+    Path("gsm8k.json").write_text(json.dumps(rows))
     Path("math.json").write_text(json.dumps([row for row in rows if row["label"] < 0]))
     found = evaluate("my model", ["processbench:gsm8k.json", "processbench:math.json"], n_resamples=0)
     why = {one.title: one.why for one in found.left_out}
     assert set(why) == {"ProcessBench F1", "First errors of processbench math"}
     assert "no table of first errors of processbench math" in why["ProcessBench F1"]
-    Path("omni.json").write_text(json.dumps(rows[:100]))
+    Path("omni.json").write_text(json.dumps(rows[:40]))
     found = evaluate("my model", [f"processbench:{name}.json" for name in ("gsm8k", "math", "omni")], n_resamples=0)
     assert "Without processbench math" in found.table("ProcessBench F1").note
     assert found.table("ProcessBench F1").columns == ["processbench gsm8k", "processbench omni", "mean"]
@@ -236,6 +237,19 @@ def test_prm800k_has_no_first_errors_to_find(classifier, tmp_path):
     found = evaluate(classifier, f"x=prm800k:{tmp_path / 'data.jsonl'}", n_resamples=0)
     assert [one.title for one in found.left_out] == ["First errors of x"]
     assert "its length alone tells" in found.left_out[0].why
+
+
+def test_quoted_without_published_numbers_says_so(here, classifier):
+    found = evaluate(
+        classifier,
+        dict.fromkeys(("gsm8k", "mine"), "processbench:gsm8k.json") | {"steps": of_solutions(-1, 0, 1)},
+        quoted=True,
+        n_resamples=0,
+    )
+    why = {one.title: one.why for one in found.left_out}
+    assert set(why) == {"Published numbers for mine", "Published numbers for steps"}
+    assert "gsm8k, math, olympiadbench, omnimath" in why["Published numbers for mine"]
+    assert any(row.quoted for row in found.table("ProcessBench F1").rows)
 
 
 def test_votes_need_answers(classifier, tmp_path):

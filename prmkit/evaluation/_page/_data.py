@@ -6,14 +6,13 @@ import base64
 import json
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from prmkit.evaluation._inputs._scoring import rounded
 from prmkit.evaluation._tables._context import Context, choose_by_first_error, first_errors_at, thresholds
-from prmkit.evaluation._tables._selection import choices
 from prmkit.scoring.scored_solution import risk_rgb
 
 _PER_PACK = 128
@@ -153,10 +152,13 @@ def _place(index: int | None, solution: Mapping[str, Any], name: str) -> int | N
 _ANSWER_CORRECT = ("final_answer_correct", "answer_correct", "is_correct")
 
 
-def browsed_solutions(contexts: Sequence[Context]) -> Iterator[dict[str, Any]]:
+def browsed_solutions(
+    contexts: Sequence[Context], sampled_in: Callable[[Context], Mapping[int, dict[str, Any]]]
+) -> Iterator[dict[str, Any]]:
     """Yield one record per solution: the labels, and the risks and the predicted first error of each model.
 
-    The threshold is the one of the tables of first errors, or 0.5 if there is none.
+    The threshold is the one of the tables of first errors, or 0.5 if there is none. ``sampled_in`` returns what is said
+    of the candidates of a benchmark, by row.
     """
     for context in contexts:
         benchmark = context.benchmark
@@ -168,7 +170,7 @@ def browsed_solutions(contexts: Sequence[Context]) -> Iterator[dict[str, Any]]:
             limit = one.scores.half if chosen is None else chosen.by_solution
             predicted[one.name] = first_errors_at(benchmark, one, limit)
         labels = benchmark.labels.split()
-        sampled = _sampled(context)
+        sampled = sampled_in(context)
         for i, solution in enumerate(benchmark.solutions):
             meta = solution.meta or {}
             correct = next((meta[key] for key in _ANSWER_CORRECT if isinstance(meta.get(key), bool)), None)
@@ -188,26 +190,3 @@ def browsed_solutions(contexts: Sequence[Context]) -> Iterator[dict[str, Any]]:
                 "answer_correct": correct,
                 "sampled": sampled.get(i),
             }
-
-
-def _sampled(context: Context) -> dict[int, dict[str, Any]]:
-    """Return what the page says of each candidate besides its steps: its problem, its answer, and who chooses it."""
-    found, candidates = choices(context), context.benchmark.candidates
-    if found is None or candidates is None:
-        return {}
-    sampled = {}
-    for problem, rows in enumerate(found.rows):
-        for place, row in enumerate(rows[rows >= 0].tolist()):
-            sampled[row] = {
-                "problem": problem,
-                "answer": candidates.answers[row] if candidates.answers else None,
-                "reference": candidates.references[row] if candidates.references else None,
-                "rules": list(found.chosen),
-                "chosen_by": [rule for rule, chosen in found.chosen.items() if chosen[problem] == place],
-                "scores": {
-                    rule: rounded(float(scores[problem, place]))
-                    for rule, scores in found.scores.items()
-                    if scores is not None
-                },
-            }
-    return sampled

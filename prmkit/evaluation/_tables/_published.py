@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -122,6 +122,18 @@ def processbench_mean(tables: Sequence[Table], names: Sequence[str], quoted: boo
         note += " Quoted rows are published numbers for the whole splits, with one threshold chosen on GSM8K or none."
     shown = [*columns, "mean"] if len(columns) > 1 else columns
     return [Table("ProcessBench F1", "ProcessBench", shown, rows, note)]
+
+
+def without_published(kinds: Mapping[str, str]) -> list[LeftOut]:
+    """Return the benchmarks, each with its kind, of which no published number is known."""
+    splits = f"a name with one of {', '.join(PROCESSBENCH_SPLITS)} tells which split of ProcessBench it is"
+    why = dict.fromkeys(kinds, "no published number is known of this kind of data")
+    why |= {name: splits for name, kind in kinds.items() if kind == "processbench"}
+    return [
+        LeftOut(f"Published numbers for {name}", name, why[name])
+        for name, kind in kinds.items()
+        if kind not in ("prmbench", "bon") and not (kind == "processbench" and _split(name) in PROCESSBENCH_SPLITS)
+    ]
 
 
 def _split(name: str) -> str:

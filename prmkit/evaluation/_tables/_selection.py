@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
 from prmkit.evaluation._evaluation import Curve, LeftOut, Row, Series, Table
 from prmkit.evaluation._inputs._benchmark import Benchmark, CandidateRows
+from prmkit.evaluation._inputs._scoring import rounded
 from prmkit.evaluation._tables._context import Context, System
 from prmkit.evaluation._tables._quoted import BEST_OF_8, BEST_OF_1024
 from prmkit.metrics import Interval, aggregate
@@ -162,31 +164,36 @@ def _all_rules(context: Context, sets: _Sets) -> dict[str, _Rule]:
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class Choices:
-    """Which candidate each rule chooses among all candidates of a problem.
+def sampled_candidates(context: Context) -> dict[int, dict[str, Any]]:
+    """Return what the page says of each candidate besides its steps, by its row in the benchmark.
 
-    ``rows`` are the rows of the solutions of each set, -1 where there is none. ``chosen`` and ``scores`` hold, by the
-    name of the rule, the number of the chosen candidate of each set, and the score of each candidate if a model gives
-    it one.
+    That is the number of its problem, its answer and the reference answer, its score by each rule of a model, and the
+    rules that choose it among all candidates of its problem, models first.
     """
-
-    rows: np.ndarray
-    chosen: Mapping[str, np.ndarray]
-    scores: Mapping[str, np.ndarray | None]
-
-
-def choices(context: Context) -> Choices | None:
-    """Return what the rules choose, models first. None if the benchmark has no candidates."""
-    if context.benchmark.candidates is None:
-        return None
-    sets = _sets(context.benchmark.candidates)
-    rules = _all_rules(context, sets)
-    baselines = _baselines(context.benchmark, sets)
+    candidates = context.benchmark.candidates
+    if candidates is None:
+        return {}
+    sets = _sets(candidates)
+    baselines, rules = _baselines(context.benchmark, sets), _all_rules(context, sets)
     rules = {name: rules[name] for name in sorted(rules, key=baselines.__contains__)}
     chosen = {name: rule.chosen(sets) for name, rule in rules.items()}
-    scores = {name: None if name in baselines else rule.scores for name, rule in rules.items()}
-    return Choices(sets.rows, chosen, scores)
+    scores = {name: rule.scores for name, rule in rules.items() if name not in baselines}
+    sampled = {}
+    for problem, rows in enumerate(sets.rows):
+        for place, row in enumerate(rows[rows >= 0].tolist()):
+            sampled[row] = {
+                "problem": problem,
+                "answer": candidates.answers[row] if candidates.answers else None,
+                "reference": candidates.references[row] if candidates.references else None,
+                "rules": list(rules),
+                "chosen_by": [rule for rule, places in chosen.items() if places[problem] == place],
+                "scores": {
+                    rule: rounded(float(of_rule[problem, place]))
+                    for rule, of_rule in scores.items()
+                    if of_rule is not None
+                },
+            }
+    return sampled
 
 
 def _bootstrap(context: Context, sets: _Sets, accuracies: dict[str, dict[int, np.ndarray]]) -> BootstrapResult:
