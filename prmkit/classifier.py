@@ -174,6 +174,9 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
     -----
     The score of a step depends on its problem, the steps before it and itself: never on what follows.
 
+    Searches tune the default parts too: ``head__members``, ``head__C`` and ``head__n_trees`` of
+    :class:`~prmkit.models.StepBlend`, and ``featurizer__max_length`` and the like of :class:`~prmkit.PRMFeaturizer`.
+
     The default head is what did best in ``benchmarks/bench_quality.py``: on new problems of 11 public data sets it
     finds wrong steps with a mean AUROC of 0.788 (more in :class:`~prmkit.models.StepBlend`).
 
