@@ -111,5 +111,5 @@ def test_path_display_refuses_what_was_not_scored():
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     scored = ScoredSolution(Solution("p", ["s"]), [[0.1, 0.9]], [-1, 1])
-    with pytest.raises(ImportError, match=r"prmkit\[plot\]"):
+    with pytest.raises(ImportError, match="pip install matplotlib"):
         PathDisplay.from_scored(scored)

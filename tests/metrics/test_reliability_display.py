@@ -132,5 +132,5 @@ def test_wrong_input_is_refused(predictions):
 
 def test_without_matplotlib_the_error_names_the_extra(predictions, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match=r"prmkit\[plot\]"):
+    with pytest.raises(ImportError, match="pip install matplotlib"):
         ReliabilityDisplay.from_predictions(*predictions)
