@@ -55,7 +55,8 @@ def convert(
             show_default=False,
             help="The field of each part, where IN has no known format: problem, steps, and labels or first_error. "
             "A field is a dotted path, such as steps=response.steps.text. --option labels=binary (or rating, soft) "
-            "says what numbers mean, and --option base=1 that the first step is 1.",
+            "says what numbers mean, and --option base=1 that the first step is 1. For a table with one step per row: "
+            "problem, step, order (the number of the step) and label.",
         ),
     ] = None,
     option: Annotated[

@@ -84,7 +84,8 @@ def evaluate(
             metavar="NAME=FIELD,...",
             show_default=False,
             help="The field of each part, for the data after --on that have no KIND: problem, steps, and labels or "
-            "first_error. A field is a dotted path, such as steps=response.steps.text. For sampled solutions: problem, "
+            "first_error. A field is a dotted path, such as steps=response.steps.text. For a table with one step per "
+            "row: problem, step, order, label. For sampled solutions: problem, "
             "steps or text, and correct or reference (the right answer), also answer, id, generator. Or, also as "
             "bon:PATH: problem, candidates, answer, correct.",
         ),

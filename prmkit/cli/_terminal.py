@@ -101,12 +101,23 @@ def in_flags(message: str, flags: Mapping[str, str]) -> str:
             plain = value[1:-1] if re.fullmatch(r"(['\"])[\w-]+\1", value) else value
             if listed := re.fullmatch(r"\[(.*)\]", value):
                 plain = shlex.quote(",".join(part.strip().strip("'").strip('"') for part in listed[1].split(",")))
+            if value.startswith("{"):
+                plain = _map_as_json(value) if "{json}" in pattern else shlex.quote(_map_as_json(value))
             return _typed(pattern, plain).rstrip()
 
         message = re.sub(rf"(?<![\w.,-])(?<!\w\()(?<!--option ){name}={_VALUE}", renamed, message)
         if pattern.endswith(" {}"):
             message = re.sub(rf"(^|: ){name} (?=is )", rf"\1{pattern[:-2]}", message)
     return message
+
+
+def _map_as_json(value: str) -> str:
+    """Return a mapping as JSON. What the user must fill in, …, stays."""
+    try:
+        mapping = ast.literal_eval(value.replace(": …", ": '…'"))
+    except (ValueError, SyntaxError):
+        return value
+    return json.dumps(mapping, ensure_ascii=False).replace('"…"', "…")
 
 
 def _typed(pattern: str, value: str) -> str:
@@ -121,8 +132,9 @@ def _typed(pattern: str, value: str) -> str:
 
 
 def _pairs(arguments: str) -> str:
-    """Return the arguments of a call, all texts, as NAME=FIELD,…"""
-    return re.sub("['\"]", "", arguments).replace(", ", ",")
+    """Return the arguments of a call, all texts, as NAME=FIELD,… for a shell."""
+    pairs = re.sub("['\"]", "", arguments).replace(", ", ",")
+    return shlex.quote(pairs) if re.search(r"[\s#$&;|<>()*?]", pairs) else pairs
 
 
 def _fields(found: re.Match[str], flags: Mapping[str, str]) -> str:

@@ -95,27 +95,30 @@ class Faults:
     counts : Counter
         Filled with the number of rows by the kind of their fault.
     named : list of str
-        Filled with a line per fault that names its rows.
+        Filled with a line per fault that names its rows. Equal faults share a line.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     named: list[str] = field(default_factory=list)
-    _places: set[str] = field(default_factory=set)
+    _rows: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
 
     def add(self, reason: str, detail: str, rows: Sequence[TableRow] | str) -> None:
         """Add a fault, and the rows that it costs: their step, or their label."""
         places = [rows] if isinstance(rows, str) else [row.place for row in rows]
-        more = f" and {len(places) - _N_ROWS_NAMED} more" if len(places) > _N_ROWS_NAMED else ""
         self.counts[f"{MALFORMED}{reason}"] += len(places)
-        self._places.update(places)
-        self.named.append(f"{', '.join(places[:_N_ROWS_NAMED])}{more}: {reason}: {detail}")
+        fault = f"{reason}: {detail}"
+        line, same = self._rows.setdefault(fault, (len(self.named), []))
+        same += places
+        more = f" and {len(same) - _N_ROWS_NAMED} more" if len(same) > _N_ROWS_NAMED else ""
+        self.named[line : line + 1] = [f"{', '.join(same[:_N_ROWS_NAMED])}{more}: {fault}"]
 
     def settle(self, on_error: OnError) -> None:
         """Raise ValueError for the faults so far, unless they are to be skipped."""
         if self.named and on_error == "raise":
+            n_rows = len({place for _, places in self._rows.values() for place in places})
             found = "\n".join(line.removeprefix("skipped: ") for line in named_skips(self.named))
             raise ValueError(
-                f"{len(self._places)} rows of the table are not right:\n{found}\n"
+                f"{n_rows} rows of the table are not right:\n{found}\n"
                 "Mend them, or pass on_error='skip': such rows are then left out and counted, and a solution ends "
                 "where a step is missing."
             )
@@ -320,15 +323,16 @@ def read_step_table(
     records = list(iter_records(frame, split=split, on_error=on_error, counts=faults.counts))
     if not records:
         raise ValueError(f"{name_of(frame)} holds no rows, expected one per step")
-    _check_names(columns, frame, [found.record for found in records])
+    check_names(columns, frame, [found.record for found in records])
     table = table_of_records(records, columns, faults, look_up=look_up, labels=labels, on_error=on_error)
-    if columns.get("order") is None and columns.get("solution") is None:
-        _warn_of_unused_numbers(table, columns)
+    warn_of_unused_numbers(table, columns)
     return table
 
 
-def _warn_of_unused_numbers(table: StepTable, columns: Mapping[str, str | None]) -> None:
+def warn_of_unused_numbers(table: StepTable, columns: Mapping[str, str | None]) -> None:
     """Warn if a column counts the steps, and begins again within what was read as one solution."""
+    if columns.get("order") is not None or columns.get("solution") is not None:
+        return
     names = (
         set.intersection(*({*cells} for cells in table.cells.values())) - set(columns.values()) if table.cells else ()
     )
@@ -478,18 +482,24 @@ def _place(found: Found) -> str:
     return found.place.replace("record", "row", 1) if found.place.startswith("record") else found.place
 
 
-def _check_names(columns: Mapping[str, str | None], frame: Source, records: list[Any]) -> None:
+def check_names(columns: Mapping[str, str | None], frame: Source, records: list[Any]) -> None:
     """Raise ValueError if a column is missing, stands twice in the table, or is named for two parts."""
     named = {part: name for part, name in columns.items() if name is not None}
     known = dict.fromkeys(name for record in records if isinstance(record, Mapping) for name in record)
     shown = ", ".join(map(repr, known)) or f"none, but {type(records[0]).__name__}"
     twice = Counter(named.values())
     in_frame = getattr(frame, "column_names", getattr(frame, "columns", None))
-    for part, name in named.items():
-        if name not in known:
-            in_index = name in (getattr(getattr(frame, "index", None), "names", None) or ())
-            hint = f"its index has the name: pass frame.reset_index(), or {part}" if in_index else f"pass {part}"
-            raise ValueError(f"the table has no column {name!r}; its columns are {shown}: {hint}='…'")
+    if missing := {part: name for part, name in named.items() if name not in known}:
+        in_index = set(missing.values()) & set(getattr(getattr(frame, "index", None), "names", None) or ())
+        parts = ", ".join(f"{part}='…'" for part in missing)
+        hint = f"its index has the name: pass frame.reset_index(), or {parts}" if in_index else f"pass {parts}"
+        marks = [mark for mark in ";\t|" if len(known) == 1 and mark in str(next(iter(known)))]
+        hint += (
+            f". If {marks[0]!r} separates columns, read it with pandas.read_csv(…, sep={marks[0]!r})" if marks else ""
+        )
+        names = ", ".join(map(repr, missing.values()))
+        raise ValueError(f"the table has no column {names}; its columns are {shown}: {hint}")
+    for name in named.values():
         if twice[name] > 1:
             parts = " and ".join(other for other, of_other in named.items() if of_other == name)
             raise ValueError(f"the column {name!r} is named for {parts}, expected a column for each")
@@ -567,6 +577,8 @@ def _rated(
     """Return the rows with their ratings, and the numbers of those whose label is unknown."""
     if look_up is None and meaning is None:
         meaning = meaning_of_column([label for label in labels.values() if label is not None], name)
+    seen = list(dict.fromkeys(repr(label) for label in labels.values() if label is not None))[:_N_ROWS_NAMED]
+    hint = f". Pass label_map={{{', '.join(f'{label}: …' for label in seen)}}} with -1, 0, 1 or None for each"
     rated, unknown = [], set()
     for row in rows:
         label, rating = labels.get(row.number), None
@@ -574,7 +586,9 @@ def _rated(
             if label is not None:
                 rating = rating_of(label, name, meaning) if look_up is None else look_up(label, name)
         except MalformedRecordError as error:
-            faults.add(error.reason, str(error).removeprefix(f"{error.reason}: "), [row])
+            detail = str(error).removeprefix(f"{error.reason}: ")
+            is_word = isinstance(label, str) and look_up is None and meaning is None
+            faults.add(error.reason, detail + hint if is_word else detail, [row])
             unknown.add(row.number)
         rated.append(replace(row, rating=rating))
     return rated, unknown

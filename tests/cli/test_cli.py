@@ -106,7 +106,14 @@ def test_a_shell_completes_commands_and_formats(typed, expected):
         ("Pass limit=3 or (limit=4).", {"limit": "--limit {}"}, "Pass --limit 3 or (--limit 4)."),
         ("pass name=…, or none", {"name": "--option name={}"}, "pass --option name=…, or none"),
         ("a.limit=3 and f(limit=3) stay", {"limit": "--limit {}"}, "a.limit=3 and f(limit=3) stay"),
-        ('say m={"a": 1}', {"m": "--option m={}"}, 'say --option m={"a": 1}'),
+        ('say m={"a": 1}', {"m": "--option m={}"}, "say --option m='{\"a\": 1}'"),
+        ("say m={'a': …, 'b': None}", {"m": "--option m={}"}, 'say --option m=\'{"a": …, "b": null}\''),
+        ("say m={'a': 1}", {"m": "--more '{{\"m\": {json}}}'"}, 'say --more \'{"m": {"a": 1}}\''),
+        (
+            "Say it: load(…, fields=dict(problem='the task', steps='b'))",
+            {"fields": "--fields {}"},
+            "Say it: --fields 'problem=the task,steps=b'",
+        ),
         ("Pass way='a b'", {"way": "--way {}"}, "Pass --way 'a b'"),
         ("Pass way='it'", {"way": "--more '{{\"way\": {json}}}'"}, 'Pass --more \'{"way": "it"}\''),
         (

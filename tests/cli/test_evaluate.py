@@ -109,6 +109,27 @@ def test_errors_are_one_line(files, arguments, told):
     assert not (files / "report" / "results.json").exists()
 
 
+def test_a_table_of_steps_by_its_columns(tmp_path):
+    """The error proposes what can be typed, in each command that reads step labels."""
+    path, scores = tmp_path / "rows.csv", tmp_path / "scores.jsonl"
+    rows = [f"{i} + 2?,{k + 1},Step {k} of {i}.,{'ok' if k or i % 2 else 'off'}" for i in range(6) for k in (0, 1)]
+    path.write_text("\n".join(["the task,step_no,text,verdict", *rows]))
+    scores.write_text("\n".join(json.dumps({"id": f"rows:{2 * i}", "rewards": [0.2, 0.9]}) for i in range(6)))
+    evaluate = [scores, "--on", path, "--out", tmp_path / "out", "--resamples", "0"]
+    told = " ".join(run(*evaluate).output.split())
+    fields, labels = re.search(r"--fields '([^']*)' --option '?(label_map='?\{[^}]*\})", told).groups()
+    assert fields == "problem=the task,step=text,order=step_no,label=verdict"
+    option = labels.replace("'", "").replace('"off": …', '"off": -1').replace('"ok": …', '"ok": 1')
+    said = run(*evaluate, "--fields", fields, "--option", option).output
+    assert "6 solutions of 6 problems" in said
+    converted = CliRunner().invoke(
+        app, ["convert", str(path), str(tmp_path / "o.jsonl"), "--to", "rated", "--fields", fields, "--option", option]
+    )
+    assert "written: 6 solutions" in converted.output
+    read = [json.loads(line)["labels"] for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert read == [[-1, 1], [1, 1]] * 3
+
+
 def test_samples_by_their_fields(tmp_path):
     """Lines of one problem need not be neighbours, and what the messages advise can be typed."""
     path, scores = tmp_path / "mine.jsonl", tmp_path / "scores.jsonl"

@@ -330,21 +330,86 @@ def attempt(read, records, **options):
     [
         (
             {"question": "q", "step_number": 1, "step_text": "a", "label": "good"},
-            "StepDataset.from_frame(…, problem='question', step='step_text', order='step_number')",
+            "load(…, fields=dict(problem='question', step='step_text', order='step_number', label='label'))",
         ),
         (
             {"problem": "q", "idx": "1", "text": "a", "is_correct": True},
-            "StepDataset.from_frame(…, step='text', order='idx', label='is_correct')",
+            "load(…, fields=dict(problem='problem', step='text', order='idx', label='is_correct'))",
         ),
-        ({"problem": "q", "step": "a", "rating": 1}, "StepDataset.from_frame(…, label='rating')"),
+        (
+            {"problem": "q", "step": "a", "rating": 1},
+            "load(…, fields=dict(problem='problem', step='step', label='rating'), labels='binary')",
+        ),
+        (
+            {"task": "q", "sentence": "a", "verdict": "sound"},
+            "load(…, fields=dict(problem='task', step='sentence', label='verdict'), label_map={'sound': …})",
+        ),
     ],
 )
 def test_a_table_of_no_known_format_is_told_how_to_be_read(row, call):
-    with pytest.raises(ValueError, match="If each record is one step") as raised:
+    with pytest.raises(ValueError, match="This is right if each record is one step") as raised:
         load([row])
     assert call in str(raised.value)
-    options = eval(f"dict({call.partition('(…')[2].removeprefix(', ')}", {"__builtins__": {"dict": dict}})
-    assert StepDataset.from_frame([row], **options).y.tolist() == [1]
+    options = eval(f"dict({call.partition('(…, ')[2].replace('…', '1, 0: -1')}", {"__builtins__": {"dict": dict}})
+    assert load([row], **options).y.tolist() == [1]
+
+
+RENAMED = {"problem": "task", "number": "nr", "step": "line", "label": "verdict"}
+FIELDS = {"problem": "task", "step": "line", "order": "nr", "label": "verdict"}
+
+
+def test_load_reads_a_table_whose_columns_are_named(tmp_path):
+    path = tmp_path / "steps.csv"
+    TWO.rename(columns=RENAMED).to_csv(path)
+    found, expected = load(path, fields=FIELDS, label_map=MAP), StepDataset.from_frame(TWO, **COLUMNS)
+    assert rows_of(found) == rows_of(expected)
+    assert found.first_errors == expected.first_errors
+    with pytest.warns(UserWarning, match="pass order='nr'"):
+        load(path, fields={part: name for part, name in FIELDS.items() if part != "order"}, label_map=MAP)
+    with pytest.raises(ValueError, match=r"no column 'text', 'mark'; .*: pass step='…', label='…'$"):
+        load(path, fields={**FIELDS, "step": "text", "label": "mark"})
+    with pytest.raises(ValueError, match=r"dict\(problem='…', step='…', order='…', label='…', solution='…'\)"):
+        load(path, fields={**FIELDS, "steps": "line"})
+
+
+def test_a_table_whose_columns_are_named_loses_its_faults_alone():
+    rows = TWO.rename(columns=RENAMED).to_dict("records")
+    rows.insert(1, rows[0])
+    with pytest.raises(ValueError, match="repeated row"):
+        load(rows, fields=FIELDS, label_map=MAP)
+    with pytest.warns(UserWarning, match="repeated row"):
+        found = load(rows, fields=FIELDS, label_map=MAP, on_error="skip")
+    assert rows_of(found) == rows_of(StepDataset.from_frame(TWO, **COLUMNS))
+
+
+def test_equal_faults_share_a_line():
+    frame = table(*((f"p{i}", 1, "a", "dubious" if i % 3 else "good") for i in range(30)))
+    with pytest.raises(ValueError, match="20 rows of the table are not right") as raised:
+        StepDataset.from_frame(frame, order="number")
+    lines = [line for line in str(raised.value).splitlines() if "dubious" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("row 1, row 2, row 4, row 5, row 7, row 8, row 10, row 11 and 12 more: unknown label")
+    assert lines[0].endswith("Pass label_map={'good': …, 'dubious': …} with -1, 0, 1 or None for each")
+
+
+@pytest.mark.parametrize(
+    ("label_map", "proposed"),
+    [
+        ({"fine": 1, "flawed": 0}, {"fine": 1, "flawed": -1}),
+        ({"a": 2, "b": 1, "c": 0, "?": None}, {"a": 1, "b": 0, "c": -1, "?": None}),
+    ],
+)
+def test_a_map_to_class_numbers_is_shown_as_ratings(label_map, proposed):
+    frame = table(*(("p", number, "a", label) for number, label in enumerate(label_map)))
+    with pytest.raises(ValueError, match="leaves open which class is worst") as raised:
+        StepDataset.from_frame(frame, label_map=label_map)
+    shown = str(raised.value).partition("is the worst, pass label_map=")[2]
+    assert eval(shown, {"__builtins__": {}}) == proposed
+
+
+def test_a_frame_that_was_read_by_the_wrong_mark():
+    with pytest.raises(ValueError, match=r"pandas\.read_csv\(…, sep=';'\)"):
+        StepDataset.from_frame(pd.DataFrame({"problem;step;label": ["p;a;good"]}))
 
 
 CELLS = st.one_of(

@@ -26,7 +26,7 @@ from prmkit.data.formats.label_words import Label, Meaning, check_meaning, map_o
 from prmkit.data.formats.reading import read, reads
 from prmkit.data.formats.sources import Found, OnError, Source
 from prmkit.data.labels import NAMES, RATINGS
-from prmkit.data.step_tables import Faults, LookUp, table_of_records
+from prmkit.data.step_tables import Faults, LookUp, check_names, table_of_records, warn_of_unused_numbers
 
 _STEP_NUMBERS = ("step_number", "step_num", "step_no", "step_index", "step_idx", "step")
 """Columns that number the steps of a solution. ``step`` does so where the text stands in ``text``."""
@@ -85,7 +85,7 @@ def _together(records: Iterator[Found], read_each: ReadEach, reading: Reading) -
     if any(_is_number(first.record.get(name)) for name in (*_STEP_NUMBERS, *_NUMBERS)):
         rows = list(rows)
         if (order := _order_column(rows)) is not None:
-            yield from _numbered(rows, order, reading)
+            yield from _grouped(rows, _columns(rows, order), reading)
             return
     yield from _alone(read_each(rows))
 
@@ -112,10 +112,10 @@ def _is_number(value: object) -> bool:
     return is_text or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
-def _numbered(rows: Sequence[Found], order: str, reading: Reading) -> Iterator[LabelledSolution]:
-    """Yield the solutions of rows that are numbered, as ``StepDataset.from_frame`` groups them."""
+def _columns(rows: Sequence[Found], order: str) -> dict[str, str | None]:
+    """Return the column of each part of rows that are numbered."""
     known = dict.fromkeys(name for found in rows if isinstance(found.record, Mapping) for name in found.record)
-    columns = {
+    return {
         "problem": "problem" if "problem" in known else None,
         "problem_id": "problem_id" if "problem_id" in known else None,
         "step": "step" if isinstance(rows[0].record.get("step"), str) and order != "step" else "text",
@@ -123,10 +123,15 @@ def _numbered(rows: Sequence[Found], order: str, reading: Reading) -> Iterator[L
         "label": "label",
         "solution": next((name for name in _SOLUTIONS if name in known), None),
     }
+
+
+def _grouped(rows: Sequence[Found], columns: Mapping[str, str | None], reading: Reading) -> Iterator[LabelledSolution]:
+    """Yield the solutions of rows with one step each, as ``StepDataset.from_frame`` groups them."""
     label_map, worst, labels = (reading.options.get(name) for name in ("label_map", "worst", "labels"))
     look_up = None if label_map is None and labels is None and worst is None else _look_up(label_map, worst, labels)
     faults = Faults(reading.counts, reading.skipped)
     table = table_of_records(rows, columns, faults, look_up=look_up, on_error=reading.on_error)
+    warn_of_unused_numbers(table, columns)
     reading.counts["records"] += len(rows)
     table.account.report(reading.counts)
     for one in table.solutions:
@@ -191,6 +196,19 @@ FLAT = Format(
     labels_of=labels_at("label"),
     together=_together,
 )
+
+
+def table_format(columns: Mapping[str, str]) -> Format:
+    """Return the format of a table with one step per row, whose columns are named."""
+
+    def together(records: Iterator[Found], _: ReadEach, reading: Reading) -> Iterator[LabelledSolution]:
+        rows = list(records)
+        if rows:
+            check_names(columns, None, [found.record for found in rows])
+            yield from _grouped(rows, columns, reading)
+
+    named = ", ".join(f"{part}={name!r}" for part, name in columns.items())
+    return replace(FLAT, name="fields", description=f"one step per row: {named}", write=None, together=together)
 
 
 @reads

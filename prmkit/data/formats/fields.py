@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
+from prmkit.data.formats._flat import table_format
 from prmkit.data.formats._rlhf import KNOWN_PLACEHOLDERS, Separator
 from prmkit.data.formats.format import (
     Format,
@@ -33,6 +34,8 @@ from prmkit.data.formats.label_words import (
 from prmkit.data.jsonlines import MalformedRecordError
 
 _OWN = ("problem", "steps", "labels", "first_error", "id")
+_OF_TABLE = ("problem", "step", "order", "label", "solution")
+"""Names of the columns of a table with one step per row, as in ``StepDataset.from_frame``."""
 _FROM_0, _AT_0 = "first errors counted from 0", "first errors at 0"
 _N_SUSPICIOUS = 10
 """Number of first errors among which one of 0 is to be expected, where the first step is 0."""
@@ -103,7 +106,8 @@ def by_fields(fields: Mapping[str, str]) -> Format:
     ----------
     fields : mapping of str to str
         The field of ``problem``, ``steps``, and ``labels`` or ``first_error``, each a dotted path. ``id`` is the id of
-        the solution. Any other name becomes ``Solution.meta``.
+        the solution. Any other name becomes ``Solution.meta``. With ``step``, each record is a row of a table of steps,
+        and the names are those of ``StepDataset.from_frame``.
 
     Returns
     -------
@@ -115,6 +119,8 @@ def by_fields(fields: Mapping[str, str]) -> Format:
     ValueError
         If the mapping lacks a part.
     """
+    if isinstance(fields, Mapping) and "step" in fields:
+        return table_format(check_fields(fields, _OF_TABLE, ("problem", "step", "label")))
     paths = check_fields(fields, None, ("steps",))
     if ("labels" in paths) == ("first_error" in paths):
         raise ValueError(f"fields is {dict(fields)}, expected one of labels='…' and first_error='…'")

@@ -217,8 +217,8 @@ def _ratings_of_labels(label_map: Mapping[Any, Any] | None, worst: Label | None)
         ratings = {label: int(value) for label, value in values.items()}
     else:
         raise ValueError(
-            f"label_map is {dict(label_map)}, which leaves open which class is worst: map to ratings, -1 the worst, or "
-            "pass worst=<label>"
+            f"label_map is {dict(label_map)}, which leaves open which class is worst: map to -1 (wrong), 0 (neutral) "
+            f"and 1 (right){_as_ratings(values, silent)}"
         )
     ratings |= dict.fromkeys(silent)
     keys = {_key(label): rating for label, rating in ratings.items()}
@@ -226,6 +226,14 @@ def _ratings_of_labels(label_map: Mapping[Any, Any] | None, worst: Label | None)
     for label, rating in ratings.items():
         keys.setdefault(_key(_otherwise(label)), rating)
     return keys
+
+
+def _as_ratings(values: Mapping[Any, Any], silent: Sequence[Label]) -> str:
+    """Return what to type for a map to class numbers, of which the smallest is probably the worst."""
+    if len(set(values.values())) not in (2, 3):
+        return ""
+    worst = min(values, key=values.__getitem__)
+    return f". If {worst!r} is the worst, pass label_map={_ordered(values, worst) | dict.fromkeys(silent)}"
 
 
 def _ordered(values: Mapping[Any, Any], worst: Label) -> dict[Any, int]:

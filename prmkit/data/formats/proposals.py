@@ -75,11 +75,14 @@ def proposal(records: Sequence[object]) -> str:
         hints.append("Add problem='…', the field of the problem, if there is one")
     if unseen := [name for name, path in named.items() if path == "…"]:
         hints.append(f"Put the field of {' and '.join(unseen)} in place of '…'")
-    table = table_proposal(records)
-    if table and named.get("labels", "") == "…":
-        hints.append(f"If each record is one step, {table} reads them")
-    elif named.get("labels") == "…" and re.search(r"(correct|reference)=", samples := samples_proposal(records[0])):
+    if named.get("labels") == "…" and (table := table_proposal(records)):
+        return f"{table}. This is right if each record is one step"
+    if named.get("labels") == "…" and re.search(r"(correct|reference)=", samples := samples_proposal(records[0])):
         hints.append(f"If these are sampled solutions without step labels, {samples} reads them")
+    return _call(named, options, hints)
+
+
+def _call(named: Mapping[str, str], options: Sequence[str], hints: Sequence[str]) -> str:
     shown = ", ".join(f"{name}={path!r}" for name, path in named.items())
     return ". ".join([f"{', '.join([f'load(…, fields=dict({shown})', *options])})", *hints])
 
@@ -98,11 +101,11 @@ def table_proposal(records: Sequence[object]) -> str:
     order = numbers[0] if numbers else "…"
     step = _first(cells, _TEXTS, lambda value: isinstance(value, str), problem, order)
     label = _first(cells, _LABELS, lambda value: isinstance(value, (str, int, float)), problem, order, step)
-    named = {"problem": problem, "step": step, "order": order, "label": label}
     if "…" in (problem, step, label):
         return ""
-    shown = ", ".join(f"{part}={name!r}" for part, name in named.items() if name not in (part, "…"))
-    return f"StepDataset.from_frame(…, {shown})" if shown else "StepDataset.from_frame(…)"
+    named = {"problem": problem, "step": step, "order": order, "label": label}
+    labels = [cell for r in records if isinstance(r, Mapping) and (cell := r.get(label)) not in (None, "")]
+    return _call({part: name for part, name in named.items() if name != "…"}, *_of_labels([{label: labels}], label))
 
 
 def _of_labels(records: Sequence[object], path: str) -> tuple[list[str], list[str]]:

@@ -167,7 +167,9 @@ def load(
         The field of each part, for records of no known format: ``dict(problem="question", steps="answer.steps.text",
         labels="answer.steps.rating")``. A path has dots, and goes on in each entry of a list. A list of lists holds
         several solutions. Parts are ``problem``, ``steps``, and either ``labels``, one for each step, or
-        ``first_error``. ``id`` is the id of the solution. Any other name becomes ``Solution.meta``.
+        ``first_error``. ``id`` is the id of the solution. Any other name becomes ``Solution.meta``. Where each record
+        is one step, the parts are ``problem``, ``step``, ``label``, and perhaps ``order`` and ``solution``, as in
+        ``StepDataset.from_frame``.
     **options : object
         Options of the loader of that format, such as ``on_error="skip"``, ``limit=100`` or ``split="test"``. With
         ``fields`` these are:

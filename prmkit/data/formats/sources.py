@@ -384,7 +384,10 @@ def _from_csv(file: str, stem: str, delimiter: str) -> Iterator[Found]:
         try:
             names = next(rows, [])
             if len(names) == 1 and (others := [mark for mark in ";\t|" if mark in names[0]]):
-                raise ValueError(f"{file} separates its columns by {others[0]!r}, expected {delimiter!r}: convert it")
+                raise ValueError(
+                    f"{file} separates its columns by {others[0]!r}, expected {delimiter!r}: "
+                    f"write it so, or pass pandas.read_csv({file!r}, sep={others[0]!r})"
+                )
             for number, row in enumerate(filter(None, rows)):
                 # A row of another width than the header is no record. Each format says so of a value that is no object.
                 record = dict(zip(names, row, strict=True)) if len(row) == len(names) else row

@@ -215,7 +215,7 @@ def takes_fields(spec: str, fields: Mapping[str, str]) -> bool:
 
 def _are_samples(fields: Mapping[str, str]) -> bool:
     """Tell whether fields are those of sampled solutions, in a list or one by one."""
-    return bool(fields.keys() & set(_OF_SAMPLES)) and not fields.keys() & {"labels", "first_error"}
+    return bool(fields.keys() & set(_OF_SAMPLES)) and not fields.keys() & {"labels", "first_error", "step"}
 
 
 def named_path(spec: str) -> tuple[str, str, str]:
