@@ -482,7 +482,7 @@ def _place(found: Found) -> str:
     return found.place.replace("record", "row", 1) if found.place.startswith("record") else found.place
 
 
-def check_names(columns: Mapping[str, str | None], frame: Source, records: list[Any]) -> None:
+def check_names(columns: Mapping[str, str | None], frame: Source | None, records: list[Any]) -> None:
     """Raise ValueError if a column is missing, stands twice in the table, or is named for two parts."""
     named = {part: name for part, name in columns.items() if name is not None}
     known = dict.fromkeys(name for record in records if isinstance(record, Mapping) for name in record)
