@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn, TypeAlias
@@ -232,6 +233,8 @@ def fields_of(text: str) -> dict[str, str]:
     pairs = [pair.strip().partition("=") for pair in text.split(",")]
     if not all(name and is_pair and field for name, is_pair, field in pairs):
         raise ValueError(f"--fields {text}: expected NAME=FIELD,…, such as problem=question,steps=response.steps")
+    if twice := [name for name, n in Counter(name for name, _, _ in pairs).items() if n > 1]:
+        raise ValueError(f"--fields {text}: {twice[0]} stands there twice, expected one field for each name")
     return {name: field for name, _, field in pairs}
 
 

@@ -15,7 +15,10 @@ from prmkit.utils.environment import as_printed
 _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxtuple = 60, 2
 """The form of texts where a solution or a step is printed: thousands of them in a list can still be read."""
-_WHAT_TO_PASS = "X holds one row per step: pass flatten(solutions), and one label per step as y."
+_WHAT_TO_PASS = (
+    "X holds one row per step: pass flatten(solutions), and one label per step as y. A table with one step per row "
+    "becomes both by X, y = StepDataset.from_frame(frame)."
+)
 
 
 # Neither class has __len__ or __getitem__: np.asarray of a list of solutions or steps must stay one-dimensional.
@@ -186,6 +189,12 @@ class Step:
         return self.solution.problem
 
 
+def wrong_solution(index: int, value: object) -> TypeError:
+    """Return the error that says that an entry of solutions is none."""
+    hint = ". A text becomes one by Solution.from_text(problem, text)" if isinstance(value, str) else ""
+    return TypeError(f"solutions[{index}] is {type(value).__name__}, expected Solution(problem, steps){hint}")
+
+
 def flatten(solutions: Iterable[Solution]) -> list[Step]:
     """Return every step of every solution, in order.
 
@@ -212,7 +221,7 @@ def flatten(solutions: Iterable[Solution]) -> list[Step]:
     steps = []
     for i, solution in enumerate(as_solutions(solutions)):
         if not isinstance(solution, Solution):
-            raise TypeError(f"solutions[{i}] is {type(solution).__name__}, expected Solution(problem, steps)")
+            raise wrong_solution(i, solution)
         steps += [Step(solution, index) for index in range(solution.n_steps)]
     return steps
 

@@ -116,7 +116,7 @@ class Faults:
         """Raise ValueError for the faults so far, unless they are to be skipped."""
         if self.named and on_error == "raise":
             n_rows = len({place for _, places in self._rows.values() for place in places})
-            found = "\n".join(line.removeprefix("skipped: ") for line in named_skips(self.named))
+            found = "\n".join(f"{line.removeprefix('skipped: ')}." for line in named_skips(self.named))
             raise ValueError(
                 f"{n_rows} rows of the table are not right:\n{found}\n"
                 "Mend them, or pass on_error='skip': such rows are then left out and counted, and a solution ends "

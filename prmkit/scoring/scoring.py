@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.data.solution import Solution, as_solutions, flatten, name_solutions
+from prmkit.data.solution import Solution, as_solutions, flatten, name_solutions, wrong_solution
 from prmkit.fitted import FittedClassifier, Label, gives_unscored_steps, label_order as order_of, with_too_long
 from prmkit.metrics.calibration.calibration import check_class_probabilities
 from prmkit.scoring.scored_solution import ScoredList, ScoredSolution
@@ -153,7 +153,7 @@ def _checked(
     solutions = as_solutions(solutions)
     for i, solution in enumerate(solutions):
         if not isinstance(solution, Solution):
-            raise TypeError(f"solutions[{i}] is {type(solution).__name__}, expected Solution(problem, steps)")
+            raise wrong_solution(i, solution)
         if not solution.steps:
             raise ValueError(f"solutions[{i}] has no steps: there is nothing to score; leave it out")
     return solutions, order_of(classifier, label_order)

@@ -277,7 +277,9 @@ def test_rows_of_no_known_format_say_what_to_type(model, own_fields, tmp_path):
     said = refused(*run)
     assert '--fields problem=question,steps=out.parts,labels=good --load_options \'{"labels": "binary"}\'' in said
     assert "expected NAME=FIELD" in refused(*run, "--fields", "question")
-    assert "at least steps" in refused(*run, "--fields", "problem=question")
+    assert "at least steps" in (said := refused(*run, "--fields", "problem=question"))
+    assert "'steps': '…', 'labels': '…', 'first_error': '…'" in said, "no flag within"
+    assert "steps stands there twice" in refused(*run, "--fields", "steps=out.parts,labels=good,steps=out")
     fields = ("--fields", "problem=question,steps=out.parts,labels=good")
     assert "exclude each other" in refused(*run, *fields, "--format", "rated")
     said = refused(*run, *fields)

@@ -97,6 +97,8 @@ def test_pickles_keep_id_and_meta(solution):
 def test_flatten_names_what_is_no_solution(solution):
     with pytest.raises(TypeError, match=r"solutions\[1\] is str, expected Solution\(problem, steps\)"):
         flatten([solution, "text"])
+    with pytest.raises(TypeError, match=r"expected Solution.* by Solution\.from_text\(problem, text\)"):
+        flatten(["5 * 5 = 25."])
     assert flatten([]) == []
     assert flatten([Solution("p", [])]) == []
 
@@ -115,7 +117,10 @@ def test_plain_strings_become_steps_without_problem_or_prefix():
     assert (step.problem, step.prefix, step.text) == ("", (), "2 + 2 = 4")
 
 
-PASS = r"X holds one row per step: pass flatten\(solutions\), and one label per step as y\."
+PASS = (
+    r"X holds one row per step: pass flatten\(solutions\), and one label per step as y\. "
+    r"A table with one step per row becomes both by X, y = StepDataset\.from_frame\(frame\)\."
+)
 
 
 @pytest.mark.parametrize(

@@ -368,8 +368,12 @@ def test_load_reads_a_table_whose_columns_are_named(tmp_path):
         load(path, fields={part: name for part, name in FIELDS.items() if part != "order"}, label_map=MAP)
     with pytest.raises(ValueError, match=r"no column 'text', 'mark'; .*: pass step='…', label='…'$"):
         load(path, fields={**FIELDS, "step": "text", "label": "mark"})
-    with pytest.raises(ValueError, match=r"dict\(problem='…', step='…', order='…', label='…', solution='…'\)"):
+    with pytest.raises(ValueError, match="'problem': '…', 'step': '…', 'order': '…', 'label': '…', 'solution': '…'"):
+        load(path, fields={**FIELDS, "row": "line"})
+    with pytest.raises(ValueError, match="expected one of labels and first_error"):
         load(path, fields={**FIELDS, "steps": "line"})
+    with pytest.raises(ValueError, match="at least steps"):
+        load(path, fields={"problem": "task", "step": "line", "labels": "verdict"})
 
 
 def test_a_table_whose_columns_are_named_loses_its_faults_alone():
@@ -389,7 +393,7 @@ def test_equal_faults_share_a_line():
     lines = [line for line in str(raised.value).splitlines() if "dubious" in line]
     assert len(lines) == 1
     assert lines[0].startswith("row 1, row 2, row 4, row 5, row 7, row 8, row 10, row 11 and 12 more: unknown label")
-    assert lines[0].endswith("Pass label_map={'good': …, 'dubious': …} with -1, 0, 1 or None for each")
+    assert lines[0].endswith("Pass label_map={'good': …, 'dubious': …} with -1, 0, 1 or None for each.")
 
 
 @pytest.mark.parametrize(

@@ -348,6 +348,17 @@ def test_higher_values_are_drawn_higher(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("ns", "expected"), [([1, 2, 3], "123"), ([1, 2, 4, 5], "1245"), ([1, 2, 4, 8, 9], "1248"), ([1], "1")]
+)
+def test_the_largest_n_has_a_tick_where_there_is_room(tmp_path, ns, expected):
+    result = made_up_result()
+    curve = {"series": [series("m", ns, [0.5] * len(ns))], "kind": "best_of_n"}
+    result["curves"] = [result["curves"][1] | curve]
+    figure = re.search(r"<figure>.*?</figure>", page_of(tmp_path, result, []), flags=re.DOTALL).group()
+    assert "".join(re.findall(r'text-anchor="middle">(\d+)</text>', figure)) == expected
+
+
+@pytest.mark.parametrize(
     "curve",
     [
         {"series": []},

@@ -91,9 +91,9 @@ def check_fields(fields: object, known: Sequence[str] | None, required: Sequence
     names = list(fields) if isinstance(fields, Mapping) else []
     unknown = [name for name in names if known is not None and name not in known]
     if not is_mapping or unknown or not set(required) <= set(names):
-        expected = ", ".join(f"{name}='…'" for name in known or _OWN)
+        expected = ", ".join(f"{name!r}: '…'" for name in known or _OWN)
         raise ValueError(
-            f"fields is {fields!r:.200}, expected the field of each part, such as dict({expected}), and at least "
+            f"fields is {fields!r:.200}, expected the field of each part, such as {{{expected}}}, and at least "
             f"{' and '.join(required)}"
         )
     return {str(name): path for name, path in fields.items()}  # type: ignore[attr-defined]
@@ -119,11 +119,11 @@ def by_fields(fields: Mapping[str, str]) -> Format:
     ValueError
         If the mapping lacks a part.
     """
-    if isinstance(fields, Mapping) and "step" in fields:
+    if isinstance(fields, Mapping) and "step" in fields and not fields.keys() & {"steps", "labels", "first_error"}:
         return table_format(check_fields(fields, _OF_TABLE, ("problem", "step", "label")))
     paths = check_fields(fields, None, ("steps",))
     if ("labels" in paths) == ("first_error" in paths):
-        raise ValueError(f"fields is {dict(fields)}, expected one of labels='…' and first_error='…'")
+        raise ValueError(f"fields is {dict(fields)}, expected one of labels and first_error")
 
     def parse(
         record: Record,

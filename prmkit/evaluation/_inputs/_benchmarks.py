@@ -154,7 +154,8 @@ def candidates_benchmark(name: str, candidates: Candidates) -> Benchmark:
     counts["candidates that were compared with the reference answer"] = n_unknown - n_left_out
     if not is_known.any():
         raise ValueError(
-            f"{name}: none of the candidates is known to be correct or not, and there is no reference answer"
+            f"{name}: none of the candidates is known to be correct or not, and there is no reference answer: "
+            "name the field of one of them, fields={'correct': '…'} or {'reference': '…'}"
             if len(is_known)
             else f"{name} holds no record, expected sampled solutions"
         )

@@ -282,7 +282,9 @@ def _linear(first: float, last: float, start: float, end: float) -> Axis:
 
 def _doubling(values: list[float], start: float, end: float) -> Axis:
     """Return an axis on which every doubling has the same length: best of 1, 2, 4, 8."""
-    ticks = [value for value in values if math.log2(value).is_integer()]
+    # The last value has a tick too, unless that of a doubling stands close by.
+    parts = {value: math.log2(value) % 1 for value in values}
+    ticks = [value for value, part in parts.items() if part == 0 or (value == values[-1] and part > 0.3)]
     first, width = math.log2(values[0]), math.log2(values[-1] / values[0]) or 1.0
     return Axis(lambda v: round(start + (math.log2(v) - first) / width * (end - start), 2), ticks or values[:1])
 

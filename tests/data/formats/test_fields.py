@@ -218,8 +218,8 @@ def test_a_field_without_a_label_never_costs_a_row():
 
 @pytest.mark.parametrize(("fields", "reason"), [
     ({"problem": "q"}, "fields is .*at least steps"),
-    ({"steps": "s"}, "one of labels="),
-    ({"steps": "s", "labels": "y", "first_error": "e"}, "one of labels="),
+    ({"steps": "s"}, "one of labels and"),
+    ({"steps": "s", "labels": "y", "first_error": "e"}, "one of labels and"),
     ({"steps": 3, "labels": "y"}, "fields is "),
     (["steps"], "fields is "),
     ({"steps": "t", "labels": "y"}, "record 0: without t: the fields are q, s, y"),
