@@ -222,7 +222,7 @@ def _in_order(rows: list[TableRow], start: int, faults: Faults) -> TableSolution
     in_order = sorted(rows, key=lambda row: row.order or 0)
     n_seen = 0
     for expected, (number, group) in enumerate(groupby(in_order, key=lambda row: row.order), start):
-        same, rest = list(group), in_order[n_seen:]
+        same, n_before = list(group), n_seen
         n_seen += len(same)
         same = [row for row in same if row.text is not None] or same
         if number != expected:
@@ -230,7 +230,7 @@ def _in_order(rows: list[TableRow], start: int, faults: Faults) -> TableSolution
             detail = f"step {number} comes{after}, expected step {expected}. {_GAP}"
             if not kept and rows[0].solution is None:
                 detail += f". If solutions of the problem are mixed, {_PASS_SOLUTION}"
-            faults.add("gap in the order", detail, rest)
+            faults.add("gap in the order", detail, in_order[n_before:])
             return TableSolution(kept, is_whole=False)
         texts = {row.text for row in same}
         if texts == {None}:
@@ -238,7 +238,7 @@ def _in_order(rows: list[TableRow], start: int, faults: Faults) -> TableSolution
             return TableSolution(kept, is_whole=False)
         if len(texts) > 1:
             detail = f"step {number} has {len(texts)} texts. If these are several solutions, {_PASS_SOLUTION}"
-            faults.add("several texts for a step", detail, rest)
+            faults.add("several texts for a step", detail, in_order[n_before:])
             return TableSolution(kept, is_whole=False)
         kept.append(_one_of(same, faults))
     return TableSolution(kept, is_whole=True)

@@ -234,6 +234,7 @@ def test_a_broken_row_of_a_file_ends_its_solution(tmp_path):
         (["True", "False", ""], None, [1, -1]),
         ([-1, 0, 1], None, [-1, 0, 1]),
         (["-1", " 0", "1.0"], None, [-1, 0, 1]),
+        (["\u22121", "0", "1"], None, [-1, 0, 1]),
         ([-1.0, np.nan, 1.0], None, [-1, 1]),
         ([1, 1, np.nan], None, [1, 1]),
         ([0, 1, np.nan], "binary", [-1, 1]),
@@ -248,6 +249,12 @@ def test_labels(labels, declared, expected):
     dataset = StepDataset.from_frame(frame, labels=declared)
     assert dataset.y.tolist() == expected
     assert dataset.vocabulary == ("soft" if isinstance(expected[0], float) else "rating")
+
+
+def test_numbers_beside_minus_1_are_ratings():
+    frame = pd.DataFrame({"problem": "p", "step": ["a", "b", "c"], "label": [-1, 0.5, 1]})
+    with pytest.raises(ValueError, match=r"row 1: unknown label: label is 0\.5, expected -1, 0, 1 or a name"):
+        StepDataset.from_frame(frame)
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 1], [0.0, 1.0, np.nan], ["0", "1", ""]])

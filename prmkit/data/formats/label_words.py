@@ -74,6 +74,7 @@ def meaning_of_column(labels: Sequence[object], name: str) -> Meaning | None:
     ValueError
         If the numbers are 0 and 1 alone: nothing tells whether 0 is wrong or neutral.
     """
+    labels = [_with_plain_minus(label) for label in labels]
     numbers = {
         float(label)
         for label in labels
@@ -118,8 +119,7 @@ def rating_of(label: object, name: str, meaning: Meaning | None, *, whole: Meani
     """
     if label is None:
         return None
-    if isinstance(label, str):
-        label = label.replace("\u2212", "-")  # the minus of typography
+    label, declared = _with_plain_minus(label), meaning
     if isinstance(label, str) and not _NUMBER.fullmatch(label):
         if (rating := _RATING_OF_WORD.get(label.strip().casefold())) is None or meaning == "soft":
             raise wrong_value("unknown label", name, label, _expected(meaning))
@@ -138,7 +138,12 @@ def rating_of(label: object, name: str, meaning: Meaning | None, *, whole: Meani
         return probability(label, name)
     if isinstance(label, (int, float)) and label in ((0, 1) if meaning == "binary" else (-1, 0, 1)):
         return int(label) if meaning == "rating" else (1 if label else -1)
-    raise wrong_value("unknown label", name, label, _expected(None if whole == meaning else meaning))
+    raise wrong_value("unknown label", name, label, _expected(declared))
+
+
+def _with_plain_minus(label: object) -> object:
+    """Return a label with the minus of typography written as that of a keyboard."""
+    return label.replace("\u2212", "-") if isinstance(label, str) else label
 
 
 def _expected(meaning: Meaning | None) -> str:
