@@ -155,7 +155,7 @@ def candidates_benchmark(name: str, candidates: Candidates) -> Benchmark:
     if not is_known.any():
         raise ValueError(
             f"{name}: none of the candidates is known to be correct or not, and there is no reference answer: "
-            "name the field of one of them, fields={'correct': '…'} or {'reference': '…'}"
+            "if the data have one of them, name its field as correct or reference, beside problem and text"
             if len(is_known)
             else f"{name} holds no record, expected sampled solutions"
         )
