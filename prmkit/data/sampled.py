@@ -79,7 +79,7 @@ class Candidates(Sequence[CandidateSet]):
     It is a sequence of one `CandidateSet` per problem: ``candidates[0]`` is the first, and ``candidates[:10]``, a mask
     or a list of numbers gives the `Candidates` of some problems. Its attributes are flat, one value per sample, and in
     the same order, so a classifier scores ``candidates.solutions``. `by_problem` arranges such values in rows.
-    ``a + b`` joins the samples of problems that occur in both.
+    ``a + b`` joins the samples of problems that occur in both. Problems without a text are told apart by their ids.
 
     Parameters
     ----------
@@ -158,8 +158,9 @@ class Candidates(Sequence[CandidateSet]):
             name: self.counts.get(name, 0) + other.counts.get(name, 0) for name in {**self.counts, **other.counts}
         }
         sets = (*self.sets, *other.sets)
-        joined: dict[int, CandidateSet] = {}
-        for key, one in zip(problem_keys(one.problem for one in sets).tolist(), sets, strict=True):
+        joined: dict[int | str, CandidateSet] = {}
+        for text_key, one in zip(problem_keys(one.problem for one in sets).tolist(), sets, strict=True):
+            key = text_key if one.problem.strip() else one.id
             joined[key] = _joined(joined[key], one) if key in joined else one
         return Candidates(tuple(joined.values()), description, counts)
 

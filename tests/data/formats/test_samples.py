@@ -395,6 +395,11 @@ class TestCandidates:
         with pytest.raises(TypeError):
             one + list(other)
 
+    def test_sum_of_problems_without_a_text(self):
+        lines = [{"n": n, "problem": "", "text": f"So {n}.\n\nThe answer is {n}."} for n in (1, 2, 3)]
+        one, other = (load_samples(part, text="text", id="n") for part in (lines[:2], lines[1:]))
+        assert [len(problem.candidates) for problem in one + other] == [1, 2, 1]
+
     def test_rows_by_problem(self, expected):
         rows = expected.by_problem(range(5))
         np.testing.assert_array_equal(rows, [[0, 1, 2], [3, 4, np.nan]])
