@@ -98,6 +98,8 @@ def iter_records(
     ConnectionError
         If a data set of the hub cannot be read.
     """
+    if isinstance(source, str) and not source.strip():  # else it stands for the folder one works in
+        raise ValueError(f"the source is {source!r}, an empty path: pass '.' for the folder that you work in")
     if isinstance(source, (str, PathLike)):
         yield from _from_address(source, split, on_error, counts)
         return

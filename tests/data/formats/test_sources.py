@@ -559,3 +559,11 @@ def test_shards_of_one_split_are_one(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(load(tmp_path).X) == 12
+
+
+def test_an_empty_path_is_no_folder(tmp_path, monkeypatch):
+    (tmp_path / "steps.jsonl").write_text('{"text": "a", "label": "positive"}\n')
+    monkeypatch.chdir(tmp_path)
+    assert len(load(".").X) == 1
+    with pytest.raises(ValueError, match="an empty path"):
+        load("")
