@@ -168,7 +168,7 @@ def evaluate(
     if fields is not None and not any(
         isinstance(spec, (str, Path)) and takes_fields(str(spec), fields) for _, spec in specs
     ):
-        raise ValueError("fields belong to data without a KIND in front, and all data here have one: leave fields out")
+        raise ValueError("fields is for data without a KIND in front, and all data here have one: leave it out")
     everything = benchmarks if chooser is None or chooser in benchmarks else [*benchmarks, chooser]
     settings = {
         "n_resamples": n_resamples,

@@ -36,6 +36,7 @@ def test_the_model_is_the_default_of_python(rows, tmp_path):
     np.testing.assert_allclose(saved.predict_proba(kept.X), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_several_files_and_data_to_judge_on(rows, tmp_path):
     other, test = tmp_path / "rows-2.jsonl", tmp_path / "test.jsonl"
     write(make_arithmetic_solutions(10, 2, random_state=1), other, "rated")

@@ -32,10 +32,8 @@ def blocks(text, language):
 WITH_PYTHON = [page for page, text in TEXTS.items() if blocks(text, "python") and page != "README.md"]
 
 
-QUICK = ("docs/getting_started.md", "docs/guide/data_formats.md")
-
-
-@pytest.mark.parametrize("page", [p if p in QUICK else pytest.param(p, marks=pytest.mark.slow) for p in WITH_PYTHON])
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITH_PYTHON)
 def test_code_of_a_page_runs(page, tmp_path):
     """The blocks of a page run one after the other, in an empty folder and without a network."""
     code = "\n".join(block for block in blocks(TEXTS[page], "python") if not block.startswith(NOT_RUN))
