@@ -93,6 +93,7 @@ class TestScikitLearn:
             for clf in (PRMClassifier(random_state=0), quick()):
                 clf.fit(data.X, data.y, sample_weight=np.ones(len(data.X)))
 
+    @pytest.mark.slow
     def test_pandas_output_configured_globally(self, data):
         pytest.importorskip("pandas")
         with config_context(transform_output="pandas"):

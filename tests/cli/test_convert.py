@@ -179,7 +179,16 @@ def test_missing_and_unknown_sources(tmp_path, data_folder):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("folder", ["processbench", "prmbench", "mr_ben", "big_bench_mistake", "reasoneval_format"])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "processbench",
+        pytest.param("prmbench", marks=pytest.mark.slow),
+        "mr_ben",
+        "big_bench_mistake",
+        "reasoneval_format",
+    ],
+)
 def test_every_benchmark_converts_without_a_loss(folder, data_folder, tmp_path):
     for file in sorted((data_folder / folder).iterdir()):
         result = run(file, tmp_path / "out.jsonl", "--to", "rated", "--overwrite")

@@ -104,7 +104,7 @@ def test_a_git_lfs_pointer_is_no_data(write, on_error):
 
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
-@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, pytest.param(lzma.compress, marks=pytest.mark.slow)])
 def test_cut_off_data_are_an_error_after_the_lines_that_are_whole(write, on_error, compress):
     packed = compress("\n".join(str(i) for i in range(400_000)).encode())
     lines = iter_json_lines(write(packed[: 2 * len(packed) // 3], "cut.jsonl.gz"), on_error=on_error)

@@ -139,7 +139,7 @@ def test_repr_shows_the_parameters(splitter):
     assert repr(splitter).startswith(f"{type(splitter).__name__}(n_splits=3")
 
 
-@pytest.mark.parametrize("routing", [False, True])
+@pytest.mark.parametrize("routing", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_works_wherever_scikit_learn_takes_a_splitter(routing, data):
     X, y = data
     cv = StratifiedProblemKFold(3)

@@ -70,6 +70,7 @@ def help_of(command):
     return subprocess.run(run, env=env, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_flags_of_commands_exist():
     used = {}
     for page, words in commands():

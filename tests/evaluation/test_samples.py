@@ -109,5 +109,5 @@ def test_named_fields_of_samples_in_a_file(classifier, tmp_path):
         assert [table.rows for table in found.tables] == [table.rows for table in expected.tables]
     by_line = read_benchmark(f"bon:{path}", fields=by_text)
     assert {solution.n_steps for solution in by_line.solutions} == {2}
-    with pytest.raises(ValueError, match=r"fields is .*expected the field of each part.* reference='…'"):
+    with pytest.raises(ValueError, match=r"fields is .*expected the field of each part.* 'reference': '…'"):
         read_benchmark(str(path), fields={**by_steps, "gold": "my_gold"})

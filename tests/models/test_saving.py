@@ -337,7 +337,7 @@ class TestPlainArrays:
         for name in ("dump", "loads", "load", "get_untrusted_types"):
             monkeypatch.delattr(f"skops.io.{name}")
 
-    @pytest.mark.parametrize("labels", [(-1, 0, 1), ("wrong", "right", "right")])
+    @pytest.mark.parametrize("labels", [(-1, 0, 1), pytest.param(("wrong", "right", "right"), marks=pytest.mark.slow)])
     @pytest.mark.parametrize(
         "head",
         [None, StepBlend(StepStatistics()), LogisticRegression(C=0.5, max_iter=500)],

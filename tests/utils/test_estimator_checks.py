@@ -109,7 +109,12 @@ class PassPerStep(_Reads):
         (LooksAhead, estimator_checks.check_no_lookahead, "looks ahead"),
         (SeesTheBatch, estimator_checks.check_step_subset_invariance, "alone"),
         (SeesTheOrder, estimator_checks.check_step_order_invariance, "shuffled"),
-        (PassPerStep, estimator_checks.check_one_pass_per_solution, "one pass costs about twice"),
+        pytest.param(
+            PassPerStep,
+            estimator_checks.check_one_pass_per_solution,
+            "one pass costs about twice",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_checks_catch_what_they_are_for(broken, check, words, data):
