@@ -172,7 +172,7 @@ def ratings_to_names(ratings: Iterable[int]) -> npt.NDArray[np.str_]:
     values = _as_list(ratings, "ratings")
     for i, value in enumerate(values):
         _check_rating(value, i)
-        if _is_missing(value):
+        if is_missing(value):
             advice = "Leave its row out of X and y; it stays context of the later steps."
             raise ValueError(f"ratings[{i}] is {value}: an unlabelled step has no name. {advice}")
     return np.array([NAMES[int(value) + 1] for value in values], dtype="<U8")
@@ -294,7 +294,7 @@ def ratings_to_first_error(
     for i, value in enumerate(values):
         _check_rating(value, i)
     n_before = values.index(-1) if -1 in values else len(values)
-    has_gap = any(_is_missing(value) for value in values[:n_before])
+    has_gap = any(is_missing(value) for value in values[:n_before])
     if n_before == len(values):
         return None if has_gap else -1
     return None if has_gap and unlabelled == "unknown" else n_before
@@ -368,14 +368,20 @@ def _as_list(values: Iterable[object], name: str) -> list[Any]:
     return [value.item() if isinstance(value, np.generic) else value for value in array.tolist()]
 
 
-def _is_missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
+    """Tell whether a value is none: None, or a number that is none."""
     return value is None or (isinstance(value, float) and value != value)
+
+
+def is_blank(value: object) -> bool:
+    """Tell whether a cell of a table holds nothing: no value, or white space alone."""
+    return is_missing(value) or (isinstance(value, str) and not value.strip())
 
 
 def _check_rating(value: object, i: int) -> None:
     # True == 1 and False == 0 to Python, but False would then read "neutral": refuse to guess.
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (_is_missing(value) or (is_number and value in RATINGS)):
+    if not (is_missing(value) or (is_number and value in RATINGS)):
         raise ValueError(f"ratings[{i}] is {value!r}, expected -1, 0, +1 or, for an unlabelled step, None")
 
 
@@ -398,7 +404,7 @@ def check_labels(y: npt.ArrayLike, n_steps: int, label_order: Sequence[object] |
     labels = _as_list(y, "y")
     for i, label in enumerate(labels):
         # NAType is pandas' missing value. Its name is compared so that pandas need not be loaded.
-        if _is_missing(label) or type(label).__name__ == "NAType":
+        if is_missing(label) or type(label).__name__ == "NAType":
             raise ValueError(f"y[{i}] is {label}: an unlabelled step is no row; leave it out of X and y")
         if isinstance(label, float) and not label.is_integer():
             raise ValueError(f"y[{i}] is {label}: continuous; a classifier needs classes such as -1, 0 and 1")

@@ -35,7 +35,7 @@ from prmkit.data.formats.sources import (
     warn_of_skipped,
 )
 from prmkit.data.jsonlines import MalformedRecordError
-from prmkit.data.labels import ratings_to_first_error
+from prmkit.data.labels import is_blank, is_missing, ratings_to_first_error
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution, Step
 from prmkit.data.solution_lines import typed_column
@@ -394,7 +394,11 @@ def table_of_records(
     for row in rows:
         if row.text is None:
             faults.add("without a text", f"{named['step']} is empty", [row])
-    raw = {} if label is None else {row.number: _label_cell(cells[row.number].get(label)) for row in rows}
+    raw = (
+        {}
+        if label is None
+        else {row.number: None if is_blank(cell := cells[row.number].get(label)) else cell for row in rows}
+    )
     rows, unknown = _rated(rows, raw, label or "", look_up, labels, faults)
     rated = {row.number for row in rows if row.rating is not None}
     keys = problem_keys([row.problem for row in rows]).tolist()
@@ -529,15 +533,10 @@ def _row(found: Found, number: int, place: str, named: Mapping[str, str]) -> Tab
     return TableRow(number, place, found.solution_id, problem, key, solution, order, text)
 
 
-def is_missing(cell: object) -> bool:
-    """Tell whether a cell holds nothing: None, or a number that is none."""
-    return cell is None or (isinstance(cell, float) and cell != cell)
-
-
 def _name(cells: Mapping[str, Any], name: str, part: str) -> str:
     """Return a text, or a number as text."""
     value = cells.get(name)
-    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+    if is_blank(value):
         raise MalformedRecordError(f"without a {part}", f"{name} is empty")
     if isinstance(value, (list, Mapping)):
         raise wrong_type(f"{part} is no text", name, value)
@@ -558,12 +557,6 @@ def _refuse_numbers_as_steps(rows: Sequence[TableRow], step: str) -> None:
     texts = [row.text for row in rows if row.text is not None]
     if len(texts) > 1 and all(re.fullmatch(r"\s*\d{1,3}\s*", text) for text in texts):
         raise ValueError(f"the column {step!r} holds numbers alone, expected the texts of the steps. {_PASS_STEP}")
-
-
-def _label_cell(value: object) -> object:
-    """Return a label, or None for a cell that holds none."""
-    is_blank = isinstance(value, str) and not value.strip()
-    return None if is_blank or is_missing(value) else value
 
 
 def _rated(

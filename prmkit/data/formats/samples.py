@@ -27,6 +27,7 @@ from prmkit.data.formats.sources import (
     warn_of_skipped,
 )
 from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.labels import is_blank
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.sampled import Candidates, CandidateSet, with_keys
 from prmkit.data.solution import Solution
@@ -323,7 +324,7 @@ def _texts(found: Any, name: str, path: str) -> tuple[list[str | None], bool]:
     """Return the text of each sample, None where there is none, and whether the record holds several."""
     are_several = isinstance(found, list)
     texts = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in (found if are_several else [found])]
-    texts = [None if _is_missing(one) else one for one in texts]
+    texts = [None if is_blank(one) else one for one in texts]
     for i, one in enumerate(texts):
         if isinstance(one, Mapping):
             raise _holds_objects(name, path, one)
@@ -341,7 +342,7 @@ def _steps(found: Any, name: str, path: str) -> tuple[list[list[str] | None], bo
     are_several = isinstance(found, list) and any(isinstance(one, list) for one in found)
     samples = found if are_several else [found]
     for i, one in enumerate(samples):
-        if _is_missing(one):
+        if is_blank(one):
             continue
         if not isinstance(one, list):
             raise wrong_type(f"{path} is no list", f"{path}[{i}]" if are_several else path, one)
@@ -349,7 +350,7 @@ def _steps(found: Any, name: str, path: str) -> tuple[list[list[str] | None], bo
             if isinstance(step, Mapping):
                 raise _holds_objects(name, path, step)
         Record({path: one}).texts(path)
-    return [None if _is_missing(one) else one for one in samples], are_several
+    return [None if is_blank(one) else one for one in samples], are_several
 
 
 def _holds_objects(name: str, path: str, one: Mapping[Any, Any]) -> MalformedRecordError:
@@ -359,18 +360,12 @@ def _holds_objects(name: str, path: str, one: Mapping[Any, Any]) -> MalformedRec
     return MalformedRecordError(f"{path} holds objects", f"{one!r:.60}: {hint}")
 
 
-def _is_missing(value: object) -> bool:
-    return (
-        value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
-    )
-
-
 def _note(value: object) -> str | None:
-    return None if _is_missing(value) else Record({"value": value}).note("value")
+    return None if is_blank(value) else Record({"value": value}).note("value")
 
 
 def _correct(value: object, name: str) -> bool | None:
-    return None if _is_missing(value) else correct_of(value, name)
+    return None if is_blank(value) else correct_of(value, name)
 
 
 class _Reader:
