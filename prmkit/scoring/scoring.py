@@ -15,6 +15,7 @@ from prmkit.data.solution import Solution, as_solutions, flatten, name_solutions
 from prmkit.fitted import FittedClassifier, Label, gives_unscored_steps, label_order as order_of, with_too_long
 from prmkit.metrics.calibration.calibration import check_class_probabilities
 from prmkit.scoring.scored_solution import ScoredList, ScoredSolution
+from prmkit.utils.environment import UnscoredWarning
 
 
 def score_solutions(
@@ -111,7 +112,7 @@ def _step_proba(
     if proba is None:
         with warnings.catch_warnings():
             # The warning below says the same of the whole call.
-            warnings.filterwarnings("ignore", message=r"\d+ of \d+ steps do not fit into the model")
+            warnings.simplefilter("ignore", UnscoredWarning)
             proba = classifier.predict_proba(flatten(solutions))
     lengths = [solution.n_steps for solution in solutions]
     checked = check_class_probabilities(proba, (sum(lengths), len(classifier.classes_)), unscored=True)

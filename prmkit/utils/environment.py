@@ -185,6 +185,10 @@ def quiet_mapping() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
+class UnscoredWarning(UserWarning):
+    """A model cannot read some steps, such as those beyond its length. Who scores whole solutions says it once."""
+
+
 @contextmanager
 def each_warning_once() -> Iterator[None]:
     """Show a warning once if several models in here give it. A decorator, too."""

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from prmkit.data import Solution, flatten
 from prmkit.evaluation._inputs._models import JudgedModel
 from prmkit.scoring.scoring import score_solutions, unscored_solutions
+from prmkit.utils.environment import UnscoredWarning
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +109,9 @@ def cached_scores(
                     scores = score_steps(model.classifier, chunk)
                 except ValueError as error:
                     raise ValueError(f"{model.name} on {name}: {error}") from error
-            texts = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
             # Steps without a score are told at the end, for all chunks.
-            messages += [text for text in texts if "do not fit into the model" not in text]
+            told = [one for one in caught if not issubclass(one.category, UnscoredWarning)]
+            messages += [str(one.message) for one in told if issubclass(one.category, UserWarning)]
             own = [keys[i] for i in missing]
             known |= _by_solution(own, [one.n_steps for one in chunk], scores)
             if file is not None:

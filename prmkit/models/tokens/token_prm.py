@@ -21,6 +21,7 @@ from prmkit.data.solution import Step, as_steps, iter_solutions, name_solutions
 from prmkit.marking.scheme import SCHEMES, MarkingScheme
 from prmkit.models.heads.head import most_probable
 from prmkit.models.tokens.probabilities import ProbabilityMap, as_rewards, calibration_split
+from prmkit.utils.environment import UnscoredWarning
 from prmkit.utils.sklearn import Interval, ReadsSteps, StrOptions, distinct_classes, fit_context, random_generator
 
 if TYPE_CHECKING:
@@ -460,6 +461,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
             warnings.warn(
                 f"{int(without.sum())} of {len(outputs)} steps do not fit into the model, in {names}: they are NaN. "
                 "Raise max_length if the model has room, or leave them out",
+                UnscoredWarning,
                 stacklevel=3,
             )
         return outputs
