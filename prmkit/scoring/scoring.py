@@ -73,7 +73,7 @@ def score_solutions(
     >>> score_solutions(pipe, data.solutions[:1])[0].rewards.shape == (data.solutions[0].n_steps,)
     True
     """
-    solutions, order = _checked(classifier, solutions, label_order)
+    solutions, order = checked(classifier, solutions, label_order)
     if too_long not in (None, "raise", "nan"):
         raise ValueError(f"too_long is {too_long!r}, expected 'raise', 'nan' or None")
     if not solutions:
@@ -81,7 +81,7 @@ def score_solutions(
     if too_long is not None:
         classifier = with_too_long(classifier, too_long)
     ends = np.cumsum([solution.n_steps for solution in solutions])
-    proba = _step_proba(classifier, solutions, proba)
+    proba = step_proba(classifier, solutions, proba)
     classes = tuple(classifier.classes_.tolist())
     return ScoredList(
         ScoredSolution(solution=solution, proba=part, classes=classes, label_order=order)
@@ -97,15 +97,15 @@ def step_risks(
     The risks are those of :func:`score_solutions`, without one object per solution: NaN for a step without a score. The
     errors and the warning are the same too.
     """
-    solutions, order = _checked(classifier, solutions, label_order)
+    solutions, order = checked(classifier, solutions, label_order)
     lengths = np.array([solution.n_steps for solution in solutions], dtype=np.int64)
     if not solutions:
         return np.empty(0), lengths, solutions
-    proba = _step_proba(classifier, solutions)
+    proba = step_proba(classifier, solutions)
     return proba[:, classifier.classes_.tolist().index(order[0])], lengths, solutions
 
 
-def _step_proba(
+def step_proba(
     classifier: FittedClassifier, solutions: list[Solution], proba: npt.NDArray[np.floating] | None = None
 ) -> np.ndarray:
     """Return checked probabilities of all steps, and warn of those without a score."""
@@ -141,7 +141,7 @@ def unscored_solutions(solutions: Sequence[Solution], without: np.ndarray) -> st
     return f"{int(without.sum()):,} of {len(without):,} steps, in {name_solutions(solutions, concerned)}"
 
 
-def _checked(
+def checked(
     classifier: FittedClassifier, solutions: Iterable[Solution], label_order: Sequence[Label] | None
 ) -> tuple[list[Solution], tuple[Label, ...]]:
     """Return the solutions, each with steps, and the labels from worst to best."""

@@ -13,6 +13,7 @@ from prmkit.data.solution import Solution, flatten
 from prmkit.data.solution_lines import typed_column
 from prmkit.data.step_tables import read_step_table
 from prmkit.fitted import FittedClassifier, Label, decision_weights
+from prmkit.scoring.incremental import IncrementalScorer
 from prmkit.scoring.scored_solution import ScoredList, ScoredSolution, score_columns
 from prmkit.scoring.scoring import score_solutions
 from prmkit.utils.environment import import_optional
@@ -143,6 +144,39 @@ class ScoresSolutions:
         """
         classifier: Any = self
         return score_solutions(classifier, solutions, label_order, too_long=too_long)
+
+    def incremental(
+        self,
+        problem: str,
+        label_order: Sequence[Label] | None = None,
+        *,
+        too_long: Literal["raise", "nan"] | None = None,
+    ) -> IncrementalScorer:
+        """Score a solution of a problem while it grows, as search and guided decoding need it.
+
+        Parameters
+        ----------
+        problem : str
+            Text of the problem.
+        label_order : sequence of labels, default=None
+            Labels from worst to best. If ``None``, ``label_order_`` is used.
+        too_long : {"raise", "nan"}, default=None
+            What to do with steps that the model cannot read, as in :func:`~prmkit.score_solutions`.
+
+        Returns
+        -------
+        IncrementalScorer
+            A solution without steps. ``extend(steps)`` adds steps and returns their rewards, ``fork()`` copies it.
+
+        Raises
+        ------
+        TypeError
+            If the problem is no text.
+        ValueError
+            If nothing tells which label is the worst.
+        """
+        classifier: Any = self
+        return IncrementalScorer(classifier, problem, label_order, too_long=too_long)
 
     def score_frame(
         self,

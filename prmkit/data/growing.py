@@ -1,0 +1,63 @@
+"""Solutions that grow: what is asked of each new step, with no more work than the steps before it demand.
+
+A transformer, head or classifier may have a method ``grow(problem)`` that returns a :class:`Growing`. It is then asked
+for new steps alone. Whatever has no such method is asked as ever, for new steps in their context.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from prmkit.data.solution import Solution, Step
+
+
+class Growing(Protocol):
+    """A solution as a model has read it so far: problem, steps, and what was computed of them."""
+
+    def extend(self, steps: Sequence[str]) -> Any:
+        """Read at least one new step, and return the rows of the new steps alone. After an error it is of no use."""
+
+    def fork(self) -> Growing:
+        """Return a copy that grows by itself. What was computed is shared where that is possible."""
+
+
+class InContext:
+    """Ask a function of steps for the new ones, each in its context. It may read all earlier steps anew."""
+
+    def __init__(self, ask: Callable[[list[Step]], Any], problem: str) -> None:
+        self._ask = ask
+        self._solution = Solution(problem, ())
+
+    def extend(self, steps: Sequence[str]) -> Any:
+        """Ask for the new steps."""
+        before = self._solution
+        self._solution = Solution(before.problem, (*before.steps, *steps))
+        return self._ask([Step(self._solution, t) for t in range(before.n_steps, self._solution.n_steps)])
+
+    def fork(self) -> InContext:
+        """Return a copy."""
+        return copy.copy(self)
+
+
+class Then:
+    """Do something with the rows of the new steps, such as predicting from features."""
+
+    def __init__(self, growing: Growing, do: Callable[[Any], Any]) -> None:
+        self._growing, self._do = growing, do
+
+    def extend(self, steps: Sequence[str]) -> Any:
+        """Return what is made of the rows of the new steps."""
+        return self._do(self._growing.extend(steps))
+
+    def fork(self) -> Then:
+        """Return a copy that grows by itself."""
+        return Then(self._growing.fork(), self._do)
+
+
+def growing(part: Any, problem: str, ask: str = "predict_proba") -> Growing:
+    """Return a solution without steps as a fitted part reads it: by its ``grow``, or by its method ``ask``."""
+    grow = getattr(part, "grow", None)
+    grown: Growing = InContext(getattr(part, ask), problem) if grow is None else grow(problem)
+    return grown
