@@ -55,7 +55,7 @@ class IncrementalScorer:
     -----
     What a new step costs beside its own text depends on the model:
 
-    - A causal language model keeps the keys and values of the tokens so far, and reads the tokens of the new step alone.
+    - A causal language model keeps the keys and values of the tokens so far, and reads the new step's tokens alone.
       So do encoders that attend in blocks where transformers' code can take keys and values, as BERT's and RoBERTa's
       can, and ``StepTransformer``, to which a step is one position. Only attention looks back.
     - Models over features encode the text of the new step alone. Its context comes from sums of the earlier steps and

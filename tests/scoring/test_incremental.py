@@ -1,4 +1,4 @@
-"""IncrementalScorer: a growing solution has the scores of the same solution scored afresh, at the cost of what is new."""
+"""IncrementalScorer: a growing solution has the scores of scoring afresh, at the cost of what is new."""
 
 import copy
 import pickle
@@ -80,7 +80,7 @@ def afresh(classifier, scorer):
 
 
 def grow_and_compare(classifier, rng, *, texts=TEXTS, problems=(PROBLEM, ""), n_rounds=12, most_steps=8, atol=1e-5):
-    """Extend and fork at random, two problems in turns, and compare every scorer with scoring afresh after each turn."""
+    """Extend and fork at random, two problems in turns, and compare every scorer with scoring afresh."""
     scorers = [IncrementalScorer(classifier, problem) for problem in problems]
     for _ in range(n_rounds):
         scorer = scorers[rng.integers(len(scorers))]
