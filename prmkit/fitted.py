@@ -119,27 +119,27 @@ def gives_unscored_steps(classifier: Any) -> bool:
     return any(getattr(part, "too_long", None) == "nan" for part in fitted_parts(classifier))
 
 
-def with_too_long(classifier: Any, too_long: str) -> Any:
-    """Return a classifier in which every part that has a ``too_long`` has this one. The given one does not change.
+def with_setting(classifier: Any, name: str, value: Any) -> Any:
+    """Return a classifier in which every part that has a setting has this value, such as ``too_long``.
 
-    The copy shares all other parts with the given classifier. Parts without a ``too_long`` are read to any length.
+    The given classifier does not change. The copy shares all other parts with it.
     """
     own = getattr(classifier, "__dict__", None)
     if own is None:
         return classifier
     changed: dict[str, Any] = {}
-    if own.get("too_long", too_long) != too_long:
-        changed["too_long"] = too_long
-    for name in (*_FITTED_PART, *_FITTED_PARTS, *_GIVEN_PART):
-        part = own.get(name)
+    if own.get(name, value) != value:
+        changed[name] = value
+    for attribute in (*_FITTED_PART, *_FITTED_PARTS, *_GIVEN_PART):
+        part = own.get(attribute)
         old = part if isinstance(part, list) else [part]
-        new = [with_too_long(one, too_long) for one in old]
+        new = [with_setting(one, name, value) for one in old]
         if any(one is not another for one, another in zip(new, old, strict=True)):
-            changed[name] = new if isinstance(part, list) else new[0]
+            changed[attribute] = new if isinstance(part, list) else new[0]
     if isinstance(own.get("steps"), list) and own["steps"]:
-        name, last = own["steps"][-1]
-        if (reading := with_too_long(last, too_long)) is not last:
-            changed["steps"] = [*own["steps"][:-1], (name, reading)]
+        key, last = own["steps"][-1]
+        if (reading := with_setting(last, name, value)) is not last:
+            changed["steps"] = [*own["steps"][:-1], (key, reading)]
     if not changed:
         return classifier
     # Not copy.copy, which may write and read whole models.

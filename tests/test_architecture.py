@@ -16,7 +16,7 @@ ALLOWED = {
     "data": set(),
     "fitted": {"data"},
     "metrics": {"fitted", "data"},
-    "scoring": {"metrics", "fitted", "data"},
+    "scoring": {"saving", "metrics", "fitted", "data"},
     "marking": {"data"},
     "features": {"marking", "data"},
     "models": {"features", "marking", "metrics", "fitted", "data"},

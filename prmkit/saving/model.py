@@ -166,7 +166,7 @@ def load_model(path: str | Path) -> SavedModel:
 def model_class(path: Path) -> type[SavedModel]:
     """Return the class of the model that is saved at ``path``; errors as :func:`load_model`."""
     name, version = saved_class(path)
-    cls = _public_class(name)
+    cls = public_class(name)
     if cls is None:
         raise ValueError(
             f"{path} describes a {name!r}, which this prmkit does not have: it was saved by prmkit {version}, load it "
@@ -175,7 +175,7 @@ def model_class(path: Path) -> type[SavedModel]:
     return cls
 
 
-def _public_class(name: str) -> type[SavedModel] | None:
+def public_class(name: str) -> type[SavedModel] | None:
     """Return the savable class that a room exports under this name. A folder cannot name anything else."""
     for room in map(import_module, _ROOMS):
         cls = getattr(room, name) if name in getattr(room, "__all__", ("PRMClassifier",)) else None
@@ -196,7 +196,7 @@ def _savable(model: Any, name: str) -> SavedModel:
 
 def _saved_name(cls: type) -> str:
     """Return the name under which a class is saved: for a user's own subclass that of prmkit's class."""
-    public = (base.__name__ for base in cls.__mro__ if _public_class(base.__name__) is base)
+    public = (base.__name__ for base in cls.__mro__ if public_class(base.__name__) is base)
     return next(public, cls.__name__)
 
 

@@ -12,10 +12,15 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.solution import Solution, as_solutions, flatten, name_solutions, wrong_solution
-from prmkit.fitted import FittedClassifier, Label, gives_unscored_steps, label_order as order_of, with_too_long
+from prmkit.fitted import FittedClassifier, Label, gives_unscored_steps, label_order as order_of, with_setting
 from prmkit.metrics.calibration.calibration import check_class_probabilities
 from prmkit.scoring.scored_solution import ScoredList, ScoredSolution
 from prmkit.utils.environment import UnscoredWarning
+
+WHY_UNSCORED = (
+    "the model cannot read these steps, and they are NaN, as are the numbers of the whole solutions. Raise max_length "
+    "if the model has room, or leave them out"
+)
 
 
 def score_solutions(
@@ -79,7 +84,7 @@ def score_solutions(
     if not solutions:
         return ScoredList()
     if too_long is not None:
-        classifier = with_too_long(classifier, too_long)
+        classifier = with_setting(classifier, "too_long", too_long)
     ends = np.cumsum([solution.n_steps for solution in solutions])
     proba = step_proba(classifier, solutions, proba)
     classes = tuple(classifier.classes_.tolist())
@@ -109,29 +114,33 @@ def step_proba(
     classifier: FittedClassifier, solutions: list[Solution], proba: npt.NDArray[np.floating] | None = None
 ) -> np.ndarray:
     """Return checked probabilities of all steps, and warn of those without a score."""
+    rows = quiet_step_proba(classifier, solutions, proba)
+    without = np.isnan(rows[:, 0])
+    if without.any():
+        warnings.warn(
+            f"no score for {unscored_solutions(solutions, without)}: {WHY_UNSCORED}", UserWarning, stacklevel=3
+        )
+    return rows
+
+
+def quiet_step_proba(
+    classifier: FittedClassifier, solutions: Sequence[Solution], proba: npt.NDArray[np.floating] | None = None
+) -> np.ndarray:
+    """Return checked probabilities of all steps of some solutions, NaN for steps that the classifier cannot read."""
     if proba is None:
         with warnings.catch_warnings():
-            # The warning below says the same of the whole call.
+            # Who scores solutions says the same of the whole call.
             warnings.simplefilter("ignore", UnscoredWarning)
             proba = classifier.predict_proba(flatten(solutions))
-    lengths = [solution.n_steps for solution in solutions]
-    checked = check_class_probabilities(proba, (sum(lengths), len(classifier.classes_)), unscored=True)
-    without = np.isnan(checked[:, 0])
-    if not without.any():
-        return checked
-    found = unscored_solutions(solutions, without)
-    if not gives_unscored_steps(classifier):
+    n_steps = sum(solution.n_steps for solution in solutions)
+    rows = check_class_probabilities(proba, (n_steps, len(classifier.classes_)), unscored=True)
+    without = np.isnan(rows[:, 0])
+    if without.any() and not gives_unscored_steps(classifier):
         raise ValueError(
-            f"{type(classifier).__name__} gives NaN for {found}. It says of no step that it is too long, so its own "
-            "numbers fail: look at the model and at what its features hold"
+            f"{type(classifier).__name__} gives NaN for {unscored_solutions(solutions, without)}. It says of no step "
+            "that it is too long, so its own numbers fail: look at the model and at what its features hold"
         )
-    warnings.warn(
-        f"no score for {found}: the model cannot read these steps, and they are NaN, as are the numbers of the whole "
-        "solutions. Raise max_length if the model has room, or leave them out",
-        UserWarning,
-        stacklevel=3,
-    )
-    return checked
+    return rows
 
 
 def unscored_solutions(solutions: Sequence[Solution], without: np.ndarray) -> str:

@@ -99,7 +99,7 @@ def check_fields(fields: object, known: Sequence[str] | None, required: Sequence
     return {str(name): path for name, path in fields.items()}  # type: ignore[attr-defined]
 
 
-def by_fields(fields: Mapping[str, str]) -> Format:
+def by_fields(fields: Mapping[str, str], *, labelled: bool = True) -> Format:
     """Return the format of records whose fields are named one by one.
 
     Parameters
@@ -108,6 +108,8 @@ def by_fields(fields: Mapping[str, str]) -> Format:
         The field of ``problem``, ``steps``, and ``labels`` or ``first_error``, each a dotted path. ``id`` is the id of
         the solution. Any other name becomes ``Solution.meta``. With ``step``, each record is a row of a table of steps,
         and the names are those of ``StepDataset.from_frame``.
+    labelled : bool, default=True
+        Whether labels are needed. If not, as for scores, they are not read either: no step has a label.
 
     Returns
     -------
@@ -120,9 +122,12 @@ def by_fields(fields: Mapping[str, str]) -> Format:
         If the mapping lacks a part.
     """
     if isinstance(fields, Mapping) and "step" in fields and not fields.keys() & {"steps", "labels", "first_error"}:
-        return table_format(check_fields(fields, _OF_TABLE, ("problem", "step", "label")))
+        columns = check_fields(fields, _OF_TABLE, ("problem", "step", "label")[: 3 if labelled else 2])
+        return table_format({part: name for part, name in columns.items() if labelled or part != "label"})
     paths = check_fields(fields, None, ("steps",))
-    if ("labels" in paths) == ("first_error" in paths):
+    if not labelled:
+        paths = {part: name for part, name in paths.items() if part not in ("labels", "first_error")}
+    elif ("labels" in paths) == ("first_error" in paths):
         raise ValueError(f"fields is {dict(fields)}, expected one of labels and first_error")
 
     def parse(
@@ -143,8 +148,8 @@ def by_fields(fields: Mapping[str, str]) -> Format:
         problem = _problem(row, paths["problem"]) if "problem" in paths else ""
         solutions, are_several = _solutions(value_at(row, paths["steps"]), paths["steps"], step_separator)
         name = paths.get("labels", paths.get("first_error", ""))
-        judged = value_at(row, name, optional=True)
-        verdicts = judged if are_several else [judged]
+        judged = value_at(row, name, optional=True) if labelled else [None] * len(solutions)
+        verdicts = judged if are_several or not labelled else [judged]
         if not isinstance(verdicts, list) or len(verdicts) != len(solutions):
             detail = f"{paths['steps']} holds {len(solutions)} solutions, {name} is {judged!r:.60}"
             raise MalformedRecordError("unequal lengths", detail)
@@ -156,7 +161,9 @@ def by_fields(fields: Mapping[str, str]) -> Format:
         for number, (steps, verdict) in enumerate(zip(solutions, verdicts, strict=True)):
             one_id = f"{solution_id}/{number}" if are_several else solution_id
             steps = _without_prefixes(problem, steps, counts)
-            if "first_error" in paths:
+            if not labelled:
+                parsed.append(from_ratings(problem, steps, [None] * len(steps), one_id, meta))
+            elif "first_error" in paths:
                 first_error = -1 if _is_one_of(verdict, no_error) else _index(verdict, name, base)
                 parsed.append(_by_first_error(problem, steps, first_error, verdict, name, base, one_id, meta, counts))
             else:
@@ -173,7 +180,7 @@ def by_fields(fields: Mapping[str, str]) -> Format:
         parse=parse,
         unlabelled="right" if "first_error" in paths else "unknown",
         across=_warn_of_base,
-        labels_of=_labels_of(paths),
+        labels_of=_labels_of(paths) if labelled else None,
     )
 
 

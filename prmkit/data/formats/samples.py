@@ -158,7 +158,7 @@ def load_samples(
     split_steps("", by, think=think)  # raises for an unknown unit, whatever the source holds
     paths = {"problem": problem, "steps": steps, "text": text, "answer": answer, "correct": correct}
     paths |= {"reference": reference, "id": id, "generator": generator}
-    fields = _Fields({name: path for name, path in paths.items() if path is not None})
+    fields = SampleFields({name: path for name, path in paths.items() if path is not None})
     counts: Counter[str] = Counter()
     account = LabelAccount()
     by_problem: dict[str | int, list[tuple[_Sample, str]]] = {}
@@ -197,7 +197,7 @@ def load_samples(
     return Candidates(tuple(sets), "\n".join(lines), {what: n for what, n in counts.items() if n})
 
 
-class _Fields:
+class SampleFields:
     """The fields that a user names, and which of them a record had."""
 
     def __init__(self, paths: Mapping[str, str]) -> None:

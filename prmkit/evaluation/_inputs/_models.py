@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
-from prmkit.fitted import FittedClassifier, gives_unscored_steps, training_problems, with_too_long
-from prmkit.saving.folder import CONFIG, holds_saved_model
-from prmkit.saving.model import load_model, model_class
+from prmkit.fitted import FittedClassifier, gives_unscored_steps, training_problems, with_setting
+from prmkit.saving.folder import CONFIG
+from prmkit.saving.places import model_place, object_digest
 from prmkit.utils.files import sha256_of
 
 _SCORE_FILES = (".jsonl", ".jsonl.gz")
@@ -112,8 +109,8 @@ def judged_model(model: Any, name: str | None = None) -> JudgedModel:
             name or type(model).__name__,
             "prmkit",
             "",
-            lambda: with_too_long(model, "nan"),
-            lambda: _object_digest(model),
+            lambda: with_setting(model, "too_long", "nan"),
+            lambda: object_digest(model),
         )
     text = str(model)
     before, is_named, rest = text.partition("=")
@@ -124,65 +121,5 @@ def judged_model(model: Any, name: str | None = None) -> JudgedModel:
         if not path.is_file():
             raise FileNotFoundError(f"the file of step scores {path} does not exist")
         return JudgedModel(name or path.name.split(".jsonl")[0], "scores", text, digest=lambda: sha256_of(path))
-    if holds_saved_model(path):
-        cls = model_class(path)
-        if not cls.scores_steps:
-            raise ValueError(
-                f"{path} holds a {cls.__name__}, which gives no probabilities of steps: evaluate the classifier inside "
-                f"it, which is in {path / 'classifier'} if there is one"
-            )
-        return JudgedModel(
-            name or path.name,
-            "prmkit",
-            text,
-            lambda: with_too_long(load_model(path), "nan"),
-            lambda: folder_digest(path),
-        )
-    layout, has_layout, place = text.partition(":")
-    if not has_layout or path.exists():
-        layout, place = "", text
-    folder = Path(place).expanduser()
-    if not folder.is_dir() and place.count("/") != 1:
-        raise FileNotFoundError(
-            f"the model {place} does not exist, expected a folder that prmkit saved, a folder or hub name "
-            "(owner/name) of an existing PRM, or a file of step scores that ends in .jsonl"
-        )
-    return JudgedModel(
-        name or folder.name,
-        "pretrained",
-        text,
-        lambda: _from_pretrained(place, layout or None),
-        lambda: f"{layout}:{folder_digest(folder) if folder.is_dir() else hub_digest(place)}",
-    )
-
-
-def folder_digest(folder: Path) -> str:
-    """Return a digest of the names and contents of all files in a folder."""
-    digest = hashlib.sha256()
-    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-        digest.update(f"{file.relative_to(folder).as_posix()}\0{sha256_of(file)}\n".encode())
-    return digest.hexdigest()
-
-
-def hub_digest(name: str) -> str:
-    """Return what tells one state of a model on the hub from another: the commit that is in use here."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(name, CONFIG)
-    return f"{name}@{Path(found).parent.name}" if isinstance(found, str) else name
-
-
-def _object_digest(model: Any) -> str:
-    import joblib
-
-    try:
-        return str(joblib.hash(model, hash_name="sha1"))
-    except (pickle.PicklingError, AttributeError, TypeError):
-        # It cannot be told from any other model, so it is the same as none.
-        return uuid4().hex
-
-
-def _from_pretrained(place: str, layout: str | None) -> FittedClassifier:
-    from prmkit.classifier import PRMClassifier
-
-    return PRMClassifier.from_pretrained(place, layout, too_long="nan")
+    place = model_place(text, otherwise=", or a file of step scores that ends in .jsonl")
+    return JudgedModel(name or Path(place.path).expanduser().name, place.kind, text, place.load, place.digest)

@@ -1,0 +1,216 @@
+"""The solutions of a source as a stream, to be scored: no labels are needed, and one record is in memory at a time."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import Any, Literal
+
+from prmkit.data.formats.candidates import is_candidates, sampled_in
+from prmkit.data.formats.fields import by_fields, check_fields
+from prmkit.data.formats.format import Format, LabelledSolution, Record, from_cell, from_ratings
+from prmkit.data.formats.reading import iter_labelled
+from prmkit.data.formats.registry import FORMATS, check_format, recognise
+from prmkit.data.formats.samples import SampleFields
+from prmkit.data.formats.sources import OnError, Source, iter_records
+from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.solution import Solution
+from prmkit.data.step_splitting import BY, By, Think, check_by, split_steps
+
+_N_INSPECTED = 20
+_SAMPLED: dict[str, Any] = {"bon": "line", **{f"bon-{by}": by for by in BY}}
+"""Names of sampled solutions among the formats, and the unit that becomes a step, as ``evaluate`` has them."""
+_OF_SAMPLES = ("problem", "text", "steps", "id", "answer", "correct", "reference", "generator")
+_OF_CANDIDATES = ("problem", "candidates", "answer", "correct", "id")
+_WITH_PLAIN_STEPS = ("rated", "stepwise", "processbench")
+"""Formats whose rows say the same without their labels."""
+_STEPS = ("steps", "completions")
+_PROBLEMS = ("problem", "prompt", "question")
+_LABELS = re.compile(r",? ?\b(?:labels|first_error)=(?:'[^']*'|[\w…]+)")
+
+
+def iter_solutions_of(
+    source: Source | Iterable[Solution],
+    format: str | None = None,  # noqa: A002 (the word of the field)
+    *,
+    fields: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    on_error: OnError = "raise",
+    limit: int | None = None,
+    split: str | None = None,
+    counts: Counter[str] | None = None,
+    skipped: list[str] | None = None,
+) -> Iterator[Solution]:
+    """Yield the solutions of a source in their order, whether they have labels or not.
+
+    Parameters
+    ----------
+    source : Source, or iterable of Solution
+        What ``load`` reads, sampled solutions, or solutions themselves, also in a ``StepDataset`` or ``Candidates``.
+    format : str, optional
+        A format of ``load``, or "bon", "bon-paragraph" and so on for sampled solutions. If None, the first records
+        tell it. Rows with a problem and a list of steps need no labels.
+    fields : mapping of str to str, optional
+        The field of each part, as ``load`` takes them, without those of labels: ``problem`` and ``steps``, or
+        ``problem`` and ``step`` (with ``order`` and ``solution``), ``problem`` and ``text``, or ``problem`` and
+        ``candidates``.
+    options : mapping, optional
+        Options of the reader, such as ``by="paragraph"`` where texts are cut.
+    on_error, limit, split
+        As in ``load``.
+    counts, skipped
+        Filled with the numbers of records, and with the place and reason of each record that was left out.
+
+    Yields
+    ------
+    Solution
+        One in memory at a time. A table with one step per row is read whole, since its rows may come in any order.
+    """
+    given, source = _given(source)
+    if given is not None:
+        counts = Counter() if counts is None else counts
+        for solution in islice(given, limit):
+            counts["records"] += 1
+            yield solution
+        return
+    head: list[Any] | None = None
+    if isinstance(source, Iterator):
+        head = list(islice(source, _N_INSPECTED))
+        source = chain(head, source)
+    file_format = _format_of(source if head is None else head, format, fields, split)
+    settings = {"on_error": on_error, "limit": limit, "split": split, "counts": counts, "skipped": skipped}
+    labelled = iter_labelled(source, file_format, **settings, **dict(options or {}))
+    yield from (one.solution for one in labelled)
+
+
+def _given(source: Any) -> tuple[Iterable[Solution] | None, Any]:
+    """Return the solutions that a source consists of, None if it holds records, and the source unspent."""
+    inside = getattr(source, "solutions", None)
+    if isinstance(inside, (list, tuple)):
+        return inside, source
+    if isinstance(source, (list, tuple)):
+        return (source if source and isinstance(source[0], Solution) else None), source
+    if isinstance(source, Iterator):
+        first = list(islice(source, 1))
+        source = chain(first, source)
+        return (source if first and isinstance(first[0], Solution) else None), source
+    return None, source
+
+
+def _format_of(source: Source, name: str | None, fields: Mapping[str, str] | None, split: str | None) -> Format:
+    """Return the way to read a source, by the name of its format, by its fields, or by its first records."""
+    if fields is not None:
+        if name is not None and name not in _SAMPLED:
+            raise ValueError(f"format={name!r} and fields exclude each other: a format knows its fields")
+        if isinstance(fields, Mapping) and "candidates" in fields:
+            paths = check_fields(fields, _OF_CANDIDATES, ("problem", "candidates"))
+            return _sampled(_SAMPLED.get(name or "bon"), paths)
+        if isinstance(fields, Mapping) and "text" in fields and not fields.keys() & {"steps", "step"}:
+            paths = check_fields(fields, _OF_SAMPLES, ("problem", "text"))
+            return _cut(_SAMPLED.get(name or "bon-paragraph"), paths)
+        return by_fields(fields, labelled=False)
+    if name is not None and name in _SAMPLED:
+        return _sampled(_SAMPLED[name])
+    if name is not None and name not in FORMATS:
+        raise ValueError(f"format is {name!r}, expected one of {', '.join([*FORMATS, *_SAMPLED])}")
+    found = next(iter_records(source, split=split, on_error="skip"), None)
+    first: Mapping[str, Any] = found.record if found is not None and isinstance(found.record, Mapping) else {}
+    if name is None and is_candidates(first):
+        return _sampled(_SAMPLED["bon"])
+    plain = _plain_fields(first)
+    try:
+        name = recognise(source, split=split) if name is None else check_format(name)
+    except ValueError as error:
+        if not first:
+            raise
+        if plain is None:
+            said = _LABELS.sub("", str(error)).replace("steps and labels in place", "steps in place")
+            raise ValueError(f"{said}. To score, no labels are needed") from None
+    return FORMATS[name] if name not in (None, *_WITH_PLAIN_STEPS) or plain is None else _plain(*plain)  # type: ignore[index]
+
+
+def _plain_fields(record: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the fields of problem and steps of a row that holds both as texts, under the usual names."""
+    problems = [name for name in _PROBLEMS if isinstance(record.get(name), str)]
+    steps = {name: from_cell(record[name]) for name in _STEPS if name in record}
+    texts = [
+        name for name, value in steps.items() if isinstance(value, list) and all(isinstance(s, str) for s in value)
+    ]
+    return (problems[0], texts[0]) if len(problems) == len(texts) == 1 else None
+
+
+def _plain(problem: str, steps: str) -> Format:
+    """Return the format of rows with problem and steps, of which labels are not read."""
+
+    def parse(
+        record: Record,
+        solution_id: str,
+        _: Counter[str],
+        *,
+        labels: Any = None,  # noqa: ARG001 (options of the formats, which say what labels mean)
+        threshold: Any = None,  # noqa: ARG001
+    ) -> list[LabelledSolution]:
+        texts = record.texts(steps)
+        return [from_ratings(record.text(problem), texts, [None] * len(texts), record.note("id") or solution_id)]
+
+    return Format("rows", "rows with problem and steps", recognises=lambda _: False, parse=parse)
+
+
+def _solutions(
+    problem: str,
+    contents: Iterable[str | list[str] | None],
+    ids: Iterable[str],
+    counts: Counter[str],
+    by: By,
+    think: Think,
+) -> list[LabelledSolution]:
+    """Return the samples that are not blank, cut into steps where they are texts."""
+    found = []
+    for content, one_id in zip(contents, ids, strict=False):
+        parts = content if isinstance(content, list) else split_steps(content or "", by, think=think)
+        steps = tuple(step.strip() for step in parts if step.strip())
+        if not steps:
+            counts["blank samples left out"] += 1
+            continue
+        found.append(LabelledSolution(Solution(problem, steps, id=one_id), (None,) * len(steps), None))
+    if not found:
+        raise MalformedRecordError("blank samples", "no sample of the record has a step")
+    return found
+
+
+def _sampled(unit: By, fields: Mapping[str, str] | None = None) -> Format:
+    """Return the format of records with several samples of a problem, in the layouts of ``load_candidates``."""
+
+    def parse(
+        record: Record,
+        solution_id: str,
+        counts: Counter[str],
+        *,
+        by: By | Literal["step"] = unit,
+        think: Think = "keep",
+    ) -> list[LabelledSolution]:
+        by = "enumeration" if by == "step" else by
+        check_by(by)
+        sampled = sampled_in(record, fields)
+        ids = [f"{solution_id}/{number}" for number in range(len(sampled.candidates))]
+        return _solutions(sampled.problem, sampled.candidates, ids, counts, by, think)
+
+    return Format("samples", "sampled solutions", recognises=is_candidates, parse=parse)
+
+
+def _cut(unit: By, paths: Mapping[str, str]) -> Format:
+    """Return the format of records whose texts are cut into steps, one sample per record or several."""
+    fields = SampleFields(paths)
+
+    def parse(
+        record: Record, solution_id: str, counts: Counter[str], *, by: By = unit, think: Think = "keep"
+    ) -> list[LabelledSolution]:
+        check_by(by)
+        samples = fields.samples_of(record)
+        own = samples[0].problem_id or solution_id
+        ids = [own] if len(samples) == 1 else [f"{own}/{number}" for number in range(len(samples))]
+        return _solutions(samples[0].problem, [one.content for one in samples], ids, counts, by, think)
+
+    return Format("samples", "samples as texts", recognises=lambda _: False, parse=parse)
