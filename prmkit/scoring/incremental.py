@@ -10,7 +10,7 @@ import numpy as np
 
 from prmkit.data.growing import Growing, growing
 from prmkit.data.solution import Solution
-from prmkit.fitted import FittedClassifier, Label, fitted_parts, with_too_long
+from prmkit.fitted import FittedClassifier, Label, fitted_parts, with_setting
 from prmkit.scoring.scored_solution import ScoredSolution
 from prmkit.scoring.scoring import checked, step_proba
 from prmkit.utils.environment import UnscoredWarning
@@ -99,7 +99,7 @@ class IncrementalScorer:
         self._given = classifier
         _, self.label_order = checked(classifier, [], label_order)
         self.classes = tuple(classifier.classes_.tolist())
-        self._classifier = classifier if too_long is None else with_too_long(classifier, too_long)
+        self._classifier = classifier if too_long is None else with_setting(classifier, too_long)
         self._fitted = _fitted_attributes(classifier)
         self._proba = np.empty((0, len(self.classes)))
         self._growing: Growing | None = None
