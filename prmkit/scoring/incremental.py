@@ -99,7 +99,7 @@ class IncrementalScorer:
         self._given = classifier
         _, self.label_order = checked(classifier, [], label_order)
         self.classes = tuple(classifier.classes_.tolist())
-        self._classifier = classifier if too_long is None else with_setting(classifier, too_long)
+        self._classifier = classifier if too_long is None else with_setting(classifier, "too_long", too_long)
         self._fitted = _fitted_attributes(classifier)
         self._proba = np.empty((0, len(self.classes)))
         self._growing: Growing | None = None
