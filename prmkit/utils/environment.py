@@ -7,13 +7,16 @@ import os
 import random
 import sys
 import warnings
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO, TextIOWrapper
-from threading import RLock
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from threading import Barrier, RLock
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 # Below this number of rows, sharing the work among threads costs more than it saves.
 _WORTH_SHARING = 10_000
 
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _forked = _told = False
 _turns = RLock()
@@ -148,6 +154,61 @@ def no_more_threads_than_cores() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def sharing_threads() -> int:
+    """Return the number of threads of ``in_threads``: torch's, but no more than this process has cores."""
+    import joblib
+    import torch
+
+    return min(torch.get_num_threads(), joblib.cpu_count())
+
+
+def in_threads(work: Callable[[_Item], _Result], items: Iterable[_Item], share: bool = True) -> Iterator[_Result]:
+    """Yield the result of each item, in order. Python threads of one core each share the work.
+
+    So no thread of OpenMP waits for another, which costs most of the time if a second process is busy. Each result
+    is computed on one core, so its last bits do not depend on the number of threads. A few items are computed ahead.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if before == 1 or not share:
+        yield from map(work, items)
+        return
+    n_threads = sharing_threads()
+    ready = Barrier(n_threads + 1)
+
+    def take_one_core() -> None:
+        torch.get_num_threads()  # the first question gives a thread torch's number, so it comes before the answer
+        torch.set_num_threads(1)
+        ready.wait()
+
+    pool = ThreadPoolExecutor(n_threads)
+    try:
+        for _ in range(n_threads):
+            pool.submit(take_one_core)
+        ready.wait()
+        torch.set_num_threads(before)  # of all threads that start from now on
+        pending: deque[Future[_Result]] = deque()
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > 2 * n_threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def cache_folder() -> Path:
+    """Return the folder of the cache: ``$PRMKIT_CACHE_DIR``, else the user's."""
+    from_environment = os.environ.get("PRMKIT_CACHE_DIR")
+    if from_environment:
+        return Path(from_environment).expanduser()
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("prmkit"))
 
 
 @contextmanager

@@ -149,10 +149,13 @@ def test_overflow_is_an_error_that_names_it(tiny_model, texts):
 def test_repeated_texts_cost_nothing_and_keep_their_place(tiny_model, texts, monkeypatch):
     encoder = TextEncoder(tiny_model, dtype="float32", device="cpu")
     seen = []
-    inner = encoder._network.encode
-    monkeypatch.setattr(encoder._network, "encode", lambda batch, **kw: seen.extend(batch) or inner(batch, **kw))
+    network = encoder._network
+    inner = network.preprocess
+    monkeypatch.setattr(network, "preprocess", lambda batch, **kw: seen.extend(batch) or inner(batch, **kw))
+    assert encoder.encode([""]).shape == (1, 32)  # with the first text the model is made ready
+    seen.clear()
     vectors = encoder.encode([*texts, *texts[::-1]])
-    assert sorted(seen) == sorted(texts)
+    assert sorted(seen) == sorted(texts)  # each one is tokenised once, too
     np.testing.assert_array_equal(vectors[: len(texts)], vectors[len(texts) :][::-1])
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prmkit.features.encoding.encoder import warn_truncated
+from prmkit.utils.environment import cache_folder
 from prmkit.utils.ragged import distinct_texts
 
 # An estimate in bytes: the key in the row and in the index, the checksum, the cell headers.
@@ -227,7 +228,7 @@ class EmbeddingCache:
     """
 
     def __init__(self, directory: str | Path | None = None, *, max_bytes: int | None = None) -> None:
-        self.directory = Path(directory).expanduser() if directory is not None else _default_directory()
+        self.directory = Path(directory).expanduser() if directory is not None else cache_folder()
         self.max_bytes = _checked_max_bytes(max_bytes)
         self._warned = False
 
@@ -380,15 +381,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return stat.st_dev, stat.st_ino
-
-
-def _default_directory() -> Path:
-    from_environment = os.environ.get("PRMKIT_CACHE_DIR")
-    if from_environment:
-        return Path(from_environment).expanduser()
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("prmkit"))
 
 
 def _checked_max_bytes(max_bytes: int | None) -> int:

@@ -14,9 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prmkit.features.encoding.backends._torch import TorchBackend
+from prmkit.features.encoding.backends.backend import Backend, EncoderModel, load_backend
 from prmkit.features.encoding.model_path import file_sha256, load_network, resolve_model, written_token_limit
+from prmkit.features.encoding.text_tokens import TextTokens
 from prmkit.marking.scheme import readable
-from prmkit.utils.environment import best_device, has_bfloat16, no_more_threads_than_cores, safe_after_fork
+from prmkit.utils.environment import (
+    best_device,
+    cache_folder,
+    has_bfloat16,
+    in_threads,
+    safe_after_fork,
+    sharing_threads,
+)
 from prmkit.utils.ragged import distinct_texts, fixed_batches
 
 if TYPE_CHECKING:
@@ -29,6 +39,8 @@ _DTYPES = ("float32", "bfloat16", "float16")
 _TOKENS_PER_TEXT = {"cpu": 4, "gpu": 256}
 # A length that no model has: transformers writes 1e30 where none is known.
 _NO_LIMIT = 10**9
+# Texts whose tokens are held at the same time.
+_TEXTS_AT_ONCE = 50_000
 # Some published folders hold this file. The vectors do not depend on it.
 _NOT_WEIGHTS = ("data_config.json",)
 
@@ -76,40 +88,53 @@ class TextEncoder:
     def iter_encode(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield ``(indices, vectors, truncated)`` batch by batch, the longest texts first.
 
-        A caller can store the rows of a batch while the next batch is computed. Equal texts are not merged, and cut
+        A caller can store the rows of a batch while the next ones are computed. Equal texts are not merged, and cut
         texts give no warning.
         """
         from tqdm.auto import tqdm
 
-        if not len(texts):
-            return
+        # tqdm takes None for "show it on a terminal only".
+        disable = None if self.show_progress else True
+        with tqdm(total=len(texts), unit="text", desc="encode", delay=1.0, disable=disable) as bar:
+            for start in range(0, len(texts), _TEXTS_AT_ONCE):
+                part = texts[start : start + _TEXTS_AT_ONCE]
+                for indices, vectors, truncated in self._encode_part(part):
+                    self._check_finite([part[i] for i in indices], vectors)
+                    bar.update(len(indices))
+                    yield indices + start, vectors, truncated
+
+    def _encode_part(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         device, lock = self._device(), self._lock
         with lock:
-            network = self._network
+            # The tokenizer comes first: it loads the model, which knows its own limit.
             texts = readable(texts, self.tokenizer)
-            n_tokens, truncated = self._count_tokens(texts)
+            limit = self.token_limit
+            tokens = TextTokens.of(self._network, texts, limit)
+            backend = self._backend
+        if tokens is None:
+            lengths, truncated = np.ones(len(texts), dtype=int), np.zeros(len(texts), dtype=bool)
+        else:
+            lengths, truncated = tokens.lengths, tokens.truncated
+        # Threads take turns where the weights move, and at a tokenizer, which keeps padding and length in itself.
+        turn = lock if tokens is None or device != "cpu" else contextlib.nullcontext()
+
+        def compute(batch: tuple[np.ndarray, int, int]) -> tuple[np.ndarray, np.ndarray]:
+            indices = batch[0]
+            with turn:
+                if tokens is not None:
+                    return indices, backend(tokens.batch(*batch))[: len(indices)]
+                assert isinstance(backend, TorchBackend)
+                return indices, backend.encode([texts[i] for i in indices])
+
         budget = self.batch_size * _TOKENS_PER_TEXT["cpu" if device == "cpu" else "gpu"]
-        shapes = fixed_batches(n_tokens, budget, self.token_limit)
-        bar = tqdm(
-            total=len(texts),
-            unit="text",
-            desc="encode",
-            delay=1.0,
-            # tqdm takes None for "show it on a terminal only".
-            disable=None if self.show_progress else True,
-        )
+        batches = fixed_batches(lengths, budget, limit)
         try:
-            with bar, safe_after_fork(), no_more_threads_than_cores():
-                for indices, n_rows, width in shapes:
-                    batch = [texts[i] for i in indices]
-                    with lock, self._precision(device), _filled_up(network, n_rows, width):
-                        found = network.encode(batch, batch_size=len(batch), device=device, show_progress_bar=False)
-                    vectors = np.asarray(found, dtype=np.float32)
-                    self._check_finite(batch, vectors)
-                    bar.update(len(batch))
+            with safe_after_fork():
+                for indices, vectors in in_threads(compute, batches, share=device == "cpu"):
                     yield indices, vectors, truncated[indices]
         finally:
-            network.to("cpu")
+            if isinstance(backend, TorchBackend):
+                backend.rest()
 
     @property
     def dimension(self) -> int:
@@ -139,7 +164,11 @@ class TextEncoder:
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the weights, the configuration, the precision and the length, but not of the path."""
-        folder, dtype = self._folder, self.precision
+        return f"{self._digest}-torch-{self.precision}-{self.max_length or 'full'}"
+
+    @cached_property
+    def _digest(self) -> str:
+        folder = self._folder
         files = sorted(
             path
             for pattern in ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -147,8 +176,7 @@ class TextEncoder:
             if path.name not in _NOT_WEIGHTS and path.relative_to(folder).parts[0] not in ("onnx", "openvino")
         )
         content = [(path.relative_to(folder).as_posix(), file_sha256(path)) for path in files]
-        digest = hashlib.blake2b(json.dumps(content).encode(), digest_size=12).hexdigest()
-        return f"{digest}-{dtype}-{self.max_length or 'full'}"
+        return hashlib.blake2b(json.dumps(content).encode(), digest_size=12).hexdigest()
 
     @property
     def _lock(self) -> Lock:
@@ -177,38 +205,14 @@ class TextEncoder:
             return self.dtype
         return "bfloat16" if has_bfloat16(self._device()) else "float32"
 
-    def _precision(self, device: str) -> contextlib.AbstractContextManager[Any]:
-        import torch
-
-        dtype = self.precision
-        if dtype == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(torch.device(device).type, getattr(torch, dtype))
-
-    def _count_tokens(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Count the tokens of each text after truncation, and say which texts were cut."""
-        # The tokenizer comes first: it loads the model, which knows its own limit.
-        tokenizer = self.tokenizer
-        limit = self.token_limit
-        if not hasattr(tokenizer, "model_max_length"):
-            # A bag of words has no tokens to pad.
-            return np.ones(len(texts), dtype=int), np.zeros(len(texts), dtype=bool)
-        # What the model puts in front of each text takes room, too.
+    @cached_property
+    def _backend(self) -> Backend:
+        """The model, ready to compute. The caller holds the lock."""
         network = self._network
-        prompt = (network.prompts or {}).get(network.default_prompt_name or "", "") or ""
-        texts = [prompt + text for text in texts]
-        if limit is None:
-            whole = tokenizer(texts, truncation=False, verbose=False)["input_ids"]
-            return np.array([len(ids) for ids in whole]), np.zeros(len(texts), dtype=bool)
-        cut = tokenizer(texts, truncation=True, max_length=limit, verbose=False)["input_ids"]
-        n_tokens = np.array([len(ids) for ids in cut])
-        truncated = n_tokens >= limit
-        full = np.flatnonzero(truncated)
-        # A text that fills the limit exactly is not cut, so these are counted again in full.
-        if len(full):
-            whole = tokenizer([texts[i] for i in full.tolist()], truncation=False, verbose=False)["input_ids"]
-            truncated[full] = [len(ids) > limit for ids in whole]
-        return n_tokens, truncated
+        probe = TextTokens.of(network, [""], self.token_limit)
+        extras = {} if probe is None else probe.extras
+        model = EncoderModel(network, self._digest, cache_folder(), self._device(), sharing_threads(), extras, list)
+        return load_backend("torch", self.precision, model)
 
     def _check_finite(self, texts: Sequence[str], vectors: np.ndarray) -> None:
         lost = ~np.isfinite(vectors).all(axis=1)
@@ -224,37 +228,11 @@ class TextEncoder:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = {"_own_lock"} if self.store_weights_in_pickle else {"_own_lock", "_network", "_folder"}
+        left_out = {"_own_lock", "_backend"} | (set() if self.store_weights_in_pickle else {"_network", "_folder"})
         return {key: value for key, value in self.__dict__.items() if key not in left_out}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.model)!r})"
-
-
-@contextlib.contextmanager
-def _filled_up(network: SentenceTransformer, n_rows: int, width: int) -> Iterator[None]:
-    """Bring the tokens of a batch to a shape, by padding, and by copies of the first row, whose vectors are dropped."""
-    from torch.nn.functional import pad
-
-    tokenizer = network.tokenizer
-    fillers = {"attention_mask": 0, "input_ids": getattr(tokenizer, "pad_token_id", None) or 0}
-    fillers["token_type_ids"] = getattr(tokenizer, "pad_token_type_id", 0)
-    on_the_left = getattr(tokenizer, "padding_side", "right") == "left"
-
-    def fill(_module: object, arguments: tuple[Any, ...]) -> None:
-        tokens = arguments[0]
-        # A bag of words has no mask.
-        for name in fillers.keys() & tokens.keys() if "attention_mask" in tokens else ():
-            table = tokens[name]
-            missing = max(0, width - table.shape[1])
-            table = pad(table, (missing, 0) if on_the_left else (0, missing), value=fillers[name])
-            tokens[name] = table[[*range(len(table)), *[0] * (n_rows - len(table))]]
-
-    hook = network[0].register_forward_pre_hook(fill)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def warn_truncated(n_truncated: int, limit: int | None, where: str = "") -> None:

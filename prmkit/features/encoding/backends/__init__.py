@@ -1,0 +1,1 @@
+"""Ways to compute a text encoder: torch, and converted models where their runtime is installed."""
