@@ -5,19 +5,17 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from prmkit import Solution
+from prmkit.utils.machine import machine, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PACKAGES = ("prmkit", "numpy", "scikit-learn", "torch", "transformers", "sentence-transformers", "datasets")
 
 
 def data_folder() -> Path:
@@ -57,37 +55,6 @@ def load_steps_table(datasets: Iterable[str] | None = None) -> tuple[list[Soluti
     return solutions, ratings
 
 
-def machine() -> dict[str, Any]:
-    """Processor, cores, the precisions it multiplies fast, threads in use, memory, GPU."""
-    import joblib
-    import torch
-
-    from prmkit.utils.environment import has_bfloat16
-
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": joblib.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "bfloat16": has_bfloat16("cpu"),
-        "memory_gib": _memory_gib(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "load_average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
-    }
-
-
-def versions() -> dict[str, str | None]:
-    """Python and the packages that decide the numbers."""
-    return {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def write_result(name: str, result: Mapping[str, Any]) -> Path:
     """Write ``benchmarks/results/<name>.json``, stamped with date, machine and versions."""
     stamp = {
@@ -118,19 +85,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return "" if value is None else str(value)
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()
-
-
-def _memory_gib() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):
-        return None

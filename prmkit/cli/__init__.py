@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from prmkit.cli._bench import bench
 from prmkit.cli._cache import cache
 from prmkit.cli._convert import convert
 from prmkit.cli._evaluate import SeveralAfterOn, evaluate
@@ -23,7 +24,8 @@ app = typer.Typer(
         "Process reward models: which step of a solution is wrong, and how sure is that?\n\n"
         "prmkit fit trains the default classifier on step labels, in minutes on a processor. prmkit train fine-tunes a "
         "language model. prmkit evaluate compares models on benchmarks. prmkit convert writes step labels in another "
-        "format. prmkit COMMAND --help shows examples. All else is done from Python:\n\n"
+        "format. prmkit bench measures this machine. prmkit COMMAND --help shows examples.\n\n"
+        "All else is done from Python:\n\n"
         "    from prmkit import PRMClassifier, load_prm800k\n\n"
         "    X, y = load_prm800k('train.jsonl'); clf = PRMClassifier().fit(X, y)\n\n"
         "See it work, offline and on your machine:  python -m prmkit.examples"
@@ -33,6 +35,7 @@ app.command(no_args_is_help=True, cls=ListsFormats)(fit)
 app.command(add_help_option=False, context_settings=PASSED_ON)(train)
 app.command(no_args_is_help=True, cls=ListsFormats)(convert)
 app.command(no_args_is_help=True, cls=SeveralAfterOn)(evaluate)
+app.command()(bench)
 app.add_typer(cache, name="cache")
 
 
