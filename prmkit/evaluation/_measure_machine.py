@@ -211,8 +211,8 @@ def _quietly() -> Iterator[None]:
             on()
 
 
-def _rounds(ways: Ways, seconds: float) -> dict[str, list[float]]:
-    """Return the seconds of each way, which take turns until the time is spent. There is one round at least.
+def _rounds(ways: Ways, seconds: float, least: int = 1) -> dict[str, list[float]]:
+    """Return the seconds of each way, which take turns until the time is spent, in ``least`` rounds at least.
 
     A way that prepares something returns its own seconds.
     """
@@ -224,7 +224,8 @@ def _rounds(ways: Ways, seconds: float) -> dict[str, list[float]]:
             own = way()
             spent[name].append(own if isinstance(own, float) else time.perf_counter() - before)
         now = time.perf_counter()
-        if 2 * now - start - begin > seconds:
+        least -= 1
+        if least <= 0 and 2 * now - start - begin > seconds:
             return spent
         start = now
 
@@ -273,7 +274,7 @@ def _products(seconds: float) -> Found:
 
                 ways[name], work[name] = run, 2e-9 * size**3
     try:
-        spent = _rounds(ways, seconds)
+        spent = _rounds(ways, seconds, least=5)
     finally:
         torch.set_num_threads(in_use)
     # The fastest round is what the machine can do.
