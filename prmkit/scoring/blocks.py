@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -74,8 +75,7 @@ def blocks_of(
     for solution in solutions:
         if not solution.steps:
             raise ValueError(f"solution {first + len(inside)} of the source has no steps: leave it out")
-        # What else is known of it would only be sent to other processes.
-        inside.append(solution if solution.meta is None else Solution(solution.problem, solution.steps, solution.id))
+        inside.append(solution)
         n_steps += solution.n_steps
         if n_steps >= block_steps:
             yield Block(number, tuple(inside), first, counts.get("records", 0))
@@ -147,7 +147,9 @@ class BlockScorer:
     def __call__(self, solutions: Sequence[Solution]) -> pyarrow.Table:
         """Return one row per solution, with the columns of ``score_file``."""
         proba = quiet_step_proba(self.classifier, solutions)
-        return score_table(solutions, proba, self.classes.index(self.order[0]))
+        about = {"classes": self.classes, "label_order": list(self.order)}
+        table = score_table(solutions, proba, self.classes.index(self.order[0]))
+        return table.replace_schema_metadata({"prmkit": json.dumps(about)})
 
 
 def score_table(solutions: Sequence[Solution], proba: np.ndarray, worst: int) -> pyarrow.Table:
@@ -182,7 +184,7 @@ def score_table(solutions: Sequence[Solution], proba: np.ndarray, worst: int) ->
 
     n_steps, n_classes = proba.shape
     columns = {
-        "id": pyarrow.array([None if one.id is None else str(one.id) for one in solutions], pyarrow.string()),
+        "id": pyarrow.array([one.id for one in solutions], pyarrow.string()),
         "proba": lists(lists(numbers(proba.ravel()), np.full(n_steps, n_classes)), lengths),
         "rewards": lists(numbers(rewards.values), lengths),
         "risks": lists(numbers(risks.values), lengths),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
+import os
 import shutil
+import sys
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from io import TextIOWrapper
 from pathlib import Path
@@ -73,6 +77,52 @@ def _replace_folder(new: Path, path: Path) -> None:
         old.replace(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Hold the file ``path`` as a lock, which ends with this process, however it ends, and remove it afterwards.
+
+    ``busy`` is the message of the BlockingIOError that another process raises meanwhile. On a file system without
+    locks, as some networks have, a warning says so.
+    """
+    while True:
+        file = path.open("a+b")
+        try:
+            try:
+                _lock(file)
+            except (BlockingIOError, PermissionError):
+                raise BlockingIOError(errno.EAGAIN, busy) from None
+            except OSError as error:
+                warnings.warn(f"{path.parent} has no locks ({error}): let no two processes write there", stacklevel=3)
+            with suppress(OSError):
+                # Whoever held it before may have removed it.
+                if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+                    break
+            file.close()
+        except BaseException:
+            file.close()
+            raise
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file
+            path.unlink()
+        file.close()
+        if os.name == "nt":
+            with suppress(OSError):
+                path.unlink()
+
+
+def _lock(file: IO[bytes]) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 from prmkit.data.formats.candidates import is_candidates, sampled_in
 from prmkit.data.formats.fields import by_fields, check_fields
@@ -14,12 +19,14 @@ from prmkit.data.formats.format import Format, LabelledSolution, Record, from_ce
 from prmkit.data.formats.reading import iter_labelled
 from prmkit.data.formats.registry import FORMATS, check_format, recognise
 from prmkit.data.formats.samples import SampleFields
-from prmkit.data.formats.sources import OnError, Source, iter_records
-from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.formats.sources import OnError, Source, iter_records, several_addresses
+from prmkit.data.jsonlines import MalformedRecordError, file_system, is_url, matching_files
 from prmkit.data.solution import Solution
 from prmkit.data.step_splitting import BY, By, Think, check_by, split_steps
 
 _N_INSPECTED = 20
+_N_PIECES, _PIECE = 16, 1 << 16
+"""Number and size of the pieces of a file that tell it from another one."""
 _SAMPLED: dict[str, Any] = {"bon": "line", **{f"bon-{by}": by for by in BY}}
 """Names of sampled solutions among the formats, and the unit that becomes a step, as ``evaluate`` has them."""
 _OF_SAMPLES = ("problem", "text", "steps", "id", "answer", "correct", "reference", "generator")
@@ -97,6 +104,74 @@ def _given(source: Any) -> tuple[Iterable[Solution] | None, Any]:
         source = chain(first, source)
         return (source if first and isinstance(first[0], Solution) else None), source
     return None, source
+
+
+def source_state(source: Any, split: str | None = None) -> Any:
+    """Return what tells one state of a source from another, as JSON holds it.
+
+    Of a local file these are its name, its size, the time of its last change, and a hash of pieces of it.
+    """
+    addresses = [source] if isinstance(source, (str, PathLike)) else several_addresses(source)
+    if addresses:
+        return [one for address in addresses for one in _state_of(fspath(address), split)]
+    if isinstance(source, Iterator):
+        return f"read once, {uuid4().hex}"
+    import joblib
+
+    return f"in memory, {joblib.hash(source, hash_name='sha1')}"
+
+
+def _state_of(address: str, split: str | None) -> Iterator[dict[str, Any]]:
+    place = Path(address).expanduser()
+    files = [Path(match) for match in matching_files(address)] or [place] if not is_url(address) else []
+    if files == [place] and place.is_dir():
+        files = sorted(file for file in place.rglob("*") if file.is_file())
+    if not files or not files[0].exists():
+        found: dict[str, Any] = {"name": address, "split": split}
+        with contextlib.suppress(Exception):  # the server, the network and the hub each raise their own kind
+            if is_url(address):
+                system, name = file_system(address)
+                found["state"] = system.ukey(name)
+            else:
+                from huggingface_hub import HfApi
+
+                found["state"] = HfApi().dataset_info(address).sha
+        yield found
+    for file in files if files and files[0].exists() else ():
+        about = file.stat()
+        yield {
+            "name": file.name,
+            "size": about.st_size,
+            "pieces": _pieces(file, about.st_size),
+            "time": about.st_mtime_ns,
+        }
+
+
+def _pieces(file: Path, size: int) -> str:
+    """Return a digest of some pieces of a file, the first and the last among them, however large it is."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        for number in range(_N_PIECES):
+            stream.seek(max(0, size - _PIECE) * number // (_N_PIECES - 1))
+            digest.update(stream.read(_PIECE))
+    return digest.hexdigest()[:32]
+
+
+def n_records(source: Any, limit: int | None = None) -> int | None:
+    """Return the number of records of a source, where it is found without reading them. None otherwise."""
+    found: int | None = None
+    if isinstance(source, (str, PathLike)) and (file := Path(source).expanduser()).is_file():
+        if file.suffix == ".parquet":
+            from pyarrow.parquet import read_metadata
+
+            with contextlib.suppress(OSError, ValueError):
+                found = read_metadata(file).num_rows
+        elif file.suffix in (".jsonl", ".ndjson"):
+            with file.open("rb") as stream:
+                found = sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
+    elif hasattr(source, "__len__") and not several_addresses(source) and not isinstance(source, str):
+        found = len(getattr(source, "solutions", source))
+    return found if found is None or limit is None else min(found, limit)
 
 
 def _format_of(source: Source, name: str | None, fields: Mapping[str, str] | None, split: str | None) -> Format:
