@@ -241,8 +241,8 @@ def scored_blocks(
                 yield waiting.pop(future), future.result()
     except TerminatedWorkerError:
         raise ChildProcessError(
-            "a process that scores has ended, perhaps since the memory is full: pass a smaller n_workers, batch_tokens "
-            "or block_steps. What is scored is kept"
+            "a process that scores has ended, perhaps since the memory is full: take fewer of them, or smaller batches "
+            "or blocks. What is scored is kept"
         ) from None
     finally:
         pool.shutdown(wait=True, kill_workers=True)

@@ -224,8 +224,8 @@ def write_tables(file: Path, parts: Iterable[Iterable[pyarrow.Table]], about: Ma
             if sum(sizes[0]) >= _GROUP_ROWS or sum(sizes[1]) >= _GROUP_STEPS:
                 write()
         write()
-    with file.open("rb+") as stream:
-        os.fsync(stream.fileno())
+    with file.open("rb+") as whole:
+        os.fsync(whole.fileno())
     return n_rows, n_cut
 
 

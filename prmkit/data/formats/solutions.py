@@ -87,7 +87,8 @@ def iter_solutions_of(
         head = list(islice(source, _N_INSPECTED))
         source = chain(head, source)
     file_format = _format_of(source if head is None else head, format, fields, split)
-    settings = {"on_error": on_error, "limit": limit, "split": split, "counts": counts, "skipped": skipped}
+    settings: dict[str, Any] = {"on_error": on_error, "limit": limit, "split": split}
+    settings |= {"counts": counts, "skipped": skipped}
     labelled = iter_labelled(source, file_format, **settings, **dict(options or {}))
     yield from (one.solution for one in labelled)
 
@@ -181,10 +182,10 @@ def _format_of(source: Source, name: str | None, fields: Mapping[str, str] | Non
             raise ValueError(f"format={name!r} and fields exclude each other: a format knows its fields")
         if isinstance(fields, Mapping) and "candidates" in fields:
             paths = check_fields(fields, _OF_CANDIDATES, ("problem", "candidates"))
-            return _sampled(_SAMPLED.get(name or "bon"), paths)
+            return _sampled(_SAMPLED[name or "bon"], paths)
         if isinstance(fields, Mapping) and "text" in fields and not fields.keys() & {"steps", "step"}:
             paths = check_fields(fields, _OF_SAMPLES, ("problem", "text"))
-            return _cut(_SAMPLED.get(name or "bon-paragraph"), paths)
+            return _cut(_SAMPLED[name or "bon-paragraph"], paths)
         return by_fields(fields, labelled=False)
     if name is not None and name in _SAMPLED:
         return _sampled(_SAMPLED[name])
@@ -202,6 +203,7 @@ def _format_of(source: Source, name: str | None, fields: Mapping[str, str] | Non
             raise
         if plain is None:
             said = _LABELS.sub("", str(error)).replace("steps and labels in place", "steps in place")
+            said = said.replace(". Put the field of labels in place of '…'", "")
             raise ValueError(f"{said}. To score, no labels are needed") from None
     return FORMATS[name] if name not in (None, *_WITH_PLAIN_STEPS) or plain is None else _plain(*plain)  # type: ignore[index]
 
