@@ -14,14 +14,24 @@ from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from prmkit.data.growing import Growing, InContext
 from prmkit.data.labels import check_labels, declared_order, resolve_label_order
 from prmkit.data.problem_keys import distinct_problem_keys, warn_of_plain_strings
 from prmkit.data.solution import Step, as_steps, refuse_steps
 from prmkit.features import PRMFeaturizer
-from prmkit.fitted import Label, decision_weights
+from prmkit.fitted import Label, decision_weights, order_of_numbers
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.heads.blend import StepBlend
-from prmkit.models.heads.head import Classifier, Featurizer, Rows, featurizer_for, fit_head, most_probable, read_rows
+from prmkit.models.heads.head import (
+    Classifier,
+    Featurizer,
+    Rows,
+    featurizer_for,
+    fit_head,
+    grow_head,
+    most_probable,
+    read_rows,
+)
 from prmkit.models.tokens.token_prm import TokenPRM
 from prmkit.saving.hub import HUB_OPTIONS, LANGUAGE_MODEL_FILES, HubModel, fetch, is_hub_name, saved_folder
 from prmkit.saving.model import Contents
@@ -116,16 +126,6 @@ def _token_head(featurizer: FeaturizerLike, head: TokenPRM | None, label_order: 
             )
         token_head.set_params(**{name: value})
     return token_head
-
-
-def _order_of_numbers(classes: np.ndarray, label_order: Sequence[Label] | None) -> Sequence[Label] | None:
-    """Return the order for y, whose labels voting, stacking and bagging replace by their places in the alphabet."""
-    labels = [] if label_order is None else list(label_order)
-    if classes.dtype.kind not in "iu" or not all(isinstance(label, str) for label in labels):
-        return label_order
-    if classes.tolist() != list(range(len(labels))):
-        return label_order
-    return [sorted(map(str, labels)).index(str(label)) for label in labels]
 
 
 class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin, BaseEstimator):
@@ -465,7 +465,7 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
             warn_of_plain_strings(rows)
         self.classes_ = distinct_classes(labels)
         self.training_problems_ = None if self._precomputed else distinct_problem_keys(rows)
-        order = _order_of_numbers(self.classes_, declared)
+        order = order_of_numbers(self.classes_, declared)
         self.label_order_ = resolve_label_order(self.classes_, order)
         self.featurizer_, head = unfitted_parts(self.featurizer, self.head, order)
         for part in (self.featurizer_, head):
@@ -492,6 +492,24 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
         """
         rows = validate_data(self, X, reset=False) if self._precomputed else self._check_steps(X, groups)
         return read_rows(self.head_, self.featurizer_, rows, groups=groups)
+
+    def grow(self, problem: str) -> Growing:
+        """Return a solution of a problem that grows, as the fitted parts read it.
+
+        Parameters
+        ----------
+        problem : str
+            Text of the problem.
+
+        Returns
+        -------
+        Growing
+            Its ``extend(steps)`` returns the probabilities of the new steps. :meth:`incremental` makes more of it.
+        """
+        check_is_fitted(self)
+        if self._precomputed:
+            return InContext(self.predict_proba, problem)
+        return grow_head(self.head_, self.featurizer_, problem, self.predict_proba)
 
     @property
     def _precomputed(self) -> bool:
@@ -577,7 +595,7 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
         if "fitted_order" in settings:
             order = None if order is None else tuple(order)
         else:  # a folder of prmkit 0.1
-            order = resolve_label_order(classes, _order_of_numbers(classes, settings["label_order"]))
+            order = resolve_label_order(classes, order_of_numbers(classes, settings["label_order"]))
         if settings["n_features_in"] is not None:
             classifier.n_features_in_ = settings["n_features_in"]
         return classifier._take_fitted(classes, order, featurizer, head, contents.arrays.get("problems"))

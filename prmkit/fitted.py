@@ -94,6 +94,16 @@ def known_label_order(
     return orders.pop() if orders else resolve_label_order(classes)
 
 
+def order_of_numbers(classes: np.ndarray, label_order: Sequence[Label] | None) -> Sequence[Label] | None:
+    """Return the order for y, whose labels voting, stacking and bagging replace by their places in the alphabet."""
+    labels = [] if label_order is None else list(label_order)
+    if classes.dtype.kind not in "iu" or not all(isinstance(label, str) for label in labels):
+        return label_order
+    if classes.tolist() != list(range(len(labels))):
+        return label_order
+    return [sorted(map(str, labels)).index(str(label)) for label in labels]
+
+
 def worst_column(classifier: FittedClassifier) -> int:
     """Return the column of ``predict_proba`` that holds the risk; errors as :func:`label_order`."""
     column: int = np.asarray(classifier.classes_).tolist().index(label_order(classifier)[0])

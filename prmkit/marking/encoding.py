@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     IntArray = npt.NDArray[np.int64]
 
+_TEXTS_KNOWN = 1024
 TOO_LONG = ("raise", "drop", "nan")
 
 
@@ -97,6 +99,8 @@ class SolutionEncoder:
         self.tokenizer = tokenizer
         self.scheme = scheme
         self._writer = SolutionWriter(tokenizer, scheme)
+        # A problem has many solutions, and a growing solution has the same steps again and again.
+        self._ids = lru_cache(_TEXTS_KNOWN)(lambda text: text_ids(tokenizer, text))
         self._separator_ids = [] if scheme.chat == "turns" else self._read_separator()
         if not self._writer.joint:
             return
@@ -239,9 +243,6 @@ class SolutionEncoder:
     def _start(self) -> list[int]:
         start = self.tokenizer.bos_token_id
         return [] if start is None or self._writer.own_bos else [start]
-
-    def _ids(self, text: str) -> list[int]:
-        return text_ids(self.tokenizer, text)
 
     def _read_separator(self) -> list[int]:
         """Return the tokens of the separator alone, checked."""
@@ -391,17 +392,19 @@ def token_records(
     scheme: MarkingScheme,
     max_length: int | None,
     too_long: str = "raise",
+    encoder: SolutionEncoder | None = None,
 ) -> list[TokenRecord]:
     """Encode each distinct solution once, up to the last of the given steps (scheme ``"prefix"``: each distinct step).
 
     A solution of more than ``max_length`` tokens is an error if ``too_long="raise"``. Otherwise its trailing steps
     are left out, never a part of a step. If its problem alone is too long, "drop" is an error and "nan" leaves the
     solution out. With "nan" a step that has no token of its own is left out too, and the others are read as if it were
-    not there. A row that no record holds was left out.
+    not there. A row that no record holds was left out. An ``encoder`` of the same scheme need not be made again, and
+    remembers texts.
     """
     if too_long not in TOO_LONG:
         raise ValueError(f"too_long={too_long!r}, expected one of {', '.join(TOO_LONG)}")
-    encoder = SolutionEncoder(tokenizer, scheme)
+    encoder = encoder or SolutionEncoder(tokenizer, scheme)
     limit = np.inf if max_length is None else max_length
     records, excessive_lengths = [], []
     for solution, n_steps, rows, step_indices in _solutions_to_encode(steps, scheme):

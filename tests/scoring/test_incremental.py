@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
@@ -43,6 +44,18 @@ def mlp(data):
 def calibrated(data):
     inner = PRMClassifier(StepStatistics(), random_state=0)
     return CalibratedStepClassifier(inner, method="temperature").fit(data.X, data.y)
+
+
+class Lengths(TransformerMixin, BaseEstimator):
+    """The characters of a step and of those before. A step may break it."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        if any(step.text == "fail" for step in X):
+            raise RuntimeError("this one not")
+        return np.array([[len(step.text), sum(map(len, step.prefix))] for step in X])
 
 
 KINDS = {
@@ -181,14 +194,12 @@ class TestTheScorer:
                 one.extend(TEXTS[1:2])
             assert one.n_steps == 1
 
-    def test_an_error_leaves_the_scorer_where_it_stood(self, data, monkeypatch):
-        classifier = plain(data)
+    def test_an_error_leaves_the_scorer_where_it_stood(self, data):
+        classifier = PRMClassifier(make_pipeline(Lengths()), LogisticRegression()).fit(data.X, data.y)
         scorer = classifier.incremental(PROBLEM)
         scorer.extend(TEXTS[:2])
-        with monkeypatch.context() as patch:
-            patch.setattr(classifier.head_, "predict_proba", lambda rows: np.full((len(rows), 3), 0.7))
-            with pytest.raises(ValueError, match="sums to"):
-                scorer.extend(TEXTS[2:3])
+        with pytest.raises(RuntimeError, match="this one not"):
+            scorer.extend([TEXTS[2], "fail", TEXTS[3]])
         fork = scorer.fork()
         assert (scorer.n_steps, fork.n_steps) == (2, 2)
         for one in (scorer, fork):

@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from prmkit.features.sequences import StepSequences
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,20 +236,26 @@ class CausalEncoder(ScaledModule):
         self.classify = nn.Linear(config.hidden_size, n_classes)
         self.last_position = config.max_position_embeddings - 1
 
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the logits. Padding stands on the right, where no causal position looks."""
+    def forward(self, values: torch.Tensor, cache: DynamicCache | None = None) -> torch.Tensor:
+        """Return the logits. Padding stands on the right, where no causal position looks.
+
+        A ``cache`` holds keys and values of earlier positions, and is extended.
+        """
         embeds = self.project(self.scaled(values))
-        n = embeds.shape[1]
+        n, start = embeds.shape[1], 0 if cache is None else cache.get_seq_length()
         # A solution longer than the positions the encoder knows keeps the last of them.
-        place = torch.arange(n, device=embeds.device).clamp(max=self.last_position)
+        place = torch.arange(start, start + n, device=embeds.device).clamp(max=self.last_position)
         hidden = self.backbone(
-            inputs_embeds=embeds, attention_mask=self.attention_mask(values), position_ids=place.expand(len(embeds), n)
+            inputs_embeds=embeds,
+            attention_mask=self.attention_mask(values, start),
+            position_ids=place.expand(len(embeds), n),
+            **({} if cache is None else {"past_key_values": cache}),
         ).last_hidden_state
         logits: torch.Tensor = self.classify(self.dropout(hidden))
         return logits
 
-    def attention_mask(self, values: torch.Tensor) -> torch.Tensor:
-        """Return what is added to the attention scores, of shape (n, 1, positions, positions)."""
-        n = values.shape[1]
-        never = torch.full((n, n), torch.finfo(values.dtype).min, dtype=values.dtype, device=values.device)
-        return never.triu(1).expand(len(values), 1, n, n)
+    def attention_mask(self, values: torch.Tensor, start: int = 0) -> torch.Tensor:
+        """Return what is added to the attention scores, of shape (n, 1, positions, start + positions)."""
+        shape = values.shape[1], start + values.shape[1]
+        never = torch.full(shape, torch.finfo(values.dtype).min, dtype=values.dtype, device=values.device)
+        return never.triu(1 + start).expand(len(values), 1, *shape)

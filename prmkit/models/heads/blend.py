@@ -19,6 +19,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from prmkit.data.growing import Growing, Then
 from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step, as_steps
 from prmkit.data.splitters import StratifiedProblemKFold
@@ -249,6 +250,26 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
         proba = self.predict_proba(X)  # first: it raises NotFittedError
         labels: np.ndarray = self.classes_[(proba * self.decision_weights_).argmax(axis=1)]
         return labels
+
+    def grow(self, problem: str, featurizer: object = None) -> Growing:
+        """Return a solution of a problem that grows: the way of :class:`~prmkit.scoring.IncrementalScorer`.
+
+        Parameters
+        ----------
+        problem : str
+            Text of the problem.
+        featurizer : object, default=None
+            Ignored: the head has views of its own.
+
+        Returns
+        -------
+        Growing
+            Its ``extend(steps)`` returns the probabilities of the new steps.
+        """
+        from prmkit.models.heads._growing import GrowingViews
+
+        check_is_fitted(self)
+        return Then(GrowingViews(self.views_, problem), self.predict_proba)
 
     def _fit_blend(
         self, views: StepViews, y: np.ndarray, weight: np.ndarray | None, seed: int

@@ -14,6 +14,7 @@ from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
+from prmkit.data.growing import Growing, InContext, Then, growing
 from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step
 from prmkit.features.sequences import StepSequences
@@ -139,8 +140,6 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_rows, n_classes)
             Columns in the order of ``classes_``.
         """
-        import torch
-
         from prmkit.models.heads._training import predict_logits
 
         check_is_fitted(self)
@@ -159,8 +158,7 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
             logits = predict_logits(module, self._prepared(sequences), self.batch_size)
         finally:
             module.cpu()
-        proba: np.ndarray = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
-        return proba
+        return _softmax(logits)
 
     def predict(self, X: Matrix | StepSequences, groups: npt.ArrayLike | None = None) -> np.ndarray:
         """Return the most probable class of each row.
@@ -180,6 +178,24 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         proba = self.predict_proba(X, groups)  # first: it raises NotFittedError
         labels: np.ndarray = self.classes_[proba.argmax(axis=1)]
         return labels
+
+    def grow(self, problem: str, featurizer: Featurizer | None = None) -> Growing:
+        """Return a solution of a problem that grows: the way of :class:`~prmkit.scoring.IncrementalScorer`.
+
+        Parameters
+        ----------
+        problem : str
+            Text of the problem.
+        featurizer : fitted transformer over steps
+            Gives the features.
+
+        Returns
+        -------
+        Growing
+            Its ``extend(steps)`` returns the probabilities of the new steps.
+        """
+        check_is_fitted(self)
+        return Then(growing(featurizer, problem, "transform"), self.predict_proba)
 
     @safe_after_fork()
     def _fit(self, sequences: StepSequences, y: np.ndarray, sample_weight: npt.ArrayLike | None) -> Self:
@@ -262,6 +278,13 @@ def _moments(sequences: StepSequences, targets: Any) -> tuple[np.ndarray, np.nda
     mean = np.average(values, axis=0, weights=targets.weights)
     deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=targets.weights))
     return mean, np.where(deviation > 1e-8, deviation, 1.0)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    import torch
+
+    proba: np.ndarray = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
+    return proba
 
 
 def _device(device: str | None) -> str:
@@ -528,6 +551,15 @@ class StepTransformer(TorchHead):
         from prmkit.models.heads._training import CausalEncoder
 
         return CausalEncoder(n_features, n_classes, self._encoder(backbone), self.dropout)
+
+    def grow(self, problem: str, featurizer: Featurizer | None = None) -> Growing:  # noqa: D102
+        from prmkit.models.heads._growing import GrowingSequence, can_grow
+
+        check_is_fitted(self)
+        module: Any = self.module_
+        if featurizer is None or not can_grow(module):
+            return InContext(lambda steps: self.predict_proba(self.read(featurizer, steps)), problem)
+        return Then(GrowingSequence(module, featurizer, problem, _device(self.device)), _softmax)
 
     def _encoder(self, saved: dict[str, Any] | None) -> Any:
         """Return the encoder: of a saved configuration, by name, or a small BERT."""

@@ -113,13 +113,14 @@ def _refuse_other_kinds(inner: PreTrainedModel) -> None:
 
 
 @contextmanager
-def block_causal(model: nn.Module, blocks: torch.Tensor) -> Iterator[dict[str, Any]]:
+def block_causal(model: nn.Module, blocks: torch.Tensor, start: int = 0) -> Iterator[dict[str, Any]]:
     """Let each token see only the tokens of its own block and of the blocks before, within the context.
 
     The context gives keyword arguments for calls of the model, beside ``input_ids``. ``blocks`` of shape (n_rows,
     n_tokens) are 0 for the problem, t + 1 for step t, -1 for padding, which must be on the right. The mask adds 0 to
     the attention scores, or the smallest number of the model's (or autocast's) dtype. Layers with a local window keep
-    it. A causal model gets its ordinary mask. Memory grows with ``n_rows * n_tokens ** 2``.
+    it. A causal model gets its ordinary mask. Memory grows with ``n_rows * n_tokens ** 2``. The tokens before ``start``
+    are those whose keys and values are known, so the mask has no rows for them.
 
     >>> from transformers import BertConfig, BertModel
     >>> config = BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1)
@@ -138,7 +139,7 @@ def block_causal(model: nn.Module, blocks: torch.Tensor) -> Iterator[dict[str, A
         raise ValueError("padding (block -1) before a token: pad on the right, an encoder counts its positions")
     inner = unwrapped(model)
     refuse_attention(inner.config)
-    seen = visible_tokens(blocks)
+    seen = visible_tokens(blocks)[:, start:]
     if inner.config.model_type in ("deberta", "deberta-v2"):
         with _embeddings_without_mask(inner):
             yield {"attention_mask": seen}
@@ -172,7 +173,7 @@ def check_block_causal(model: nn.Module) -> None:
     n_kept = 2 * n_tokens // 3
     try:
         weight = cast(torch.Tensor, inner.get_input_embeddings().weight)
-        tokens, changed = _random_rows(inner.config, weight.shape[0], n_tokens, n_kept).to(weight.device)
+        tokens, changed = random_rows(inner.config, weight.shape[0], n_tokens, n_kept).to(weight.device)
         blocks = torch.arange(3, device=weight.device).repeat_interleave(n_tokens // 3)
         with _undisturbed(model), _dtypes_met(model) as dtypes:
             answer = _outputs(model, tokens, blocks)
@@ -212,7 +213,7 @@ def _added_to_scores(inner: PreTrainedModel, seen: torch.Tensor) -> torch.Tensor
     if window is None:
         return added(seen)
     index = torch.arange(seen.shape[-1], device=seen.device)
-    near = (index[:, None] - index).abs() <= window
+    near = (index[-seen.shape[-2] :, None] - index).abs() <= window
     return {"full_attention": added(seen), "sliding_attention": added(seen & near)}
 
 
@@ -235,7 +236,7 @@ def _embeddings_without_mask(inner: PreTrainedModel) -> Iterator[None]:
         hook.remove()
 
 
-def _random_rows(config: PreTrainedConfig, n_ids: int, n_tokens: int, n_kept: int) -> torch.Tensor:
+def random_rows(config: PreTrainedConfig, n_ids: int, n_tokens: int, n_kept: int) -> torch.Tensor:
     """Return two rows of token ids that share their first ``n_kept``, without padding tokens."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(n_ids - 1, (2, n_tokens), generator=generator)

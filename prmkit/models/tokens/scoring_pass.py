@@ -23,7 +23,7 @@ from prmkit.utils.environment import best_device, kept_generators, no_more_threa
 from prmkit.utils.ragged import token_batches
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import DynamicCache, PreTrainedTokenizerBase
 
 # A batch of many tiny rows is no faster, so shorter rows count as this long.
 _SHORT = 64
@@ -88,6 +88,16 @@ class TokenScorer:
             device=device,
             show_progress=show_progress,
         )
+        return self.step_outputs(steps, records, record_outputs, too_long)
+
+    def step_outputs(
+        self,
+        steps: Sequence[Step],
+        records: Sequence[TokenRecord],
+        record_outputs: Sequence[npt.NDArray[np.float32]],
+        too_long: str,
+    ) -> npt.NDArray[np.float32]:
+        """Bring the outputs at the marked positions of each record into the order of the steps, as ``outputs`` does."""
         shape = () if self.readout.reads == "reward" else (len(self.classes),)
         step_outputs = np.full((len(steps), *shape), np.nan, dtype=np.float32)
         n_failed = 0
@@ -149,7 +159,7 @@ def score_marked(
     lengths = np.array([len(row.input_ids) for row in rows])
     row_outputs: list[npt.NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(rows)
     bar = tqdm(total=len(rows), desc="scoring", unit="solution", delay=2, disable=None if show_progress else True)
-    with safe_after_fork(), no_more_threads_than_cores(), _ready(model, place), torch.inference_mode(), bar:
+    with safe_after_fork(), no_more_threads_than_cores(), ready(model, place), torch.inference_mode(), bar:
         budget = tokens_per_batch
         if torch.device(place).type == "cpu":
             budget = min(budget, _PER_CPU_THREAD * torch.get_num_threads())
@@ -162,16 +172,22 @@ def score_marked(
     return row_outputs
 
 
-def marked_outputs(model: nn.Module, batch: Mapping[str, torch.Tensor], readout: Readout) -> torch.Tensor:
+def marked_outputs(
+    model: nn.Module, batch: Mapping[str, torch.Tensor], readout: Readout, cache: DynamicCache | None = None
+) -> torch.Tensor:
     """Run the model once and return its outputs at ``batch["positions"]``, in float32.
 
     A batch has ``input_ids``, ``attention_mask`` and, with ``by_blocks``, ``blocks`` of shape (n_rows, n_tokens), and
     ``positions`` of shape (n_rows, n_marks). The result has the shape of the positions for rewards, with a last axis
     of outputs otherwise.
+
+    With a ``cache`` of earlier tokens, mask and blocks are those of all tokens, and the cache is extended.
     """
     positions = batch["positions"]
     # Keys and values of a finished text are of no use.
-    options: dict[str, Any] = {"use_cache": False} if _takes(model, "use_cache") else {}
+    options: dict[str, Any] = {"use_cache": cache is not None} if _takes(model, "use_cache") else {}
+    if cache is not None:
+        options["past_key_values"] = cache
     columns = positions
     if readout.kind == "language_model" and _takes(model, "logits_to_keep"):
         # The vocabulary is wide: its logits are computed at marked positions only.
@@ -198,7 +214,8 @@ def _attention(model: nn.Module, batch: Mapping[str, torch.Tensor], readout: Rea
     if not readout.by_blocks:
         yield {"attention_mask": batch["attention_mask"]}
         return
-    with block_causal(model, batch["blocks"]) as mask:
+    n_known = batch["blocks"].shape[1] - batch["input_ids"].shape[1]
+    with block_causal(model, batch["blocks"], n_known) as mask:
         yield mask
 
 
@@ -226,7 +243,7 @@ def padded(rows: Sequence[npt.NDArray[Any]], filler: float) -> npt.NDArray[Any]:
 
 
 @contextmanager
-def _ready(model: nn.Module, device: str) -> Iterator[None]:
+def ready(model: nn.Module, device: str) -> Iterator[None]:
     """Evaluate on the device, and bring the weights back afterwards."""
     training, home = model.training, next(model.parameters()).device
     model.eval().to(device)

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.dataset import StepDataset
+from prmkit.data.growing import Growing, InContext, Then
 from prmkit.data.labels import check_labels, declared_order, resolve_label_order
 from prmkit.data.solution import Step, as_steps, iter_solutions, name_solutions
 from prmkit.marking.scheme import SCHEMES, MarkingScheme
@@ -425,6 +426,30 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         self.classes_ = classes
         self.loss_curve_ = list(loss_curve)
         return self
+
+    def grow(self, problem: str, featurizer: object = None) -> Growing:
+        """Return a solution of a problem that grows: the way of :class:`~prmkit.scoring.IncrementalScorer`.
+
+        Parameters
+        ----------
+        problem : str
+            Text of the problem.
+        featurizer : object, default=None
+            Ignored: the head reads the text itself.
+
+        Returns
+        -------
+        Growing
+            Its ``extend(steps)`` returns the probabilities of the new steps, and reads their tokens alone if the model
+            can keep keys and values.
+        """
+        from prmkit.models.tokens.incremental_pass import GrowingTokens, can_grow
+
+        check_is_fitted(self)
+        if not can_grow(self.scorer_, self.device):
+            return InContext(self.predict_proba, problem)
+        tokens = GrowingTokens(self.scorer_, problem, too_long=self.too_long, device=self.device)
+        return Then(tokens, self.probability_map_)
 
     @property
     def _loss(self) -> str:

@@ -1,0 +1,96 @@
+"""Keys and values of what a transformer has read, so that a text that grows costs its new tokens alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
+
+Piece: TypeAlias = "list[tuple[torch.Tensor, torch.Tensor] | None]"
+"""Keys and values of neighbouring tokens, of shape (1, heads, tokens, width), per layer. None for a layer without."""
+
+
+class Past:
+    """Keys and values of one text, in pieces that texts with the same beginning share. It never changes.
+
+    A cache of transformers is extended in place and belongs to one text, so each pass gets a new one.
+    """
+
+    def __init__(self, pieces: tuple[tuple[int, Piece], ...] = ()) -> None:
+        self._pieces = pieces
+
+    def __len__(self) -> int:
+        return sum(n for n, _ in self._pieces)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of keys and values, shared ones included."""
+        tensors = (one for _, piece in self._pieces for layer in piece if layer is not None for one in layer)
+        return sum(one.numel() * one.element_size() for one in tensors)
+
+    def cut(self, n_tokens: int) -> Past:
+        """Return the past of the first tokens, without a copy."""
+        kept: list[tuple[int, Piece]] = []
+        left = n_tokens
+        for n, piece in self._pieces:
+            if not left:
+                break
+            taken = min(n, left)
+            whole = taken == n
+            kept.append((taken, piece if whole else [layer and _part(layer, 0, taken) for layer in piece]))
+            left -= taken
+        return Past(tuple(kept))
+
+    def cache(self) -> DynamicCache:
+        """Return all of it as a new cache.
+
+        The layers have no window: the mask hides what is too far away, and a part of the text can be taken back.
+        """
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        for layer in range(len(self._pieces[0][1]) if self._pieces else 0):
+            parts = [one for _, piece in self._pieces if (one := piece[layer]) is not None]
+            if parts:
+                keys, values = (torch.cat(tensors, dim=-2) for tensors in zip(*parts, strict=True))
+                cache.update(keys, values, layer)
+        return cache
+
+    def grown(self, cache: DynamicCache) -> Past:
+        """Return the past after a pass that has extended the cache."""
+        before, after = len(self), int(cache.get_seq_length())
+        piece: Piece = [
+            None if layer.keys is None else _part((layer.keys, layer.values), before, after) for layer in cache.layers
+        ]
+        # Copies, or a piece would keep the whole text before it.
+        own = [layer and (layer[0].clone(), layer[1].clone()) for layer in piece] if before else piece
+        return Past((*self._pieces, (after - before, own)))
+
+
+def _part(layer: tuple[torch.Tensor, torch.Tensor], start: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return layer[0][..., start:end, :], layer[1][..., start:end, :]
+
+
+_TRIED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def grows_like(module: nn.Module, whole: Callable[[], torch.Tensor], in_parts: Callable[[], torch.Tensor]) -> bool:
+    """Whether a module gives the same for a text in parts as for the whole. It is tried once per module."""
+    if module not in _TRIED:
+        try:
+            expected, found = whole(), in_parts()
+        except Exception:
+            # Architectures raise any kind of error for arguments that they do not know.
+            _TRIED[module] = False
+        else:
+            dtype = next(weight.dtype for weight in module.parameters() if weight.is_floating_point())
+            tolerance = min(0.1, 256 * torch.finfo(dtype).eps) * expected.abs().max()
+            # NaN differs from everything.
+            _TRIED[module] = bool((expected - found).abs().max() <= tolerance)
+    return _TRIED[module]
