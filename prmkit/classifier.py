@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from prmkit.data.growing import Growing, InContext
+from prmkit.data.growing import Growing, grow_head
 from prmkit.data.labels import check_labels, declared_order, resolve_label_order
 from prmkit.data.problem_keys import distinct_problem_keys, warn_of_plain_strings
 from prmkit.data.solution import Step, as_steps, refuse_steps
@@ -22,16 +22,7 @@ from prmkit.features import PRMFeaturizer
 from prmkit.fitted import Label, decision_weights, order_of_numbers
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.heads.blend import StepBlend
-from prmkit.models.heads.head import (
-    Classifier,
-    Featurizer,
-    Rows,
-    featurizer_for,
-    fit_head,
-    grow_head,
-    most_probable,
-    read_rows,
-)
+from prmkit.models.heads.head import Classifier, Featurizer, Rows, featurizer_for, fit_head, most_probable, read_rows
 from prmkit.models.tokens.token_prm import TokenPRM
 from prmkit.saving.hub import HUB_OPTIONS, LANGUAGE_MODEL_FILES, HubModel, fetch, is_hub_name, saved_folder
 from prmkit.saving.model import Contents
@@ -507,9 +498,7 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
             Its ``extend(steps)`` returns the probabilities of the new steps. :meth:`incremental` makes more of it.
         """
         check_is_fitted(self)
-        if self._precomputed:
-            return InContext(self.predict_proba, problem)
-        return grow_head(self.head_, self.featurizer_, problem, self.predict_proba)
+        return grow_head(None if self._precomputed else self.head_, self.featurizer_, problem, self.predict_proba)
 
     @property
     def _precomputed(self) -> bool:

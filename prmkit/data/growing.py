@@ -61,3 +61,17 @@ def growing(part: Any, problem: str, ask: str = "predict_proba") -> Growing:
     grow = getattr(part, "grow", None)
     grown: Growing = InContext(getattr(part, ask), problem) if grow is None else grow(problem)
     return grown
+
+
+def grow_head(head: Any, featurizer: Any, problem: str, ask: Callable[[list[Step]], Any]) -> Growing:
+    """Return a solution without steps as a head and its featurizer read it.
+
+    A head may have ``grow(problem, featurizer)``. One that has only ``read`` looks at more than rows of features, and
+    is asked as ever: ``ask`` gives the probabilities of steps in their context.
+    """
+    if hasattr(head, "grow"):
+        grown: Growing = head.grow(problem, featurizer)
+        return grown
+    if featurizer is None or hasattr(head, "read"):
+        return InContext(ask, problem)
+    return Then(growing(featurizer, problem, "transform"), head.predict_proba)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
@@ -65,8 +65,9 @@ class Past:
     def grown(self, cache: DynamicCache) -> Past:
         """Return the past after a pass that has extended the cache."""
         before, after = len(self), int(cache.get_seq_length())
+        layers: list[Any] = cache.layers
         piece: Piece = [
-            None if layer.keys is None else _part((layer.keys, layer.values), before, after) for layer in cache.layers
+            None if layer.keys is None else _part((layer.keys, layer.values), before, after) for layer in layers
         ]
         # Copies, or a piece would keep the whole text before it.
         own = [layer and (layer[0].clone(), layer[1].clone()) for layer in piece] if before else piece

@@ -195,7 +195,7 @@ class TestTheScorer:
             assert one.n_steps == 1
 
     def test_an_error_leaves_the_scorer_where_it_stood(self, data):
-        classifier = PRMClassifier(make_pipeline(Lengths()), LogisticRegression()).fit(data.X, data.y)
+        classifier = PRMClassifier(Lengths(), LogisticRegression()).fit(data.X, data.y)
         scorer = classifier.incremental(PROBLEM)
         scorer.extend(TEXTS[:2])
         with pytest.raises(RuntimeError, match="this one not"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
@@ -17,7 +17,6 @@ from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from prmkit.data.growing import Growing, InContext, Then, growing
 from prmkit.data.solution import Step
 from prmkit.features import PRMFeaturizer
 from prmkit.features.sequences import StepSequences
@@ -183,20 +182,6 @@ def take_rows(rows: Rows, chosen: np.ndarray) -> tuple[Rows, np.ndarray]:
     if isinstance(rows, StepViews):
         return rows.take(chosen), chosen
     return safe_indexing(rows, chosen), chosen
-
-
-def grow_head(
-    head: Any, featurizer: Featurizer | None, problem: str, ask: Callable[[list[Step]], np.ndarray]
-) -> Growing:
-    """Return a solution of a problem that grows, as a fitted head reads it. ``ask`` gives the probabilities of steps in
-    their context: the way of heads that read more than rows and have no ``grow(problem, featurizer)``.
-    """
-    if hasattr(head, "grow"):
-        grown: Growing = head.grow(problem, featurizer)
-        return grown
-    if featurizer is None or isinstance(head, Head):
-        return InContext(ask, problem)
-    return Then(growing(featurizer, problem, "transform"), head.predict_proba)
 
 
 _ROUNDS = 1000

@@ -116,7 +116,7 @@ def can_grow(scorer: TokenScorer, device: str | None) -> bool:
     if scorer.scheme.name == "prefix" or any(kind in _BY_LENGTH for kind in kinds):
         return False
     readout = scorer.readout.for_scoring()
-    weight: Any = unwrapped(scorer.model).get_input_embeddings().weight  # type: ignore[no-untyped-call]
+    weight: Any = unwrapped(scorer.model).get_input_embeddings().weight
     ids = random_rows(config, weight.shape[0], _N_TRIED, _N_TRIED)[0]
     blocks = torch.arange(3).repeat_interleave(_N_TRIED // 3) if readout.by_blocks else None
 
