@@ -375,7 +375,7 @@ def is_missing(value: object) -> bool:
 
 def is_blank(value: object) -> bool:
     """Tell whether a cell of a table holds nothing: no value, or white space alone."""
-    return is_missing(value) or (isinstance(value, str) and not value.strip())
+    return not value.strip() if isinstance(value, str) else is_missing(value)
 
 
 def _check_rating(value: object, i: int) -> None:

@@ -49,7 +49,7 @@ _PASS_STEP = "Pass step='…', the column of the texts, and order='…', the col
 _PASS_SOLUTION = "name the column that tells them apart, StepDataset.from_frame(…, solution='…')"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TableRow:
     """A row of a table: a step, and what tells where it belongs.
 
@@ -64,7 +64,7 @@ class TableRow:
     problem : str
         Text of the problem.
     key : hashable
-        What is equal for two rows of the same problem.
+        What is equal for two rows of the same problem. None until the keys of all problems are made.
     solution : str or None
         Name of the solution among those of its problem. None if the table has no column for it.
     order : int or None
@@ -333,9 +333,10 @@ def warn_of_unused_numbers(table: StepTable, columns: Mapping[str, str | None]) 
     """Warn if a column counts the steps, and begins again within what was read as one solution."""
     if columns.get("order") is not None or columns.get("solution") is not None:
         return
-    names = (
-        set.intersection(*({*cells} for cells in table.cells.values())) - set(columns.values()) if table.cells else ()
-    )
+    records = iter(table.cells.values())
+    names = set(next(records, ())) - set(columns.values())
+    for cells in records:
+        names &= cells.keys()
     for name in sorted(names, key=str):
         begins_again = False
         for one in table.solutions:
@@ -399,10 +400,10 @@ def table_of_records(
         if label is None
         else {row.number: None if is_blank(cell := cells[row.number].get(label)) else cell for row in rows}
     )
-    rows, unknown = _rated(rows, raw, label or "", look_up, labels, faults)
+    unknown = _rate(rows, raw, label or "", look_up, labels, faults)
     rated = {row.number for row in rows if row.rating is not None}
-    keys = problem_keys([row.problem for row in rows]).tolist()
-    rows = [replace(row, key=key) if row.key is None else row for row, key in zip(rows, keys, strict=True)]
+    for row, key in zip(rows, problem_keys([row.problem for row in rows]).tolist(), strict=True):
+        row.key = key if row.key is None else row.key
     solutions = solutions_of_rows(rows, set(range(n_rows)) - {row.number for row in rows}, faults)
     faults.settle(on_error)
     account = LabelAccount()
@@ -559,29 +560,33 @@ def _refuse_numbers_as_steps(rows: Sequence[TableRow], step: str) -> None:
         raise ValueError(f"the column {step!r} holds numbers alone, expected the texts of the steps. {_PASS_STEP}")
 
 
-def _rated(
+def _rate(
     rows: list[TableRow],
     labels: Mapping[int, object],
     name: str,
     look_up: LookUp | None,
     meaning: Meaning | None,
     faults: Faults,
-) -> tuple[list[TableRow], set[int]]:
-    """Return the rows with their ratings, and the numbers of those whose label is unknown."""
+) -> set[int]:
+    """Set the rating of each row, and return the numbers of those whose label is unknown."""
     if look_up is None and meaning is None:
         meaning = meaning_of_column([label for label in labels.values() if label is not None], name)
     seen = list(dict.fromkeys(repr(label) for label in labels.values() if label is not None))[:_N_ROWS_NAMED]
     hint = f". Pass label_map={{{', '.join(f'{label}: …' for label in seen)}}} with -1, 0, 1 or None for each"
-    rated, unknown = [], set()
+    unknown: set[int] = set()
+    # A column has few distinct labels. True, 1 and 1.0 are different ones.
+    known: dict[tuple[type, object], Rating] = {}
     for row in rows:
-        label, rating = labels.get(row.number), None
+        if (label := labels.get(row.number)) is None:
+            continue
+        key = type(label), label if isinstance(label, (str, int, float)) else id(label)
         try:
-            if label is not None:
-                rating = rating_of(label, name, meaning) if look_up is None else look_up(label, name)
+            if key not in known:
+                known[key] = rating_of(label, name, meaning) if look_up is None else look_up(label, name)
+            row.rating = known[key]
         except MalformedRecordError as error:
             detail = str(error).removeprefix(f"{error.reason}: ")
             is_word = isinstance(label, str) and look_up is None and meaning is None
             faults.add(error.reason, detail + hint if is_word else detail, [row])
             unknown.add(row.number)
-        rated.append(replace(row, rating=rating))
-    return rated, unknown
+    return unknown

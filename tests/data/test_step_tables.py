@@ -500,3 +500,33 @@ def test_any_flat_rows_are_read_truly_or_refused_in_words(records, on_error):
     for step, label in zip(dataset.X, dataset.y.tolist(), strict=True):
         is_soft = isinstance(label, float)
         assert is_soft or any((step.text, way) in read_as for way in ways[label])
+
+
+def test_a_long_frame_is_read_like_its_records():
+    n = 10_050  # more than become records at once
+    frame = pd.DataFrame(
+        {
+            "problem": [f"p{i // 7}" for i in range(n)],
+            "step": pd.array([f"step {i}" for i in range(n)], dtype="string"),
+            "label": pd.array([(1, -1, None)[i % 3] for i in range(n)], dtype="Int64"),
+            "weight": [float("nan") if i % 5 else i / 2 for i in range(n)],
+            "when": pd.to_datetime(["2026-01-01" if i % 2 else None for i in range(n)]),
+        }
+    )
+    records = [
+        {name: None if pd.isna(cell) else cell for name, cell in record.items()} for record in frame.to_dict("records")
+    ]
+    ours, theirs = StepDataset.from_frame(frame), StepDataset.from_frame(records)
+    assert rows_of(ours) == rows_of(theirs) and ours.counts == theirs.counts
+    assert {name: column.tolist() for name, column in ours.rows.items()} == {
+        name: column.tolist() for name, column in theirs.rows.items()
+    }
+
+
+def test_labels_of_different_types_are_told_apart_however_often_they_occur():
+    labels = pd.Series([True, 1, False, 0, -1, True, 1, "1", 0, False] * 2, dtype=object)
+    frame = pd.DataFrame({"problem": "p", "step": [f"s{i}" for i in range(20)], "label": labels})
+    with pytest.warns(UserWarning, match="unknown label"):
+        data = StepDataset.from_frame(frame, labels="rating", on_error="skip")
+    # A boolean is no rating: it is left out each time, and 1 stays.
+    assert data.y.tolist() == [1, 0, -1, 1, 1, 0] * 2

@@ -55,6 +55,10 @@ _SPLITS = ("train", "test", "validation", "valid", "val", "dev")
 _SPLIT_OF_NAME = re.compile(
     rf"^({'|'.join(_SPLITS)})(?![a-z])|(?<![a-z])({'|'.join(_SPLITS)})(-\d+-of-\d+)?$", re.IGNORECASE
 )
+_SCALARS = frozenset((str, int, float, bool, type(None)))
+"""Types that JSON has too."""
+_N_CONVERTED = 10_000
+"""Number of rows of a data frame that become records at once."""
 _MISSING = ("NAType", "NaTType")
 """Types of a missing value of pandas."""
 MALFORMED, PUBLISHED, _LOST = "malformed: ", "left out, wrong as published: ", "labels left out: "
@@ -145,8 +149,11 @@ def _rows_of(source: Any) -> Iterator[Any]:
         yield from source.iter_rows(named=True)
     elif hasattr(source, "itertuples"):  # pandas, where NaN and NA stand for a missing cell
         names = list(source.columns)
-        for row in source.itertuples(index=False, name=None):
-            yield {name: None if _is_missing(cell) else cell for name, cell in zip(names, row, strict=True)}
+        for start in range(0, len(source), _N_CONVERTED):
+            part = source.iloc[start : start + _N_CONVERTED]
+            cells = [_cells(part.iloc[:, i]) for i in range(len(names))]
+            for row in zip(*cells, strict=True):
+                yield dict(zip(names, row, strict=True))
     else:
         yield from with_class_names(source, getattr(source, "features", None))
 
@@ -158,13 +165,16 @@ def _class_names(schema: Any) -> object:
     )
 
 
-def _is_missing(cell: object) -> bool:
-    return (isinstance(cell, float) and cell != cell) or type(cell).__name__ in _MISSING
+def _cells(column: Any) -> list[Any]:
+    """Return the cells of a column of pandas, None where one is missing."""
+    cells: list[Any] = column.astype(object).tolist()
+    missing = column.isna().to_numpy()
+    return [None if is_none else cell for cell, is_none in zip(cells, missing, strict=True)] if missing.any() else cells
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
     """Return a value of numpy, Arrow or Python as JSON has it: lists, objects and scalars."""
-    if value is None or type(value) in (str, int, float, bool):
+    if type(value) in _SCALARS:
         return value
     if type(value).__name__ in _MISSING:
         return None
@@ -173,7 +183,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
     if depth == 0 and hasattr(value, "to_dict"):  # a row of a data frame
         value = value.to_dict()
     if isinstance(value, Mapping):
-        return {name: _plain(one, depth + 1) for name, one in value.items()}
+        return {name: one if type(one) in _SCALARS else _plain(one, depth + 1) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(one, depth + 1) for one in value]
     for method in ("tolist", "as_py", "to_list"):
