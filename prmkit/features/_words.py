@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.solution import Step, as_steps
-from prmkit.utils.sklearn import Interval, ReadsSteps, fit_context
+from prmkit.utils.sklearn import Interval, ReadsSteps, WordwiseVectorizer, fit_context
 
 _KINDS: dict[str, dict[str, Any]] = {
     "words": {"ngram_range": (1, 2), "token_pattern": r"\b\w+\b"},
@@ -170,7 +170,8 @@ class StepWords(ReadsSteps, TransformerMixin, BaseEstimator):
 
 
 def _vectorizer(kind: str, **options: Any) -> TfidfVectorizer:
-    return TfidfVectorizer(sublinear_tf=True, dtype=np.float32, **_KINDS[kind], **options)
+    make = TfidfVectorizer if kind == "words" else WordwiseVectorizer
+    return make(sublinear_tf=True, dtype=np.float32, **_KINDS[kind], **options)
 
 
 def _restored(kind: str, terms: str, idf: np.ndarray) -> TfidfVectorizer:

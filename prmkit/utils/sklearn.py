@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
 from sklearn import config_context
 from sklearn.base import _fit_context
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing as safe_indexing, check_random_state
@@ -21,6 +22,7 @@ __all__ = [
     "Interval",
     "ReadsSteps",
     "StrOptions",
+    "WordwiseVectorizer",
     "distinct_classes",
     "fit_context",
     "fit_weighted",
@@ -158,3 +160,23 @@ def set_random_states(estimator: Any, random_state: Any) -> None:
         if (key == "random_state" or key.endswith("__random_state")) and params[key] is None
     }
     estimator.set_params(**unset)
+
+
+class WordwiseVectorizer(TfidfVectorizer):
+    """A ``TfidfVectorizer`` of character runs within words that cuts each distinct word once: the same numbers, sooner.
+
+    Words repeat, and the runs of a text are those of its words.
+    """
+
+    def _count_vocab(self, raw_documents: Iterable[str], fixed_vocab: bool) -> tuple[Any, Any]:
+        numbers: dict[str, int] = {}
+        places: list[int] = []
+        starts = [0]
+        for text in raw_documents:
+            places += [numbers.setdefault(word, len(numbers)) for word in text.lower().split()]
+            starts.append(len(places))
+        vocabulary, of_words = super()._count_vocab(list(numbers), fixed_vocab)
+        ones = np.ones(len(places), dtype=self.dtype)
+        counts = type(of_words)((ones, places, starts), shape=(len(starts) - 1, len(numbers))) @ of_words
+        counts.sort_indices()
+        return vocabulary, counts
