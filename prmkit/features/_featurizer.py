@@ -66,12 +66,27 @@ def context_rows(problem: np.ndarray, steps: np.ndarray, context: str) -> np.nda
     return np.hstack([steps, problems, prefix, previous, np.column_stack(likenesses)])
 
 
+# So many steps are compared with all earlier ones in one product: it is far faster than a product per step.
+_ROWS_AT_ONCE = 64
+
+
 def _extreme_products(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the largest and the smallest product of each step with an earlier one, 0 for the first step."""
-    nearest, farthest = np.zeros((2, len(steps)), dtype=steps.dtype)
-    for t in range(1, len(steps)):
+    n, n_single = len(steps), min(len(steps), _ROWS_AT_ONCE)
+    nearest, farthest = np.zeros((2, n), dtype=steps.dtype)
+    for t in range(1, n_single):
         products = steps[:t] @ steps[t]
         nearest[t], farthest[t] = products.max(), products.min()
+    # The last bits of a product depend on its shape, so every block is full: a cut solution gives the same bits.
+    full = np.pad(steps, ((0, -n % _ROWS_AT_ONCE), (0, 0))) if n > n_single else steps
+    not_earlier = ~np.tri(_ROWS_AT_ONCE, k=-1, dtype=bool)
+    for start in range(n_single, n, _ROWS_AT_ONCE):
+        end = start + _ROWS_AT_ONCE
+        products = full[start:end] @ full[:end].T
+        products[:, start:][not_earlier] = -np.inf
+        nearest[start:end] = products.max(axis=1)[: n - start]
+        products[:, start:][not_earlier] = np.inf
+        farthest[start:end] = products.min(axis=1)[: n - start]
     return nearest, farthest
 
 
