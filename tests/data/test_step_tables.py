@@ -517,7 +517,8 @@ def test_a_long_frame_is_read_like_its_records():
         {name: None if pd.isna(cell) else cell for name, cell in record.items()} for record in frame.to_dict("records")
     ]
     ours, theirs = StepDataset.from_frame(frame), StepDataset.from_frame(records)
-    assert rows_of(ours) == rows_of(theirs) and ours.counts == theirs.counts
+    assert rows_of(ours) == rows_of(theirs)
+    assert ours.counts == theirs.counts
     assert {name: column.tolist() for name, column in ours.rows.items()} == {
         name: column.tolist() for name, column in theirs.rows.items()
     }

@@ -62,6 +62,21 @@ class TestContext:
             np.testing.assert_allclose(rows[2, columns[name]], value, atol=1e-6)
         assert not rows[0, columns["prefix_0"] : columns["previous_0"] + len(problem)].any()
 
+    def test_a_long_solution_has_the_rows_of_its_beginning_and_of_each_product(self):
+        rng = np.random.default_rng(0)
+        solution = Solution("How many?", [f"It is {number} now." for number in rng.integers(9, size=150)])
+        featurizer = PRMFeaturizer(context="prefix")
+        rows = featurizer.transform(flatten([solution]))
+        steps, names = rows[:, :384], featurizer.get_feature_names_out().tolist()
+        extremes = [names.index("step_like_nearest"), names.index("step_like_farthest")]
+        for n in (64, 65, 130, 149):
+            cut = featurizer.transform(flatten([Solution(solution.problem, solution.steps[:n])]))
+            np.testing.assert_allclose(cut, rows[:n], atol=1e-6)
+            np.testing.assert_array_equal(cut[:, extremes], rows[:n, extremes])
+        products = np.where(np.tri(150, k=-1, dtype=bool), steps @ steps.T, np.nan)[1:]
+        for column, extreme in zip(extremes, (np.nanmax, np.nanmin), strict=True):
+            np.testing.assert_allclose(rows[1:, column], extreme(products, axis=1), atol=1e-6)
+
     def test_widths_and_names(self):
         for context, width in (("none", 384), ("problem", 768), ("prefix", 4 * 384 + 6)):
             featurizer = PRMFeaturizer(context=context)

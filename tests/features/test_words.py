@@ -117,3 +117,24 @@ def test_pickle_keeps_odd_terms():
     again = pickle.loads(pickle.dumps(words))
     assert names(again) == names(words)
     assert (again.transform(texts) != words.transform(texts)).nnz == 0
+
+
+@pytest.mark.parametrize("max_features", [50_000, 40])
+def test_character_runs_are_those_of_scikit_learn_to_the_last_bit(X, max_features):
+    texts = [f"{step.text}\t\tΣΊΣΥΦΟΣ \x1c Ünï  İ\u2003{i % 7}" for i, step in enumerate(X)] + ["", " \n "]
+    options = {"analyzer": "char_wb", "ngram_range": (2, 5), "min_df": 3, "max_features": max_features}
+    theirs = TfidfVectorizer(sublinear_tf=True, dtype=np.float32, **options).fit(texts)
+    ours = StepWords(max_features).fit(texts).vectorizers_["characters"]
+    assert ours.vocabulary_ == theirs.vocabulary_
+    a, b = ours.transform(texts), theirs.transform(texts)
+    np.testing.assert_array_equal(a.data, b.data)
+    np.testing.assert_array_equal(a.indices, b.indices)
+
+
+def test_a_word_is_cut_once_however_often_it_occurs():
+    words = StepWords().fit(["add two apples", "add two pears", "add two plums"])
+    vectorizer = words.vectorizers_["characters"]
+    build, cut = vectorizer.build_analyzer, []
+    vectorizer.build_analyzer = lambda: lambda text: cut.append(text) or build()(text)
+    words.transform(["add two figs", "add figs"] * 50)
+    assert sorted(cut) == ["add", "figs", "two"]
