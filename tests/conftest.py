@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+# Which backend is fastest here is not for tests to depend on. Those of the choice itself take this away.
+os.environ.setdefault("PRMKIT_BACKEND", "torch-float32")
 # The tests run in several processes: threads on top of them would wait for each other. Read when the libraries load.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -410,9 +410,9 @@ def _encode(subject: _Subject, seconds: float) -> Found:
     peer = _PEERS["encode"]
     dtypes = {peer: "float32"}
     featurizers = {}
-    for dtype in (None, "float32", "bfloat16"):
-        featurizer = subject.featurizer(cache=False, dtype=dtype)
-        name = "prmkit, " + (f"its choice here ({featurizer.precision})" if dtype is None else f"torch {dtype}")
+    for backend, dtype in (("auto", "auto"), ("torch", "float32"), ("torch", "bfloat16")):
+        featurizer = subject.featurizer(cache=False, backend=backend, dtype=dtype)
+        name = "prmkit, " + (f"its choice here ({featurizer.precision})" if dtype == "auto" else f"torch {dtype}")
         featurizers[name], dtypes[name] = featurizer, featurizer.precision
     texts = _texts(_number(subject.seconds_per_text, 1 + len(featurizers), seconds))
     ways: dict[str, Callable[[], object]] = {peer: lambda: subject.peer(texts)}

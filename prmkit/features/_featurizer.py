@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
+from dataclasses import asdict
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -90,7 +91,16 @@ def _extreme_products(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return nearest, farthest
 
 
-_ENCODER_PARAMS = ("model", "batch_size", "device", "dtype", "max_length", "show_progress", "store_weights_in_pickle")
+_ENCODER_PARAMS = (
+    "model",
+    "batch_size",
+    "device",
+    "backend",
+    "dtype",
+    "max_length",
+    "show_progress",
+    "store_weights_in_pickle",
+)
 
 
 class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
@@ -116,10 +126,13 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
     device : str or None, default=None
         Device on which to encode, such as ``"cpu"`` or ``"cuda"``. None takes a GPU if there is one.
         The weights return to the CPU afterwards.
-    dtype : {"float32", "bfloat16", "float16"} or None, default=None
-        Precision in which the encoder computes. None takes bfloat16 if the hardware computes in it, else
-        float32. Features are always float32. Computed in bfloat16, they agree with float32 to a cosine of
-        0.9999.
+    backend : str, default="auto"
+        What computes the model: ``"torch"``, or one of :func:`available_backends`. ``"auto"`` takes the fastest exact
+        backend that is installed. This is measured once per model and machine, in at most two seconds, and kept
+        beside the cache. What came out stands in ``backend_``.
+    dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Precision in which the encoder computes. ``"auto"`` takes the faster one of float32 and bfloat16. Features are
+        always float32. Computed in bfloat16, they agree with float32 to a cosine of 0.9999.
     cache : bool, default=True
         If True, keep embeddings on disk, keyed by text and model. Folds, processes and runs share them.
     cache_dir : str or path or None, default=None
@@ -135,8 +148,17 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
     store_weights_in_pickle : bool, default=False
         If True, a pickle keeps the loaded weights. If False, they are loaded again when needed.
 
+    Attributes
+    ----------
+    backend_ : dict
+        What computes the embeddings, known after the first use: ``name``, ``dtype``, the ``rates`` in tokens per second
+        of each backend and precision that was tried, such as ``"torch-float32"``, and the ``reason`` of the choice.
+        A saved or pickled featurizer keeps it. On another machine the choice is made again, among precisions at least
+        as exact.
+
     See Also
     --------
+    prmkit.features.available_backends : The backends that are installed.
     prmkit.features.StepStatistics : Counts and checks of a step, made without a model.
     prmkit.features.StepWords : Words and character runs of a step.
 
@@ -161,7 +183,8 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         "context": [StrOptions(set(CONTEXTS)), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str, None],
-        "dtype": [StrOptions({"float32", "bfloat16", "float16"}), None],
+        "backend": [str],
+        "dtype": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "cache": ["boolean"],
         "cache_dir": [str, Path, None],
         "max_length": [Interval(Integral, 1, None, closed="left"), None],
@@ -178,7 +201,8 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         context: Literal["none", "problem", "prefix"] | None = None,
         batch_size: int = 64,
         device: str | None = None,
-        dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+        backend: str = "auto",
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         cache: bool = True,
         cache_dir: str | Path | None = None,
         max_length: int | None = None,
@@ -191,6 +215,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         self.context = context
         self.batch_size = batch_size
         self.device = device
+        self.backend = backend
         self.dtype = dtype
         self.cache = cache
         self.cache_dir = cache_dir
@@ -216,6 +241,8 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
             The featurizer itself.
         """
         as_steps(X)
+        if self.__dict__.pop("backend_", None) is not None:
+            self.__dict__.pop("_encoder_params", None)  # the choice is made anew
         return self
 
     def transform(
@@ -350,13 +377,21 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
 
     def _encode(self, texts: list[str], place: Callable[[Set[str]], str] | None = None) -> np.ndarray:
         cache = EmbeddingCache(self.cache_dir) if self.cache else None
-        return encode_cached(self._loaded_encoder(), texts, cache, place)
+        encoder = self._loaded_encoder()
+        vectors = encode_cached(encoder, texts, cache, place)
+        self.backend_ = asdict(encoder.choice)
+        return vectors
 
     def _loaded_encoder(self) -> TextEncoder:
         """Return the encoder for the current parameters, a new one after ``set_params``."""
         params = {name: getattr(self, name) for name in _ENCODER_PARAMS}
-        if getattr(self, "_encoder_params", None) != params:
-            self._encoder = TextEncoder(**params)
+        known = getattr(self, "_encoder_params", None)
+        if known != params:
+            if known is not None:
+                self.__dict__.pop("backend_", None)  # it was another encoder's
+            # What was learnt from vectors in float32 reads no coarser ones on another machine.
+            exact = getattr(self, "backend_", {}).get("dtype") == "float32"
+            self._encoder = TextEncoder(**params, at_least="float32" if exact else "bfloat16")
             self._encoder_params = params
         return self._encoder
 
@@ -373,3 +408,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
             state.pop("_encoder", None)
             state.pop("_encoder_params", None)
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Before ``backend`` there was None where "auto" is now.
+        super().__setstate__({"backend": "auto", **state, "dtype": state.get("dtype") or "auto"})

@@ -227,8 +227,9 @@ def _described_estimator(part: Any, name: str, arrays: dict[str, np.ndarray]) ->
 
     cls = type(part)
     if cls in _OWN.values():
-        # A featurizer learns nothing. Its state may hold the encoder, which is found again by name.
-        state = part.get_params(deep=False) if cls is PRMFeaturizer else dict(part.__getstate__())
+        # The state of a featurizer may hold the encoder, which is found again by name.
+        left_out = ("_encoder", "_encoder_params") if cls is PRMFeaturizer else ()
+        state = {key: value for key, value in part.__getstate__().items() if key not in left_out}
         state.pop("_sklearn_version", None)
         return {"class": cls.__name__, "state": fields(state)}
     if cls in (HistGradientBoostingClassifier, SavedTrees):

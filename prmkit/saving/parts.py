@@ -54,7 +54,8 @@ def write_part(part: Any, folder: Path, name: str) -> dict[str, Any] | None:
     if part is None:
         return None
     if type(part) is PRMFeaturizer:
-        return {"class": "PRMFeaturizer", "params": plain(part.get_params(deep=False))}
+        described = {"class": "PRMFeaturizer", "params": plain(part.get_params(deep=False))}
+        return described | ({"backend": part.backend_} if hasattr(part, "backend_") else {})
     if type(part) is TokenPRM:
         return _write_token_head(part, folder / name)
     if type(part) in _OWN_CLASSES.values():
@@ -86,6 +87,10 @@ def read_part(described: dict[str, Any] | None, folder: Path, name: str, version
     if cls is None:
         return _read_skops(folder / f"{name}.skops", version)
     part = cls(**{name: _from_plain(value) for name, value in described["params"].items()})
+    if isinstance(part, PRMFeaturizer):
+        # Folders of early versions say None for "auto".
+        kept = {"backend_": described["backend"]} if "backend" in described else {}
+        part.__setstate__(part.get_params(deep=False) | kept)
     if isinstance(part, TorchHead):
         _restore_torch_head(part, described, folder / f"{name}.safetensors")
     return part

@@ -6,11 +6,13 @@ import codecs
 import os
 import random
 import sys
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO, TextIOWrapper
@@ -125,17 +127,34 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def has_bfloat16(device: str) -> bool:
-    """Whether the hardware multiplies bfloat16 at full speed; emulation is slower than float32."""
+@lru_cache
+def fast_bfloat16(device: str) -> bool:
+    """Whether matrix products in bfloat16 are faster than in float32 on a device.
+
+    A CPU is measured, once per process and in a twentieth of a second, since its flags do not tell: some processors
+    have the instructions and are slower by them.
+    """
     import torch
 
     if device.startswith("cuda"):
         return torch.cuda.get_device_capability(device)[0] >= 8
-    if device != "cpu":
-        return False
-    # Private, but the only way to ask; absent in other versions or builds, which then use float32.
-    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(probe is not None and probe() for probe in probes)
+    return device == "cpu" and matrix_product_seconds("bfloat16") < matrix_product_seconds("float32") / 1.2
+
+
+def matrix_product_seconds(dtype: str) -> float:
+    """Return the time of a product of a batch of tokens with a layer of a small encoder, on one core."""
+    import torch
+
+    def measure(_nothing: int) -> float:
+        rows, layer = (torch.ones(shape, dtype=getattr(torch, dtype)) for shape in ((256, 384), (384, 1536)))
+        best = float("inf")
+        for _ in range(8):
+            start = time.perf_counter()
+            rows @ layer
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    return next(in_threads(measure, [0]))
 
 
 @contextmanager

@@ -194,17 +194,13 @@ def _counted() -> Iterator[dict[str, int]]:
     def counting(self: Any, texts: Sequence[str]) -> Iterator[Any]:
         nonlocal encodes
         count["characters"] += sum(map(len, texts))
-        batches = iter_encode(self, texts)
-        while True:
-            # The positions of an encoder include padding, which would hide how the work grows.
-            encodes = True
-            try:
-                batch = next(batches, None)
-            finally:
-                encodes = False
-            if batch is None:
-                return
-            yield batch
+        # The positions of an encoder include padding, which would hide how the work grows. It computes ahead, in
+        # threads of its own.
+        encodes = True
+        try:
+            yield from iter_encode(self, texts)
+        finally:
+            encodes = False
 
     def before_forward(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
         if isinstance(module, torch.nn.Linear) and args and not encodes:

@@ -18,14 +18,14 @@ def machine() -> dict[str, Any]:
     import joblib
     import torch
 
-    from prmkit.utils.environment import has_bfloat16
+    from prmkit.utils.environment import fast_bfloat16
 
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": joblib.cpu_count(),
         "torch_threads": torch.get_num_threads(),
-        "bfloat16": has_bfloat16("cpu"),
+        "bfloat16": fast_bfloat16("cpu"),
         "memory_gib": _memory_gib(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load_average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,

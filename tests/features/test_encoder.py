@@ -50,7 +50,7 @@ def test_minilm_in_bfloat16_keeps_the_direction(offline_model, data_folder):
     np.testing.assert_allclose(exact, reference(resolve_model(offline_model), steps), atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", None])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "auto"])
 def test_batches_and_order_are_invisible(tiny_model, texts, dtype):
     one_batch = TextEncoder(tiny_model, dtype=dtype, device="cpu").encode(texts)
     alone = TextEncoder(tiny_model, dtype=dtype, device="cpu", batch_size=1).encode(texts[::-1])[::-1]
@@ -369,5 +369,5 @@ def test_a_model_with_a_router_and_dense_layers_encodes(tiny_model, tmp_path, te
 
 
 def test_an_unknown_precision_is_refused():
-    with pytest.raises(ValueError, match="dtype is 'int8', expected None, 'float32', 'bfloat16' or 'float16'"):
+    with pytest.raises(ValueError, match="dtype is 'int8', expected .auto., .float32., .bfloat16. or .float16."):
         _ = TextEncoder("all-MiniLM-L6-v2", dtype="int8").fingerprint

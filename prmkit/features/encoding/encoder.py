@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -15,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prmkit.features.encoding.backends._torch import TorchBackend
-from prmkit.features.encoding.backends.backend import Backend, EncoderModel, load_backend
+from prmkit.features.encoding.backends.backend import BACKENDS, Backend, EncoderModel, Tokens, candidates, load_backend
+from prmkit.features.encoding.choice import Choice, Measured, choose, joined, measure_pairs
 from prmkit.features.encoding.model_path import file_sha256, load_network, resolve_model, written_token_limit
 from prmkit.features.encoding.text_tokens import TextTokens
 from prmkit.marking.scheme import readable
 from prmkit.utils.environment import (
     best_device,
     cache_folder,
-    has_bfloat16,
+    fast_bfloat16,
     in_threads,
     safe_after_fork,
     sharing_threads,
@@ -33,12 +35,13 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedTokenizerBase
 
-_DTYPES = ("float32", "bfloat16", "float16")
 # ``batch_size`` times this number is the token budget of a batch. Every batch is as large, a single text's too, and a
 # CPU gains little by larger ones.
 _TOKENS_PER_TEXT = {"cpu": 4, "gpu": 256}
 # A length that no model has: transformers writes 1e30 where none is known.
 _NO_LIMIT = 10**9
+# Texts of 20, 50 and 120 tokens, as steps are, by which backends are timed.
+_TYPICAL = ["So 12 + 7 * 3 = 33, and the total cost is 40 dollars. " * n for n in (1, 3, 7)]
 # Texts whose tokens are held at the same time.
 _TEXTS_AT_ONCE = 50_000
 # Some published folders hold this file. The vectors do not depend on it.
@@ -51,7 +54,9 @@ class TextEncoder:
     Its weights rest on the CPU. Make a new encoder to change a parameter, since a loaded model keeps the old one.
     ``batch_size`` sets the size of every batch: 4 tokens per text on a CPU and 256 on a GPU, padding included. The
     shape of a text's batch depends on its own length alone, so a vector does not depend on the other texts.
-    ``dtype`` is the precision of the matrix products. Residuals, normalisation and pooling stay in float32.
+    ``backend`` and ``dtype`` say what computes the matrix products, and in which precision. ``"auto"`` leaves it to a
+    measurement, among precisions at least as exact as ``at_least``. In torch, residuals, normalisation and pooling
+    stay in float32.
     ``n_truncated_`` counts the distinct texts that the last ``encode`` cut to ``max_length`` tokens.
     """
 
@@ -61,7 +66,9 @@ class TextEncoder:
         *,
         batch_size: int = 64,
         device: str | None = None,
-        dtype: str | None = None,
+        backend: str = "auto",
+        dtype: str = "auto",
+        at_least: str = "bfloat16",
         max_length: int | None = None,
         show_progress: bool = False,
         store_weights_in_pickle: bool = False,
@@ -69,7 +76,9 @@ class TextEncoder:
         self.model = model
         self.batch_size = batch_size
         self.device = device
+        self.backend = backend
         self.dtype = dtype
+        self.at_least = at_least
         self.max_length = max_length
         self.show_progress = show_progress
         self.store_weights_in_pickle = store_weights_in_pickle
@@ -122,7 +131,7 @@ class TextEncoder:
             indices = batch[0]
             with turn:
                 if tokens is not None:
-                    return indices, backend(tokens.batch(*batch))[: len(indices)]
+                    return indices, self._computed(backend, tokens.batch(*batch))[: len(indices)]
                 assert isinstance(backend, TorchBackend)
                 return indices, backend.encode([texts[i] for i in indices])
 
@@ -161,10 +170,11 @@ class TextEncoder:
         tokenizer: PreTrainedTokenizerBase = self._network.tokenizer
         return tokenizer
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Digest of the weights, the configuration, the precision and the length, but not of the path."""
-        return f"{self._digest}-torch-{self.precision}-{self.max_length or 'full'}"
+        """Digest of the weights, the configuration, the backend, the precision and the length, but not of the path."""
+        choice = self.choice
+        return f"{self._digest}-{choice.name}-{choice.dtype}-{self.max_length or 'full'}"
 
     @cached_property
     def _digest(self) -> str:
@@ -197,22 +207,64 @@ class TextEncoder:
 
     @property
     def precision(self) -> str:
-        """Name of the precision: ``dtype``, or the hardware's own if ``dtype`` is None."""
-        if self.dtype is not None:
-            if self.dtype not in _DTYPES:
-                expected = "None, 'float32', 'bfloat16' or 'float16'"
-                raise ValueError(f"dtype is {self.dtype!r}, expected {expected}")
-            return self.dtype
-        return "bfloat16" if has_bfloat16(self._device()) else "float32"
+        """Name of the precision of the matrix products."""
+        return self.choice.dtype
+
+    @cached_property
+    def choice(self) -> Choice:
+        """The backend and the precision: those asked for, else the fastest of those that are exact here."""
+        device, backend, dtype = self._device(), self.backend, self.dtype
+        if backend == "auto" and (pinned := os.environ.get("PRMKIT_BACKEND")):
+            backend, _, precision = pinned.partition("-") if pinned not in BACKENDS else (pinned, "", "")
+            dtype = precision if precision and dtype == "auto" else dtype
+        pairs = candidates(backend, dtype, device)
+        if dtype == "auto" and self.at_least == "float32":
+            pairs = [pair for pair in pairs if pair[1] == "float32"]
+        if device != "cpu" and len(pairs) > 1:
+            fast = "bfloat16" if fast_bfloat16(device) else "float32"
+            return Choice("torch", fast, {}, f"{fast} is the precision of this accelerator")
+        return choose(pairs, cache_folder(), self._digest, str(self.model), self._measured)
+
+    def _measured(self, pairs: Sequence[tuple[str, str]]) -> Measured:
+        """Measure backends on texts as long as steps are."""
+        with safe_after_fork():
+            tokens = TextTokens.of(self._network, _TYPICAL, self.token_limit)
+            if tokens is None:
+                # Without tokens in rows there is nothing to convert, and next to nothing to multiply.
+                return Measured({joined(pair): 0.0 for pair in pairs if pair[0] == "torch"}, {})
+            budget = self.batch_size * _TOKENS_PER_TEXT["cpu"]
+            shapes = [*fixed_batches(tokens.lengths, budget, self.token_limit)]
+            return measure_pairs(self._encoder_model, [tokens.batch(*shape) for shape in shapes[::-1]], pairs)
+
+    @cached_property
+    def _encoder_model(self) -> EncoderModel:
+        network = self._network
+        probe = TextTokens.of(network, [""], self.token_limit)
+        extras = {} if probe is None else probe.extras
+        return EncoderModel(network, self._digest, cache_folder(), self._device(), sharing_threads(), extras, list)
 
     @cached_property
     def _backend(self) -> Backend:
         """The model, ready to compute. The caller holds the lock."""
-        network = self._network
-        probe = TextTokens.of(network, [""], self.token_limit)
-        extras = {} if probe is None else probe.extras
-        model = EncoderModel(network, self._digest, cache_folder(), self._device(), sharing_threads(), extras, list)
-        return load_backend("torch", self.precision, model)
+        choice = self.choice
+        try:
+            return load_backend(choice.name, choice.dtype, self._encoder_model)
+        except Exception as error:  # whatever a runtime or a conversion raises
+            raise self._failure(choice.name, choice.dtype, error) from error
+
+    def _computed(self, backend: Backend, tokens: Tokens) -> np.ndarray:
+        try:
+            return backend(tokens)
+        except Exception as error:
+            if backend.name == "torch":
+                raise
+            raise self._failure(backend.name, backend.dtype, error) from error
+
+    def _failure(self, backend: str, dtype: str, error: Exception) -> Exception:
+        return RuntimeError(
+            f"backend={backend!r} cannot compute {self.model} in {dtype} ({type(error).__name__}: {error}): pass "
+            "backend='torch', which computes every model"
+        )
 
     def _check_finite(self, texts: Sequence[str], vectors: np.ndarray) -> None:
         lost = ~np.isfinite(vectors).all(axis=1)
@@ -228,7 +280,9 @@ class TextEncoder:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = {"_own_lock", "_backend"} | (set() if self.store_weights_in_pickle else {"_network", "_folder"})
+        left_out = {"_own_lock", "_backend", "_encoder_model", "choice"} | (
+            set() if self.store_weights_in_pickle else {"_network", "_folder"}
+        )
         return {key: value for key, value in self.__dict__.items() if key not in left_out}
 
     def __repr__(self) -> str:

@@ -532,7 +532,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         from prmkit.models.trainer._config import PRMTrainingConfig
         from prmkit.models.trainer._trainer import PRMTrainer
         from prmkit.models.trainer.progress import TrainingBar
-        from prmkit.utils.environment import best_device, has_bfloat16, kept_generators, quiet_mapping
+        from prmkit.utils.environment import best_device, fast_bfloat16, kept_generators, quiet_mapping
 
         place = self.device or best_device()
         with tempfile.TemporaryDirectory() as folder, kept_generators():
@@ -544,7 +544,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
                 too_long="raise" if self.too_long == "raise" else "drop",
                 gradient_checkpointing=False,
                 use_cpu=place == "cpu",
-                bf16=self.dtype == "bfloat16" or (self.dtype is None and has_bfloat16(place)),
+                bf16=self.dtype == "bfloat16" or (self.dtype is None and fast_bfloat16(place)),
                 logging_steps=1,
                 save_strategy="no",
                 report_to="none",

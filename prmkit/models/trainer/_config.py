@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.losses._registry import loss_names
-from prmkit.utils.environment import has_bfloat16
+from prmkit.utils.environment import fast_bfloat16
 
 SchemeName = Literal["separator", "special_token", "reward_tokens", "prefix"]
 NeutralPolicy = Literal["positive", "negative", "drop"]
@@ -414,4 +414,4 @@ def _as_mapping(text: str, name: str) -> dict[str, Any]:
 
 
 def _computes_in_bfloat16() -> bool:
-    return torch.cuda.is_available() and has_bfloat16("cuda")
+    return torch.cuda.is_available() and fast_bfloat16("cuda")

@@ -98,6 +98,8 @@ def candidates(backend: str, dtype: str, device: str) -> list[tuple[str, str]]:
 
     An unknown name, a precision that a backend does not have, and a package that is not installed raise errors.
     """
+    if dtype not in ("auto", "float32", "bfloat16", "float16"):
+        raise ValueError(f"dtype is {dtype!r}, expected 'auto', 'float32', 'bfloat16' or 'float16'")
     if backend != "auto":
         entry = _entry(backend)
         if dtype not in ("auto", *entry.dtypes):
@@ -113,8 +115,6 @@ def candidates(backend: str, dtype: str, device: str) -> list[tuple[str, str]]:
         # float16 overflows in some models, so it is taken by name alone.
         if dtype == one or (dtype == "auto" and one != "float16")
     ]
-    if not found:
-        raise ValueError(f"dtype is {dtype!r}, expected 'auto', 'float32', 'bfloat16' or 'float16'")
     return found
 
 
