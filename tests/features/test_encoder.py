@@ -369,5 +369,5 @@ def test_a_model_with_a_router_and_dense_layers_encodes(tiny_model, tmp_path, te
 
 
 def test_an_unknown_precision_is_refused():
-    with pytest.raises(ValueError, match="dtype is 'int8', expected .auto., .float32., .bfloat16. or .float16."):
+    with pytest.raises(ValueError, match=r"dtype is 'int8', expected .auto., .float32., .bfloat16. or .float16."):
         _ = TextEncoder("all-MiniLM-L6-v2", dtype="int8").fingerprint

@@ -131,7 +131,7 @@ def measure_pairs(model: EncoderModel, batches: Sequence[Tokens], pairs: Sequenc
             backend(batches[0])
             seconds[joined(pair)] = time.perf_counter() - start
             loaded[joined(pair)] = backend
-        except Exception as error:  # noqa: PERF203 - whatever a runtime or a conversion raises
+        except Exception as error:
             failed[joined(pair)] = _said(error)
     # A large model is timed on the smallest batch alone.
     growth = sum(batch["input_ids"].size for batch in batches) / batches[0]["input_ids"].size

@@ -107,7 +107,7 @@ def candidates(backend: str, dtype: str, device: str) -> list[tuple[str, str]]:
         if device != "cpu" and backend != "torch":
             raise ValueError(f"backend={backend!r} computes on the CPU: pass device='cpu', or backend='torch'")
     named = [backend] if backend != "auto" else [name for name in available_backends() if _BACKENDS[name].exact]
-    found = [
+    return [
         (name, one)
         for name in named
         if name == "torch" or device == "cpu"
@@ -115,7 +115,6 @@ def candidates(backend: str, dtype: str, device: str) -> list[tuple[str, str]]:
         # float16 overflows in some models, so it is taken by name alone.
         if dtype == one or (dtype == "auto" and one != "float16")
     ]
-    return found
 
 
 def load_backend(name: str, dtype: str, model: EncoderModel) -> Backend:
