@@ -18,6 +18,7 @@ from prmkit.features.encoding.encoder import TextEncoder
 from prmkit.features.encoding.model_path import resolve_model
 from prmkit.marking.encoding import TokenRecord, token_records
 from prmkit.marking.scheme import MarkingScheme
+from prmkit.utils.environment import one_thread
 from prmkit.utils.sklearn import Interval, ReadsSteps, StrOptions, fit_context
 
 if TYPE_CHECKING:
@@ -78,16 +79,19 @@ def _extreme_products(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for t in range(1, n_single):
         products = steps[:t] @ steps[t]
         nearest[t], farthest[t] = products.max(), products.min()
+    if n == n_single:
+        return nearest, farthest
     # The last bits of a product depend on its shape, so every block is full: a cut solution gives the same bits.
-    full = np.pad(steps, ((0, -n % _ROWS_AT_ONCE), (0, 0))) if n > n_single else steps
+    full = np.pad(steps, ((0, -n % _ROWS_AT_ONCE), (0, 0)))
     not_earlier = ~np.tri(_ROWS_AT_ONCE, k=-1, dtype=bool)
-    for start in range(n_single, n, _ROWS_AT_ONCE):
-        end = start + _ROWS_AT_ONCE
-        products = full[start:end] @ full[:end].T
-        products[:, start:][not_earlier] = -np.inf
-        nearest[start:end] = products.max(axis=1)[: n - start]
-        products[:, start:][not_earlier] = np.inf
-        farthest[start:end] = products.min(axis=1)[: n - start]
+    with one_thread():
+        for start in range(n_single, n, _ROWS_AT_ONCE):
+            end = start + _ROWS_AT_ONCE
+            products = full[start:end] @ full[:end].T
+            products[:, start:][not_earlier] = -np.inf
+            nearest[start:end] = products.max(axis=1)[: n - start]
+            products[:, start:][not_earlier] = np.inf
+            farthest[start:end] = products.min(axis=1)[: n - start]
     return nearest, farthest
 
 

@@ -5,11 +5,13 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import f1_score, log_loss
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from prmkit import Solution, flatten
 from prmkit.data import ProblemShuffleSplit, make_arithmetic_solutions
 from prmkit.features import PRMFeaturizer, StepStatistics
 from prmkit.models import StepBlend
+from prmkit.models.heads import blend
 from prmkit.models.heads.blend import _VIEW_OF, make_members
 
 
@@ -214,3 +216,40 @@ class TestLittleData:
 def test_bad_input(X, y, weight, words):
     with pytest.raises(ValueError, match=words):
         quick().fit(X, y, sample_weight=weight)
+
+
+class CountedText(str):
+    """A text that counts how often it is read in lower case, as each view of the words of a step does."""
+
+    n_read = 0
+
+    def lower(self):
+        CountedText.n_read += 1
+        return super().lower()
+
+
+def test_a_text_is_read_as_often_in_a_long_solution_as_in_a_short_one(fitted):
+    per_step = []
+    for n in (20, 400):
+        solution = Solution("How many?", [CountedText(f"Then {i} + 1 = {i + 1}.") for i in range(n)])
+        CountedText.n_read = 0
+        fitted.predict_proba(flatten([solution]))
+        per_step.append(CountedText.n_read / n)
+    assert 0 < per_step[1] == per_step[0] <= 5
+
+
+def test_members_learn_and_answer_on_one_thread_of_each_library(parts, monkeypatch):
+    """Two threads that wait for each other by spinning took 4 to 30 times as long beside another process."""
+    used = []
+
+    def note(*arguments, fit=blend.fit_weighted):
+        used.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] in ("openmp", "blas"))
+        return fit(*arguments)
+
+    monkeypatch.setattr(blend, "fit_weighted", note)
+    with threadpool_limits(2):
+        before = [pool["num_threads"] for pool in threadpool_info()]
+        quick().set_params(members=["statistics"]).fit(*parts[:2])
+        assert [pool["num_threads"] for pool in threadpool_info()] == before
+    assert set(used) == {1}
+    assert 2 in before

@@ -25,7 +25,7 @@ from prmkit.data.solution import Step, as_steps
 from prmkit.data.splitters import StratifiedProblemKFold
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
 from prmkit.models.heads.head import Featurizer, Head, Matrix, StepViews, choose_decision_weights, featurizer_for
-from prmkit.utils.environment import safe_after_fork, threads_for
+from prmkit.utils.environment import one_thread, safe_after_fork
 from prmkit.utils.sklearn import (
     HasDefaultParts,
     HasMethods,
@@ -178,7 +178,7 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
         seed = int(random_generator(self.random_state).randint(2**31 - 1))
-        with config_context(transform_output="default"):
+        with config_context(transform_output="default"), one_thread():
             self.blend_, self.decision_weights_ = self._fit_blend(views, labels, weight, seed)
             self.members_ = self._fit_members(views, labels, weight, slice(None), seed)
         return self
@@ -225,11 +225,11 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
         """
         check_is_fitted(self)
         views = X if isinstance(X, StepViews) else self._read(None, as_steps(X))
-        with config_context(transform_output="default"), threads_for(len(views.problems)):
+        with config_context(transform_output="default"), one_thread():
             ratios = self._ratios(self.members_, views, slice(None))
-        if self.blend_ is not None:
-            proba: np.ndarray = self.blend_.predict_proba(ratios.reshape(len(ratios), -1))
-            return proba
+            if self.blend_ is not None:
+                proba: np.ndarray = self.blend_.predict_proba(ratios.reshape(len(ratios), -1))
+                return proba
         odds = np.exp(np.concatenate([ratios.mean(axis=1), np.zeros((len(ratios), 1))], axis=1))
         averaged: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
         return averaged
@@ -307,7 +307,7 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
     ) -> dict[str, Any]:
         part = None if weight is None else weight[rows]
         known = make_members(seed, self.C, self.n_trees)
-        with threads_for(len(y)), warnings.catch_warnings():
+        with warnings.catch_warnings():
             # They are stopped on purpose, some digits before the exact solution.
             warnings.simplefilter("ignore", ConvergenceWarning)
             return {
