@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +21,15 @@ from prmkit.marking.encoding import MarkedTokens, TokenRecord, token_records
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.tokens._block_causal import block_causal, unwrapped
 from prmkit.models.tokens._classifier_head import WithTokenHead, new_token_classifier
+from prmkit.models.tokens._prefix_tree import shared_beginnings
+from prmkit.models.tokens._tree_attention import longest_shared, position_offset, tree_outputs
 from prmkit.utils.environment import best_device, kept_generators, no_more_threads_than_cores, safe_after_fork
 from prmkit.utils.ragged import token_batches
 
 if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedTokenizerBase
 
+_LOG = logging.getLogger(__name__)
 # A batch of many tiny rows is no faster, so shorter rows count as this long.
 _SHORT = 64
 # Tokens that keep a CPU thread busy. A larger batch is no faster, and pads rows of less equal length.
@@ -163,7 +168,13 @@ def score_marked(
         budget = tokens_per_batch
         if torch.device(place).type == "cpu":
             budget = min(budget, _PER_CPU_THREAD * torch.get_num_threads())
-        for indices in token_batches(np.maximum(lengths, _SHORT), budget):
+        by_itself = np.arange(len(rows))
+        if readout.kind != "sequence":
+            in_tree = _score_beginnings_once(model, rows, readout, budget, torch.device(place), row_outputs)
+            by_itself = np.setdiff1d(by_itself, in_tree)
+            bar.update(len(in_tree))
+        for batch_rows in token_batches(np.maximum(lengths[by_itself], _SHORT), budget):
+            indices = by_itself[batch_rows]
             batch = _batch([rows[i] for i in indices], pad_token_id, readout.by_blocks)
             outputs = marked_outputs(model, {name: value.to(place) for name, value in batch.items()}, readout)
             for i, output in zip(indices, outputs.cpu().numpy(), strict=True):
@@ -172,14 +183,42 @@ def score_marked(
     return row_outputs
 
 
+def _score_beginnings_once(
+    model: nn.Module,
+    rows: Sequence[MarkedTokens | TokenRecord],
+    readout: Readout,
+    budget: int,
+    device: torch.device,
+    row_outputs: list[npt.NDArray[np.float32]],
+) -> list[int]:
+    """Fill in the outputs of rows with common beginnings, where the model allows it, and return which these are."""
+    indices, shared = shared_beginnings(rows, readout.by_blocks, longest_shared(model))
+    if not indices:
+        return []
+    raw = replace(readout, reads="vocabulary")
+    offset = position_offset(model, partial(marked_outputs, model, readout=raw), readout.by_blocks, device)
+    if offset is None:
+        return []
+    chosen = [rows[i] for i in indices]
+    forward = partial(marked_outputs, model, readout=readout)
+    outputs, n_computed = tree_outputs(
+        model, chosen, shared, forward, budget=budget, by_blocks=readout.by_blocks, offset=offset, device=device
+    )
+    n_tokens = sum(len(row.input_ids) for row in chosen)
+    _LOG.debug("%d rows of %d tokens are scored as a tree of %d", len(chosen), n_tokens, n_computed)
+    for i, output in zip(indices, outputs, strict=True):
+        row_outputs[i] = output.cpu().numpy()
+    return indices
+
+
 def marked_outputs(
     model: nn.Module, batch: Mapping[str, torch.Tensor], readout: Readout, cache: DynamicCache | None = None
 ) -> torch.Tensor:
     """Run the model once and return its outputs at ``batch["positions"]``, in float32.
 
     A batch has ``input_ids``, ``attention_mask`` and, with ``by_blocks``, ``blocks`` of shape (n_rows, n_tokens), and
-    ``positions`` of shape (n_rows, n_marks). The result has the shape of the positions for rewards, with a last axis
-    of outputs otherwise.
+    ``positions`` of shape (n_rows, n_marks). Within a tree of rows it has ``position_ids`` in place of a mask. The
+    result has the shape of the positions for rewards, with a last axis of outputs otherwise.
 
     With a ``cache`` of earlier tokens, mask and blocks are those of all tokens, and the cache is extended.
     """
@@ -211,6 +250,9 @@ def marked_outputs(
 @contextmanager
 def _attention(model: nn.Module, batch: Mapping[str, torch.Tensor], readout: Readout) -> Iterator[dict[str, Any]]:
     """Give the attention mask as keyword arguments of the model."""
+    if "position_ids" in batch:
+        yield {"position_ids": batch["position_ids"]}
+        return
     if not readout.by_blocks:
         yield {"attention_mask": batch["attention_mask"]}
         return
