@@ -10,6 +10,8 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from sklearn import get_config
+
 from prmkit.data.solution import Solution, Step
 
 
@@ -44,21 +46,39 @@ class InContext:
 class Then:
     """Do something with the rows of the new steps, such as predicting from features."""
 
-    def __init__(self, growing: Growing, do: Callable[[Any], Any]) -> None:
-        self._growing, self._do = growing, do
+    def __init__(self, inner: Growing, do: Callable[[Any], Any]) -> None:
+        self.inner, self.do = inner, do
 
     def extend(self, steps: Sequence[str]) -> Any:
         """Return what is made of the rows of the new steps."""
-        return self._do(self._growing.extend(steps))
+        return self.do(self.inner.extend(steps))
 
     def fork(self) -> Then:
         """Return a copy that grows by itself."""
-        return Then(self._growing.fork(), self._do)
+        return Then(self.inner.fork(), self.do)
+
+
+class Together:
+    """Several readings of one solution. ``extend`` returns a list: what each of them makes of the new steps."""
+
+    def __init__(self, parts: Sequence[Growing]) -> None:
+        self._parts = list(parts)
+
+    def extend(self, steps: Sequence[str]) -> list[Any]:
+        """Let all of them read the new steps."""
+        return [part.extend(steps) for part in self._parts]
+
+    def fork(self) -> Together:
+        """Return a copy that grows by itself."""
+        return Together([part.fork() for part in self._parts])
 
 
 def growing(part: Any, problem: str, ask: str = "predict_proba") -> Growing:
     """Return a solution without steps as a fitted part reads it: by its ``grow``, or by its method ``ask``."""
     grow = getattr(part, "grow", None)
+    if getattr(part, "_sklearn_output_config", None) or get_config()["transform_output"] != "default":
+        # Only the method itself gives the frames that somebody wants.
+        grow = None
     grown: Growing = InContext(getattr(part, ask), problem) if grow is None else grow(problem)
     return grown
 

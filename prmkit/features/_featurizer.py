@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict
 from numbers import Integral
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from prmkit.data.growing import Growing, InContext
 from prmkit.data.solution import Solution, Step, as_steps, iter_solutions, name_solutions
 from prmkit.features.encoding.cache import EmbeddingCache, encode_cached
 from prmkit.features.encoding.encoder import TextEncoder
@@ -45,18 +47,20 @@ def context_names(context: str, width: int) -> list[str]:
     return names + list(_LIKENESSES) if context == "prefix" else names
 
 
-def context_rows(problem: np.ndarray, steps: np.ndarray, context: str) -> np.ndarray:
-    """Return one row per step. Row t reads the embeddings of the problem and the steps 0..t, and no later step."""
+def context_rows(problem: np.ndarray, steps: np.ndarray, context: str, start: int = 0) -> np.ndarray:
+    """Return one row per step, from ``start`` on. Row t reads the embeddings of the problem and the steps 0..t, and no
+    later step.
+    """
     if context == "none":
-        return steps
+        return steps[start:]
     problems = np.broadcast_to(problem, steps.shape)
     if context == "problem":
-        return np.hstack([steps, problems])
+        return np.hstack([steps[start:], problems[start:]])
     previous, prefix = np.zeros_like(steps), np.zeros_like(steps)
     previous[1:] = steps[:-1]
     # A running sum adds in the order of the steps, so a cut solution gives the same bits.
     prefix[1:] = np.cumsum(steps[:-1], axis=0, dtype=np.float64) / np.arange(1, len(steps))[:, None]
-    nearest, farthest = _extreme_products(steps)
+    nearest, farthest = _extreme_products(steps, start)
     likenesses = [
         steps @ problem,
         (steps * prefix).sum(axis=1),
@@ -65,18 +69,21 @@ def context_rows(problem: np.ndarray, steps: np.ndarray, context: str) -> np.nda
         farthest,
         previous @ problem,
     ]
-    return np.hstack([steps, problems, prefix, previous, np.column_stack(likenesses)])
+    return np.hstack([rows[start:] for rows in (steps, problems, prefix, previous, np.column_stack(likenesses))])
 
 
 # So many steps are compared with all earlier ones in one product: it is far faster than a product per step.
 _ROWS_AT_ONCE = 64
 
 
-def _extreme_products(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the largest and the smallest product of each step with an earlier one, 0 for the first step."""
+def _extreme_products(steps: np.ndarray, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest and the smallest product of each step with an earlier one, 0 for the first step.
+
+    Those of the steps before ``first`` need not be right.
+    """
     n, n_single = len(steps), min(len(steps), _ROWS_AT_ONCE)
     nearest, farthest = np.zeros((2, n), dtype=steps.dtype)
-    for t in range(1, n_single):
+    for t in range(max(1, first), n_single):
         products = steps[:t] @ steps[t]
         nearest[t], farthest[t] = products.max(), products.min()
     if n == n_single:
@@ -85,7 +92,7 @@ def _extreme_products(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     full = np.pad(steps, ((0, -n % _ROWS_AT_ONCE), (0, 0)))
     not_earlier = ~np.tri(_ROWS_AT_ONCE, k=-1, dtype=bool)
     with one_thread():
-        for start in range(n_single, n, _ROWS_AT_ONCE):
+        for start in range(max(n_single, first - first % _ROWS_AT_ONCE), n, _ROWS_AT_ONCE):
             end = start + _ROWS_AT_ONCE
             products = full[start:end] @ full[:end].T
             products[:, start:][not_earlier] = -np.inf
@@ -304,6 +311,22 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
             out[rows] = context_rows(problem, embeddings, context)[indices]
         return out
 
+    def grow(self, problem: str) -> Growing:
+        """Return a solution of a problem that grows: the way of :class:`~prmkit.scoring.IncrementalScorer`.
+
+        Parameters
+        ----------
+        problem : str
+            Text of the problem.
+
+        Returns
+        -------
+        Growing
+            Its ``extend(steps)`` returns the rows of the new steps, and encodes their texts alone.
+        """
+        self._validate_params()
+        return InContext(self.transform, problem) if self.kind == "tokens" else _GrowingEmbeddings(self, problem)
+
     def __call__(self, texts: str | list[str]) -> torch.Tensor | BatchEncoding:
         """Encode plain texts, without context, as torch tensors.
 
@@ -416,3 +439,28 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Before ``backend`` there was None where "auto" is now.
         super().__setstate__({"backend": "auto", **state, "dtype": state.get("dtype") or "auto"})
+
+
+class _GrowingEmbeddings:
+    """A solution whose embeddings are kept. A new step costs its own text, and sums and products of vectors."""
+
+    def __init__(self, featurizer: PRMFeaturizer, problem: str) -> None:
+        self._encode, self._context = featurizer._encode, featurizer.context or "none"
+        self._problem = problem
+        self._vectors: tuple[np.ndarray, np.ndarray] | None = None
+
+    def extend(self, steps: Sequence[str]) -> np.ndarray:
+        """Return the rows of the new steps."""
+        # The problem is encoded with the first steps, if it is part of the rows.
+        texts = [] if self._vectors or self._context == "none" or not self._problem else [self._problem]
+        new = self._encode([*texts, *steps], lambda _: "")
+        if self._vectors is None:
+            nothing = np.zeros(new.shape[1], dtype=np.float32)
+            self._vectors = (new[0] if texts else nothing), new[:0]
+        problem, before = self._vectors
+        self._vectors = problem, np.concatenate([before, new[len(texts) :]])
+        return context_rows(*self._vectors, self._context, len(before))
+
+    def fork(self) -> _GrowingEmbeddings:
+        """Return a copy, which shares the embeddings so far."""
+        return copy.copy(self)

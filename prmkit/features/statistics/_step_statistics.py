@@ -6,6 +6,7 @@ one by one and remembers the earlier ones, so the time grows in proportion to th
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from prmkit.data.growing import Growing
 from prmkit.data.solution import Step, as_steps, iter_solutions
 from prmkit.features.statistics._equations import EquationStatistics, NumberStatistics, log_ratio, share
 from prmkit.utils.sklearn import ReadsSteps
@@ -135,18 +137,51 @@ def step_statistics(problem: str, steps: Sequence[str]) -> np.ndarray:
 
     A leading number such as ``Step 3:`` is not part of a step. The problem may be empty.
     """
-    numbers, equations = NumberStatistics(problem), EquationStatistics(problem)
-    asked = _Text.of(problem)
-    readers = [kind(asked) for kind in (_MakeUp, _Vocabulary, _Repetition, _Assignments, _Wording)]
-    out = np.empty((len(steps), len(STATISTICS)))
-    for i, step in enumerate(steps):
-        text = _Text.of(_without_enumeration(step))
-        row, results = equations.read(text.raw)
-        row |= numbers.read(text.raw, results)
-        for reader in readers:
-            row |= reader.read(text)
-        out[i] = [row[name] for name in STATISTICS]
-    return out
+    return _Reading(problem).read(steps)
+
+
+class _Reading:
+    """All readers of one solution, as far as they have read it."""
+
+    def __init__(self, problem: str) -> None:
+        self._numbers, self._equations = NumberStatistics(problem), EquationStatistics(problem)
+        asked = _Text.of(problem)
+        self._readers = [kind(asked) for kind in (_MakeUp, _Vocabulary, _Repetition, _Assignments, _Wording)]
+
+    def read(self, steps: Sequence[str]) -> np.ndarray:
+        """Return a row per step. Each of the steps follows the ones before it."""
+        out = np.empty((len(steps), len(STATISTICS)))
+        for i, step in enumerate(steps):
+            text = _Text.of(_without_enumeration(step))
+            row, results = self._equations.read(text.raw)
+            row |= self._numbers.read(text.raw, results)
+            for reader in self._readers:
+                row |= reader.read(text)
+            out[i] = [row[name] for name in STATISTICS]
+        return out
+
+
+class _GrowingStatistics:
+    """A solution whose reading goes on where it stopped. A fork reads it again, once."""
+
+    def __init__(self, problem: str) -> None:
+        self._problem = problem
+        self._steps: tuple[str, ...] = ()
+        self._reading: _Reading | None = None
+
+    def extend(self, steps: Sequence[str]) -> np.ndarray:
+        """Return the statistics of the new steps."""
+        if self._reading is None:
+            self._reading = _Reading(self._problem)
+            self._reading.read(self._steps)
+        self._steps = (*self._steps, *steps)
+        return self._reading.read(steps)
+
+    def fork(self) -> _GrowingStatistics:
+        """Return a copy that grows by itself."""
+        other = copy.copy(self)
+        other._reading = None
+        return other
 
 
 def _without_enumeration(step: str) -> str:
@@ -406,6 +441,22 @@ class StepStatistics(ReadsSteps, TransformerMixin, BaseEstimator):
         for solution, rows, indices in iter_solutions(steps):
             out[rows] = step_statistics(solution.problem, solution.steps[: max(indices) + 1])[indices]
         return out
+
+    def grow(self, problem: str) -> Growing:
+        """Return a solution of a problem that grows: the way of :class:`~prmkit.scoring.IncrementalScorer`.
+
+        Parameters
+        ----------
+        problem : str
+            Text of the problem.
+
+        Returns
+        -------
+        Growing
+            Its ``extend(steps)`` returns the rows of the new steps, and reads them alone. A fork reads all steps again
+            when it is first extended.
+        """
+        return _GrowingStatistics(problem)
 
     def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
         """Return the names of the columns.

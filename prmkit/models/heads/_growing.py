@@ -1,18 +1,17 @@
-"""Growing solutions through heads that look at more than rows: sequences of them, or several views of a step."""
+"""Growing solutions through a head that attends over steps: keys and values are kept, and a step is one position."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn import config_context
 
 from prmkit.data.growing import growing
 from prmkit.data.solution import Solution, Step
 from prmkit.models.heads._training import CausalEncoder
-from prmkit.models.heads.head import Featurizer, StepViews
+from prmkit.models.heads.head import Featurizer
 from prmkit.models.past import Past, grows_like
 from prmkit.utils.environment import safe_after_fork
 
@@ -49,25 +48,6 @@ class GrowingSequence:
         """Return a copy, which shares all keys and values."""
         other = copy.copy(self)
         other._rows = self._rows.fork()
-        return other
-
-
-class GrowingViews:
-    """A solution as several views of its steps. ``extend`` returns the ``StepViews`` of the new steps."""
-
-    def __init__(self, views: Mapping[str, Featurizer], problem: str) -> None:
-        self._views = {name: growing(view, problem, "transform") for name, view in views.items()}
-
-    def extend(self, steps: Sequence[str]) -> StepViews:
-        """Return the rows of the new steps in each view."""
-        with config_context(transform_output="default"):
-            rows = {name: view.extend(steps) for name, view in self._views.items()}
-        return StepViews(rows, np.zeros(len(steps), dtype=np.int64))
-
-    def fork(self) -> GrowingViews:
-        """Return a copy that grows by itself."""
-        other = copy.copy(self)
-        other._views = {name: view.fork() for name, view in self._views.items()}
         return other
 
 

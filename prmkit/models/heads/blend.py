@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -19,7 +20,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from prmkit.data.growing import Growing, Then
+from prmkit.data.growing import Growing, Then, Together, growing
 from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step, as_steps
 from prmkit.data.splitters import StratifiedProblemKFold
@@ -266,10 +267,8 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
         Growing
             Its ``extend(steps)`` returns the probabilities of the new steps.
         """
-        from prmkit.models.heads._growing import GrowingViews
-
         check_is_fitted(self)
-        return Then(GrowingViews(self.views_, problem), self.predict_proba)
+        return Then(_GrowingViews(self.views_, problem), self.predict_proba)
 
     def _fit_blend(
         self, views: StepViews, y: np.ndarray, weight: np.ndarray | None, seed: int
@@ -314,6 +313,28 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
                 name: fit_weighted(known[name], views.rows[_VIEW_OF[name]][rows], y[rows], part)
                 for name in self.members
             }
+
+
+class _GrowingViews:
+    """A solution as several views of its steps. ``extend`` returns the ``StepViews`` of the new steps."""
+
+    def __init__(self, views: dict[str, Any], problem: str) -> None:
+        # Inside, rows are arrays, whatever output the user has set for transformers.
+        with config_context(transform_output="default"):
+            self._names = list(views)
+            self._views = Together([growing(view, problem, "transform") for view in views.values()])
+
+    def extend(self, steps: Sequence[str]) -> StepViews:
+        """Return the rows of the new steps in each view."""
+        with config_context(transform_output="default"):
+            rows = [_plain(rows) for rows in self._views.extend(steps)]
+        return StepViews(dict(zip(self._names, rows, strict=True)), np.zeros(len(steps), dtype=np.int64))
+
+    def fork(self) -> _GrowingViews:
+        """Return a copy that grows by itself."""
+        other = copy.copy(self)
+        other._views = self._views.fork()
+        return other
 
 
 def _plain(rows: Any) -> Any:

@@ -13,6 +13,7 @@ from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from prmkit.data.growing import Growing, Then, growing
 from prmkit.data.labels import check_labels, class_codes
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import as_steps
@@ -209,7 +210,26 @@ class CalibratedStepClassifier(KeepsFitted, WrapsClassifier, BaseEstimator):
             Columns in the order of ``classes_``.
         """
         check_is_fitted(self)
-        proba = np.asarray(self.classifier_.predict_proba(X), dtype=np.float64)
+        return self._calibrated(self.classifier_.predict_proba(X))
+
+    def grow(self, problem: str) -> Growing:
+        """Return a solution of a problem that grows: the way of :meth:`incremental`.
+
+        Parameters
+        ----------
+        problem : str
+            Text of the problem.
+
+        Returns
+        -------
+        Growing
+            Its ``extend(steps)`` returns the calibrated probabilities of the new steps.
+        """
+        check_is_fitted(self)
+        return Then(growing(self.classifier_, problem), self._calibrated)
+
+    def _calibrated(self, proba: npt.ArrayLike) -> np.ndarray:
+        proba = np.array(proba, dtype=np.float64)
         # A token model may have no answer for a step: NaN stays NaN.
         answered = ~np.isnan(proba).any(axis=-1)
         proba[answered] = check_class_probabilities(proba[answered], (int(answered.sum()), len(self.classes_)))

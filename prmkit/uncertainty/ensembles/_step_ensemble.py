@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from prmkit.classifier import PRMClassifier
+from prmkit.data.growing import Growing, Then, Together, growing
 from prmkit.data.labels import check_labels
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import as_steps
@@ -288,6 +289,28 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
         if hasattr(self, "n_features_in_"):
             X = validate_data(self, X, reset=False)
         return _stacked_proba(self.members_, X, groups)
+
+    def grow(self, problem: str) -> Growing:
+        """Return a solution of a problem that grows: the way of :meth:`incremental`.
+
+        Parameters
+        ----------
+        problem : str
+            Text of the problem.
+
+        Returns
+        -------
+        Growing
+            Its ``extend(steps)`` returns the probabilities of the new steps, the mean over members.
+        """
+        check_is_fitted(self)
+        members = self.members_
+        first = growing(members[0], problem)
+        shared = all(_reads_alike(member, members[0]) for member in members)
+        if shared and isinstance(first, Then) and first.do == members[0].head_.predict_proba:
+            return Then(first.inner, lambda rows: np.mean([one.head_.predict_proba(rows) for one in members], axis=0))
+        others = [growing(member, problem) for member in members[1:]]
+        return Then(Together([first, *others]), lambda proba: np.mean(proba, axis=0))
 
     def _contents(self) -> Contents:
         check_is_fitted(self)
