@@ -2,9 +2,12 @@
 
 import copy
 import pickle
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import torch
+import transformers
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -12,7 +15,14 @@ from sklearn.pipeline import make_pipeline
 from prmkit import PRMClassifier, Solution, score_solutions
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepStatistics, StepWords
-from prmkit.models import StepBlend, StepMLP, StepTransformer
+from prmkit.marking import MarkingScheme
+from prmkit.marking.encoding import encode_solution
+from prmkit.models import StepBlend, StepMLP, StepTransformer, TokenPRM
+from prmkit.models.past import Past
+from prmkit.models.tokens.incremental_pass import _block_start, advance
+from prmkit.models.tokens.model_folder import adapt_model, make_readout, model_class
+from prmkit.models.tokens.probabilities import ProbabilityMap
+from prmkit.models.tokens.scoring_pass import TokenScorer
 from prmkit.scoring import IncrementalScorer
 from prmkit.uncertainty import CalibratedStepClassifier, MCDropout, StepEnsemble
 
@@ -214,3 +224,232 @@ class TestTheScorer:
         other.extend(TEXTS[2:4])
         assert scorer.n_steps == 2
         np.testing.assert_allclose(other.proba, afresh(classifier, other).proba, atol=1e-5)
+
+
+CHAT = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<eos>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.3,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+# Whether keys and values are kept, and what the sizes above do not say.
+ARCHITECTURES = {
+    "Llama": (True, {"num_key_value_heads": 2}),
+    "Mistral": (True, {"num_key_value_heads": 2, "sliding_window": 5}),
+    "Gemma2": (True, {"num_key_value_heads": 2, "sliding_window": 6, "head_dim": 8}),
+    "GPT2": (True, {}),
+    "OPT": (True, {"ffn_dim": 64, "word_embed_proj_dim": 32}),
+    "Bert": (True, {}),
+    "Roberta": (True, {}),
+    "DistilBert": (False, {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}),
+    "Mamba": (False, {}),
+}
+# The others run with the slow tests.
+BY_DEFAULT = ("Llama", "Mistral", "Bert", "Mamba")
+SOME_BY_DEFAULT = [
+    pytest.param(name, marks=() if name in BY_DEFAULT else pytest.mark.slow, id=name) for name in ARCHITECTURES
+]
+SCHEMES = {
+    "separator": MarkingScheme(),
+    "several tokens close a step": MarkingScheme(step_separator=" so the\n", between=" "),
+    "nothing closes a step": MarkingScheme(step_separator="", step="Step {number}: {step}"),
+    "special token": MarkingScheme("special_token"),
+    "reward tokens": MarkingScheme("reward_tokens", reward_tokens=("-", "+")),
+    "at once": MarkingScheme("reward_tokens", reward_tokens=("-", "+"), step_separator="\n", joint=True),
+    "a chat": MarkingScheme("special_token", chat="answer", system="Think."),
+    "turns": MarkingScheme("reward_tokens", reward_tokens=("-", "+"), step_separator="", chat="turns"),
+    "short problems": MarkingScheme(max_prompt_length=7),
+    "a row per step": MarkingScheme("prefix"),
+}
+
+
+@pytest.fixture(scope="module")
+def make_head(make_tokenizer):
+    """Build a token head around a small random model, fitted without a training."""
+
+    def make(name="Llama", scheme=None, *, max_length=512, too_long="drop", **options):
+        scheme = scheme or MarkingScheme()
+        tokenizer = make_tokenizer(bos="<s>", extra=("<|user|>", "<|assistant|>", "<|system|>"))
+        tokenizer.chat_template = CHAT
+        config = getattr(transformers, f"{name}Config")(
+            vocab_size=len(tokenizer) + 3, **{**SIZES, **ARCHITECTURES[name][1], **options}
+        )
+        kind = model_class(config, scheme)
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            model = (getattr(kind, "from_config", None) or kind._from_config)(config).eval()
+        adapt_model(model, tokenizer, scheme)
+        readout = make_readout(model, tokenizer, scheme, "classes")
+        scorer = TokenScorer(model, tokenizer, scheme, readout, max_length, (0, 1))
+        head = TokenPRM(label_order=[0, 1], too_long=too_long, show_progress=False)
+        return head.restore(scorer, ProbabilityMap.uncalibrated("classes"), np.array([0, 1]))
+
+    return make
+
+
+def tokens_of(head, scorer):
+    scheme, tokenizer = head.scorer_.scheme, head.scorer_.tokenizer
+    return len(encode_solution(tokenizer, Solution(scorer.problem, scorer.steps), scorer.n_steps, scheme).input_ids)
+
+
+@contextmanager
+def embedded(head):
+    """Count the tokens that the model reads."""
+    counts = []
+    layer = head.module_.get_input_embeddings()
+    hook = layer.register_forward_hook(lambda _, args, output: counts.append(output.shape[0] * output.shape[1]))
+    try:
+        yield counts
+    finally:
+        hook.remove()
+
+
+class TestTokenModels:
+    @pytest.mark.parametrize("name", SOME_BY_DEFAULT)
+    def test_random_growth(self, make_head, name):
+        grow_and_compare(make_head(name), np.random.default_rng(1), n_rounds=8, most_steps=6)
+
+    @pytest.mark.parametrize("name", SCHEMES)
+    def test_schemes(self, make_head, name):
+        head = make_head("Llama", SCHEMES[name])
+        texts = [text for text in TEXTS if text or name != "nothing closes a step"]
+        grow_and_compare(head, np.random.default_rng(2), texts=texts, n_rounds=6, most_steps=5)
+
+    @pytest.mark.parametrize("name", SOME_BY_DEFAULT)
+    def test_only_new_tokens_are_read(self, make_head, name):
+        """The first steps bring the problem. Every later one costs its own tokens, however many came before."""
+        head, (is_kept, _) = make_head(name), ARCHITECTURES[name]
+        scorer = IncrementalScorer(head, PROBLEM)
+        scorer.extend([TEXTS[0]])
+        for t in range(1, 7):
+            known = tokens_of(head, scorer)
+            with embedded(head) as counts:
+                scorer.extend([TEXTS[t % len(TEXTS)]])
+            total = tokens_of(head, scorer)
+            assert sum(counts) == (total - known if is_kept else total)
+
+    def test_forks_and_other_problems_cost_nothing(self, make_head):
+        head = make_head()
+        scorer, other = IncrementalScorer(head, PROBLEM), IncrementalScorer(head, "What is 2 + 2?")
+        scorer.extend(TEXTS)
+        other.extend(TEXTS[:1])
+        before = tokens_of(head, scorer)
+        forks = [scorer.fork() for _ in range(3)]
+        with embedded(head) as counts:
+            for fork in forks:
+                fork.extend(["It is 37."])
+                other.extend(["It is 4."])
+        assert sum(counts[::2]) == 3 * (tokens_of(head, forks[0]) - before)
+        assert len(set(counts[1::2])) == 1
+
+    def test_forks_keep_one_copy_of_what_they_share(self, make_head):
+        head = make_head()
+        scorer = IncrementalScorer(head, PROBLEM)
+        scorer.extend(TEXTS)
+        n_shared = tokens_of(head, scorer)
+        forks = [scorer.fork() for _ in range(4)]
+        for number, fork in enumerate(forks):
+            fork.extend([f"It is {number}."])
+        n_new = sum(tokens_of(head, fork) - n_shared for fork in forks)
+        pasts = [fork._growing.inner._past for fork in forks]
+        layers = [pair for past in pasts for _, piece in past._pieces for pair in piece]
+        storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for pair in layers for one in pair}
+        # Keys and values of two layers, two heads and eight numbers of four bytes.
+        assert sum(storages.values()) == (n_shared + n_new) * 2 * 2 * 2 * 8 * 4
+        assert pasts[0].n_bytes == tokens_of(head, forks[0]) * 2 * 2 * 2 * 8 * 4
+
+    @pytest.mark.parametrize("by_blocks", [False, True])
+    def test_the_model_stays_as_it_was(self, make_head, by_blocks):
+        head = make_head("Bert" if by_blocks else "Llama")
+        head.module_.train()
+        weights = {name: weight.clone() for name, weight in head.module_.state_dict().items()}
+        scorer = IncrementalScorer(head, PROBLEM)
+        scorer.extend(TEXTS[:2])
+        scorer.extend(TEXTS[2:3])
+        assert head.module_.training
+        assert next(head.module_.parameters()).device.type == "cpu"
+        for name, weight in head.module_.state_dict().items():
+            assert torch.equal(weight, weights[name])
+        np.testing.assert_allclose(scorer.proba, afresh(head, scorer).proba, atol=1e-5)
+
+    @pytest.mark.parametrize("too_long", ["drop", "raise"])
+    def test_steps_beyond_the_length_are_an_error(self, make_head, too_long):
+        head = make_head(max_length=60, too_long=too_long)
+        scorer = IncrementalScorer(head, "2 + 2?")
+        scorer.extend(["It is 4."])
+        with pytest.raises(ValueError, match="max_length"):
+            scorer.extend(["It is 4." * 20])
+        assert scorer.steps == ("It is 4.",)
+        scorer.extend(["So 4."])
+        np.testing.assert_allclose(scorer.proba, afresh(head, scorer).proba, atol=1e-5)
+
+    def test_steps_beyond_the_length_are_nan_if_asked(self, make_head):
+        head = make_head(max_length=60)
+        scorer = IncrementalScorer(head, "2 + 2?", too_long="nan")
+        scorer.extend(["It is 4."])
+        fork = scorer.fork()
+        with pytest.warns(UserWarning, match="no score"):
+            rewards = scorer.extend(["So 4.", "It is 4." * 20, "4"])
+        assert np.isnan(rewards).tolist() == [False, True, True]
+        with pytest.warns(UserWarning, match="no score"):
+            assert np.isnan(scorer.extend(["5"])).all()
+        with pytest.warns(UserWarning, match="no score"):
+            (expected,) = head_scores(head, scorer, too_long="nan")
+        np.testing.assert_allclose(scorer.proba, expected.proba, atol=1e-5)
+        assert not np.isnan(fork.extend(["So 4."])).any()
+
+    def test_steps_without_a_token_are_nan_if_asked(self, make_head):
+        head = make_head(scheme=MarkingScheme(step_separator=""), too_long="nan")
+        scorer = IncrementalScorer(head, "2 + 2?")
+        with pytest.warns(UserWarning, match="no score"):
+            scorer.extend(["It is 4.", ""])
+        scorer.extend(["So 4."])
+        with pytest.warns(UserWarning, match="no score"):
+            expected = afresh(head, scorer)
+        np.testing.assert_allclose(scorer.proba, expected.proba, atol=1e-5)
+        assert np.isnan(scorer.risks).tolist() == [False, True, False]
+
+    @pytest.mark.parametrize("rope", ["dynamic", "longrope"])
+    def test_positions_that_depend_on_the_length_are_read_afresh(self, make_head, rope):
+        factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4} if rope == "longrope" else {"factor": 2.0}
+        head = make_head(rope_parameters={"rope_type": rope, "rope_theta": 10_000.0, **factors})
+        scorer = IncrementalScorer(head, PROBLEM)
+        scorer.extend(TEXTS[:1])
+        with embedded(head) as counts:
+            scorer.extend(TEXTS[1:2])
+        assert sum(counts) == tokens_of(head, scorer)
+
+    @pytest.mark.parametrize("name", ["Mistral", "GPT2"])
+    def test_tokens_can_be_taken_back(self, make_head, name):
+        head = make_head(name)
+        ids = torch.arange(5, 45)
+        model, readout = head.module_, head.scorer_.readout
+        past = Past()
+        for part in (ids[:7], ids[7:20], ids[20:33]):
+            _, past = advance(model, past, part, torch.tensor([len(part) - 1]), readout)
+        for n_kept in (0, 3, 7, 12, 33):
+            other = torch.cat([ids[:n_kept], ids.flip(0)[:9]])
+            found, whole = advance(model, past.cut(n_kept), other[n_kept:], torch.tensor([8]), readout)
+            expected, _ = advance(model, Past(), other, torch.tensor([n_kept + 8]), readout)
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+            assert len(whole) == n_kept + 9
+        assert len(past) == 33
+
+    def test_a_tokenizer_that_reads_on_over_the_end(self):
+        """A cut goes back to where a block begins, since tokens of a block see the later ones of it."""
+        old, new = np.array([0, 0, 1, 1, 1]), np.array([0, 0, 1, 1, 2, 2])
+        assert [_block_start((old, new), at) for at in (5, 4, 3, 2, 1, 0)] == [2, 2, 2, 2, 0, 0]
+        assert _block_start((old, np.array([0, 0, 1, 1, 1, 2])), 5) == 5
+
+
+def head_scores(head, scorer, **options):
+    return score_solutions(head, [Solution(scorer.problem, scorer.steps)], **options)
