@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 from prmkit.classifier import PRMClassifier
 from prmkit.data.arithmetic import make_arithmetic_solutions
 from prmkit.data.solution import Solution, flatten
-from prmkit.features import PRMFeaturizer
+from prmkit.features import PRMFeaturizer, available_backends
+from prmkit.features.encoding.backends.backend import candidates
 from prmkit.features.encoding.model_path import load_network, resolve_model
 from prmkit.metrics.report_table import Record, markdown_table
 from prmkit.utils.environment import best_device
@@ -192,6 +193,7 @@ def measure_machine(
                     report.notes.append(f"{_TITLES[part]}: {' '.join(str(error).split())}")
                     continue
         report.tables[part], report.work[part] = found
+    report.notes.extend([] if subject is None else subject.notes)
     return report
 
 
@@ -326,6 +328,8 @@ class _Subject:
         self.peaks = {row.way: 1e9 * row.rate for row in products}
         self.network = load_network(folder, None)
         self.cache = tempfile.TemporaryDirectory()
+        self.notes: list[str] = []
+        self.classifier: PRMClassifier | None = None
         texts = _texts(32)
         self.peer(texts[:4])
         before = time.perf_counter()
@@ -408,17 +412,23 @@ def _texts(n: int) -> list[str]:
 def _encode(subject: _Subject, seconds: float) -> Found:
     """Measure the encoding of distinct texts."""
     peer = _PEERS["encode"]
-    dtypes = {peer: "float32"}
-    featurizers = {}
-    for backend, dtype in (("auto", "auto"), ("torch", "float32"), ("torch", "bfloat16")):
-        featurizer = subject.featurizer(cache=False, backend=backend, dtype=dtype)
-        name = "prmkit, " + (f"its choice here ({featurizer.precision})" if dtype == "auto" else f"torch {dtype}")
-        featurizers[name], dtypes[name] = featurizer, featurizer.precision
-    texts = _texts(_number(subject.seconds_per_text, 1 + len(featurizers), seconds))
+    named = [("auto", "auto")]
+    for backend in available_backends():
+        named += candidates(backend, "auto", subject.device)
+    texts = _texts(_number(subject.seconds_per_text, 1 + len(named), seconds))
     ways: dict[str, Callable[[], object]] = {peer: lambda: subject.peer(texts)}
-    for name, featurizer in featurizers.items():
-        featurizer.transform(texts[:8])
-        ways[name] = lambda featurizer=featurizer: featurizer.transform(texts)  # type: ignore[misc]
+    dtypes = {peer: "float32"}
+    for backend, dtype in named:
+        featurizer = subject.featurizer(cache=False, backend=backend, dtype=dtype)
+        try:
+            featurizer.transform(texts)  # loads, converts, measures
+        except Exception as error:  # a backend may fail on a model in any way
+            subject.notes.append(f"encoding by {backend} {dtype}: {' '.join(str(error).split())}")
+            continue
+        chosen = featurizer.backend_
+        name = f"{chosen['name']} {chosen['dtype']}"
+        name = f"prmkit, its choice here ({name})" if backend == "auto" else f"prmkit, {name}"
+        ways[name], dtypes[name] = partial(featurizer.transform, texts), chosen["dtype"]
     spent = _rounds(ways, seconds)
     tokens = subject.n_tokens(texts)
     work = subject.operations(tokens)

@@ -52,7 +52,7 @@ def scored_blocks(
         each = {"num_gpus": 1} if gpus else {"num_cpus": 1}
         stream = _Stream(blocks, _PER_WORKER * size)
         try:
-            scores = read_datasource(stream.source(), num_cpus=0).map_batches(
+            scores = read_datasource(stream.source(), num_cpus=0, override_num_blocks=1).map_batches(
                 _Actor,
                 fn_constructor_args=(scorer, _attempts()),
                 batch_size=1,

@@ -76,9 +76,10 @@ def test_two_actors_give_the_rows_of_one_process(ray, classifier, data, tmp_path
 
     out = tmp_path / "ray.parquet"
     options = {"block_steps": 30, "engine": "ray", "n_workers": 2}
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk is full"):
+    with monkeypatch.context() as patch:
         patch.setattr(Parts, "write", until_full)
-        score_file(tmp_path / "model", data, out, **options)
+        with pytest.raises(OSError, match="the disk is full"):
+            score_file(tmp_path / "model", data, out, **options)
     done = {part.name for part in (tmp_path / "ray.parquet.parts").glob("*.parquet")}
     assert len(done) == 3
     assert pq.read_table(score_file(tmp_path / "model", data, out, **options)).equals(expected)
