@@ -498,7 +498,9 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
             Its ``extend(steps)`` returns the probabilities of the new steps. :meth:`incremental` makes more of it.
         """
         check_is_fitted(self)
-        return grow_head(None if self._precomputed else self.head_, self.featurizer_, problem, self.predict_proba)
+        if self._precomputed:
+            refuse_steps([problem])
+        return grow_head(self.head_, self.featurizer_, problem, self.predict_proba)
 
     @property
     def _precomputed(self) -> bool:

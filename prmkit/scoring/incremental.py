@@ -47,7 +47,7 @@ class IncrementalScorer:
     Raises
     ------
     TypeError
-        If the problem is no text.
+        If the problem is no text, or the classifier reads numbers.
     ValueError
         If nothing tells which label is the worst.
 
@@ -102,7 +102,7 @@ class IncrementalScorer:
         self._classifier = classifier if too_long is None else with_setting(classifier, "too_long", too_long)
         self._fitted = _fitted_attributes(classifier)
         self._proba = np.empty((0, len(self.classes)))
-        self._growing: Growing | None = None
+        self._growing: Growing | None = growing(self._classifier, problem)
 
     @property
     def problem(self) -> str:

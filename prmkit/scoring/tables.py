@@ -171,7 +171,7 @@ class ScoresSolutions:
         Raises
         ------
         TypeError
-            If the problem is no text.
+            If the problem is no text, or the classifier reads numbers.
         ValueError
             If nothing tells which label is the worst.
         """

@@ -2,7 +2,9 @@
 
 import copy
 import pickle
+import warnings
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from prmkit import PRMClassifier, Solution, score_solutions
+from prmkit import PRMClassifier, Solution, flatten, score_solutions
 from prmkit.data import make_arithmetic_solutions
-from prmkit.features import StepStatistics, StepWords
+from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
+from prmkit.features.statistics import _step_statistics
 from prmkit.marking import MarkingScheme
 from prmkit.marking.encoding import encode_solution
 from prmkit.models import StepBlend, StepMLP, StepTransformer, TokenPRM
@@ -224,6 +227,84 @@ class TestTheScorer:
         other.extend(TEXTS[2:4])
         assert scorer.n_steps == 2
         np.testing.assert_allclose(other.proba, afresh(classifier, other).proba, atol=1e-5)
+
+
+class TestFeatures:
+    @pytest.mark.parametrize("context", ["none", "problem", "prefix"])
+    @pytest.mark.parametrize("problem", [PROBLEM, ""])
+    def test_each_text_is_encoded_once(self, monkeypatch, context, problem):
+        """Forks share the embeddings of the steps so far. The texts are many, since long solutions go by blocks."""
+        encoded = []
+
+        def encode(_, texts, place=None):
+            encoded.extend(texts)
+            return np.stack([np.random.default_rng(list(text.encode())).normal(size=24) for text in texts]).astype("f4")
+
+        monkeypatch.setattr(PRMFeaturizer, "_encode", encode)
+        featurizer = PRMFeaturizer(context=context)
+        texts = [f"{text} ({i})" for i, text in enumerate(TEXTS * 25)]
+        expected = featurizer.transform(flatten([Solution(problem, texts)]))
+        encoded.clear()
+        grown = featurizer.grow(problem)
+        for start, end in pairwise([0, 3, 4, 60, 66, 129, 130, 150]):
+            fork = grown.fork()
+            for one in (grown, fork):
+                np.testing.assert_allclose(one.extend(texts[start:end]), expected[start:end], rtol=1e-5, atol=1e-5)
+        # One fork of each state has encoded the new texts too.
+        read_first = 2 if context != "none" and problem else 0
+        assert len(encoded) == 2 * len(texts) + read_first
+
+    def test_statistics_go_on_where_they_stopped(self, monkeypatch):
+        expected = StepStatistics().transform(flatten([Solution(PROBLEM, TEXTS * 3)]))
+        read = []
+        text_of = _step_statistics._Text.of
+        monkeypatch.setattr(_step_statistics._Text, "of", lambda raw: read.append(raw) or text_of(raw))
+        grown = StepStatistics().grow(PROBLEM)
+        rows = [grown.extend([text]) for text in TEXTS * 2]
+        assert len(read) == 1 + 2 * len(TEXTS)
+        fork = grown.fork()
+        for one in (grown, fork):
+            np.testing.assert_array_equal(np.concatenate([*rows, one.extend(TEXTS)]), expected)
+
+    def test_frames_stay_frames(self, data):
+        head = LogisticRegression(max_iter=3000)
+        classifier = PRMClassifier(StepStatistics().set_output(transform="pandas"), head).fit(data.X, data.y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            scorer = classifier.incremental(PROBLEM)
+            scorer.extend(TEXTS[:3])
+        np.testing.assert_allclose(scorer.proba, afresh(classifier, scorer).proba, atol=1e-12)
+
+    def test_precomputed_features_cannot_grow(self, data):
+        rows = StepStatistics().transform(data.X)
+        classifier = PRMClassifier("precomputed", LogisticRegression(max_iter=3000)).fit(rows, data.y)
+        with pytest.raises(TypeError, match="precomputed"):
+            classifier.incremental(PROBLEM)
+
+    def test_a_step_is_one_position_of_the_transformer(self, data):
+        classifier = KINDS["transformer"](data)
+        scorer = classifier.incremental(PROBLEM)
+        positions = []
+        scorer.extend(TEXTS[:2])
+        hook = classifier.head_.module_.backbone.register_forward_hook(
+            lambda _, args, output: positions.append(output.last_hidden_state.shape[1])
+        )
+        for text in TEXTS:
+            scorer.extend([text])
+        hook.remove()
+        assert positions == [1] * len(TEXTS)
+
+    def test_members_of_an_ensemble_share_what_is_read(self, data, monkeypatch):
+        ensemble = KINDS["ensemble"](data)
+        scorer = ensemble.incremental(PROBLEM)
+        scorer.extend(TEXTS[:2])
+        read = []
+        reading = _step_statistics._Reading.read
+        monkeypatch.setattr(
+            _step_statistics._Reading, "read", lambda self, steps: read.append(len(steps)) or reading(self, steps)
+        )
+        scorer.extend(TEXTS[2:3])
+        assert read == [1]
 
 
 CHAT = (
