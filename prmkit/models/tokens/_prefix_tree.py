@@ -40,7 +40,8 @@ class TreePass:
     """Tokens that are computed at once, at ``depths`` of their rows.
 
     The keys of a pass are those that the pass before has ``kept`` for it, then one per token of its own. ``first`` is
-    the number of its first token among those of all passes, ``n_before`` how many keys were kept.
+    the number of its first token among those of all passes, ``n_before`` how many keys were kept, and
+    ``n_finished`` how many rows end in the pass.
     """
 
     first: int
@@ -49,6 +50,7 @@ class TreePass:
     pieces: list[Piece] = field(default_factory=list)
     n_before: int = 0
     kept: IntArray = field(default_factory=lambda: _NOTHING)
+    n_finished: int = 0
 
     def extended(self, row: Row, end: int, path: IntArray, by_blocks: bool) -> IntArray:
         """Add the tokens of a row up to ``end``, after those on the path, and return the longer path."""
@@ -133,4 +135,5 @@ def tree_passes(
             end = int(ends[np.searchsorted(ends, start + room, "right") - 1])
             path = passes[-1].extended(row, end, path[:start], by_blocks)
             n_tokens, room, start = n_tokens + end - start, room - (end - start), end
+        passes[-1].n_finished += 1
     return passes, marked

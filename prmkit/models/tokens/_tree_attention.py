@@ -73,8 +73,8 @@ _IN_HAND: ContextVar[_Branches | None] = ContextVar("_IN_HAND", default=None)
 # Configurations in use by :func:`_attending`, with the number of users and the implementation to restore.
 _CHANGED: dict[int, tuple[int, str]] = {}
 _LOCK = threading.Lock()
-# What :func:`position_offset` found, per implementation of attention, precision, and whether attention is by blocks.
-_OFFSETS: WeakKeyDictionary[nn.Module, dict[tuple[str, torch.dtype, bool], int | None]] = WeakKeyDictionary()
+# What :func:`position_offset` found, per implementation of attention, precision, and its switches.
+_OFFSETS: WeakKeyDictionary[nn.Module, dict[tuple[str, torch.dtype, bool, bool], int | None]] = WeakKeyDictionary()
 
 
 def tree_outputs(
@@ -87,11 +87,13 @@ def tree_outputs(
     by_blocks: bool,
     offset: int,
     device: torch.device,
+    progress: Callable[[int], object] = id,
 ) -> tuple[list[torch.Tensor], int]:
     """Return the outputs at the marked tokens of each row, and how many tokens were computed.
 
     Row i begins with ``shared[i]`` tokens of the row before. ``forward`` runs the model, and gives the outputs at the
-    ``positions`` of a batch. ``offset`` is what :func:`position_offset` found.
+    ``positions`` of a batch. ``offset`` is what :func:`position_offset` found. ``progress`` is told the number of rows
+    that a pass has finished.
     """
     passes, marked = tree_passes(rows, shared, budget, by_blocks)
     wanted = np.unique(np.concatenate(marked))
@@ -103,6 +105,7 @@ def tree_outputs(
             own = wanted[(wanted >= one.first) & (wanted < one.first + n_own)] - one.first
             batch = {"input_ids": one.input_ids, "position_ids": one.depths + offset, "positions": own}
             found.append(forward({name: torch.from_numpy(ids)[None].to(device) for name, ids in batch.items()})[0])
+            progress(one.n_finished)
     outputs = torch.cat(found)
     return [outputs[torch.from_numpy(np.searchsorted(wanted, numbers)).to(device)] for numbers in marked], sum(
         len(one.input_ids) for one in passes
@@ -173,29 +176,33 @@ def longest_shared(model: nn.Module) -> float:
     return min([window for window in windows if window], default=np.inf)
 
 
-def position_offset(model: nn.Module, forward: Forward, by_blocks: bool, device: torch.device) -> int | None:
+def position_offset(
+    model: nn.Module, forward: Forward, by_blocks: bool, last_only: bool, device: torch.device
+) -> int | None:
     """Return the position of a row's first token, or None if the model cannot compute common beginnings once.
 
     It is tried once per model on random tokens: rows must have the same outputs alone and in a tree. ``forward``
-    returns outputs as the model computes them.
+    returns outputs as the model computes them, for the last token of a row alone if ``last_only``.
     """
     inner = unwrapped(model)
     own = str(inner.config._attn_implementation).removeprefix(_NAME)
-    key = own, score_dtype(inner, device), by_blocks
+    key = own, score_dtype(inner, device), by_blocks, last_only
     known = _OFFSETS.setdefault(model, {})
     if key not in known:
-        known[key] = _try_offsets(model, forward, by_blocks, device) if own in _DENSE_ATTENTION else None
+        known[key] = _try_offsets(model, forward, by_blocks, last_only, device) if own in _DENSE_ATTENTION else None
         able = "computes each row by itself" if known[key] is None else "computes common beginnings once"
         _LOG.debug("%s with attention %r in %s %s", inner.config.model_type, *key[:2], able)
     return known[key]
 
 
-def _try_offsets(model: nn.Module, forward: Forward, by_blocks: bool, device: torch.device) -> int | None:
+def _try_offsets(
+    model: nn.Module, forward: Forward, by_blocks: bool, last_only: bool, device: torch.device
+) -> int | None:
     inner = unwrapped(model)
     pad = inner.config.get_text_config().pad_token_id
     try:
         weight = cast("torch.Tensor", inner.get_input_embeddings().weight)
-        rows = _random_rows(weight.shape[0], pad)
+        rows = _random_rows(weight.shape[0], pad, last_only)
         alone = [
             forward(
                 {
@@ -223,20 +230,20 @@ def _try_offsets(model: nn.Module, forward: Forward, by_blocks: bool, device: to
             # Architectures raise any kind of error for arguments that they do not know.
             _LOG.debug("%s takes no tree: %s", inner.config.model_type, error)
             continue
-        errors = [
-            (one - other).norm() / (other - other.mean(0)).norm() for one, other in zip(found, alone, strict=True)
-        ]
-        # NaN is below nothing.
-        if all(bool(error <= tolerance) for error in errors):
+        expected, actual = torch.stack(alone), torch.stack(found)
+        # Each row counts by itself, or a fault of one could hide behind the others. NaN is below nothing.
+        errors = (actual - expected).square().mean((1, 2)).sqrt()
+        if bool((errors <= tolerance * (expected - expected.mean((0, 1))).square().mean().sqrt()).all()):
             return offset
     return None
 
 
-def _random_rows(n_ids: int, pad: int | None) -> list[MarkedTokens]:
-    """Return rows of four blocks, marked everywhere, of which the first two blocks are the same."""
+def _random_rows(n_ids: int, pad: int | None, last_only: bool) -> list[MarkedTokens]:
+    """Return rows of four blocks, of which the first two blocks are the same, marked everywhere or at the end."""
     generator = np.random.default_rng(0)
     ids = generator.integers(n_ids - 1, size=(5, 16))
     ids += ids >= (n_ids if pad is None else pad)
     ids[:, :8] = ids[0, :8]
     ids[4, 8:12] = ids[3, 8:12]
-    return [MarkedTokens(row, np.arange(16), np.repeat(np.arange(4), 4)) for row in ids]
+    marks = np.arange(15 if last_only else 0, 16)
+    return [MarkedTokens(row, marks, np.repeat(np.arange(4), 4)) for row in ids]

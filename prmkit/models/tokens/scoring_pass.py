@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -169,10 +170,9 @@ def score_marked(
         if torch.device(place).type == "cpu":
             budget = min(budget, _PER_CPU_THREAD * torch.get_num_threads())
         by_itself = np.arange(len(rows))
-        if readout.kind != "sequence":
-            in_tree = _score_beginnings_once(model, rows, readout, budget, torch.device(place), row_outputs)
+        if readout.kind != "sequence" or all(row.input_ids[-1] != pad_token_id for row in rows):
+            in_tree = _score_beginnings_once(model, rows, readout, budget, torch.device(place), row_outputs, bar.update)
             by_itself = np.setdiff1d(by_itself, in_tree)
-            bar.update(len(in_tree))
         for batch_rows in token_batches(np.maximum(lengths[by_itself], _SHORT), budget):
             indices = by_itself[batch_rows]
             batch = _batch([rows[i] for i in indices], pad_token_id, readout.by_blocks)
@@ -190,20 +190,21 @@ def _score_beginnings_once(
     budget: int,
     device: torch.device,
     row_outputs: list[npt.NDArray[np.float32]],
+    progress: Callable[[int], object],
 ) -> list[int]:
     """Fill in the outputs of rows with common beginnings, where the model allows it, and return which these are."""
     indices, shared = shared_beginnings(rows, readout.by_blocks, longest_shared(model))
     if not indices:
         return []
     raw = replace(readout, reads="vocabulary")
-    offset = position_offset(model, partial(marked_outputs, model, readout=raw), readout.by_blocks, device)
+    last_only = readout.kind == "sequence"
+    offset = position_offset(model, partial(marked_outputs, model, readout=raw), readout.by_blocks, last_only, device)
     if offset is None:
         return []
     chosen = [rows[i] for i in indices]
     forward = partial(marked_outputs, model, readout=readout)
-    outputs, n_computed = tree_outputs(
-        model, chosen, shared, forward, budget=budget, by_blocks=readout.by_blocks, offset=offset, device=device
-    )
+    options = {"budget": budget, "by_blocks": readout.by_blocks, "offset": offset, "device": device}
+    outputs, n_computed = tree_outputs(model, chosen, shared, forward, progress=progress, **options)
     n_tokens = sum(len(row.input_ids) for row in chosen)
     _LOG.debug("%d rows of %d tokens are scored as a tree of %d", len(chosen), n_tokens, n_computed)
     for i, output in zip(indices, outputs, strict=True):
@@ -231,11 +232,15 @@ def marked_outputs(
     if readout.kind == "language_model" and _takes(model, "logits_to_keep"):
         # The vocabulary is wide: its logits are computed at marked positions only.
         options["logits_to_keep"], columns = torch.unique(positions, return_inverse=True)
-    with _attention(model, batch, readout) as mask:
+    in_tree = "position_ids" in batch
+    with _attention(model, batch, readout) as mask, _kept_scores(model, readout) as token_scores:
         logits: torch.Tensor = model(input_ids=batch["input_ids"], **mask, **options).logits
+    if readout.kind == "sequence" and in_tree:
+        # The model picks the last token of a row. Rows end within a tree.
+        (logits,) = token_scores
     logits = (
         logits[:, None]
-        if readout.kind == "sequence"
+        if readout.kind == "sequence" and not in_tree
         else logits.gather(1, columns[..., None].expand(-1, -1, logits.shape[-1]))
     ).float()
     if readout.reads == "vocabulary":
@@ -259,6 +264,27 @@ def _attention(model: nn.Module, batch: Mapping[str, torch.Tensor], readout: Rea
     n_known = batch["blocks"].shape[1] - batch["input_ids"].shape[1]
     with block_causal(model, batch["blocks"], n_known) as mask:
         yield mask
+
+
+@contextmanager
+def _kept_scores(model: nn.Module, readout: Readout) -> Iterator[list[torch.Tensor]]:
+    """Keep what the head of a sequence classifier gives for every token, in this thread."""
+    kept: list[torch.Tensor] = []
+    head = getattr(unwrapped(model), "score", None)
+    if readout.kind != "sequence" or not isinstance(head, nn.Module):
+        yield kept
+        return
+    thread = threading.get_ident()
+
+    def keep(_module: nn.Module, _args: object, output: torch.Tensor) -> None:
+        if threading.get_ident() == thread:
+            kept.append(output)
+
+    hook = head.register_forward_hook(keep)
+    try:
+        yield kept
+    finally:
+        hook.remove()
 
 
 def _takes(model: nn.Module, name: str) -> bool:

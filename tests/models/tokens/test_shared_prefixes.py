@@ -5,7 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from prmkit import PRMClassifier, Solution, flatten
 from prmkit.marking.encoding import MarkedTokens
@@ -136,6 +141,19 @@ def test_a_value_head_shares_too():
     found, n_tokens = computed(model, rows, readout)
     assert n_tokens == n_beginnings(rows)
     assert_same_as_alone(model, rows, found, readout)
+
+
+@pytest.mark.parametrize(("kind", "can_share"), [("llama", True), ("gpt2", True), ("bert", False)])
+def test_growing_rows_of_a_sequence_classifier_take_one_pass(kind, can_share):
+    model = build(kind, AutoModelForSequenceClassification, num_labels=3)
+    readout, ids = Readout("sequence"), np.random.default_rng(0).integers(1, 60, 40)
+    rows = [MarkedTokens(ids[:end], np.array([end - 1]), np.arange(end)) for end in (9, 14, 22, 31, 40)]
+    found, n_tokens = computed(model, rows, readout)
+    assert (n_tokens == 40) == can_share
+    assert_same_as_alone(model, rows, found, readout)
+    # The model takes padding for no token, wherever it stands.
+    rows.append(MarkedTokens(np.append(ids[:30], 0), np.array([30]), np.arange(31)))
+    assert_same_as_alone(model, rows, scores(model, rows, readout), readout)
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "deberta-v2"])
