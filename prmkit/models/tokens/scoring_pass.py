@@ -155,8 +155,11 @@ def score_marked(
     tokens_per_batch: int = 8192,
     device: str | None = None,
     show_progress: bool = False,
+    share: bool = True,
 ) -> list[npt.NDArray[np.float32]]:
     """Return the outputs of a model at the marked positions of each row: an array with a line per step.
+
+    Common beginnings of rows are computed once if the model allows it, unless ``share`` is False.
 
     The weights rest on the CPU, and go to ``device`` for the time of the call. A batch has at most
     ``tokens_per_batch`` tokens, padding included. A longer row is a batch of its own.
@@ -170,7 +173,8 @@ def score_marked(
         if torch.device(place).type == "cpu":
             budget = min(budget, _PER_CPU_THREAD * torch.get_num_threads())
         by_itself = np.arange(len(rows))
-        if readout.kind != "sequence" or all(row.input_ids[-1] != pad_token_id for row in rows):
+        # A sequence classifier takes padding for no token, a tree does not.
+        if share and (readout.kind != "sequence" or all(row.input_ids[-1] != pad_token_id for row in rows)):
             in_tree = _score_beginnings_once(model, rows, readout, budget, torch.device(place), row_outputs, bar.update)
             by_itself = np.setdiff1d(by_itself, in_tree)
         for batch_rows in token_batches(np.maximum(lengths[by_itself], _SHORT), budget):
