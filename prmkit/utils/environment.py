@@ -178,7 +178,7 @@ def sharing_threads() -> int:
     import joblib
     import torch
 
-    return min(torch.get_num_threads(), joblib.cpu_count())
+    return min(torch.get_num_threads(), int(joblib.cpu_count()))
 
 
 def in_threads(work: Callable[[_Item], _Result], items: Iterable[_Item], share: bool = True) -> Iterator[_Result]:

@@ -12,7 +12,11 @@ import numpy.typing as npt
 from prmkit.features.encoding.backends.backend import EncoderModel, Tokens, as_vectors
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
+
+# Rows for which oneDNN chooses the order of packed weights.
+_PACKED_FOR = 256
 
 
 class TorchBackend:
@@ -23,7 +27,11 @@ class TorchBackend:
     def __init__(self, model: EncoderModel, dtype: str) -> None:
         self.dtype = dtype
         self._device, self._extras = model.device, model.extras
-        self._network = model.network if dtype == "float32" else _with_cast_weights(model.network, dtype)
+        self._network = (
+            model.network
+            if dtype == "float32"
+            else _with_cast_weights(model.network, dtype, pack=dtype == "bfloat16" and model.device == "cpu")
+        )
 
     def __call__(self, tokens: Tokens) -> npt.NDArray[np.float32]:
         """Return one vector per row of tokens."""
@@ -55,14 +63,15 @@ class TorchBackend:
         return torch.autocast(device.type, getattr(torch, self.dtype)) if half else contextlib.nullcontext()
 
 
-def _with_cast_weights(network: SentenceTransformer, dtype: str) -> SentenceTransformer:
+def _with_cast_weights(network: SentenceTransformer, dtype: str, pack: bool) -> SentenceTransformer:
     """Return a copy whose linear layers have their weights in ``dtype``. It shares all other weights.
 
-    Autocast would cast them for every batch, to the same numbers, which takes longer than the products.
+    Autocast would cast them for every batch, to the same numbers, which takes longer than the products. To ``pack``
+    means to bring them into the order in which oneDNN multiplies, too, which it would do for every batch.
     """
     import torch
 
-    shared = {id(value): value for value in (*network.parameters(), *network.buffers())}
+    shared: dict[int, Any] = {id(value): value for value in (*network.parameters(), *network.buffers())}
     shared[id(network.tokenizer)] = network.tokenizer
     cast = copy.deepcopy(network, shared)
     for module in cast.modules():
@@ -70,7 +79,32 @@ def _with_cast_weights(network: SentenceTransformer, dtype: str) -> SentenceTran
             for name, value in list(module.named_parameters(recurse=False)):
                 kept = torch.nn.Parameter(value.detach().to(getattr(torch, dtype)), requires_grad=False)
                 setattr(module, name, kept)
+            if pack and type(module) is torch.nn.Linear:
+                _pack(module)
     return cast
+
+
+def _pack(layer: torch.nn.Linear) -> None:
+    """Make a layer multiply by packed weights, if this torch can and gives the same bits."""
+    import torch
+
+    pack, multiply = (getattr(torch.ops.mkldnn, name, None) for name in ("_reorder_linear_weight", "_linear_pointwise"))
+    weight = layer.weight.detach()
+    bias = None if layer.bias is None else layer.bias.detach()
+    try:
+        packed = pack(weight, _PACKED_FOR)  # type: ignore[misc]
+
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            product: torch.Tensor = multiply(x.to(weight.dtype), packed, bias, "none", [], "")  # type: ignore[misc]
+            return product
+
+        probe = torch.linspace(-1, 1, _PACKED_FOR * layer.in_features, dtype=weight.dtype)
+        probe = probe.reshape(_PACKED_FOR, layer.in_features)
+        same = torch.equal(forward(probe), torch.nn.functional.linear(probe, weight, bias))
+    except (AttributeError, RuntimeError, NotImplementedError, TypeError):
+        return  # the operators are torch's own, for its compiler, and not in every build
+    if same:
+        layer.forward = forward  # type: ignore[method-assign]
 
 
 def load(model: EncoderModel, dtype: str) -> TorchBackend:
