@@ -13,6 +13,7 @@ import transformers
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.tree import DecisionTreeClassifier
 
 from prmkit import PRMClassifier, Solution, flatten, score_solutions
 from prmkit.data import make_arithmetic_solutions
@@ -42,7 +43,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def data():
-    return make_arithmetic_solutions(30, 2, random_state=0)
+    return make_arithmetic_solutions(15, 2, random_state=0)
 
 
 def plain(data):
@@ -55,7 +56,8 @@ def mlp(data):
 
 
 def calibrated(data):
-    inner = PRMClassifier(StepStatistics(), random_state=0)
+    other = make_arithmetic_solutions(10, 2, random_state=5)
+    inner = PRMClassifier(StepStatistics(), DecisionTreeClassifier(max_depth=3)).fit(other.X, other.y)
     return CalibratedStepClassifier(inner, method="temperature").fit(data.X, data.y)
 
 
@@ -77,15 +79,15 @@ KINDS = {
     "features in a pipeline": lambda data: PRMClassifier(make_pipeline(StepWords()), LogisticRegression()).fit(
         data.X, data.y
     ),
-    "blend": lambda data: PRMClassifier(head=StepBlend(StepStatistics(), n_trees=5)).fit(data.X, data.y),
+    "blend": lambda data: PRMClassifier(head=StepBlend(StepStatistics(), n_trees=2)).fit(data.X, data.y),
     "mlp": mlp,
     "transformer": lambda data: PRMClassifier(
         StepStatistics(), StepTransformer(hidden_size=16, n_layers=2, n_heads=2, max_epochs=1, random_state=0)
     ).fit(data.X, data.y),
     "calibrated": calibrated,
-    "ensemble": lambda data: StepEnsemble(PRMClassifier(StepStatistics()), n_members=3, random_state=0).fit(
-        data.X, data.y
-    ),
+    "ensemble": lambda data: StepEnsemble(
+        PRMClassifier(StepStatistics(), DecisionTreeClassifier(max_depth=3)), n_members=3, random_state=0
+    ).fit(data.X, data.y),
     "dropout": lambda data: MCDropout(mlp(data), n_members=3),
 }
 
@@ -195,9 +197,7 @@ class TestTheScorer:
             classifier.incremental(PROBLEM)
 
     def test_another_fit_is_noticed(self, data):
-        classifier = CalibratedStepClassifier(plain(data), method="temperature")
-        other = make_arithmetic_solutions(20, 2, random_state=5)
-        classifier.fit(other.X, other.y)
+        classifier = calibrated(data)
         scorer = classifier.incremental(PROBLEM)
         scorer.extend(TEXTS[:1])
         fork = scorer.fork()
@@ -267,7 +267,7 @@ class TestFeatures:
             np.testing.assert_array_equal(np.concatenate([*rows, one.extend(TEXTS)]), expected)
 
     def test_frames_stay_frames(self, data):
-        head = LogisticRegression(max_iter=3000)
+        head = DecisionTreeClassifier(max_depth=3)
         classifier = PRMClassifier(StepStatistics().set_output(transform="pandas"), head).fit(data.X, data.y)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -277,7 +277,7 @@ class TestFeatures:
 
     def test_precomputed_features_cannot_grow(self, data):
         rows = StepStatistics().transform(data.X)
-        classifier = PRMClassifier("precomputed", LogisticRegression(max_iter=3000)).fit(rows, data.y)
+        classifier = PRMClassifier("precomputed", DecisionTreeClassifier(max_depth=3)).fit(rows, data.y)
         with pytest.raises(TypeError, match="precomputed"):
             classifier.incremental(PROBLEM)
 
