@@ -1,8 +1,8 @@
 """What does one more step of a growing solution cost, and what is read for it?
 
 A solution grows to 5, 10, 20, 40 and 80 steps by ``clf.incremental(problem)``. At each length the time of one more
-step, by a fork, stands beside scoring the whole solution afresh, as a search without memory does. The ways take turns, round
-by round, and the median counts. ``read`` is the work itself: tokens of a language model, positions of a
+step, by a fork, stands beside scoring the whole solution afresh, as a search without memory does. The ways take turns,
+round by round, and the median counts. ``read`` is the work itself: tokens of a language model, positions of a
 ``StepTransformer``, texts that the default encodes.
 
 - causal: a language model with random weights (Llama layout), see ``_token_models.py``;
@@ -107,7 +107,7 @@ def counted(clf: Any) -> Iterator[list[int]]:
             kind.iter_encode = original
         return
     layer = getattr(module, "project", None) or module.get_input_embeddings()
-    hook = layer.register_forward_hook(lambda _, inputs, output: counts.append(output.shape[0] * output.shape[1]))
+    hook = layer.register_forward_hook(lambda _, __, output: counts.append(output.shape[0] * output.shape[1]))
     try:
         yield counts
     finally:
