@@ -77,6 +77,7 @@ class TestScikitLearn:
         calibrated = CalibratedClassifierCV(quick(), cv=StratifiedProblemKFold(3)).fit(data.X, data.y)
         assert score_solutions(calibrated, data.solutions[:2])[0].proba.shape[1] == 3
 
+    @pytest.mark.slow
     def test_temperature_scaling_starts_from_honest_numbers(self, data):
         """The weights of ``predict`` stay out of ``decision_function``, from which calibration starts."""
         y = ratings_to_names(data.y)

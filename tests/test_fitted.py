@@ -147,6 +147,7 @@ class TestTrainingProblems:
         assert training_problems(make_pipeline(StepStatistics(), HEAD).fit(DATA.X, DATA.y)) is None
         assert training_problems(None) is None
 
+    @pytest.mark.slow
     def test_evaluate_refuses_them_behind_a_search(self):
         """A search around the classifier once got flattering tables without a word."""
         from prmkit.evaluation import Benchmark, evaluate

@@ -23,6 +23,7 @@ def memory_task():
     return X, (before > 0).astype(int), groups
 
 
+@pytest.mark.slow
 def test_transformer_looks_back_and_the_perceptron_cannot(memory_task):
     X, y, groups = memory_task
     train, test = groups < 400, groups >= 400

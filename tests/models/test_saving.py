@@ -340,7 +340,11 @@ class TestPlainArrays:
     @pytest.mark.parametrize("labels", [(-1, 0, 1), pytest.param(("wrong", "right", "right"), marks=pytest.mark.slow)])
     @pytest.mark.parametrize(
         "head",
-        [None, StepBlend(StepStatistics()), LogisticRegression(C=0.5, max_iter=500)],
+        [
+            None,
+            pytest.param(StepBlend(StepStatistics()), marks=pytest.mark.slow),
+            LogisticRegression(C=0.5, max_iter=500),
+        ],
         ids=["logistic regression", "blend", "own logistic regression"],
     )
     def test_neither_skops_nor_a_private_class_is_needed(self, tmp_path, monkeypatch, head, labels):
@@ -541,8 +545,9 @@ class TestFolder:
                 clf.save(folder)
         self.is_whole(clf, folder)
 
+    @pytest.mark.slow
     @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system cannot kill at once")
-    @pytest.mark.parametrize("name", ["model", pytest.param("[a] model*", marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("name", ["model", "[a] model*"])
     def test_a_process_killed_between_the_two_renames_loses_no_model(self, tmp_path, name):
         """Old and new model are both whole then, and none of them is in its place."""
         folder = tmp_path / name

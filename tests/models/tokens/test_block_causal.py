@@ -219,6 +219,7 @@ def test_heads_and_wrappers():
             exclude_modules=["classifier"],
             init_lora_weights=False,
         )
+        torch.manual_seed(0)  # the adapter is drawn, and with it the rounding
         model = peft.get_peft_model(plain, options).eval()
         assert not is_causal(model)
         check_block_causal(model)

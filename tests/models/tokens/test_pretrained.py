@@ -262,7 +262,11 @@ def trained(tmp_path_factory):
 class TestOwn:
     @pytest.mark.parametrize(
         ("options", "reads_reward"),
-        [({}, False), ({"scheme": "special_token", "loss": "rank"}, True), ({"scheme": "prefix"}, False)],
+        [
+            pytest.param({}, False, marks=pytest.mark.slow),
+            ({"scheme": "special_token", "loss": "rank"}, True),
+            pytest.param({"scheme": "prefix"}, False, marks=pytest.mark.slow),
+        ],
     )
     def test_as_the_trainer_evaluates(self, trained, options, reads_reward):
         trainer, folder = trained(**options)
