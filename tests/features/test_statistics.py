@@ -8,10 +8,11 @@ import time
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from joblib import parallel_config
 
 from prmkit import Solution, Step, flatten
 from prmkit.features import StepStatistics
-from prmkit.features.statistics import _equations
+from prmkit.features.statistics import _equations, _step_statistics
 from prmkit.features.statistics._step_statistics import MARKERS, OPENINGS, step_statistics
 
 STATISTICS = StepStatistics.descriptions
@@ -256,3 +257,14 @@ def test_real_solutions(data_folder):
     assert np.isfinite(rows).all()
     failed = rows[:, NAMES.index("equations_wrong")] > 0
     assert failed[labels == -1].mean() > 2 * failed[labels == 1].mean()
+
+
+def test_processes_may_share_many_steps(monkeypatch):
+    texts = [f"Then {i} + {i % 7} = {i + i % 7}." for i in range(900)]
+    X = flatten([Solution(f"p{i}", texts[i : i + 3]) for i in range(0, 900, 3)])
+    X = [X[i] for i in np.random.default_rng(0).permutation(len(X))]
+    alone = StepStatistics().transform(X)
+    monkeypatch.setattr(_step_statistics, "_WORTH_SHARING", 100)
+    for settings_of_joblib in ({"n_jobs": 1}, {"backend": "threading", "n_jobs": 2}):
+        with parallel_config(**settings_of_joblib):
+            np.testing.assert_array_equal(StepStatistics().transform(X), alone)

@@ -11,9 +11,11 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
+from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from prmkit.data.growing import Growing
@@ -130,6 +132,8 @@ _ENUMERATION = re.compile(r"\s*(?:step\s+\d{1,3}\s*[:.)]|\d{1,3}[.):]\s)\s*", re
 _TRANSPARENT = str.maketrans("", "", "$\\{}() ,.\n")
 _MARKED = {word: [name for name in MARKERS if word in MARKERS[name]] for words in MARKERS.values() for word in words}
 _Triple = tuple[str, str, str]
+# From so many steps on, processes may share them, so many solutions at a time.
+_WORTH_SHARING, _PART = 10_000, 200
 
 
 def step_statistics(problem: str, steps: Sequence[str]) -> np.ndarray:
@@ -138,6 +142,10 @@ def step_statistics(problem: str, steps: Sequence[str]) -> np.ndarray:
     A leading number such as ``Step 3:`` is not part of a step. The problem may be empty.
     """
     return _Reading(problem).read(steps)
+
+
+def _tables(solutions: Sequence[tuple[str, Sequence[str]]]) -> list[np.ndarray]:
+    return [step_statistics(problem, steps) for problem, steps in solutions]
 
 
 class _Reading:
@@ -381,7 +389,8 @@ class _Wording:
 class StepStatistics(ReadsSteps, TransformerMixin, BaseEstimator):
     """Count position, length, novelty, repetition, arithmetic and wording of each step.
 
-    Row t reads the problem and the steps 0..t. A solution is read once, in time proportional to its text.
+    Row t reads the problem and the steps 0..t. A solution is read once, in time proportional to its text. From 10,000
+    steps on, ``with joblib.parallel_config(n_jobs=4):`` shares the solutions among four processes.
 
     Attributes
     ----------
@@ -438,8 +447,16 @@ class StepStatistics(ReadsSteps, TransformerMixin, BaseEstimator):
         """
         steps = as_steps(X)
         out = np.empty((len(steps), len(STATISTICS)))
-        for solution, rows, indices in iter_solutions(steps):
-            out[rows] = step_statistics(solution.problem, solution.steps[: max(indices) + 1])[indices]
+        solutions = list(iter_solutions(steps))
+        texts = [(solution.problem, solution.steps[: max(indices) + 1]) for solution, _, indices in solutions]
+        if len(steps) < _WORTH_SHARING:
+            tables = [_tables(texts)]
+        else:
+            # One process, unless joblib.parallel_config says more.
+            parts = (texts[start : start + _PART] for start in range(0, len(texts), _PART))
+            tables = Parallel()(delayed(_tables)(part) for part in parts)
+        for (_, rows, indices), table in zip(solutions, chain.from_iterable(tables), strict=True):
+            out[rows] = table[indices]
         return out
 
     def grow(self, problem: str) -> Growing:
