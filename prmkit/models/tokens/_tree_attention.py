@@ -37,9 +37,9 @@ class _Branches:
 
     def begin(self, one: TreePass) -> None:
         """Get ready for a pass."""
-        self.kept = torch.from_numpy(one.kept).to(self.device)
+        self.n_before, self.kept = one.n_before, _places(one.kept, self.device)
         self.hidden = [piece.blocks > piece.blocks[piece.start :, None] for piece in one.pieces]
-        self.paths = [(piece.queries, torch.from_numpy(piece.path).to(self.device)) for piece in one.pieces]
+        self.paths = [(piece.queries, _places(piece.path, self.device)) for piece in one.pieces]
         self.masks: list[torch.Tensor] = []
 
     def attend(
@@ -52,13 +52,13 @@ class _Branches:
         options: Mapping[str, Any],
     ) -> torch.Tensor:
         """Let each token see the tokens on its own path."""
-        if module in self.layers:
+        if self.n_before:
             key, value = (torch.cat(pair, dim=2) for pair in zip(self.layers[module], (key, value), strict=True))
-        self.layers[module] = key.index_select(2, self.kept), value.index_select(2, self.kept)
+        self.layers[module] = key[:, :, self.kept], value[:, :, self.kept]
         if not self.masks or self.masks[0].dtype != query.dtype:
             self.masks = [self._mask(hidden, query.dtype) for hidden in self.hidden]
         seen = [
-            attention(module, query[:, :, own], key.index_select(2, path), value.index_select(2, path), mask, **options)
+            attention(module, query[:, :, own], key[:, :, path], value[:, :, path], mask, **options)
             for (own, path), mask in zip(self.paths, self.masks, strict=True)
         ]
         return torch.cat([output for output, *_ in seen], dim=1)
@@ -67,6 +67,13 @@ class _Branches:
         """Return numbers to add to the attention scores."""
         seen = torch.zeros(hidden.shape, dtype=dtype)
         return seen.masked_fill_(torch.from_numpy(hidden), torch.finfo(dtype).min).to(self.device)[None, None]
+
+
+def _places(path: npt.NDArray[np.int64], device: torch.device) -> slice | torch.Tensor:
+    """Return an index of the places, a slice if they are neighbours, which copies nothing."""
+    if len(path) and path[-1] - path[0] == len(path) - 1:
+        return slice(int(path[0]), int(path[-1]) + 1)
+    return torch.from_numpy(path).to(device)
 
 
 _IN_HAND: ContextVar[_Branches | None] = ContextVar("_IN_HAND", default=None)

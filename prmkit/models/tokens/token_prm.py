@@ -142,6 +142,11 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
     steps and none looks ahead. Rewards of the ranking losses are no probabilities. A multinomial logistic regression
     on the reward turns them into probabilities (Platt, 1999). It is fitted on problems that the model did not learn.
 
+    Solutions of one call that begin alike, such as the candidates of a problem, share the computation of what they have
+    in common, where the model allows it: language models whose attention transformers can exchange, and the BERT and
+    RoBERTa families by whole steps. A trial on random tokens finds out, once per model. Scores change by rounding only.
+    A row longer than a model's window of attention, or one that begins like no other, is computed by itself.
+
     A pickle holds the weights.
 
     Examples
