@@ -207,8 +207,17 @@ def _score_beginnings_once(
         return []
     chosen = [rows[i] for i in indices]
     forward = partial(marked_outputs, model, readout=readout)
-    options = {"budget": budget, "by_blocks": readout.by_blocks, "offset": offset, "device": device}
-    outputs, n_computed = tree_outputs(model, chosen, shared, forward, progress=progress, **options)
+    outputs, n_computed = tree_outputs(
+        model,
+        chosen,
+        shared,
+        forward,
+        budget=budget,
+        by_blocks=readout.by_blocks,
+        offset=offset,
+        device=device,
+        progress=progress,
+    )
     n_tokens = sum(len(row.input_ids) for row in chosen)
     _LOG.debug("%d rows of %d tokens are scored as a tree of %d", len(chosen), n_tokens, n_computed)
     for i, output in zip(indices, outputs, strict=True):
