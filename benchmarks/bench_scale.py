@@ -96,7 +96,7 @@ def make_solutions(n_steps: int, seed: int = 0) -> tuple[list[Solution], np.ndar
             f"{' '.join(WORDS[w] for w in row)}: {a} + {b} = {a + b + (a % 9 == 0)}."
             for (a, b), row in zip(numbers, words, strict=True)
         ]
-        solutions.append(Solution(f"Problem {len(solutions) // 8}: how many are {n} and more?", steps))
+        solutions.append(Solution(f"Problem {len(solutions) // 8}: how many are there in the end?", steps))
         n += length
     wrong = np.array([int(text.rsplit(": ", 1)[1].split()[0]) % 9 == 0 for one in solutions for text in one.steps])
     return solutions, np.where(wrong, -1, np.where(rng.random(n) < 0.3, 0, 1))
