@@ -4,6 +4,7 @@ import json
 import logging
 import pickle
 import warnings
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from prmkit.features.encoding.choice import Measured, choose
 from prmkit.features.encoding.encoder import TextEncoder
 from prmkit.utils import environment
 from prmkit.utils.environment import fast_bfloat16, in_threads
+from prmkit.utils.files import locked
 
 FLOAT, HALF, OTHER = ("torch", "float32"), ("torch", "bfloat16"), ("onnx", "float32")
 
@@ -140,6 +142,38 @@ def test_where_nothing_can_be_written_the_process_remembers(tmp_path):
     for _ in range(2):
         choose([FLOAT, HALF], tmp_path, "digest", "a model", fakes(rates, asked=asked))
     assert len(asked) == 1
+
+
+def test_a_process_waits_for_another_one_that_measures(tmp_path, monkeypatch):
+    """Workers of a cross-validation start together, and must not choose differently."""
+    rates, asked = {"torch-float32": 1.0, "torch-bfloat16": 2.0}, []
+    choose([FLOAT, HALF], tmp_path, "digest", "a model", fakes(rates, asked=asked))
+    (file,) = (tmp_path / "backends").glob("*.json")
+    measured = file.read_text()
+    file.unlink()
+    monkeypatch.setattr(_choice, "_known", {})
+    begun, done = Event(), Event()
+
+    def other_process():
+        with locked(file.with_suffix(".lock"), "busy"):
+            begun.set()
+            done.wait(30)
+            file.write_text(measured.replace("2.0", "0.5"))
+
+    other = Thread(target=other_process)
+    other.start()
+    begun.wait(30)
+    monkeypatch.setattr(_choice.time, "sleep", lambda seconds: done.set())
+    found = choose([FLOAT, HALF], tmp_path, "digest", "a model", fakes(rates, asked=asked))
+    other.join()
+    assert (found.dtype, len(asked)) == ("float32", 1)
+    # One that hangs is waited for, but not for ever.
+    monkeypatch.setattr(_choice, "_known", {})
+    monkeypatch.setattr(_choice, "_MOST_WAIT", 0)
+    file.unlink()
+    with locked(file.with_suffix(".lock"), "busy"):
+        choose([FLOAT, HALF], tmp_path, "digest", "a model", fakes(rates, asked=asked))
+    assert len(asked) == 2
 
 
 class Broken(_torch.TorchBackend):

@@ -10,7 +10,8 @@ import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,12 +22,15 @@ import numpy as np
 
 from prmkit.features.encoding.backends.backend import Backend, EncoderModel, Tokens, load_backend
 from prmkit.utils.environment import in_threads, installed_version, sharing_threads
+from prmkit.utils.files import locked
 
 Pair = tuple[str, str]
 """A backend and a precision."""
 
 _log = logging.getLogger("prmkit.features")
 _SECONDS, _ROUNDS = 1.6, 5
+# Seconds to wait for another process that measures, and perhaps converts the model.
+_MOST_WAIT = 60.0
 # A more exact pair wins if it is nearly as fast as the fastest one. So noise does not decide between equals.
 _NEARLY = 0.95
 # The least cosine to float32 in torch of vectors that count as the model's.
@@ -56,6 +60,10 @@ class Measured:
     def covers(self, pairs: Sequence[Pair]) -> bool:
         """Whether each pair was tried."""
         return all(joined(pair) in self.rates or joined(pair) in self.failed for pair in pairs)
+
+    def with_others(self, new: Measured) -> Measured:
+        """Return both, the new one where they differ."""
+        return Measured(self.rates | new.rates, self.failed | new.failed)
 
 
 _known: dict[str, Measured] = {}
@@ -97,15 +105,41 @@ def choose(
     with _turn:
         known = _known.get(digest) or _read(file)
         if not known.covers(pairs):
-            new = measure(pairs)
-            known = Measured(known.rates | new.rates, known.failed | new.failed)
-            _write(file, known, key)
-            _warn(new, name)
-            chosen = _fastest(pairs, known, name)
-            others = ", ".join(f"{pair} {rate:,.0f}" for pair, rate in known.rates.items())
-            _log.info("%s is computed by %s in %s (tokens per second: %s)", name, chosen.name, chosen.dtype, others)
+            with _alone(file):
+                known = known.with_others(_read(file))
+                if not known.covers(pairs):
+                    new = measure(pairs)
+                    known = known.with_others(new)
+                    _write(file, known, key)
+                    _warn(new, name)
+                    chosen = _fastest(pairs, known, name)
+                    rates = ", ".join(f"{pair} {rate:,.0f}" for pair, rate in known.rates.items())
+                    said = (name, chosen.name, chosen.dtype, rates)
+                    _log.info("%s is computed by %s in %s (tokens per second: %s)", *said)
         _known[digest] = known
     return _fastest(pairs, known, name)
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Wait until no other process measures for the same file.
+
+    Workers of a cross-validation start together. They would disturb each other, and might choose differently.
+    """
+    deadline = time.monotonic() + _MOST_WAIT
+    with ExitStack() as held:
+        while True:
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(file.with_suffix(".lock"), f"another process measures for {file}"))
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.05)
+                    continue
+            except OSError:  # nothing can be written there
+                pass
+            break
+        yield
 
 
 def measure_pairs(model: EncoderModel, batches: Sequence[Tokens], pairs: Sequence[Pair]) -> Measured:
