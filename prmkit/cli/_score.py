@@ -94,7 +94,7 @@ def score(
         typer.Option(
             "--engine",
             metavar="local|ray",
-            help="Where the model runs: on this machine, or in actors of Ray (pip install 'prmkit[ray]').",
+            help="Where the model runs: on this machine, or in actors of Ray (the extra ray).",
         ),
     ] = "local",
     n_workers: Annotated[

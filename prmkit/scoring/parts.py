@@ -22,7 +22,7 @@ METADATA = b"prmkit"
 """Key of the schema's metadata, a JSON object: classes, label order, model, source, settings, version and command."""
 _RUN, _LOCK, _JOINED = "run.json", "lock", "joined"
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
-_GROUP_ROWS, _GROUP_STEPS = 1 << 14, 1 << 18
+_GROUP_ROWS, _GROUP_STEPS = 1 << 13, 1 << 16
 """Number of rows, or of steps in them, after which a file begins a new group of rows."""
 _N_IDS = 1 << 21
 """Number of ids that are compared at once."""

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from os import PathLike, fspath
 from pathlib import Path
@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from prmkit.data.formats.candidates import is_candidates, sampled_in
 from prmkit.data.formats.fields import by_fields, check_fields
-from prmkit.data.formats.format import Format, LabelledSolution, Record, from_cell, from_ratings
+from prmkit.data.formats.format import Format, LabelledSolution, Record, from_cell
 from prmkit.data.formats.reading import iter_labelled
 from prmkit.data.formats.registry import FORMATS, check_format, recognise
 from prmkit.data.formats.samples import SampleFields
@@ -230,9 +230,15 @@ def _plain(problem: str, steps: str) -> Format:
         threshold: Any = None,  # noqa: ARG001
     ) -> list[LabelledSolution]:
         texts = record.texts(steps)
-        return [from_ratings(record.text(problem), texts, [None] * len(texts), record.note("id") or solution_id)]
+        if not texts:
+            raise MalformedRecordError("no steps", "the list of steps is empty")
+        return [_unlabelled(record.text(problem), texts, record.note("id") or solution_id)]
 
     return Format("rows", "rows with problem and steps", recognises=lambda _: False, parse=parse)
+
+
+def _unlabelled(problem: str, steps: Sequence[str], solution_id: str) -> LabelledSolution:
+    return LabelledSolution(Solution(problem, steps, id=solution_id), (None,) * len(steps), None)
 
 
 def _solutions(
@@ -251,7 +257,7 @@ def _solutions(
         if not steps:
             counts["blank samples left out"] += 1
             continue
-        found.append(LabelledSolution(Solution(problem, steps, id=one_id), (None,) * len(steps), None))
+        found.append(_unlabelled(problem, steps, one_id))
     if not found:
         raise MalformedRecordError("blank samples", "no sample of the record has a step")
     return found
