@@ -209,6 +209,28 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
     assert rest.n_calls == 20 - 11  # it was whole already
 
 
+def test_what_a_killed_run_left_half_written_is_made_anew(tmp_path):
+    path = lines(tmp_path / "in.jsonl", rows(60))
+    whole = score_file(Marks(), path, tmp_path / "whole.parquet", block_steps=10)
+    out, parts = tmp_path / "out.parquet", tmp_path / "out.parquet.parts"
+    with pytest.raises(ValueError, match="stopped"):
+        score_file(Marks(fails_at=9), path, out, block_steps=10)
+    damaged = parts / "000000002.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-3])
+    for name in (".000000008.parquet-0a1b", "joined", "lock"):
+        (parts / name).write_bytes(b"PAR1")
+    rest = Marks()
+    score_file(rest, path, out, block_steps=10)
+    assert rest.n_calls == 12 - 8 + 1
+    assert out.read_bytes() == whole.read_bytes()
+    # It was killed after the file was whole, and before the parts were removed.
+    parts.mkdir()
+    (parts / "000000000.parquet").write_bytes(b"PAR1")
+    score_file(rest, path, out, block_steps=10)
+    assert rest.n_calls == 12 - 8 + 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["in.jsonl", "out.parquet", "whole.parquet"]
+
+
 @pytest.mark.parametrize("change", ["model", "source", "settings"])
 def test_parts_and_files_of_another_run_are_refused(change, model, tmp_path):
     path, out = lines(tmp_path / "in.jsonl", rows(60)), tmp_path / "out.parquet"

@@ -110,7 +110,7 @@ def _given(source: Any) -> tuple[Iterable[Solution] | None, Any]:
 def source_state(source: Any, split: str | None = None) -> Any:
     """Return what tells one state of a source from another, as JSON holds it.
 
-    Of a local file these are its name, its size, the time of its last change, and a hash of pieces of it.
+    The state of a local file is its name, its size, the time of its last change, and a hash of pieces of it.
     """
     addresses = [source] if isinstance(source, (str, PathLike)) else several_addresses(source)
     if addresses:
