@@ -9,14 +9,18 @@ from threading import Event, Thread
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from prmkit import PRMClassifier, PRMFeaturizer
+from prmkit.data import load_processbench
 from prmkit.features import available_backends
 from prmkit.features.encoding import choice as _choice
 from prmkit.features.encoding.backends import _torch, backend as _backend
 from prmkit.features.encoding.choice import Measured, choose
 from prmkit.features.encoding.encoder import TextEncoder
+from prmkit.models import StepMLP, StepTransformer
+from prmkit.models.heads.head import featurizer_for
 from prmkit.utils import environment
 from prmkit.utils.environment import fast_bfloat16, in_threads
 from prmkit.utils.files import locked
@@ -252,7 +256,7 @@ def the_choice_of(clf):
     return part.backend_
 
 
-@pytest.mark.parametrize("head", [None, LogisticRegression()])
+@pytest.mark.parametrize("head", [None, StepMLP(max_epochs=2)])
 def test_a_saved_model_is_used_by_precisions_at_least_as_exact(head, tiny_model, texts, tmp_path, monkeypatch):
     """Fitted in float32 here, it is not read in bfloat16 there. A clone and a new fit choose freely."""
     here = fakes({"torch-float32": 2.0, "torch-bfloat16": 1.0})
@@ -277,6 +281,39 @@ def test_a_saved_model_is_used_by_precisions_at_least_as_exact(head, tiny_model,
     assert the_choice_of(fresh)["dtype"] == "bfloat16"
     fresh.save(tmp_path / "half")
     assert the_choice_of(PRMClassifier.load(tmp_path / "half"))["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("head", "dtype"),
+    [
+        (StepMLP(), "auto"),
+        (StepTransformer(), "auto"),
+        (LogisticRegression(), "float32"),
+        (HistGradientBoostingClassifier(), "float32"),
+        (RandomForestClassifier(), "float32"),
+    ],
+)
+def test_a_head_that_may_jump_gets_vectors_in_float32(head, dtype):
+    """In bfloat16 a tree moved a probability by .19 on real steps, so this is nobody's default."""
+    assert featurizer_for(head).dtype == dtype
+    assert featurizer_for(head, PRMFeaturizer(dtype="bfloat16")).dtype == "bfloat16"  # as the user says
+    assert featurizer_for(head, PRMFeaturizer(backend="onnx-int8")).dtype == "auto"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", [None, StepMLP(random_state=0), StepTransformer(random_state=0)])
+def test_bfloat16_moves_no_probability_of_a_default_by_more_than_two_hundredths(head, offline_model, data_folder):
+    data = load_processbench(data_folder / "processbench" / "gsm8k.json")
+    X, y = list(data.X), np.asarray(data.y)
+    proba = []
+    for dtype in ("float32", "bfloat16"):
+        clf = PRMClassifier(PRMFeaturizer(model=offline_model, device="cpu", backend="torch"), head)
+        if dtype == "float32":
+            fitted = clf.set_params(featurizer__dtype=dtype).fit(X[:300], y[:300])
+        part = fitted.featurizer_ if fitted.featurizer_ is not None else fitted.head_.views_["embeddings"]
+        part.set_params(dtype=dtype)
+        proba.append(fitted.predict_proba(X[300:600]))
+    assert 0 < np.abs(proba[0] - proba[1]).max() <= 0.02
 
 
 def test_a_pinned_process_measures_nothing(tiny_model, texts, monkeypatch):

@@ -108,6 +108,7 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
     learns = True
     reads = "steps"
     read_by = ("views_",)
+    is_smooth = True
     _parameter_constraints = {
         "featurizer": [HasMethods(["fit", "transform"]), None],
         "members": ["array-like"],

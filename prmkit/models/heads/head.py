@@ -83,6 +83,9 @@ class Head:
     reads: Literal["rows", "sequences", "steps"] = "rows"
     # Fitted attributes that ``read`` uses. Heads that have the same objects there can share one reading.
     read_by: ClassVar[tuple[str, ...]] = ()
+    # Whether embeddings computed in bfloat16 change a probability by less than .02, so that the encoder may choose it.
+    # A tree jumps at a threshold, by more than a tenth.
+    is_smooth: ClassVar[bool] = False
 
     def read(
         self,
@@ -144,9 +147,12 @@ def reads(head: object) -> Literal["rows", "sequences", "steps"]:
 def featurizer_for(head: object, featurizer: Featurizer | None = None) -> Featurizer:
     """Return an unfitted copy of a featurizer, by default ``PRMFeaturizer()``, with the context that a head needs.
 
-    A context that the user has chosen is kept.
+    A context that the user has chosen is kept, and so is a precision. The encoder chooses bfloat16 by itself only for a
+    head that is known to change little by it.
     """
     own = PRMFeaturizer() if featurizer is None else clone(featurizer)
+    if isinstance(own, PRMFeaturizer) and own.dtype == "auto" and not own.backend.endswith("-int8"):
+        own.set_params(dtype="auto" if getattr(head, "is_smooth", False) else "float32")
     if isinstance(own, PRMFeaturizer) and own.context is None:
         # Heads over sequences see the earlier steps themselves.
         own.set_params(context="none" if reads(head) == "sequences" else "prefix")

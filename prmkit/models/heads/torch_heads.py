@@ -35,6 +35,7 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
     With ``reads = "sequences"`` the score of a row depends on the earlier rows of its solution.
     """
 
+    is_smooth = True
     classes_: np.ndarray
     n_features_in_: int
     module_: torch.nn.Module
