@@ -104,7 +104,7 @@ def _pack(layer: torch.nn.Linear) -> None:
     except (AttributeError, RuntimeError, NotImplementedError, TypeError):
         return  # the operators are torch's own, for its compiler, and not in every build
     if same:
-        layer.forward = forward  # type: ignore[method-assign]
+        layer.forward = forward  # type: ignore[method-assign, assignment]
 
 
 def load(model: EncoderModel, dtype: str) -> TorchBackend:
