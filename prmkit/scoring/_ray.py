@@ -46,7 +46,8 @@ def scored_blocks(
         raise missing_package("'ray[data]'", "engine='ray' (the extra ray)") from None
 
     with _running():
-        has = ray.cluster_resources()
+        cluster: Any = ray
+        has = cluster.cluster_resources()
         gpus, cpus = int(has.get("GPU", 0)), int(has.get("CPU", 1))
         size = n_workers or gpus or max(1, cpus)
         each = {"num_gpus": 1} if gpus else {"num_cpus": 1}
@@ -172,7 +173,8 @@ class _Stream:
             def get_read_tasks(self, *_: object, **__: object) -> list[ReadTask]:
                 return [ReadTask(read, BlockMetadata(None, None, None, None))]
 
-        return Blocks()
+        made: Any = Blocks
+        return made()
 
     def taken(self, number: int) -> Block:
         """Return a block that is scored, and make room for another one."""
@@ -202,7 +204,7 @@ def _running() -> Iterator[None]:
 
     own = not ray.is_initialized()
     if own:
-        ray.init(include_dashboard=False, logging_level="error", log_to_driver=False)
+        ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     context, log = DataContext.get_current(), logging.getLogger("ray.data")
     # A row is a block of many steps: were rows joined, one actor would get all.
     wanted = {"target_max_block_size": 1, "enable_progress_bars": False, "print_on_execution_start": False}

@@ -55,16 +55,19 @@ class Parts:
             busy = f"another process writes {self.out} now: wait for it, or choose another name"
             try:
                 with locked(self.folder / _LOCK, busy):
-                    is_whole = self._begin()
-                    yield is_whole
-                    if self.out.exists():
-                        for file in self.folder.iterdir():
-                            if file.name != _LOCK:
-                                file.unlink()
+                    try:
+                        is_whole = self._begin()
+                        yield is_whole
+                        if self.out.exists():
+                            for file in self.folder.iterdir():
+                                if file.name != _LOCK:
+                                    file.unlink()
+                    finally:
+                        # Only who holds the lock knows that no other process is about to write parts.
+                        if not any(self.folder.glob("*.parquet")):
+                            (self.folder / _RUN).unlink(missing_ok=True)
             finally:
-                if not any(self.folder.glob("*.parquet")):
-                    (self.folder / _RUN).unlink(missing_ok=True)
-                with suppress(OSError):  # parts are left
+                with suppress(OSError):  # parts, or the lock of another process, are left
                     self.folder.rmdir()
 
     def _begin(self) -> bool:
@@ -73,11 +76,12 @@ class Parts:
             self._check(read_about(self.out)["run"], self.out, "is there already, of another run")
             if self.resume:
                 return True
-        for file in self.folder.iterdir():
-            if file.name not in (_LOCK, _RUN) and (not self.resume or file.suffix != ".parquet" or file.name[0] == "."):
-                file.unlink()  # a process that was killed left it half written
         place = self.folder / _RUN
-        if self.resume and place.exists():
+        goes_on = self.resume and place.exists()  # parts without it could be of any run
+        for file in self.folder.iterdir():
+            if file.name not in (_LOCK, _RUN) and (not goes_on or file.suffix != ".parquet" or file.name[0] == "."):
+                file.unlink()  # a process that was killed left it half written
+        if goes_on:
             self._check(json.loads(place.read_text(encoding="utf-8")), self.folder, "holds parts of another run")
         else:
             with replacing(place) as file:

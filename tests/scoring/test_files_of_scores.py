@@ -272,6 +272,33 @@ def test_two_runs_on_one_file(tmp_path):
     assert not folder.exists()
 
 
+def test_a_run_that_is_turned_away_leaves_the_other_as_it_is(tmp_path):
+    """It took away the note of whose parts they are, and then a third run went on with the parts of another model."""
+    out = tmp_path / "out.parquet"
+
+    class Meets(Marks):
+        def predict_proba(self, X):
+            if not self.n_calls:
+                with pytest.raises(BlockingIOError):
+                    score_file(Marks(), rows(20), out, block_steps=10)
+            return super().predict_proba(X)
+
+    with pytest.raises(ValueError, match="stopped"):
+        score_file(Meets(fails_at=3), rows(20), out, block_steps=10)
+    with pytest.raises(FileExistsError, match="parts of another run"):
+        score_file(Marks(), rows(20), out, block_steps=10)
+
+
+def test_parts_of_which_nothing_says_whose_they_are_are_made_anew(tmp_path):
+    out = tmp_path / "out.parquet"
+    with pytest.raises(ValueError, match="stopped"):
+        score_file(Marks(fails_at=3), rows(20), out, block_steps=10)
+    (tmp_path / "out.parquet.parts" / "run.json").unlink()
+    again = Marks()
+    score_file(again, rows(20), out, block_steps=10)
+    assert again.n_calls == 4
+
+
 @pytest.mark.parametrize("n_shards", [2, 3])
 def test_shards_are_disjoint_and_join_in_the_order_of_the_source(n_shards, model, source, tmp_path):
     whole = score_file(model, source, tmp_path / "whole.parquet", block_steps=30)
