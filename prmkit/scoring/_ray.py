@@ -204,7 +204,7 @@ def _running() -> Iterator[None]:
 
     own = not ray.is_initialized()
     if own:
-        ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(include_dashboard=False, logging_level="error", log_to_driver=False)  # type: ignore[arg-type]
     context, log = DataContext.get_current(), logging.getLogger("ray.data")
     # A row is a block of many steps: were rows joined, one actor would get all.
     wanted = {"target_max_block_size": 1, "enable_progress_bars": False, "print_on_execution_start": False}
