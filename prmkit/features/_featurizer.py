@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from prmkit.data.growing import Growing, InContext
 from prmkit.data.solution import Solution, Step, as_steps, iter_solutions, name_solutions
+from prmkit.features.encoding.backends.quantized import is_quantized
 from prmkit.features.encoding.cache import EmbeddingCache, encode_cached
 from prmkit.features.encoding.encoder import TextEncoder
 from prmkit.features.encoding.model_path import resolve_model
@@ -140,7 +141,8 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
     backend : str, default="auto"
         What computes the model: ``"torch"``, or one of :func:`available_backends`. ``"auto"`` takes the fastest exact
         backend that is installed. This is measured once per model and machine, in at most two seconds, and kept
-        beside the cache. What came out stands in ``backend_``.
+        beside the cache. What came out stands in ``backend_``. ``"openvino-int8"`` and ``"onnx-int8"`` compute in eight
+        bits, which is faster still and less exact. They are taken by name alone.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Precision in which the encoder computes. ``"auto"`` takes the faster one of float32 and bfloat16. Features are
         always float32. Computed in bfloat16, they agree with float32 to a cosine of 0.9999.
@@ -165,7 +167,10 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         What computes the embeddings, known after the first use: ``name``, ``dtype``, the ``rates`` in tokens per second
         of each backend and precision that was tried, such as ``"torch-float32"``, and the ``reason`` of the choice.
         A saved or pickled featurizer keeps it. On another machine the choice is made again, among precisions at least
-        as exact.
+        as exact. Of a backend in eight bits, ``cosine`` is the mean cosine of its vectors to those in float32.
+    quantized_ : ndarray of uint8
+        The copy of the model for a backend in eight bits, and only there. It is calibrated on some of the texts of
+        ``fit``, or of the first use, and saved with what is fitted. Later texts do not change it.
 
     See Also
     --------
@@ -175,8 +180,9 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    ``fit`` learns nothing and loads nothing. The row of a step depends on the problem, the earlier steps
-    and the step itself. Every distinct text is encoded once per call. With the cache it is encoded once.
+    ``fit`` learns nothing and loads nothing, except with a backend in eight bits. The row of a step depends on the
+    problem, the earlier steps and the step itself. Every distinct text is encoded once per call. With the cache it is
+    encoded once.
 
     Examples
     --------
@@ -251,9 +257,13 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         PRMFeaturizer
             The featurizer itself.
         """
-        as_steps(X)
+        steps = as_steps(X)
+        self.__dict__.pop("quantized_", None)
         if self.__dict__.pop("backend_", None) is not None:
             self.__dict__.pop("_encoder_params", None)  # the choice is made anew
+        if self.kind == "embeddings" and is_quantized(self.backend):
+            solutions = iter_solutions(steps)
+            self._quantize([text for solution, _, indices in solutions for text in self._texts(solution, indices)])
         return self
 
     def transform(
@@ -405,9 +415,19 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
     def _encode(self, texts: list[str], place: Callable[[Set[str]], str] | None = None) -> np.ndarray:
         cache = EmbeddingCache(self.cache_dir) if self.cache else None
         encoder = self._loaded_encoder()
+        cosine = {name: value for name, value in getattr(self, "backend_", {}).items() if name == "cosine"}
+        if texts and encoder.needs_texts:
+            cosine = self._quantize(texts)
         vectors = encode_cached(encoder, texts, cache, place)
-        self.backend_ = asdict(encoder.choice)
+        self.backend_ = asdict(encoder.choice) | cosine
         return vectors
+
+    def _quantize(self, texts: list[str]) -> dict[str, float]:
+        """Make the copy in eight bits, which is part of what is fitted. Return its cosine, for ``backend_``."""
+        encoder = self._loaded_encoder()
+        cosine = {"cosine": round(encoder.quantize(texts), 5)}
+        self.quantized_, self.backend_ = encoder.quantized, asdict(encoder.choice) | cosine
+        return cosine
 
     def _loaded_encoder(self) -> TextEncoder:
         """Return the encoder for the current parameters, a new one after ``set_params``."""
@@ -415,10 +435,13 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         known = getattr(self, "_encoder_params", None)
         if known != params:
             if known is not None:
-                self.__dict__.pop("backend_", None)  # it was another encoder's
+                for learnt in ("backend_", "quantized_"):  # of another encoder
+                    self.__dict__.pop(learnt, None)
             # What was learnt from vectors in float32 reads no coarser ones on another machine.
             exact = getattr(self, "backend_", {}).get("dtype") == "float32"
-            self._encoder = TextEncoder(**params, at_least="float32" if exact else "bfloat16")
+            self._encoder = TextEncoder(
+                **params, at_least="float32" if exact else "bfloat16", quantized=getattr(self, "quantized_", None)
+            )
             self._encoder_params = params
         return self._encoder
 

@@ -55,6 +55,10 @@ def write_part(part: Any, folder: Path, name: str) -> dict[str, Any] | None:
         return None
     if type(part) is PRMFeaturizer:
         described = {"class": "PRMFeaturizer", "params": plain(part.get_params(deep=False))}
+        if hasattr(part, "quantized_"):
+            from safetensors.numpy import save_file
+
+            save_file({"quantized": part.quantized_}, folder / f"{name}.safetensors")
         return described | ({"backend": part.backend_} if hasattr(part, "backend_") else {})
     if type(part) is TokenPRM:
         return _write_token_head(part, folder / name)
@@ -89,7 +93,11 @@ def read_part(described: dict[str, Any] | None, folder: Path, name: str, version
     part = cls(**{name: _from_plain(value) for name, value in described["params"].items()})
     if isinstance(part, PRMFeaturizer):
         # Folders of early versions say None for "auto".
-        kept = {"backend_": described["backend"]} if "backend" in described else {}
+        kept: dict[str, Any] = {"backend_": described["backend"]} if "backend" in described else {}
+        if (file := folder / f"{name}.safetensors").is_file():
+            from safetensors.numpy import load_file
+
+            kept["quantized_"] = load_file(file)["quantized"]
         part.__setstate__(part.get_params(deep=False) | kept)
     if isinstance(part, TorchHead):
         _restore_torch_head(part, described, folder / f"{name}.safetensors")

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 import prmkit
 from prmkit.cli import app
 from prmkit.cli._terminal import in_flags
+from prmkit.features.encoding.backends.backend import EncoderModel
+from prmkit.features.encoding.backends.converted import converted_files, kept
 from prmkit.features.encoding.cache import EmbeddingCache
 
 
@@ -55,6 +57,20 @@ def test_clear_asks_first(folder):
     result = run("cache", "clear", input="y\n")
     assert "2 embeddings forgotten" in result.output
     assert EmbeddingCache().info()["entries"] == 0
+
+
+def test_converted_models_are_shown_and_cleared(folder):
+    directory = EmbeddingCache().directory
+    model = EncoderModel(None, "digest", directory, "cpu", 1, {})
+    kept(model, "openvino", (), lambda: b"x" * 1000)
+    assert run("cache", "info").output.splitlines()[-1].split()[:2] == ["models", "1"]
+    facts = json.loads(run("cache", "info", "--json").output)
+    assert facts["converted_models"] == 1
+    assert facts["converted_bytes"] > 1000
+    run("cache", "clear", input="n\n")
+    assert len(converted_files(directory)) == 1
+    assert "2 embeddings and 1 converted models forgotten" in run("cache", "clear", "--yes").output
+    assert not converted_files(directory)
 
 
 def test_clear_without_asking(folder):

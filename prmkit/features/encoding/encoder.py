@@ -8,15 +8,19 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from prmkit.features.encoding.backends._torch import TorchBackend
 from prmkit.features.encoding.backends.backend import BACKENDS, Backend, EncoderModel, Tokens, candidates, load_backend
+from prmkit.features.encoding.backends.converted import CannotConvertError
+from prmkit.features.encoding.backends.quantized import belongs_to, is_quantized, quantize
 from prmkit.features.encoding.choice import Choice, Measured, choose, joined, measure_pairs
 from prmkit.features.encoding.model_path import file_sha256, load_network, resolve_model, written_token_limit
 from prmkit.features.encoding.text_tokens import TextTokens
@@ -55,7 +59,8 @@ class TextEncoder:
     ``batch_size`` sets the size of every batch: 4 tokens per text on a CPU and 256 on a GPU, padding included. The
     shape of a text's batch depends on its own length alone, so a vector does not depend on the other texts.
     ``backend`` and ``dtype`` say what computes the matrix products, and in which precision. ``"auto"`` leaves it to a
-    measurement, among precisions at least as exact as ``at_least``. In torch, residuals, normalisation and pooling
+    measurement, among precisions at least as exact as ``at_least``. ``quantized`` is the copy for a backend in eight
+    bits, which :meth:`quantize` makes. In torch, residuals, normalisation and pooling
     stay in float32.
     ``n_truncated_`` counts the distinct texts that the last ``encode`` cut to ``max_length`` tokens.
     """
@@ -69,6 +74,7 @@ class TextEncoder:
         backend: str = "auto",
         dtype: str = "auto",
         at_least: str = "bfloat16",
+        quantized: npt.NDArray[np.uint8] | None = None,
         max_length: int | None = None,
         show_progress: bool = False,
         store_weights_in_pickle: bool = False,
@@ -79,6 +85,7 @@ class TextEncoder:
         self.backend = backend
         self.dtype = dtype
         self.at_least = at_least
+        self.quantized = quantized
         self.max_length = max_length
         self.show_progress = show_progress
         self.store_weights_in_pickle = store_weights_in_pickle
@@ -174,7 +181,8 @@ class TextEncoder:
     def fingerprint(self) -> str:
         """Digest of the weights, the configuration, the backend, the precision and the length, but not of the path."""
         choice = self.choice
-        return f"{self._digest}-{choice.name}-{choice.dtype}-{self.max_length or 'full'}"
+        copy = "" if self.quantized is None else hashlib.blake2b(self.quantized.tobytes(), digest_size=12).hexdigest()
+        return f"{self._digest}-{choice.name}-{choice.dtype}{copy}-{self.max_length or 'full'}"
 
     @cached_property
     def _digest(self) -> str:
@@ -241,7 +249,28 @@ class TextEncoder:
         network = self._network
         probe = TextTokens.of(network, [""], self.token_limit)
         extras = {} if probe is None else probe.extras
-        return EncoderModel(network, self._digest, cache_folder(), self._device(), sharing_threads(), extras, list)
+        copy = None if self.quantized is None else (self.choice.name, self.quantized)
+        return EncoderModel(network, self._digest, cache_folder(), self._device(), sharing_threads(), extras, copy)
+
+    @property
+    def needs_texts(self) -> bool:
+        """Whether a copy of this model in eight bits has to be made first."""
+        if not is_quantized(self.choice.name):
+            return False
+        return self.quantized is None or not belongs_to(self.quantized, self._digest)
+
+    def quantize(self, texts: Sequence[str]) -> float:
+        """Make ``quantized`` from texts. Return the mean cosine of its vectors to those in float32, on other texts."""
+        name = self.choice.name
+        with self._lock, safe_after_fork():
+            try:
+                model = replace(self._encoder_model, quantized=None)
+                self.quantized, cosine = quantize(model, name, readable(texts, self.tokenizer))
+            except CannotConvertError as error:
+                raise self._failure(name, "int8", error) from error
+            for made in ("_encoder_model", "_backend"):
+                self.__dict__.pop(made, None)
+        return cosine
 
     @cached_property
     def _backend(self) -> Backend:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -48,8 +48,8 @@ class EncoderModel:
         How many threads will call the backend at the same time.
     extras : dict
         What the model's pooling needs to know beside the tokens, such as the length of a prompt.
-    samples : callable
-        Returns the tokens of texts of the user, to calibrate a quantised copy.
+    quantized : tuple of str and ndarray of uint8, or None
+        A backend that computes in eight bits, and the copy that was calibrated for it.
     """
 
     network: SentenceTransformer
@@ -58,21 +58,30 @@ class EncoderModel:
     device: str
     n_threads: int
     extras: Mapping[str, Any]
-    samples: Callable[[], Sequence[Tokens]]
+    quantized: tuple[str, npt.NDArray[np.uint8]] | None = None
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A backend's module, whose ``load(model, dtype)`` makes it, the packages that it needs, and its precisions."""
+    """A backend's module, whose ``load(model, dtype)`` makes it, the packages that it needs, and its precisions.
+
+    A copy in eight bits is made with further packages, but used without them. It is taken by name alone.
+    """
 
     module: str
     packages: tuple[str, ...]
     dtypes: tuple[str, ...]
     extra: str | None = None
-    exact: bool = True
+    to_quantize: tuple[str, ...] = ()
 
 
-_BACKENDS = {"torch": _Entry("_torch", (), ("float32", "bfloat16", "float16"))}
+_BACKENDS = {
+    "torch": _Entry("_torch", (), ("float32", "bfloat16", "float16")),
+    "openvino": _Entry("_openvino", ("openvino",), ("float32", "bfloat16"), "openvino"),
+    "onnx": _Entry("_onnx", ("onnx", "onnxruntime"), ("float32",), "onnx"),
+    "openvino-int8": _Entry("quantized", ("openvino",), ("int8",), "openvino,int8", ("nncf",)),
+    "onnx-int8": _Entry("quantized", ("onnx", "onnxruntime"), ("int8",), "onnx,int8", ("nncf",)),
+}
 BACKENDS = tuple(_BACKENDS)
 """The names of all backends, installed or not."""
 
@@ -90,7 +99,7 @@ def available_backends() -> list[str]:
     >>> available_backends()[0]
     'torch'
     """
-    return [name for name, entry in _BACKENDS.items() if all(map(find_spec, entry.packages))]
+    return [name for name, entry in _BACKENDS.items() if all(map(find_spec, (*entry.packages, *entry.to_quantize)))]
 
 
 def candidates(backend: str, dtype: str, device: str) -> list[tuple[str, str]]:
@@ -106,7 +115,8 @@ def candidates(backend: str, dtype: str, device: str) -> list[tuple[str, str]]:
             raise ValueError(f"dtype is {dtype!r}, expected 'auto' or one of {entry.dtypes} with backend={backend!r}")
         if device != "cpu" and backend != "torch":
             raise ValueError(f"backend={backend!r} computes on the CPU: pass device='cpu', or backend='torch'")
-    named = [backend] if backend != "auto" else [name for name in available_backends() if _BACKENDS[name].exact]
+    exact = [name for name in available_backends() if not _BACKENDS[name].to_quantize]
+    named = exact if backend == "auto" else [backend]
     return [
         (name, one)
         for name in named
@@ -124,12 +134,19 @@ def load_backend(name: str, dtype: str, model: EncoderModel) -> Backend:
     return backend
 
 
+def require(name: str, to_quantize: bool = False) -> None:
+    """Raise ImportError, which names the extra, if a package is missing that a backend needs."""
+    entry = _BACKENDS[name]
+    packages = (*entry.packages, *(entry.to_quantize if to_quantize else ()))
+    if missing := [package for package in packages if not find_spec(package)]:
+        raise ImportError(f"backend={name!r} needs {', '.join(missing)}: pip install 'prmkit[{entry.extra}]'")
+
+
 def _entry(name: str) -> _Entry:
     entry = _BACKENDS.get(name)
     if entry is None:
         raise ValueError(f"backend is {name!r}, expected 'auto' or one of {list(_BACKENDS)}")
-    if missing := [package for package in entry.packages if not find_spec(package)]:
-        raise ImportError(f"backend={name!r} needs {', '.join(missing)}: pip install 'prmkit[{entry.extra}]'")
+    require(name)
     return entry
 
 
