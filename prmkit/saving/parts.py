@@ -55,10 +55,10 @@ def write_part(part: Any, folder: Path, name: str) -> dict[str, Any] | None:
         return None
     if type(part) is PRMFeaturizer:
         described = {"class": "PRMFeaturizer", "params": plain(part.get_params(deep=False))}
-        if hasattr(part, "quantized_"):
+        if (copy := getattr(part, "quantized_", None)) is not None:
             from safetensors.numpy import save_file
 
-            save_file({"quantized": part.quantized_}, folder / f"{name}.safetensors")
+            save_file({"quantized": copy}, folder / f"{name}.safetensors")
         return described | ({"backend": part.backend_} if hasattr(part, "backend_") else {})
     if type(part) is TokenPRM:
         return _write_token_head(part, folder / name)

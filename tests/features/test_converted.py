@@ -182,7 +182,8 @@ class TestEightBits:
 
     def test_a_copy_that_loses_too_much_is_refused(self, kind, tiny_model, texts, monkeypatch):
         monkeypatch.setattr(quantized, "LEAST_COSINE", 1.1)
-        with pytest.raises(ValueError, match=rf"'{kind}' gives vectors with a mean cosine of [01]\.\d+ .*at least 1\.1"):
+        words = rf"'{kind}' gives vectors with a mean cosine of [01]\.\d+ .*at least 1\.1"
+        with pytest.raises(ValueError, match=words):
             featurizer(tiny_model, kind).fit(texts)
 
     def test_each_model_and_each_calibration_has_its_own_vectors(self, kind, tiny_model, texts, tmp_path):

@@ -63,7 +63,7 @@ def _convert(model: EncoderModel) -> bytes:
     import torch
 
     names = converted.input_names(model)
-    file = BytesIO()
+    file: Any = BytesIO()  # the type of the argument knows paths alone
     with torch.no_grad():
         torch.onnx.export(
             converted.token_module(model, names),
@@ -76,7 +76,7 @@ def _convert(model: EncoderModel) -> bytes:
             # The exporter that traces needs nothing beside onnx. The newer one needs onnxscript.
             dynamo=False,
         )
-    content = file.getvalue()
+    content: bytes = file.getvalue()
     converted.check_conversion(model, OnnxBackend(model, "float32", content))
     return content
 

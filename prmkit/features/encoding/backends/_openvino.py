@@ -81,10 +81,9 @@ def _convert(model: EncoderModel) -> bytes:
 
     names = converted.input_names(model)
     # These are the steps of openvino.convert_model, which also tells its makers of every use.
+    trace: Any = torch.jit.trace
     with torch.no_grad():
-        traced = torch.jit.trace(
-            converted.token_module(model, names), converted.example(model, names), check_trace=False
-        )
+        traced = trace(converted.token_module(model, names), converted.example(model, names), check_trace=False)
     # Each of these has to outlive what is made from it.
     manager, decoder = FrontEndManager(), TorchScriptPythonDecoder(traced)
     frontend = manager.load_by_framework("pytorch")

@@ -52,7 +52,8 @@ def token_module(model: EncoderModel, names: Sequence[str]) -> torch.nn.Module:
     class _TokenEmbeddings(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.inner = model.network[0].auto_model
+            network: Any = model.network
+            self.inner = network[0].auto_model
 
         def forward(self, *tokens: torch.Tensor) -> torch.Tensor:
             found: torch.Tensor = self.inner(**dict(zip(names, tokens, strict=True)), return_dict=True)[0]
