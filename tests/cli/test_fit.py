@@ -25,6 +25,7 @@ def rows(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_the_model_is_the_default_of_python(rows, tmp_path):
     said = run(rows, "--out", tmp_path / "new" / "model", "--seed", 3)
     assert "split by problem: 18 problems to learn from, 2 to evaluate on" in said

@@ -70,6 +70,7 @@ def test_mathematics(comparison, a, b, expected):
     assert comparison.same(b, a) is expected
 
 
+@pytest.mark.slow
 def test_what_never_ends_is_counted_once_slow_then_fast(comparison):
     before = comparison.counts["timed_out"]
     assert not comparison.same(NEVER_ENDS, r"\sqrt{7}")

@@ -368,4 +368,5 @@ def test_evaluate_is_a_short_walk(classifier, tmp_path):
         evaluate(classifier, spec, n_resamples=5, out=tmp_path / "out")
     finally:
         sys.setprofile(before)
-    assert 20 < len(files) <= 43, sorted(files)
+    # One of them finds models by their place, for evaluation and for files of scores.
+    assert 20 < len(files) <= 44, sorted(files)

@@ -203,7 +203,7 @@ def test_a_backend_that_fails_is_left_out_with_a_warning_or_named_in_an_error(ti
         return Broken(model, dtype)
 
     monkeypatch.setattr(Broken, "way", way)
-    table = _backend._BACKENDS | {"onnx": _backend._Entry("_onnx", (), ("float32",), "onnx")}
+    table = _backend._BACKENDS | {"onnx": _backend._Entry("_onnx", (), ("float32",))}
     monkeypatch.setattr(_backend, "_BACKENDS", table)
     for module in ("choice", "encoder"):
         monkeypatch.setattr(f"prmkit.features.encoding.{module}.load_backend", load)
@@ -236,10 +236,10 @@ def test_an_unknown_backend_or_precision_is_an_error(tiny_model, settings, messa
 
 
 def test_a_backend_that_is_not_installed_names_what_to_install(tiny_model, monkeypatch):
-    table = _backend._BACKENDS | {"fast": _backend._Entry("_fast", ("no_such_package",), ("float32",), "fast")}
+    table = _backend._BACKENDS | {"fast": _backend._Entry("_fast", ("no_such_package",), ("float32",))}
     monkeypatch.setattr(_backend, "_BACKENDS", table)
     assert available_backends() == ["torch"]
-    with pytest.raises(ImportError, match=r"backend='fast' needs no_such_package: pip install 'prmkit\[fast\]'"):
+    with pytest.raises(ImportError, match="backend='fast' needs no_such_package: pip install no_such_package"):
         PRMFeaturizer(model=str(tiny_model), device="cpu", backend="fast").transform(["x"])
 
 

@@ -196,6 +196,9 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
             Its ``extend(steps)`` returns the probabilities of the new steps.
         """
         check_is_fitted(self)
+        return self._growing(problem, featurizer)
+
+    def _growing(self, problem: str, featurizer: Featurizer | None) -> Growing:
         return Then(growing(featurizer, problem, "transform"), self.predict_proba)
 
     @safe_after_fork()
@@ -553,10 +556,9 @@ class StepTransformer(TorchHead):
 
         return CausalEncoder(n_features, n_classes, self._encoder(backbone), self.dropout)
 
-    def grow(self, problem: str, featurizer: Featurizer | None = None) -> Growing:  # noqa: D102
+    def _growing(self, problem: str, featurizer: Featurizer | None) -> Growing:
         from prmkit.models.heads._growing import GrowingSequence, can_grow
 
-        check_is_fitted(self)
         module: Any = self.module_
         if featurizer is None or not can_grow(module):
             return InContext(lambda steps: self.predict_proba(self.read(featurizer, steps)), problem)

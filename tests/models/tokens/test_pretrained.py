@@ -362,7 +362,7 @@ class TestOwn:
         with pytest.raises((OSError, ValueError), match="safetensors"):
             PRMClassifier.from_pretrained(folder)
 
-    @pytest.mark.parametrize("scheme", ["separator", "special_token"])
+    @pytest.mark.parametrize("scheme", ["separator", pytest.param("special_token", marks=pytest.mark.slow)])
     def test_adapters(self, tmp_path, scheme):
         peft = pytest.importorskip("peft")
         base = tmp_path / "base"

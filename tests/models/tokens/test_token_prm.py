@@ -181,7 +181,7 @@ class TestScikitLearn:
         again = joblib.load(tmp_path / "head.joblib")
         np.testing.assert_array_equal(again.predict_proba(DATA.X), head.predict_proba(DATA.X))
 
-    @pytest.mark.parametrize("random_state", [3, None])
+    @pytest.mark.parametrize("random_state", [pytest.param(3, marks=pytest.mark.slow), None])
     def test_reproducible_and_nothing_global_changes(self, capfd, random_state):
         import datasets
         import transformers
@@ -446,7 +446,7 @@ class TestTooLong:
             clf.score_solutions([LONG], too_long="raise")
         assert clf.score_solutions([SHORT])[0].rewards.shape == (2,)
 
-    @pytest.mark.parametrize("scheme", ["separator", "prefix"])
+    @pytest.mark.parametrize("scheme", ["separator", pytest.param("prefix", marks=pytest.mark.slow)])
     def test_a_cut_problem_leaves_room_for_its_steps(self, scheme):
         wordy = Solution("Many words. " * 20 + "How many?", ["Three.", "Four."])
         X, y = flatten([wordy, SHORT]), [0, 1, 1, 0]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from prmkit.utils.environment import missing_package
+
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
@@ -71,16 +73,15 @@ class _Entry:
     module: str
     packages: tuple[str, ...]
     dtypes: tuple[str, ...]
-    extra: str | None = None
     to_quantize: tuple[str, ...] = ()
 
 
 _BACKENDS = {
     "torch": _Entry("_torch", (), ("float32", "bfloat16", "float16")),
-    "openvino": _Entry("_openvino", ("openvino",), ("float32", "bfloat16"), "openvino"),
-    "onnx": _Entry("_onnx", ("onnx", "onnxruntime"), ("float32",), "onnx"),
-    "openvino-int8": _Entry("quantized", ("openvino",), ("int8",), "openvino,int8", ("nncf",)),
-    "onnx-int8": _Entry("quantized", ("onnx", "onnxruntime"), ("int8",), "onnx,int8", ("nncf",)),
+    "openvino": _Entry("_openvino", ("openvino",), ("float32", "bfloat16")),
+    "onnx": _Entry("_onnx", ("onnx", "onnxruntime"), ("float32",)),
+    "openvino-int8": _Entry("quantized", ("openvino",), ("int8",), to_quantize=("nncf",)),
+    "onnx-int8": _Entry("quantized", ("onnx", "onnxruntime"), ("int8",), to_quantize=("nncf",)),
 }
 BACKENDS = tuple(_BACKENDS)
 """The names of all backends, installed or not."""
@@ -128,18 +129,18 @@ def candidates(backend: str, dtype: str, device: str) -> list[tuple[str, str]]:
 
 
 def load_backend(name: str, dtype: str, model: EncoderModel) -> Backend:
-    """Make a backend. One that is not installed raises ImportError, which names the extra."""
+    """Make a backend. One that is not installed raises ImportError, which names its packages."""
     entry = _entry(name)
     backend: Backend = import_module(f"{__package__}.{entry.module}").load(model, dtype)
     return backend
 
 
 def require(name: str, to_quantize: bool = False) -> None:
-    """Raise ImportError, which names the extra, if a package is missing that a backend needs."""
+    """Raise ImportError, which names it, if a package is missing that a backend needs."""
     entry = _BACKENDS[name]
     packages = (*entry.packages, *(entry.to_quantize if to_quantize else ()))
     if missing := [package for package in packages if not find_spec(package)]:
-        raise ImportError(f"backend={name!r} needs {', '.join(missing)}: pip install 'prmkit[{entry.extra}]'")
+        raise missing_package(" ".join(missing), f"backend={name!r}")
 
 
 def _entry(name: str) -> _Entry:
