@@ -75,6 +75,19 @@ def language_model(
         return AutoModelForTokenClassification.from_config(config, dtype=torch.float32).eval()
 
 
+def wide_language_model(tokenizer: Any, width: int, n_layers: int) -> Any:
+    """Draw a model with larger weights than usual, or every score is nearly 1/2 and equality says little."""
+    return language_model(
+        tokenizer,
+        hidden_size=width,
+        intermediate_size=8 * width // 3,
+        num_hidden_layers=n_layers,
+        num_attention_heads=width // 64,
+        num_key_value_heads=width // 64,
+        initializer_range=0.1,
+    )
+
+
 def encoder(seed: int = 0) -> tuple[Any, Any]:
     """Load the MiniLM BERT with a new head of two classes, and its tokenizer."""
     import torch

@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 import torch
 from _common import data_folder, load_steps_table, machine, print_table, versions, write_result
-from _token_models import language_model, learn_tokenizer
+from _token_models import learn_tokenizer, wide_language_model
 
 from prmkit import Solution
 from prmkit.marking.encoding import MarkedTokens, SolutionEncoder, prepare_tokenizer, reward_token_ids
@@ -174,16 +174,7 @@ def main() -> None:
         readout = Readout("language_model", "classes", tuple(reward_token_ids(tokenizer, scheme)))
     else:
         tokenizer = learn_tokenizer(text for one in load_steps_table()[0] for text in (one.problem, *one.steps))
-        # Wider than usual, or every score of a random model is nearly 1/2 and equality says little.
-        model = language_model(
-            tokenizer,
-            hidden_size=options.hidden,
-            intermediate_size=8 * options.hidden // 3,
-            num_hidden_layers=options.layers,
-            num_attention_heads=options.hidden // 64,
-            num_key_value_heads=options.hidden // 64,
-            initializer_range=0.1,
-        )
+        model = wide_language_model(tokenizer, options.hidden, options.layers)
         scheme, readout = MarkingScheme("separator", step_separator="\n"), Readout("tokens")
     pad = tokenizer.pad_token_id
     encoder = SolutionEncoder(tokenizer, scheme)

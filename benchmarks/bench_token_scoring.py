@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 import torch
 from _common import load_steps_table, machine, print_table, versions, write_result
-from _token_models import encoder, language_model, learn_tokenizer, save_for_prmkit
+from _token_models import encoder, learn_tokenizer, save_for_prmkit, wide_language_model
 from transformers.utils.logging import disable_progress_bar
 
 from prmkit import PRMClassifier, Solution, flatten
@@ -256,16 +256,7 @@ def main() -> None:
         if kind == "causal":
             texts = [text for one in load_steps_table()[0] for text in (one.problem, *one.steps)]
             tokenizer = learn_tokenizer(texts)
-            # Wider than usual, or every score of a random model is nearly 1/2 and equality says little.
-            model = language_model(
-                tokenizer,
-                hidden_size=options.hidden,
-                intermediate_size=8 * options.hidden // 3,
-                num_hidden_layers=options.layers,
-                num_attention_heads=options.hidden // 64,
-                num_key_value_heads=options.hidden // 64,
-                initializer_range=0.1,
-            )
+            model = wide_language_model(tokenizer, options.hidden, options.layers)
         else:
             model, tokenizer = encoder()
         with tempfile.TemporaryDirectory() as folder:

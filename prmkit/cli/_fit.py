@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prmkit.cli._terminal import LimitFlag, OnErrorFlag, complete_format, fields_of, flags_of, in_words, options_of, say
+from prmkit.cli._terminal import (
+    LabelOrderFlag,
+    LimitFlag,
+    OnErrorFlag,
+    SplitFlag,
+    complete_format,
+    fields_of,
+    flags_of,
+    in_words,
+    options_of,
+    say,
+)
 
 if TYPE_CHECKING:
     from prmkit.data import StepDataset
@@ -58,19 +69,8 @@ def fit(
     ] = None,
     on_error: OnErrorFlag = "raise",
     limit: LimitFlag = None,
-    split: Annotated[
-        str | None,
-        typer.Option("--split", metavar="NAME", show_default=False, help="Split of the data. Default: train."),
-    ] = None,
-    label_order: Annotated[
-        str | None,
-        typer.Option(
-            "--label-order",
-            metavar="WORST,…,BEST",
-            show_default=False,
-            help="Labels from worst to best, if they are classes of your own.",
-        ),
-    ] = None,
+    split: SplitFlag = None,
+    label_order: LabelOrderFlag = None,
     eval_data: Annotated[
         str | None,
         typer.Option(

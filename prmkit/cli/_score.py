@@ -9,7 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from prmkit.cli._terminal import LimitFlag, OnErrorFlag, complete_format, fields_of, flags_of, in_words, options_of, say
+from prmkit.cli._terminal import (
+    LabelOrderFlag,
+    LimitFlag,
+    OnErrorFlag,
+    SplitFlag,
+    complete_format,
+    fields_of,
+    flags_of,
+    in_words,
+    options_of,
+    say,
+)
 
 _OTHERS = {
     "format": "--from {}",
@@ -65,10 +76,7 @@ def score(
     ] = None,
     on_error: OnErrorFlag = "raise",
     limit: LimitFlag = None,
-    split: Annotated[
-        str | None,
-        typer.Option("--split", metavar="NAME", show_default=False, help="Split of the data. Default: train."),
-    ] = None,
+    split: SplitFlag = None,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -123,15 +131,7 @@ def score(
             help="Steps that are scored at once and kept as one part: what a killed run may lose.",
         ),
     ] = 4096,
-    label_order: Annotated[
-        str | None,
-        typer.Option(
-            "--label-order",
-            metavar="WORST,…,BEST",
-            show_default=False,
-            help="Labels of the model from worst to best, if they are classes of your own.",
-        ),
-    ] = None,
+    label_order: LabelOrderFlag = None,
 ) -> None:
     """Score the solutions of a source of any size, in constant memory.
 

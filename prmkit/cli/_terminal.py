@@ -36,6 +36,21 @@ LimitFlag: TypeAlias = Annotated[
 ]
 """The flag of every command that reads records."""
 
+SplitFlag: TypeAlias = Annotated[
+    "str | None", typer.Option("--split", metavar="NAME", show_default=False, help="Split of the data. Default: train.")
+]
+"""The flag of commands that fit or score."""
+LabelOrderFlag: TypeAlias = Annotated[
+    "str | None",
+    typer.Option(
+        "--label-order",
+        metavar="WORST,…,BEST",
+        show_default=False,
+        help="Labels from worst to best, if they are classes of your own.",
+    ),
+]
+"""The flag of commands that fit or score."""
+
 # What follows a name and an equals sign in an error: quoted, in brackets, or a word; or nothing.
 _VALUE = r"('[^']*'|\"[^\"]*\"|\[[^\]]*\]|\{[^}]*\}|\([^)]*\)|[^\s,;:()]*[^\s,;:().])?"
 _PROPOSAL = r"\bload\(…, fields=dict\(([^)]*)\)((?:, \w+=(?:\{[^}]*\}|'[^']*'|[^,)]+))*)\)"

@@ -107,8 +107,8 @@ def installed_version(name: str) -> str | None:
 def one_thread() -> AbstractContextManager[object]:
     """Keep OpenMP and BLAS to one thread.
 
-    Their threads wait for each other by spinning. Where another process is busy, two of them took 4 to 30 times as long
-    as one, for trees on 12,000 to 150,000 rows as for linear models.
+    Their threads wait for each other by spinning. On two cores with a load of 12, two of them took 4 to 30 times as
+    long as one, for trees on 12,000 to 150,000 rows as for linear models.
     """
     from threadpoolctl import threadpool_limits
 

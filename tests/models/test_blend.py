@@ -239,7 +239,7 @@ def test_a_text_is_read_as_often_in_a_long_solution_as_in_a_short_one(fitted):
 
 
 def test_members_learn_and_answer_on_one_thread_of_each_library(parts, monkeypatch):
-    """Two threads that wait for each other by spinning took 4 to 30 times as long beside another process."""
+    """Two threads that wait for each other by spinning took 4 to 30 times as long on a busy machine."""
     used = []
 
     def note(*arguments, fit=blend.fit_weighted):

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import platform
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from prmkit.features.encoding.backends.backend import Backend, EncoderModel, Tokens, load_backend
+from prmkit.features.encoding.backends.converted import cosines
 from prmkit.utils.environment import in_threads, installed_version, sharing_threads
-from prmkit.utils.files import locked
+from prmkit.utils.files import locked, replacing
 
 Pair = tuple[str, str]
 """A backend and a precision."""
@@ -230,8 +230,7 @@ def _fastest(pairs: Sequence[Pair], known: Measured, name: str) -> Choice:
 
 
 def _check_vectors(found: np.ndarray, expected: np.ndarray, dtype: str) -> None:
-    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
-    cosine = float(((found * expected).sum(axis=1) / np.maximum(norms, 1e-30)).min())
+    cosine = float(cosines(found, expected).min())
     if not cosine >= _LEAST_COSINE[dtype]:
         raise ValueError(f"the cosine of its vectors to those of torch in float32 is {cosine:.4f}")
 
@@ -280,8 +279,7 @@ def _write(file: Path, measured: Measured, key: dict[str, Any]) -> None:
     """Write beside the place and rename. Where nothing can be written, this process alone remembers."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as out:
-            json.dump(asdict(measured) | {"key": key}, out, indent=1)
-        Path(out.name).replace(file)
+        with replacing(file) as unfinished:
+            unfinished.write_text(json.dumps(asdict(measured) | {"key": key}, indent=1), encoding="utf-8")
     except OSError:
         pass

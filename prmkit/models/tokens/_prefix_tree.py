@@ -93,9 +93,14 @@ def _key(row: Row, by_blocks: bool) -> IntArray:
     return row.input_ids + is_first * _BLOCK_START if by_blocks else row.input_ids
 
 
-def _n_shared(one: IntArray, other: IntArray, by_blocks: bool) -> int:
+def n_common(one: IntArray, other: IntArray) -> int:
+    """Return how many tokens two texts have in common at their beginning."""
     size = min(len(one), len(other))
-    n = int(np.argmin(np.append(one[:size] == other[:size], False)))
+    return int(np.argmin(np.append(one[:size] == other[:size], False)))
+
+
+def _n_shared(one: IntArray, other: IntArray, by_blocks: bool) -> int:
+    n = n_common(one, other)
     if by_blocks and any(n < len(key) and key[n] < _BLOCK_START for key in (one, other)):
         # They part within a block, which differs from its start on.
         return int(np.flatnonzero(one[:n] >= _BLOCK_START)[-1])

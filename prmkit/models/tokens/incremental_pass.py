@@ -14,6 +14,7 @@ from prmkit.data.solution import Solution, Step
 from prmkit.marking.encoding import SolutionEncoder, TokenRecord, token_records
 from prmkit.models.past import Past, grows_like
 from prmkit.models.tokens._block_causal import random_rows, unwrapped
+from prmkit.models.tokens._prefix_tree import n_common
 from prmkit.models.tokens.scoring_pass import Readout, TokenScorer, marked_outputs, ready
 from prmkit.utils.environment import best_device, no_more_threads_than_cores, safe_after_fork
 
@@ -57,7 +58,7 @@ class GrowingTokens:
         marks = record.step_positions[record.steps]
         by_blocks = self._scorer.readout.by_blocks
         # A tokenizer that reads the whole text may read its end otherwise when more follows.
-        start = min(_n_common(self._ids, record.input_ids), int(marks.min()))
+        start = min(n_common(self._ids, record.input_ids), int(marks.min()))
         if by_blocks:
             start = _block_start((self._blocks, record.blocks), start)
         outputs, self._past = advance(
@@ -139,13 +140,6 @@ def can_grow(scorer: TokenScorer, device: str | None) -> bool:
         return torch.cat(found)
 
     return grows_like(scorer.model, lambda: read(1), lambda: read(3))
-
-
-def _n_common(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> int:
-    """Return how many tokens two texts share at their beginning."""
-    n = min(len(first), len(second))
-    differ = np.flatnonzero(first[:n] != second[:n])
-    return int(differ[0]) if len(differ) else n
 
 
 def _block_start(texts: Sequence[npt.NDArray[np.int64]], at: int) -> int:
