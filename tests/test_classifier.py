@@ -89,6 +89,7 @@ class TestScikitLearn:
         ).fit(X, y[learn])
         assert log_loss(y[test], scaled.predict_proba(X_test)) < log_loss(y[test], plain.predict_proba(X_test)) + 0.05
 
+    @pytest.mark.slow
     def test_weights_under_metadata_routing(self, data):
         with config_context(enable_metadata_routing=True):
             for clf in (PRMClassifier(random_state=0), quick()):

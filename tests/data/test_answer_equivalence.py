@@ -42,7 +42,7 @@ def comparison():
         ("5!", "5", False),
         ("4!", "24", True),
         ("k!", "k", False),
-        ("9!!", "9", False),
+        pytest.param("9!!", "9", False, marks=pytest.mark.slow),
         ("Yes!", "yes", True),
         # math-verify takes numbers near zero for equal. Both are exact here.
         ("1/2^{99}", "1/2^{98}", False),
@@ -126,6 +126,7 @@ def test_the_process_ends_with_its_owner(comparison):
         os.kill(pid, 0)
 
 
+@pytest.mark.slow
 def test_a_busy_machine_makes_no_answer_different():
     """The limit is one of computing: a process that has to wait for its turn answers late, but right."""
     pytest.importorskip("math_verify")

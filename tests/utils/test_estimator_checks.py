@@ -168,11 +168,15 @@ def test_a_problem_on_two_sides_is_caught():
 
 CLASSIFIERS = [
     pytest.param(LOGISTIC, id="statistics"),
-    pytest.param(PRMClassifier(StepStatistics(), StepMLP(max_epochs=30, random_state=0)), id="mlp"),
+    pytest.param(
+        PRMClassifier(StepStatistics(), StepMLP(max_epochs=30, random_state=0)), id="mlp", marks=pytest.mark.slow
+    ),
     pytest.param(
         CalibratedStepClassifier(PRMClassifier(StepStatistics(), LogisticRegression()), cv=2), id="calibrated"
     ),
-    pytest.param(VotingClassifier([("a", LOGISTIC), ("b", LOGISTIC)], voting="soft"), id="voting"),
+    pytest.param(
+        VotingClassifier([("a", LOGISTIC), ("b", LOGISTIC)], voting="soft"), id="voting", marks=pytest.mark.slow
+    ),
     pytest.param(GridSearchCV(LOGISTIC, {"head__C": [1.0]}, cv=StratifiedProblemKFold(2)), id="search"),
 ]
 

@@ -286,6 +286,7 @@ class TestOwn:
             exp = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
             np.testing.assert_allclose(proba, exp / exp.sum(axis=-1, keepdims=True), atol=1e-5)
 
+    @pytest.mark.slow
     def test_refit_goes_on_from_the_weights(self, trained):
         _, folder = trained()
         classifier = PRMClassifier.from_pretrained(folder, num_train_epochs=1, random_state=0)
@@ -304,6 +305,7 @@ class TestOwn:
         with pytest.raises(TypeError, match="no option label_order"):
             PRMClassifier.from_pretrained(folder, label_order=[1, -1])
 
+    @pytest.mark.slow
     def test_another_head_is_drawn_anew_and_said(self, trained):
         _, folder = trained(loss="rank")
         head = TokenPRM(folder, loss="cross_entropy", num_train_epochs=1, random_state=0, show_progress=False)

@@ -148,6 +148,7 @@ class TestScikitLearn:
         with pytest.raises(ValueError, match=words):
             tiny(**params).fit(DATA.X, DATA.y)
 
+    @pytest.mark.slow
     def test_grid_search(self):
         grid = GridSearchCV(
             tiny(), {"learning_rate": [1e-4, 1e-2]}, cv=StratifiedProblemKFold(2), scoring="neg_log_loss"
@@ -163,7 +164,9 @@ class TestScikitLearn:
         np.testing.assert_allclose(here, there, atol=1e-5)
 
     @pytest.mark.parametrize(
-        "copied", [lambda head: pickle.loads(pickle.dumps(head)), copy.deepcopy], ids=["pickle", "deepcopy"]
+        "copied",
+        [lambda head: pickle.loads(pickle.dumps(head)), pytest.param(copy.deepcopy, marks=pytest.mark.slow)],
+        ids=["pickle", "deepcopy"],
     )
     @pytest.mark.parametrize("params", [{"dtype": "bfloat16"}, {"scheme": "special_token", "loss": "rank"}])
     def test_copies_of_a_fitted_model_hold_its_weights(self, copied, params):
@@ -254,13 +257,13 @@ class TestLabels:
     @pytest.mark.parametrize(
         ("loss", "bad", "good", "order"),
         [
-            ("cross_entropy", "negative", "positive", None),
-            ("cross_entropy", -1, 1, None),
+            pytest.param("cross_entropy", "negative", "positive", None, marks=pytest.mark.slow),
+            pytest.param("cross_entropy", -1, 1, None, marks=pytest.mark.slow),
             ("cross_entropy", False, True, None),
-            ("cross_entropy", 0.0, 1.0, None),
+            pytest.param("cross_entropy", 0.0, 1.0, None, marks=pytest.mark.slow),
             ("cross_entropy", "-", "+", None),  # np.unique sorts "+" first
-            ("bce", "-", "+", None),
-            ("rank", "-", "+", None),
+            pytest.param("bce", "-", "+", None, marks=pytest.mark.slow),
+            pytest.param("rank", "-", "+", None, marks=pytest.mark.slow),
             ("bce", 0, 1, None),
             ("rank", 7, 3, [7, 3]),
             ("soft_cross_entropy", "zz", "aa", ["zz", "aa"]),
@@ -314,7 +317,13 @@ class TestLosses:
     @pytest.mark.parametrize(
         "y", [DATA.y, pytest.param(BINARY, marks=pytest.mark.slow)], ids=["three classes", "two classes"]
     )
-    @pytest.mark.parametrize("loss", loss_names())
+    @pytest.mark.parametrize(
+        "loss",
+        [
+            loss if loss in ("cross_entropy", "rank", "reward_token") else pytest.param(loss, marks=pytest.mark.slow)
+            for loss in loss_names()
+        ],
+    )
     def test_every_loss_gives_probabilities(self, language_model, loss, y):
         scheme = "reward_tokens" if loss == "reward_token" else "separator"
         head = causal(language_model, loss=loss, scheme=scheme).fit(DATA.X, y)
@@ -325,7 +334,7 @@ class TestLosses:
         assert head.reward(DATA.X).shape == (len(y),)
         assert np.isfinite(head.loss_curve_).all()
 
-    @pytest.mark.parametrize("loss", ["rank", "orm", "bce"])
+    @pytest.mark.parametrize("loss", ["rank", pytest.param("orm", marks=pytest.mark.slow), "bce"])
     def test_calibration_on_problems_held_out_gives_the_shares_of_the_classes(self, loss):
         """On average a calibrated probability is the frequency of its class, whatever the reward's scale."""
         head = tiny(loss=loss, validation_fraction=0.5).fit(DATA.X, DATA.y)

@@ -132,6 +132,7 @@ def several_paths(rng):
     return level + 0.1 * rng.random(rng.integers(5, 11) if level < 1 else 1)
 
 
+@pytest.mark.slow
 def test_super_uniform_with_several_paths_per_problem():
     rate, error = rejection_rates(several_paths, 19, several=True)
     assert (rate <= LEVELS + 3 * error).all()
