@@ -119,6 +119,7 @@ def test_batches_hold_every_sequence_once_within_the_budget():
         assert all(len(part) == 1 or len(part) * lengths[part].max() <= 100 for part in parts)
 
 
+@pytest.mark.slow
 def test_validation_is_cut_by_problem(monkeypatch):
     """No problem is on both sides of the early-stopping split."""
     from prmkit.models.heads import _training

@@ -96,7 +96,9 @@ class TestCard:
 
 
 class TestHub:
-    @pytest.mark.parametrize("head", [None, TokenPRM(initialization="random", num_train_epochs=1)])
+    @pytest.mark.parametrize(
+        "head", [None, pytest.param(TokenPRM(initialization="random", num_train_epochs=1), marks=pytest.mark.slow)]
+    )
     def test_up_and_down(self, hub, head, monkeypatch):
         if head is not None:
             small = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}

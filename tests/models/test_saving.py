@@ -195,11 +195,13 @@ class TestTokenModels:
         [
             ({}, (-1, 0, 1)),
             ({"scheme": "special_token", "loss": "rank"}, (-1, 1, 1)),
-            ({"loss": "bce", "loss_options": {}}, ("negative", "neutral", "positive")),
+            pytest.param(
+                {"loss": "bce", "loss_options": {}}, ("negative", "neutral", "positive"), marks=pytest.mark.slow
+            ),
             ({"scheme": "prefix", "loss_options": {"class_weight": [2.0, 1.0]}}, ("-", "+", "+")),
             ({"scheme": MarkingScheme(step="Step {number}: {step}", max_prompt_length=20)}, (-1, 0, 1)),
             ({"label_order": ["zz", "mm", "aa"], "dtype": "bfloat16"}, ("zz", "mm", "aa")),
-            ({}, (False, True, True)),
+            pytest.param({}, (False, True, True), marks=pytest.mark.slow),
         ],
     )
     def test_round_trip(self, tmp_path, params, labels):

@@ -297,7 +297,10 @@ def _plain(said, layout, texts_differ):
         yield problem, steps, (type(rating).__name__, rating)
 
 
-@pytest.mark.parametrize("layout", WRITTEN)
+@pytest.mark.parametrize(
+    "layout",
+    [layout if layout in ("flat", "rated") else pytest.param(layout, marks=pytest.mark.slow) for layout in WRITTEN],
+)
 def test_the_table_of_the_data_folder(tmp_path, data_folder, layout):
     given_ = list(iter_labelled(data_folder / "steps_train.jsonl.gz", FORMATS["rated"]))[::7]
     report = write(given_, tmp_path / "a.jsonl.gz", layout)

@@ -106,7 +106,9 @@ def expected(plain, rewards, labels):
     return value.detach(), torch.where(labels == -100, 0.0, gradient)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if "," in name else name for name in CASES]
+)
 def test_value_and_gradient_are_those_of_the_plain_loop(name, draw_batch):
     loss, plain = CASES[name]
     for seed in range(N_CASES):

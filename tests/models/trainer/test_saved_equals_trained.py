@@ -149,7 +149,11 @@ def test_an_adapter_that_lacks_a_new_layer_is_refused(bare, make_rows, settings,
         TokenPRM.from_pretrained(tmp_path / "adapter")
 
 
-@pytest.mark.parametrize("kind", ["rslora", "dora", "ia3", "loha", "biases", "own modules"])
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=pytest.mark.slow) for kind in ("rslora", "dora", "ia3", "loha")]
+    + ["biases", "own modules"],
+)
 def test_other_adapters(bare, make_rows, settings, kind):
     everywhere = {"target_modules": "all-linear"}
     adapter = {

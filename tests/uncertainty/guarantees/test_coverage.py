@@ -171,6 +171,7 @@ def test_marginal_sets_sacrifice_the_rare_class(step_world):
     assert reports[1]["coverage_per_class"][-1] > 1 - 1.3 * ALPHA
 
 
+@pytest.mark.slow
 def test_what_grouping_prevents(make_world):
     """Copies of a few problems counted as new ones: the threshold is far too sure, and new problems fail too often."""
     world = make_world(most_paths=1, seed=4)
