@@ -26,7 +26,7 @@ OnErrorFlag: TypeAlias = Annotated[
 ]
 """The flag of every command that reads records."""
 LimitFlag: TypeAlias = Annotated[
-    "int | None",
+    int | None,
     typer.Option(
         "--limit",
         metavar="NUMBER",
@@ -37,11 +37,11 @@ LimitFlag: TypeAlias = Annotated[
 """The flag of every command that reads records."""
 
 SplitFlag: TypeAlias = Annotated[
-    "str | None", typer.Option("--split", metavar="NAME", show_default=False, help="Split of the data. Default: train.")
+    str | None, typer.Option("--split", metavar="NAME", show_default=False, help="Split of the data. Default: train.")
 ]
 """The flag of commands that fit or score."""
 LabelOrderFlag: TypeAlias = Annotated[
-    "str | None",
+    str | None,
     typer.Option(
         "--label-order",
         metavar="WORST,…,BEST",

@@ -17,23 +17,28 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from threading import Barrier, RLock
+from threading import Barrier, Lock, RLock
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.text import Text
+    from torch import nn
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _forked = _told = False
 _turns = RLock()
+_moving = Lock()
+_guests: WeakKeyDictionary[nn.Module, tuple[int, Any]] = WeakKeyDictionary()
 
 
 def _note_fork() -> None:
-    global _forked, _told, _turns
+    global _forked, _told, _turns, _moving
+    _moving = Lock()
     _turns = RLock()  # the thread that held the old one is not in this process
     _forked, _told = _forked or "torch" in sys.modules or "sklearn" in sys.modules, False
 
@@ -353,3 +358,21 @@ class ShowsFigure:
 def plain_text(text: Text) -> None:
     """Show the dollar signs of a label: steps are full of LaTeX that matplotlib cannot read."""
     text.set_parse_math(False)
+
+
+@contextmanager
+def on_device(module: nn.Module, device: Any) -> Iterator[None]:
+    """Keep a module on a device. The last of several threads that use it takes it back to where it was."""
+    with _moving:
+        users, home = _guests.get(module) or (0, next(module.parameters()).device)
+        module.to(device)
+        _guests[module] = users + 1, home
+    try:
+        yield
+    finally:
+        with _moving:
+            users, home = _guests.pop(module)
+            if users > 1:
+                _guests[module] = users - 1, home
+            else:
+                module.to(home)

@@ -76,3 +76,25 @@ def test_a_forked_process_answers(name):
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_module_leaves_its_device_after_the_last_thread():
+    """Threads share a model: the first that is done must not take the weights from the others."""
+    import torch
+
+    from prmkit.utils.environment import on_device
+
+    class Travels(torch.nn.Linear):
+        def to(self, place):
+            self.place = str(place)
+            return self
+
+    module = Travels(1, 1)
+    with on_device(module, "gpu"):
+        with on_device(module, "gpu"):
+            pass
+        assert module.place == "gpu"
+    assert module.place == "cpu"
+    with pytest.raises(KeyError), on_device(module, "gpu"):
+        raise KeyError
+    assert module.place == "cpu"

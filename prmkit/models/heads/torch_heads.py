@@ -19,7 +19,7 @@ from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step
 from prmkit.features.sequences import StepSequences
 from prmkit.models.heads.head import Featurizer, Head, Label, Matrix
-from prmkit.utils.environment import kept_generators, quiet_loading, safe_after_fork
+from prmkit.utils.environment import kept_generators, on_device, quiet_loading, safe_after_fork
 from prmkit.utils.sklearn import Interval, StrOptions, distinct_classes, fit_context, random_generator
 
 if TYPE_CHECKING:
@@ -154,11 +154,8 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
                 f"X has {sequences.values.shape[1]} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input"
             )
-        module = self.module_.to(_device(self.device))
-        try:
-            logits = predict_logits(module, self._prepared(sequences), self.batch_size)
-        finally:
-            module.cpu()
+        with on_device(self.module_, _device(self.device)):
+            logits = predict_logits(self.module_, self._prepared(sequences), self.batch_size)
         return _softmax(logits)
 
     def predict(self, X: Matrix | StepSequences, groups: npt.ArrayLike | None = None) -> np.ndarray:

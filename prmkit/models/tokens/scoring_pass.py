@@ -24,7 +24,13 @@ from prmkit.models.tokens._block_causal import block_causal, unwrapped
 from prmkit.models.tokens._classifier_head import WithTokenHead, new_token_classifier
 from prmkit.models.tokens._prefix_tree import shared_beginnings
 from prmkit.models.tokens._tree_attention import longest_shared, position_offset, tree_outputs
-from prmkit.utils.environment import best_device, kept_generators, no_more_threads_than_cores, safe_after_fork
+from prmkit.utils.environment import (
+    best_device,
+    kept_generators,
+    no_more_threads_than_cores,
+    on_device,
+    safe_after_fork,
+)
 from prmkit.utils.ragged import token_batches
 
 if TYPE_CHECKING:
@@ -326,9 +332,9 @@ def padded(rows: Sequence[npt.NDArray[Any]], filler: float) -> npt.NDArray[Any]:
 @contextmanager
 def ready(model: nn.Module, device: str) -> Iterator[None]:
     """Evaluate on the device, and bring the weights back afterwards."""
-    training, home = model.training, next(model.parameters()).device
-    model.eval().to(device)
+    training = model.training
     try:
-        yield
+        with on_device(model.eval(), device):
+            yield
     finally:
-        model.to(home).train(training)
+        model.train(training)

@@ -6,7 +6,7 @@ import re
 import warnings
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from prmkit.data.formats.reading import iter_labelled, read
 from prmkit.data.formats.registry import FORMATS
@@ -235,6 +235,7 @@ def _meant(layout, record):
 def test_damage_is_named_or_skipped_and_never_becomes_a_label(name, data):
     layout, whole = LAYOUTS[name], RECORDS[name]
     damaged = data.draw(_damaged(whole))
+    assume(not (isinstance(damaged, str) and "/" in damaged))  # it may be the name of a data set on the hub
     before = copy.deepcopy(damaged)
     error = None
     try:

@@ -143,7 +143,7 @@ def test_checkpointed_activations_change_nothing(make_rows, make_trainer, option
     for recomputed in (True, False):
         trainer = make_trainer(rows, gradient_checkpointing=recomputed, **SGD, **options)
         trainer.train()
-        assert trainer.model.is_activation_checkpointing is recomputed
+        assert trainer.model.is_gradient_checkpointing is recomputed
         found.append((losses(trainer), weights(trainer)))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
     assert farthest(found[0][1], found[1][1]) < 1e-7
