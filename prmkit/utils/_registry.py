@@ -112,6 +112,8 @@ REGISTRY: tuple[Registered, ...] = (
         "prmkit.features.PRMFeaturizer",
         steps=({"context": "none"}, {"context": "problem"}, {"context": "prefix", "dtype": "float32"}),
     ),
+    # The checks build solutions without log-probabilities too.
+    Registered("prmkit.features.LogProbFeatures", steps=({"missing": "nan"},)),
     Registered("prmkit.features.StepStatistics", steps=({},)),
     Registered("prmkit.features.StepWords", steps=({},)),
     Registered(

@@ -133,11 +133,16 @@ def _answers(fitted: Any) -> Callable[[list[Step]], np.ndarray]:
 
 
 def _cut(step: Step, later: tuple[str, ...]) -> Step:
-    return Step(Solution(step.problem, (*step.prefix, step.text, *later)), step.index)
+    meta = dict(step.solution.meta or {})
+    if (log_probs := meta.get("token_logprobs")) is not None:  # of each step: they follow the steps
+        meta["token_logprobs"] = [*log_probs[: step.index + 1], *([-2.0, -4.0] for _ in later)]
+    return Step(Solution(step.problem, (*step.prefix, step.text, *later), meta=meta), step.index)
 
 
 def _compare(expected: np.ndarray, found: np.ndarray, X: list[Step], what: str, atol: float) -> None:
-    difference = np.abs(np.asarray(expected, dtype=float) - found).reshape(len(X), -1).max(axis=1)
+    gaps = np.abs(np.asarray(expected, dtype=float) - found)
+    unknown = np.isnan(expected) == np.isnan(found)  # NaN is the same as NaN, and far from any number
+    difference = np.where(np.isnan(gaps), np.where(unknown, 0.0, np.inf), gaps).reshape(len(X), -1).max(axis=1)
     worst = int(difference.argmax())
     assert difference[worst] <= atol, (
         f"the score of step {X[worst].index} ({X[worst].text!r:.60}) {what} "

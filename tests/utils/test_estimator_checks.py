@@ -42,6 +42,7 @@ def data():
     return make_arithmetic_solutions(12, 2, error_rate=0.5, neutral_rate=0.3, random_state=0)
 
 
+@pytest.mark.filterwarnings("ignore:Solution.meta")  # this data has no log-probabilities; their own tests have some
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize(("entry", "params"), CASES)
 def test_guarantees(entry, params, check, data):

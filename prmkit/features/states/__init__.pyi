@@ -1,0 +1,3 @@
+from .log_probs import LogProbFeatures as LogProbFeatures
+
+__all__ = ["LogProbFeatures"]
