@@ -1,0 +1,517 @@
+"""What bench_states.py and bench_learning_curve.py fit: text, log-probabilities and states, kept as arrays in a folder.
+
+Each row of a table is predicted by a model that learned other problems. Three folds by problem inside the training part
+give out-of-fold predictions. They choose the layer, the thresholds and the scale of log-odds, so nothing is chosen on
+what is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import inspect
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _common import load_steps_table
+from _quality_models import LABELS, StepTable
+from _token_models import learn_tokenizer
+from bench_quality import Split
+from scipy.special import expit, logit
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from prmkit import PRMClassifier, PRMFeaturizer
+from prmkit.data import ratings_to_first_error
+from prmkit.features import StepStatistics
+from prmkit.metrics import choose_first_error_threshold, choose_threshold
+from prmkit.models import StepBlend
+
+DATASETS = ("prm800k", "processbench", "prmbench", "mr_ben_math")
+INNER_FOLDS = 3
+DEPTHS = (0.4, 0.53, 0.67, 0.87, 1.0)
+"""The layers that are read, as shares of the model's: 12, 16, 20, 26 and 30 of 30."""
+PAIRS = ((0, 2), (1, 3))
+"""Two of these layers together, by place."""
+TOKEN_LAYERS = (0, 2)
+"""Of these every token is kept."""
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
+    # As Qwen2.5-1.5B, with the words of a smaller tokenizer.
+    "1.5b": {
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+    },
+}
+Fit = Callable[["Data", np.ndarray, np.ndarray, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The steps of a table, with what was read of each of them once, as arrays in ``folder``."""
+
+    table: StepTable
+    folder: Path
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        for row, step in enumerate(self.table.steps):
+            step.solution.meta.setdefault("rows", {})[step.index] = row
+
+    @cached_property
+    def first_errors(self) -> list[tuple[np.ndarray, int, int]]:
+        """Rows, first error and number of the problem of each solution whose first error is known."""
+        known, row = [], 0
+        for ratings in self.table.ratings:
+            n_rows = sum(rating is not None for rating in ratings)
+            first = ratings_to_first_error(ratings)
+            if n_rows and first is not None:
+                known.append((np.arange(row, row + n_rows), first, int(self.table.problems[row])))
+            row += n_rows
+        return known
+
+    def has(self, name: str) -> bool:
+        """Whether an array was kept."""
+        return (self.folder / f"{name}.npy").exists()
+
+    def array(self, name: str) -> np.ndarray:
+        """Return a kept array, one row per step."""
+        return np.load(self.folder / f"{name}.npy", mmap_mode="r")
+
+    def keep(self, name: str, rows: np.ndarray) -> None:
+        """Write an array. A run that is killed leaves no half of one."""
+        part = self.folder / f"{name}.part.npy"
+        np.save(part, rows)
+        part.replace(self.folder / f"{name}.npy")
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers whose states were kept."""
+        return json.loads((self.folder / "layers.json").read_text())
+
+
+class Known(TransformerMixin, BaseEstimator):
+    """A transformer that looks up rows that were computed before. ``kind`` says what they are."""
+
+    def __init__(self, path: str, kind: str = "embeddings", columns: tuple[int, ...] | None = None) -> None:
+        self.path = path
+        self.kind = kind
+        self.columns = columns
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        values = np.load(self.path, mmap_mode="r")
+        rows = values[[step.solution.meta["rows"][step.index] for step in X]]
+        if self.columns is not None:
+            rows = rows[:, list(self.columns)]
+        return np.asarray(rows, dtype=np.float32).reshape(len(rows), -1)
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+def read_text(data: Data) -> dict[str, float]:
+    """Keep position, length and sentence embeddings of each step. Return the seconds of each."""
+    seconds = {}
+    if not data.has("position"):
+        rows = StepStatistics().fit_transform(data.table.steps)
+        names = StepStatistics().get_feature_names_out().tolist()
+        chosen = rows[:, [names.index(name) for name in ("index", "words", "characters")]]
+        data.keep("position", np.column_stack([np.log1p(chosen[:, 0]), chosen]))
+    if not data.has("embeddings"):
+        start = time.perf_counter()
+        try:
+            rows = PRMFeaturizer(context="prefix", show_progress=False).fit_transform(data.table.steps)
+        except (ImportError, OSError, ValueError) as error:
+            print(f"no embeddings, so no rows with them: {str(error)[:200]}", flush=True)
+        else:
+            data.keep("embeddings", rows)
+            seconds["embeddings"] = time.perf_counter() - start
+    return seconds
+
+
+def states_featurizer(model: str, **options: Any) -> PRMFeaturizer:
+    """Return the featurizer of states, or stop with what is missing."""
+    settings = {name: value for name, value in options.items() if value is not None}
+    return PRMFeaturizer(kind="states", model=model, show_progress=False, **settings)
+
+
+def read_states(data: Data, model: str, poolings: Iterable[str], dtype: str | None) -> dict[str, float]:
+    """Keep the states of each step under each pooling, and its log-probabilities. Return the seconds of each pass."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model)
+    layers = sorted({max(1, round(depth * config.num_hidden_layers)) for depth in DEPTHS})
+    (data.folder / "layers.json").write_text(json.dumps(layers))
+    seconds = {}
+    for pooling in poolings:
+        if data.has(pooling):
+            continue
+        chosen = layers
+        if pooling == "tokens":
+            chosen = [layers[i] for i in TOKEN_LAYERS if i < len(layers)]
+        start = time.perf_counter()
+        featurizer = states_featurizer(
+            model, layer=chosen, pooling=pooling, log_probs=pooling == "mean", device=data.device, dtype=dtype
+        )
+        found = featurizer.fit_transform(data.table.steps)
+        seconds[pooling] = time.perf_counter() - start
+        if pooling == "tokens":
+            data.keep("token_lengths", np.asarray(found.lengths))
+            data.keep("token_columns", np.asarray(found.columns))
+            data.keep("tokens", np.asarray(found.values, dtype=np.float16))
+        else:
+            names = featurizer.get_feature_names_out().tolist()
+            of_tokens = [i for i, name in enumerate(names) if "logprob" in name or "entropy" in name]
+            if of_tokens:
+                data.keep("log_probs", np.nan_to_num(found[:, of_tokens]))
+            states = np.delete(np.asarray(found, dtype=np.float32), of_tokens, axis=1)
+            n_lost = int(np.isnan(states).any(axis=1).sum())
+            if n_lost:
+                print(f"{n_lost} of {len(states)} steps were cut: their states are zeros here", flush=True)
+            # One block of columns per layer, wherever the featurizer puts them.
+            width = states.shape[1] // len(chosen)
+            data.keep(pooling, np.nan_to_num(states).reshape(len(states), len(chosen), width))
+        print(f"states, {pooling}, layers {chosen}: {seconds[pooling]:.0f} s", flush=True)
+    return seconds
+
+
+def _columns(data: Data, parts: Sequence[tuple[str, tuple[int, ...] | None]], rows: np.ndarray) -> np.ndarray:
+    found = []
+    for name, layers in parts:
+        array = data.array(name)[rows]
+        found.append((array if layers is None else array[:, list(layers)]).reshape(len(rows), -1))
+    return np.hstack(found)
+
+
+def linear(
+    data: Data,
+    train: np.ndarray,
+    test: np.ndarray,
+    _seed: int,
+    *,
+    parts: Sequence[tuple[str, tuple[int, ...] | None]],
+    C: float = 1e-3,
+) -> np.ndarray:
+    """Logistic regression on standardised columns."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=150, tol=1e-3))
+    model.fit(_columns(data, parts, train), data.table.y[train] == 0)
+    return model.predict_proba(_columns(data, parts, test))[:, 1]
+
+
+def probe(
+    data: Data,
+    train: np.ndarray,
+    test: np.ndarray,
+    seed: int,
+    *,
+    parts: Sequence[tuple[str, tuple[int, ...] | None]] = (),
+    **options: Any,
+) -> np.ndarray:
+    """``StepProbe`` on the tokens of each step, or on pooled columns if ``parts`` names some."""
+    from prmkit.models import StepProbe
+
+    known = inspect.signature(StepProbe).parameters
+    settings = {"device": data.device, "show_progress": False, **options, "random_state": seed}
+    head = StepProbe(**{name: value for name, value in settings.items() if name in known})
+    if parts:
+        scaler = StandardScaler().fit(_columns(data, parts, train))
+        learn, check = (scaler.transform(_columns(data, parts, rows)) for rows in (train, test))
+        groups = {"groups": data.table.problems[train]} if "groups" in inspect.signature(head.fit).parameters else {}
+    else:
+        every, groups = token_states(data), {}
+        learn, check = every[train], every[test]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        head.fit(learn, (data.table.y[train] == 0).astype(int), **groups)
+        return head.predict_proba(check)[:, 1]
+
+
+def token_states(data: Data) -> Any:
+    """Return the kept states of all tokens."""
+    from prmkit.features import TokenStates
+
+    columns = data.array("token_columns")
+    known = {
+        "values": data.array("tokens"),
+        "lengths": data.array("token_lengths"),
+        "columns": columns,
+        "names": tuple(f"column_{i}" for i in range(columns.shape[1])),
+        "problems": data.table.problems,
+    }
+    return TokenStates(**{name: value for name, value in known.items() if name in TokenStates.__dataclass_fields__})
+
+
+def blend(
+    data: Data,
+    train: np.ndarray,
+    test: np.ndarray,
+    seed: int,
+    *,
+    kept: tuple[str, str, tuple[int, ...] | None] | None = None,
+    members: Sequence[str] | None = None,
+) -> np.ndarray:
+    """The default model. ``kept`` is the view that costs a model pass: array, kind and layers."""
+    featurizer = None if kept is None else Known(str(data.folder / f"{kept[0]}.npy"), *kept[1:])
+    # Without members, what is given is obeyed.
+    head = StepBlend(featurizer, **({} if members is None else {"members": members}), random_state=seed)
+    steps = data.table.steps
+    clf = PRMClassifier(head=head).fit([steps[i] for i in train], LABELS[data.table.y[train]])
+    column = clf.classes_.tolist().index(-1)
+    return clf.predict_proba([steps[i] for i in test])[:, column]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row of the table: candidates, of which out-of-fold predictions choose one, and what must have been kept."""
+
+    name: str
+    candidates: tuple[tuple[str, Fit], ...]
+    needs: tuple[str, ...] = ()
+    on_device: bool = False
+
+
+TEXT = ("trees", "statistics", "words")
+POSITION, LOG_PROBS = ("position", None), ("log_probs", None)
+DEFAULT, WITHOUT_EMBEDDINGS = "default, all text views", "default without embeddings"
+WITH_STATES = "default with states for embeddings"
+PROBE, STATES = "StepProbe, two layers", "mean, two layers + position"
+
+
+def layered(name: str, array: str, sets: Sequence[tuple[int, ...]], *, position: bool = False) -> Model:
+    """Logistic regression on the states of some layers, which are chosen inside."""
+    others = (POSITION,) if position else ()
+    candidates = tuple((str(layers), partial(linear, parts=((array, layers), *others))) for layers in sets)
+    return Model(name, candidates, (array,))
+
+
+def models(n_layers: int, options_of_probe: dict[str, Any] | None = None) -> list[Model]:
+    """Return the rows that can be compared."""
+    single = tuple((i,) for i in range(n_layers))
+    pairs = tuple(pair for pair in PAIRS if max(pair) < n_layers) or single[-1:]
+    probe_options = options_of_probe or {}
+    pooled = tuple((str(pair), partial(probe, parts=(("mean", pair), POSITION), **probe_options)) for pair in pairs)
+    return [
+        Model("position and length", (("", partial(linear, parts=(POSITION,), C=1.0)),)),
+        Model("log-probabilities", (("", partial(linear, parts=(LOG_PROBS,), C=1.0)),), ("log_probs",)),
+        Model(
+            "log-probabilities + position", (("", partial(linear, parts=(LOG_PROBS, POSITION), C=1.0)),), ("log_probs",)
+        ),
+        layered("last token, one layer", "last", single),
+        layered("mean, one layer", "mean", single),
+        layered("statistics, one layer", "statistics", single[:-1] or single),
+        layered("mean, one layer + position", "mean", single, position=True),
+        layered(STATES, "mean", pairs, position=True),
+        Model(PROBE, pooled, ("mean",), on_device=True),
+        Model("StepProbe() on tokens", (("", partial(probe)),), ("tokens",), on_device=True),
+        Model(
+            "StepProbe, attention on tokens", (("", partial(probe, pooling="attention")),), ("tokens",), on_device=True
+        ),
+        Model(WITHOUT_EMBEDDINGS, (("", partial(blend, members=TEXT)),)),
+        Model(
+            DEFAULT,
+            (("", partial(blend, kept=("embeddings", "embeddings", None), members=(*TEXT, "embeddings"))),),
+            ("embeddings",),
+        ),
+        Model(
+            "default with states", tuple((str(p), partial(blend, kept=("mean", "states", p))) for p in pairs), ("mean",)
+        ),
+    ]
+
+
+SUMS = {
+    f"{first} + {second}": (first, second)
+    for first, second in ((DEFAULT, PROBE), (DEFAULT, STATES), (WITHOUT_EMBEDDINGS, PROBE))
+}
+"""Sums of standardised log-odds."""
+
+
+def inner_folds(data: Data, train: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the folds by problem inside a training part, as places in it."""
+    y, problems = data.table.y[train], data.table.problems[train]
+    folding = StratifiedGroupKFold(INNER_FOLDS, shuffle=True, random_state=seed)
+    return list(folding.split(train, y == 0, problems))
+
+
+def nested(data: Data, model: Model, train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, Any]:
+    """Fit each candidate on folds of the training part, the best of them on all, and predict.
+
+    The best has the largest AUROC on out-of-fold predictions, as a mean over the data sets of the training part.
+    """
+    start, folds, best = time.perf_counter(), inner_folds(data, train, seed), None
+    for name, fit in model.candidates:
+        unseen = np.empty(len(train))
+        for learn, check in folds:
+            unseen[check] = fit(data, train[learn], train[check], seed)
+        score = mean_auroc(data, train, unseen)
+        if best is None or score > best[0]:
+            best = score, name, fit, unseen
+    _, chosen, fit, unseen = best
+    risk = fit(data, train, test, seed)
+    return {"unseen": unseen, "risk": risk, "chosen": chosen, "seconds": time.perf_counter() - start}
+
+
+def mean_auroc(data: Data, rows: np.ndarray, risk: np.ndarray) -> float:
+    """The AUROC of wrong steps, as a mean over the data sets in which some are wrong and some are not."""
+    datasets, wrong = data.table.datasets[rows], data.table.y[rows] == 0
+    parts = [datasets == name for name in np.unique(datasets)]
+    found = [roc_auc_score(wrong[part], risk[part]) for part in parts if 0 < wrong[part].sum() < part.sum()]
+    return float(np.mean(found)) if found else 0.5
+
+
+def log_odds(risk: np.ndarray) -> np.ndarray:
+    """Log-odds of a risk, which is kept away from 0 and 1."""
+    return logit(np.clip(risk, 1e-6, 1 - 1e-6))
+
+
+def summed(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Add the log-odds of two models, each in units of its deviation on out-of-fold predictions."""
+    total: dict[str, Any] = {"unseen": 0.0, "risk": 0.0}
+    for part in (first, second):
+        of_unseen = log_odds(part["unseen"])
+        for key in total:
+            total[key] = total[key] + (log_odds(part[key]) - of_unseen.mean()) / (of_unseen.std() or 1.0) / 2
+    return {key: expit(value) for key, value in total.items()}
+
+
+def thresholds(data: Data, train: np.ndarray, unseen: np.ndarray) -> tuple[float, float]:
+    """Choose the threshold of wrong steps (macro-F1) and of first errors (ProcessBench F1) on training problems."""
+    of_steps = choose_threshold(data.table.y[train] == 0, unseen)
+    known = np.full(len(data.table.y), np.nan)
+    known[train] = unseen
+    solutions = [(known[rows], first) for rows, first, _ in data.first_errors if not np.isnan(known[rows]).any()]
+    try:
+        chosen = choose_first_error_threshold(
+            [first for _, first in solutions], [risks for risks, _ in solutions], data="training problems, out of fold"
+        )
+    except ValueError:  # all or none of the solutions have an error
+        return of_steps, of_steps
+    return of_steps, chosen.threshold
+
+
+def read(cap: int) -> StepTable:
+    """Return the labelled steps of at most ``cap`` problems of each data set, those whose keys hash lowest."""
+    solutions, ratings = load_steps_table(DATASETS)
+    problems: dict[str, set[str]] = {}
+    for solution in solutions:
+        problems.setdefault(solution.meta["dataset"], set()).add(solution.meta["problem_key"])
+    kept = {
+        (dataset, key)
+        for dataset, keys in problems.items()
+        for key in sorted(keys, key=lambda key: hashlib.sha256(key.encode()).hexdigest())[:cap]
+    }
+    pairs = [
+        (solution, of_steps)
+        for solution, of_steps in zip(solutions, ratings, strict=True)
+        if (solution.meta["dataset"], solution.meta["problem_key"]) in kept
+    ]
+    return StepTable([solution for solution, _ in pairs], [of_steps for _, of_steps in pairs])
+
+
+@lru_cache(maxsize=2)
+def data_of(cap: int, folder: Path, device: str | None) -> Data:
+    """Return the data, read once by each process."""
+    return Data(read(cap), folder, device)
+
+
+def path_of(folder: Path, split: Split, name: str) -> Path:
+    """Where the predictions of a model are kept."""
+    letters = "".join(letter if letter.isalnum() else "-" for letter in name)
+    return folder / f"{split.protocol}-{split.name}-{letters}.npz"
+
+
+def fit(cap: int, folder: Path, device: str | None, split: Split, model: Model, seed: int) -> str | None:
+    """Fit, predict and keep. Return what went wrong."""
+    path = path_of(folder, split, model.name)
+    try:
+        found = nested(data_of(cap, folder, device), model, split.train, split.test, seed)
+    except Exception as error:  # one model must not cost the others
+        return f"{split.protocol} {split.name}, {model.name}: {type(error).__name__}: {error}"
+    part = path.with_name(f"{path.stem}.part.npz")
+    np.savez(part, train=split.train, test=split.test, **found)
+    part.replace(path)
+    print(f"{split.protocol} {split.name}: {model.name} {found['chosen']}, {found['seconds']:.1f} s", flush=True)
+    return None
+
+
+def random_model(folder: Path, size: str) -> str:
+    """Write a Llama of random weights and a tokenizer learnt on the data. Return its folder."""
+    target = folder / f"random-{size}"
+    if (target / "config.json").exists():
+        return str(target)
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    solutions, _ = load_steps_table(["processbench", "prm800k"])
+    tokenizer = learn_tokenizer(text for one in solutions for text in (one.problem, *one.steps))
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        **SIZES[size],
+        vocab_size=len(tokenizer),
+        max_position_embeddings=8192,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+    )
+    dtype = torch.bfloat16 if size == "1.5b" else torch.float32
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = LlamaForCausalLM(config)
+    tokenizer.save_pretrained(target)
+    model.to(dtype).save_pretrained(target)
+    return str(target)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what both scripts are asked: data, model, device and folder."""
+    parser.add_argument("--work", type=Path, required=True, help="folder that keeps arrays and predictions")
+    parser.add_argument("--model", default="HuggingFaceTB/SmolLM2-135M-Instruct", help="name or folder")
+    parser.add_argument("--random-tiny", action="store_true", help="a tiny model of random weights, to try the script")
+    parser.add_argument(
+        "--random-1.5b", dest="random_large", action="store_true", help="1.5B weights drawn: cost alone"
+    )
+    parser.add_argument("--cap", type=int, default=150, help="problems of each data set (default: %(default)s)")
+    parser.add_argument("--limit", type=int, help="the same, for a first try")
+    parser.add_argument("--device", help="of the language model and of StepProbe (default: chosen by prmkit)")
+    parser.add_argument("--dtype", help="of the language model (default: chosen by prmkit)")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def check_arguments(options: argparse.Namespace) -> None:
+    """Make the folder, and the model of random weights where one is asked for."""
+    options.cap = options.limit or options.cap
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.random_tiny or options.random_large:
+        options.model = random_model(options.work, "1.5b" if options.random_large else "tiny")
+
+
+def prepare(options: argparse.Namespace, poolings: Iterable[str]) -> tuple[Data, dict[str, float]]:
+    """Return the data, with text and states read, and the seconds of what this run has read."""
+    letters = "".join(letter if letter.isalnum() else "-" for letter in Path(options.model).name)
+    folder = options.work / f"{letters}-cap{options.cap}-seed{options.seed}"
+    folder.mkdir(exist_ok=True)
+    data = data_of(options.cap, folder, options.device)
+    print(f"{len(data.table.y)} steps of {len(np.unique(data.table.problems))} problems", flush=True)
+    return data, read_text(data) | read_states(data, options.model, poolings, options.dtype)
