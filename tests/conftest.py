@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: where the real data lies, and a cache of its own for every run."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -9,6 +10,12 @@ import pytest
 os.environ.setdefault("PRMKIT_BACKEND", "torch-float32")
 # The tests run in several processes: threads on top of them would wait for each other. Read when the libraries load.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish():
+    """Take what is loaded out of the sight of the garbage collector: each end of a training would look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -375,6 +375,8 @@ def training_rows(
             rule = rule.on_codes()
     if not len(dataset):
         raise ValueError("the data set has no rows, expected one or more solutions")
+    # The rows of files are kept beside them, under a hash of the tokenizer. Others are not, and need no hash.
+    name = None if dataset.cache_files else datasets.fingerprint.generate_random_fingerprint()
     rows = dataset.with_format(None).map(
         rule.counted_rows,
         with_indices=True,
@@ -383,6 +385,7 @@ def training_rows(
         remove_columns=dataset.column_names,
         features=rule.features(dataset.column_names, counted=True),
         num_proc=num_proc,
+        new_fingerprint=name,
         desc="Tokenizing",
     )
     return _without_empty(rows, len(dataset), rule)
