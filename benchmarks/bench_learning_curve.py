@@ -1,12 +1,12 @@
 """How much is learnt from few labelled problems, and by which model?
 
 Training problems are drawn ``--draws`` times in each size, from all data sets of bench_states.py together. The test
-part is a fifth of all problems, the same for each draw. Compared are position and length, the default model on text, the
-same without embeddings, states of a frozen language model with a logistic regression, and with ``--contrastive`` a
-sentence encoder that the trainer of sentence-transformers tunes on pairs of training steps, with a logistic regression
-on its embeddings. Layers and thresholds come from out-of-fold predictions on the drawn problems. AUROC, average
-precision and macro-F1 are means over the data sets of the test part. The intervals (95 %, Student's t) are over the
-draws: what another choice of problems to label would give.
+part is a fifth of all problems, the same for each draw. Compared are position and length, the default model on text,
+the same without embeddings, states of a frozen language model with a logistic regression, and with ``--contrastive``
+a sentence encoder that the trainer of sentence-transformers tunes on pairs of training steps, with a logistic
+regression on its embeddings. Layers and thresholds come from out-of-fold predictions on the drawn problems. AUROC,
+average precision and macro-F1 are means over the data sets of the test part. The intervals (95 %, Student's t) are
+over the draws: what another choice of problems to label would give.
 
 Every array and prediction is kept in ``--work``, and shared with bench_states.py. A run that was killed goes on there.
 

@@ -270,7 +270,8 @@ class StepDataset:
         -------
         StepDataset
             One row per labelled step, in the order of the table. Ratings are -1, 0 and 1. ``rows["table_row"]`` is the
-            place in the table, from 0. The other columns of the table stand beside it.
+            place in the table, from 0. The other columns of the table stand beside it. A column ``token_logprobs``,
+            with a list per step, also becomes ``Solution.meta["token_logprobs"]``.
 
         Raises
         ------

@@ -414,6 +414,12 @@ def table_of_records(
     return StepTable(solutions, cells, n_rows, faults, account)
 
 
+def _log_probs(one: TableSolution, cells: Mapping[int, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return what a generator told of the tokens of each step, a list per row, as metadata of the solution."""
+    lists = [cells[row.number].get("token_logprobs") for row in one.rows]
+    return None if all(found is None for found in lists) else {"token_logprobs": lists}
+
+
 def table_arguments(
     frame: Source,
     columns: Mapping[str, str | None],
@@ -428,7 +434,7 @@ def table_arguments(
         raise ValueError(f"labels={labels!r} and label_map exclude each other: the map says what each label means")
     look_up = None if label_map is None else map_of_labels(label_map)
     table = read_step_table(frame, columns, look_up=look_up, labels=labels, on_error=on_error, split=split)
-    solutions = [one.to_solution() for one in table.solutions]
+    solutions = [one.to_solution(_log_probs(one, table.cells)) for one in table.solutions]
     rows = sorted(
         (
             (row, Step(made, index))

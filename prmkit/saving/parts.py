@@ -11,7 +11,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 
-from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
+from prmkit.features import LogProbFeatures, PRMFeaturizer, StepStatistics, StepWords
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.heads import blend
 from prmkit.models.heads.torch_heads import StepMLP, StepTransformer, TorchHead
@@ -25,7 +25,15 @@ _OWN_CLASSES = {cls.__name__: cls for cls in (PRMFeaturizer, StepMLP, StepTransf
 # which one of them was then, so they are known by their own name alone.
 _IN_ARCHIVES = {
     part.__name__: part
-    for part in (PRMFeaturizer, StepStatistics, StepWords, blend.StepBlend, blend.bounded, blend.signed_log)
+    for part in (
+        LogProbFeatures,
+        PRMFeaturizer,
+        StepStatistics,
+        StepWords,
+        blend.StepBlend,
+        blend.bounded,
+        blend.signed_log,
+    )
 }
 # Types that skops does not trust by itself and that a common head, or the default of format 2, is made of.
 _TRUSTED = frozenset(f"{part.__module__}.{name}" for name, part in _IN_ARCHIVES.items()) | frozenset(

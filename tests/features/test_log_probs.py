@@ -1,4 +1,4 @@
-"""LogProbFeatures: the columns by hand, lists that are missing or malformed, and no look-ahead."""
+"""LogProbFeatures: columns by hand, lists that are missing or malformed, and their way through readers and saving."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import cross_val_score
 from sklearn.utils._param_validation import InvalidParameterError
 
-from prmkit import PRMClassifier, Solution, Step, StratifiedProblemKFold, flatten
-from prmkit.data import make_arithmetic_solutions
+from prmkit import PRMClassifier, Solution, Step, StepDataset, StratifiedProblemKFold, flatten
+from prmkit.data import load, load_samples, make_arithmetic_solutions
 from prmkit.features import LogProbFeatures
 from prmkit.features.states.log_probs import LOG_PROB_COLUMNS, log_prob_statistics
 from prmkit.utils.estimator_checks import check_no_lookahead, check_step_order_invariance, check_step_subset_invariance
@@ -155,7 +155,7 @@ def test_the_checks_see_look_ahead_in_lists():
         check_no_lookahead(Ahead(), flatten([solution()]), [0, 0, 0])
 
 
-def test_what_a_generator_doubted_is_found_by_any_classifier():
+def test_what_a_generator_doubted_is_found_by_any_classifier_and_saved(tmp_path):
     """Wrong steps have less likely tokens in this data."""
     data = make_arithmetic_solutions(30, 2, error_rate=0.5, random_state=0)
     wrong = {id(step.solution): set() for step in data.X}
@@ -171,3 +171,47 @@ def test_what_a_generator_doubted_is_found_by_any_classifier():
     clf = PRMClassifier(LogProbFeatures(), HistGradientBoostingClassifier(max_iter=20, random_state=0))
     scores = cross_val_score(clf, X, data.y == -1, cv=StratifiedProblemKFold(3), scoring="roc_auc")
     assert scores.mean() > 0.9
+    expected = clf.fit(X, data.y).predict_proba(X)
+    clf.save(tmp_path / "model")
+    np.testing.assert_allclose(PRMClassifier.load(tmp_path / "model").predict_proba(X), expected)
+
+
+def read_back(solutions):
+    return [[list(part) for part in one.meta["token_logprobs"]] for one in solutions]
+
+
+def test_lists_travel_through_records_tables_and_hugging_face():
+    records = [
+        {"q": f"Is it {n}?", "s": ["a", "b"], "l": [1, -1], "token_logprobs": [[-1.0, -n], [-2.0]]} for n in (1.0, 2.0)
+    ]
+    expected = [record["token_logprobs"] for record in records]
+    fields = {"problem": "q", "steps": "s", "labels": "l", "token_logprobs": "token_logprobs"}
+    data = load(records, fields=fields, labels="rating")
+    assert read_back(data.solutions) == expected
+    assert read_back(StepDataset.from_hf(data.to_hf()).solutions) == expected
+    rows = [
+        {"problem": one["q"], "step": text, "label": rating, "token_logprobs": of_tokens}
+        for one in records
+        for text, rating, of_tokens in zip(one["s"], one["l"], one["token_logprobs"], strict=True)
+    ]
+    table = StepDataset.from_frame(rows)
+    assert read_back(table.solutions) == expected
+    np.testing.assert_array_equal(columns(table.X)["logprob_sum"], [-2.0, -2.0, -3.0, -2.0])
+    assert StepDataset.from_frame([{**row, "token_logprobs": None} for row in rows]).solutions[0].meta is None
+
+
+def test_lists_of_samples_are_named():
+    rows = [
+        {"problem": "What is 2 + 2?", "s": ["2 + 2 = 4.", answer], "ok": answer == "4", "lp": [[-1.0], [-n]]}
+        for n, answer in enumerate("45", start=2)
+    ]
+    named = {"steps": "s", "correct": "ok", "token_logprobs": "lp"}
+    assert read_back(load_samples(rows, **named).solutions) == [[[-1.0], [-2]], [[-1.0], [-3]]]
+    several = [{"problem": "What is 2 + 2?"} | {name: [row[name] for row in rows] for name in ("s", "ok", "lp")}]
+    assert read_back(load_samples(several, **named).solutions) == [[[-1.0], [-2]], [[-1.0], [-3]]]
+    with pytest.raises(ValueError, match="unequal lengths"):
+        load_samples([several[0] | {"lp": [[[-1.0]]]}], **named)
+    with pytest.raises(ValueError, match="name the field of the steps"):
+        load_samples(rows, text="s", token_logprobs="lp")
+    with pytest.raises(ValueError, match="no record has the field of token_logprobs='lps'"):
+        load_samples(rows, **named | {"token_logprobs": "lps"})

@@ -53,6 +53,7 @@ class _Sample(NamedTuple):
     reference: str | None
     problem_id: str | None
     generator: str | None
+    token_logprobs: object = None
 
 
 @reads
@@ -68,6 +69,7 @@ def load_samples(
     reference: str | None = None,
     id: str | None = None,  # noqa: A002 (the name of a field)
     generator: str | None = None,
+    token_logprobs: str | None = None,
     contradictions: Contradictions = "keep",
     think: Think = "keep",
     extract: Callable[[str], str | None] | None = None,
@@ -107,6 +109,9 @@ def load_samples(
         text.
     generator : str, optional
         Field of the model that made the sample. It becomes ``meta["generator"]``.
+    token_logprobs : str, optional
+        Field of the log-probabilities that the model gave to its tokens: a list per step, so it needs ``steps``. It
+        becomes ``meta["token_logprobs"]``, which :class:`~prmkit.features.LogProbFeatures` reads.
     contradictions : {"keep", "text", "drop"}, default="keep"
         What to do with a sample whose recorded answer is not the answer in its text, or whose record of right or wrong
         contradicts the reference answer. "keep" believes the record. "text" believes the text: its answer counts, and
@@ -153,11 +158,13 @@ def load_samples(
         raise ValueError(
             f"steps={steps!r} and text={text!r} exclude each other: name the field of the steps, or of the text"
         )
+    if token_logprobs is not None and steps is None:
+        raise ValueError(f"token_logprobs={token_logprobs!r} holds a list per step: name the field of the steps too")
     if contradictions not in ("keep", "text", "drop"):
         raise ValueError(f"contradictions is {contradictions!r}, expected 'keep', 'text' or 'drop'")
     split_steps("", by, think=think)  # raises for an unknown unit, whatever the source holds
     paths = {"problem": problem, "steps": steps, "text": text, "answer": answer, "correct": correct}
-    paths |= {"reference": reference, "id": id, "generator": generator}
+    paths |= {"reference": reference, "id": id, "generator": generator, "token_logprobs": token_logprobs}
     fields = SampleFields({name: path for name, path in paths.items() if path is not None})
     counts: Counter[str] = Counter()
     account = LabelAccount()
@@ -231,8 +238,9 @@ class SampleFields:
             reference, answers = _note(answer), [None] * n
         else:
             answers = self._values(answer, "answer", n, are_several)
-        right, generators = (
-            self._values(self._value(row, part), part, n, are_several) for part in ("correct", "generator")
+        right, generators, log_probs = (
+            self._values(self._value(row, part), part, n, are_several)
+            for part in ("correct", "generator", "token_logprobs")
         )
         return [
             _Sample(
@@ -243,8 +251,11 @@ class SampleFields:
                 reference,
                 problem_id,
                 _note(made_by),
+                of_tokens,
             )
-            for content, answer, is_right, made_by in zip(contents, answers, right, generators, strict=True)
+            for content, answer, is_right, made_by, of_tokens in zip(
+                contents, answers, right, generators, log_probs, strict=True
+            )
         ]
 
     def _samples_of_known(self, record: Record) -> list[_Sample]:
@@ -404,7 +415,7 @@ class _Reader:
             if told and self._contradictions == "drop":
                 self._counts["samples left out, since their record contradicts their text"] += 1
                 continue
-            meta = {"generator": sample.generator, "contradiction": told}
+            meta = {"generator": sample.generator, "contradiction": told, "token_logprobs": sample.token_logprobs}
             meta = {name: value for name, value in meta.items() if value is not None}
             kept.append((Solution(sample.problem, steps, id=solution_id, meta=meta), is_right, answer))
         if not kept:
