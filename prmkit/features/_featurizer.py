@@ -133,8 +133,9 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         a :class:`~prmkit.PRMClassifier` needs: ``"prefix"``, or ``"none"`` for a head that reads the solution as a
         sequence. Without such a head, None is ``"none"``.
     batch_size : int, default=64
-        Size of every batch: this times 4 tokens on a CPU, times 256 on a GPU. The length of a text alone decides how
-        many share its batch, and its vector does not depend on them. Another size may change the last bits.
+        Size of every batch: on a CPU this times 4 tokens in float32 and times 8 in other precisions, on a GPU times
+        256. The length of a text alone decides how many share its batch, and its vector does not depend on them.
+        Another size may change the last bits.
     device : str or None, default=None
         Device on which to encode, such as ``"cpu"`` or ``"cuda"``. None takes a GPU if there is one.
         The weights return to the CPU afterwards.

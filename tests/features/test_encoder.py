@@ -71,7 +71,7 @@ def test_company_changes_no_bit(offline_model):
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_the_shape_of_a_batch_follows_from_the_text_alone(tiny_model, texts, side):
     """Kernels are chosen by the shape. On other machines other shapes differ, so the shape itself is tested."""
-    encoder, shapes = TextEncoder(tiny_model, dtype="float32", device="cpu"), []
+    encoder, shapes = TextEncoder(tiny_model, dtype="float32", device="cpu", max_length=32), []
     encoder.tokenizer.padding_side = side
     encoder._network[0].register_forward_hook(lambda _module, _inputs, out: shapes.append(out["attention_mask"]))
 
@@ -80,10 +80,10 @@ def test_the_shape_of_a_batch_follows_from_the_text_alone(tiny_model, texts, sid
         encoder.encode(texts)
         return {(mask.shape, bool(mask.all())) for mask in shapes}
 
-    texts = [*texts, "x " * 14]
+    texts = [*texts, "x " * 20, "x " * 25, "x " * 30]
     alone = {text: seen([text]) for text in texts}
-    assert len(set(map(frozenset, alone.values()))) == 3  # 8 and 16 tokens, and 16 that are full
-    for part in (texts[::3], texts[5:8], texts):
+    assert len(set(map(frozenset, alone.values()))) == 3  # 16 and 32 tokens, and 32 that are full
+    for part in (texts[::3], texts[5:8], texts[-5:], texts):
         assert seen(part) == set().union(*(alone[text] for text in part))
 
 

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedTokenizerBase
 
-# ``batch_size`` times this number is the token budget of a batch. Every batch is as large, a single text's too, and a
-# CPU gains little by larger ones.
-_TOKENS_PER_TEXT = {"cpu": 4, "gpu": 256}
+# ``batch_size`` times this number is the token budget of a batch. Every batch is as large, a single text's too. In
+# float32 a CPU gains little by larger ones. Elsewhere products are so fast that what a batch costs besides them counts.
+_TOKENS_PER_TEXT = {"float32": 4, "other": 8, "gpu": 256}
 # A length that no model has: transformers writes 1e30 where none is known.
 _NO_LIMIT = 10**9
 # Texts of 20, 50 and 120 tokens, as steps are, by which backends are timed.
@@ -56,8 +56,9 @@ class TextEncoder:
     """Turn texts into float32 rows by a sentence-transformers model, which is loaded when it is first needed.
 
     Its weights rest on the CPU. Make a new encoder to change a parameter, since a loaded model keeps the old one.
-    ``batch_size`` sets the size of every batch: 4 tokens per text on a CPU and 256 on a GPU, padding included. The
-    shape of a text's batch depends on its own length alone, so a vector does not depend on the other texts.
+    ``batch_size`` sets the size of every batch, padding included: on a CPU 4 tokens per text in float32 and 8 in other
+    precisions, on a GPU 256. The shape of a text's batch depends on its own length alone, so a vector does not depend
+    on the other texts.
     ``backend`` and ``dtype`` say what computes the matrix products, and in which precision. ``"auto"`` leaves it to a
     measurement, among precisions at least as exact as ``at_least``. ``quantized`` is the copy for a backend in eight
     bits, which :meth:`quantize` makes. In torch, residuals, normalisation and pooling
@@ -142,8 +143,8 @@ class TextEncoder:
                 assert isinstance(backend, TorchBackend)
                 return indices, backend.encode([texts[i] for i in indices])
 
-        budget = self.batch_size * _TOKENS_PER_TEXT["cpu" if device == "cpu" else "gpu"]
-        batches = fixed_batches(lengths, budget, limit)
+        kind = "gpu" if device != "cpu" else "float32" if self.precision == "float32" else "other"
+        batches = fixed_batches(lengths, self.batch_size * _TOKENS_PER_TEXT[kind], limit)
         try:
             with safe_after_fork():
                 for indices, vectors in in_threads(compute, batches, share=device == "cpu"):
@@ -240,7 +241,7 @@ class TextEncoder:
             if tokens is None:
                 # Without tokens in rows there is nothing to convert, and next to nothing to multiply.
                 return Measured({joined(pair): 0.0 for pair in pairs if pair[0] == "torch"}, {})
-            budget = self.batch_size * _TOKENS_PER_TEXT["cpu"]
+            budget = self.batch_size * _TOKENS_PER_TEXT["float32"]
             shapes = [*fixed_batches(tokens.lengths, budget, self.token_limit)]
             return measure_pairs(self._encoder_model, [tokens.batch(*shape) for shape in shapes[::-1]], pairs)
 
