@@ -255,9 +255,10 @@ def iter_hub_records(name: str, split: str) -> Iterator[dict[str, Any]]:
     except Exception as error:  # the hub, the network and the file format each raise their own kind
         raise ConnectionError(
             f"{name!r} is no local file or folder, and as a Hugging Face data set its split {split!r} could "
-            f"not be read ({type(error).__name__}: {error}). Either pass the path of a PRM800K file or of "
-            "the folder with phase1_train.jsonl and the others, or name a data set in PRM800K's own schema "
-            "and make huggingface.co reachable (HF_HUB_OFFLINE unset)."
+            f"not be read ({type(error).__name__}: {error}). Either pass the path of a file or folder that is there "
+            "(of PRM800K, the folder with phase1_train.jsonl and the others), or name a data set and make "
+            "huggingface.co reachable (HF_HUB_OFFLINE unset). Without a network, pass the folder that 'hf download "
+            f"{name} --repo-type dataset --local-dir FOLDER' has made elsewhere."
         ) from error
     if first is not None:
         yield first

@@ -34,7 +34,8 @@ class MarkingScheme:
         ``"special_token"``: the same, but the separator is a single token, which is added to the vocabulary if needed.
         ``"reward_tokens"``: a causal language model's logits of ``reward_tokens`` at the last token of the separator.
         ``"prefix"``: a sequence classifier reads one row per step, made of the problem and the steps up to it. This
-        costs n passes for n steps.
+        costs one pass per solution with decoder-only models, which compute the common beginnings of the rows once. With
+        other models n steps cost n passes.
     step_separator : str or None, default=None
         Text that closes a step. If None, it is a line break, or the tokenizer's own separator if the tokenizer drops
         white space, as BERT's does. With ``"special_token"`` None stands for ``"[PRM]"``. ``"{pad}"`` stands for the

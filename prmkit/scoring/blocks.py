@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prmkit.data.formats.solutions import iter_solutions_of
-from prmkit.data.formats.sources import OnError, Source, warn_of_skipped
+from prmkit.data.formats.sources import OnError, Source, skipped_in, warn_of_skipped
 from prmkit.data.solution import Solution
 from prmkit.fitted import FittedClassifier, Label, with_setting
 from prmkit.metrics.solutions.aggregation import aggregate_ragged, ragged_first_error_distribution
@@ -195,6 +195,13 @@ def score_table(solutions: Sequence[Solution], proba: np.ndarray, worst: int) ->
     return pyarrow.table(columns)
 
 
+def check_numbers(**values: int | None) -> None:
+    """Raise ValueError, which names it, for a setting that is given and no positive number."""
+    for name, value in values.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name} is {value!r}, expected a positive number")
+
+
 def iter_scores(
     model: FittedClassifier | str | Path,
     source: Source | Iterable[Solution],
@@ -251,7 +258,8 @@ def iter_scores(
     FileNotFoundError, ConnectionError
         If the model or the source cannot be read.
     ValueError
-        If the format is unknown, a record breaks it, nothing tells which label is the worst, or nothing can be scored.
+        If a setting has a senseless value, the format is unknown, a record breaks it, nothing tells which label is the
+        worst, or nothing can be scored.
 
     Warns
     -----
@@ -269,6 +277,7 @@ def iter_scores(
     ...     print(scored.solution.id, scored.rewards.shape)
     a (1,)
     """
+    check_numbers(batch_tokens=batch_tokens, block_steps=block_steps)
     scorer = BlockScorer(model, label_order, batch_tokens)
     classes, order = tuple(scorer.classes), scorer.order
     counts: Counter[str] = Counter()
@@ -290,6 +299,8 @@ def tell_of(counts: Counter[str], n_solutions: int, n_cut: int) -> None:
     """Raise if nothing was scored. Warn of skipped records, and of steps without a score."""
     warn_of_skipped(counts, "on_error='raise' names")
     if not n_solutions:
-        raise ValueError("the source holds no solution that can be scored, expected at least one")
+        n_skipped, reasons = skipped_in(counts)
+        why = f": {n_skipped} records were skipped ({reasons}), and there are no others" if n_skipped else ""
+        raise ValueError(f"the source holds no solution that can be scored, expected at least one{why}")
     if n_cut:
         warnings.warn(f"no score for {n_cut:,} steps: {WHY_UNSCORED}", UserWarning, stacklevel=3)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm.auto import tqdm
 
-from prmkit.data.formats.solutions import iter_solutions_of, n_records, source_state
-from prmkit.data.formats.sources import OnError, Source, name_of
+from prmkit.data.formats.solutions import check_apart, iter_solutions_of, n_records, source_state
+from prmkit.data.formats.sources import OnError, Source, name_of, skipped_in
 from prmkit.data.solution import Solution
 from prmkit.fitted import FittedClassifier, Label
-from prmkit.scoring.blocks import BLOCK_STEPS, Block, BlockScorer, blocks_of, tell_of
+from prmkit.scoring.blocks import BLOCK_STEPS, Block, BlockScorer, blocks_of, check_numbers, tell_of
 from prmkit.scoring.parts import Parts, check_out, differences, doubled_ids, read_about, read_tables, write_tables
 from prmkit.utils.files import replacing
 
@@ -110,7 +110,7 @@ def score_file(
     FileNotFoundError, ConnectionError
         If the model or the source cannot be read, or the folder of ``out`` does not exist.
     FileExistsError
-        If a file, or parts, of another run are there.
+        If a file, or parts, of another run are there, or a file for which records were skipped, and none may be.
     BlockingIOError
         If another process writes the same file.
     OSError
@@ -138,12 +138,13 @@ def score_file(
     >>> frame.id.tolist(), [len(risks) for risks in frame.risks]
     (['a'], [2])
     """
-    _check_numbers(n_workers=n_workers, batch_tokens=batch_tokens, block_steps=block_steps)
+    check_numbers(n_workers=n_workers, batch_tokens=batch_tokens, block_steps=block_steps)
     if engine not in _ENGINES:
         raise ValueError(f"engine is {engine!r}, expected one of {', '.join(map(repr, _ENGINES))}")
     out, of = Path(out).expanduser(), shard_numbers(shard)
     out = out if of is None else shard_file(out, of)
     check_out(out)
+    check_apart(source, out)
     named, digest = _model(model)
     settings = {"format": format, "fields": fields, "options": options, "limit": limit, "split": split}
     run = {
@@ -159,6 +160,8 @@ def score_file(
     parts = Parts(out, run, resume)
     with parts.opened() as is_whole:
         if is_whole:
+            if on_error == "raise":
+                _check_all_read(out)
             return out
         solutions = iter_solutions_of(source, on_error=on_error, counts=counts, **settings)  # type: ignore[arg-type]
         blocks = _Missing(blocks_of(map(_lean, count(), solutions), block_steps, counts), parts, of)
@@ -175,6 +178,16 @@ def score_file(
     tell_of(counts, blocks.n_solutions, n_cut)
     _tell_of_ids(out, n_rows)
     return out
+
+
+def _check_all_read(out: Path) -> None:
+    """Raise if records were skipped for a file. Its parts need no such check: a source is read anew, and whole."""
+    n_skipped, reasons = skipped_in(Counter(read_about(out)["counts"]))
+    if n_skipped:
+        raise FileExistsError(
+            f"{out} is there already, made with on_error='skip', and {n_skipped} malformed records were skipped "
+            f"({reasons}). Pass on_error='skip' to accept it, or resume=False to replace it"
+        )
 
 
 class _Missing:
@@ -414,12 +427,6 @@ def shard_numbers(shard: tuple[int, int] | str | None) -> tuple[int, int] | None
 def shard_file(out: Path, shard: tuple[int, int]) -> Path:
     """Return the file of a shard of the source whose file is ``out``."""
     return out.with_name(f"{out.stem}-{shard[0]}-of-{shard[1]}{out.suffix}")
-
-
-def _check_numbers(**values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name} is {value!r}, expected a positive number")
 
 
 def _model(model: Any) -> tuple[str, str]:

@@ -50,6 +50,11 @@ class Parts:
     def opened(self) -> Iterator[bool]:
         """Hold the folder for this process alone, and tell whether the file is whole already."""
         check_out(self.out)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise FileExistsError(
+                f"{self.folder} is a file, and a folder of this name has to hold the parts of {self.out.name} until it "
+                "is whole: rename that file, or choose another name"
+            )
         with _told_if_full(self.folder):
             self.folder.mkdir(exist_ok=True)
             busy = f"another process writes {self.out} now: wait for it, or choose another name"

@@ -1,5 +1,7 @@
 """score_file, iter_scores, merge_scores: the rows and values of score_solutions, whatever happens on the way."""
 
+import errno
+import gzip
 import json
 import multiprocessing
 import os
@@ -393,12 +395,17 @@ def test_the_model_is_checked_before_anything_is_written(model, tmp_path):
         ({"fields": {"problem": "q"}}, "at least steps"),
         ({"limit": 0}, "limit is 0"),
         ({"options": {"colour": 1}}, "has no option colour"),
+        ({"batch_tokens": -1}, "batch_tokens is -1, expected a positive number"),
+        ({"block_steps": 2.5}, r"block_steps is 2\.5"),
     ],
 )
 def test_senseless_settings(settings, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         score_file(Marks(), rows(3), tmp_path / "out.parquet", **settings)
     assert list(tmp_path.iterdir()) == []
+    if not settings.keys() & {"shard", "engine", "n_workers"}:
+        with pytest.raises(ValueError, match=message):
+            list(iter_scores(Marks(), rows(3), **settings))
 
 
 def test_senseless_places(tmp_path):
@@ -415,6 +422,155 @@ def test_senseless_places(tmp_path):
         with pytest.raises(ValueError, match="holds no"):
             score_file(Marks(), empty, tmp_path / "out.parquet")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+@pytest.mark.parametrize("settings", [{}, {"fields": {"problem": "q", "steps": "s"}}, {"format": "rated"}])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("in.jsonl", "\n  \n", "no solution to score in .*in.jsonl: it holds no records"),
+        ("in.json", "[]", "no solution to score in .*in.json: it holds no records"),
+        ("in.csv", "problem,steps\n", "no solution to score in .*in.csv: it holds no records"),
+        (
+            "in.jsonl",
+            "{\nx\n",
+            r"each of its 2 lines or rows is malformed \(2 not JSON\), first .*in.jsonl, line 1: not",
+        ),
+    ],
+)
+def test_where_nothing_can_be_scored(name, content, message, settings, on_error, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        score_file(Marks(), tmp_path / name, tmp_path / "out.parquet", on_error=on_error, **settings)
+    assert "on_error" not in str(caught.value)  # to skip the lines would leave nothing
+    assert "labels" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_where_every_record_is_skipped_the_error_says_why(tmp_path):
+    given = [{"problem": "p", "steps": []}, {"problem": "p", "steps": ["a", 3]}]
+    with (
+        pytest.warns(UserWarning, match="2 malformed records were skipped"),
+        pytest.raises(
+            ValueError, match=r"no solution that can be scored.*: 2 records were skipped \(1 .*, 1 .*\), and"
+        ),
+    ):
+        score_file(Marks(), given, tmp_path / "out.parquet", format="rated", on_error="skip")
+
+
+def test_a_file_for_which_records_were_skipped_is_not_taken_for_a_whole_one(tmp_path):
+    """The parts are, since their source is read anew: only blocks without broken records come before an error."""
+    path = lines(tmp_path / "in.jsonl", [*rows(20), {"id": "x"}, *rows(40)[20:]])
+    out = tmp_path / "out.parquet"
+    with pytest.raises(ValueError, match=r"in\.jsonl, line 21"):
+        score_file(Marks(), path, out, block_steps=8)
+    rest = Marks()
+    with pytest.warns(UserWarning, match="1 malformed records"):
+        score_file(rest, path, out, block_steps=8, on_error="skip")
+    assert rest.n_calls == 10 - 5
+    with pytest.raises(FileExistsError, match=r"1 malformed records were skipped \(1 .*\)\. Pass on_error='skip'"):
+        score_file(rest, path, out, block_steps=8)
+    assert score_file(rest, path, out, block_steps=8, on_error="skip") == out
+    assert rest.n_calls == 10 - 5
+    with pytest.raises(ValueError, match=r"in\.jsonl, line 21"):
+        score_file(rest, path, out, block_steps=8, resume=False)
+
+
+def test_a_file_in_the_place_of_the_parts(tmp_path):
+    (tmp_path / "out.parquet.parts").write_text("notes")
+    with pytest.raises(FileExistsError, match=r"out\.parquet\.parts is a file, and a folder .* choose another name"):
+        score_file(Marks(), rows(3), tmp_path / "out.parquet")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["notes"]
+
+
+@pytest.mark.parametrize(
+    "named", ["in/all.parquet", "in", "in/*.parquet", "linked", ["in/all.parquet", "in/b.parquet"]]
+)
+def test_the_source_is_never_written_to(named, tmp_path, monkeypatch):
+    """In a folder that is the source, the parts and the files of other shards would be read."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "linked").symlink_to("in")
+    for name in ("all.parquet", "b.parquet"):
+        pandas.DataFrame(rows(6)).to_parquet(tmp_path / "in" / name)
+    before = (tmp_path / "in" / "all.parquet").read_bytes()
+    for resume in (True, False):
+        with pytest.raises(ValueError, match=r"all.parquet is to be written, and is a part of the source"):
+            score_file(Marks(), named, "in/all.parquet", resume=resume)
+    assert (tmp_path / "in" / "all.parquet").read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["all.parquet", "b.parquet"]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz"])
+def test_names_may_have_spaces_signs_and_other_letters(ending, tmp_path):
+    folder = tmp_path / "für 数学 [1]"
+    folder.mkdir()
+    path = folder / f"zwei Äpfel #1.{ending}"
+    text = "".join(json.dumps(row) + "\n" for row in rows(5)).encode()
+    path.write_bytes(gzip.compress(text) if ending.endswith("gz") else text)
+    out = score_file(Marks(), path, folder / " out [é].parquet", shard="1/1")
+    assert pandas.read_parquet(merge_scores(folder / " out [é].parquet")).id.tolist() == [f"r{i}" for i in range(5)]
+    if ending.endswith("gz"):
+        path.write_bytes(path.read_bytes()[:-9])
+        for on_error in ("raise", "skip"):
+            with pytest.raises(ValueError, match=r"#1\.jsonl\.gz: the data are damaged or cut off after line 5"):
+                score_file(Marks(), path, folder / "cut.parquet", on_error=on_error)
+    assert out.parent == folder
+
+
+def test_a_data_set_of_the_hub_is_read_by_its_name(tmp_path, monkeypatch):
+    """Without a network: what stands for the hub are the functions of its packages that ask it."""
+    import datasets
+    import huggingface_hub
+
+    asked, state = [], ["1f"]
+
+    def load_dataset(name, *, split, streaming):
+        asked.append((name, split, streaming))
+        return datasets.Dataset.from_list(rows(9)).to_iterable_dataset()
+
+    def dataset_info(self, name):
+        return huggingface_hub.hf_api.DatasetInfo(id=name, sha=state[0], tags=[])
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    out = score_file(Marks(), "someone/solutions", "out.parquet", split="test")
+    assert pandas.read_parquet(out).id.tolist() == [f"r{i}" for i in range(9)]
+    assert set(asked) == {("someone/solutions", "test", True)}
+    assert score_file(Marks(), "someone/solutions", "out.parquet", split="test") == out
+    state[0] = "2e"
+    with pytest.raises(FileExistsError, match="of another run: it differs in source"):
+        score_file(Marks(), "someone/solutions", "out.parquet", split="test")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: 1 / 0)
+    with pytest.raises(ConnectionError, match=r"'someone/others' is no local file.*'hf download someone/others"):
+        score_file(Marks(), "someone/others", "others.parquet")
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_part_leaves_no_half_of_it(tmp_path, monkeypatch):
+    write_table, written = parquet.write_table, []
+
+    def full(table, stream):
+        if len(written) == 2:
+            stream.write(b"PAR1")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(table.num_rows)
+        write_table(table, stream)
+
+    out = tmp_path / "out.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet, "write_table", full)
+        with pytest.raises(OSError, match=r"the disk is full.*do the same again: it goes on from there") as caught:
+            score_file(Marks(), rows(30), out, block_steps=10)
+    assert caught.value.errno == errno.ENOSPC
+    assert sorted(part.name for part in (tmp_path / "out.parquet.parts").glob("*")) == [
+        *("000000000.parquet", "000000001.parquet", "run.json")
+    ]
+    rest = Marks()
+    score_file(rest, rows(30), out, block_steps=10)
+    assert rest.n_calls == 6 - 2
+    assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
 
 
 def test_a_full_disk_keeps_what_is_scored(tmp_path):
@@ -437,17 +593,38 @@ def test_a_full_disk_keeps_what_is_scored(tmp_path):
     assert len(pandas.read_parquet(out)) == 400
 
 
-@pytest.mark.slow
-def test_ten_kills_lose_and_double_nothing(model, tmp_path):
-    path = tmp_path / "source.jsonl"
-    write(make_arithmetic_solutions(1500, 2, random_state=3), path, format="rated")
-    whole = score_file(model, path, tmp_path / "whole.parquet", block_steps=64)
-    out = tmp_path / "out.parquet"
-    # The processes are forked from one that has imported everything: starting Python eleven times takes minutes.
+@pytest.fixture(scope="module")
+def start():
+    """Processes are forked from one that has imported everything: starting Python eleven times takes minutes."""
     start = multiprocessing.get_context("forkserver")
     start.set_forkserver_preload(
         ["prmkit.classifier", "prmkit.models.tokens.token_prm", "prmkit.saving.model", "accelerate"]
     )
+    return start
+
+
+@pytest.mark.slow
+def test_shards_of_two_processes_at_once_join_to_the_file_of_one(model, source, start, tmp_path):
+    whole, out = score_file(model, source, tmp_path / "whole.parquet", block_steps=30), tmp_path / "out.parquet"
+    settings = {"block_steps": 30, "show_progress": False}
+    processes = [
+        start.Process(target=score_file, args=(model, source, out), kwargs={**settings, "shard": (number, 2)})
+        for number in (1, 2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert the_same(merge_scores(out), whole)
+
+
+@pytest.mark.slow
+def test_ten_kills_lose_and_double_nothing(model, start, tmp_path):
+    path = tmp_path / "source.jsonl"
+    write(make_arithmetic_solutions(1500, 2, random_state=3), path, format="rated")
+    whole = score_file(model, path, tmp_path / "whole.parquet", block_steps=64)
+    out = tmp_path / "out.parquet"
     arguments = {"args": (model, path, out), "kwargs": {"block_steps": 64, "show_progress": False}}
     draw = random.Random(0)
     n_parts = []

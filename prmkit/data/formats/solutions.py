@@ -19,7 +19,7 @@ from prmkit.data.formats.format import Format, LabelledSolution, Record, from_ce
 from prmkit.data.formats.reading import iter_labelled
 from prmkit.data.formats.registry import FORMATS, check_format, recognise
 from prmkit.data.formats.samples import SampleFields
-from prmkit.data.formats.sources import OnError, Source, iter_records, several_addresses
+from prmkit.data.formats.sources import OnError, Source, iter_records, name_of, several_addresses, skipped_in
 from prmkit.data.jsonlines import MalformedRecordError, file_system, is_url, matching_files
 from prmkit.data.solution import Solution
 from prmkit.data.step_splitting import BY, By, Think, check_by, split_steps
@@ -35,6 +35,7 @@ _WITH_PLAIN_STEPS = ("rated", "stepwise", "processbench")
 """Formats whose rows say the same without their labels."""
 _STEPS = ("steps", "completions")
 _PROBLEMS = ("problem", "prompt", "question")
+_HOW_TO_SKIP = re.compile(r"[;.] [Pp]ass on_error")
 _LABELS = re.compile(r",? ?\b(?:labels|first_error)=(?:'[^']*'|[\w…]+)")
 
 
@@ -86,7 +87,10 @@ def iter_solutions_of(
     if isinstance(source, Iterator):
         head = list(islice(source, _N_INSPECTED))
         source = chain(head, source)
-    file_format = _format_of(source if head is None else head, format, fields, split)
+    seen = source if head is None else head
+    file_format = _format_of(seen, format, fields, split)
+    if head is None or len(head) < _N_INSPECTED:
+        _check_readable(seen, split)
     settings: dict[str, Any] = {"on_error": on_error, "limit": limit, "split": split}
     settings |= {"counts": counts, "skipped": skipped}
     labelled = iter_labelled(source, file_format, **settings, **dict(options or {}))
@@ -158,6 +162,18 @@ def _pieces(file: Path, size: int) -> str:
     return digest.hexdigest()[:32]
 
 
+def check_apart(source: Any, out: Path) -> None:
+    """Raise ValueError if a file to write is the source, or would be read as a part of it."""
+    out = out.resolve()
+    addresses = [source] if isinstance(source, (str, PathLike)) else several_addresses(source)
+    for address in addresses:
+        if is_url(address):
+            continue
+        place = Path(address).expanduser().resolve()
+        if place == out or (place.is_dir() and place in out.parents) or (not place.exists() and out.match(str(place))):
+            raise ValueError(f"{out} is to be written, and is a part of the source {address}: choose another place")
+
+
 def n_records(source: Any, limit: int | None = None) -> int | None:
     """Return the number of records of a source, where it is found without reading them. None otherwise."""
     found: int | None = None
@@ -173,6 +189,20 @@ def n_records(source: Any, limit: int | None = None) -> int | None:
     elif hasattr(source, "__len__") and not several_addresses(source) and not isinstance(source, str):
         found = len(getattr(source, "solutions", source))
     return found if found is None or limit is None else min(found, limit)
+
+
+def _check_readable(source: Source, split: str | None) -> None:
+    """Raise if a source holds no record that can be read: to skip the others would leave nothing to score."""
+    counts: Counter[str] = Counter()
+    if next(iter_records(source, split=split, on_error="skip", counts=counts), None) is not None:
+        return
+    n_broken, why = skipped_in(counts)
+    why = f"each of its {n_broken} lines or rows is malformed ({why})" if n_broken else "it holds no records"
+    try:
+        next(iter_records(source, split=split), None)
+    except ValueError as error:
+        why += ", first " + _HOW_TO_SKIP.split(str(error))[0]
+    raise ValueError(f"there is no solution to score in {name_of(source)}: {why}")
 
 
 def _format_of(source: Source, name: str | None, fields: Mapping[str, str] | None, split: str | None) -> Format:
@@ -199,6 +229,8 @@ def _format_of(source: Source, name: str | None, fields: Mapping[str, str] | Non
     try:
         name = recognise(source, split=split) if name is None else check_format(name)
     except ValueError as error:
+        if found is None:
+            _check_readable(source, split)
         if not first:
             raise
         if plain is None:

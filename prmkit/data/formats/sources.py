@@ -505,6 +505,12 @@ def named_skips(skipped: list[str]) -> list[str]:
     return [f"skipped: {reason}" for reason in skipped[:_N_NAMED]] + rest
 
 
+def skipped_in(counts: Counter[str], prefix: str = MALFORMED) -> tuple[int, str]:
+    """Return how many records were skipped, and why, as in "2 not JSON, 1 without steps"."""
+    skipped = {key.removeprefix(prefix): n for key, n in counts.items() if key.startswith(prefix)}
+    return sum(skipped.values()), ", ".join(f"{n} {reason}" for reason, n in skipped.items())
+
+
 def warn_of_skipped(counts: Counter[str], named_by: str = "the description names", *, rows: bool = False) -> None:
     """Warn if records were skipped: the file may be damaged, or of another format. Warn if splits were merged."""
     if counts[MERGED]:
@@ -519,11 +525,8 @@ def warn_of_skipped(counts: Counter[str], named_by: str = "the description names
         (MALFORMED, "rows were left out or lost their label" if rows else "malformed records were skipped"),
         (PUBLISHED, "rows that contradict themselves, as published, were left out"),
     ):
-        skipped = {key.removeprefix(prefix): n for key, n in counts.items() if key.startswith(prefix)}
-        if skipped:
-            reasons = ", ".join(f"{n} {reason}" for reason, n in skipped.items())
+        n_skipped, reasons = skipped_in(counts, prefix)
+        if n_skipped:
             warnings.warn(
-                f"{sum(skipped.values())} {what} ({reasons}); {named_by} {places}{with_labels}",
-                UserWarning,
-                stacklevel=4,
+                f"{n_skipped} {what} ({reasons}); {named_by} {places}{with_labels}", UserWarning, stacklevel=4
             )

@@ -66,8 +66,9 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         such as ``MarkingScheme("separator", step="Step {number}: {step}")``, and replaces ``step_separator``,
         ``reward_tokens`` and ``max_prompt_length``. ``"separator"``: a classifier at the end of each step.
         ``"special_token"``: the same at a token that is added to the vocabulary. ``"reward_tokens"``: a language
-        model's logits of ``reward_tokens``. ``"prefix"``: a sequence classifier with one row per step. It costs n
-        passes for n steps, and suits models whose attention cannot be kept from looking ahead.
+        model's logits of ``reward_tokens``. ``"prefix"``: a sequence classifier with one row per step, for
+        models whose attention cannot be kept from looking ahead. They cost n passes for n steps. Decoder-only models
+        compute the common beginnings of the rows once, which costs one pass.
     step_separator : str or None, default=None
         Text that closes a step. If None, a line break, or the tokenizer's own separator if it drops white space.
     reward_tokens : list of str or None, default=None
