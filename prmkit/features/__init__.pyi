@@ -1,7 +1,7 @@
 from ._featurizer import PRMFeaturizer as PRMFeaturizer
 from ._words import StepWords as StepWords
 from .encoding.backends.backend import available_backends as available_backends
-from .states import LogProbFeatures as LogProbFeatures
+from .states import LogProbFeatures as LogProbFeatures, TokenStates as TokenStates
 from .statistics import StepStatistics as StepStatistics
 
-__all__ = ["LogProbFeatures", "PRMFeaturizer", "StepStatistics", "StepWords", "available_backends"]
+__all__ = ["LogProbFeatures", "PRMFeaturizer", "StepStatistics", "StepWords", "TokenStates", "available_backends"]

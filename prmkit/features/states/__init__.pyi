@@ -1,3 +1,4 @@
 from .log_probs import LogProbFeatures as LogProbFeatures
+from .token_states import TokenStates as TokenStates
 
-__all__ = ["LogProbFeatures"]
+__all__ = ["LogProbFeatures", "TokenStates"]
