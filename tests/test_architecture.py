@@ -184,6 +184,7 @@ def test_import_is_light():
     assert float(spent) < 0.3
 
 
+@pytest.mark.slow
 def test_every_public_name_exists():
     """What ``__all__`` promises can be imported, whatever was imported before, and is documented."""
     checks = [f".utils.{kind}_checks" for kind in ("estimator", "label", "path")]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from prmkit import PRMClassifier
 from prmkit.data import make_arithmetic_solutions
@@ -40,7 +41,8 @@ def data():
 
 @pytest.fixture(scope="module")
 def classifier(data):
-    return PRMClassifier(StepStatistics(), random_state=0).fit(data.X, data.y)
+    # Every actor loads the model: the head needs no torch.
+    return PRMClassifier(StepStatistics(), LogisticRegression(max_iter=1000)).fit(data.X, data.y)
 
 
 def test_a_missing_ray_is_named(classifier, data, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import VotingClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
@@ -24,11 +25,10 @@ CHECKS = [
     estimator_checks.check_one_pass_per_solution,
 ]
 CASES = [
-    pytest.param(entry, params, id=f"{entry.name}-{number}")
+    pytest.param((entry, params), id=f"{entry.name}-{number}")
     for entry in REGISTRY
     for number, params in enumerate(entry.steps)
 ]
-
 
 PATH_CASES = [
     pytest.param(entry, params, id=f"{entry.name}-{number}")
@@ -42,11 +42,17 @@ def data():
     return make_arithmetic_solutions(12, 2, error_rate=0.5, neutral_rate=0.3, random_state=0)
 
 
+@pytest.fixture(scope="module", params=CASES)
+def fitted(request, data):
+    """An estimator that the checks fit once and not each anew."""
+    entry, params = request.param
+    return FrozenEstimator(entry.make(params).fit(data.X, data.y))
+
+
 @pytest.mark.filterwarnings("ignore:Solution.meta")  # this data has no log-probabilities; their own tests have some
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize(("entry", "params"), CASES)
-def test_guarantees(entry, params, check, data):
-    check(entry.make(params), data.X, data.y)
+def test_guarantees(fitted, check, data):
+    check(fitted, data.X, data.y)
 
 
 @pytest.mark.filterwarnings("ignore:.*not attainable")

@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -236,9 +237,10 @@ class TestPublished:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Train and save a tiny encoder by scheme and loss; return trainer and folder."""
+    """Train and save a tiny encoder, once for the same options; return the trainer and a copy of the folder."""
 
-    def make(**options):
+    @cache
+    def once(**options):
         folder = tmp_path_factory.mktemp("trained")
         args = PRMTrainingConfig(
             output_dir=folder,
@@ -255,6 +257,10 @@ def trained(tmp_path_factory):
         trainer.train()
         trainer.save_model()
         return trainer, folder
+
+    def make(**options):
+        trainer, folder = once(**options)
+        return trainer, shutil.copytree(folder, tmp_path_factory.mktemp("copies") / "trained")
 
     return make
 
