@@ -283,6 +283,15 @@ def blend(
     return clf.predict_proba([steps[i] for i in test])[:, column]
 
 
+def automatic(data: Data, train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+    """``PRMClassifier()`` as a user has it, which keeps the views that help."""
+    steps = data.table.steps
+    clf = PRMClassifier(random_state=seed).fit([steps[i] for i in train], LABELS[data.table.y[train]])
+    report = clf.view_report_
+    print(f"views kept: {report.view[report.kept].tolist()}", flush=True)
+    return clf.predict_proba([steps[i] for i in test])[:, clf.classes_.tolist().index(-1)]
+
+
 @dataclass(frozen=True)
 class Model:
     """A row of the table: candidates, of which out-of-fold predictions choose one, and what must have been kept."""
@@ -296,7 +305,8 @@ class Model:
 TEXT = ("trees", "statistics", "words")
 POSITION, LOG_PROBS = ("position", None), ("log_probs", None)
 DEFAULT, WITHOUT_EMBEDDINGS = "default, all text views", "default without embeddings"
-WITH_STATES = "default with states for embeddings"
+AUTO = "PRMClassifier(), views='auto'"
+WITH_STATES = "default, states for embeddings"
 PROBE, STATES = "StepProbe, two layers", "mean, two layers + position"
 
 
@@ -313,6 +323,8 @@ def models(n_layers: int, options_of_probe: dict[str, Any] | None = None) -> lis
     pairs = tuple(pair for pair in PAIRS if max(pair) < n_layers) or single[-1:]
     probe_options = options_of_probe or {}
     pooled = tuple((str(pair), partial(probe, parts=(("mean", pair), POSITION), **probe_options)) for pair in pairs)
+    # Of a version that has views, the default measures them.
+    chosen_views = [Model(AUTO, (("", automatic),))] if "views" in inspect.signature(PRMClassifier).parameters else []
     return [
         Model("position and length", (("", partial(linear, parts=(POSITION,), C=1.0)),)),
         Model("log-probabilities", (("", partial(linear, parts=(LOG_PROBS,), C=1.0)),), ("log_probs",)),
@@ -324,6 +336,7 @@ def models(n_layers: int, options_of_probe: dict[str, Any] | None = None) -> lis
         layered("statistics, one layer", "statistics", single[:-1] or single),
         layered("mean, one layer + position", "mean", single, position=True),
         layered(STATES, "mean", pairs, position=True),
+        layered("mean, all of these layers + position", "mean", (tuple(range(n_layers)),), position=True),
         Model(PROBE, pooled, ("mean",), on_device=True),
         Model("StepProbe() on tokens", (("", partial(probe)),), ("tokens",), on_device=True),
         Model(
@@ -335,9 +348,8 @@ def models(n_layers: int, options_of_probe: dict[str, Any] | None = None) -> lis
             (("", partial(blend, kept=("embeddings", "embeddings", None), members=(*TEXT, "embeddings"))),),
             ("embeddings",),
         ),
-        Model(
-            "default with states", tuple((str(p), partial(blend, kept=("mean", "states", p))) for p in pairs), ("mean",)
-        ),
+        *chosen_views,
+        Model(WITH_STATES, tuple((str(p), partial(blend, kept=("mean", "states", p))) for p in pairs), ("mean",)),
     ]
 
 

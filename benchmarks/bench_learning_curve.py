@@ -17,7 +17,6 @@ Every array and prediction is kept in ``--work``, and shared with bench_states.p
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 import warnings
@@ -30,6 +29,7 @@ from _quality_report import markdown
 from _state_models import (
     DEFAULT,
     STATES,
+    WITH_STATES,
     WITHOUT_EMBEDDINGS,
     Data,
     Model,
@@ -43,7 +43,7 @@ from _state_models import (
     thresholds,
 )
 from bench_quality import Split, splits
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from scipy.stats import t as student
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score
@@ -202,14 +202,14 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5, help="of each size (default: %(default)s)")
     parser.add_argument("--contrastive", action="store_true", help="tune a sentence encoder too (minutes per draw)")
     parser.add_argument("--contrastive-most", type=int, default=64, help="problems of its largest draw")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=cpu_count(), help="processes (default: %(default)s)")
     parser.add_argument("--no-write", action="store_true", help="print only")
     options = parser.parse_args()
     check_arguments(options)
     data, _ = prepare(options, ["mean"])
     todo = draws(data, options.sizes, options.draws, options.seed)
-    compared = ("position and length", WITHOUT_EMBEDDINGS, DEFAULT, STATES, "default with states")
-    wanted = [model for model in models(len(data.layers)) if model.name.startswith(compared)]
+    compared = ("position and length", WITHOUT_EMBEDDINGS, DEFAULT, STATES, WITH_STATES)
+    wanted = [model for model in models(len(data.layers)) if model.name in compared]
     jobs = [
         (split, model)
         for model in wanted

@@ -20,7 +20,6 @@ Every array and prediction is kept in ``--work``. A run that was killed goes on 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections import Counter
@@ -28,8 +27,9 @@ from typing import Any
 
 import numpy as np
 from _common import RESULTS, machine, print_table, versions, write_result
+from _quality_models import LABELS
 from _quality_report import markdown, signed
-from _state_costs import costs
+from _state_costs import costs, view_costs
 from _state_models import (
     DEFAULT,
     SUMS,
@@ -41,11 +41,12 @@ from _state_models import (
     models,
     path_of,
     prepare,
+    read,
     summed,
     thresholds,
 )
 from bench_quality import PROTOCOLS, Split, judged, splits
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 
 from prmkit.metrics.bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
 from prmkit.metrics.steps.step_metrics import WeightedStepMetrics
@@ -232,8 +233,9 @@ def main() -> None:
     parser.add_argument("--poolings", nargs="*", choices=POOLINGS, default=list(POOLINGS))
     parser.add_argument("--models", nargs="*", help="beginnings of the names of rows (default: all)")
     parser.add_argument("--only", choices=("quality", "cost"), help="one part (default: both)")
+    parser.add_argument("--cold-views", action="store_true", help="time the default with and without views='auto' too")
     parser.add_argument("--folds", type=int, default=3, help="within a data set (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=cpu_count(), help="processes (default: %(default)s)")
     parser.add_argument("--resamples", type=int, default=500, help="of problems (default: %(default)s)")
     parser.add_argument("--name", default="states", help="of the files in benchmarks/results (default: %(default)s)")
     parser.add_argument("--no-write", action="store_true", help="print only")
@@ -268,6 +270,9 @@ def main() -> None:
         } | {"seconds of reading": seconds}
     if options.only != "quality":
         shown["cost"] = costs(options.model, options.device, options.dtype, large=options.random_large)
+    if options.cold_views:
+        table = read(options.cap)
+        shown["cost of the default's views"] = view_costs(table.steps, LABELS[table.y])
     for title, rows in shown.items():
         print(f"\n{title}\n")
         print_table(rows)
