@@ -81,6 +81,13 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
         print("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(columns)))
 
 
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as a table in Markdown; floats with three significant digits. A key may be missing in a row."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [names, ["---"] * len(names)] + [[_cell(row.get(name)) for name in names] for row in rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines)
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

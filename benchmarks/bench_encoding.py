@@ -1,10 +1,19 @@
-"""Texts per second of every backend beside ``SentenceTransformer.encode``, in interleaved rounds of one run.
+"""Tokens per second of every backend beside ``SentenceTransformer.encode``, in turns within one run.
 
-All distinct steps of the visible ProcessBench files, or ``--n-texts`` of them. Each way has its tokens per second, the
-ratio to sentence-transformers (float32, batches of 32), its mean cosine to it, and the share of the machine's matrix
-products that it reaches. ``--busy`` runs one more process that computes all the time.
+The texts are all distinct steps of the visible ProcessBench files, or ``--n-texts`` of them. They stand in the order of
+their length, as sentence-transformers sorts them, and are cut into blocks of 16 of its batches. The ways take turns on
+each block. sentence-transformers (float32, batches of 32), ``auto`` and the copies in eight bits read every block. The
+others, and all ways with a further number of threads, read every third one. A ratio compares the same blocks.
 
-    python benchmarks/bench_encoding.py --n-texts 400 --threads 1 2
+Each way has its mean cosine to sentence-transformers, and the share of the machine's matrix products that it reaches.
+Copies in eight bits are made from 300 of the texts. What they lose is the AUROC of a logistic regression on the vectors
+of steps, in five folds by problem, against the same on the vectors of sentence-transformers.
+
+``--busy`` runs one more process that computes all the time. Two threads should then not be slower than one.
+
+    python benchmarks/bench_encoding.py                                      # six minutes on an idle machine
+    python benchmarks/bench_encoding.py --busy --n-texts 400 --no-int8
+    python benchmarks/bench_encoding.py --n-texts 100 --threads 1 --no-write
 """
 
 from __future__ import annotations
@@ -13,89 +22,188 @@ import argparse
 import json
 import multiprocessing
 import random
-import statistics
 import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
-from _common import data_folder, print_table, write_result
+from _common import data_folder, machine, print_table, versions, write_result
 
-from prmkit import PRMFeaturizer
+from prmkit import PRMFeaturizer, StratifiedProblemKFold
 from prmkit.data import load_processbench
 from prmkit.features.encoding.backends.backend import candidates
 from prmkit.features.encoding.model_path import resolve_model
-from prmkit.utils.environment import matrix_product_seconds
+from prmkit.utils.environment import fast_bfloat16, matrix_product_seconds
 
-MODEL = "all-MiniLM-L6-v2"
+MODEL, PEER = "all-MiniLM-L6-v2", "sentence-transformers"
+N_BLOCK, EVERY = 16 * 32, 3
+Encode = Callable[[list[str]], np.ndarray]
 
 
 def spin() -> None:
+    """Keep one core busy."""
     while True:
         sum(range(10_000))
 
 
+def auroc(steps: list[Any], labels: np.ndarray, vectors: dict[str, np.ndarray]) -> float:
+    """Return how well a logistic regression on vectors finds wrong steps, by problem."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import cross_val_predict
+
+    known = [i for i, step in enumerate(steps) if step.text in vectors]
+    wrong = np.array([labels[i] == -1 for i in known])
+    folds = list(StratifiedProblemKFold(5).split([steps[i] for i in known], wrong))
+    rows = np.array([vectors[steps[i].text] for i in known])
+    model = LogisticRegression(C=1.0, max_iter=500)
+    return float(roc_auc_score(wrong, cross_val_predict(model, rows, wrong, cv=folds, method="predict_proba")[:, 1]))
+
+
+def featurizers(texts: list[str], with_int8: bool) -> dict[str, PRMFeaturizer]:
+    """Return every way of prmkit, loaded and used once."""
+    pairs = [("auto", "auto"), *candidates("auto", "auto", "cpu")]
+    made = {
+        "auto" if name == "auto" else f"{name}-{dtype}": PRMFeaturizer(
+            model=MODEL, device="cpu", backend=name, dtype=dtype, cache=False, context="none"
+        )
+        for name, dtype in pairs
+    }
+    for package, name in (("openvino", "openvino-int8"), ("onnxruntime", "onnx-int8")):
+        if with_int8 and find_spec(package) and find_spec("nncf"):
+            made[name] = PRMFeaturizer(model=MODEL, device="cpu", backend=name, cache=False, context="none")
+    for one in made.values():
+        one.fit(texts).transform(texts[:64])
+    return made
+
+
+def measure(blocks: list[list[str]], ways: dict[str, Encode], all_blocks: set[str], rounds: int) -> dict[str, Any]:
+    """Return the seconds of each way on each block, and the vectors of each text."""
+    seconds: dict[str, dict[int, float]] = defaultdict(dict)
+    vectors: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
+    for _ in range(rounds):
+        for number, block in enumerate(blocks):
+            for name, way in ways.items():
+                if name not in all_blocks and number % EVERY != 1 % len(blocks):
+                    continue
+                start = time.perf_counter()
+                found = way(block)
+                spent = time.perf_counter() - start
+                seconds[name][number] = min(spent, seconds[name].get(number, spent))
+                vectors[name].update(zip(block, found, strict=True))
+    return {"seconds": seconds, "vectors": vectors}
+
+
 def main() -> None:
+    """Measure, print and write the tables."""
     import torch
     from sentence_transformers import SentenceTransformer
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n-texts", type=int, default=None)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--busy", action="store_true")
+    parser.add_argument("--n-texts", type=int, default=None, help="a random part of the texts (default: all)")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=1, help="turns on each block, of which the fastest counts")
+    parser.add_argument("--busy", action="store_true", help="beside a process that computes all the time")
+    parser.add_argument("--no-int8", action="store_true", help="leave out the copies in eight bits")
+    parser.add_argument("--no-write", action="store_true", help="print only")
     options = parser.parse_args()
+    warnings.filterwarnings("ignore", message=".*plain strings|.*longer than")
 
-    files = sorted((data_folder() / "processbench").glob("*.json"))
-    texts = sorted({step for file in files for one in load_processbench(file).solutions for step in one.steps})
+    datasets = [load_processbench(file) for file in sorted((data_folder() / "processbench").glob("*.json"))]
+    texts = sorted({step for data in datasets for one in data.solutions for step in one.steps})
     random.Random(0).shuffle(texts)
     texts = texts[: options.n_texts]
+    learnt = texts[:300]
+    texts.sort(key=len, reverse=True)
+    n_block = min(N_BLOCK, max(32, len(texts) // EVERY))
+    blocks = [texts[i : i + n_block] for i in range(0, len(texts), n_block)]
     peer = SentenceTransformer(str(resolve_model(MODEL)), device="cpu")
-    n_tokens = sum(map(len, peer.tokenizer(texts, truncation=True, max_length=peer.max_seq_length)["input_ids"]))
+    tokens = [
+        sum(map(len, peer.tokenizer(block, truncation=True, max_length=peer.max_seq_length)["input_ids"]))
+        for block in blocks
+    ]
     layers = [module for module in peer.modules() if isinstance(module, torch.nn.Linear)]
-    work = 2 * n_tokens * sum(layer.weight.numel() for layer in layers if layer.out_features > 1)
+    n_weights = sum(layer.weight.numel() for layer in layers if layer.out_features > 1)
     other = multiprocessing.get_context("spawn").Process(target=spin, daemon=True) if options.busy else None
     if other:
         other.start()
-    rows = []
+    steps = [step for data in datasets for step in data.X]
+    labels = np.concatenate([np.asarray(data.y) for data in datasets])
+    rows: list[dict[str, Any]] = []
+    required: list[dict[str, Any]] = []
+    chosen = {}
     for threads in options.threads:
+        first = threads == options.threads[0]
         torch.set_num_threads(threads)
-        ways = {"sentence-transformers": lambda: peer.encode(texts, batch_size=32)}
-        featurizers = {
-            f"{name}-{dtype}": PRMFeaturizer(model=MODEL, device="cpu", backend=name, dtype=dtype, cache=False)
-            for name, dtype in [("auto", "auto"), *candidates("auto", "auto", "cpu")]
-        }
-        ways |= {name: lambda one=one: one.transform(texts) for name, one in featurizers.items()}
-        for name in featurizers:
-            featurizers[name].transform(texts[:8])
-        spent: dict[str, list[float]] = {name: [] for name in ways}
-        found = {}
-        for _ in range(options.rounds):
-            for name, way in ways.items():
-                start = time.perf_counter()
-                found[name] = way()
-                spent[name].append(time.perf_counter() - start)
+        made = featurizers(learnt, first and not options.no_int8)
+        peer.encode(texts[:64], batch_size=32)
+        ways: dict[str, Encode] = {PEER: lambda block: peer.encode(block, batch_size=32)}
+        ways |= {name: one.transform for name, one in made.items()}
+        found = measure(blocks, ways, {PEER, "auto", "openvino-int8", "onnx-int8"} if first else set(), options.rounds)
         peaks = {kind: 2 * 256 * 384 * 1536 / matrix_product_seconds(kind) for kind in ("float32", "bfloat16")}
-        expected = found["sentence-transformers"]
-        for name, seconds in spent.items():
-            median = statistics.median(seconds)
-            kind = featurizers[name].precision if name in featurizers else "float32"
-            norms = np.linalg.norm(found[name], axis=1) * np.linalg.norm(expected, axis=1)
-            cosines = (found[name] * expected).sum(axis=1) / norms
-            rows.append(
-                {
-                    "threads": threads,
-                    "way": name,
-                    "tokens_per_second": n_tokens / median,
-                    "ratio": statistics.median(spent["sentence-transformers"]) / median,
-                    "mean_cosine": float(cosines.mean()),
-                    "share_of_peak": work / median / peaks[kind] / threads,
-                }
-            )
-        print(f"auto: {json.dumps(featurizers['auto-auto'].backend_)}", flush=True)
+        ratios, expected = {}, found["vectors"][PEER]
+        usual = auroc(steps, labels, expected) if any("int8" in name for name in made) else None
+        for name, seconds in found["seconds"].items():
+            spent = sum(seconds.values())
+            ratios[name] = sum(found["seconds"][PEER][number] for number in seconds) / spent
+            vectors = found["vectors"][name]
+            ours, theirs = np.array(list(vectors.values())), np.array([expected[text] for text in vectors])
+            norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+            row = {
+                "threads": threads,
+                "way": name,
+                "texts": len(vectors),
+                "tokens per second": sum(tokens[number] for number in seconds) / spent,
+                "times the peer": ratios[name],
+                "mean cosine": f"{float(((ours * theirs).sum(axis=1) / norms).mean()):.5f}",
+                "AUROC": usual if name == PEER else None,
+                "AUROC lost": None,
+                "share of peak": None,
+            }
+            if name != PEER and "int8" in name and usual is not None:
+                row["AUROC"] = auroc(steps, labels, vectors)
+                row["AUROC lost"] = f"{usual - float(row['AUROC']):.4f}"
+            kind = made[name].precision if name in made else "float32"
+            if kind in peaks:
+                work = 2 * n_weights * sum(tokens[number] for number in seconds)
+                row["share of peak"] = work / spent / peaks[kind] / threads
+            rows.append(row)
+        chosen[str(threads)] = made["auto"].backend_
+        print(f"auto with {threads} thread(s): {json.dumps(chosen[str(threads)], default=float)}", flush=True)
+        if first:
+            required = claims(ratios, rows, fast_bfloat16("cpu"))
     if other:
         other.terminate()
+    print(f"\n{machine()}\n{versions()}\n")
     print_table(rows)
+    print()
+    print_table(required)
+    n_tokens = sum(tokens)
     result = {"model": MODEL, "texts": len(texts), "tokens": n_tokens, "busy": options.busy, "rows": rows}
-    print(write_result("encoding" + ("_busy" if options.busy else ""), result))
+    if not options.no_write:
+        result |= {"chosen": json.loads(json.dumps(chosen, default=float)), "required": required}
+        print(f"written to {write_result('encoding' + ('_busy' if options.busy else ''), result)}")
+
+
+def claims(ratios: dict[str, float], rows: list[dict[str, Any]], fast: bool) -> list[dict[str, Any]]:
+    """Return what is required of the first number of threads, and whether it was found."""
+    exact = max(ratio for name, ratio in ratios.items() if name not in (PEER, "auto") and "int8" not in name)
+    wanted = [("auto", "times the peer", ratios["auto"], 1.5), ("auto", "of the fastest", ratios["auto"] / exact, 0.9)]
+    if fast:
+        wanted += [("torch-bfloat16", "times the peer", ratios["torch-bfloat16"], 4.0)]
+        wanted += [(name, "times the peer", ratios[name], 5.0) for name in ("openvino-bfloat16",) if name in ratios]
+    for row in rows:
+        if "int8" in row["way"]:
+            wanted.append((row["way"], "times the peer", row["times the peer"], 7.0 if fast else 3.5))
+            wanted.append((row["way"], "mean cosine", float(row["mean cosine"]), 0.997))
+            wanted.append((row["way"], "AUROC not lost", 1 - float(row["AUROC lost"]), 0.995))
+    return [
+        {"way": way, "what": what, "found": f"{found:.4f}", "at least": least, "met": "yes" if found >= least else "NO"}
+        for way, what, found, least in wanted
+    ]
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """Scoring files of any size: time, resident memory and growth of ``score_file`` beside the usual way, without a model.
 
-    python benchmarks/bench_score_file.py [--sizes 10000 100000 1000000] [--repeat 1] [--largest-whole 100000]
+    python benchmarks/bench_score_file.py --repeat 2
+    python benchmarks/bench_score_file.py --sizes 10000 30000 --no-write
 
 The model reads the lengths of texts, so what is measured is all but the model: reading, aggregating and writing. The
 usual way loads the whole file, scores it, and writes a data frame. Each run is a process of its own. Its memory is the
-peak that the operating system counted. The exponents are slopes of
-log CPU seconds over log steps, which other processes on the machine do not change: over all sizes, and the last two.
+peak that the operating system counted. The exponents are slopes of log seconds over log steps, over all sizes and over
+the last two: of wall-clock time, and beside it of CPU time, which other processes on the machine change less.
+
+Required of ``score_file``: an exponent of the wall-clock time of 1.05 at most, memory within 10 % of that of the
+smallest size, and a million steps in three minutes.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from _common import print_table, write_result
+from _common import machine, print_table, versions, write_result
 
 N_STEPS = 10
 _RUN = """
@@ -72,6 +76,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="numbers of steps")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each, of which the fastest counts")
     parser.add_argument("--largest-whole", type=int, default=100_000, help="largest size of the usual way")
+    parser.add_argument("--no-write", action="store_true", help="print only")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -91,14 +96,32 @@ def main() -> None:
                 row["steps/s"] = n_steps / seconds
                 rows.append(row)
                 print(time.strftime("%H:%M:%S"), row, flush=True)
-    exponents = {}
+    exponents = []
     for way in ("score_file", "whole file"):
-        logs = np.log([[row["steps"], row["CPU seconds"]] for row in rows if row["way"] == way])
-        if len(logs) > 1:
-            exponents[way] = {"all": np.polyfit(*logs.T, 1)[0], "last two": np.polyfit(*logs[-2:].T, 1)[0]}
-    print_table(rows)
-    print("exponents:", exponents)
-    print("written:", write_result("score_file", {"rows": rows, "exponents": exponents}))
+        for clock in ("seconds", "CPU seconds"):
+            logs = np.log([[row["steps"], row[clock]] for row in rows if row["way"] == way])
+            if len(logs) > 1:
+                slopes = (float(np.polyfit(*part.T, 1)[0]) for part in (logs, logs[-2:]))
+                exponents.append(
+                    {"way": way, "exponent of": clock, **dict(zip(("all", "last two"), slopes, strict=True))}
+                )
+    ours = [row for row in rows if row["way"] == "score_file"]
+    memory = [row["MB"] for row in ours]
+    found = {"memory, largest to smallest": (max(memory) / memory[0], 1.1)}
+    if exponents:
+        found["exponent of seconds"] = (exponents[0]["all"], 1.05)
+    if ours[-1]["steps"] >= 1_000_000:
+        found["seconds of the largest"] = (ours[-1]["seconds"], 180.0)
+    required = [
+        {"score_file": name, "found": value, "at most": most, "met": "yes" if value <= most else "NO"}
+        for name, (value, most) in found.items()
+    ]
+    print(f"\n{machine()}\n{versions()}\n")
+    for table in (rows, exponents, required):
+        print_table(table)
+        print()
+    if not arguments.no_write:
+        print("written:", write_result("score_file", {"rows": rows, "exponents": exponents, "required": required}))
 
 
 if __name__ == "__main__":
