@@ -34,7 +34,7 @@ from sklearn.preprocessing import StandardScaler
 
 from prmkit import PRMClassifier, PRMFeaturizer
 from prmkit.data import ratings_to_first_error
-from prmkit.features import StepStatistics
+from prmkit.features import StepStatistics, TokenStates
 from prmkit.metrics import choose_first_error_threshold, choose_threshold
 from prmkit.models import StepBlend
 
@@ -222,46 +222,31 @@ def linear(
 
 
 def probe(
-    data: Data,
-    train: np.ndarray,
-    test: np.ndarray,
-    seed: int,
-    *,
-    parts: Sequence[tuple[str, tuple[int, ...] | None]] = (),
-    **options: Any,
+    data: Data, train: np.ndarray, test: np.ndarray, seed: int, *, layers: Sequence[int] | None = None, **options: Any
 ) -> np.ndarray:
-    """``StepProbe`` on the tokens of each step, or on pooled columns if ``parts`` names some."""
+    """``StepProbe`` on the tokens of each step, or on its mean in some layers, as a step of one token."""
     from prmkit.models import StepProbe
 
     known = inspect.signature(StepProbe).parameters
     settings = {"device": data.device, "show_progress": False, **options, "random_state": seed}
     head = StepProbe(**{name: value for name, value in settings.items() if name in known})
-    if parts:
-        scaler = StandardScaler().fit(_columns(data, parts, train))
-        learn, check = (scaler.transform(_columns(data, parts, rows)) for rows in (train, test))
-        groups = {"groups": data.table.problems[train]} if "groups" in inspect.signature(head.fit).parameters else {}
-    else:
-        every, groups = token_states(data), {}
-        learn, check = every[train], every[test]
+    every = token_states(data, layers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        head.fit(learn, (data.table.y[train] == 0).astype(int), **groups)
-        return head.predict_proba(check)[:, 1]
+        head.fit(every[train], (data.table.y[train] == 0).astype(int))
+        return head.predict_proba(every[test])[:, 1]
 
 
-def token_states(data: Data) -> Any:
-    """Return the kept states of all tokens."""
-    from prmkit.features import TokenStates
-
+def token_states(data: Data, layers: Sequence[int] | None = None) -> TokenStates:
+    """Return the kept states of all tokens, or the means in some layers with position and length."""
+    if layers is not None:
+        means, position = data.array("mean")[:, list(layers)], data.array("position")
+        columns = np.asarray(position[:, [0, 2]], dtype=np.float32)
+        lengths = np.ones(len(means), dtype=np.int64)
+        return TokenStates(means, lengths, columns, ("index", "words"), data.table.problems)
     columns = data.array("token_columns")
-    known = {
-        "values": data.array("tokens"),
-        "lengths": data.array("token_lengths"),
-        "columns": columns,
-        "names": tuple(f"column_{i}" for i in range(columns.shape[1])),
-        "problems": data.table.problems,
-    }
-    return TokenStates(**{name: value for name, value in known.items() if name in TokenStates.__dataclass_fields__})
+    names = tuple(f"column_{i}" for i in range(columns.shape[1]))
+    return TokenStates(data.array("tokens"), data.array("token_lengths"), columns, names, data.table.problems)
 
 
 def blend(
@@ -317,12 +302,11 @@ def layered(name: str, array: str, sets: Sequence[tuple[int, ...]], *, position:
     return Model(name, candidates, (array,))
 
 
-def models(n_layers: int, options_of_probe: dict[str, Any] | None = None) -> list[Model]:
+def models(n_layers: int) -> list[Model]:
     """Return the rows that can be compared."""
     single = tuple((i,) for i in range(n_layers))
     pairs = tuple(pair for pair in PAIRS if max(pair) < n_layers) or single[-1:]
-    probe_options = options_of_probe or {}
-    pooled = tuple((str(pair), partial(probe, parts=(("mean", pair), POSITION), **probe_options)) for pair in pairs)
+    pooled = tuple((str(pair), partial(probe, layers=pair)) for pair in pairs)
     # Of a version that has views, the default measures them.
     chosen_views = [Model(AUTO, (("", automatic),))] if "views" in inspect.signature(PRMClassifier).parameters else []
     return [

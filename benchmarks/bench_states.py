@@ -54,26 +54,28 @@ from prmkit.metrics.steps.step_metrics import WeightedStepMetrics
 POOLINGS = ("mean", "last", "statistics", "tokens")
 METRICS = {"auroc": "AUROC", "average_precision": "AP", "macro_f1": "macro-F1", "first_error": "ProcessBench F1"}
 MAJORITY = "majority"
+GPU_JOBS = 6
 
 
 def run(data: Data, todo: list[Split], wanted: list[Model], options: argparse.Namespace) -> list[str]:
-    """Fit what the folder does not hold: several models at a time on the CPU, one after another on a GPU."""
+    """Fit what the folder does not hold, several models at a time. Those of torch come last."""
     jobs = [
         (split, model)
         for model in wanted
         for split in todo
         if all(map(data.has, model.needs)) and not path_of(data.folder, split, model.name).exists()
     ]
-    alone = [job for job in jobs if job[1].on_device and (options.device or "cpu") != "cpu"]
-    # The longest first, so that no core waits for the last of them.
-    shared = sorted(
-        (job for job in jobs if not (job[1].on_device and (options.device or "cpu") != "cpu")),
-        key=lambda job: -len(job[0].train) * len(job[1].candidates),
-    )
-    told = Parallel(n_jobs=options.jobs)(
-        delayed(fit)(options.cap, data.folder, "cpu", split, model, options.seed) for split, model in shared
-    )
-    told += [fit(options.cap, data.folder, options.device, split, model, options.seed) for split, model in alone]
+    on_device = (options.device or "cpu") != "cpu"
+    # The longest first, so that no core waits for the last of them. Few processes share a GPU.
+    jobs.sort(key=lambda job: -len(job[0].train) * len(job[1].candidates))
+    told = []
+    for wants, n_jobs in ((False, options.jobs), (True, min(options.jobs, GPU_JOBS) if on_device else options.jobs)):
+        device = options.device if wants else "cpu"
+        told += Parallel(n_jobs=n_jobs)(
+            delayed(fit)(options.cap, data.folder, device, split, model, options.seed)
+            for split, model in jobs
+            if model.on_device == wants
+        )
     return [fault for fault in told if fault]
 
 
