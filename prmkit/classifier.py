@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from prmkit.data.growing import Growing, grow_head
@@ -21,8 +19,10 @@ from prmkit.data.solution import Step, as_steps, refuse_steps
 from prmkit.features import PRMFeaturizer
 from prmkit.fitted import Label, decision_weights, order_of_numbers
 from prmkit.marking.scheme import MarkingScheme
+from prmkit.metrics.report_table import html_table, markdown_table
 from prmkit.models.heads.blend import StepBlend
-from prmkit.models.heads.head import Classifier, Featurizer, Rows, featurizer_for, fit_head, most_probable, read_rows
+from prmkit.models.heads.head import Classifier, Featurizer, Rows, fit_head, most_probable, read_rows
+from prmkit.models.pairing import FeaturizerLike, Views, unfitted_parts
 from prmkit.models.tokens.token_prm import TokenPRM
 from prmkit.saving.hub import HUB_OPTIONS, LANGUAGE_MODEL_FILES, HubModel, fetch, is_hub_name, saved_folder
 from prmkit.saving.model import Contents
@@ -37,86 +37,11 @@ from prmkit.utils.sklearn import (
     set_random_states,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Steps: TypeAlias = "Sequence[Step] | Sequence[str] | npt.ArrayLike"
 """Steps in one dimension, or rows of numbers for ``featurizer="precomputed"``."""
-FeaturizerLike: TypeAlias = "Literal['embeddings', 'tokens', 'precomputed'] | Featurizer"
-
-
-def unfitted_parts(
-    featurizer: FeaturizerLike, head: Classifier | None, label_order: Sequence[Label] | None
-) -> tuple[Featurizer | None, Classifier | None]:
-    """Return copies of featurizer and head that fit together, not fitted.
-
-    The featurizer is ``None`` if X is numeric or the head reads the steps itself. The head is ``None`` for logistic
-    regression, which is made when the rows are known. A ``TokenPRM`` without a label order gets ``label_order``.
-    TypeError says that a featurizer reads texts in place of steps. ValueError says that a featurizer was given to a
-    head that reads text, or tokens to a head that does not.
-    """
-    first = featurizer.steps[0][1] if isinstance(featurizer, Pipeline) else featurizer
-    if isinstance(first, (CountVectorizer, HashingVectorizer)):
-        raise TypeError(
-            f"{type(first).__name__} reads texts, and X holds steps: pass StepWords(), which makes word features of a "
-            "step and its context"
-        )
-    by_name = featurizer if isinstance(featurizer, str) else None
-    marks_tokens = isinstance(featurizer, PRMFeaturizer) and featurizer.kind == "tokens"
-    if isinstance(head, TokenPRM) or (head is None and (by_name == "tokens" or marks_tokens)):
-        return None, _token_head(featurizer, head, label_order)
-    if by_name == "tokens" or marks_tokens:
-        raise ValueError(
-            f"tokens are read by TokenPRM alone, and head is {type(head).__name__}: pass head=TokenPRM(…), or "
-            f"featurizer='embeddings' for {type(head).__name__}"
-        )
-    if by_name == "precomputed":
-        return None, None if head is None else clone(head)
-    given = None if isinstance(featurizer, str) else featurizer
-    if isinstance(head, StepBlend) or (head is None and (given is None or isinstance(given, PRMFeaturizer))):
-        return None, _blend_head(given, head)
-    if head is None:
-        return clone(given), None
-    return featurizer_for(head, given), clone(head)
-
-
-def _blend_head(featurizer: Featurizer | None, head: StepBlend | None) -> StepBlend:
-    """Return an unfitted ``StepBlend`` that has the given featurizer."""
-    blend = StepBlend() if head is None else clone(head)
-    if featurizer is not None:
-        # The same one twice is no contradiction.
-        if blend.featurizer is not None and repr(blend.featurizer) != repr(featurizer):
-            raise ValueError(
-                f"featurizer is {type(featurizer).__name__}, and StepBlend has a {type(blend.featurizer).__name__} of "
-                "its own: pass one of them"
-            )
-        blend.set_params(featurizer=clone(featurizer))
-    return blend
-
-
-def _token_head(featurizer: FeaturizerLike, head: TokenPRM | None, label_order: Sequence[Label] | None) -> TokenPRM:
-    """Return an unfitted ``TokenPRM``, with the settings of a featurizer that marks tokens."""
-    token_head = TokenPRM() if head is None else clone(head)
-    if token_head.label_order is None:
-        token_head.set_params(label_order=label_order)
-    # "embeddings" is the default, so most probably nobody has asked for it.
-    if isinstance(featurizer, str) and featurizer in ("tokens", "embeddings"):
-        return token_head
-    if not isinstance(featurizer, PRMFeaturizer) or featurizer.kind != "tokens":
-        name = featurizer if isinstance(featurizer, str) else type(featurizer).__name__
-        raise ValueError(
-            f"TokenPRM reads the text of the steps itself, and featurizer is {name}: leave featurizer out, "
-            "PRMClassifier(head=TokenPRM(…)), or choose another head"
-        )
-    plain_featurizer, plain_head = PRMFeaturizer().get_params(), TokenPRM().get_params()
-    for name in sorted(plain_featurizer.keys() & plain_head.keys()):
-        value, own = getattr(featurizer, name), getattr(token_head, name)
-        if value == plain_featurizer[name] or value == own:
-            continue
-        if own != plain_head[name]:
-            raise ValueError(
-                f"{name} is {value!r} in the featurizer and {own!r} in TokenPRM: set it in one of them, "
-                f"PRMClassifier(head=TokenPRM({name}={own!r}))"
-            )
-        token_head.set_params(**{name: value})
-    return token_head
 
 
 class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin, BaseEstimator):
@@ -137,6 +62,12 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
         Labels from worst to best. Needed for rewards and risks unless the labels are -1/0/+1,
         "negative"/"neutral"/"positive", "-"/"+", False/True, 0/1 or 0/1/2. Names are understood
         inside ``VotingClassifier`` and ``StackingClassifier`` too, which number the labels of y.
+    views : "auto" or sequence of {"statistics", "words", "embeddings", "states"}, default="auto"
+        What the default head reads of a step: its statistics, its words, and what the featurizer makes of it. A
+        sequence is obeyed, and ``"embeddings"`` in it are those of ``featurizer``. ``"auto"`` takes all of them if a
+        featurizer is given. If none is, it tries embeddings on a sample of at most 2,000 steps, and leaves them out
+        unless they help: see :class:`~prmkit.models.StepBlend`. Then predictions need no encoder. Other heads have no
+        views.
     random_state : int, RandomState or None, default=None
         Seed of every part of featurizer and head that has none of its own.
 
@@ -155,6 +86,8 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
         not known.
     n_features_in_ : int
         Number of columns of precomputed features. It exists for these only.
+    view_report_ : pandas.DataFrame
+        Only of the default head: a row for each view, with its gain, its interval, its cost and whether it was kept.
 
     See Also
     --------
@@ -165,7 +98,7 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
     -----
     The score of a step depends on its problem, the steps before it and itself: never on what follows.
 
-    Searches tune the default parts too: ``head__members``, ``head__C`` and ``head__n_trees`` of
+    Searches tune the default parts too: ``views``, ``head__members``, ``head__C`` and ``head__n_trees`` of
     :class:`~prmkit.models.StepBlend`, and ``featurizer__max_length`` and the like of :class:`~prmkit.PRMFeaturizer`.
 
     The default head is what did best in ``benchmarks/bench_quality.py``: on new problems of 11 public data sets it
@@ -186,6 +119,7 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
         "featurizer": [StrOptions({"embeddings", "tokens", "precomputed"}), HasMethods(["fit", "transform"])],
         "head": [HasMethods(["fit", "predict_proba"]), None],
         "label_order": ["array-like", None],
+        "views": [StrOptions({"auto"}), "array-like"],
         "random_state": ["random_state"],
     }
     scores_steps = True
@@ -202,11 +136,13 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
         head: Classifier | None = None,
         *,
         label_order: Sequence[Label] | None = None,
+        views: Views = "auto",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.featurizer = featurizer
         self.head = head
         self.label_order = label_order
+        self.views = views
         self.random_state = random_state
 
     def _default_part(self, name: str) -> Any:
@@ -458,7 +394,7 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
         self.training_problems_ = None if self._precomputed else distinct_problem_keys(rows)
         order = order_of_numbers(self.classes_, declared)
         self.label_order_ = resolve_label_order(self.classes_, order)
-        self.featurizer_, head = unfitted_parts(self.featurizer, self.head, order)
+        self.featurizer_, head = unfitted_parts(self.featurizer, self.head, order, self.views)
         for part in (self.featurizer_, head):
             if part is not None:
                 set_random_states(part, self.random_state)
@@ -483,6 +419,20 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
         """
         rows = validate_data(self, X, reset=False) if self._precomputed else self._check_steps(X, groups)
         return read_rows(self.head_, self.featurizer_, rows, groups=groups)
+
+    @property
+    def view_report_(self) -> pd.DataFrame:
+        """What each view adds to those that are cheaper, and whether it was kept.
+
+        Returns
+        -------
+        DataFrame
+            That of :attr:`prmkit.models.StepBlend.view_report_`. Other heads have no views, and then there is none.
+        """
+        check_is_fitted(self)
+        if not isinstance(self.head_, StepBlend):
+            raise AttributeError(f"{type(self.head_).__name__} has no views, so there is no view_report_")
+        return self.head_.view_report_
 
     def grow(self, problem: str) -> Growing:
         """Return a solution of a problem that grows, as the fitted parts read it.
@@ -543,6 +493,7 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
                 "label_order": None if self.label_order is None else list(self.label_order),
                 "fitted_order": None if self.label_order_ is None else list(self.label_order_),
                 "random_state": seed,
+                "views": self.views if isinstance(self.views, str) else list(self.views),
                 "n_features_in": getattr(self, "n_features_in_", None),
                 # A featurizer that marks tokens has handed its settings to the head, which then keeps them.
                 "default_head": self.head is None and not self._marks_tokens,
@@ -551,6 +502,15 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
             arrays={} if problems is None else {"problems": problems},
             parts={"featurizer": self.featurizer_, "head": self.head_},
         )
+
+    def _html_repr(self) -> str:
+        """Show the report on the views below scikit-learn's diagram."""
+        page: str = super()._html_repr()
+        return page + html_table(table) if (table := self._view_table()) else page
+
+    def _view_table(self) -> list[list[str]]:
+        head = getattr(self, "head_", None)
+        return head.view_table() if isinstance(head, StepBlend) else []
 
     def _card_fields(self) -> dict[str, Any]:
         check_is_fitted(self)
@@ -561,6 +521,7 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
             "labels": ", ".join(f"`{label}`" for label in self.label_order_ or self.classes_.tolist()),
             "order": "" if self.label_order_ is None else " (worst first)",
             "head": f"`{self.head_!r:.500}`",
+            "views": "\n".join(markdown_table(table)) if (table := self._view_table()) else "",
             "featurizer": featurizer,
             "n_problems": "an unknown number of" if problems is None else len(problems),
         }
@@ -579,6 +540,7 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
             featurizer=by_name or clone(given),
             head=unfitted,
             label_order=settings["label_order"],
+            views=settings.get("views", "auto"),
             random_state=settings["random_state"],
         )
         classes = np.array(settings["classes"], dtype=settings["classes_dtype"])

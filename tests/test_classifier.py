@@ -217,7 +217,9 @@ class TestDefaultParts:
     @pytest.mark.parametrize("head", [None, LogisticRegression(), StepTransformer(hidden_size=8, max_epochs=1)])
     def test_a_setting_of_the_featurizer_changes_that_setting_alone(self, data, quick_rows, head):
         X, y = data.X[:6], [1, -1, 0, 1, -1, 0]
-        expected = self.settings_in_use(PRMClassifier(head=head).fit(X, y))
+        # So few steps show no gain, so that the default would leave the embeddings out.
+        plain = PRMClassifier(PRMFeaturizer() if head is None else "embeddings", head)
+        expected = self.settings_in_use(plain.fit(X, y))
         assert expected["context"] == ("none" if isinstance(head, StepTransformer) else "prefix")
         assert self.SETTINGS.keys() == expected.keys() - {"kind"}
         for i, (name, value) in enumerate(self.SETTINGS.items()):
@@ -286,7 +288,7 @@ class TestTokens:
         np.testing.assert_allclose(scored[0].risks, proba[: data.solutions[0].n_steps, 0], atol=1e-6)
 
     def test_head_left_to_the_classifier(self):
-        from prmkit.classifier import unfitted_parts
+        from prmkit.models.pairing import unfitted_parts
 
         featurizer, head = unfitted_parts("tokens", None, ["bad", "good"])
         assert isinstance(head, TokenPRM)
@@ -310,7 +312,7 @@ class TestTokens:
         assert clone(loaded).head.step_separator == " ;"
 
     def test_settings_of_a_featurizer_make_a_head(self):
-        from prmkit.classifier import unfitted_parts
+        from prmkit.models.pairing import unfitted_parts
 
         head = unfitted_parts(PRMFeaturizer(kind="tokens", max_length=200), None, None)[1]
         assert isinstance(head, TokenPRM)
@@ -528,7 +530,8 @@ class TestBadInput:
         assert np.isfinite(scored.proba).all()
 
     @pytest.mark.parametrize("text", ["word " * 20_000, "x" * 100_000])
-    def test_a_very_long_step_warns_once_with_the_limit(self, fitted, text):
+    def test_a_very_long_step_warns_once_with_the_limit(self, data, text):
+        fitted = PRMClassifier(PRMFeaturizer(), random_state=0).fit(data.X[:40], data.y[:40])
         long = Solution("p", [text, "short"], id="mine")
         words = r"1 distinct text\(s\) in 1 of 2 solutions \('mine'\) are longer than 256 tokens"
         with pytest.warns(UserWarning, match=words) as caught:

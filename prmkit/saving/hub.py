@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelHubMixin
 
 from prmkit import __version__
-from prmkit.models.tokens.model_folder import HUB_NAME
+from prmkit.features.encoding.model_path import HUB_NAME
 from prmkit.saving.folder import CARD, CONFIG, holds_saved_model, place_of
 from prmkit.saving.model import SavedModel
 
@@ -38,7 +38,11 @@ clf.score_solutions([Solution("What is 2 + 3 * 4?", ("3 * 4 = 12.", "2 + 12 = 15
 - Features: {{ featurizer }}
 - Training: {{ n_problems }} problems. `evaluate` and the calibrations of prmkit refuse them.
 - Saved by prmkit {{ version }}. Loading runs no code from this repository.
-"""
+{% if views %}
+What each view of a step adds to those above it, on problems that were not learnt:
+
+{{ views }}
+{% endif %}"""
 
 
 class HubModel(

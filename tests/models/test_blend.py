@@ -61,7 +61,9 @@ class TestLearning:
     def test_default_featurizer_embeds_the_prefix(self, monkeypatch):
         monkeypatch.setattr(PRMFeaturizer, "fit_transform", lambda self, X, y: np.eye(len(X)))
         for given, context in ((None, "prefix"), (PRMFeaturizer(), "prefix"), (PRMFeaturizer(context="none"), "none")):
-            view = StepBlend(given).fit(["2 + 2 = 4", "2 + 2 = 5"], [1, -1]).views_["embeddings"]
+            view = (
+                StepBlend(given, members=list(_VIEW_OF)).fit(["2 + 2 = 4", "2 + 2 = 5"], [1, -1]).views_["embeddings"]
+            )
             assert view.get_params() == PRMFeaturizer(context=context).get_params()
 
     def test_some_members(self, parts):

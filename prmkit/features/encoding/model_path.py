@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
+# A name on the hub, with its owner or without.
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+
+
 def written_token_limit(folder: Path) -> int | None:
     """Return the token limit that a model's files name, without loading the model."""
     # Older versions of sentence-transformers write it in the first file, newer ones in the second.

@@ -1,12 +1,15 @@
-"""The default model: four views of a step, each with the classifier that suits it, stacked by problem."""
+"""The default model: views of a step, each with the classifier that suits it, stacked by problem."""
 
 from __future__ import annotations
 
 import copy
+import json
+import logging
+import time
 import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +28,7 @@ from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step, as_steps
 from prmkit.data.splitters import StratifiedProblemKFold
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
+from prmkit.models.heads._view_gains import HEADER, Folds, ViewRow, cells, frame, gains, in_words, sampled_rows
 from prmkit.models.heads.head import Featurizer, Head, Matrix, StepViews, choose_decision_weights, featurizer_for
 from prmkit.utils.environment import one_thread, safe_after_fork
 from prmkit.utils.sklearn import (
@@ -32,35 +36,52 @@ from prmkit.utils.sklearn import (
     HasMethods,
     Interval,
     ReadsSteps,
+    StrOptions,
     distinct_classes,
     fit_context,
     fit_weighted,
     random_generator,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+_log = logging.getLogger("prmkit.models")
+
 # A smaller probability says no more than this one.
 _FLOOR = 1e-5
 # Largest log-ratio of a member: one member, however sure, must not decide alone.
 _BOUND = 9.0
 _FOLDS = 3
+# A view that costs a model pass is tried on so many steps, and then on more, of so many problems at least.
+_LOOKS = (1000, 2000)
+_FEWEST_PROBLEMS = 20
 _VIEW_OF = {"trees": "statistics", "statistics": "statistics", "words": "words", "embeddings": "embeddings"}
+# What a model makes of steps has one member, which has the name of its view.
+MODEL_VIEWS = ("embeddings", "states")
 
 
 class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimator):
-    """Stack classifiers of a step's embeddings, words and statistics.
+    """Stack classifiers of a step's statistics and words, and of its embeddings or states where they help.
 
     Up to four members look at a step: gradient-boosted trees on its statistics, logistic regression on the same
-    statistics, on the words and character runs of its text, and on its embedding in context. Their
-    predictions for problems they have not seen (three folds by problem) teach a last logistic regression how far
-    to trust each of them, which also keeps the probabilities calibrated.
+    statistics, on the words and character runs of its text, and on what a model makes of it in context, its embedding
+    or its states. Their predictions for problems they have not seen (three folds by problem) teach a last logistic
+    regression how far to trust each of them, which also keeps the probabilities calibrated.
 
     Parameters
     ----------
     featurizer : transformer over steps or None, default=None
-        Gives the embeddings. If ``None``, ``PRMFeaturizer()``. A :class:`~prmkit.PRMFeaturizer` without a context gets
-        ``context="prefix"``.
-    members : sequence of {"trees", "statistics", "words", "embeddings"}, default=all of them
-        The members that are joined. Without ``"embeddings"`` no text is encoded, and ``featurizer`` is not used.
+        Gives the embeddings, or any other numbers: ``PRMFeaturizer(kind="states")`` gives the view and member
+        ``"states"``. A :class:`~prmkit.PRMFeaturizer` without a context gets ``context="prefix"``. If ``None``,
+        ``PRMFeaturizer()``, which ``members="auto"`` leaves out unless it helps.
+    members : "auto" or sequence of {"trees", "statistics", "words", "embeddings", "states"}, default="auto"
+        The members that are joined. A sequence is obeyed. Without ``"embeddings"`` no text is encoded, and
+        ``featurizer`` is not used. ``"auto"`` joins all, and a ``featurizer`` that is given is obeyed too. Without one,
+        a sample of 1,000 steps is encoded first, one solution of each problem before a second one, and of 2,000 if the
+        first look finds a gain. The embeddings are used if they lower the log loss there: if the 95 % interval of the
+        gain, by problem, is above zero. With fewer than 20 problems nothing can be shown, and they are left out.
+        ``view_report_`` says what was found.
     C : float, default=1.0
         Factor of the inverse penalty of the three logistic regressions. A smaller number makes them simpler.
     n_trees : int, default=150
@@ -73,7 +94,8 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
     classes_ : ndarray of shape (n_classes,)
         Columns of ``predict_proba``, sorted.
     views_ : dict of str to transformer
-        The fitted views that the members read: "statistics", "words", "embeddings".
+        The fitted views that the members read: "statistics", "words", "embeddings" or "states". If the last was left
+        out, predictions need neither torch nor the weights of an encoder.
     members_ : dict of str to classifier
         The fitted members, by the names of ``members``.
     blend_ : LogisticRegression or None
@@ -89,6 +111,9 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
 
     Notes
     -----
+    A view that is left out costs its sample in ``fit`` and nothing in use. The sample gives each step the same weight,
+    whatever ``sample_weight`` says. It depends on ``random_state`` alone, never on the time that a view took.
+
     Stacking on out-of-fold predictions is Wolpert's stacked generalization (Neural Networks 5, 1992).
     Why it is the default: ``benchmarks/bench_quality.py`` compared it on 11 public data sets by AUROC / average
     precision of wrong steps / macro-F1, means over the data sets, on new problems of each (and with the
@@ -111,7 +136,7 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
     is_smooth = True
     _parameter_constraints = {
         "featurizer": [HasMethods(["fit", "transform"]), None],
-        "members": ["array-like"],
+        "members": [StrOptions({"auto"}), "array-like"],
         "C": [Interval(Real, 0, None, closed="neither")],
         "n_trees": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
@@ -127,7 +152,7 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
         self,
         featurizer: Featurizer | None = None,
         *,
-        members: Sequence[str] = ("trees", "statistics", "words", "embeddings"),
+        members: Literal["auto"] | Sequence[str] = "auto",
         C: float = 1.0,
         n_trees: int = 150,
         random_state: int | np.random.RandomState | None = None,
@@ -179,11 +204,49 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
         views = steps if isinstance(steps, StepViews) else self._read(None, steps, labels)
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
-        seed = int(random_generator(self.random_state).randint(2**31 - 1))
+        known = self.__dict__.pop("_known", None)
+        seed = self._seed()
         with config_context(transform_output="default"), one_thread():
-            self.blend_, self.decision_weights_ = self._fit_blend(views, labels, weight, seed)
+            if known is None or known[0] is not views or weight is not None or not np.array_equal(known[1], labels):
+                known = (views, labels, *self._out_of_fold(views, labels, self.classes_, weight, seed))
+            self.blend_, self.decision_weights_ = self._fit_blend(labels, weight, known[2])
+            # As text, a saved folder holds it in one line.
+            self._report = json.dumps(_filled(views, labels, weight, *known[2:]))
             self.members_ = self._fit_members(views, labels, weight, slice(None), seed)
         return self
+
+    @property
+    def view_report_(self) -> pd.DataFrame:
+        """What each view adds to those that are cheaper, and whether it was kept.
+
+        Returns
+        -------
+        DataFrame
+            A row per view, the cheapest first. ``gain`` is by how much it lowers the log loss of a step, in natural
+            logarithms, on out-of-fold predictions; ``gain_low`` and ``gain_high`` are the 95 % interval by problem. The
+            first view is compared with the shares of the classes. NaN says that there are too few problems. The row of
+            a view that was tried on a sample is of this sample. ``seconds_per_1000_steps`` is the time that its numbers
+            took, where the cache had none of them. ``kept`` decides what the model reads, and ``attrs["reasons"]`` of
+            the frame says why.
+        """
+        if not hasattr(self, "_report"):
+            raise AttributeError("there is no view_report_ before fit, nor of a head that an older version has fitted")
+        return frame(json.loads(self._report))
+
+    def view_table(self) -> list[list[str]]:
+        """Return the report on the views as text, with the reasons.
+
+        Returns
+        -------
+        list of list of str
+            A header and a row per view. Nothing for a head that an earlier version has fitted.
+        """
+        check_is_fitted(self)
+        rows: list[ViewRow] = json.loads(getattr(self, "_report", "[]"))
+        return [HEADER, *map(cells, rows)] if rows else []
+
+    def _seed(self) -> int:
+        return int(random_generator(self.random_state).randint(2**31 - 1))
 
     def _read(
         self,
@@ -193,23 +256,83 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
         groups: npt.ArrayLike | None = None,
     ) -> StepViews:
         """Return the rows of steps in the views, which are fitted if y is given."""
-        if y is not None:
-            self._validate_params()
-            if not len(self.members) or set(self.members) - set(_VIEW_OF) or len(set(self.members)) < len(self.members):
-                raise ValueError(f"members is {list(self.members)}, expected some of {list(_VIEW_OF)}, each once")
-            views = {"statistics": StepStatistics(), "words": StepWords(), "embeddings": None}
-            self.views_ = {name: views[name] for name in views if name in map(_VIEW_OF.get, self.members)}
-            if "embeddings" in self.views_:
-                self.views_["embeddings"] = featurizer_for(self, self.featurizer)
-        else:
-            check_is_fitted(self)
         # Inside, rows are arrays, whatever output the user has set for transformers.
         with config_context(transform_output="default"):
-            rows = {
-                name: _plain(view.transform(X) if y is None else view.fit_transform(X, y))
-                for name, view in self.views_.items()
-            }
+            if y is not None:
+                return self._fit_views(X, y)
+            check_is_fitted(self)
+            rows = {name: _plain(view.transform(X)) for name, view in self.views_.items()}
         return StepViews(rows, problem_groups(X))
+
+    def _fit_views(self, X: Sequence[Step], y: np.ndarray) -> StepViews:
+        """Fit the views that the members ask for, and the one that costs a model pass if it is asked for or helps."""
+        self._validate_params()
+        from_model = view_of(self.featurizer)
+        known = [*list(_VIEW_OF)[:-1], from_model]
+        members = known if isinstance(self.members, str) else list(self.members)
+        if not members or set(members) - set(known) or len(set(members)) < len(members):
+            raise ValueError(f"members is {members}, expected some of {known}, each once")
+        wanted = set(map(_view_of_member, members))
+        self.views_: dict[str, Any] = {}
+        views = StepViews({}, problem_groups(X))
+        reason = "made without a model" if isinstance(self.members, str) else "asked for"
+        for name, view in (("statistics", StepStatistics()), ("words", StepWords())):
+            if name in wanted:
+                self._add_view(name, view, X, y, views, reason)
+        if from_model in wanted:
+            view = featurizer_for(self, self.featurizer)
+            asked = self.featurizer is not None or not isinstance(self.members, str)
+            if asked or self._helps(from_model, view, X, y, views):
+                self._add_view(from_model, view, X, y, views, "asked for")
+        return views
+
+    def _add_view(self, name: str, view: Any, X: Sequence[Step], y: np.ndarray, views: StepViews, reason: str) -> None:
+        """Fit a view, and put its rows to the others."""
+        start = time.perf_counter()
+        self.views_[name], views.rows[name] = view, _plain(view.fit_transform(X, y))
+        seconds = 1000 * (time.perf_counter() - start) / len(y)
+        views.report.setdefault(name, {"view": name, "seconds_per_1000_steps": seconds, "kept": True, "reason": reason})
+
+    def _helps(self, name: str, view: Any, X: Sequence[Step], y: np.ndarray, views: StepViews) -> bool:
+        """Try a view on a sample of solutions, and write into the report whether it is worth its cost.
+
+        A first look that finds no gain at all is the last one.
+        """
+        seed = self._seed()
+        found: ViewRow = {"view": name, "kept": False}
+        for most in _LOOKS:
+            rows = sampled_rows(X, views.problems, most, seed)
+            problems, classes = views.problems[rows], np.unique(y[rows])
+            classes = classes[[len(np.unique(problems[y[rows] == label])) >= _FOLDS for label in classes]]
+            rows = rows[np.isin(y[rows], classes)]
+            n_problems = len(np.unique(views.problems[rows]))
+            sample = f"on a sample of {len(rows):,} steps of {n_problems:,} problems"
+            found["reason"] = f"no gain can be shown {sample}; that takes two classes and {_FEWEST_PROBLEMS} problems"
+            if n_problems < _FEWEST_PROBLEMS or len(classes) < 2:
+                break
+            part, labels = views.take(rows), y[rows]
+            start = time.perf_counter()
+            part.rows[name] = _plain(view.fit_transform([X[i] for i in rows], labels))
+            # Of the second look the cache knows the half.
+            found.setdefault("seconds_per_1000_steps", 1000 * (time.perf_counter() - start) / len(rows))
+            with one_thread():
+                ratios, folds = self._out_of_fold(part, labels, classes, None, seed)
+                if not ratios:
+                    break
+                own = ratios.pop(name)
+                stacked = {"cheaper": np.hstack(list(ratios.values())), name: own}
+                measured = gains(stacked, np.searchsorted(classes, labels), folds, part.problems)[name]
+            found.update(measured)
+            found["kept"] = (measured["gain_low"] or 0.0) > 0
+            found["reason"] = f"its gain is {'' if found['kept'] else 'not '}above zero {sample}"
+            if len(rows) == len(y):  # ``fit`` need not predict anew
+                self._known = (views, y, ratios | ({name: own} if found["kept"] else {}), folds)
+            if len(rows) == len(y) or (measured["gain"] or 0.0) <= 0:
+                break
+        views.report[name] = found
+        others = "" if found["kept"] else ". Predicting needs neither torch nor the weights of an encoder"
+        _log.info("%s%s. views=(…) of PRMClassifier overrules this", in_words(found), others)
+        return found["kept"]
 
     @safe_after_fork()
     def predict_proba(self, X: Sequence[Step] | Sequence[str] | StepViews) -> np.ndarray:
@@ -228,10 +351,11 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
         check_is_fitted(self)
         views = X if isinstance(X, StepViews) else self._read(None, as_steps(X))
         with config_context(transform_output="default"), one_thread():
-            ratios = self._ratios(self.members_, views, slice(None))
+            by_member = list(_ratios(self.members_, views, slice(None), self.classes_).values())
             if self.blend_ is not None:
-                proba: np.ndarray = self.blend_.predict_proba(ratios.reshape(len(ratios), -1))
+                proba: np.ndarray = self.blend_.predict_proba(np.hstack(by_member))
                 return proba
+        ratios = np.stack(by_member, axis=1)
         odds = np.exp(np.concatenate([ratios.mean(axis=1), np.zeros((len(ratios), 1))], axis=1))
         averaged: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
         return averaged
@@ -271,49 +395,105 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
         check_is_fitted(self)
         return Then(_GrowingViews(self.views_, problem), self.predict_proba)
 
+    def _out_of_fold(
+        self, views: StepViews, y: np.ndarray, classes: np.ndarray, weight: np.ndarray | None, seed: int
+    ) -> tuple[dict[str, np.ndarray], Folds]:
+        """Return the log-ratios of each member for problems that it has not seen, and the folds.
+
+        There are none if a class is in so few problems that they cannot be divided.
+        """
+        problems = views.problems
+        if min(len(np.unique(problems[y == label])) for label in classes) < _FOLDS:
+            return {}, []
+        folds = list(StratifiedProblemKFold(_FOLDS, shuffle=True, random_state=seed).split(y, y, problems))
+        if any(len(np.unique(y[learn])) < 2 for learn, _ in folds):
+            return {}, []
+        found: dict[str, np.ndarray] = {}
+        for learn, check in folds:
+            members = self._fit_members(views, y, weight, learn, seed)
+            for name, ratios in _ratios(members, views, check, classes).items():
+                found.setdefault(name, np.zeros((len(y), len(classes) - 1)))[check] = ratios
+        return found, folds
+
     def _fit_blend(
-        self, views: StepViews, y: np.ndarray, weight: np.ndarray | None, seed: int
+        self, y: np.ndarray, weight: np.ndarray | None, ratios: dict[str, np.ndarray]
     ) -> tuple[LogisticRegression | None, np.ndarray]:
         """Learn from out-of-fold predictions how to join the members, and the weights of the classes."""
-        n_classes = len(self.classes_)
-        problems = views.problems
-        if min(len(np.unique(problems[y == label])) for label in self.classes_) < _FOLDS:
-            return None, np.ones(n_classes)
-        ratios = np.zeros((len(y), len(self.members), n_classes - 1))
-        splitter = StratifiedProblemKFold(_FOLDS, shuffle=True, random_state=seed)
-        for learn, check in splitter.split(y, y, problems):
-            if len(np.unique(y[learn])) < 2:
-                return None, np.ones(n_classes)
-            ratios[check] = self._ratios(self._fit_members(views, y, weight, learn, seed), views, check)
-        rows = ratios.reshape(len(y), -1)
+        if not ratios:
+            return None, np.ones(len(self.classes_))
+        rows = np.hstack(list(ratios.values()))
         blend = LogisticRegression(max_iter=300).fit(rows, y, sample_weight=weight)
         # The blend has a handful of weights: the rows it learnt from are good enough to choose one number by.
         codes = np.searchsorted(self.classes_, y)
         return blend, choose_decision_weights(codes, blend.predict_proba(rows), weight)
-
-    def _ratios(self, members: dict[str, Any], views: StepViews, rows: Any) -> np.ndarray:
-        """Log-probability of each class but the last, less that of the last: (n_rows, members, classes - 1)."""
-        columns = []
-        for name, member in members.items():
-            known = member.predict_proba(views.rows[_VIEW_OF[name]][rows])
-            proba = np.full((len(known), len(self.classes_)), _FLOOR)
-            proba[:, np.searchsorted(self.classes_, member.classes_)] = np.maximum(known, _FLOOR)
-            log_proba = np.log(proba)
-            columns.append(np.clip(log_proba[:, :-1] - log_proba[:, -1:], -_BOUND, _BOUND))
-        return np.stack(columns, axis=1)
 
     def _fit_members(
         self, views: StepViews, y: np.ndarray, weight: np.ndarray | None, rows: Any, seed: int
     ) -> dict[str, Any]:
         part = None if weight is None else weight[rows]
         known = make_members(seed, self.C, self.n_trees)
+        known |= {name: known["embeddings"] for name in views.rows if name in MODEL_VIEWS}
+        asked = list(known) if isinstance(self.members, str) else self.members
         with warnings.catch_warnings():
             # They are stopped on purpose, some digits before the exact solution.
             warnings.simplefilter("ignore", ConvergenceWarning)
             return {
-                name: fit_weighted(known[name], views.rows[_VIEW_OF[name]][rows], y[rows], part)
-                for name in self.members
+                name: fit_weighted(known[name], views.rows[_view_of_member(name)][rows], y[rows], part)
+                for name in asked
+                if _view_of_member(name) in views.rows
             }
+
+
+def view_of(featurizer: object) -> str:
+    """Return the name of the view, and of its member, that a featurizer gives: ``"embeddings"`` or ``"states"``."""
+    kind = getattr(featurizer, "kind", None)
+    return kind if isinstance(kind, str) and kind in MODEL_VIEWS else MODEL_VIEWS[0]
+
+
+def members_of(views: Sequence[str]) -> tuple[str, ...]:
+    """Return the members that read some views."""
+    return tuple(name for view in views for name in (*_VIEW_OF, "states") if _view_of_member(name) == view)
+
+
+def _view_of_member(name: str) -> str:
+    return _VIEW_OF.get(name, name)
+
+
+def _ratios(members: dict[str, Any], views: StepViews, rows: Any, classes: np.ndarray) -> dict[str, np.ndarray]:
+    """Log-probability of each class but the last, less that of the last, by member: (n_rows, classes - 1)."""
+    found = {}
+    for name, member in members.items():
+        known = member.predict_proba(views.rows[_view_of_member(name)][rows])
+        proba = np.full((len(known), len(classes)), _FLOOR)
+        proba[:, np.searchsorted(classes, member.classes_)] = np.maximum(known, _FLOOR)
+        log_proba = np.log(proba)
+        found[name] = np.clip(log_proba[:, :-1] - log_proba[:, -1:], -_BOUND, _BOUND)
+    return found
+
+
+def _by_view(ratios: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Join the columns of members that read one view, the cheapest view first."""
+    views = dict.fromkeys(_view_of_member(name) for name in sorted(ratios, key=_cost))
+    return {view: np.hstack([rows for name, rows in ratios.items() if _view_of_member(name) == view]) for view in views}
+
+
+def _cost(member: str) -> int:
+    return [*_VIEW_OF, "states"].index(member)
+
+
+def _filled(
+    views: StepViews, y: np.ndarray, weight: np.ndarray | None, ratios: dict[str, np.ndarray], folds: Folds
+) -> list[ViewRow]:
+    """Return the report on the views, with the gains of those that no sample has measured."""
+    open_ = [name for name in views.rows if "gain" not in views.report.get(name, {})]
+    by_view = {name: rows for name, rows in _by_view(ratios).items() if name in open_}
+    codes = np.unique(y, return_inverse=True)[1]
+    found = gains(by_view, codes, folds, views.problems, weight) if ratios else {}
+    rows: list[ViewRow] = []
+    for name in [*views.rows, *(name for name in views.report if name not in views.rows)]:
+        known: ViewRow = views.report.get(name, {"view": name, "kept": True, "reason": "asked for"})
+        rows.append({**known, **found.get(name, {})})
+    return rows
 
 
 class _GrowingViews:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -52,16 +52,17 @@ class Classifier(Protocol):
 
 @dataclass(frozen=True)
 class StepViews:
-    """Rows of the same steps in several views: one dense or sparse matrix per name, and the number of each step's
-    problem.
+    """Rows of the same steps in several views: one dense or sparse matrix per name, the number of each step's problem,
+    and what is known of the views, also of those that were left out.
     """
 
     rows: dict[str, Matrix]
     problems: np.ndarray
+    report: dict[str, Any] = field(default_factory=dict)
 
     def take(self, chosen: np.ndarray) -> StepViews:
         """Return the chosen rows of every view."""
-        return StepViews({name: rows[chosen] for name, rows in self.rows.items()}, self.problems[chosen])
+        return StepViews({name: rows[chosen] for name, rows in self.rows.items()}, self.problems[chosen], self.report)
 
 
 Rows: TypeAlias = "StepSequences | StepViews | Sequence[Step] | Matrix"

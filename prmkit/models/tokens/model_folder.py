@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prmkit.features.encoding.model_path import resolve_model
+from prmkit.features.encoding.model_path import HUB_NAME, resolve_model
 from prmkit.marking.encoding import fingerprint, prepare_tokenizer, reward_token_ids
 from prmkit.marking.scheme import EXAMPLE, MarkingScheme, text_ids
 from prmkit.models.tokens._block_causal import check_block_causal, is_causal, unwrapped
@@ -39,7 +38,6 @@ _GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _HEADS = {"classifier", "score", "pooler", "head", "pre_classifier", "sequence_summary"}
 # Their positions start behind the padding index, so two fewer tokens fit.
 _PADDED_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer")
-HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _SETTINGS_FILES = ["*.json", "*.txt", "*.model"]
 _VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "tekken.json")
 
