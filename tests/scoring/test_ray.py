@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
-from prmkit import PRMClassifier
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepStatistics
 from prmkit.scoring import score_file
@@ -41,8 +41,8 @@ def data():
 
 @pytest.fixture(scope="module")
 def classifier(data):
-    # Every actor loads the model: the head needs no torch.
-    return PRMClassifier(StepStatistics(), LogisticRegression(max_iter=1000)).fit(data.X, data.y)
+    """A model without torch, since every actor loads it."""
+    return make_pipeline(StepStatistics(), LogisticRegression(max_iter=1000)).fit(data.X, data.y)
 
 
 def test_a_missing_ray_is_named(classifier, data, tmp_path, monkeypatch):
@@ -62,7 +62,9 @@ def ray():
 
 @pytest.mark.slow
 def test_two_actors_give_the_rows_of_one_process(ray, classifier, data, tmp_path, monkeypatch):
-    classifier.save(tmp_path / "model")
+    from prmkit import PRMClassifier  # with torch, and so not above: the actors import this module
+
+    PRMClassifier(StepStatistics(), random_state=0).fit(data.X, data.y).save(tmp_path / "model")
     score_file(tmp_path / "model", data, tmp_path / "one.parquet", block_steps=30)
     expected = pq.read_table(tmp_path / "one.parquet")
     kept = ray.data.DataContext.get_current().enable_progress_bars
@@ -89,6 +91,7 @@ def test_two_actors_give_the_rows_of_one_process(ray, classifier, data, tmp_path
 
     # An actor dies: its block is scored by the next one.
     (tmp_path / "kills").mkdir()
+    expected = pq.read_table(score_file(classifier, data, tmp_path / "alone.parquet", block_steps=30))
     dying = Fails(classifier, data.solutions[20].problem, kills=(tmp_path / "kills", 1))
     assert pq.read_table(score_file(dying, data, tmp_path / "died.parquet", **options)).equals(expected)
     assert len(list((tmp_path / "kills").iterdir())) == 1
