@@ -213,7 +213,8 @@ def _rates(loaded: dict[str, Backend], batches: Sequence[Tokens], failed: dict[s
     # Only batches that all have computed are compared.
     common = [i for i in range(len(batches)) if all((i, name) in best for name in loaded)]
     n_tokens = n_threads * sum(batches[i]["input_ids"].size for i in common)
-    return {name: round(n_tokens / sum(best[i, name] for i in common), 1) for name in loaded if name not in failed}
+    spent = {name: float(sum(best[i, name] for i in common)) for name in loaded if name not in failed}
+    return {name: round(n_tokens / seconds, 1) for name, seconds in spent.items()}
 
 
 def _fastest(pairs: Sequence[Pair], known: Measured, name: str) -> Choice:
