@@ -1,5 +1,10 @@
 from . import losses as losses
-from .heads import StepBlend as StepBlend, StepMLP as StepMLP, StepTransformer as StepTransformer
+from .heads import (
+    StepBlend as StepBlend,
+    StepMLP as StepMLP,
+    StepProbe as StepProbe,
+    StepTransformer as StepTransformer,
+)
 from .tokens import TokenPRM as TokenPRM
 from .trainer import (
     PRMConfig as PRMConfig,
@@ -16,6 +21,7 @@ __all__ = [
     "RewardDataCollator",
     "StepBlend",
     "StepMLP",
+    "StepProbe",
     "StepTransformer",
     "TokenPRM",
     "check_saved_equals_trained",

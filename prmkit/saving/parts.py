@@ -13,14 +13,15 @@ import numpy as np
 
 from prmkit.features import LogProbFeatures, PRMFeaturizer, StepStatistics, StepWords
 from prmkit.marking.scheme import MarkingScheme
+from prmkit.models import StepMLP, StepProbe, StepTransformer
 from prmkit.models.heads import blend
-from prmkit.models.heads.torch_heads import StepMLP, StepTransformer, TorchHead
+from prmkit.models.heads.torch_heads import TorchHead
 from prmkit.models.tokens.probabilities import ProbabilityMap
 from prmkit.models.tokens.token_prm import TokenPRM
 from prmkit.saving.arrays import NotPlainError, from_arrays, is_described, to_arrays
 from prmkit.utils.environment import installed_version
 
-_OWN_CLASSES = {cls.__name__: cls for cls in (PRMFeaturizer, StepMLP, StepTransformer)}
+_OWN_CLASSES = {cls.__name__: cls for cls in (PRMFeaturizer, StepMLP, StepProbe, StepTransformer)}
 # Classes and functions of prmkit that a skops archive may name. An archive of another version names the module in
 # which one of them was then, so they are known by their own name alone.
 _IN_ARCHIVES = {
@@ -194,7 +195,7 @@ def _write_skops(part: Any, file: Path) -> None:
     if reason:
         raise ValueError(
             f"{part!r:.300} {reason}: it could not be loaded again without running its code. "
-            "Use parts of scikit-learn, or StepMLP or StepTransformer as the head itself"
+            "Use parts of scikit-learn, or StepMLP, StepProbe or StepTransformer as the head itself"
         )
 
 

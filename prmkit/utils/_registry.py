@@ -99,6 +99,9 @@ REGISTRY: tuple[Registered, ...] = (
     ),
     Registered("prmkit.models.StepBlend", steps=({"random_state": 0},)),
     Registered("prmkit.models.StepMLP", numeric={"hidden_size": 16, "max_epochs": 60, **_EXACT_TRAINING}),
+    Registered(
+        "prmkit.models.StepProbe", numeric={"hidden_size": 16, "n_seeds": 1, "max_epochs": 60, **_EXACT_TRAINING}
+    ),
     Registered("prmkit.models.StepTransformer", numeric={**_SMALL_TRANSFORMER, "max_epochs": 30, **_EXACT_TRAINING}),
     # Without scheme="prefix", which by design costs a pass per step. Its own tests check the rest.
     Registered(

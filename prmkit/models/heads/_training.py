@@ -224,6 +224,47 @@ class Perceptron(ScaledModule):
         return logits
 
 
+class TokenProbe(ScaledModule):
+    """Learned attention over the tokens of a step, and a perceptron.
+
+    A token has ``n_features`` numbers, the last ``n_columns`` of which are those of its step, and then a mark: 1, or 0
+    in padding.
+    """
+
+    def __init__(
+        self, n_features: int, n_columns: int, n_classes: int, hidden_size: int, dropout: float, n_queries: int
+    ):
+        super().__init__(n_features)
+        self.n_states = n_features - n_columns
+        # Small, so that attention begins as the mean of the tokens. Equal queries would stay equal.
+        self.queries = nn.Parameter(0.1 * torch.randn(n_queries, self.n_states))
+        self.classify = Perceptron(n_queries * self.n_states + n_columns, n_classes, hidden_size, dropout)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the logits of each step, at each of its tokens."""
+        rows = self.scaled(values[..., :-1])
+        states, columns = rows[..., : self.n_states], rows[:, 0, self.n_states :]
+        scores = states @ self.queries.T / math.sqrt(self.n_states)
+        weights = scores.masked_fill(values[..., -1:] == 0, -math.inf).softmax(dim=1)
+        pooled = torch.einsum("ntq,nts->nqs", weights, states).flatten(1)
+        logits: torch.Tensor = self.classify(torch.cat([pooled, columns], dim=1))
+        return logits[:, None].expand(-1, values.shape[1], -1)
+
+
+class Averaged(nn.Module):
+    """The mean of the probabilities of several modules. The logits are the logarithms of that mean."""
+
+    def __init__(self, members: list[nn.Module], n_columns: int):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.register_buffer("n_columns", torch.tensor(n_columns))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the logits."""
+        found = torch.stack([member(values).log_softmax(dim=-1) for member in self.members])
+        return found.logsumexp(dim=0) - math.log(len(self.members))
+
+
 class CausalEncoder(ScaledModule):
     """A BERT-family encoder over positions, each seeing itself and those before it."""
 

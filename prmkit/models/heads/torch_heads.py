@@ -1,10 +1,9 @@
-"""Torch heads: a small network and a small transformer over the features of steps."""
+"""The base of the torch heads, and ``StepMLP``: a small network over the features of a step."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral, Real
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,19 +13,19 @@ from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
-from prmkit.data.growing import Growing, InContext, Then, growing
+from prmkit.data.growing import Growing, Then, growing
 from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step
 from prmkit.features.sequences import StepSequences
 from prmkit.models.heads.head import Featurizer, Head, Label, Matrix
-from prmkit.utils.environment import kept_generators, on_device, quiet_loading, safe_after_fork
+from prmkit.utils.environment import kept_generators, on_device, safe_after_fork
 from prmkit.utils.sklearn import Interval, StrOptions, distinct_classes, fit_context, random_generator
 
 if TYPE_CHECKING:
     import torch
     from typing_extensions import Self
 
-    from prmkit.models.heads._training import ScaledModule
+    from prmkit.models.heads._training import ScaledModule, Targets, TrainingPlan
 
 
 class TorchHead(Head, ClassifierMixin, BaseEstimator):
@@ -141,8 +140,6 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_rows, n_classes)
             Columns in the order of ``classes_``.
         """
-        from prmkit.models.heads._training import predict_logits
-
         check_is_fitted(self)
         if isinstance(X, StepSequences):
             sequences = X
@@ -154,9 +151,7 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
                 f"X has {sequences.values.shape[1]} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input"
             )
-        with on_device(self.module_, _device(self.device)):
-            logits = predict_logits(self.module_, self._prepared(sequences), self.batch_size)
-        return _softmax(logits)
+        return predict_sequences(self, self._prepared(sequences), self.batch_size)
 
     def predict(self, X: Matrix | StepSequences, groups: npt.ArrayLike | None = None) -> np.ndarray:
         """Return the most probable class of each row.
@@ -200,9 +195,7 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
 
     @safe_after_fork()
     def _fit(self, sequences: StepSequences, y: np.ndarray, sample_weight: npt.ArrayLike | None) -> Self:
-        import torch
-
-        from prmkit.models.heads._training import Targets, TrainingPlan, train
+        from prmkit.models.heads._training import Targets, TrainingPlan
 
         self.classes_ = distinct_classes(y)
         codes = np.searchsorted(self.classes_, y)
@@ -222,17 +215,25 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
             patience=self.patience,
             show_progress=self.show_progress,
         )
+        module, (self.loss_curve_, self.validation_curve_) = self._trained(sequences, targets, plan, rng)
+        self.module_ = module.cpu().eval()
+        self.n_iter_ = self._n_epochs()
+        return self
+
+    def _trained(
+        self, sequences: StepSequences, targets: Targets, plan: TrainingPlan, rng: np.random.RandomState
+    ) -> tuple[torch.nn.Module, tuple[Any, Any]]:
+        """Return a trained module, and its losses on the part that it learns from and on the one that it does not."""
+        import torch
+
+        from prmkit.models.heads._training import train
+
         learn, check = self._split(sequences, targets, rng)
-        device = torch.device(_device(self.device))
         with kept_generators(int(rng.randint(2**31 - 1))):
             module = self._build_module(self.n_features_in_, len(self.classes_))
-            module.scale_to(*_moments(*learn))
-            module = module.to(device=device, dtype=getattr(torch, self.dtype))
-            curves = train(module, learn[0], learn[1], plan, rng=rng, validation=check)
-        self.loss_curve_, self.validation_curve_ = curves
-        self.module_ = module.cpu().eval()
-        self.n_iter_ = len(self.loss_curve_)
-        return self
+            module.scale_to(*self._moments(*learn))
+            module = module.to(device=torch.device(usable_device(self.device)), dtype=getattr(torch, self.dtype))
+            return module, train(module, learn[0], learn[1], plan, rng=rng, validation=check)
 
     def restore(self, state: dict[str, torch.Tensor], backbone: dict[str, Any] | None = None) -> None:
         """Rebuild the module around saved weights.
@@ -268,27 +269,44 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         values = np.asarray(sequences.values, dtype=self.dtype)
         return StepSequences(values, sequences.lengths, sequences.answers, sequences.problems)
 
+    def _moments(self, sequences: StepSequences, targets: Targets) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and deviation of the answered rows, which the module subtracts and divides by."""
+        return weighted_moments(sequences.values[sequences.answers], targets.weights)
+
+    def _n_epochs(self) -> int:
+        return len(self.loss_curve_)
+
     def _build_module(self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None) -> ScaledModule:
         """Return the module, untrained; ``backbone`` is the saved configuration of a named one."""
         raise NotImplementedError
 
 
-def _moments(sequences: StepSequences, targets: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return weighted mean and deviation of the answered rows, which the module subtracts and divides by."""
-    values = sequences.values[sequences.answers].astype(np.float64)
-    mean = np.average(values, axis=0, weights=targets.weights)
-    deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=targets.weights))
+def predict_sequences(head: TorchHead, sequences: StepSequences, batch_size: int | None) -> np.ndarray:
+    """Return the probabilities of what a fitted head has prepared."""
+    from prmkit.models.heads._training import predict_logits
+
+    with on_device(head.module_, usable_device(head.device)):
+        return softmax(predict_logits(head.module_, sequences, batch_size))
+
+
+def weighted_moments(rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return weighted mean and deviation of each column. A column that does not vary has the deviation 1."""
+    values = rows.astype(np.float64)
+    mean = np.average(values, axis=0, weights=weights)
+    deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights))
     return mean, np.where(deviation > 1e-8, deviation, 1.0)
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of logits, one row per step."""
     import torch
 
     proba: np.ndarray = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
     return proba
 
 
-def _device(device: str | None) -> str:
+def usable_device(device: str | None) -> str:
+    """Return the name of the device to compute on. A GPU that is not there raises ValueError."""
     import torch
 
     if device is not None and device.startswith("cuda") and not torch.cuda.is_available():
@@ -408,185 +426,3 @@ class StepMLP(TorchHead):
         from prmkit.models.heads._training import Perceptron
 
         return Perceptron(n_features, n_classes, self.hidden_size, self.dropout)
-
-
-class StepTransformer(TorchHead):
-    """Attend from each step to the problem and the steps up to it, in one pass for all steps.
-
-    The input of the encoder is one vector per step (``inputs_embeds``), the problem's first, after a
-    linear projection where sizes differ. The attention is causal, so a step's score cannot depend on
-    what follows it, nor on how long its solution is.
-
-    Parameters
-    ----------
-    backbone : str, path or None, default=None
-        A BERT-family encoder of transformers (BERT, ModernBERT, RoBERTa, …), by local folder or hub
-        name. If ``None``, it is a small BERT of the sizes below.
-    initialization : {"pretrained", "random"}, default="pretrained"
-        Whether a named backbone brings its weights, or its shape alone.
-    hidden_size : int, default=128
-        Width of the small BERT.
-    n_layers : int, default=2
-        Number of layers of the small BERT.
-    n_heads : int, default=4
-        Number of attention heads of the small BERT.
-    dropout : float, default=0.1
-        Share of the units that are dropped in training.
-    class_weight : "balanced", dict or None, default=None
-        Weight of each class in the loss. ``"balanced"`` gives all classes the same total weight.
-    max_epochs : int, default=20
-        Largest number of passes over the training solutions.
-    batch_size : int or None, default=1024
-        Positions per batch (steps and problems), padding included. If ``None``, all are one batch.
-    learning_rate : float, default=5e-4
-        Largest learning rate of AdamW.
-    weight_decay : float, default=1e-2
-        Weight decay of AdamW.
-    warmup : float, default=0.1
-        Share of the updates in which the learning rate rises. It falls afterwards, as a cosine does.
-    max_norm : float, default=1.0
-        Gradients that are longer than this are scaled down to it.
-    early_stopping : bool, default=True
-        Whether to stop by the loss on a part of the problems, as in :class:`StepMLP`.
-    validation_fraction : float, default=0.1
-        Share of the problems that is kept apart for early stopping.
-    patience : int, default=5
-        Number of epochs without improvement after which training stops.
-    device : str or None, default=None
-        Device to compute on. If ``None``, a GPU if there is one. The fitted weights rest on the CPU.
-    dtype : {"float32", "float64"}, default="float32"
-        Precision of weights and rows.
-    show_progress : bool, default=True
-        Whether to show a progress bar on a terminal when training takes more than a moment.
-    random_state : int, RandomState or None, default=None
-        Seed of initial weights, batches, dropout and the validation part. Global generators stay untouched.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Columns of ``predict_proba``, sorted.
-    loss_curve_ : list of float
-        Mean training loss of each epoch.
-    validation_curve_ : list of float
-        Mean validation loss of each epoch. It is empty without early stopping.
-    n_iter_ : int
-        Number of epochs that were run.
-    n_features_in_ : int
-        Number of features of a row.
-    module_ : torch.nn.Module
-        The trained network.
-
-    Notes
-    -----
-    On rows (``fit(X, y, groups=…)``), rows of equal group are one sequence, in their order; without
-    groups each row is a sequence of its own.
-
-    Examples
-    --------
-    >>> from prmkit import PRMClassifier
-    >>> from prmkit.data import make_arithmetic_solutions
-    >>> X, y = make_arithmetic_solutions(20, 2, random_state=0)
-    >>> clf = PRMClassifier(head=StepTransformer(hidden_size=32, max_epochs=3), random_state=0).fit(X, y)
-    >>> clf.predict_proba(X[:4]).shape
-    (4, 3)
-    """
-
-    reads = "sequences"
-
-    _parameter_constraints = {
-        **TorchHead._parameter_constraints,
-        "backbone": [str, Path, None],
-        "initialization": [StrOptions({"pretrained", "random"})],
-        "hidden_size": [Interval(Integral, 1, None, closed="left")],
-        "n_layers": [Interval(Integral, 1, None, closed="left")],
-        "n_heads": [Interval(Integral, 1, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-    }
-
-    def __init__(
-        self,
-        backbone: str | Path | None = None,
-        *,
-        initialization: Literal["pretrained", "random"] = "pretrained",
-        hidden_size: int = 128,
-        n_layers: int = 2,
-        n_heads: int = 4,
-        dropout: float = 0.1,
-        class_weight: Literal["balanced"] | dict[Label, float] | None = None,
-        max_epochs: int = 20,
-        batch_size: int | None = 1024,
-        learning_rate: float = 5e-4,
-        weight_decay: float = 1e-2,
-        warmup: float = 0.1,
-        max_norm: float = 1.0,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.1,
-        patience: int = 5,
-        device: str | None = None,
-        dtype: Literal["float32", "float64"] = "float32",
-        show_progress: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.backbone = backbone
-        self.initialization = initialization
-        self.hidden_size = hidden_size
-        self.n_layers = n_layers
-        self.n_heads = n_heads
-        self.dropout = dropout
-        self.class_weight = class_weight
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.warmup = warmup
-        self.max_norm = max_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.device = device
-        self.dtype = dtype
-        self.show_progress = show_progress
-        self.random_state = random_state
-
-    def _build_module(self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None) -> ScaledModule:
-        from prmkit.models.heads._training import CausalEncoder
-
-        return CausalEncoder(n_features, n_classes, self._encoder(backbone), self.dropout)
-
-    def _growing(self, problem: str, featurizer: Featurizer | None) -> Growing:
-        from prmkit.models.heads._growing import GrowingSequence, can_grow
-
-        module: Any = self.module_
-        if featurizer is None or not can_grow(module):
-            return InContext(lambda steps: self.predict_proba(self.read(featurizer, steps)), problem)
-        return Then(GrowingSequence(module, featurizer, problem, _device(self.device)), _softmax)
-
-    def _encoder(self, saved: dict[str, Any] | None) -> Any:
-        """Return the encoder: of a saved configuration, by name, or a small BERT."""
-        from transformers import AutoConfig, AutoModel, BertConfig, BertModel
-
-        if saved is not None:
-            # The shape alone: the folder or the hub may be gone, and foreign code stays out.
-            config = AutoConfig.for_model(**{key: value for key, value in saved.items() if key != "auto_map"})
-            return AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
-        if self.backbone is None:
-            if self.hidden_size % self.n_heads:
-                raise ValueError(f"hidden_size={self.hidden_size} is not a multiple of n_heads={self.n_heads}")
-            config = BertConfig(
-                vocab_size=1,
-                hidden_size=self.hidden_size,
-                num_hidden_layers=self.n_layers,
-                num_attention_heads=self.n_heads,
-                intermediate_size=4 * self.hidden_size,
-                hidden_dropout_prob=self.dropout,
-                attention_probs_dropout_prob=self.dropout,
-                pad_token_id=0,
-            )
-            return BertModel(config, add_pooling_layer=False)
-        from prmkit.features.encoding.model_path import resolve_model
-
-        path = resolve_model(self.backbone)
-        if self.initialization == "random":
-            return AutoModel.from_config(AutoConfig.from_pretrained(path))  # type: ignore[no-untyped-call]
-        with quiet_loading():
-            return AutoModel.from_pretrained(path, use_safetensors=True, dtype="float32")

@@ -1,0 +1,152 @@
+"""``StepProbe``: what its poolings find, its seeds, its guarantees, and the parts that are saved."""
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV
+
+from prmkit import PRMClassifier
+from prmkit.data import make_arithmetic_solutions
+from prmkit.features import TokenStates
+from prmkit.models import StepProbe
+
+QUICK = {"n_seeds": 1, "max_epochs": 25, "learning_rate": 1e-2, "show_progress": False, "random_state": 0}
+
+
+def planted(n=400, *, token=None, layer=1, lengths=None):
+    """Steps of random states, in one layer of which one number tells the class: of every token, or of a marked one."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 12, n) if lengths is None else lengths
+    values = rng.normal(size=(lengths.sum(), 2, 8)).astype(np.float16)
+    y = rng.integers(0, 2, n)
+    starts = np.cumsum(lengths) - lengths
+    if token == "marked":
+        places = starts + rng.integers(0, lengths)
+        values[places, layer, 3] += 3 * (2 * y - 1)
+        values[places, 0, 0] = 8
+    else:
+        values[:, layer, 3] += np.repeat(2 * y - 1, lengths)
+    columns = np.log1p(np.column_stack([np.arange(n) % 5, lengths])).astype(np.float32)
+    return TokenStates(values, lengths, columns, ("log_position", "log_length"), np.arange(n) // 5), y
+
+
+class RandomStates(TransformerMixin, BaseEstimator):
+    """A featurizer whose states follow from the text of the step alone, with its first letter planted."""
+
+    def __init__(self, width=6):
+        self.width = width
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        texts = [step.solution.steps[step.index] for step in X]
+        values = [[np.cos(ord(letter) * np.arange(1, self.width + 1))] for text in texts for letter in text[:9]]
+        lengths = np.array([len(text[:9]) for text in texts])
+        columns = np.array([[step.index] for step in X], dtype=np.float32)
+        names = {problem: i for i, problem in enumerate(sorted({step.solution.problem for step in X}))}
+        problems = np.array([names[step.solution.problem] for step in X])
+        return TokenStates(np.array(values, dtype=np.float32), lengths, columns, ("index",), problems)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last", "attention"])
+def test_a_planted_layer_is_found(pooling):
+    states, y = planted()
+    probe = StepProbe(pooling, **QUICK).fit(states[:300], y[:300])
+    assert roc_auc_score(y[300:], probe.predict_proba(states[300:])[:, 1]) > 0.8
+
+
+def test_attention_finds_a_token_that_the_mean_blurs():
+    states, y = planted(600, token="marked", lengths=np.full(600, 24))
+    found = {}
+    for pooling in ("mean", "attention"):
+        probe = StepProbe(pooling, **QUICK | {"max_epochs": 60, "early_stopping": False})
+        found[pooling] = roc_auc_score(y[400:], probe.fit(states[:400], y[:400]).predict_proba(states[400:])[:, 1])
+    assert found["attention"] > found["mean"] + 0.1
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_a_step_is_scored_by_itself(pooling):
+    states, y = planted(120)
+    probe = StepProbe(pooling, **QUICK).fit(states, y)
+    whole = probe.predict_proba(states)
+    chosen = np.array([50, 3, 77])
+    np.testing.assert_allclose(probe.predict_proba(states[chosen]), whole[chosen], atol=1e-6)
+
+
+def test_seeds_reproduce_and_are_averaged():
+    states, y = planted(120)
+    one, again = (StepProbe(n_seeds=2, max_epochs=4, random_state=3).fit(states, y) for _ in range(2))
+    np.testing.assert_array_equal(one.predict_proba(states), again.predict_proba(states))
+    assert len(one.loss_curve_) == 2
+    assert one.loss_curve_[0] != one.loss_curve_[1]
+    np.testing.assert_allclose(one.predict_proba(states).sum(axis=1), 1, atol=1e-6)
+
+
+def test_the_columns_of_a_step_are_read():
+    states, _ = planted(300)
+    y = (states.columns[:, 0] > 1).astype(int)
+    probe = StepProbe(**QUICK).fit(states[:200], y[:200])
+    assert probe.score(states[200:], y[200:]) > 0.85
+
+
+def test_steps_without_states_are_left_out_and_have_no_probability():
+    states, y = planted(100)
+    lengths = states.lengths.copy()
+    values = states.values[lengths[0] :]
+    lengths[0] = 0
+    columns = states.columns.copy()
+    columns[0] = np.nan
+    cut = TokenStates(values, lengths, columns, states.names, states.problems)
+    with pytest.warns(UserWarning, match="1 of 100 steps have no states"):
+        probe = StepProbe(**QUICK).fit(cut, y)
+    proba = probe.predict_proba(cut)
+    assert np.isnan(proba[0]).all()
+    assert np.isfinite(proba[1:]).all()
+    expected = StepProbe(**QUICK).fit(states[1:], y[1:]).predict_proba(states[1:])
+    np.testing.assert_allclose(proba[1:], expected, atol=1e-6)
+    with pytest.raises(ValueError, match="no step of X has states"):
+        StepProbe(**QUICK).fit(cut[:1], y[:1])
+
+
+def test_an_empty_step_is_a_state_of_zeros():
+    states, y = planted(60)
+    lengths = np.append(states.lengths, 0)
+    columns = np.vstack([states.columns, [[0, 0]]]).astype(np.float32)
+    more = TokenStates(states.values, lengths, columns, states.names, np.append(states.problems, 99))
+    for pooling in ("mean", "last", "attention"):
+        probe = StepProbe(pooling, **QUICK).fit(more, np.append(y, 1))
+        np.testing.assert_allclose(probe.predict_proba(more)[:60], probe.predict_proba(states), atol=1e-6)
+
+
+def test_states_of_another_shape_are_refused():
+    states, y = planted(60)
+    probe = StepProbe(**QUICK).fit(states, y)
+    with pytest.raises(ValueError, match="X has 8 features, 0 of them further columns, but StepProbe is expecting 18"):
+        probe.predict_proba(TokenStates.from_rows(np.zeros((2, 8))))
+    with pytest.raises(ValueError, match="pooling"):
+        StepProbe("max").fit(states, y)
+
+
+def test_in_a_classifier_with_a_search_by_problem(tmp_path):
+    X, y = make_arithmetic_solutions(30, random_state=0)
+    search = GridSearchCV(
+        PRMClassifier(RandomStates(), StepProbe(**QUICK | {"max_epochs": 2})),
+        {"head__hidden_size": [0, 8], "head__pooling": ["mean", "attention"]},
+        cv=2,
+        scoring="neg_log_loss",
+    ).fit(X, y)
+    assert search.predict_proba(X).shape == (len(X), 3)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_saved_and_loaded_it_gives_the_same(tmp_path, pooling):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(60, 5))
+    model = PRMClassifier("precomputed", StepProbe(pooling, **QUICK | {"n_seeds": 2, "max_epochs": 3}))
+    model.fit(rows, rows[:, 0] > 0).save(tmp_path / "model")
+    loaded = PRMClassifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(rows), model.predict_proba(rows))
+    assert loaded.head_.loss_curve_ == model.head_.loss_curve_
+    assert loaded.head_.n_iter_ == model.head_.n_iter_
