@@ -119,7 +119,7 @@ class TokenStates:
         """Return some of the steps, in the order asked for. One number gives one step."""
         if isinstance(rows, tuple):  # scikit-learn asks for (rows, ...)
             rows = rows[0]
-        index = np.atleast_1d(np.arange(len(self))[rows if np.size(rows) else slice(0)])
+        index = np.atleast_1d(np.arange(len(self))[rows if isinstance(rows, slice) or np.size(rows) else slice(0)])
         taken = Ragged(self.values, self.lengths).take(index)
         return replace(
             self, values=taken.values, lengths=taken.lengths, columns=self.columns[index], problems=self.problems[index]

@@ -130,6 +130,8 @@ class StepProbe(TorchHead):
     """
 
     n_columns_: int
+    loss_curve_: list[list[float]]  # type: ignore[assignment]
+    validation_curve_: list[list[float]]  # type: ignore[assignment]
 
     _parameter_constraints = {
         **TorchHead._parameter_constraints,
@@ -324,7 +326,7 @@ class StepProbe(TorchHead):
         return Averaged([module for module, _ in trained], self.n_columns_), (losses, checks)
 
     def _n_epochs(self) -> int:
-        return max(map(len, self.loss_curve_))
+        return max(len(curve) for curve in self.loss_curve_)
 
     def restore(self, state: dict[str, torch.Tensor], backbone: dict[str, Any] | None = None) -> None:
         """Rebuild the networks around saved weights.
@@ -339,7 +341,9 @@ class StepProbe(TorchHead):
         from prmkit.models.heads._training import Averaged
 
         self.n_columns_ = int(state["n_columns"])
-        members = [self._build_module(self.n_features_in_, len(self.classes_)) for _ in range(self.n_seeds)]
+        members: list[torch.nn.Module] = [
+            self._build_module(self.n_features_in_, len(self.classes_)) for _ in range(self.n_seeds)
+        ]
         module = Averaged(members, self.n_columns_)
         module.to(state["members.0.mean"].dtype).load_state_dict(state)
         self.module_ = module.eval()
@@ -369,5 +373,4 @@ def _as_states(rows: np.ndarray, groups: npt.ArrayLike | None) -> TokenStates:
 
 def _lost(states: TokenStates) -> np.ndarray:
     """Which steps lie beyond what the language model reads."""
-    lost: np.ndarray = np.isnan(states.columns).any(axis=1)
-    return lost
+    return np.asarray(np.isnan(states.columns).any(axis=1))

@@ -17,6 +17,7 @@ from prmkit.data.growing import Growing, Then, growing
 from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step
 from prmkit.features.sequences import StepSequences
+from prmkit.features.states import TokenStates
 from prmkit.models.heads.head import Featurizer, Head, Label, Matrix
 from prmkit.utils.environment import kept_generators, on_device, safe_after_fork
 from prmkit.utils.sklearn import Interval, StrOptions, distinct_classes, fit_context, random_generator
@@ -113,7 +114,7 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         X: Sequence[Step] | Matrix,
         y: np.ndarray | None = None,
         groups: npt.ArrayLike | None = None,
-    ) -> StepSequences:
+    ) -> StepSequences | TokenStates:
         """Return the feature rows as sequences."""
         if featurizer is None:
             sequences = StepSequences.from_rows(np.asarray(X), groups)
