@@ -359,7 +359,7 @@ class StepProbe(TorchHead):
 
 def _width(states: TokenStates) -> int:
     _, n_layers, width = states.values.shape
-    return n_layers * width + states.columns.shape[1]
+    return int(n_layers * width + states.columns.shape[1])
 
 
 def _as_states(rows: np.ndarray, groups: npt.ArrayLike | None) -> TokenStates:
