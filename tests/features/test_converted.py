@@ -1,12 +1,14 @@
 """Converted models: the numbers of torch, whatever the company and the threads, and files that do no harm."""
 
 import errno
+import multiprocessing
 import os
 import pickle
 import shutil
 import subprocess
 import sys
 import warnings
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 from prmkit import PRMClassifier
 from prmkit.features import PRMFeaturizer
+from prmkit.features.encoding import choice
 from prmkit.features.encoding.backends import converted, quantized
 from prmkit.features.encoding.backends.backend import EncoderModel, load_backend
 from prmkit.features.encoding.model_path import load_network
@@ -71,6 +74,143 @@ def test_neither_company_nor_threads_change_a_bit(kind, dtype, tiny_model, kept_
     for size in (1, 2, 7, 30):
         rows = rng.choice(len(texts), size, replace=False)
         np.testing.assert_array_equal(encoded(backend, model, [texts[i] for i in rows]), whole[rows])
+
+
+LAYOUTS = {
+    # The architecture, the side of the padding, the pooling, and the modules after it.
+    "mpnet": ("MPNetConfig", "left", "mean", ("Dense", "Normalize")),
+    "distilbert": ("DistilBertConfig", "right", "cls", ()),
+    "roberta": ("RobertaConfig", "left", "max", ("Normalize",)),
+    "modernbert": ("ModernBertConfig", "right", "mean", ("Dense",)),
+    "deberta": ("DebertaV2Config", "left", "cls", ("Normalize",)),
+    "causal": ("Qwen2Config", "right", "lasttoken", ("Normalize",)),
+    "causal, padded on the left": ("Qwen2Config", "left", "lasttoken", ()),
+}
+
+
+@pytest.fixture(scope="module")
+def of_layout(tmp_path_factory, make_tokenizer):
+    """Return a function that makes the folder of a small random model of a layout, with large weights."""
+    import torch
+    import transformers
+    from sentence_transformers import SentenceTransformer, models
+    from tokenizers.processors import TemplateProcessing
+
+    def make(layout):
+        kind, side, pooling, after = LAYOUTS[layout]
+        folder = tmp_path_factory.mktemp("layout")
+        tokenizer = make_tokenizer(bos="<bos>")
+        tokenizer.padding_side, tokenizer.model_max_length = side, 64
+        ends = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("<bos>", "<eos>")]
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<bos> $A <eos>", special_tokens=ends)
+        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+        if kind == "DistilBertConfig":
+            sizes = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+        if kind == "Qwen2Config":
+            sizes["num_key_value_heads"] = 1
+        if kind == "DebertaV2Config":
+            sizes |= {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+        special = dict.fromkeys(("cls_token_id", "bos_token_id"), tokenizer.bos_token_id)
+        special |= dict.fromkeys(("sep_token_id", "eos_token_id"), tokenizer.eos_token_id)
+        config = getattr(transformers, kind)(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=80,
+            initializer_range=0.3,
+            pad_token_id=tokenizer.pad_token_id,
+            **sizes,
+            **special,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            transformers.AutoModel.from_config(config).save_pretrained(folder / "plain")
+            tokenizer.save_pretrained(folder / "plain")
+            modules = [models.Transformer(str(folder / "plain")), models.Pooling(32, pooling_mode=pooling)]
+            modules += [models.Dense(32, 16) if name == "Dense" else models.Normalize() for name in after]
+        SentenceTransformer(modules=modules, device="cpu").save(str(folder / "model"))
+        return folder / "model"
+
+    return make
+
+
+STEPS = ["", "x", "3 * 4 = 12.", "So the answer is 14.", "We add 2 and 12, " * 3, "What is 2 + 3 * 4? It is 14. " * 9]
+
+
+def check_layout(kind, layout, of_layout, folder):
+    model = described(of_layout(layout), folder)
+    expected = model.network.encode(STEPS)
+    assert converted.cosines(expected[1:], expected[:-1]).max() < 0.99  # so the texts can be told apart
+    cosines = converted.cosines(encoded(loaded(kind, "float32", model), model, STEPS), expected)
+    assert cosines.min() >= 0.9999
+
+
+def test_an_architecture_and_its_pooling_are_converted(of_layout, kept_folder):
+    check_layout("onnx", "distilbert", of_layout, kept_folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["openvino", "onnx"])
+def test_architectures_poolings_and_paddings_are_converted(kind, layout, of_layout, kept_folder):
+    check_layout(kind, layout, of_layout, kept_folder)
+
+
+@pytest.fixture
+def unpinned(monkeypatch, tmp_path):
+    """Nothing is pinned, kept or remembered."""
+    monkeypatch.delenv("PRMKIT_BACKEND")
+    monkeypatch.setenv("PRMKIT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(choice, "_known", {})
+
+
+@pytest.mark.slow
+def test_a_model_that_no_runtime_takes_leaves_torch_with_one_warning_and_is_an_error_by_name(
+    unpinned, tiny_model, texts, monkeypatch
+):
+    kinds = [kind for kind, package in (("openvino", "openvino"), ("onnx", "onnxruntime")) if find_spec(package)]
+    if not kinds:
+        pytest.skip("torch alone is installed")
+    monkeypatch.setattr(converted, "_LEAST_COSINE", 1.1)  # as if the tracer had frozen something
+    auto = PRMFeaturizer(model=tiny_model, device="cpu", dtype="float32", context="none", show_progress=False)
+    with pytest.warns(UserWarning, match=rf"do not compute .*{'-float32.*'.join(kinds)}-float32") as caught:
+        auto.transform(texts)
+    assert len(caught) == 1
+    assert auto.backend_["name"] == "torch"
+    for kind in kinds:
+        with pytest.raises(RuntimeError, match=rf"backend='{kind}' cannot compute .*BertModel.*pass backend='torch'"):
+            clone(auto).set_params(backend=kind).transform(texts)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_two_processes_that_convert_at_once_do_no_harm(unpinned, tiny_model, texts, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    fork = multiprocessing.get_context("fork")
+    together, check = fork.Barrier(2), converted.check_conversion
+
+    def check_together(*args):
+        together.wait(60)  # both have found no copy, and have made one
+        check(*args)
+
+    def convert(number):
+        rows = PRMFeaturizer(model=tiny_model, device="cpu", backend="onnx", context="none", cache=False).transform(
+            texts
+        )
+        np.save(tmp_path / f"{number}.npy", rows)
+
+    monkeypatch.setattr(converted, "check_conversion", check_together)
+    processes = [fork.Process(target=convert, args=(number,)) for number in (1, 2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    one, two = (np.load(tmp_path / f"{number}.npy") for number in (1, 2))
+    np.testing.assert_array_equal(one, two)
+    [file] = converted.converted_files(tmp_path / "cache")
+    assert [path for path in file.parent.iterdir() if path != file] == []
+    monkeypatch.setattr(converted, "check_conversion", lambda *args: pytest.fail("converted again"))
+    convert(3)
+    np.testing.assert_array_equal(np.load(tmp_path / "3.npy"), one)
 
 
 @pytest.mark.slow
