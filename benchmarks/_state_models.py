@@ -35,6 +35,7 @@ from sklearn.preprocessing import StandardScaler
 from prmkit import PRMClassifier, PRMFeaturizer
 from prmkit.data import ratings_to_first_error
 from prmkit.features import StepStatistics, TokenStates
+from prmkit.features.states.log_probs import POSITION_COLUMNS
 from prmkit.metrics import choose_first_error_threshold, choose_threshold
 from prmkit.models import StepBlend
 
@@ -183,17 +184,16 @@ def read_states(data: Data, model: str, poolings: Iterable[str], dtype: str | No
             data.keep("token_columns", np.asarray(found.columns))
             data.keep("tokens", np.asarray(found.values, dtype=np.float16))
         else:
-            names = featurizer.get_feature_names_out().tolist()
-            of_tokens = [i for i, name in enumerate(names) if "logprob" in name or "entropy" in name]
-            if of_tokens:
-                data.keep("log_probs", np.nan_to_num(found[:, of_tokens]))
-            states = np.delete(np.asarray(found, dtype=np.float32), of_tokens, axis=1)
-            n_lost = int(np.isnan(states).any(axis=1).sum())
+            found = np.asarray(found, dtype=np.float32)
+            n_lost = int(np.isnan(found).any(axis=1).sum())
             if n_lost:
-                print(f"{n_lost} of {len(states)} steps were cut: their states are zeros here", flush=True)
-            # One block of columns per layer, wherever the featurizer puts them.
-            width = states.shape[1] // len(chosen)
-            data.keep(pooling, np.nan_to_num(states).reshape(len(states), len(chosen), width))
+                print(f"{n_lost} of {len(found)} steps were cut: their columns are zeros here", flush=True)
+            names, found = featurizer.get_feature_names_out().tolist(), np.nan_to_num(found)
+            others = [i for i, name in enumerate(names) if not name.startswith(("layer", *POSITION_COLUMNS))]
+            if others:
+                data.keep("log_probs", found[:, others])
+            of_layers = [[i for i, name in enumerate(names) if name.startswith(f"layer{n}_")] for n in chosen]
+            data.keep(pooling, np.stack([found[:, columns] for columns in of_layers], axis=1))
         print(f"states, {pooling}, layers {chosen}: {seconds[pooling]:.0f} s", flush=True)
     return seconds
 
