@@ -37,7 +37,7 @@ from prmkit.data import ratings_to_first_error
 from prmkit.features import StepStatistics, TokenStates
 from prmkit.features.states.log_probs import POSITION_COLUMNS
 from prmkit.metrics import choose_first_error_threshold, choose_threshold
-from prmkit.models import StepBlend
+from prmkit.models import StepBlend, StepProbe
 
 DATASETS = ("prm800k", "processbench", "prmbench", "mr_ben_math")
 INNER_FOLDS = 3
@@ -181,7 +181,7 @@ def read_states(data: Data, model: str, poolings: Iterable[str], dtype: str | No
         seconds[pooling] = time.perf_counter() - start
         if pooling == "tokens":
             data.keep("token_lengths", np.asarray(found.lengths))
-            data.keep("token_columns", np.asarray(found.columns))
+            data.keep("token_columns", np.nan_to_num(found.columns))
             data.keep("tokens", np.asarray(found.values, dtype=np.float16))
         else:
             found = np.asarray(found, dtype=np.float32)
@@ -225,11 +225,7 @@ def probe(
     data: Data, train: np.ndarray, test: np.ndarray, seed: int, *, layers: Sequence[int] | None = None, **options: Any
 ) -> np.ndarray:
     """``StepProbe`` on the tokens of each step, or on its mean in some layers, as a step of one token."""
-    from prmkit.models import StepProbe
-
-    known = inspect.signature(StepProbe).parameters
-    settings = {"device": data.device, "show_progress": False, **options, "random_state": seed}
-    head = StepProbe(**{name: value for name, value in settings.items() if name in known})
+    head = StepProbe(device=data.device, show_progress=False, random_state=seed, **options)
     every = token_states(data, layers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -322,7 +318,12 @@ def models(n_layers: int) -> list[Model]:
         layered(STATES, "mean", pairs, position=True),
         layered("mean, all of these layers + position", "mean", (tuple(range(n_layers)),), position=True),
         Model(PROBE, pooled, ("mean",), on_device=True),
-        Model("StepProbe() on tokens", (("", partial(probe)),), ("tokens",), on_device=True),
+        Model(
+            "StepProbe, two layers, linear",
+            tuple((str(pair), partial(probe, layers=pair, hidden_size=0)) for pair in pairs),
+            ("mean",),
+            on_device=True,
+        ),
         Model(
             "StepProbe, attention on tokens", (("", partial(probe, pooling="attention")),), ("tokens",), on_device=True
         ),
