@@ -61,7 +61,14 @@ def unfitted_parts(
 
 def _is_view(featurizer: Featurizer | None) -> bool:
     """Whether the default head makes a view of a featurizer. Any other one has a logistic regression by itself."""
-    return featurizer is None or (isinstance(featurizer, PRMFeaturizer) and featurizer.kind in MODEL_VIEWS)
+    if not isinstance(featurizer, PRMFeaturizer):
+        return featurizer is None
+    if getattr(featurizer, "pooling", None) == "tokens":
+        raise ValueError(
+            "pooling='tokens' gives the tokens of a step, which StepProbe reads, and the default head reads a row per "
+            "step: pass head=StepProbe(), or another pooling"
+        )
+    return featurizer.kind in MODEL_VIEWS
 
 
 def _named(part: object) -> str:

@@ -192,6 +192,28 @@ class TestChoices:
         alone = PRMClassifier(head=head, views=[view], random_state=0).fit(*ALL)
         assert list(alone.head_.views_) == [view]
 
+    def test_steps_that_do_not_fit_into_a_model_have_no_score(self, monkeypatch):
+        X, y = ALL
+        whole = PRMClassifier(head=StepBlend(Hidden("states"), n_trees=5), random_state=0)
+        rows = Hidden.transform
+        cut = np.arange(len(X)) % 10 == 9
+
+        def cut_rows(self, steps):
+            numbers = rows(self, steps)
+            numbers[[int(step.problem.split()[1]) % 5 == 4 and step.index == 1 for step in steps]] = np.nan
+            return numbers
+
+        monkeypatch.setattr(Hidden, "transform", cut_rows)
+        with pytest.warns(UserWarning, match="12 of 120 steps do not fit"):
+            fitted = whole.fit(X, y)
+        proba = fitted.predict_proba(X)
+        np.testing.assert_array_equal(np.isnan(proba).all(axis=1), cut)
+        assert np.isfinite(proba[~cut]).all()
+        with pytest.raises(ValueError, match="12 of 120 steps have no probabilities"):
+            fitted.predict(X)
+        with pytest.raises(ValueError, match="12 of 120 steps have no probabilities"):
+            fitted.head_.predict(X)
+
     @pytest.mark.parametrize(
         ("params", "says"),
         [

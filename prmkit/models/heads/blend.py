@@ -29,7 +29,15 @@ from prmkit.data.solution import Step, as_steps
 from prmkit.data.splitters import StratifiedProblemKFold
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
 from prmkit.models.heads._view_gains import HEADER, Folds, ViewRow, cells, frame, gains, in_words, sampled_rows
-from prmkit.models.heads.head import Featurizer, Head, Matrix, StepViews, choose_decision_weights, featurizer_for
+from prmkit.models.heads.head import (
+    Featurizer,
+    Head,
+    Matrix,
+    StepViews,
+    choose_decision_weights,
+    featurizer_for,
+    most_probable,
+)
 from prmkit.utils.environment import one_thread, safe_after_fork
 from prmkit.utils.sklearn import (
     HasDefaultParts,
@@ -205,6 +213,17 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
         known = self.__dict__.pop("_known", None)
+        if (lost := _lost(views)).any():
+            warnings.warn(
+                f"{lost.sum()} of {len(lost)} steps do not fit into the model of the featurizer (NaN): nothing is "
+                "learnt from them",
+                UserWarning,
+                stacklevel=3,
+            )
+            views, labels = views.take(~lost), labels[~lost]
+            weight = None if weight is None else weight[~lost]
+            if not np.array_equal(np.unique(labels), self.classes_):
+                raise ValueError("no step of a class fits into the model of the featurizer: raise max_length")
         seed = self._seed()
         with config_context(transform_output="default"), one_thread():
             if known is None or known[0] is not views or weight is not None or not np.array_equal(known[1], labels):
@@ -346,10 +365,15 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
         Returns
         -------
         ndarray of shape (n_steps, n_classes)
-            Columns in the order of ``classes_``.
+            Columns in the order of ``classes_``. NaN for a step that does not fit into the model of the featurizer.
         """
         check_is_fitted(self)
         views = X if isinstance(X, StepViews) else self._read(None, as_steps(X))
+        if (lost := _lost(views)).any():
+            known = np.full((len(lost), len(self.classes_)), np.nan)
+            if not lost.all():
+                known[~lost] = self.predict_proba(views.take(~lost))
+            return known
         with config_context(transform_output="default"), one_thread():
             by_member = list(_ratios(self.members_, views, slice(None), self.classes_).values())
             if self.blend_ is not None:
@@ -374,8 +398,7 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
             Labels out of ``classes_``.
         """
         proba = self.predict_proba(X)  # first: it raises NotFittedError
-        labels: np.ndarray = self.classes_[(proba * self.decision_weights_).argmax(axis=1)]
-        return labels
+        return most_probable(self.classes_, proba * self.decision_weights_)
 
     def grow(self, problem: str, featurizer: object = None) -> Growing:
         """Return a solution of a problem that grows: the way of :class:`~prmkit.scoring.IncrementalScorer`.
@@ -469,6 +492,15 @@ def _ratios(members: dict[str, Any], views: StepViews, rows: Any, classes: np.nd
         log_proba = np.log(proba)
         found[name] = np.clip(log_proba[:, :-1] - log_proba[:, -1:], -_BOUND, _BOUND)
     return found
+
+
+def _lost(views: StepViews) -> np.ndarray:
+    """Return which steps have no numbers (NaN) in the view of a model, which they do not fit into."""
+    lost = np.zeros(len(views.problems), dtype=bool)
+    for name in views.rows.keys() & set(MODEL_VIEWS):
+        if isinstance(rows := views.rows[name], np.ndarray) and rows.dtype.kind == "f":
+            lost |= np.isnan(rows).any(axis=1)
+    return lost
 
 
 def _by_view(ratios: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
