@@ -37,9 +37,11 @@ def unfitted_parts(
     by_name = featurizer if isinstance(featurizer, str) else None
     given = None if isinstance(featurizer, str) else featurizer
     marks_tokens = isinstance(featurizer, PRMFeaturizer) and featurizer.kind == "tokens"
-    blends = isinstance(head, StepBlend) or (head is None and _is_view(given))
-    if blends and not marks_tokens and by_name in (None, "embeddings"):
-        return None, _blend_head(given, head, views)
+    if not marks_tokens and by_name in (None, "embeddings"):
+        if isinstance(head, StepBlend):
+            return None, _blend_head(given, head, views)
+        if head is None and _is_view(given):
+            return None, _blend_head(given, None, views)
     if not isinstance(views, str):
         raise ValueError(
             f"views is {list(views)}, which the default head reads, and here featurizer is {_named(featurizer)} and "
@@ -104,7 +106,8 @@ def _blend_head(featurizer: Featurizer | None, head: StepBlend | None, views: Vi
         raise ValueError(
             f"views is {list(views)}, and StepBlend has the members {list(blend.members)}: pass one of them"
         )
-    return blend.set_params(members=members)
+    blend.set_params(members=members)
+    return blend
 
 
 def _token_head(featurizer: FeaturizerLike, head: TokenPRM | None, label_order: Sequence[Label] | None) -> TokenPRM:

@@ -299,10 +299,10 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
             if name in wanted:
                 self._add_view(name, view, X, y, views, reason)
         if from_model in wanted:
-            view = featurizer_for(self, self.featurizer)
+            encoder = featurizer_for(self, self.featurizer)
             asked = self.featurizer is not None or not isinstance(self.members, str)
-            if asked or self._helps(from_model, view, X, y, views):
-                self._add_view(from_model, view, X, y, views, "asked for")
+            if asked or self._helps(from_model, encoder, X, y, views):
+                self._add_view(from_model, encoder, X, y, views, "asked for")
         return views
 
     def _add_view(self, name: str, view: Any, X: Sequence[Step], y: np.ndarray, views: StepViews, reason: str) -> None:
