@@ -19,13 +19,14 @@ from prmkit.models.tokens.model_folder import (
     adapt_model,
     check_tokenizer,
     damage_named,
+    load_objectives,
     load_token_model,
     load_tokenizer,
     make_readout,
     read_description,
     token_limit,
 )
-from prmkit.models.tokens.scoring_pass import TokenScorer
+from prmkit.models.tokens.scoring_pass import TokenScorer, add_objectives
 from prmkit.utils.environment import import_optional, kept_generators
 
 if TYPE_CHECKING:
@@ -147,10 +148,14 @@ def _load_own(name: str | Path, dtype: Precision | None, settings: Mapping[str, 
     check_tokenizer(tokenizer, description, folder)
     reads_reward = description.reads == "reward" and not scheme.reads_language_model
     width = 1 if reads_reward else len(description.classes)
+    objectives = description.objectives or {}
     if is_adapter:
-        model = _load_adapter(folder, tokenizer, scheme, width, dtype or description.dtype or "auto")
+        model = _load_adapter(folder, tokenizer, scheme, width, dtype or description.dtype or "auto", objectives)
     else:
         model, _ = load_token_model(folder, scheme, width, dtype=dtype or "auto", whole=True)
+        if objectives:
+            add_objectives(model, objectives)
+            load_objectives(model, folder)
     readout = make_readout(model, tokenizer, scheme, description.reads).for_scoring()
     scorer = TokenScorer(
         model=model,
@@ -159,12 +164,18 @@ def _load_own(name: str | Path, dtype: Precision | None, settings: Mapping[str, 
         readout=readout,
         max_length=description.max_length,
         classes=description.classes,
+        objectives=objectives,
     )
     return ExistingModel(scorer, description.loss)
 
 
 def _load_adapter(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme, width: int, dtype: Precision
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    scheme: MarkingScheme,
+    width: int,
+    dtype: Precision,
+    objectives: Mapping[str, Sequence[Any]],
 ) -> PreTrainedModel:
     """Load the base model that an adapter names, and merge the adapter into it."""
     file, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
@@ -185,6 +196,8 @@ def _load_adapter(
         with kept_generators():
             model, random = load_token_model(base, scheme, width, dtype=dtype)
             adapt_model(model, tokenizer, scheme)
+            if objectives:
+                random = (*random, *add_objectives(model, objectives))
             with damage_named(folder):
                 with safe_open(weights, framework="pt") as opened:
                     held = set(opened.keys())

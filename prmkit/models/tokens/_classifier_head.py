@@ -24,10 +24,7 @@ class WithTokenHead:
         super().__init__(config)  # type: ignore[call-arg]
         model: Any = self
         setattr(model, model.base_model_prefix, AutoModel.from_config(config))  # type: ignore[no-untyped-call]
-        text_config: Any = config.get_text_config()
-        # OPT projects its states back to the width of its embeddings.
-        width: Any = getattr(text_config, "word_embed_proj_dim", None) or text_config.hidden_size
-        self.score = nn.Linear(width, int(config.num_labels or 0))
+        self.score = nn.Linear(state_width(config), int(config.num_labels or 0))
         model.post_init()
 
     def forward(self, input_ids: torch.Tensor, **kwargs: Any) -> TokenClassifierOutput:
@@ -37,6 +34,13 @@ class WithTokenHead:
         return TokenClassifierOutput(
             logits=self.score(output.last_hidden_state), hidden_states=getattr(output, "hidden_states", None)
         )
+
+
+def state_width(config: PreTrainedConfig) -> int:
+    """Return the width of the last hidden states of a transformer."""
+    text_config: Any = config.get_text_config()
+    # OPT projects its states back to the width of its embeddings.
+    return int(getattr(text_config, "word_embed_proj_dim", None) or text_config.hidden_size)
 
 
 @cache

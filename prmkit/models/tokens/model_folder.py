@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from prmkit.features.encoding.model_path import HUB_NAME, resolve_model
 from prmkit.marking.encoding import fingerprint, prepare_tokenizer, reward_token_ids
 from prmkit.marking.scheme import EXAMPLE, MarkingScheme, text_ids
 from prmkit.models.tokens._block_causal import check_block_causal, is_causal, unwrapped
-from prmkit.models.tokens.scoring_pass import Readout, TokenScorer
+from prmkit.models.tokens.scoring_pass import OBJECTIVES, Readout, TokenScorer
 from prmkit.utils.environment import installed_version, quiet_loading
 from prmkit.utils.files import writing
 
@@ -49,7 +49,7 @@ class ModelDescription:
     ``classes`` are the labels of the outputs, worst first. ``reads`` and ``by_blocks`` are those of :class:`Readout`.
     ``fingerprint`` tells on loading if the tokenizer encodes a text in another way than when the model was saved.
     ``versions`` are those of the libraries that wrote the model. ``dtype`` is the precision of the weights in training,
-    which the base of an adapter does not tell.
+    which the base of an adapter does not tell. ``objectives`` are the classes of further objectives, by name.
     """
 
     scheme: MarkingScheme
@@ -62,6 +62,7 @@ class ModelDescription:
     versions: dict[str, str | None]
     loss_options: dict[str, Any] | None = None
     dtype: str | None = None
+    objectives: dict[str, list[Any]] | None = None
 
     @classmethod
     def of(
@@ -75,6 +76,7 @@ class ModelDescription:
         max_length: int | None,
         loss_options: Mapping[str, Any] | None = None,
         dtype: str | None = None,
+        objectives: Mapping[str, Sequence[Any]] | None = None,
     ) -> ModelDescription:
         """Describe a model, with the versions in use."""
         return cls(
@@ -88,6 +90,7 @@ class ModelDescription:
             versions={name: installed_version(name) for name in ("prmkit", "torch", "transformers", "tokenizers")},
             loss_options=None if not loss_options else json.loads(json.dumps(loss_options)),
             dtype=dtype,
+            objectives={name: list(labels) for name, labels in objectives.items()} if objectives else None,
         )
 
 
@@ -144,6 +147,7 @@ def save_scorer(scorer: TokenScorer, folder: str | Path, *, loss: str) -> None:
         classes=scorer.classes,
         loss=loss,
         max_length=scorer.max_length,
+        objectives=scorer.objectives,
     )
     write_description(folder, description)
 
@@ -318,6 +322,21 @@ def token_limit(model: PreTrainedModel | torch.nn.Module, max_length: int | None
         most -= 2
     limits = [int(length) for length in (most, max_length) if length]
     return min(limits, default=None)
+
+
+def load_objectives(model: PreTrainedModel, folder: Path) -> None:
+    """Read the layer of further objectives, which transformers passes over, from the folder of a saved model."""
+    from safetensors import safe_open
+
+    weights: dict[str, torch.Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            held = [name for name in opened.keys() if name.startswith(f"{OBJECTIVES}.")]  # noqa: SIM118 (no mapping)
+            weights |= {name.removeprefix(f"{OBJECTIVES}."): opened.get_tensor(name) for name in held}
+    layer: torch.nn.Module = getattr(model, OBJECTIVES)
+    if found := set(layer.state_dict()) ^ set(weights):
+        raise ValueError(f"{folder} lacks {OBJECTIVES}.{min(found)}, the head of further objectives: save it again")
+    layer.load_state_dict(weights)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from prmkit.data.solution import Step
 from prmkit.marking.encoding import MarkedTokens, TokenRecord, token_records
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.tokens._block_causal import block_causal, unwrapped
-from prmkit.models.tokens._classifier_head import WithTokenHead, new_token_classifier
+from prmkit.models.tokens._classifier_head import WithTokenHead, new_token_classifier, state_width
 from prmkit.models.tokens._prefix_tree import shared_beginnings
 from prmkit.models.tokens._tree_attention import longest_shared, position_offset, tree_outputs
 from prmkit.utils.environment import (
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedTokenizerBase
 
 _LOG = logging.getLogger(__name__)
+OUTCOME = "outcome"
+"""Name of the objective that a solution's final answer is right."""
+OBJECTIVES = "objectives"
+"""Name of the layer that further objectives are read from, in a model."""
 # A batch of many tiny rows is no faster, so shorter rows count as this long.
 _SHORT = 64
 # Tokens that keep a CPU thread busy. A larger batch is no faster, and pads rows of less equal length.
@@ -48,8 +52,9 @@ class Readout:
     """Say which of a model's outputs are the scores.
 
     ``kind``: a score per token ("tokens"), per row ("sequence"), or the logits of the vocabulary ("language_model").
-    ``reads`` is the input of the loss: a logit per class ("classes"), one raw reward ("reward") or the whole
-    "vocabulary". ``token_ids`` are a language model's reward tokens, worst first. ``by_blocks``: attention is
+    ``reads`` is the input of the loss: a logit per class ("classes"), one raw reward ("reward"), the whole
+    "vocabulary", or the logits of all further objectives, side by side ("objectives").
+    ``token_ids`` are a language model's reward tokens, worst first. ``by_blocks``: attention is
     block-causal.
     """
 
@@ -71,6 +76,7 @@ class NotFiniteError(ValueError):
 class TokenScorer:
     """A model with all that is needed to score steps. ``classes`` are the labels of the outputs, worst first.
 
+    ``objectives`` are the classes of further objectives by name, in the order of their outputs.
     A pickle holds configuration and weights in place of the module, whose hooks cannot be pickled.
     """
 
@@ -80,6 +86,14 @@ class TokenScorer:
     readout: Readout
     max_length: int | None
     classes: tuple[Any, ...]
+    objectives: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def objective(self, name: str, *args: Any, **kwargs: Any) -> npt.NDArray[np.float32]:
+        """Return the logits of one further objective, for the arguments of ``outputs``."""
+        before = list(self.objectives)[: list(self.objectives).index(name)]
+        start = sum(len(self.objectives[other]) for other in before)
+        reader = replace(self, readout=replace(self.readout, reads="objectives"))
+        return reader.outputs(*args, **kwargs)[:, start : start + len(self.objectives[name])]
 
     def outputs(
         self, steps: Sequence[Step], *, too_long: str, tokens_per_batch: int, device: str | None, show_progress: bool
@@ -110,7 +124,10 @@ class TokenScorer:
         too_long: str,
     ) -> npt.NDArray[np.float32]:
         """Bring the outputs at the marked positions of each record into the order of the steps, as ``outputs`` does."""
-        shape = () if self.readout.reads == "reward" else (len(self.classes),)
+        n_outputs = len(self.classes)
+        if self.readout.reads == "objectives":
+            n_outputs = sum(map(len, self.objectives.values()))
+        shape = () if self.readout.reads == "reward" else (n_outputs,)
         step_outputs = np.full((len(steps), *shape), np.nan, dtype=np.float32)
         n_failed = 0
         for record, output in zip(records, record_outputs, strict=True):
@@ -147,6 +164,8 @@ class TokenScorer:
         # Initial weights are drawn, only to be overwritten: the caller's generator must not notice.
         with kept_generators():
             model = kind(config).to(dtype)
+        if objectives := state.get("objectives"):
+            add_objectives(model, objectives)
         model.load_state_dict(weights)
         for name, value in {**state, "model": model.eval()}.items():
             object.__setattr__(self, name, value)
@@ -242,6 +261,8 @@ def marked_outputs(
 
     With a ``cache`` of earlier tokens, mask and blocks are those of all tokens, and the cache is extended.
     """
+    if readout.reads == "objectives":
+        return marked_objectives(model, batch, replace(readout, reads="classes"))[1]
     positions = batch["positions"]
     # Keys and values of a finished text are of no use.
     options: dict[str, Any] = {"use_cache": cache is not None} if _takes(model, "use_cache") else {}
@@ -269,6 +290,58 @@ def marked_outputs(
     if readout.reads == "classes":
         return logits
     return logits[..., 0] if logits.shape[-1] == 1 else logits[..., -1] - logits[..., 0]
+
+
+def marked_objectives(
+    model: nn.Module, batch: Mapping[str, torch.Tensor], readout: Readout
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what :func:`marked_outputs` does, and beside it the logits of all further objectives at the positions."""
+    with _kept_objectives(model) as kept:
+        outputs = marked_outputs(model, batch, readout)
+    (logits,) = kept
+    return outputs, logits.gather(1, batch["positions"][..., None].expand(-1, -1, logits.shape[-1])).float()
+
+
+def add_objectives(model: nn.Module, objectives: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
+    """Give a model a linear layer on its last states, with a logit per class of each objective. Return its weights.
+
+    It begins at zero: nothing is drawn, so all other weights are those of a model without it.
+    """
+    inner = unwrapped(model)
+    if inner.base_model is inner:
+        raise ValueError(
+            f"a {type(inner).__name__} does not tell its last states apart, and further objectives read them: leave "
+            "outcome_weight and extra_targets out, or choose another model"
+        )
+    n_outputs = sum(map(len, objectives.values()))
+    layer = nn.Linear(state_width(inner.config), n_outputs, dtype=inner.dtype, device="meta")
+    layer = layer.to_empty(device=inner.device)
+    for weight in layer.parameters():
+        nn.init.zeros_(weight)
+    setattr(inner, OBJECTIVES, layer)
+    return tuple(f"{OBJECTIVES}.{name}" for name, _ in layer.named_parameters())
+
+
+@contextmanager
+def _kept_objectives(model: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Keep what the layer of further objectives gives for every token, in this thread."""
+    inner, kept, thread = unwrapped(model), [], threading.get_ident()
+
+    def keep(_module: nn.Module, _args: object, output: Any) -> None:
+        if threading.get_ident() == thread:
+            kept.append(getattr(inner, OBJECTIVES)(output[0]))
+
+    def give(_module: nn.Module, _args: object, output: Any) -> None:
+        # On several devices a weight counts as unused, unless an output of the model leads to it.
+        if threading.get_ident() == thread:
+            output["hidden_states"] = (kept[-1],)
+
+    hooks = [inner.base_model.register_forward_hook(keep), inner.register_forward_hook(give)]
+    try:
+        yield kept
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager

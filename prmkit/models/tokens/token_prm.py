@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,10 +15,10 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.data.dataset import StepDataset
 from prmkit.data.growing import Growing, InContext, Then
 from prmkit.data.labels import check_labels, declared_order, resolve_label_order
-from prmkit.data.solution import Step, as_steps, iter_solutions, name_solutions
+from prmkit.data.problem_keys import problem_keys
+from prmkit.data.solution import Solution, Step, as_steps, iter_solutions, name_solutions
 from prmkit.marking.scheme import SCHEMES, MarkingScheme
 from prmkit.models.heads.head import most_probable
 from prmkit.models.tokens.probabilities import ProbabilityMap, as_rewards, calibration_split
@@ -30,23 +30,6 @@ if TYPE_CHECKING:
 
     from prmkit.models.tokens.scoring_pass import TokenScorer
 
-# These parameters are settings of PRMTrainingConfig too, by the same names and with the same meanings.
-_TRAINING_SETTINGS = (
-    "scheme",
-    "step_separator",
-    "loss",
-    "loss_options",
-    "neutral",
-    "initialization",
-    "model_kwargs",
-    "max_length",
-    "max_prompt_length",
-    "num_train_epochs",
-    "learning_rate",
-    "weight_decay",
-    "warmup_steps",
-    "tokens_per_batch",
-)
 # The outputs of these losses are log-odds, which need no calibration.
 _LOG_ODDS = ("bce", "mse", "soft_cross_entropy")
 _FEWEST_TOKENS_IN_USE = 8192
@@ -79,6 +62,12 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         underscore.
     loss_options : dict or None, default=None
         Options of the loss, such as ``{"class_weight": [2.0, 1.0, 1.0]}`` (worst first) or ``{"zeta": 2.0}``.
+    outcome_weight : float, default=0.0
+        Weight of a further loss: whether the final answer is right, which ``Solution.meta["final_answer_correct"]``
+        says, read at the last step by a head of its own.
+    extra_targets : dict or None, default=None
+        Further targets of steps with the weights of their losses, such as ``{"error_type": 0.2}``. Then
+        ``Solution.meta["error_type"]`` is a list with a value per step, None where there is none.
     neutral : {"positive", "negative", "drop"}, default="positive"
         How a neutral step counts in a loss that knows only right and wrong.
     label_order : sequence or None, default=None
@@ -128,6 +117,8 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         The marking scheme in use.
     loss_curve_ : list of float
         Loss of each logged update.
+    objectives_ : dict
+        Classes of the further objectives by name, such as ``{"outcome": (False, True)}``.
     probability_map_ : ProbabilityMap
         How outputs become probabilities.
     scorer_ : TokenScorer
@@ -169,6 +160,8 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         "reward_tokens": ["array-like", None],
         "loss": [str],
         "loss_options": [dict, None],
+        "outcome_weight": [Interval(Real, 0, None, closed="left")],
+        "extra_targets": [dict, None],
         "neutral": [StrOptions({"positive", "negative", "drop"})],
         "label_order": ["array-like", None],
         "initialization": [StrOptions({"pretrained", "random"})],
@@ -201,6 +194,8 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         reward_tokens: Sequence[str] | None = None,
         loss: str = "cross_entropy",
         loss_options: dict[str, object] | None = None,
+        outcome_weight: float = 0.0,
+        extra_targets: dict[str, float] | None = None,
         neutral: Literal["positive", "negative", "drop"] = "positive",
         label_order: Sequence[object] | None = None,
         initialization: Literal["pretrained", "random"] = "pretrained",
@@ -225,6 +220,8 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         self.reward_tokens = reward_tokens
         self.loss = loss
         self.loss_options = loss_options
+        self.outcome_weight = outcome_weight
+        self.extra_targets = extra_targets
         self.neutral = neutral
         self.label_order = label_order
         self.initialization = initialization
@@ -244,7 +241,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     @fit_context
-    def fit(self, X: Iterable[Step | str], y: npt.ArrayLike) -> TokenPRM:
+    def fit(self, X: Iterable[Step | str], y: npt.ArrayLike, *, unlabelled: Iterable[Solution] = ()) -> TokenPRM:
         """Fine-tune the model on labelled steps.
 
         Parameters
@@ -253,6 +250,8 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
             Steps to learn from.
         y : array-like of shape (n_steps,)
             Label of each step.
+        unlabelled : iterable of Solution, default=()
+            Solutions without a labelled step, of which the outcome or extra targets are learnt.
 
         Returns
         -------
@@ -262,7 +261,8 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If labels, loss and scheme do not fit together, or no step fits into ``max_length``.
+            If labels, loss and scheme do not fit together, or no step fits into ``max_length``. Also if an objective
+            with a weight finds nothing to learn from.
         """
         steps = as_steps(X)
         declared = declared_order(y, self.label_order)
@@ -280,7 +280,15 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
                 "pass label_order=[worst, …, best]"
             )
         order = tuple(classes.tolist()) if order is None else tuple(order)
-        scorer, probability_map, loss_curve = self._fine_tune(steps, labels, order)
+        others = list(unlabelled)
+        if odd := [one for one in others if not isinstance(one, Solution)]:
+            raise TypeError(f"unlabelled holds {type(odd[0]).__name__}, expected solutions: [Solution(problem, steps)]")
+        if others and not (self.outcome_weight or self.extra_targets):
+            raise ValueError(
+                f"{len(others)} solutions have no labelled step, and nothing else is learnt of them: set "
+                "outcome_weight or extra_targets, or leave unlabelled out"
+            )
+        scorer, probability_map, loss_curve = self._fine_tune(steps, labels, order, others)
         columns = tuple(order.index(label) for label in classes.tolist())
         return self.restore(scorer, replace(probability_map, columns=columns), classes, loss_curve)
 
@@ -321,6 +329,34 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         return as_rewards(self._outputs(X))
+
+    def predict_objective(self, X: Iterable[Step | str], name: str = "outcome") -> npt.NDArray[np.float64]:
+        """Return the probability of each class of a further objective, read at each step.
+
+        Parameters
+        ----------
+        X : 1-D array-like of Step or str
+            Steps to read at. An outcome was learnt at last steps. At an earlier step it is a forecast.
+        name : str, default="outcome"
+            Name of the objective: "outcome", or a key of ``extra_targets``.
+
+        Returns
+        -------
+        ndarray of shape (n_steps, n_classes)
+            Columns in the order of ``objectives_[name]``. For an outcome the second one is P(final answer right).
+
+        Raises
+        ------
+        ValueError
+            If the model was trained without this objective.
+        """
+        check_is_fitted(self)
+        if name not in self.objectives_:
+            raise ValueError(
+                f"the model has no objective {name!r}, expected one of {list(self.objectives_)}: fit it with "
+                "outcome_weight or extra_targets"
+            )
+        return ProbabilityMap("softmax")(self._outputs(X, name))
 
     def predict(self, X: Iterable[Step | str]) -> npt.NDArray[Any]:
         """Return the most probable class of each step.
@@ -469,15 +505,22 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         return self.scorer_.scheme
 
     @property
+    def objectives_(self) -> dict[str, tuple[Any, ...]]:
+        """Classes of the further objectives by name."""
+        check_is_fitted(self)
+        return {name: tuple(classes) for name, classes in self.scorer_.objectives.items()}
+
+    @property
     def module_(self) -> torch.nn.Module:
         """The torch module that scores, as other torch heads have it."""
         check_is_fitted(self)
         return self.scorer_.model
 
-    def _outputs(self, X: Iterable[Step | str]) -> npt.NDArray[np.float32]:
-        """Return the outputs of the model, with a warning for steps that do not fit."""
+    def _outputs(self, X: Iterable[Step | str], objective: str | None = None) -> npt.NDArray[np.float32]:
+        """Return the outputs of the model for the steps or an objective, with a warning for steps that do not fit."""
         steps = as_steps(X)
-        outputs = self.scorer_.outputs(
+        read = self.scorer_.outputs if objective is None else partial(self.scorer_.objective, objective)
+        outputs = read(
             steps,
             too_long=self.too_long,
             tokens_per_batch=max(self.tokens_per_batch, _FEWEST_TOKENS_IN_USE),
@@ -498,9 +541,10 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         return outputs
 
     def _fine_tune(
-        self, steps: list[Step], y: npt.NDArray[Any], order: tuple[Any, ...]
+        self, steps: list[Step], y: npt.NDArray[Any], order: tuple[Any, ...], others: list[Solution]
     ) -> tuple[TokenScorer, ProbabilityMap, list[float]]:
         """Fine-tune, and find out how outputs become probabilities of the classes, worst first."""
+        from prmkit.models.tokens._fine_tune import fine_tune
         from prmkit.models.trainer._targets import TargetPlan
 
         rng = random_generator(self.random_state)
@@ -511,8 +555,12 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         learn = judged = np.arange(len(steps))
         if needs_calibration:
             learn, judged = calibration_split(steps, codes, self.validation_fraction, rng)
+            # Nothing is learnt of a problem that was held out.
+            learnt = set(problem_keys(steps[i].solution for i in learn))
+            held_out = set(problem_keys(steps[i].solution for i in judged)) - learnt
+            others = [one for one, key in zip(others, problem_keys(others), strict=True) if key not in held_out]
         seed = int(rng.randint(2**31 - 1))
-        scorer, losses = self._train([steps[i] for i in learn], y[learn], order, seed)
+        scorer, losses = fine_tune(self, [steps[i] for i in learn], y[learn], order, seed, others)
         if not needs_calibration:
             return scorer, ProbabilityMap.uncalibrated(scorer.readout.reads), losses
         rewards = as_rewards(
@@ -526,58 +574,3 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         )
         fits = ~np.isnan(rewards)
         return scorer, ProbabilityMap.calibrated(rewards[fits], codes[judged][fits], n_classes), losses
-
-    def _train(
-        self, steps: list[Step], y: npt.NDArray[Any], order: tuple[Any, ...], seed: int
-    ) -> tuple[TokenScorer, list[float]]:
-        """Run the trainer in a temporary folder, and return its model and the logged losses."""
-        from transformers import PrinterCallback
-
-        from prmkit.models.tokens.model_folder import load_tokenizer
-        from prmkit.models.tokens.scoring_pass import TokenScorer
-        from prmkit.models.trainer._config import PRMTrainingConfig
-        from prmkit.models.trainer._trainer import PRMTrainer
-        from prmkit.models.trainer.progress import TrainingBar
-        from prmkit.utils.environment import best_device, fast_bfloat16, kept_generators, quiet_mapping
-
-        place = self.device or best_device()
-        with tempfile.TemporaryDirectory() as folder, kept_generators():
-            config = PRMTrainingConfig(
-                output_dir=folder,
-                **{name: getattr(self, name) for name in _TRAINING_SETTINGS},
-                reward_tokens=None if self.reward_tokens is None else list(self.reward_tokens),
-                label_order=list(order),
-                too_long="raise" if self.too_long == "raise" else "drop",
-                gradient_checkpointing=False,
-                use_cpu=place == "cpu",
-                bf16=self.dtype == "bfloat16" or (self.dtype is None and fast_bfloat16(place)),
-                logging_steps=1,
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                seed=seed,
-            )
-            tokenizer = load_tokenizer(self.model)
-            with quiet_mapping():
-                trainer = PRMTrainer(
-                    self.model,
-                    config,
-                    train_dataset=StepDataset(steps, y),
-                    processing_class=tokenizer,
-                    callbacks=[TrainingBar(shown=self.show_progress, delay=2)],
-                )
-            trainer.remove_callback(PrinterCallback)
-            trainer.train()
-            # Scores are computed in float32, so autocast is taken off the model.
-            model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-            model.cpu().eval()
-            losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
-        scorer = TokenScorer(
-            model=model,
-            tokenizer=tokenizer,
-            scheme=trainer.scheme,
-            readout=trainer.readout.for_scoring(),
-            max_length=trainer.max_tokens,
-            classes=trainer.targets.output_classes,
-        )
-        return scorer, losses

@@ -154,7 +154,8 @@ class Collator:
     """Pad rows of different lengths, on the right, to the longest of them.
 
     With ``soft``, targets are probabilities (float32) and not class codes (int64). ``with_blocks`` says that the
-    model needs the block of each token, as an encoder does.
+    model needs the block of each token, as an encoder does. ``others`` are columns with the codes of further
+    objectives.
 
     >>> rows = [{"input_ids": [5, 6, 7], "labels": [-100, 1, 0]}, {"input_ids": [8, 9], "labels": [-100, 1]}]
     >>> batch = Collator(0, soft=False, with_blocks=False)(rows)
@@ -167,6 +168,7 @@ class Collator:
     pad_token_id: int
     soft: bool
     with_blocks: bool
+    others: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.pad_token_id is None:
@@ -179,18 +181,31 @@ class Collator:
         """Return the batch of B rows with L tokens in the longest and T targets in the row with most of them.
 
         ``input_ids``, ``attention_mask`` and ``blocks`` (-1 in padding) have shape (B, L). ``positions`` of the
-        tokens with a target, padded with 0, and their ``labels``, padded with -100, have shape (B, T).
+        tokens with a target, padded with 0, and their ``labels``, padded with -100, have shape (B, T). With K further
+        objectives, ``objectives`` holds their codes in the shape (B, T, K).
         """
         ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in rows]
         label_type = np.float32 if self.soft else np.int64
         labels = [np.asarray(row["labels"], dtype=label_type) for row in rows]
-        marked = [np.flatnonzero(label != IGNORE) for label in labels]
+        others = [np.array([row[name] for name in self.others], dtype=np.int64) for row in rows]
+        marked = [
+            np.flatnonzero((label != IGNORE) | (codes != IGNORE).any(axis=0))
+            for label, codes in zip(labels, others, strict=True)
+        ]
         batch = {
             "input_ids": padded(ids, self.pad_token_id),
             "attention_mask": padded([np.ones_like(row) for row in ids], 0),
             "positions": padded(marked, 0),
             "labels": padded([label[at] for label, at in zip(labels, marked, strict=True)], IGNORE),
         }
+        if self.others:
+            batch["objectives"] = np.stack(
+                [
+                    padded([codes[k, at] for codes, at in zip(others, marked, strict=True)], IGNORE)
+                    for k in range(len(self.others))
+                ],
+                axis=-1,
+            )
         token_columns: dict[str, list[npt.NDArray[Any]]] = {"labels": labels}
         if self.with_blocks:
             token_columns["blocks"] = [*_blocks(rows)]

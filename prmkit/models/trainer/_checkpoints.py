@@ -153,7 +153,7 @@ def check_checkpoint(folder: str | Path, current: ModelDescription) -> None:
     saved = read_description(folder)
     if saved is None:
         raise ValueError(f"{folder} was not saved by PRMTrainer (no prmkit.json): pass it as model, to start from it")
-    for name in ("scheme", "classes", "reads", "loss", "loss_options", "fingerprint"):
+    for name in ("scheme", "classes", "reads", "loss", "loss_options", "objectives", "fingerprint"):
         before, now = getattr(saved, name), getattr(current, name)
         if before != now:
             raise ValueError(

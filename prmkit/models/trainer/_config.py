@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 import re
 import warnings
@@ -33,6 +34,7 @@ else:
 _LOWER_IS_BETTER = ("brier", "ece")
 # Its attention fills with float32's smallest number, which half precision does not have.
 _FLOAT32_ONLY = ("deberta",)
+_MAPPINGS = ("loss_options", "extra_targets", "model_kwargs", "model_init_kwargs")
 _TOKENS_PER_BATCH = 8192
 _BATCH_SIZE = 8
 
@@ -82,6 +84,13 @@ class PRMTrainingConfig(TrainingArguments):
         Name of a loss that :func:`prmkit.models.losses.get_loss` knows.
     loss_options : dict or None, default=None
         Options of the loss, such as ``{"zeta": 4}`` or ``{"class_weight": [2, 1, 1]}`` (worst class first).
+    outcome_weight : float, default=0.0
+        Weight of a further loss: whether the final answer of a solution is right, read at its last step.
+        ``Solution.meta["final_answer_correct"]``, or the column ``final_answer_correct`` of rows, says it. A solution
+        without any labelled step is learnt from too.
+    extra_targets : dict or None, default=None
+        Further targets of steps with the weights of their losses, such as ``{"error_type": 0.2}``.
+        ``Solution.meta["error_type"]``, or the column of that name, is a list with a value per step.
     neutral : {"positive", "negative", "drop"}, default="positive"
         How a neutral step counts in a loss that knows only right and wrong.
     label_order : list or None, default=None
@@ -125,7 +134,7 @@ class PRMTrainingConfig(TrainingArguments):
     """
 
     # transformers reads these from JSON text, so that they can be typed on a command line.
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "loss_options", "model_kwargs", "model_init_kwargs"]
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, *_MAPPINGS]
 
     learning_rate: float = field(default=1e-5)
     logging_steps: float = field(default=10)
@@ -138,6 +147,8 @@ class PRMTrainingConfig(TrainingArguments):
     reward_tokens: list[str] | str | None = _setting(None, "WORST,…,BEST")
     loss: str = _setting("cross_entropy", "NAME")
     loss_options: dict[str, Any] | str | None = _setting(None, "JSON")
+    outcome_weight: float = field(default=0.0)
+    extra_targets: dict[str, float] | str | None = _setting(None, "JSON")
     neutral: NeutralPolicy = field(default="positive")
     label_order: list[Any] | str | None = _setting(None, "WORST,…,BEST")
     max_length: int | None = _setting(1024, "TOKENS")
@@ -195,7 +206,7 @@ class PRMTrainingConfig(TrainingArguments):
             self.reward_tokens = [str(token) for token in _as_list(self.reward_tokens, values=False)]
         if isinstance(self.label_order, str):
             self.label_order = _as_list(self.label_order)
-        for name in ("loss_options", "model_kwargs", "model_init_kwargs"):
+        for name in _MAPPINGS:
             value = getattr(self, name)
             if isinstance(value, str):
                 setattr(self, name, _as_mapping(value, name))
@@ -219,6 +230,15 @@ class PRMTrainingConfig(TrainingArguments):
             for name in ("step_separator", "reward_tokens", "max_prompt_length"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name} beside scheme=MarkingScheme(…): set {name} in the scheme alone")
+        extra: Any = self.extra_targets or {}
+        if reserved := {"outcome", "final_answer_correct", "prompt", "completions", "labels"} & set(extra):
+            raise ValueError(
+                f"extra_targets names {min(reserved)!r}, expected a target of steps by another name: outcome_weight is "
+                "the weight of outcomes"
+            )
+        for name, weight in {"outcome_weight": self.outcome_weight, **extra}.items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{name} has the weight {weight}, expected a finite number of at least 0")
         if self.step_separator == "":
             raise ValueError("step_separator is '', which has no token: choose a text, such as ' #'")
         for name in ("max_length", "max_prompt_length", "max_completion_length", "tokens_per_batch"):

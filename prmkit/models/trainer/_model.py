@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -11,7 +12,15 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from prmkit.marking.scheme import MarkingScheme, separator_text, text_ids
-from prmkit.models.tokens.model_folder import AUTO_CLASSES, adapt_model, in_head, load_token_model
+from prmkit.models.tokens.model_folder import (
+    AUTO_CLASSES,
+    adapt_model,
+    in_head,
+    load_objectives,
+    load_token_model,
+    read_description,
+)
+from prmkit.models.tokens.scoring_pass import OBJECTIVES, add_objectives
 from prmkit.models.trainer._config import PRMTrainingConfig
 from prmkit.models.trainer._targets import TargetPlan
 from prmkit.utils.environment import import_optional, kept_generators
@@ -29,12 +38,14 @@ def model_to_train(
     tokenizer: PreTrainedTokenizerBase,
     scheme: MarkingScheme,
     peft_config: PeftConfig | None,
+    objectives: Mapping[str, Sequence[Any]],
 ) -> PreTrainedModel:
     """Return a model with the vocabulary, the output names, no dropout and the adapter of a run.
 
     A name or folder is loaded, with a new head drawn by ``args.seed``. A model must have the head that scheme and
-    loss need.
+    loss need. ``objectives`` are the classes of further objectives, by name.
     """
+    folder = Path(model).expanduser() if isinstance(model, (str, PathLike)) else None
     if isinstance(model, (str, PathLike)):
         settings = dict(cast("dict[str, Any]", args.model_kwargs or {}))
         if peft_config is not None and (settings or args.initialization == "random"):
@@ -47,6 +58,16 @@ def model_to_train(
         own = () if peft_config is None else _not_in_base(model, scheme, targets.head_size)
     _check_head(model, scheme, targets.head_size)
     n_new = adapt_model(model, tokenizer, scheme)
+    if objectives:
+        if hasattr(model, "get_base_model"):
+            raise ValueError(
+                f"a model with an adapter has no room for the head of {', '.join(objectives)}: pass its base, and the "
+                "adapter as peft_config"
+            )
+        own = (*own, *add_objectives(model, objectives))
+        trained = None if folder is None or args.initialization == "random" else read_description(folder)
+        if folder is not None and trained is not None and trained.objectives == objectives:
+            load_objectives(model, folder)
     if not scheme.reads_language_model:
         model.config.id2label = dict(enumerate(targets.output_names))
         model.config.label2id = {name: i for i, name in enumerate(targets.output_names)}
@@ -168,7 +189,9 @@ def _with_adapter(
         # Then it is found from any working directory.
         model.name_or_path = str(folder.resolve())
     fully_trained = set(settings.modules_to_save or ())
-    head = (name for name, _ in model.named_parameters() if name.startswith(("classifier.", "score.")))
+    head = (
+        name for name, _ in model.named_parameters() if name.startswith(("classifier.", "score.", f"{OBJECTIVES}."))
+    )
     fully_trained |= {_module_to_save(model, name) for name in (*own, *head)}
     if new_ids:
         table = model.get_input_embeddings()

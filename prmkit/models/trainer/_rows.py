@@ -17,6 +17,7 @@ from prmkit.data.dataset import StepDataset
 from prmkit.data.solution import Solution, iter_solutions
 from prmkit.marking.encoding import MarkedTokens, SolutionEncoder
 from prmkit.marking.scheme import MarkingScheme
+from prmkit.models.trainer._objectives import Objective, known_of_solutions
 from prmkit.models.trainer._targets import IGNORE, STEPWISE, Classes, check_lengths, column_names, label_codes
 
 if TYPE_CHECKING:
@@ -28,18 +29,26 @@ if TYPE_CHECKING:
 
 Row = dict[str, npt.NDArray[Any]]
 Codes = list[int | float | None]
+_Made = tuple[list[Row], tuple[int, int]]
+_COUNTS = ("n_labelled", "n_lost", "n_further", "n_lost_further", "has_target")
 
 
-def stepwise_rows(dataset: StepDataset | Sequence[Mapping[str, Any]], classes: Classes | None) -> datasets.Dataset:
+def _n_targets(rows: Sequence[Row], column: str) -> int:
+    return sum(int(np.count_nonzero(row[column] != IGNORE)) for row in rows)
+
+
+def stepwise_rows(
+    dataset: StepDataset | Sequence[Mapping[str, Any]], classes: Classes | None, objectives: Sequence[Objective] = ()
+) -> datasets.Dataset:
     """Return a StepDataset, or a list of stepwise rows, as a Dataset whose labels are codes.
 
     A StepDataset gives one row per distinct solution, with null for a step without label. A step with two labels puts
-    its solution on a second row, as in :meth:`StepDataset.to_hf`.
+    its solution on a second row, as in :meth:`StepDataset.to_hf`. Values of further objectives become codes too.
     """
     import datasets
 
-    rows = _lines(dataset) if isinstance(dataset, StepDataset) else dataset
-    columns: dict[str, list[Any]] = {name: [] for name in STEPWISE}
+    rows = _lines(dataset, [one.field for one in objectives]) if isinstance(dataset, StepDataset) else dataset
+    columns: dict[str, list[Any]] = {name: [] for name in (*STEPWISE, *(one.field for one in objectives))}
     kinds: set[bool] = set()
     for i, row in enumerate(rows):
         missing = [name for name in STEPWISE if name not in row]
@@ -53,6 +62,8 @@ def stepwise_rows(dataset: StepDataset | Sequence[Mapping[str, Any]], classes: C
         columns["prompt"].append(row["prompt"])
         columns["completions"].append(list(row["completions"]))
         columns["labels"].append(label_codes(row["labels"], classes, f"row {i}"))
+        for one in objectives:
+            columns[one.field].append(one.codes(row.get(one.field), len(row["completions"]), f"row {i}"))
         kinds |= {isinstance(label, float) for label in row["labels"] if label is not None}
         if len(kinds) > 1:
             raise ValueError(
@@ -62,6 +73,7 @@ def stepwise_rows(dataset: StepDataset | Sequence[Mapping[str, Any]], classes: C
         "prompt": datasets.Value("string"),
         "completions": [datasets.Value("string")],
         "labels": [datasets.Value("float32" if classes is None else "int64")],
+        **{one.field: datasets.Value("int64") if one.of_solution else [datasets.Value("int64")] for one in objectives},
     }
     return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
 
@@ -107,9 +119,12 @@ def pretokenized_rows(rows: Sequence[Mapping[str, Any]]) -> datasets.Dataset:
     return datasets.Dataset.from_dict({name: [list(row[name]) for row in rows] for name in names})
 
 
-def _lines(dataset: StepDataset) -> Iterator[dict[str, Any]]:
-    """Yield a stepwise row per distinct solution, and one more for each further label of a step."""
-    y = dataset.y.tolist()
+def _lines(dataset: StepDataset, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield a stepwise row per distinct solution, and one more for each further label of a step.
+
+    Fields of ``meta`` stand beside the first row of a solution. With one, it needs no labelled step.
+    """
+    y, known = dataset.y.tolist(), known_of_solutions(dataset, fields) if fields else {}
     for solution, rows, indices in iter_solutions(dataset.X):
         lines: list[list[Any]] = []
         for row, index in zip(rows, indices, strict=True):
@@ -119,7 +134,12 @@ def _lines(dataset: StepDataset) -> Iterator[dict[str, Any]]:
                 lines.append(line)
             line[index] = y[row]
         for labels in lines:
-            yield {"prompt": solution.problem, "completions": solution.steps, "labels": labels}
+            said = known.pop(solution, {})
+            yield {"prompt": solution.problem, "completions": solution.steps, "labels": labels, **said}
+    for solution, said in known.items():
+        if said:
+            labels = [None] * solution.n_steps
+            yield {"prompt": solution.problem, "completions": solution.steps, "labels": labels, **said}
 
 
 @dataclass(frozen=True)
@@ -138,6 +158,7 @@ class RowRule:
     last_labelled_only: bool
     too_long: TooLong
     version: str
+    objectives: tuple[Objective, ...] = ()
 
     @property
     def limits(self) -> str:
@@ -145,8 +166,9 @@ class RowRule:
         return f"max_length={self.max_length}, max_completion_length={self.max_completion_length}"
 
     def on_codes(self) -> RowRule:
-        """Return the rule for labels that are codes already."""
-        return self if self.classes is None else replace(self, classes=tuple(range(len(self.classes))))
+        """Return the rule for labels and other targets that are codes already."""
+        classes = None if self.classes is None else tuple(range(len(self.classes)))
+        return replace(self, classes=classes, objectives=tuple(one.on_codes() for one in self.objectives))
 
     def features(self, columns: Sequence[str], *, counted: bool) -> datasets.Features:
         """Column types of the result. They are fixed, since a guess from booleans would read -100 as True."""
@@ -158,12 +180,9 @@ class RowRule:
         }
         if "input_ids" not in columns or "blocks" in columns:
             types["blocks"] = [datasets.Value("int64")]
+        types |= {one.column: [datasets.Value("int64")] for one in self.objectives}
         if counted:
-            types |= {
-                "n_labelled": datasets.Value("int64"),
-                "n_lost": datasets.Value("int64"),
-                "has_target": datasets.Value("bool"),
-            }
+            types |= {name: datasets.Value("int64") for name in _COUNTS}
         return datasets.Features(types)
 
     def counted_rows(self, batch: Mapping[str, list[Any]], indices: Sequence[int]) -> dict[str, list[Any]]:
@@ -173,11 +192,13 @@ class RowRule:
         """
         columns = self.features(list(batch), counted=True)
         out: dict[str, list[Any]] = {name: [] for name in columns}
-        for rows, n_labelled in self._rows_of_batch(batch, indices):
-            n_lost = n_labelled - sum(int(np.count_nonzero(row["labels"] != IGNORE)) for row in rows)
-            nothing = np.zeros(0, dtype=np.int64)
+        nothing = np.zeros(0, dtype=np.int64)
+        for rows, (n_labelled, n_further) in self._rows_of_batch(batch, indices):
+            n_lost = n_labelled - _n_targets(rows, "labels")
+            n_lost_further = n_further - sum(_n_targets(rows, one.column) for one in self.objectives)
+            first = dict(zip(_COUNTS, (n_labelled, n_lost, n_further, n_lost_further), strict=False))
             for i, row in enumerate(rows or [{}]):
-                counts = {"n_labelled": 0 if i else n_labelled, "n_lost": 0 if i else n_lost, "has_target": bool(rows)}
+                counts = (dict.fromkeys(first, 0) if i else first) | {"has_target": int(bool(rows))}
                 for name in columns:
                     out[name].append(counts[name] if name in counts else row.get(name, nothing))
         return out
@@ -194,15 +215,17 @@ class RowRule:
                     out[name].append(row[name].tolist())
         return out
 
-    def _rows_of_batch(self, batch: Mapping[str, list[Any]], indices: Sequence[int]) -> Iterator[tuple[list[Row], int]]:
-        """Yield, per row, the rows made of it (each with a target) and how many labels training asks for."""
+    def _rows_of_batch(self, batch: Mapping[str, list[Any]], indices: Sequence[int]) -> Iterator[_Made]:
+        """Yield, per row, the rows made of it (each with a target) and how many labels and further targets training
+        asks for.
+        """
         # An encoder is cheap to make once per batch. Without one, the rule stays a plain value that can be hashed.
         encoder = None if "input_ids" in batch else SolutionEncoder(self.tokenizer, self.scheme)
         for i, index in enumerate(indices):
             row, where = {name: column[i] for name, column in batch.items()}, f"row {index}"
             yield self._checked(row, where) if encoder is None else self._encoded(encoder, row, where)
 
-    def _checked(self, row: Mapping[str, Any], where: str) -> tuple[list[Row], int]:
+    def _checked(self, row: Mapping[str, Any], where: str) -> _Made:
         """Check a pre-tokenised row, which stays as it is."""
         tokens = {"input_ids": np.asarray(row["input_ids"], dtype=np.int64)}
         labels = np.asarray(row["labels"])
@@ -225,52 +248,60 @@ class RowRule:
         lengths = {name: len(column) for name, column in tokens.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"{where}: columns of unequal length {lengths}, expected one value per token")
-        return ([tokens] if len(targets) else []), len(targets)
+        return ([tokens] if len(targets) else []), (len(targets), 0)
 
-    def _encoded(self, encoder: SolutionEncoder, row: Mapping[str, Any], where: str) -> tuple[list[Row], int]:
+    def _encoded(self, encoder: SolutionEncoder, row: Mapping[str, Any], where: str) -> _Made:
         """Tokenise a stepwise row: one row, or one per labelled step with prefix rows."""
         check_lengths(row["completions"], row["labels"], where)
         codes = label_codes(row["labels"], self.classes, where)
         labelled = [step for step, code in enumerate(codes) if code is not None]
         if self.last_labelled_only:
             labelled = labelled[-1:]
-        if not labelled:
-            return [], 0
+        kept = set(labelled)
+        # By column, the target of each step.
+        targets: dict[str, Codes] = {"labels": [code if step in kept else None for step, code in enumerate(codes)]}
+        for one in self.objectives:
+            targets[one.column] = one.targets(row.get(one.field), len(codes), where)  # type: ignore[assignment]
+        n_targets = [sum(code is not None for code in column) for column in targets.values()]
+        counts = n_targets[0], sum(n_targets[1:])
+        wanted = [step for step, of_step in enumerate(zip(*targets.values(), strict=True)) if set(of_step) != {None}]
+        if not wanted:
+            return [], counts
         try:
             solution = Solution(row["prompt"], row["completions"])
         except TypeError as error:
             raise TypeError(f"{where}: {error}") from None
         make = self._prefix_rows if self.scheme.name == "prefix" else self._whole_row
-        return make(encoder, solution, labelled, codes, where), len(labelled)
+        return make(encoder, solution, wanted, targets, where), counts
 
     def _whole_row(
-        self, encoder: SolutionEncoder, solution: Solution, labelled: list[int], codes: Codes, where: str
+        self, encoder: SolutionEncoder, solution: Solution, wanted: list[int], targets: dict[str, Codes], where: str
     ) -> list[Row]:
         """Return one row with the leading steps that fit whole, or none if it has no target."""
-        marked = encoder.encode(solution, labelled[-1] + 1)
+        marked = encoder.encode(solution, wanted[-1] + 1)
         n_steps = int(np.searchsorted(marked.step_positions, self._limit(marked, where)))
-        if n_steps <= labelled[-1]:
+        if n_steps <= wanted[-1]:
             self._refuse_loss(marked, where)
-        targets = {int(marked.step_positions[step]): codes[step] for step in labelled if step < n_steps}
-        if not targets:
+        steps = [step for step in wanted if step < n_steps]
+        if not steps:
             return []
         # The tokens of a cut solution are the first of the whole one's: no need to encode it again.
         end = int(marked.step_positions[n_steps - 1]) + 1
-        return [self._row(marked.input_ids[:end], marked.blocks[:end], targets)]
+        return [self._row(marked.input_ids[:end], marked.blocks[:end], marked.step_positions[steps], steps, targets)]
 
     def _prefix_rows(
-        self, encoder: SolutionEncoder, solution: Solution, labelled: list[int], codes: Codes, where: str
+        self, encoder: SolutionEncoder, solution: Solution, wanted: list[int], targets: dict[str, Codes], where: str
     ) -> list[Row]:
         """Return one row per labelled step that fits, labelled at its last token."""
         rows = []
-        for step in labelled:
+        for step in wanted:
             marked = encoder.encode_row(solution, step + 1)
             ids = marked.input_ids
             if len(ids) > self._limit(marked, where):
                 self._refuse_loss(marked, where)
                 # Later prefixes are longer still.
                 break
-            rows.append(self._row(ids, np.zeros_like(ids), {len(ids) - 1: codes[step]}))
+            rows.append(self._row(ids, np.zeros_like(ids), [len(ids) - 1], [step], targets))
         return rows
 
     def _refuse_loss(self, marked: MarkedTokens, where: str) -> None:
@@ -293,11 +324,21 @@ class RowRule:
         longest_steps = math.inf if self.max_completion_length is None else self.max_completion_length
         return min(longest, n_prompt + longest_steps)
 
-    def _row(self, input_ids: npt.NDArray[Any], blocks: npt.NDArray[Any], targets: Mapping[int, Any]) -> Row:
-        labels = np.full(len(input_ids), IGNORE, dtype=np.float32 if self.classes is None else np.int64)
-        for position, target in targets.items():
-            labels[position] = target
-        return {"input_ids": input_ids, "labels": labels, "blocks": blocks}
+    def _row(
+        self,
+        input_ids: npt.NDArray[Any],
+        blocks: npt.NDArray[Any],
+        positions: npt.NDArray[np.int64] | list[int],
+        steps: Sequence[int],
+        targets: Mapping[str, Codes],
+    ) -> Row:
+        """Return a row with the targets of these steps at these positions."""
+        row = {"input_ids": input_ids, "blocks": blocks}
+        for name, codes in targets.items():
+            soft = name == "labels" and self.classes is None
+            row[name] = np.full(len(input_ids), IGNORE, dtype=np.float32 if soft else np.int64)
+            row[name][positions] = [IGNORE if (code := codes[step]) is None else code for step in steps]
+        return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +346,8 @@ class RowReport:
     """How many rows and steps of a data set are used, cut and left out.
 
     ``n_steps`` are the labelled steps that training asks for. ``n_lost_steps`` of them do not fit. ``n_cut_rows``
-    lost a label. ``n_without_target`` keep none, and are left out.
+    lost a label or another target. ``n_without_target`` keep none, and are left out. ``n_further`` are the outcomes and
+    extra targets, of which ``n_lost_further`` do not fit.
 
     >>> print(RowReport(n_rows=10, n_steps=60, n_lost_steps=9, n_without_target=1, n_cut_rows=2))
     9 of 60 labelled steps do not fit and are left out (2 of 10 rows are cut); 1 row without any target is left out
@@ -316,6 +358,8 @@ class RowReport:
     n_lost_steps: int
     n_without_target: int
     n_cut_rows: int
+    n_further: int = 0
+    n_lost_further: int = 0
 
     def __str__(self) -> str:
         are, rows = ("is", "row") if self.n_without_target == 1 else ("are", "rows")
@@ -323,6 +367,8 @@ class RowReport:
             f"{self.n_lost_steps} of {self.n_steps} labelled steps do not fit and are left out "
             f"({self.n_cut_rows} of {self.n_rows} rows are cut); "
             f"{self.n_without_target} {rows} without any target {are} left out"
+        ) + (
+            f"; so are {self.n_lost_further} of {self.n_further} outcomes and extra targets" * (self.n_lost_further > 0)
         )
 
 
@@ -338,6 +384,7 @@ def training_rows(
     too_long: TooLong = "drop",
     is_eval: bool = False,
     num_proc: int | None = None,
+    objectives: tuple[Objective, ...] = (),
 ) -> tuple[datasets.Dataset | datasets.IterableDataset, RowReport | None]:
     """Tokenise a step-labelled data set for training or evaluation, and report on truncation (not for a stream).
 
@@ -360,6 +407,7 @@ def training_rows(
         last_labelled_only=last_step_only and not is_eval,
         too_long=too_long,
         version=prmkit.__version__,
+        objectives=objectives,
     )
     columns = [] if isinstance(dataset, StepDataset) else column_names(dataset)
     if isinstance(dataset, datasets.IterableDataset):
@@ -371,7 +419,7 @@ def training_rows(
         if "input_ids" in columns and not isinstance(dataset, StepDataset):
             dataset = pretokenized_rows(dataset)
         else:
-            dataset = stepwise_rows(dataset, rule.classes)
+            dataset = stepwise_rows(dataset, rule.classes, objectives)
             rule = rule.on_codes()
     if not len(dataset):
         raise ValueError("the data set has no rows, expected one or more solutions")
@@ -393,14 +441,16 @@ def training_rows(
 
 def _without_empty(rows: datasets.Dataset, n_rows: int, rule: RowRule) -> tuple[datasets.Dataset, RowReport]:
     """Leave out the rows without target, and report how many there are."""
-    counts = rows.select_columns(["n_labelled", "n_lost", "has_target"]).with_format("numpy")[:]
+    counts = rows.select_columns([*_COUNTS]).with_format("numpy")[:]
     with_target = np.flatnonzero(counts["has_target"])
     report = RowReport(
         n_rows=n_rows,
         n_steps=int(np.sum(counts["n_labelled"])),
         n_lost_steps=int(np.sum(counts["n_lost"])),
         n_without_target=len(rows) - len(with_target),
-        n_cut_rows=int(np.count_nonzero(counts["n_lost"])),
+        n_cut_rows=int(np.count_nonzero(counts["n_lost"] + counts["n_lost_further"])),
+        n_further=int(np.sum(counts["n_further"])),
+        n_lost_further=int(np.sum(counts["n_lost_further"])),
     )
     if not len(with_target):
         raise ValueError(
@@ -408,9 +458,9 @@ def _without_empty(rows: datasets.Dataset, n_rows: int, rule: RowRule) -> tuple[
             f"{report.n_lost_steps} of them do not fit. {rule.limits}: raise them, have long prompts cut on the left "
             "(max_prompt_length), or label the steps"
         )
-    if report.n_lost_steps or report.n_without_target:
+    if report.n_lost_steps or report.n_lost_further or report.n_without_target:
         warnings.warn(f"{report}. {rule.limits}", stacklevel=3)
-    rows = rows.remove_columns(["n_labelled", "n_lost", "has_target"])
+    rows = rows.remove_columns([*_COUNTS])
     return rows if len(with_target) == len(rows) else rows.select(with_target), report
 
 

@@ -279,12 +279,17 @@ class TargetPlan:
         targets = binary_labels(labels, len(self.classes), self.neutral)
         return targets.float() if self._bare_loss.soft else targets
 
-    def keep_rows(self, rows: Rows) -> Rows:
-        """Leave out solutions that lose every target by ``neutral="drop"``."""
+    def keep_rows(self, rows: Rows, others: Sequence[str] = ()) -> Rows:
+        """Leave out solutions that lose every target by ``neutral="drop"`` and have none in the ``others`` columns."""
         if not self.is_binary or self.neutral != "drop" or self.classes is None or len(self.classes) == 2:
             return rows
         outer = (0, len(self.classes) - 1)
-        kept_rows = rows.filter(lambda row: any(label in outer for label in row["labels"]))
+        kept_rows = rows.filter(
+            lambda row: (
+                any(label in outer for label in row["labels"])
+                or any(code != IGNORE for name in others for code in row[name])
+            )
+        )
         if hasattr(kept_rows, "__len__") and not len(kept_rows):
             raise ValueError(f"all labelled steps are neutral, and neutral='drop' leaves none of {len(rows)} solutions")
         return kept_rows

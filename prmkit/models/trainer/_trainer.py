@@ -19,6 +19,7 @@ from transformers.trainer_utils import seed_worker
 
 from prmkit.marking.encoding import prepare_tokenizer
 from prmkit.marking.scheme import separator_text
+from prmkit.models.losses import get_loss
 from prmkit.models.tokens.model_folder import (
     ModelDescription,
     load_tokenizer,
@@ -26,11 +27,12 @@ from prmkit.models.tokens.model_folder import (
     token_limit,
     write_description,
 )
-from prmkit.models.tokens.scoring_pass import marked_outputs
+from prmkit.models.tokens.scoring_pass import marked_objectives, marked_outputs
 from prmkit.models.trainer._batches import Collator, TokenBudgetSampler
 from prmkit.models.trainer._checkpoints import check_checkpoint, last_checkpoint, model_card
 from prmkit.models.trainer._config import PRMTrainingConfig
 from prmkit.models.trainer._model import model_to_train
+from prmkit.models.trainer._objectives import find_objectives
 from prmkit.models.trainer._rows import RowReport, readable_data, row_lengths, training_rows
 from prmkit.models.trainer._targets import TargetPlan, find_classes
 from prmkit.models.trainer.progress import step_metrics
@@ -46,6 +48,10 @@ if TYPE_CHECKING:
     from prmkit.models.trainer._targets import Rows, TrainingData
 
     Batch: TypeAlias = dict[str, Tensor]
+
+
+_FURTHER = get_loss("cross_entropy")
+"""The loss of every further objective."""
 
 
 class PRMTrainer(Trainer):
@@ -90,6 +96,8 @@ class PRMTrainer(Trainer):
         How steps are marked.
     classes : tuple or None
         Labels, worst first, in the order of the model's outputs. None for soft labels.
+    objectives : tuple of Objective
+        Objectives beside the labels of the steps, with their weights and classes.
     row_report : RowReport or None
         How many rows and steps of the training data were cut.
 
@@ -153,6 +161,7 @@ class PRMTrainer(Trainer):
         first = readable_data(first)
         self.classes = find_classes(first, args.label_order)
         self.targets = TargetPlan.of(args, self.classes)
+        self.objectives = find_objectives(args, first)
         self.scheme = args.marking(self.targets.n_outputs)
         prepare_tokenizer(tokenizer, self.scheme)
         self.scheme = replace(self.scheme, step_separator=separator_text(tokenizer, self.scheme))
@@ -164,6 +173,7 @@ class PRMTrainer(Trainer):
             tokenizer=tokenizer,
             scheme=self.scheme,
             peft_config=peft_config,
+            objectives={one.name: list(one.classes) for one in self.objectives},
         )
         if model is not None:
             model = probe = prepare(model)
@@ -181,9 +191,15 @@ class PRMTrainer(Trainer):
             eval_dataset = {name: self._rows(args, part)[0] for name, part in eval_dataset.items()}
         elif eval_dataset is not None:
             eval_dataset = self._rows(args, eval_dataset)[0]
+        others = tuple(one.column for one in self.objectives)
         if data_collator is None or isinstance(data_collator, Collator):
             soft, blocks = self.classes is None, self.readout.by_blocks
-            data_collator = Collator(tokenizer.pad_token_id, soft=soft, with_blocks=blocks)
+            data_collator = Collator(tokenizer.pad_token_id, soft=soft, with_blocks=blocks, others=others)
+        elif others:
+            raise ValueError(
+                "a data_collator of your own does not know the columns of outcome_weight and extra_targets: leave it "
+                "out, or leave them out"
+            )
         super().__init__(
             model=model,
             args=args,
@@ -197,7 +213,7 @@ class PRMTrainer(Trainer):
             optimizers=optimizers,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )
-        self._evaluated = torch.zeros(2, dtype=torch.float64)
+        self._evaluated = torch.zeros(2, 1 + len(others), dtype=torch.float64)
         # compute_loss divides by the count of the whole update. transformers has a new name for that, and an old one.
         self.loss_is_scaled_for_ga = self.model_accepts_loss_kwargs = True
 
@@ -216,8 +232,31 @@ class PRMTrainer(Trainer):
             too_long=args.too_long,
             is_eval=is_eval,
             num_proc=args.dataset_num_proc,
+            objectives=self.objectives,
         )
-        return self.targets.keep_rows(rows), report
+        return self.targets.keep_rows(rows, [one.column for one in self.objectives]), report
+
+    def _outputs(self, model: torch.nn.Module, inputs: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Return the outputs of the steps, and those of each further objective, of one forward pass."""
+        if not self.objectives:
+            return marked_outputs(model, inputs, self.readout), []
+        outputs, logits = marked_objectives(model, inputs, self.readout)
+        return outputs, list(torch.split(logits, [len(one.classes) for one in self.objectives], dim=-1))
+
+    def _totals(self, outputs: Tensor, others: list[Tensor], inputs: Batch) -> list[Tensor]:
+        """Return the sum of the loss of the steps, and of each further objective."""
+        codes = inputs["objectives"].unbind(-1) if others else ()
+        return [
+            self.step_loss.total(outputs, self.targets.of_labels(inputs["labels"])),
+            *map(_FURTHER.total, others, codes),
+        ]
+
+    def _counts(self, inputs: Batch) -> Tensor:
+        """Return how many targets the steps have in a batch, and each further objective."""
+        codes = inputs["objectives"].unbind(-1) if self.objectives else ()
+        return torch.stack(
+            [self.step_loss.count(self.targets.of_labels(inputs["labels"])), *map(_FURTHER.count, codes)]
+        )
 
     @safe_after_fork()
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
@@ -257,23 +296,31 @@ class PRMTrainer(Trainer):
         Parameters
         ----------
         model, inputs, return_outputs, num_items_in_batch
-            As in ``transformers.Trainer``. Items are targets, counted on all devices.
+            As in ``transformers.Trainer``. Items are targets, counted on all devices, in a tensor with the number of
+            each objective if there are further ones.
 
         Returns
         -------
         Tensor, or tuple of (Tensor, Tensor)
             The loss, and the outputs if asked for.
         """
-        outputs = marked_outputs(model, inputs, self.readout)
-        labels = self.targets.of_labels(inputs["labels"])
-        total = self.step_loss.total(outputs, labels)
-        if not torch.isfinite(total):
-            raise FloatingPointError(f"the training loss is {total.item()}: lower learning_rate, or look at the model")
-        if num_items_in_batch is None:
-            loss = total / self.step_loss.count(labels).clamp(min=1).to(total)
-        else:
-            # Gradients are averaged over the processes, so each share is multiplied by their number.
-            loss = total / num_items_in_batch * self.accelerator.num_processes
+        outputs, others = self._outputs(model, inputs)
+        totals = self._totals(outputs, others, inputs)
+        # Gradients are averaged over the processes, so each share is multiplied by their number.
+        own = num_items_in_batch is None
+        counts = self._counts(inputs) if own else torch.as_tensor(num_items_in_batch)
+        counts = counts.to(outputs.device).reshape(-1)
+        scale = 1 if own else self.accelerator.num_processes
+        weights = [1.0, *(one.weight for one in self.objectives)]
+        loss = sum(
+            (
+                weight * (total / torch.where(count > 0, count, 1)) * scale
+                for weight, total, count in zip(weights, totals, counts, strict=True)
+            ),
+            start=torch.zeros((), device=outputs.device),
+        )
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the training loss is {loss.item()}: lower learning_rate, or look at the model")
         return (loss, outputs) if return_outputs else loss
 
     def get_batch_samples(
@@ -292,9 +339,12 @@ class PRMTrainer(Trainer):
             The batches and the count. The list is empty when the data of any process has ended.
         """
         batches = list(islice(epoch_iterator, num_batches))
-        counts = [self.step_loss.count(self.targets.of_labels(batch["labels"])).cpu() for batch in batches]
-        own = torch.tensor([[sum(counts), len(batches)]], device=self.args.device)
-        count, n_batches = self.accelerator.gather(own).unbind(dim=1)
+        own = torch.zeros(1, 2 + len(self.objectives))
+        for batch in batches:
+            own[0, :-1] += self._counts(batch).cpu()
+        own[0, -1] = len(batches)
+        gathered = self.accelerator.gather(own.to(self.args.device))
+        count, n_batches = gathered[:, :-1].sum(dim=0), gathered[:, -1]
         # A stream may end sooner on one process. No other may then wait for it.
         if n_batches.min() < n_batches.max():
             return [], None
@@ -302,12 +352,12 @@ class PRMTrainer(Trainer):
             return batches, None
         if not count.sum() > 0:
             raise ValueError("no step of this update has a target: look at the labels, or at class_weight")
-        return batches, count.sum()
+        return batches, count if self.objectives else count[0]
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Predict at the marked steps of one batch, and add to the exact loss of the evaluation.
+        """Predict at the marked steps of one batch, and add to the exact losses of the evaluation.
 
         Parameters
         ----------
@@ -320,12 +370,15 @@ class PRMTrainer(Trainer):
             Loss, outputs and labels.
         """
         inputs = self._prepare_inputs(inputs)
-        labels = self.targets.of_labels(self._without_repeated(inputs["labels"]))
+        counted = {
+            name: self._without_repeated(codes) if name in ("labels", "objectives") else codes
+            for name, codes in inputs.items()
+        }
         with torch.no_grad(), self.compute_loss_context_manager():
-            outputs = marked_outputs(model, inputs, self.readout)
-            total, count = self.step_loss.total(outputs, labels), self.step_loss.count(labels)
-        self._evaluated += torch.stack([total.double(), count.to(total).double()]).cpu()
-        loss = total / count.clamp(min=1)
+            outputs, others = self._outputs(model, inputs)
+            totals, counts = torch.stack(self._totals(outputs, others, counted)), self._counts(counted)
+        self._evaluated += torch.stack([totals.double(), counts.double()]).cpu()
+        loss = totals[0] / counts[0].clamp(min=1)
         if prediction_loss_only:
             return loss, None, None
         if self.readout.reads == "vocabulary":
@@ -338,8 +391,8 @@ class PRMTrainer(Trainer):
         if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
             return labels
         n_own = state.remainder - self.accelerator.process_index * len(labels)
-        row = torch.arange(len(labels), device=labels.device)[:, None]
-        return torch.where(row < n_own, labels, -100)
+        row = torch.arange(len(labels), device=labels.device)
+        return torch.where((row < n_own).reshape(-1, *[1] * (labels.ndim - 1)), labels, -100)
 
     def evaluation_loop(
         self,
@@ -349,7 +402,9 @@ class PRMTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Evaluate as in transformers, with the loss averaged over all targets and not over batches.
+        """Evaluate as in transformers, with each loss averaged over all its targets and not over batches.
+
+        ``eval_loss`` is that of the steps. ``eval_outcome_loss`` and its like stand beside it.
 
         Parameters
         ----------
@@ -361,13 +416,14 @@ class PRMTrainer(Trainer):
         EvalLoopOutput
             Predictions, labels and metrics.
         """
-        self._evaluated = torch.zeros(2, dtype=torch.float64)
+        self._evaluated.zero_()
         arguments = (dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         output = super().evaluation_loop(*arguments)
         on_device = self._evaluated.to(self.args.device, torch.float32)[None]
-        total, count = self.accelerator.gather(on_device).sum(dim=0).tolist()
-        if output.metrics is not None and count > 0:
-            output.metrics[f"{metric_key_prefix}_loss"] = total / count
+        names = ["loss", *(f"{one.name}_loss" for one in self.objectives)]
+        for name, total, count in zip(names, *self.accelerator.gather(on_device).sum(dim=0).tolist(), strict=True):
+            if output.metrics is not None and count > 0:
+                output.metrics[f"{metric_key_prefix}_{name}"] = total / count
         return output
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -499,6 +555,7 @@ class PRMTrainer(Trainer):
             max_length=self.max_tokens,
             loss_options=self.targets.loss_options,
             dtype=str(model.dtype).removeprefix("torch."),
+            objectives={one.name: one.classes for one in self.objectives},
         )
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
