@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from prmkit.data.solution import Step
+from prmkit.data.solution import Step, iter_solutions, name_solutions
 from prmkit.marking.encoding import MarkedTokens, TokenRecord, token_records
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.tokens._block_causal import block_causal, unwrapped
@@ -25,6 +26,7 @@ from prmkit.models.tokens._classifier_head import WithTokenHead, new_token_class
 from prmkit.models.tokens._prefix_tree import shared_beginnings
 from prmkit.models.tokens._tree_attention import longest_shared, position_offset, tree_outputs
 from prmkit.utils.environment import (
+    UnscoredWarning,
     best_device,
     kept_generators,
     no_more_threads_than_cores,
@@ -169,6 +171,22 @@ class TokenScorer:
         model.load_state_dict(weights)
         for name, value in {**state, "model": model.eval()}.items():
             object.__setattr__(self, name, value)
+
+
+def warn_of_unscored(steps: Sequence[Step], outputs: npt.NDArray[np.float32], *, stacklevel: int) -> None:
+    """Warn of steps whose outputs are NaN because they do not fit, and name their solutions."""
+    without = np.asarray(np.isnan(outputs.reshape(len(outputs), -1)).any(axis=1))
+    if not without.any():
+        return
+    found = list(iter_solutions(steps))
+    concerned = [i for i, (_, rows, _) in enumerate(found) if without[rows].any()]
+    names = name_solutions([one for one, _, _ in found], concerned, [rows[0] for _, rows, _ in found])
+    warnings.warn(
+        f"{int(without.sum())} of {len(outputs)} steps do not fit into the model, in {names}: they are NaN. "
+        "Raise max_length if the model has room, or leave them out",
+        UnscoredWarning,
+        stacklevel=stacklevel,
+    )
 
 
 def score_marked(

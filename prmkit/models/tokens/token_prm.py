@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
@@ -15,14 +15,14 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from prmkit.data.dataset import StepDataset
 from prmkit.data.growing import Growing, InContext, Then
-from prmkit.data.labels import check_labels, declared_order, resolve_label_order
+from prmkit.data.labels import check_labels, declared_order
 from prmkit.data.problem_keys import problem_keys
-from prmkit.data.solution import Solution, Step, as_steps, iter_solutions, name_solutions
+from prmkit.data.solution import Solution, Step, as_solutions, as_steps, iter_solutions
 from prmkit.marking.scheme import SCHEMES, MarkingScheme
 from prmkit.models.heads.head import most_probable
 from prmkit.models.tokens.probabilities import ProbabilityMap, as_rewards, calibration_split
-from prmkit.utils.environment import UnscoredWarning
 from prmkit.utils.sklearn import Interval, ReadsSteps, StrOptions, distinct_classes, fit_context, random_generator
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         Weight of a further loss: whether the final answer is right, which ``Solution.meta["final_answer_correct"]``
         says, read at the last step by a head of its own.
     extra_targets : dict or None, default=None
-        Further targets of steps with the weights of their losses, such as ``{"error_type": 0.2}``. Then
-        ``Solution.meta["error_type"]`` is a list with a value per step, None where there is none.
+        Weights of further targets of steps: ``{"error_type": 0.2}`` learns the list ``Solution.meta["error_type"]``.
     neutral : {"positive", "negative", "drop"}, default="positive"
         How a neutral step counts in a loss that knows only right and wrong.
     label_order : sequence or None, default=None
@@ -251,7 +250,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         y : array-like of shape (n_steps,)
             Label of each step.
         unlabelled : iterable of Solution, default=()
-            Solutions without a labelled step, of which the outcome or extra targets are learnt.
+            Solutions without labelled steps, of which the outcome or extra targets are learnt.
 
         Returns
         -------
@@ -261,33 +260,18 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If labels, loss and scheme do not fit together, or no step fits into ``max_length``. Also if an objective
-            with a weight finds nothing to learn from.
+            If labels, loss and scheme do not fit together, no step fits, or an objective has nothing to learn from.
         """
         steps = as_steps(X)
         declared = declared_order(y, self.label_order)
         labels = check_labels(y, len(steps), declared)
         classes = distinct_classes(labels)
-        order = resolve_label_order(classes, declared)
-        if order is None and declared is not None:
-            raise ValueError(
-                f"y holds the classes {classes.tolist()} and lacks the worst label of {list(declared)}, expected steps "
-                "of both kinds: add wrong steps, or pass label_order=[worst, …, best] of these classes"
-            )
-        if order is None and self._loss != "cross_entropy":
-            raise ValueError(
-                f"the classes {classes.tolist()} have no known order, and loss={self.loss!r} needs one: "
-                "pass label_order=[worst, …, best]"
-            )
-        order = tuple(classes.tolist()) if order is None else tuple(order)
-        others = list(unlabelled)
-        if odd := [one for one in others if not isinstance(one, Solution)]:
-            raise TypeError(f"unlabelled holds {type(odd[0]).__name__}, expected solutions: [Solution(problem, steps)]")
+        from prmkit.models.trainer._targets import worst_first
+
+        order = worst_first(classes.tolist(), declared, self._loss)
+        others = as_solutions(unlabelled)
         if others and not (self.outcome_weight or self.extra_targets):
-            raise ValueError(
-                f"{len(others)} solutions have no labelled step, and nothing else is learnt of them: set "
-                "outcome_weight or extra_targets, or leave unlabelled out"
-            )
+            raise ValueError(f"unlabelled holds {len(others)} solutions: set outcome_weight or extra_targets too")
         scorer, probability_map, loss_curve = self._fine_tune(steps, labels, order, others)
         columns = tuple(order.index(label) for label in classes.tolist())
         return self.restore(scorer, replace(probability_map, columns=columns), classes, loss_curve)
@@ -344,11 +328,6 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n_steps, n_classes)
             Columns in the order of ``objectives_[name]``. For an outcome the second one is P(final answer right).
-
-        Raises
-        ------
-        ValueError
-            If the model was trained without this objective.
         """
         check_is_fitted(self)
         if name not in self.objectives_:
@@ -518,33 +497,23 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
 
     def _outputs(self, X: Iterable[Step | str], objective: str | None = None) -> npt.NDArray[np.float32]:
         """Return the outputs of the model for the steps or an objective, with a warning for steps that do not fit."""
+        from prmkit.models.tokens.scoring_pass import warn_of_unscored
+
         steps = as_steps(X)
-        read = self.scorer_.outputs if objective is None else partial(self.scorer_.objective, objective)
-        outputs = read(
+        outputs = (self.scorer_.outputs if objective is None else partial(self.scorer_.objective, objective))(
             steps,
             too_long=self.too_long,
             tokens_per_batch=max(self.tokens_per_batch, _FEWEST_TOKENS_IN_USE),
             device=self.device,
             show_progress=self.show_progress,
         )
-        without = np.asarray(np.isnan(outputs.reshape(len(outputs), -1)).any(axis=1))
-        if without.any():
-            found = list(iter_solutions(steps))
-            concerned = [i for i, (_, rows, _) in enumerate(found) if without[rows].any()]
-            names = name_solutions([one for one, _, _ in found], concerned, [rows[0] for _, rows, _ in found])
-            warnings.warn(
-                f"{int(without.sum())} of {len(outputs)} steps do not fit into the model, in {names}: they are NaN. "
-                "Raise max_length if the model has room, or leave them out",
-                UnscoredWarning,
-                stacklevel=3,
-            )
+        warn_of_unscored(steps, outputs, stacklevel=4)
         return outputs
 
     def _fine_tune(
         self, steps: list[Step], y: npt.NDArray[Any], order: tuple[Any, ...], others: list[Solution]
     ) -> tuple[TokenScorer, ProbabilityMap, list[float]]:
         """Fine-tune, and find out how outputs become probabilities of the classes, worst first."""
-        from prmkit.models.tokens._fine_tune import fine_tune
         from prmkit.models.trainer._targets import TargetPlan
 
         rng = random_generator(self.random_state)
@@ -556,11 +525,11 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         if needs_calibration:
             learn, judged = calibration_split(steps, codes, self.validation_fraction, rng)
             # Nothing is learnt of a problem that was held out.
-            learnt = set(problem_keys(steps[i].solution for i in learn))
-            held_out = set(problem_keys(steps[i].solution for i in judged)) - learnt
+            held_out = set(problem_keys(steps[i] for i in judged)) - set(problem_keys(steps[i] for i in learn))
             others = [one for one, key in zip(others, problem_keys(others), strict=True) if key not in held_out]
+        others = [*(solution for solution, _, _ in iter_solutions([steps[i] for i in learn])), *others]
         seed = int(rng.randint(2**31 - 1))
-        scorer, losses = fine_tune(self, [steps[i] for i in learn], y[learn], order, seed, others)
+        scorer, losses = self._train(StepDataset([steps[i] for i in learn], y[learn], solutions=others), order, seed)
         if not needs_calibration:
             return scorer, ProbabilityMap.uncalibrated(scorer.readout.reads), losses
         rewards = as_rewards(
@@ -574,3 +543,58 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         )
         fits = ~np.isnan(rewards)
         return scorer, ProbabilityMap.calibrated(rewards[fits], codes[judged][fits], n_classes), losses
+
+    def _train(self, data: StepDataset, order: tuple[Any, ...], seed: int) -> tuple[TokenScorer, list[float]]:
+        """Run the trainer in a temporary folder, and return its model and the logged losses."""
+        from transformers import PrinterCallback
+
+        from prmkit.models.tokens.model_folder import load_tokenizer
+        from prmkit.models.tokens.scoring_pass import TokenScorer
+        from prmkit.models.trainer._config import PRMTrainingConfig
+        from prmkit.models.trainer._trainer import PRMTrainer
+        from prmkit.models.trainer.progress import TrainingBar
+        from prmkit.utils.environment import best_device, fast_bfloat16, kept_generators, quiet_mapping
+
+        place = self.device or best_device()
+        # Parameters that the trainer has too have the same meanings there.
+        shared = self.get_params(deep=False).keys() & {setting.name for setting in fields(PRMTrainingConfig)}
+        with tempfile.TemporaryDirectory() as folder, kept_generators():
+            settings = {name: getattr(self, name) for name in shared} | {
+                "output_dir": folder,
+                "reward_tokens": None if self.reward_tokens is None else list(self.reward_tokens),
+                "label_order": list(order),
+                "too_long": "raise" if self.too_long == "raise" else "drop",
+                "gradient_checkpointing": False,
+                "use_cpu": place == "cpu",
+                "bf16": self.dtype == "bfloat16" or (self.dtype is None and fast_bfloat16(place)),
+                "logging_steps": 1,
+                "save_strategy": "no",
+                "report_to": "none",
+                "disable_tqdm": True,
+                "seed": seed,
+            }
+            tokenizer = load_tokenizer(self.model)
+            with quiet_mapping():
+                trainer = PRMTrainer(
+                    self.model,
+                    PRMTrainingConfig(**settings),
+                    train_dataset=data,
+                    processing_class=tokenizer,
+                    callbacks=[TrainingBar(shown=self.show_progress, delay=2)],
+                )
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
+            # Scores are computed in float32, so autocast is taken off the model.
+            model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+            model.cpu().eval()
+            losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+        scorer = TokenScorer(
+            model=model,
+            tokenizer=tokenizer,
+            scheme=trainer.scheme,
+            readout=trainer.readout.for_scoring(),
+            max_length=trainer.max_tokens,
+            classes=trainer.targets.output_classes,
+            objectives={one.name: one.classes for one in trainer.objectives},
+        )
+        return scorer, losses

@@ -328,6 +328,11 @@ class PRMTrainingConfig(TrainingArguments):
         """GPUs of this process, at most one: transformers would spread a batch over several in one process."""
         return min(1, int(super().n_gpu))
 
+    @property
+    def has_objectives(self) -> bool:
+        """Whether something may be learnt beside the labels of the steps."""
+        return bool(self.outcome_weight or self.extra_targets)
+
     def marking(self, n_classes: int) -> MarkingScheme:
         """Return the marking scheme of these settings.
 

@@ -61,6 +61,26 @@ def find_classes(dataset: TrainingData, declared: Sequence[Label] | None = None)
     return _order_classes(_distinct_labels(dataset), order_is_known=isinstance(dataset, StepDataset))
 
 
+def worst_first(classes: Sequence[Label], declared: Sequence[Label] | None, loss: str) -> Classes:
+    """Return the classes of steps to fit from worst to best. Where no loss needs their order, it may stay unknown.
+
+    >>> worst_first([-1, 0, 1], None, "rank"), worst_first(["bad", "fine"], None, "cross_entropy")
+    ((-1, 0, 1), ('bad', 'fine'))
+    """
+    order = resolve_label_order(classes, declared)
+    if order is None and declared is not None:
+        raise ValueError(
+            f"y holds the classes {list(classes)} and lacks the worst label of {list(declared)}, expected steps "
+            "of both kinds: add wrong steps, or pass label_order=[worst, …, best] of these classes"
+        )
+    if order is None and loss != "cross_entropy":
+        raise ValueError(
+            f"the classes {list(classes)} have no known order, and loss={loss!r} needs one: "
+            "pass label_order=[worst, …, best]"
+        )
+    return tuple(classes) if order is None else tuple(order)
+
+
 def _declared_classes(dataset: StepDataset) -> Classes | None:
     """Return the classes of a data set that declares its vocabulary."""
     if dataset.vocabulary == "soft":

@@ -280,7 +280,7 @@ def test_missing_outcomes_are_named(rows, make_rows, make_trainer, tiny_tokenize
     other = Solution(twice.solutions[0].problem, twice.solutions[0].steps, meta={"final_answer_correct": False})
     with pytest.raises(ValueError, match="occurs twice, with final_answer_correct True and False"):
         make_trainer(StepDataset(twice.X, twice.y, solutions=[*twice.solutions, other]), outcome_weight=1.0)
-    with pytest.raises(ValueError, match="nothing else is learnt of them: set outcome_weight"):
+    with pytest.raises(ValueError, match="unlabelled holds 1 solutions: set outcome_weight"):
         TokenPRM().fit(twice.X, twice.y, unlabelled=[other])
 
 
