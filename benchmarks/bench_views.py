@@ -29,6 +29,7 @@ from bench_quality import Split, judged, read, splits
 from sklearn.metrics import log_loss, roc_auc_score
 
 from prmkit import PRMClassifier, Solution, Step, flatten
+from prmkit.features.encoding.cache import EmbeddingCache
 from prmkit.metrics.bootstrap import bootstrap_by_problem
 
 ALL = ("statistics", "words", "embeddings")
@@ -82,13 +83,12 @@ def default(views: str | tuple[str, ...], seed: int) -> PRMClassifier:
 def predict(table: StepTable, split: Split, views: str | tuple[str, ...], seed: int) -> tuple[np.ndarray, dict]:
     """Return P(wrong) of the steps of a split, and what it cost, with an empty cache of embeddings."""
     X, y = [table.steps[i] for i in split.train], LABELS[table.y[split.train]]
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ["PRMKIT_CACHE_DIR"] = cache
-        start = time.perf_counter()
-        model = default(views, seed).fit(X, y)
-        fitted = time.perf_counter()
-        risks = model.predict_proba([table.steps[i] for i in split.test])[:, 0]
-        cost = {"fit": fitted - start, "predict": time.perf_counter() - fitted}
+    EmbeddingCache().clear()
+    start = time.perf_counter()
+    model = default(views, seed).fit(X, y)
+    fitted = time.perf_counter()
+    risks = model.predict_proba([table.steps[i] for i in split.test])[:, 0]
+    cost = {"fit": fitted - start, "predict": time.perf_counter() - fitted}
     kept = model.view_report_.set_index("view")["kept"]
     return risks, {**cost, "embeddings kept": bool(kept.get("embeddings", False)), "rows": len(split.train)}
 
@@ -104,14 +104,22 @@ def quality(table: StepTable, risks: dict[str, np.ndarray], resamples: int) -> l
     known = ~np.isnan(risks["all views"])
     names = [name for name in judged(table) if (table.y[known & (table.datasets == name)] == 0).sum() > 0]
 
-    def statistic(wrong: np.ndarray, datasets: np.ndarray, *columns: np.ndarray) -> dict[str, float | None]:
+    def statistic(
+        wrong: np.ndarray, datasets: np.ndarray, *columns: np.ndarray, sample_weight: np.ndarray
+    ) -> dict[str, float | None]:
         found: dict[str, float | None] = {}
         for model, risk in zip(risks, columns, strict=True):
-            of_sets = [(wrong[datasets == i], risk[datasets == i]) for i in range(len(names))]
-            if any(len(np.unique(truth)) < 2 for truth, _ in of_sets):
+            of_sets = [
+                (wrong[own], risk[own], sample_weight[own]) for own in (datasets == i for i in range(len(names)))
+            ]
+            if any(len(np.unique(truth[weight > 0])) < 2 for truth, _, weight in of_sets):
                 return {f"{model}:{what}": None for model in risks for what in ("auroc", "log loss")}
-            found[f"{model}:auroc"] = float(np.mean([roc_auc_score(truth, risk) for truth, risk in of_sets]))
-            found[f"{model}:log loss"] = float(np.mean([log_loss(truth, risk) for truth, risk in of_sets]))
+            found[f"{model}:auroc"] = float(
+                np.mean([roc_auc_score(truth, risk, sample_weight=weight) for truth, risk, weight in of_sets])
+            )
+            found[f"{model}:log loss"] = float(
+                np.mean([log_loss(truth, risk, sample_weight=weight) for truth, risk, weight in of_sets])
+            )
         return found
 
     rows = known & np.isin(table.datasets, names)
@@ -191,6 +199,9 @@ def main() -> None:
     parser.add_argument("--no-write", action="store_true", help="print only; do not write results/views.json")
     options = parser.parse_args()
     protocols = options.protocols or ["within", "transfer", "topics"]
+    # The measured choice of a backend is kept there. The embeddings are deleted before each fit.
+    cache = tempfile.TemporaryDirectory()
+    os.environ["PRMKIT_CACHE_DIR"] = cache.name
     warm_up()
     tables: dict[str, list[dict]] = {}
     for protocol in protocols:

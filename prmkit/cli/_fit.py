@@ -171,8 +171,9 @@ def _fit(train: StepDataset, test: StepDataset | None, order: str | None, seed: 
 
     label_order = None if order is None else _labels(order, train)
     classifier = PRMClassifier(label_order=label_order, random_state=seed).fit(train.X, train.y)
-    for view, reason in classifier.view_report_.attrs["reasons"].items():
-        say(f"view of a step: {view}, {'kept' if view in classifier.head_.views_ else 'left out'}: {reason}")
+    report = classifier.view_report_
+    for view, kept in zip(report["view"], report["kept"], strict=True):
+        say(f"view of a step: {view}, {'kept' if kept else 'left out'}: {report.attrs['reasons'][view]}")
     if test is None:
         say("no report: --eval-fraction 0.1 or --eval-data DATA would say how good the model is")
     else:
