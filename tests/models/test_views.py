@@ -121,6 +121,7 @@ class TestAuto:
         y[:2] = 0
         assert row(default().fit(ALL[0], y), "embeddings").kept
 
+    @pytest.mark.slow
     def test_time_varies_and_decides_nothing(self, encoded, monkeypatch):
         first = default().fit(*ALL).view_report_
         clock = iter(range(0, 10**9, 10**4))
@@ -130,11 +131,13 @@ class TestAuto:
         time = "seconds_per_1000_steps"
         assert slow.drop(columns=time).equals(first.drop(columns=time))
 
+    @pytest.mark.slow
     def test_weights_are_heard(self, encoded):
         X, y = ALL
         heavy = default().fit(X, y, sample_weight=np.where(y < 0, 5.0, 1.0)).predict_proba(X)[:, 0]
         assert heavy.mean() > default().fit(X, y).predict_proba(X)[:, 0].mean()
 
+    @pytest.mark.slow
     def test_members_of_an_ensemble_share_one_decision(self, encoded):
         fitted = StepEnsemble(default(), 3, random_state=0).fit(*ALL)
         assert encoded.asked == [60, 80, 120]
