@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from prmkit.features.passes.model_files import load_tokenizer, token_limit
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.tokens.model_folder import (
     ModelDescription,
     adapt_model,
     load_token_model,
-    load_tokenizer,
     make_readout,
-    token_limit,
     write_description,
 )
 

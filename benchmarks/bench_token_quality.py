@@ -37,9 +37,9 @@ from _quality_report import CRITERIA, METRICS, markdown, mean, measure, signed, 
 from bench_quality import read
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
+from prmkit.features.passes.model_files import load_tokenizer
 from prmkit.metrics.bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
 from prmkit.models import TokenPRM
-from prmkit.models.tokens.model_folder import load_tokenizer
 
 DATASETS = ["prm800k_train", "processbench_math", "prmbench_train"]
 FINE_TUNED = "TokenPRM()"

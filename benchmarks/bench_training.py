@@ -51,9 +51,9 @@ from _token_models import encoder, language_model, learn_tokenizer
 from transformers import DataCollatorForTokenClassification, PrinterCallback, Trainer, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
+from prmkit.features.passes.model_files import token_limit
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models import PRMTrainer, PRMTrainingConfig
-from prmkit.models.tokens.model_folder import token_limit
 from prmkit.models.trainer._rows import training_rows
 
 Row = dict[str, Any]

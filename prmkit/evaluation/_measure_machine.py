@@ -499,8 +499,9 @@ def _score(subject: _Subject, seconds: float) -> Found:
 
 def _train(subject: _Subject, seconds: float) -> Found:
     """Measure one epoch of fine-tuning, by the same settings in float32."""
+    from prmkit.features.passes.model_files import load_tokenizer
     from prmkit.marking.scheme import MarkingScheme
-    from prmkit.models.tokens.model_folder import load_token_model, load_tokenizer
+    from prmkit.models.tokens.model_folder import load_token_model
 
     peer, ours = _PEERS["train"], "prmkit.models.PRMTrainer"
     solutions, labels = _solutions(500)

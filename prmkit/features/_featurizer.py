@@ -1,9 +1,9 @@
-"""``PRMFeaturizer``: steps become sentence embeddings, or solutions become marked tokens."""
+"""``PRMFeaturizer``: steps become embeddings or states of a language model, or solutions become marked tokens."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import asdict
 from numbers import Integral
 from pathlib import Path
@@ -19,6 +19,17 @@ from prmkit.features.encoding.backends.quantized import is_quantized
 from prmkit.features.encoding.cache import EmbeddingCache, encode_cached
 from prmkit.features.encoding.encoder import TextEncoder
 from prmkit.features.encoding.model_path import resolve_model
+from prmkit.features.states.causal_model import CausalModel
+from prmkit.features.states.solution_states import (
+    POOLINGS,
+    SolutionStates,
+    column_names,
+    feature_rows,
+    solution_states,
+    state_names,
+    token_states,
+)
+from prmkit.features.states.token_states import TokenStates
 from prmkit.marking.encoding import TokenRecord, token_records
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.utils.environment import one_thread
@@ -116,16 +127,32 @@ _ENCODER_PARAMS = (
 
 
 class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
-    """Turn steps into sentence-embedding features, or solutions into marked tokens.
+    """Turn steps into sentence embeddings or states of a language model, or solutions into marked tokens.
 
     Parameters
     ----------
-    kind : {"embeddings", "tokens"}, default="embeddings"
-        The features to make. ``"embeddings"`` gives one row of numbers per step. ``"tokens"`` gives one
-        record of marked tokens per solution, for a :class:`~prmkit.models.TokenPRM`.
+    kind : {"embeddings", "states", "tokens"}, default="embeddings"
+        The features to make. ``"embeddings"`` gives one row of numbers per step. ``"states"`` gives what a frozen
+        causal language model holds while it reads the step, in one pass per solution. ``"tokens"`` gives one record
+        of marked tokens per solution, for a :class:`~prmkit.models.TokenPRM`.
     model : str or path, default="all-MiniLM-L6-v2"
-        Name or local folder of a sentence-transformers model, or of any tokenizer when ``kind="tokens"``.
+        Name or local folder of a sentence-transformers model, of a decoder-only language model when
+        ``kind="states"``, or of any tokenizer when ``kind="tokens"``.
         If the extra ``offline`` is installed, the default comes from its package, without network.
+    layer : int, sequence of int or None, default=None
+        Layers whose states are taken when ``kind="states"``: 0 are the embeddings of the tokens, k what k blocks have
+        made of them, the last one after the final norm. Negative numbers count from the end. None takes two middle
+        layers, at 0.4 and 0.67 of the depth (12 and 20 of 30), which were best on a small model. Choose others inside
+        cross-validation.
+    pooling : {"mean", "last", "statistics", "tokens"}, default="mean"
+        What is made of the states of a step's tokens when ``kind="states"``: their mean, the last one, or mean,
+        standard deviation, minimum, maximum and last. ``"tokens"`` keeps them all, as a
+        :class:`~prmkit.features.TokenStates` for a :class:`~prmkit.models.StepProbe`.
+    log_probs : bool, default=False
+        Whether ``kind="states"`` adds columns about how likely the tokens of the step are to the model.
+    scheme : MarkingScheme or None, default=None
+        How a solution is written for ``kind="states"`` and ``"tokens"``, such as ``MarkingScheme(chat="answer")`` for
+        a chat model. None is plain text with ``step_separator`` after each step.
     context : {"none", "problem", "prefix"} or None, default=None
         The embeddings that a row holds. ``"none"`` takes the step alone. ``"problem"`` adds the problem.
         ``"prefix"`` adds the mean of the earlier steps, the previous step, and six inner products that
@@ -146,17 +173,19 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         bits, which is faster still and less exact. They are taken by name alone.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Precision in which the encoder computes. ``"auto"`` takes the faster one of float32 and bfloat16. Features are
-        always float32. Computed in bfloat16, they agree with float32 to a cosine of 0.9999.
+        always float32. Computed in bfloat16, they agree with float32 to a cosine of 0.9999. States are rounded to
+        float16 in the end, whether they come from the cache or not.
     cache : bool, default=True
-        If True, keep embeddings on disk, keyed by text and model. Folds, processes and runs share them.
+        If True, keep embeddings and states on disk, keyed by text and model. Folds, processes and runs share them.
     cache_dir : str or path or None, default=None
         Folder of the cache. None takes ``$PRMKIT_CACHE_DIR`` if it is set, else the user's cache folder.
     max_length : int or None, default=None
         Largest number of tokens of a text, or of a solution when ``kind="tokens"``. None takes the model's own
-        limit. Longer texts are cut and counted in a warning. With ``kind="tokens"`` they are an error.
+        limit. Longer texts are cut and counted in a warning. With ``kind="tokens"`` they are an error. With
+        ``kind="states"`` trailing steps are left out whole: their rows are NaN, and a warning counts them.
     step_separator : str or None, default=None
-        Text that closes each step when ``kind="tokens"``. Its last token is the position of the step. None
-        takes a line break, or the tokenizer's own separator if it drops white space, as BERT's does.
+        Text that closes each step when ``kind`` is ``"tokens"`` or ``"states"``. Its last token is the position of the
+        step. None takes a line break, or the tokenizer's own separator if it drops white space, as BERT's does.
     show_progress : bool, default=True
         If True, show a progress bar on a terminal when encoding takes more than a second.
     store_weights_in_pickle : bool, default=False
@@ -185,6 +214,11 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
     problem, the earlier steps and the step itself. Every distinct text is encoded once per call. With the cache it is
     encoded once.
 
+    With ``kind="states"`` a row holds the pooled states, then ``step_index`` and ``step_tokens``, the logarithms of
+    position and length, then the log-probability columns. ``get_feature_names_out`` names them. Solutions that begin
+    alike, such as those of one problem, share the computation of their beginning. In float32 the states agree with
+    those of the solution alone to 1e-5 before they are rounded to float16 (11 bits).
+
     Examples
     --------
     >>> from prmkit import Solution, flatten
@@ -196,8 +230,12 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints = {
-        "kind": [StrOptions({"embeddings", "tokens"})],
+        "kind": [StrOptions({"embeddings", "states", "tokens"})],
         "model": [str, Path],
+        "layer": [Integral, "array-like", None],
+        "pooling": [StrOptions(set(POOLINGS))],
+        "log_probs": ["boolean"],
+        "scheme": [MarkingScheme, None],
         "context": [StrOptions(set(CONTEXTS)), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str, None],
@@ -213,9 +251,13 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        kind: Literal["embeddings", "tokens"] = "embeddings",
+        kind: Literal["embeddings", "states", "tokens"] = "embeddings",
         model: str | Path = "all-MiniLM-L6-v2",
         *,
+        layer: int | Sequence[int] | None = None,
+        pooling: Literal["mean", "last", "statistics", "tokens"] = "mean",
+        log_probs: bool = False,
+        scheme: MarkingScheme | None = None,
         context: Literal["none", "problem", "prefix"] | None = None,
         batch_size: int = 64,
         device: str | None = None,
@@ -230,6 +272,10 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
     ) -> None:
         self.kind = kind
         self.model = model
+        self.layer = layer
+        self.pooling = pooling
+        self.log_probs = log_probs
+        self.scheme = scheme
         self.context = context
         self.batch_size = batch_size
         self.device = device
@@ -269,7 +315,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
 
     def transform(
         self, X: Sequence[Step | str] | npt.NDArray[np.object_]
-    ) -> npt.NDArray[np.float32] | list[TokenRecord]:
+    ) -> npt.NDArray[np.float32] | TokenStates | list[TokenRecord]:
         """Turn steps into features.
 
         Parameters
@@ -280,14 +326,17 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_steps, n_features), float32
-            One row per step. With ``kind="tokens"``, a list with one record per distinct solution:
+            One row per step. With ``kind="states"`` and ``pooling="tokens"``, a
+            :class:`~prmkit.features.TokenStates`. With ``kind="tokens"``, a list with one record per distinct solution:
             ``input_ids``, ``attention_mask``, ``step_positions`` and the rows of X that they answer.
 
         Raises
         ------
         TypeError, ValueError
             If X is not a flat list of steps, or if a solution has more than ``max_length`` tokens with
-            ``kind="tokens"``.
+            ``kind="tokens"``. With ``kind="states"``, if the model is an encoder, or lacks a layer or a tokenizer.
+        FloatingPointError
+            If the model computes NaN or infinity.
         OSError
             If the model is neither installed nor reachable.
         """
@@ -296,7 +345,13 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         if self.kind == "tokens":
             tokenizer = self._tokenizer()
             limit = self.max_length or tokenizer.model_max_length
-            return token_records(tokenizer, steps, MarkingScheme(step_separator=self.step_separator), limit)
+            return token_records(tokenizer, steps, self._scheme(), limit)
+        if self.kind == "states":
+            language_model, states = self._states(steps)
+            if self.pooling == "tokens":
+                size = len(language_model.layers), language_model.width
+                return token_states(states, steps, *size, self.log_probs)
+            return feature_rows(states, len(steps), len(self._state_columns(language_model)))
         solutions = list(iter_solutions(steps))
         positions: dict[str, int] = {}
         for solution, _, indices in solutions:
@@ -336,7 +391,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
             Its ``extend(steps)`` returns the rows of the new steps, and encodes their texts alone.
         """
         self._validate_params()
-        return InContext(self.transform, problem) if self.kind == "tokens" else _GrowingEmbeddings(self, problem)
+        return _GrowingEmbeddings(self, problem) if self.kind == "embeddings" else InContext(self.transform, problem)
 
     def __call__(self, texts: str | list[str]) -> torch.Tensor | BatchEncoding:
         """Encode plain texts, without context, as torch tensors.
@@ -349,13 +404,16 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         Returns
         -------
         Tensor of shape (dim,) for one text, (n_texts, dim) for a list
-            The embeddings. With ``kind="tokens"``, a mapping with ``input_ids``, ``attention_mask`` and
+            The embeddings, or the row of each text as a step without a problem. With ``kind="tokens"``, a mapping
+            with ``input_ids``, ``attention_mask`` and
             ``token_type_ids``, each of shape (n_texts, n_tokens).
 
         Raises
         ------
         TypeError
             If ``texts`` is neither a text nor a list of texts.
+        ValueError
+            If ``pooling="tokens"`` with ``kind="states"``.
         """
         import torch
 
@@ -376,12 +434,19 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
                 return_tensors="pt",
             )
             return tokens
+        if self.kind == "states":
+            if self.pooling == "tokens":
+                raise ValueError("texts have several states each with pooling='tokens': pass them to transform")
+            rows = torch.from_numpy(self.transform(batch))
+            return rows[0] if isinstance(texts, str) else rows
         vectors = torch.from_numpy(self._encode(batch))
         return vectors[0] if isinstance(texts, str) else vectors
 
     @property
     def precision(self) -> str:
-        """Name of the precision in which the encoder computes here, such as ``"float32"``."""
+        """Name of the precision in which the model computes here, such as ``"float32"``."""
+        if self.kind == "states":
+            return self._language_model().precision
         return self._loaded_encoder().precision
 
     def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
@@ -395,13 +460,17 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of str
-            One name per column of the embeddings.
+            One name per column.
 
         Raises
         ------
         ValueError
-            If ``kind="tokens"``, which has no columns.
+            If ``kind="tokens"`` or ``pooling="tokens"``, which have no columns.
         """
+        if self.kind == "states":
+            if self.pooling == "tokens":
+                raise ValueError("pooling='tokens' has no columns: it gives a number of states per step")
+            return np.array(self._state_columns(self._language_model()), dtype=object)
         if self.kind == "tokens":
             raise ValueError("tokens have no feature names: kind='tokens' gives one record per solution")
         return np.array(context_names(self.context or "none", self._loaded_encoder().dimension), dtype=object)
@@ -446,6 +515,41 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
             self._encoder_params = params
         return self._encoder
 
+    def _scheme(self) -> MarkingScheme:
+        """Return the scheme of the tokens, checked."""
+        if self.scheme is None:
+            return MarkingScheme(step_separator=self.step_separator)
+        if self.step_separator is not None:
+            raise ValueError("step_separator beside scheme: write it as MarkingScheme(step_separator=…)")
+        if self.scheme.name == "prefix":
+            raise ValueError("scheme 'prefix' reads a solution once per step: choose name='separator'")
+        return self.scheme
+
+    def _language_model(self) -> CausalModel:
+        """Return the language model for the current parameters, a new one after ``set_params``."""
+        params = {name: getattr(self, name) for name in ("model", "layer", "log_probs", "dtype", "device")}
+        if getattr(self, "_causal_params", None) != params:
+            self._causal_model, self._causal_params = CausalModel(**params), params
+        return self._causal_model
+
+    def _states(self, steps: Sequence[Step]) -> tuple[CausalModel, Iterator[SolutionStates]]:
+        """Return the language model, and the states of the distinct solutions as they are known."""
+        model = self._language_model()
+        states = solution_states(
+            model,
+            steps,
+            scheme=self._scheme(),
+            pooling=self.pooling,
+            max_length=self.max_length,
+            tokens_per_batch=self.batch_size * (8 if model.device == "cpu" else 256),
+            cache=EmbeddingCache(self.cache_dir) if self.cache else None,
+            show_progress=self.show_progress,
+        )
+        return model, states
+
+    def _state_columns(self, model: CausalModel) -> list[str]:
+        return [*state_names(model, self.pooling), *column_names(self.log_probs)]
+
     def _tokenizer(self) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
 
@@ -455,14 +559,17 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__().copy()
+        for name in ("_causal_model", "_causal_params"):  # it has a lock, and is loaded again
+            state.pop(name, None)
         if not self.store_weights_in_pickle:
             state.pop("_encoder", None)
             state.pop("_encoder_params", None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Before ``backend`` there was None where "auto" is now.
-        super().__setstate__({"backend": "auto", **state, "dtype": state.get("dtype") or "auto"})
+        # Older ones lack some parameters. There was None where "auto" is now.
+        later = {"backend": "auto", "layer": None, "pooling": "mean", "log_probs": False, "scheme": None}
+        super().__setstate__({**later, **state, "dtype": state.get("dtype") or "auto"})
 
 
 class _GrowingEmbeddings:

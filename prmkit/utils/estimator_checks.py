@@ -157,13 +157,15 @@ def _allowed(fitted: Any, atol: float | None) -> float:
 
 
 def _computes_in_half_precision(fitted: Any) -> bool:
-    """Whether a text encoder below float32 is anywhere inside a fitted estimator."""
+    """Whether a text encoder below float32, or states that are rounded, are anywhere inside a fitted estimator."""
     from prmkit.features import PRMFeaturizer
 
     inside = [fitted]
     while inside:
         part = inside.pop()
-        if isinstance(part, PRMFeaturizer) and part.kind == "embeddings" and part.precision != "float32":
+        if isinstance(part, PRMFeaturizer) and (
+            part.kind == "states" or (part.kind == "embeddings" and part.precision != "float32")
+        ):
             return True
         if isinstance(part, BaseEstimator):
             inside += vars(part).values()

@@ -25,6 +25,8 @@ _ROW_OVERHEAD = 96
 # An eviction makes room for several writes, so that not every write has to evict.
 _KEEP_FRACTION = 0.9
 _PAGE_BYTES = 16384
+# Five such rows fill a page. Rows of many pages waste little.
+_PIECE_BYTES, _LARGE_BYTES = 3200, 65536
 # Older SQLite takes 999 parameters.
 _KEYS_PER_QUERY = 900
 _BUSY_SECONDS = 30.0
@@ -78,24 +80,30 @@ def read_vectors(connection: sqlite3.Connection, namespace: str, texts: Sequence
         return CachedVectors(np.empty((len(keys), 0), dtype=np.float32), found, truncated)
     vectors = np.empty((len(keys), entry[0]), dtype=np.float32)
     rows = {key: i for i, key in enumerate(keys)}
-    distinct = list(rows)
-    for start in range(0, len(distinct), _KEYS_PER_QUERY):
-        part = distinct[start : start + _KEYS_PER_QUERY]
-        marks = ",".join("?" * len(part))
-        query = f"SELECT key, truncated, checksum, vector FROM vectors WHERE key IN ({marks})"
-        for key, cut, checksum, blob in connection.execute(query, part):
-            # A damaged index leads to the row of another text, whole as it is.
-            i = rows.get(key)
-            if i is None or not isinstance(blob, bytes) or len(blob) != vectors.shape[1] * 4:
-                continue
-            if _checksum(key, cut, blob) == checksum:
-                vectors[i] = np.frombuffer(blob, dtype="<f4")
-                found[i], truncated[i] = True, cut
+    for key, (cut, blob) in _read_rows(connection, list(rows)).items():
+        if len(blob) == vectors.shape[1] * 4:
+            i = rows[key]
+            vectors[i] = np.frombuffer(blob, dtype="<f4")
+            found[i], truncated[i] = True, cut
     # A text may be asked for twice: its vector was read once.
     if len(rows) < len(keys):
         source = [rows[key] for key in keys]
         vectors, found, truncated = vectors[source], found[source], truncated[source]
     return CachedVectors(vectors, found, truncated)
+
+
+def _read_rows(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, tuple[int, bytes]]:
+    """Return the rows of distinct keys that are there and whole: the flag, and the bytes."""
+    found, wanted = {}, set(keys)
+    for start in range(0, len(keys), _KEYS_PER_QUERY):
+        part = keys[start : start + _KEYS_PER_QUERY]
+        marks = ",".join("?" * len(part))
+        query = f"SELECT key, truncated, checksum, vector FROM vectors WHERE key IN ({marks})"
+        for key, cut, checksum, blob in connection.execute(query, part):
+            # A damaged index leads to the row of another text, whole as it is.
+            if key in wanted and isinstance(blob, bytes) and _checksum(key, cut, blob) == checksum:
+                found[key] = cut, blob
+    return found
 
 
 def write_vectors(
@@ -113,15 +121,27 @@ def write_vectors(
     keep = np.flatnonzero(np.isfinite(vectors).all(axis=1))[:most]
     keys, little_endian = _keys(namespace, [texts[i] for i in keep]), vectors[keep].astype("<f4")
     blobs = [vector.tobytes() for vector in little_endian]
+    _write_rows(connection, (namespace, dimension), keys, list(map(int, truncated[keep])), blobs, max_bytes)
+
+
+def _write_rows(
+    connection: sqlite3.Connection,
+    namespace: tuple[str, int],
+    keys: Sequence[bytes],
+    truncated: Sequence[int],
+    blobs: Sequence[bytes],
+    max_bytes: int,
+) -> None:
+    """Store bytes in one transaction, under the name of a namespace and its dimension."""
     with _transaction(connection):
-        connection.execute("INSERT OR IGNORE INTO namespaces (name, dimension) VALUES (?, ?)", (namespace, dimension))
-        number = connection.execute("SELECT id FROM namespaces WHERE name = ?", (namespace,)).fetchone()[0]
+        connection.execute("INSERT OR IGNORE INTO namespaces (name, dimension) VALUES (?, ?)", namespace)
+        number = connection.execute("SELECT id FROM namespaces WHERE name = ?", namespace[:1]).fetchone()[0]
         connection.executemany(
             "INSERT OR REPLACE INTO vectors (key, namespace, truncated, checksum, vector) "
             f"VALUES (?, {number}, ?, ?, ?)",
             [
                 (key, cut, _checksum(key, cut, blob), blob)
-                for key, cut, blob in zip(keys, map(int, truncated[keep]), blobs, strict=True)
+                for key, cut, blob in zip(keys, truncated, blobs, strict=True)
             ],
         )
         _make_room(connection, max_bytes)
@@ -155,13 +175,13 @@ def _make_room(connection: sqlite3.Connection, max_bytes: int) -> None:
         connection.execute("DELETE FROM vectors WHERE id IN (SELECT id FROM vectors ORDER BY id LIMIT ?)", (n_oldest,))
 
 
-def _keys(namespace: str, texts: Sequence[str]) -> list[bytes]:
-    """Return a key of 128 bits per text. Lone surrogates occur in some data sets and are allowed."""
+def _keys(namespace: str, texts: Sequence[str | bytes]) -> list[bytes]:
+    """Return a key of 128 bits per text or name. Lone surrogates occur in some data sets and are allowed."""
     seed = hashlib.blake2b(namespace.encode() + b"\0", digest_size=16)
     keys = []
     for text in texts:
         digest = seed.copy()
-        digest.update(text.encode("utf-8", "surrogatepass"))
+        digest.update(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
         keys.append(digest.digest())
     return keys
 
@@ -262,6 +282,29 @@ class EmbeddingCache:
                 create=True,
             )
 
+    def get_bytes(self, namespace: str, names: Sequence[bytes], sizes: Sequence[int]) -> list[bytes | None]:
+        """Look up what ``put_bytes`` has stored, None where there is nothing of this size, or a damaged row."""
+        keys = [_keys(namespace, _piece_names(name, size)) for name, size in zip(names, sizes, strict=True)]
+        distinct = list(dict.fromkeys(key for some in keys for key in some))
+        rows = self._attempt(lambda connection: _read_rows(connection, distinct)) or {}
+        found = [b"".join(rows[key][1] for key in some) if all(key in rows for key in some) else None for some in keys]
+        return [one if one is None or len(one) == size else None for one, size in zip(found, sizes, strict=True)]
+
+    def put_bytes(self, namespace: str, names: Sequence[bytes], blobs: Sequence[bytes]) -> None:
+        """Store bytes of any length under a name. What is larger than the whole cache is not stored."""
+        keys, pieces = [], []
+        for name, blob in zip(names, blobs, strict=True):
+            if len(blob) < self.max_bytes * _KEEP_FRACTION / 2:
+                keys += _keys(namespace, _piece_names(name, len(blob)))
+                pieces += _cut(blob)
+        if keys:
+            self._attempt(
+                lambda connection: _write_rows(
+                    connection, (namespace, 0), keys, [0] * len(keys), pieces, self.max_bytes
+                ),
+                create=True,
+            )
+
     def info(self) -> dict[str, Any]:
         """Return ``path``, ``entries``, ``bytes``, ``max_bytes``, and the entries of each of the ``namespaces``."""
         namespaces = self._attempt(count_vectors) or {}
@@ -318,6 +361,17 @@ class EmbeddingCache:
         if not self._warned:
             self._warned = True
             warnings.warn(f"the embedding cache {self.path} {problem}.", stacklevel=5)
+
+
+def _cut(blob: bytes) -> list[bytes]:
+    """Cut bytes into rows of which several fill a page: SQLite would give a page of its own to a row of half a page."""
+    size = len(blob) if len(blob) > _LARGE_BYTES else _PIECE_BYTES
+    return [blob[start : start + size] for start in range(0, max(1, len(blob)), max(1, size))]
+
+
+def _piece_names(name: bytes, size: int) -> list[bytes]:
+    n_pieces = 1 if size > _LARGE_BYTES else max(1, -(-size // _PIECE_BYTES))
+    return [name + piece.to_bytes(4, "little") for piece in range(n_pieces)]
 
 
 def encode_cached(

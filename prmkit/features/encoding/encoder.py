@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from prmkit.features.encoding.backends.backend import BACKENDS, Backend, Encoder
 from prmkit.features.encoding.backends.converted import CannotConvertError
 from prmkit.features.encoding.backends.quantized import belongs_to, is_quantized, quantize
 from prmkit.features.encoding.choice import Choice, Measured, choose, joined, measure_pairs
-from prmkit.features.encoding.model_path import file_sha256, load_network, resolve_model, written_token_limit
+from prmkit.features.encoding.model_path import folder_digest, load_network, resolve_model, written_token_limit
 from prmkit.features.encoding.text_tokens import TextTokens
 from prmkit.marking.scheme import readable
 from prmkit.utils.environment import (
@@ -48,8 +47,6 @@ _NO_LIMIT = 10**9
 _TYPICAL = ["So 12 + 7 * 3 = 33, and the total cost is 40 dollars. " * n for n in (1, 3, 7)]
 # Texts whose tokens are held at the same time.
 _TEXTS_AT_ONCE = 50_000
-# Some published folders hold this file. The vectors do not depend on it.
-_NOT_WEIGHTS = ("data_config.json",)
 
 
 class TextEncoder:
@@ -187,15 +184,7 @@ class TextEncoder:
 
     @cached_property
     def _digest(self) -> str:
-        folder = self._folder
-        files = sorted(
-            path
-            for pattern in ("*.json", "*.txt", "*.model", "*.safetensors")
-            for path in folder.rglob(pattern)
-            if path.name not in _NOT_WEIGHTS and path.relative_to(folder).parts[0] not in ("onnx", "openvino")
-        )
-        content = [(path.relative_to(folder).as_posix(), file_sha256(path)) for path in files]
-        return hashlib.blake2b(json.dumps(content).encode(), digest_size=12).hexdigest()
+        return folder_digest(self._folder)
 
     @property
     def _lock(self) -> Lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -94,6 +95,22 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file. The file is read once per process, unless it changes."""
     stat = path.stat()
     return _sha256(str(path.resolve()), stat.st_mtime_ns, stat.st_size)
+
+
+# Some published folders hold this file. The vectors do not depend on it.
+_NOT_WEIGHTS = ("data_config.json",)
+
+
+def folder_digest(folder: Path) -> str:
+    """Return 24 hexadecimal digits that change with any file of a model: weights, configuration, tokenizer."""
+    files = sorted(
+        path
+        for pattern in ("*.json", "*.txt", "*.model", "*.safetensors")
+        for path in folder.rglob(pattern)
+        if path.name not in _NOT_WEIGHTS and path.relative_to(folder).parts[0] not in ("onnx", "openvino")
+    )
+    content = [(path.relative_to(folder).as_posix(), file_sha256(path)) for path in files]
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=12).hexdigest()
 
 
 @lru_cache(maxsize=1024)

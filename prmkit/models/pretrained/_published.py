@@ -17,9 +17,10 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from prmkit.data.formats.label_words import rating_of
 from prmkit.data.jsonlines import MalformedRecordError
 from prmkit.features.encoding.model_path import resolve_model
+from prmkit.features.passes.model_files import load_tokenizer, read_weights
 from prmkit.marking.encoding import prepare_tokenizer
 from prmkit.models.pretrained._presets import PRESETS, HeadLayout, Preset
-from prmkit.models.tokens.model_folder import load_tokenizer, model_class, read_weights
+from prmkit.models.tokens.model_folder import model_class
 from prmkit.utils.environment import kept_generators
 
 if TYPE_CHECKING:

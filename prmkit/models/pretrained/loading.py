@@ -12,19 +12,17 @@ import torch
 from safetensors import safe_open
 
 from prmkit.features.encoding.model_path import resolve_model
+from prmkit.features.passes.model_files import damage_named, load_tokenizer, token_limit
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.pretrained._presets import OWN, PRESETS, Preset, get_preset
 from prmkit.models.pretrained._published import load_published, order_outputs
 from prmkit.models.tokens.model_folder import (
     adapt_model,
     check_tokenizer,
-    damage_named,
     load_objectives,
     load_token_model,
-    load_tokenizer,
     make_readout,
     read_description,
-    token_limit,
 )
 from prmkit.models.tokens.scoring_pass import TokenScorer, add_objectives
 from prmkit.utils.environment import import_optional, kept_generators

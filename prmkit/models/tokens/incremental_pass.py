@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 
 from prmkit.data.solution import Solution, Step
+from prmkit.features.passes.block_causal import random_rows, unwrapped
+from prmkit.features.passes.prefix_tree import n_common
 from prmkit.marking.encoding import SolutionEncoder, TokenRecord, token_records
 from prmkit.models.past import Past, grows_like
-from prmkit.models.tokens._block_causal import random_rows, unwrapped
-from prmkit.models.tokens._prefix_tree import n_common
 from prmkit.models.tokens.scoring_pass import Readout, TokenScorer, marked_outputs, ready
 from prmkit.utils.environment import best_device, no_more_threads_than_cores, safe_after_fork
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prmkit.features.encoding.model_path import HUB_NAME, resolve_model
+from prmkit.features.encoding.model_path import resolve_model
+from prmkit.features.passes.block_causal import check_block_causal, is_causal, unwrapped
+from prmkit.features.passes.model_files import FILE, read_weights, settings_folder
 from prmkit.marking.encoding import fingerprint, prepare_tokenizer, reward_token_ids
-from prmkit.marking.scheme import EXAMPLE, MarkingScheme, text_ids
-from prmkit.models.tokens._block_causal import check_block_causal, is_causal, unwrapped
+from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.tokens.scoring_pass import OBJECTIVES, Readout, TokenScorer
 from prmkit.utils.environment import installed_version, quiet_loading
 from prmkit.utils.files import writing
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-FILE = "prmkit.json"
 _FORMAT = 2
 # Format 1, of prmkit before its first release, had other names for two fields of the scheme.
 _RENAMED = {"marker": "step_separator", "max_problem_length": "max_prompt_length"}
@@ -34,12 +33,7 @@ AUTO_CLASSES = {
     "reward_tokens": "AutoModelForCausalLM",
     "prefix": "AutoModelForSequenceClassification",
 }
-_GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _HEADS = {"classifier", "score", "pooler", "head", "pre_classifier", "sequence_summary"}
-# Their positions start behind the padding index, so two fewer tokens fit.
-_PADDED_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer")
-_SETTINGS_FILES = ["*.json", "*.txt", "*.model"]
-_VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "tekken.json")
 
 
 @dataclass(frozen=True)
@@ -152,47 +146,6 @@ def save_scorer(scorer: TokenScorer, folder: str | Path, *, loss: str) -> None:
     write_description(folder, description)
 
 
-def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model as it was saved, by local folder or hub name. No code from the model is run.
-
-    ``AutoTokenizer`` takes the usual one of the architecture, which may split a text otherwise than ``tokenizer.json``
-    says. Then the file counts.
-    """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    # A tokenizer alone needs no weights beside it.
-    folder = _settings_folder(model)
-    if not any(next(folder.glob(pattern), None) for pattern in _VOCABULARIES):
-        raise ValueError(
-            f"{folder} holds no tokenizer: expected tokenizer.json or the vocabulary of an older one. Save it there, "
-            f"tokenizer.save_pretrained({str(folder)!r})"
-        )
-    generic = read_description(folder) is not None and _saved_class(folder) in _GENERIC_TOKENIZERS
-    if not generic:
-        auto: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        if _reads_as_saved(auto, folder / "tokenizer.json"):
-            return auto
-    tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)
-    return tokenizer
-
-
-def _reads_as_saved(tokenizer: PreTrainedTokenizerBase, file: Path) -> bool:
-    """Whether a tokenizer splits texts as the file of its folder says. Without a file there is nothing to compare."""
-    from tokenizers import Tokenizer
-
-    if not file.is_file() or getattr(tokenizer, "is_fast", None) is not True:
-        return True
-    saved = Tokenizer.from_file(str(file))
-    saved.no_padding()
-    saved.no_truncation()
-    texts = (
-        EXAMPLE.problem,
-        *EXAMPLE.steps,
-        "Don't  add 1234567.89 to\n\n\tÄpfel,\n half-way: $x^2 \\le\\frac{1}{2}$ ки. ",
-    )
-    return all(saved.encode(text, add_special_tokens=False).ids == text_ids(tokenizer, text) for text in texts)
-
-
 def load_token_model(
     name: str | Path,
     scheme: MarkingScheme,
@@ -219,7 +172,7 @@ def load_token_model(
             "model, trainer.model = trainer.model.merge_and_unload(); trainer.save_model(another_folder)"
         )
     is_new = initialization == "random"
-    folder = _settings_folder(name) if is_new else resolve_model(name)
+    folder = settings_folder(name) if is_new else resolve_model(name)
     head = {} if scheme.reads_language_model else {"num_labels": n_outputs}
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **head)
     for key, value in (options or {}).items():
@@ -262,18 +215,6 @@ def model_class(config: PreTrainedConfig, scheme: MarkingScheme) -> Any:
     return kind
 
 
-def read_weights(auto: Any, folder: Path, **options: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Load safetensors by a class of transformers, without running code from the folder.
-
-    The second result tells which weights are missing, unexpected or of another shape. The caller must check it, since
-    the library draws missing ones at random.
-    """
-    safe = {"use_safetensors": True, "trust_remote_code": False, "ignore_mismatched_sizes": True}
-    with quiet_loading(), damage_named(folder):
-        model, info = auto.from_pretrained(folder, **safe, **options, output_loading_info=True)
-    return model, info
-
-
 def adapt_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme) -> int:
     """Make tokenizer and model agree: separator and padding exist, every token has an embedding. Return the new ones'
     number.
@@ -314,16 +255,6 @@ def make_readout(
     return Readout("tokens", reads, by_blocks=by_blocks)
 
 
-def token_limit(model: PreTrainedModel | torch.nn.Module, max_length: int | None) -> int | None:
-    """Return the most tokens a row may have: ``max_length``, or the model's positions if they are fewer."""
-    config: Any = model.config
-    most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    if most and config.model_type in _PADDED_POSITIONS:
-        most -= 2
-    limits = [int(length) for length in (most, max_length) if length]
-    return min(limits, default=None)
-
-
 def load_objectives(model: PreTrainedModel, folder: Path) -> None:
     """Read the layer of further objectives, which transformers passes over, from the folder of a saved model."""
     from safetensors import safe_open
@@ -337,25 +268,6 @@ def load_objectives(model: PreTrainedModel, folder: Path) -> None:
     if found := set(layer.state_dict()) ^ set(weights):
         raise ValueError(f"{folder} lacks {OBJECTIVES}.{min(found)}, the head of further objectives: save it again")
     layer.load_state_dict(weights)
-
-
-@contextmanager
-def damage_named(folder: Path) -> Iterator[None]:
-    """Name the file of weights in a folder that cannot be read. The library's error does not."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        yield
-    except SafetensorError as error:
-        for file in sorted(folder.glob("*.safetensors")):
-            try:
-                with safe_open(file, framework="pt"):
-                    continue
-            except SafetensorError as fault:
-                raise ValueError(
-                    f"{file} is damaged or was cut off ({fault}): copy, download or save it again"
-                ) from error
-        raise
 
 
 def in_head(model: PreTrainedModel, weight: str) -> bool:
@@ -392,31 +304,3 @@ def _random_weights(
             stacklevel=4,
         )
     return (*sorted(info["missing_keys"]), *(key for key, _, _ in sorted(info["mismatched_keys"])))
-
-
-def _settings_folder(model: str | Path) -> Path:
-    """Return a folder with configuration and tokenizer. From the hub only these files are fetched."""
-    from huggingface_hub import snapshot_download
-
-    folder, name = Path(model).expanduser(), str(model)
-    if folder.is_dir():
-        return folder
-    if isinstance(model, Path) or not HUB_NAME.fullmatch(name) or name.endswith("all-MiniLM-L6-v2"):
-        return resolve_model(model)
-    names = [name] if "/" in name else [f"sentence-transformers/{name}", name]
-    for offline in (True, False):
-        for repo in names:
-            try:
-                snapshot = Path(snapshot_download(repo, allow_patterns=_SETTINGS_FILES, local_files_only=offline))
-            except (OSError, ValueError):
-                # The name is unknown, private or malformed, or the hub cannot be reached.
-                continue
-            if not offline or all((snapshot / f"{file}.json").is_file() for file in ("config", "tokenizer_config")):
-                return snapshot
-    # This raises an error that says what is wrong.
-    return resolve_model(model)
-
-
-def _saved_class(folder: Path) -> str | None:
-    config = folder / "tokenizer_config.json"
-    return json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") if config.is_file() else None

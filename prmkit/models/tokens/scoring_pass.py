@@ -19,12 +19,12 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from prmkit.data.solution import Step, iter_solutions, name_solutions
+from prmkit.features.passes.block_causal import block_causal, unwrapped
+from prmkit.features.passes.prefix_tree import shared_beginnings
+from prmkit.features.passes.tree_attention import longest_shared, position_offset, tree_outputs
 from prmkit.marking.encoding import MarkedTokens, TokenRecord, token_records
 from prmkit.marking.scheme import MarkingScheme
-from prmkit.models.tokens._block_causal import block_causal, unwrapped
 from prmkit.models.tokens._classifier_head import WithTokenHead, new_token_classifier, state_width
-from prmkit.models.tokens._prefix_tree import shared_beginnings
-from prmkit.models.tokens._tree_attention import longest_shared, position_offset, tree_outputs
 from prmkit.utils.environment import (
     UnscoredWarning,
     best_device,

@@ -548,7 +548,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         """Run the trainer in a temporary folder, and return its model and the logged losses."""
         from transformers import PrinterCallback
 
-        from prmkit.models.tokens.model_folder import load_tokenizer
+        from prmkit.features.passes.model_files import load_tokenizer
         from prmkit.models.tokens.scoring_pass import TokenScorer
         from prmkit.models.trainer._config import PRMTrainingConfig
         from prmkit.models.trainer._trainer import PRMTrainer

@@ -235,7 +235,7 @@ class RewardDataCollator(Collator):
 
     Examples
     --------
-    >>> from prmkit.models.tokens.model_folder import load_tokenizer
+    >>> from prmkit.features.passes.model_files import load_tokenizer
     >>> collate = RewardDataCollator(load_tokenizer("all-MiniLM-L6-v2"))
     >>> batch = collate([{"input_ids": [5, 6, 7], "labels": [-100, 1, 0]}, {"input_ids": [8], "labels": [1]}])
     >>> batch["input_ids"].tolist(), batch["labels"].tolist()

@@ -17,16 +17,11 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import seed_worker
 
+from prmkit.features.passes.model_files import load_tokenizer, token_limit
 from prmkit.marking.encoding import prepare_tokenizer
 from prmkit.marking.scheme import separator_text
 from prmkit.models.losses import get_loss
-from prmkit.models.tokens.model_folder import (
-    ModelDescription,
-    load_tokenizer,
-    make_readout,
-    token_limit,
-    write_description,
-)
+from prmkit.models.tokens.model_folder import ModelDescription, make_readout, write_description
 from prmkit.models.tokens.scoring_pass import marked_objectives, marked_outputs
 from prmkit.models.trainer._batches import Collator, TokenBudgetSampler
 from prmkit.models.trainer._checkpoints import check_checkpoint, last_checkpoint, model_card

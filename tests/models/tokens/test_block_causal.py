@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 
-from prmkit.models.tokens._block_causal import block_causal, check_block_causal, is_causal
+from prmkit.features.passes.block_causal import block_causal, check_block_causal, is_causal
 
 SIZES = {
     "vocab_size": 60,
@@ -201,7 +201,7 @@ def test_modernbert_keeps_its_local_windows():
 
 def test_the_check_tries_the_window(monkeypatch):
     model = build(*ENCODERS["modernbert"])
-    monkeypatch.setattr("prmkit.models.tokens._block_causal.local_window", lambda config: config.sliding_window + 1)
+    monkeypatch.setattr("prmkit.features.passes.block_causal.local_window", lambda config: config.sliding_window + 1)
     with pytest.raises(ValueError, match="modernbert reads a block-causal mask in another way"):
         check_block_causal(model)
 

@@ -15,10 +15,11 @@ from sklearn.exceptions import NotFittedError
 
 from prmkit import PRMClassifier, Solution, flatten
 from prmkit.data import make_arithmetic_solutions
+from prmkit.features.passes.model_files import load_tokenizer
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models import PRMTrainer, PRMTrainingConfig, TokenPRM
 from prmkit.models.pretrained._presets import PRESETS, get_preset
-from prmkit.models.tokens.model_folder import load_token_model, load_tokenizer
+from prmkit.models.tokens.model_folder import load_token_model
 from prmkit.models.tokens.scoring_pass import NotFiniteError
 from prmkit.utils import estimator_checks
 

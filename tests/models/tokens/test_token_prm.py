@@ -22,10 +22,10 @@ from prmkit import PRMClassifier, Solution, StratifiedProblemKFold, flatten
 from prmkit.data import StepDataset, make_arithmetic_solutions
 from prmkit.data.solution import Step
 from prmkit.evaluation import evaluate
+from prmkit.features.passes.model_files import load_tokenizer
 from prmkit.marking.encoding import token_records
 from prmkit.models import PRMTrainer, PRMTrainingConfig, TokenPRM
 from prmkit.models.losses._registry import loss_names
-from prmkit.models.tokens.model_folder import load_tokenizer
 from prmkit.models.tokens.probabilities import ProbabilityMap
 from prmkit.utils import estimator_checks
 

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from prmkit.features.passes.block_causal import score_dtype, unwrapped
+from prmkit.features.passes.prefix_tree import Row, TreePass, tree_passes
 from prmkit.marking.encoding import MarkedTokens
-from prmkit.models.tokens._block_causal import score_dtype, unwrapped
-from prmkit.models.tokens._prefix_tree import Row, TreePass, tree_passes
 
 Forward = Callable[[Mapping[str, torch.Tensor]], torch.Tensor]
 

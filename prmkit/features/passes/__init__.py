@@ -1,0 +1,1 @@
+"""What every pass of a transformer over marked tokens needs: safe loading, attention in blocks, common beginnings."""

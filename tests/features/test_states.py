@@ -1,0 +1,184 @@
+"""``PRMFeaturizer(kind="states")``: what a frozen language model holds while it reads each step."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from prmkit import PRMClassifier, PRMFeaturizer, Solution, StratifiedProblemKFold, flatten
+from prmkit.data import make_arithmetic_solutions
+from prmkit.features.encoding.cache import EmbeddingCache
+from prmkit.features.states.causal_model import CausalModel
+from prmkit.marking import MarkingScheme
+from prmkit.marking.encoding import token_records
+from prmkit.utils.environment import UnscoredWarning
+from prmkit.utils.estimator_checks import (
+    check_no_lookahead,
+    check_one_pass_per_solution,
+    check_step_order_invariance,
+    check_step_subset_invariance,
+)
+
+SOLUTIONS = [
+    Solution("What is 2 + 3?", ["2 + 3 = 5.", "So the answer is 5."]),
+    Solution("What is 2 + 3?", ["2 + 3 = 5.", "So 6.", ""]),
+    Solution("Add one to seven", ["1 + 7 = 8"]),
+    Solution("", ["y = 7", "z is two"]),
+]
+
+
+@pytest.fixture
+def featurizer(language_model, tmp_path):
+    """A featurizer of states in float32, whose cache is empty."""
+
+    def make(**params):
+        options = {"dtype": "float32", "device": "cpu", "cache_dir": tmp_path / "cache", **params}
+        return PRMFeaturizer(kind="states", model=language_model, **options)
+
+    return make
+
+
+@pytest.mark.parametrize("budget", [16, 1000])
+def test_states_and_predictions_are_those_of_the_model_on_the_solution_alone(language_model, budget):
+    from transformers import AutoModelForCausalLM
+
+    network = AutoModelForCausalLM.from_pretrained(language_model).eval()
+    model = CausalModel(language_model, layer=[0, 2, -1], log_probs=True, dtype="float32", device="cpu")
+    records = token_records(model.tokenizer, flatten(SOLUTIONS), MarkingScheme(), None)
+    readings = dict(model.read(records, budget))
+    assert sorted(readings) == [0, 1, 2, 3]
+    for i, record in enumerate(records):
+        ids = torch.tensor(record.input_ids)
+        with torch.inference_mode():
+            output = network(ids[None], output_hidden_states=True)
+        is_step = record.blocks > 0
+        states = torch.stack([output.hidden_states[layer][0] for layer in (0, 2, 4)], dim=1)[is_step]
+        np.testing.assert_allclose(readings[i].states, states, atol=1e-5 * float(states.abs().max()))
+        before = output.logits[0, :-1].log_softmax(-1)
+        own = np.append(np.nan, before.gather(1, ids[1:, None])[:, 0])[is_step]
+        entropies = np.append(np.nan, -(before.exp() * before).sum(-1))[is_step]
+        np.testing.assert_allclose(readings[i].log_probs, own, atol=1e-4)
+        np.testing.assert_allclose(readings[i].entropies, entropies, atol=1e-4)
+
+
+def test_poolings_are_made_of_the_same_tokens(featurizer):
+    X = flatten(SOLUTIONS)
+    tokens = featurizer(pooling="tokens", layer=[1, 3]).fit_transform(X)
+    rows = {pooling: featurizer(pooling=pooling, layer=[1, 3]).fit_transform(X) for pooling in ("mean", "last")}
+    rows["statistics"] = featurizer(pooling="statistics", layer=[1, 3]).fit_transform(X)
+    names = featurizer(pooling="statistics", layer=[1, 3]).get_feature_names_out()
+    assert names[0] == "layer1_mean_0"
+    assert names[-2:].tolist() == ["step_index", "step_tokens"]
+    assert rows["statistics"].shape == (len(X), len(names))
+    for t, start in enumerate(tokens.starts):
+        own = tokens.values[start : start + tokens.lengths[t]].astype(np.float32).reshape(tokens.lengths[t], -1)
+        expected = [one(own, axis=0) for one in (np.mean, np.std, np.min, np.max)] + [own[-1]]
+        np.testing.assert_allclose(rows["statistics"][t, :-2], np.concatenate(expected), rtol=2e-3, atol=2e-2)
+        np.testing.assert_allclose(rows["mean"][t, :-2], expected[0], rtol=2e-3, atol=1e-2)
+        np.testing.assert_array_equal(rows["last"][t, :-2], own[-1])
+        np.testing.assert_allclose(rows["mean"][t, -2:], np.log1p([X[t].index, len(own)]), rtol=1e-6)
+    np.testing.assert_array_equal(tokens.columns, rows["mean"][:, -2:])
+    assert tokens.problems.tolist() == [0, 0, 0, 0, 0, 1, 2, 2]
+
+
+def test_the_cache_answers_without_the_model_and_with_the_same_numbers(featurizer, language_model):
+    X = flatten(SOLUTIONS)
+    computed = featurizer(log_probs=True).fit_transform(X)
+    without = featurizer(log_probs=True, cache=False).fit_transform(X)
+    again = pickle.loads(pickle.dumps(clone(featurizer(log_probs=True)).fit(X)))
+    with mock.patch.object(CausalModel, "read", side_effect=AssertionError("computed again")):
+        np.testing.assert_array_equal(again.transform(X), computed)
+        # A step twice, in another order: its solution is the same.
+        np.testing.assert_array_equal(again.transform([X[4], X[3], X[4]]), computed[[4, 3, 4]])
+    np.testing.assert_array_equal(without, computed)
+
+
+def test_weights_that_changed_under_the_same_name_never_read_older_rows(featurizer, language_model, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    X, folder = flatten(SOLUTIONS[:1]), tmp_path / "copy"
+    shutil.copytree(language_model, folder)
+    before = featurizer().set_params(model=folder).fit_transform(X)
+    weights = {name: value * 1.5 for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    after = featurizer().set_params(model=folder).fit_transform(X)
+    assert np.abs(before - after).max() > 0.1
+
+
+def test_a_thousand_solutions_need_less_than_ten_megabytes(tmp_path):
+    """Eight steps, one layer of width 576, as in the smallest model that is of use."""
+    cache = EmbeddingCache(tmp_path)
+    blobs = [np.random.default_rng(i).bytes(8 * 576 * 2) for i in range(1000)]
+    names = [i.to_bytes(2, "big") * 450 for i in range(1000)]
+    cache.put_bytes("states", names, blobs)
+    assert cache.path.stat().st_size <= 10_000_000
+    assert cache.get_bytes("states", [names[7], b"unknown"], [9216] * 2) == [blobs[7], None]
+    assert cache.get_bytes("other", names[:1], [9216]) == [None]
+
+
+def test_guarantees_hold(featurizer):
+    X, y = make_arithmetic_solutions(4, 2, random_state=0)
+    for params in ({}, {"pooling": "last", "layer": -1}):
+        one = featurizer(cache=False, **params)
+        for check in (check_no_lookahead, check_step_subset_invariance, check_step_order_invariance):
+            check(one, X, y, atol=2e-2)
+    check_one_pass_per_solution(featurizer(), X, y)
+
+
+def test_it_feeds_classifiers_pipelines_and_searches(featurizer):
+    X, y = make_arithmetic_solutions(6, 2, random_state=0)
+    classifier = PRMClassifier(featurizer(), LogisticRegression(max_iter=50)).fit(X, y)
+    assert classifier.predict_proba(X).shape == (len(X), 3)
+    pipeline = make_pipeline(featurizer(), LogisticRegression(max_iter=20))
+    search = GridSearchCV(pipeline, {"prmfeaturizer__layer": [1, 2]}, cv=StratifiedProblemKFold(2)).fit(X, y)
+    assert search.best_params_["prmfeaturizer__layer"] in (1, 2)
+    grown = featurizer().grow(X[0].problem)
+    rows = np.vstack([grown.extend([text]) for text in X[0].solution.steps])
+    whole = featurizer(cache=False).transform(flatten([X[0].solution]))
+    np.testing.assert_allclose(rows, whole, atol=2e-2)
+    assert featurizer()(["2 + 2"]).shape == (1, whole.shape[1])
+
+
+def test_steps_beyond_what_the_model_reads_are_nan_and_counted(featurizer):
+    X = flatten([Solution("Which?", ["one two", "x" * 300, "three"]), SOLUTIONS[0]])
+    with pytest.warns(UnscoredWarning, match=r"2 step\(s\) in .* have no states.*256 tokens"):
+        rows = featurizer(max_length=256).fit_transform(X)
+    assert np.isnan(rows).all(axis=1).tolist() == [False, True, True, False, False]
+    with pytest.warns(UnscoredWarning):
+        tokens = featurizer(pooling="tokens", max_length=256).fit_transform(X)
+    assert tokens.lengths[1:3].tolist() == [0, 0]
+    assert np.isnan(tokens.columns[1:3]).all()
+
+
+def test_what_cannot_be_read_is_an_error_that_says_what_to_do(featurizer, language_model, tiny_model, tmp_path):
+    X = flatten(SOLUTIONS[:1])
+    with pytest.raises(ValueError, match=r"layer 5 does not exist: .* 0 \(the embeddings\) to 4, or -1"):
+        featurizer(layer=[1, 5]).fit_transform(X)
+    with pytest.raises(ValueError, match=r"is an encoder .*kind='embeddings'"):
+        featurizer().set_params(model=tiny_model).fit_transform(X)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (bare / name).write_bytes((Path(language_model) / name).read_bytes())
+    with pytest.raises(ValueError, match="holds no tokenizer"):
+        featurizer().set_params(model=bare).fit_transform(X)
+    with pytest.raises(ValueError, match="reads a solution once per step"):
+        featurizer(scheme=MarkingScheme("prefix")).fit_transform(X)
+    model = featurizer(dtype="float16", cache=False)
+    network = model._language_model().network
+    with torch.no_grad():
+        network.embed_tokens.weight.fill_(6e4)
+        network.layers[0].self_attn.o_proj.weight.fill_(6e4)
+    with pytest.raises(FloatingPointError, match=r"in float16: .*dtype='float32' or 'bfloat16'"):
+        model.fit_transform(X)
