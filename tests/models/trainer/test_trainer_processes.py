@@ -75,7 +75,10 @@ def job(tmp_path, make_rows, make_tokenizer, make_language_model):
         }
         run = {
             "model": str(model),
-            "rows": make_rows(n_rows, max_steps=6),
+            "rows": [
+                {**row, "final_answer_correct": (True, False, None)[i % 3]}
+                for i, row in enumerate(make_rows(n_rows, max_steps=6))
+            ],
             "settings": {**quiet, "output_dir": str(tmp_path / name), **settings},
             "slow": slow,
             "resume": resume,
@@ -136,8 +139,9 @@ def assert_same(found, expected, tolerance):
         ("rank", {"tokens_per_batch": 200}),
         ("cross_entropy", {"tokens_per_batch": None, "per_device_train_batch_size": 2}),
         ("rank", {"tokens_per_batch": None, "per_device_train_batch_size": 2}),
+        ("rank", {"tokens_per_batch": None, "per_device_train_batch_size": 2, "outcome_weight": 0.5}),
     ],
-    ids=["micro-budget", "macro-budget", "micro-fixed", "macro-fixed"],
+    ids=["micro-budget", "macro-budget", "micro-fixed", "macro-fixed", "outcomes"],
 )
 def test_two_processes_train_as_one(job, loss, batches):
     options = {"loss": loss, "n_outputs": 2 if loss == "cross_entropy" else 1, "evaluate": True, **batches}
