@@ -182,3 +182,17 @@ def test_what_cannot_be_read_is_an_error_that_says_what_to_do(featurizer, langua
         network.layers[0].self_attn.o_proj.weight.fill_(6e4)
     with pytest.raises(FloatingPointError, match=r"in float16: .*dtype='float32' or 'bfloat16'"):
         model.fit_transform(X)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", [None, MarkingScheme(chat="answer")])
+def test_a_real_language_model_gives_the_same_states_alone_and_together(scheme):
+    folder = Path("/tmp/smollm2")
+    if not (folder / "model.safetensors").is_file():
+        pytest.skip("needs the weights of SmolLM2-135M in /tmp/smollm2")
+    X = flatten([SOLUTIONS[0], Solution("What is 2 + 3?", ["2 + 3 = 5.", "So 6."]), SOLUTIONS[2]])
+    options = {"kind": "states", "model": folder, "scheme": scheme, "dtype": "float32", "cache": False}
+    together = PRMFeaturizer(log_probs=True, **options).fit_transform(X)
+    alone = np.vstack([PRMFeaturizer(log_probs=True, **options).fit_transform([step]) for step in X])
+    assert PRMFeaturizer(**options).get_feature_names_out()[576] == "layer20_mean_0"
+    np.testing.assert_allclose(together, alone, rtol=2e-3, atol=2e-3)
