@@ -17,8 +17,9 @@ from prmkit.data.growing import Growing, InContext
 from prmkit.data.solution import Solution, Step, as_steps, iter_solutions, name_solutions
 from prmkit.features.encoding.backends.quantized import is_quantized
 from prmkit.features.encoding.cache import EmbeddingCache, encode_cached
+from prmkit.features.encoding.context import CONTEXTS, context_names, context_rows
 from prmkit.features.encoding.encoder import TextEncoder
-from prmkit.features.encoding.model_path import resolve_model
+from prmkit.features.encoding.model_path import folder_digest, resolve_model
 from prmkit.features.states.causal_model import CausalModel
 from prmkit.features.states.solution_states import (
     POOLINGS,
@@ -32,87 +33,11 @@ from prmkit.features.states.solution_states import (
 from prmkit.features.states.token_states import TokenStates
 from prmkit.marking.encoding import TokenRecord, token_records
 from prmkit.marking.scheme import MarkingScheme
-from prmkit.utils.environment import one_thread
 from prmkit.utils.sklearn import Interval, ReadsSteps, StrOptions, fit_context
 
 if TYPE_CHECKING:
     import torch
     from transformers import BatchEncoding, PreTrainedTokenizerBase
-
-# The values of ``context``, from the least text to the most.
-CONTEXTS = ("none", "problem", "prefix")
-
-_BLOCKS = {"none": ("step",), "problem": ("step", "problem"), "prefix": ("step", "problem", "prefix", "previous")}
-_LIKENESSES = (
-    "step_like_problem",
-    "step_like_prefix",
-    "step_like_previous",
-    "step_like_nearest",
-    "step_like_farthest",
-    "previous_like_problem",
-)
-
-
-def context_names(context: str, width: int) -> list[str]:
-    """Return the column names of :func:`context_rows` for embeddings of ``width`` numbers."""
-    names = [f"{block}_{i}" for block in _BLOCKS[context] for i in range(width)]
-    return names + list(_LIKENESSES) if context == "prefix" else names
-
-
-def context_rows(problem: np.ndarray, steps: np.ndarray, context: str, start: int = 0) -> np.ndarray:
-    """Return one row per step, from ``start`` on. Row t reads the embeddings of the problem and the steps 0..t, and no
-    later step.
-    """
-    if context == "none":
-        return steps[start:]
-    problems = np.broadcast_to(problem, steps.shape)
-    if context == "problem":
-        return np.hstack([steps[start:], problems[start:]])
-    previous, prefix = np.zeros_like(steps), np.zeros_like(steps)
-    previous[1:] = steps[:-1]
-    # A running sum adds in the order of the steps, so a cut solution gives the same bits.
-    prefix[1:] = np.cumsum(steps[:-1], axis=0, dtype=np.float64) / np.arange(1, len(steps))[:, None]
-    nearest, farthest = _extreme_products(steps, start)
-    likenesses = [
-        steps @ problem,
-        (steps * prefix).sum(axis=1),
-        (steps * previous).sum(axis=1),
-        nearest,
-        farthest,
-        previous @ problem,
-    ]
-    return np.hstack([rows[start:] for rows in (steps, problems, prefix, previous, np.column_stack(likenesses))])
-
-
-# So many steps are compared with all earlier ones in one product: it is far faster than a product per step.
-_ROWS_AT_ONCE = 64
-
-
-def _extreme_products(steps: np.ndarray, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the largest and the smallest product of each step with an earlier one, 0 for the first step.
-
-    Those of the steps before ``first`` need not be right.
-    """
-    n, n_single = len(steps), min(len(steps), _ROWS_AT_ONCE)
-    nearest, farthest = np.zeros((2, n), dtype=steps.dtype)
-    for t in range(max(1, first), n_single):
-        products = steps[:t] @ steps[t]
-        nearest[t], farthest[t] = products.max(), products.min()
-    if n == n_single:
-        return nearest, farthest
-    # The last bits of a product depend on its shape, so every block is full: a cut solution gives the same bits.
-    full = np.pad(steps, ((0, -n % _ROWS_AT_ONCE), (0, 0)))
-    not_earlier = ~np.tri(_ROWS_AT_ONCE, k=-1, dtype=bool)
-    with one_thread():
-        for start in range(max(n_single, first - first % _ROWS_AT_ONCE), n, _ROWS_AT_ONCE):
-            end = start + _ROWS_AT_ONCE
-            products = full[start:end] @ full[:end].T
-            products[:, start:][not_earlier] = -np.inf
-            nearest[start:end] = products.max(axis=1)[: n - start]
-            products[:, start:][not_earlier] = np.inf
-            farthest[start:end] = products.min(axis=1)[: n - start]
-    return nearest, farthest
-
 
 _ENCODER_PARAMS = (
     "model",
@@ -198,6 +123,9 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         of each backend and precision that was tried, such as ``"torch-float32"``, and the ``reason`` of the choice.
         A saved or pickled featurizer keeps it. On another machine the choice is made again, among precisions at least
         as exact. Of a backend in eight bits, ``cosine`` is the mean cosine of its vectors to those in float32.
+    weights_ : str
+        Hash of the files of the language model, known after the first use with ``kind="states"``. A saved or pickled
+        featurizer keeps it, and refuses other weights under the same name.
     quantized_ : ndarray of uint8
         The copy of the model for a backend in eight bits, and only there. It is calibrated on some of the texts of
         ``fit``, or of the first use, and saved with what is fitted. Later texts do not change it.
@@ -305,7 +233,8 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
             The featurizer itself.
         """
         steps = as_steps(X)
-        self.__dict__.pop("quantized_", None)
+        for learnt in ("quantized_", "weights_"):
+            self.__dict__.pop(learnt, None)
         if self.__dict__.pop("backend_", None) is not None:
             self.__dict__.pop("_encoder_params", None)  # the choice is made anew
         if self.kind == "embeddings" and is_quantized(self.backend):
@@ -528,8 +457,16 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
     def _language_model(self) -> CausalModel:
         """Return the language model for the current parameters, a new one after ``set_params``."""
         params = {name: getattr(self, name) for name in ("model", "layer", "log_probs", "dtype", "device")}
-        if getattr(self, "_causal_params", None) != params:
-            self._causal_model, self._causal_params = CausalModel(**params), params
+        known = getattr(self, "_causal_params", None)
+        if known != params:
+            model = CausalModel(**params)
+            weights = folder_digest(model.folder)
+            if known is None and getattr(self, "weights_", weights) != weights:
+                raise ValueError(
+                    f"{self.model} holds other weights than those it was fitted with (found {weights[:12]}…, expected "
+                    f"{self.weights_[:12]}…): put the old ones there, or fit again"
+                )
+            self._causal_model, self._causal_params, self.weights_ = model, params, weights
         return self._causal_model
 
     def _states(self, steps: Sequence[Step]) -> tuple[CausalModel, Iterator[SolutionStates]]:

@@ -68,7 +68,8 @@ def write_part(part: Any, folder: Path, name: str) -> dict[str, Any] | None:
             from safetensors.numpy import save_file
 
             save_file({"quantized": copy}, folder / f"{name}.safetensors")
-        return described | ({"backend": part.backend_} if hasattr(part, "backend_") else {})
+        kept = {"backend": "backend_", "weights": "weights_"}
+        return described | {key: getattr(part, name) for key, name in kept.items() if hasattr(part, name)}
     if type(part) is TokenPRM:
         return _write_token_head(part, folder / name)
     if type(part) in _OWN_CLASSES.values():
@@ -99,10 +100,13 @@ def read_part(described: dict[str, Any] | None, folder: Path, name: str, version
     cls = _OWN_CLASSES.get(described["class"])
     if cls is None:
         return _read_skops(folder / f"{name}.skops", version)
-    part = cls(**{name: _from_plain(value) for name, value in described["params"].items()})
+    params = {name: _from_plain(value) for name, value in described["params"].items()}
+    if "scheme" in params:
+        params["scheme"] = _as_scheme(params["scheme"])
+    part = cls(**params)
     if isinstance(part, PRMFeaturizer):
         # Folders of early versions say None for "auto".
-        kept: dict[str, Any] = {"backend_": described["backend"]} if "backend" in described else {}
+        kept: dict[str, Any] = {f"{name}_": described[name] for name in ("backend", "weights") if name in described}
         if (file := folder / f"{name}.safetensors").is_file():
             from safetensors.numpy import load_file
 
@@ -147,12 +151,9 @@ def _write_token_head(head: TokenPRM, folder: Path) -> dict[str, Any]:
     from prmkit.models.tokens.model_folder import save_scorer
 
     save_scorer(head.scorer_, folder, loss=head.loss)
-    params = head.get_params(deep=False)
-    if isinstance(head.scheme, MarkingScheme):
-        params["scheme"] = asdict(head.scheme)
     return {
         "class": "TokenPRM",
-        "params": plain(params),
+        "params": plain(head.get_params(deep=False)),
         "classes": plain(head.classes_),
         "classes_dtype": head.classes_.dtype.str,
         "loss_curve": plain(head.loss_curve_),
@@ -174,8 +175,7 @@ def _read_token_head(described: dict[str, Any], folder: Path) -> TokenPRM:
     from prmkit.models.pretrained.loading import load_scorer
 
     params = {_RENAMED.get(name, name): _from_plain(value) for name, value in described["params"].items()}
-    if isinstance(params["scheme"], dict):
-        params["scheme"] = MarkingScheme(**params["scheme"])
+    params["scheme"] = _as_scheme(params["scheme"])
     params.pop("store_weights_in_pickle", None)  # a parameter of the same early versions
     classes = np.array(described["classes"], dtype=described["classes_dtype"])
     probability_map = ProbabilityMap.from_dict(described["link"])
@@ -276,7 +276,9 @@ def _renamed(node: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Turn numpy scalars, paths and containers into what JSON holds; its keys are strings, other keys make pairs."""
+    """Turn scalars, paths, schemes and containers into what JSON holds. Keys that are no strings make pairs."""
+    if isinstance(value, MarkingScheme):
+        return asdict(value)
     if isinstance(value, dict):
         if all(isinstance(key, str) for key in value):
             return {key: plain(kept) for key, kept in value.items()}
@@ -288,6 +290,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.random.RandomState):
         return None  # a generator's state is no setting
     return str(value) if isinstance(value, Path) else value
+
+
+def _as_scheme(value: Any) -> Any:
+    return MarkingScheme(**value) if isinstance(value, dict) else value
 
 
 def _from_plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ from prmkit.features.encoding.cache import EmbeddingCache
 from prmkit.features.states.causal_model import CausalModel
 from prmkit.marking import MarkingScheme
 from prmkit.marking.encoding import token_records
+from prmkit.models import StepProbe
 from prmkit.utils.environment import UnscoredWarning
 from prmkit.utils.estimator_checks import (
     check_no_lookahead,
@@ -196,3 +197,33 @@ def test_a_real_language_model_gives_the_same_states_alone_and_together(scheme):
     alone = np.vstack([PRMFeaturizer(log_probs=True, **options).fit_transform([step]) for step in X])
     assert PRMFeaturizer(**options).get_feature_names_out()[576] == "layer20_mean_0"
     np.testing.assert_allclose(together, alone, rtol=2e-3, atol=2e-3)
+
+
+def test_a_saved_probe_knows_its_language_model_and_refuses_another(language_model, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    data, folder = make_arithmetic_solutions(12, random_state=0), tmp_path / "copy"
+    shutil.copytree(language_model, folder)
+    states = PRMFeaturizer(
+        kind="states",
+        model=folder,
+        layer=(1, 2),
+        pooling="tokens",
+        scheme=MarkingScheme(step_separator="\n"),
+        dtype="float32",
+        device="cpu",
+        cache=False,
+    )
+    probe = PRMClassifier(states, StepProbe(n_seeds=1, max_epochs=2, random_state=0)).fit(data.X, data.y)
+    probe.save(tmp_path / "model")
+    assert not [*(tmp_path / "model").rglob("tokenizer*")]  # nor the model behind it
+    loaded = PRMClassifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(data.X[:9]), probe.predict_proba(data.X[:9]))
+    assert loaded.featurizer_.scheme == MarkingScheme(step_separator="\n")
+    weights = {name: value * 1.5 for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="copy holds other weights than those it was fitted with"):
+        PRMClassifier.load(tmp_path / "model").predict(data.X)
+    loaded.fit(data.X, data.y)
