@@ -157,6 +157,8 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
     torch.Size([384])
     """
 
+    weights_: str
+
     _parameter_constraints = {
         "kind": [StrOptions({"embeddings", "states", "tokens"})],
         "model": [str, Path],
