@@ -282,7 +282,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
             if self.pooling == "tokens":
                 size = len(language_model.layers), language_model.width
                 return token_states(states, steps, *size, self.log_probs)
-            return feature_rows(states, len(steps), len(self._state_columns(language_model)))
+            return feature_rows(states, steps, len(self._state_columns(language_model)))
         solutions = list(iter_solutions(steps))
         positions: dict[str, int] = {}
         for solution, _, indices in solutions:

@@ -162,6 +162,27 @@ def test_steps_beyond_what_the_model_reads_are_nan_and_counted(featurizer):
     assert np.isnan(tokens.columns[1:3]).all()
 
 
+def test_a_step_without_tokens_is_nan_and_the_others_keep_their_places(featurizer):
+    X = flatten([Solution("Which?", ["one two", "", "three", "four"])])
+    for params in ({}, {"pooling": "tokens"}):
+        with pytest.warns(UnscoredWarning, match=r"1 step\(s\) in "):
+            rows = featurizer(step_separator="", **params).fit_transform(X)
+        columns = rows.columns if params else rows[:, -2:]
+        np.testing.assert_allclose(columns[:, 0], np.log([1, np.nan, 3, 4]), rtol=1e-6)
+        alone = featurizer(step_separator="").fit_transform(X[:1])
+        np.testing.assert_array_equal(columns[:1], alone[:, -2:])
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_records_that_are_read_only_are_read_without_a_warning(language_model):
+    model = CausalModel(language_model, layer=[1], log_probs=True, dtype="float32", device="cpu")
+    records = token_records(model.tokenizer, flatten(SOLUTIONS), MarkingScheme(), None)
+    for record in records:
+        for name in ("input_ids", "step_positions", "blocks"):
+            getattr(record, name).flags.writeable = False
+    assert len(dict(model.read(records, 1000))) == len(records)
+
+
 def test_what_cannot_be_read_is_an_error_that_says_what_to_do(featurizer, language_model, tiny_model, tmp_path):
     X = flatten(SOLUTIONS[:1])
     with pytest.raises(ValueError, match=r"layer 5 does not exist: .* 0 \(the embeddings\) to 4, or -1"):

@@ -268,7 +268,7 @@ class CausalModel:
         import torch
 
         head: Any = self.network.get_output_embeddings()  # type: ignore[no-untyped-call]
-        ids = torch.from_numpy(targets).to(states.device)
+        ids = torch.tensor(targets, device=states.device)  # a copy: the array may be read-only
         parts = [torch.empty(2, 0, device=states.device)]
         for start in range(0, len(ids), _LOGITS_AT_ONCE):
             here = slice(start, start + _LOGITS_AT_ONCE)

@@ -121,11 +121,11 @@ def solution_states(
             yield from computed.values()
 
 
-def feature_rows(states: Iterator[SolutionStates], n_steps: int, n_features: int) -> npt.NDArray[np.float32]:
+def feature_rows(states: Iterator[SolutionStates], steps: Sequence[Step], n_features: int) -> npt.NDArray[np.float32]:
     """Return a row per step: pooled states, position, length, log-probabilities. NaN for a step that was cut off."""
-    out = np.full((n_steps, n_features), np.nan, dtype=np.float32)
+    out = np.full((len(steps), n_features), np.nan, dtype=np.float32)
     for one in states:
-        out[one.rows] = np.hstack([one.values.astype(np.float32), _columns(one)])[one.steps]
+        out[one.rows] = np.hstack([one.values[one.steps].astype(np.float32), _columns(one, steps)])
     return out
 
 
@@ -138,16 +138,18 @@ def token_states(
     columns = np.full((len(steps), len(names)), np.nan, dtype=np.float32)
     found = list(states)
     for one in found:
-        lengths[one.rows], columns[one.rows] = one.lengths[one.steps], _columns(one)[one.steps]
+        lengths[one.rows], columns[one.rows] = one.lengths[one.steps], _columns(one, steps)
     rows = Ragged(np.empty((int(lengths.sum()), n_layers, width), dtype=np.float16), lengths)
     for one in found:
         rows.values[rows.places(one.rows)] = Ragged(one.values, one.lengths).take(one.steps).values
     return TokenStates(rows.values, lengths, columns, names, _problem_numbers(steps))
 
 
-def _columns(one: SolutionStates) -> npt.NDArray[np.float32]:
-    position = np.column_stack([np.log1p(np.arange(len(one.lengths))), np.log1p(one.lengths)])
-    return np.hstack([position.astype(np.float32), one.columns])
+def _columns(one: SolutionStates, steps: Sequence[Step]) -> npt.NDArray[np.float32]:
+    # A step without tokens is read over, so the number of a step here may be less than its place in the solution.
+    places = [steps[row].index for row in one.rows.tolist()]
+    position = np.column_stack([np.log1p(places), np.log1p(one.lengths[one.steps])])
+    return np.hstack([position.astype(np.float32), one.columns[one.steps]])
 
 
 def _problem_numbers(steps: Sequence[Step]) -> npt.NDArray[np.int64]:
