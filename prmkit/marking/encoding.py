@@ -187,6 +187,9 @@ class SolutionEncoder:
             position = self._last_token(text, int(end), ids, offsets)
             if position is None or position < (positions[-1] + 1 if positions else opening):
                 raise UnreadableStepError(t, self._merged(t, text, int(end)))
+            # White space at the end of a text may be one token, and several before a word.
+            if pieces[t + 1].isspace() and not np.array_equal(self._read(text[:end])[0], ids[: position + 1]):
+                raise UnreadableStepError(t, self._merged(t, text, int(end)))
             if self._verdict is None and ids[position] != self._closing:
                 raise UnreadableStepError(t, self._other_token(t, int(ids[position])))
             if self._verdict is not None and t + 2 < len(ends) and ids[position + 1] != self._verdict:
@@ -456,13 +459,23 @@ def _readable_steps(
 ) -> tuple[MarkedTokens, list[int]] | None:
     """Return the steps that have tokens to be read at, encoded, and their indices. None if there are none."""
     kept = list(range(n_steps))
-    part = solution
+
+    def encoded(n: int) -> MarkedTokens:
+        return encode(replace(solution, steps=tuple(solution.steps[i] for i in kept[:n])), n)
+
     while kept:
         try:
-            return encode(part, len(kept)), kept
-        except UnreadableStepError as error:  # noqa: PERF203
-            del kept[error.step]
-            part = replace(solution, steps=tuple(solution.steps[i] for i in kept))
+            return encoded(len(kept)), kept
+        except UnreadableStepError as error:
+            first = error.step
+        # What comes later may be at fault. The step to leave out cannot be read behind those before it, whatever
+        # follows, so that a solution that is cut keeps the same steps.
+        for t in range(first, len(kept)):
+            try:
+                encoded(t + 1)
+            except UnreadableStepError:  # noqa: PERF203
+                del kept[t]
+                break
     return None
 
 

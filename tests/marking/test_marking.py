@@ -1,5 +1,6 @@
 """Text to marked tokens: TRL's rule, the prefix property of every scheme, and errors that say what to choose."""
 
+import itertools
 import string
 from dataclasses import asdict, replace
 
@@ -283,6 +284,28 @@ class TestJoint:
         scheme = MarkingScheme(step_separator="\n", between=" ", joint=True)
         with pytest.raises(ValueError, match=r"tokenises differently in context: it ends in '\.\\n'"):
             prepare_tokenizer(tokenizers["metaspace"], scheme)
+
+    @pytest.mark.parametrize("chat", [None, "answer"])
+    def test_no_later_step_changes_which_steps_are_read(self, chat):
+        """Line breaks at the end of a text are one token here, and several before a word."""
+        from tokenizers import Tokenizer, models, pre_tokenizers
+        from transformers import PreTrainedTokenizerFast
+
+        vocabulary = [*pre_tokenizers.ByteLevel.alphabet(), "ĊĊ", "<eos>"]
+        inner = Tokenizer(models.BPE({token: i for i, token in enumerate(vocabulary)}, [("Ċ", "Ċ")]))
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>")
+        tokenizer.chat_template = CHATML
+        scheme = MarkingScheme(step_separator="\n", chat=chat, joint=True)
+        for texts in itertools.product(["a", "", " ", "\nb", "c\n"], repeat=3):
+            X = flatten([Solution("What?", list(texts))])
+            (whole,) = token_records(tokenizer, X, scheme, None, "nan") or [None]
+            alone = {i: token_records(tokenizer, X[i : i + 1], scheme, None, "nan") for i in range(3)}
+            assert [i for i in alone if alone[i]] == ([] if whole is None else whole.rows.tolist()), texts
+            for i in [] if whole is None else range(len(whole.rows)):
+                (part,) = alone[whole.rows[i]]
+                end = whole.step_positions[whole.steps[i]] + 1
+                assert part.input_ids.tolist() == whole.input_ids[:end].tolist(), texts
 
     def test_no_offsets(self):
         with pytest.raises(ValueError, match="Prescribed does not give: load a fast tokenizer, or choose joint=False"):
