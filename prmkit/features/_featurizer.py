@@ -265,7 +265,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         ------
         TypeError, ValueError
             If X is not a flat list of steps, or if a solution has more than ``max_length`` tokens with
-            ``kind="tokens"``. With ``kind="states"``, if the model is an encoder, or lacks a layer or a tokenizer.
+            ``kind="tokens"``. With ``kind="states"``, if the model is an encoder, or lacks a layer or a tokenizer, or if a state exceeds float16.
         FloatingPointError
             If the model computes NaN or infinity.
         OSError

@@ -206,6 +206,17 @@ def test_what_cannot_be_read_is_an_error_that_says_what_to_do(featurizer, langua
         model.fit_transform(X)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "statistics", "tokens"])
+def test_a_state_beyond_float16_is_an_error_that_names_its_layer(featurizer, pooling):
+    X = flatten(SOLUTIONS[:1])
+    model = featurizer(layer=[0, 2], pooling=pooling, cache=False)
+    with torch.no_grad():
+        model._language_model().network.layers[1].mlp.down_proj.weight.mul_(1e6)
+    with pytest.raises(ValueError, match=r"layer 2 of .* a state of .* ends at 65504: pass another layer"):
+        model.fit_transform(X)
+    assert np.isfinite(featurizer(layer=[0, 1], pooling="mean").fit_transform(X)).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", [None, MarkingScheme(chat="answer")])
 def test_a_real_language_model_gives_the_same_states_alone_and_together(scheme):

@@ -254,8 +254,14 @@ def _pooled(model: CausalModel, record: TokenRecord, reading: TokenReading, pool
         ids = record.input_ids[record.blocks > 0]
         is_number = model.number_tokens[np.minimum(ids, len(model.number_tokens) - 1)]
         columns = _log_prob_columns(reading.log_probs, reading.entropies, is_number, lengths)
-    rounded = np.clip(values, -_LARGEST, _LARGEST).astype(np.float16)
-    return SolutionStates(rounded, lengths, columns, record.rows, record.steps)
+    sizes = np.abs(values).reshape(-1, len(model.layers), model.width).max(axis=(0, 2), initial=0)
+    if (sizes > _LARGEST).any():
+        layer, size = model.layers[int(sizes.argmax())], float(sizes.max())
+        raise ValueError(
+            f"layer {layer} of {model.model} holds a state of {size:.5g} in a solution of {len(lengths)} step(s), and "
+            f"float16, in which states are kept, ends at {_LARGEST:.0f}: pass another layer"
+        )
+    return SolutionStates(values.astype(np.float16), lengths, columns, record.rows, record.steps)
 
 
 def pooled_rows(
