@@ -73,6 +73,7 @@ _SMALL_TOKEN_MODEL = {
 }
 _STATISTICS: tuple[str, dict[str, Any]] = ("prmkit.features.StepStatistics", {})
 _MLP = ("prmkit.models.StepMLP", {"hidden_size": 16, **_QUICK})
+_PROBE = ("prmkit.models.StepProbe", {"hidden_size": 16, "n_seeds": 2, **_QUICK})
 _TRANSFORMER = ("prmkit.models.StepTransformer", {**_SMALL_TRANSFORMER, **_QUICK})
 
 
@@ -92,6 +93,7 @@ REGISTRY: tuple[Registered, ...] = (
             {"featurizer": ("prmkit.features.PRMFeaturizer", {"dtype": "float32"}), "random_state": 0},
             {"head": _TRANSFORMER},
             {"head": _MLP},
+            {"head": _PROBE},
             {"head": ("sklearn.linear_model.LogisticRegression", {"max_iter": 2000})},
             {"featurizer": _STATISTICS},
             {"featurizer": "tokens", "head": ("prmkit.models.TokenPRM", _SMALL_TOKEN_MODEL)},

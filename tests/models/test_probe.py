@@ -1,5 +1,7 @@
 """``StepProbe``: what its poolings find, its seeds, its guarantees, and the parts that are saved."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -150,3 +152,58 @@ def test_saved_and_loaded_it_gives_the_same(tmp_path, pooling):
     np.testing.assert_array_equal(loaded.predict_proba(rows), model.predict_proba(rows))
     assert loaded.head_.loss_curve_ == model.head_.loss_curve_
     assert loaded.head_.n_iter_ == model.head_.n_iter_
+
+
+def test_a_step_without_states_gets_no_class():
+    states, y = planted(40)
+    probe = StepProbe(**QUICK | {"max_epochs": 1}).fit(states, y)
+    columns = states.columns.copy()
+    columns[7] = np.nan
+    with pytest.raises(ValueError, match="1 of 40 steps have no probabilities"):
+        probe.predict(replace(states, columns=columns))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_states_that_overflowed_are_refused(pooling):
+    states, y = planted(40)
+    probe = StepProbe(pooling, **QUICK | {"max_epochs": 1}).fit(states, y)
+    values = states.values.copy()
+    values[5, 1, 2] = np.inf
+    values[9, 0, 0] = np.nan
+    for use in (lambda bad: probe.predict_proba(bad), lambda bad: StepProbe(pooling, **QUICK).fit(bad, y)):
+        with pytest.raises(ValueError, match=r"2 of .* tokens have states that are infinite or NaN.*dtype='float32'"):
+            use(replace(states, values=values))
+
+
+def test_labels_belong_to_the_steps():
+    states, y = planted(40)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        StepProbe(**QUICK).fit(states, y[:-1])
+
+
+class CutRows(RandomStates):
+    """Rows of numbers, all NaN for the third step of a solution and those after it."""
+
+    def transform(self, X):
+        rows = np.array([[len(step.solution.steps[step.index]), step.index] for step in X], dtype=float)
+        rows[[step.index > 1 for step in X]] = np.nan
+        return rows
+
+
+def test_rows_of_a_featurizer_follow_the_same_rule():
+    data = make_arithmetic_solutions(20, random_state=0)
+    X, y = data.X, data.y
+    cut = np.array([step.index > 1 for step in X])
+    with pytest.warns(UserWarning, match=f"{cut.sum()} of {len(X)} steps have no states"):
+        model = PRMClassifier(CutRows(), StepProbe(**QUICK | {"max_epochs": 1})).fit(X, y)
+    np.testing.assert_array_equal(np.isnan(model.predict_proba(X)).all(axis=1), cut)
+
+
+def test_loading_leaves_the_generator_of_torch(tmp_path):
+    import torch
+
+    rows = np.random.default_rng(0).normal(size=(30, 3))
+    PRMClassifier("precomputed", StepProbe(**QUICK | {"max_epochs": 1})).fit(rows, rows[:, 0] > 0).save(tmp_path / "m")
+    before = torch.get_rng_state()
+    PRMClassifier.load(tmp_path / "m")
+    assert torch.equal(before, torch.get_rng_state())

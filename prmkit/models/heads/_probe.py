@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from prmkit.data.problem_keys import problem_groups
@@ -18,6 +19,7 @@ from prmkit.features.sequences import StepSequences
 from prmkit.features.states import TokenStates
 from prmkit.models.heads.head import Featurizer, Label, Matrix
 from prmkit.models.heads.torch_heads import TorchHead, predict_sequences, weighted_moments
+from prmkit.utils.environment import kept_generators
 from prmkit.utils.sklearn import Interval, StrOptions, fit_context
 
 if TYPE_CHECKING:
@@ -110,8 +112,10 @@ class StepProbe(TorchHead):
     Steps that do not fit into the language model have no states. They are left out of ``fit``, with a warning, and
     their probabilities are NaN.
 
-    Choose layers and width inside cross-validation, as the example does, and never on the data that you report:
-    choosing a layer there has raised an AUROC by .18 in one report.
+    Choose layers and width inside cross-validation, and never on the data that you report: choosing a layer there has
+    raised an AUROC by .18 in one report. The example chooses the width. A search over a
+    :class:`~prmkit.PRMClassifier` chooses both, ``{"featurizer__layer": [16, 20, [12, 20]], "head__hidden_size": [0,
+    64]}``, with ``cv=StratifiedProblemKFold(3)``.
 
     References
     ----------
@@ -215,10 +219,11 @@ class StepProbe(TorchHead):
         Raises
         ------
         ValueError
-            If no step has states.
+            If no step has states, some states are infinite or NaN, or y does not label each step.
         """
         if isinstance(X, TokenStates):
-            states, labels = X, np.asarray(y)
+            states, labels = X, column_or_1d(y)
+            check_consistent_length(X, labels)
             self.n_features_in_ = _width(states)
         else:
             rows, labels = validate_data(self, X, y, dtype=self.dtype)
@@ -279,7 +284,9 @@ class StepProbe(TorchHead):
         found = X if featurizer is None else featurizer.transform(X)
         if isinstance(found, TokenStates):
             return found
-        return _as_states(check_array(found, dtype=self.dtype), groups if featurizer is None else problem_groups(X))
+        # A step that was cut off is a row of NaN.
+        rows = check_array(found, dtype=self.dtype, ensure_all_finite="allow-nan")
+        return _as_states(rows, groups if featurizer is None else problem_groups(X))
 
     def _rows_per_batch(self) -> int | None:
         return self.batch_size and self.batch_size * (_TOKENS_PER_STEP if self.pooling == "attention" else 1)
@@ -289,6 +296,12 @@ class StepProbe(TorchHead):
         n, problems = len(states), states.problems
         columns = np.asarray(states.columns, dtype=self.dtype)
         values = states.values.reshape(len(states.values), -1)
+        # The sum of a row is not finite if one of its numbers is not.
+        if faults := int((~np.isfinite(values.sum(axis=1, dtype=np.float64))).sum()):
+            raise ValueError(
+                f"{faults} of {len(values)} tokens have states that are infinite or NaN: make them anew with "
+                "dtype='float32' or 'bfloat16' in the featurizer"
+            )
         lengths = np.maximum(states.lengths, 1)
         if not states.lengths.all():  # the state of a step without a token is zero
             with_gaps = np.zeros((int(lengths.sum()), values.shape[1]), dtype=values.dtype)
@@ -341,9 +354,10 @@ class StepProbe(TorchHead):
         from prmkit.models.heads._training import Averaged
 
         self.n_columns_ = int(state["n_columns"])
-        members: list[torch.nn.Module] = [
-            self._build_module(self.n_features_in_, len(self.classes_)) for _ in range(self.n_seeds)
-        ]
+        with kept_generators():  # initial weights are drawn, only to be overwritten
+            members: list[torch.nn.Module] = [
+                self._build_module(self.n_features_in_, len(self.classes_)) for _ in range(self.n_seeds)
+            ]
         module = Averaged(members, self.n_columns_)
         module.to(state["members.0.mean"].dtype).load_state_dict(state)
         self.module_ = module.eval()
@@ -372,5 +386,8 @@ def _as_states(rows: np.ndarray, groups: npt.ArrayLike | None) -> TokenStates:
 
 
 def _lost(states: TokenStates) -> np.ndarray:
-    """Which steps lie beyond what the language model reads."""
-    return np.asarray(np.isnan(states.columns).any(axis=1))
+    """Which steps lie beyond what the language model reads: their columns are NaN, or all of their states."""
+    lost = np.asarray(np.isnan(states.columns).any(axis=1))
+    read = states.lengths > 0
+    lost[read] |= np.isnan(states.values[states.starts[read]]).all(axis=(1, 2))
+    return lost

@@ -18,7 +18,7 @@ from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step
 from prmkit.features.sequences import StepSequences
 from prmkit.features.states import TokenStates
-from prmkit.models.heads.head import Featurizer, Head, Label, Matrix
+from prmkit.models.heads.head import Featurizer, Head, Label, Matrix, most_probable
 from prmkit.utils.environment import kept_generators, on_device, safe_after_fork
 from prmkit.utils.sklearn import Interval, StrOptions, distinct_classes, fit_context, random_generator
 
@@ -168,10 +168,14 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n_rows,)
             Labels out of ``classes_``.
+
+        Raises
+        ------
+        ValueError
+            If a row has no probabilities.
         """
         proba = self.predict_proba(X, groups)  # first: it raises NotFittedError
-        labels: np.ndarray = self.classes_[proba.argmax(axis=1)]
-        return labels
+        return most_probable(self.classes_, proba)
 
     def grow(self, problem: str, featurizer: Featurizer | None = None) -> Growing:
         """Return a solution of a problem that grows: the way of :class:`~prmkit.scoring.IncrementalScorer`.
