@@ -19,7 +19,7 @@ from prmkit.features.encoding.backends.quantized import is_quantized
 from prmkit.features.encoding.cache import EmbeddingCache, encode_cached
 from prmkit.features.encoding.context import CONTEXTS, context_names, context_rows
 from prmkit.features.encoding.encoder import TextEncoder
-from prmkit.features.encoding.model_path import folder_digest, resolve_model
+from prmkit.features.encoding.model_path import resolve_model
 from prmkit.features.states.causal_model import CausalModel
 from prmkit.features.states.solution_states import (
     POOLINGS,
@@ -30,6 +30,7 @@ from prmkit.features.states.solution_states import (
     state_names,
     token_states,
 )
+from prmkit.features.states.stored import StateExtractor, StoredStates, files_state, tokens_per_batch
 from prmkit.features.states.token_states import TokenStates
 from prmkit.marking.encoding import TokenRecord, token_records
 from prmkit.marking.scheme import MarkingScheme
@@ -49,6 +50,9 @@ _ENCODER_PARAMS = (
     "show_progress",
     "store_weights_in_pickle",
 )
+
+
+_CAUSAL_PARAMS = ("model", "layer", "log_probs", "dtype", "device")
 
 
 class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
@@ -75,6 +79,11 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         :class:`~prmkit.features.TokenStates` for a :class:`~prmkit.models.StepProbe`.
     log_probs : bool, default=False
         Whether ``kind="states"`` adds columns about how likely the tokens of the step are to the model.
+    states : str, path or None, default=None
+        Folder of states that :func:`prmkit.scoring.extract_states` or ``prmkit states`` has written, to read them when
+        ``kind="states"`` in place of computing them. Then neither the language model nor torch is needed. Its model,
+        layers, pooling, marking and other settings must be those asked for, or hold them: some of the stored layers,
+        say. A solution that begins a stored one is there too. Another one is an error that names it.
     scheme : MarkingScheme or None, default=None
         How a solution is written for ``kind="states"`` and ``"tokens"``, such as ``MarkingScheme(chat="answer")`` for
         a chat model. None is plain text with ``step_separator`` after each step.
@@ -165,6 +174,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         "layer": [Integral, "array-like", None],
         "pooling": [StrOptions(set(POOLINGS))],
         "log_probs": ["boolean"],
+        "states": [str, Path, None],
         "scheme": [MarkingScheme, None],
         "context": [StrOptions(set(CONTEXTS)), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -187,6 +197,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         layer: int | Sequence[int] | None = None,
         pooling: Literal["mean", "last", "statistics", "tokens"] = "mean",
         log_probs: bool = False,
+        states: str | Path | None = None,
         scheme: MarkingScheme | None = None,
         context: Literal["none", "problem", "prefix"] | None = None,
         batch_size: int = 64,
@@ -205,6 +216,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         self.layer = layer
         self.pooling = pooling
         self.log_probs = log_probs
+        self.states = states
         self.scheme = scheme
         self.context = context
         self.batch_size = batch_size
@@ -265,11 +277,13 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         ------
         TypeError, ValueError
             If X is not a flat list of steps, or if a solution has more than ``max_length`` tokens with
-            ``kind="tokens"``. With ``kind="states"``, if the model is an encoder, or lacks a layer or a tokenizer, or if a state exceeds float16.
+            ``kind="tokens"``. With ``kind="states"``, if the model is an encoder, or lacks a layer or a tokenizer, if a
+            state exceeds float16, or if the folder ``states`` lacks solutions or holds states of another model or other
+            settings.
         FloatingPointError
             If the model computes NaN or infinity.
         OSError
-            If the model is neither installed nor reachable.
+            If the model is neither installed nor reachable, or the folder ``states`` does not exist.
         """
         self._validate_params()  # fit is optional
         steps = as_steps(X)
@@ -456,37 +470,66 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
             raise ValueError("scheme 'prefix' reads a solution once per step: choose name='separator'")
         return self.scheme
 
-    def _language_model(self) -> CausalModel:
-        """Return the language model for the current parameters, a new one after ``set_params``."""
-        params = {name: getattr(self, name) for name in ("model", "layer", "log_probs", "dtype", "device")}
+    def state_extractor(self) -> StateExtractor:
+        """Return what computes the states of blocks of solutions for :func:`prmkit.scoring.extract_states`.
+
+        Returns
+        -------
+        StateExtractor
+            The language model with its settings. It can be sent to other processes.
+
+        Raises
+        ------
+        ValueError
+            If ``kind`` is not ``"states"``.
+        """
+        self._validate_params()
+        if self.kind != "states":
+            raise ValueError(f"kind={self.kind!r} makes no states: pass PRMFeaturizer(kind='states', model=…)")
+        params = {name: getattr(self, name) for name in _CAUSAL_PARAMS}
+        return StateExtractor(params, self._scheme(), self.pooling, self.max_length, self.batch_size)
+
+    def _language_model(self) -> CausalModel | StoredStates:
+        """Return the language model, or the folder of its states, for the current parameters."""
+        params = key = {name: getattr(self, name) for name in _CAUSAL_PARAMS}
+        if self.states is not None:
+            del params["device"]
+            params |= {"pooling": self.pooling, "scheme": self._scheme(), "max_length": self.max_length}
+            key = {**params, "states": files_state(self.states)}
         known = getattr(self, "_causal_params", None)
-        if known != params:
-            model = CausalModel(**params)
-            weights = folder_digest(model.folder)
-            if known is None and getattr(self, "weights_", weights) != weights:
+        if known != key:
+            model = CausalModel(**params) if self.states is None else StoredStates(self.states, **params)
+            # A head learns from the states in a folder, and reads those that are computed, or the reverse.
+            is_new = known is None or ("states" in known) != ("states" in key)
+            if is_new and getattr(self, "weights_", model.weights) != model.weights:
+                place = self.model if self.states is None else self.states
                 raise ValueError(
-                    f"{self.model} holds other weights than those it was fitted with (found {weights[:12]}…, expected "
-                    f"{self.weights_[:12]}…): put the old ones there, or fit again"
+                    f"{place} holds other weights than those it was fitted "
+                    f"with (found {model.weights[:12]}…, expected {self.weights_[:12]}…): put the old ones there, or "
+                    "fit again"
                 )
-            self._causal_model, self._causal_params, self.weights_ = model, params, weights
+            self._causal_model, self._causal_params = model, key
+        self.weights_ = self._causal_model.weights
         return self._causal_model
 
-    def _states(self, steps: Sequence[Step]) -> tuple[CausalModel, Iterator[SolutionStates]]:
+    def _states(self, steps: Sequence[Step]) -> tuple[CausalModel | StoredStates, Iterator[SolutionStates]]:
         """Return the language model, and the states of the distinct solutions as they are known."""
         model = self._language_model()
+        if isinstance(model, StoredStates):
+            return model, model.of(steps)
         states = solution_states(
             model,
             steps,
             scheme=self._scheme(),
             pooling=self.pooling,
             max_length=self.max_length,
-            tokens_per_batch=self.batch_size * (8 if model.device == "cpu" else 256),
+            tokens_per_batch=tokens_per_batch(self.batch_size, model.device),
             cache=EmbeddingCache(self.cache_dir) if self.cache else None,
             show_progress=self.show_progress,
         )
         return model, states
 
-    def _state_columns(self, model: CausalModel) -> list[str]:
+    def _state_columns(self, model: CausalModel | StoredStates) -> list[str]:
         return [*state_names(model, self.pooling), *column_names(self.log_probs)]
 
     def _tokenizer(self) -> PreTrainedTokenizerBase:
@@ -507,7 +550,12 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Older ones lack some parameters. There was None where "auto" is now.
-        later = {"backend": "auto", "layer": None, "pooling": "mean", "log_probs": False, "scheme": None}
+        later = {
+            "backend": "auto",
+            "pooling": "mean",
+            "log_probs": False,
+            **dict.fromkeys(("layer", "scheme", "states")),
+        }
         super().__setstate__({**later, **state, "dtype": state.get("dtype") or "auto"})
 
 

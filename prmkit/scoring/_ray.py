@@ -11,7 +11,7 @@ from threading import Semaphore, Thread
 from typing import TYPE_CHECKING, Any
 
 from prmkit.data.solution import Solution
-from prmkit.scoring.blocks import Block, BlockScorer
+from prmkit.scoring.blocks import Block, BlockWorker
 from prmkit.utils.environment import missing_package
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _MOST_ATTEMPTS = 3
 
 
 def scored_blocks(
-    scorer: BlockScorer, blocks: Iterable[Block], n_workers: int | None = None
+    scorer: BlockWorker, blocks: Iterable[Block], n_workers: int | None = None
 ) -> Iterator[tuple[Block, pyarrow.Table]]:
     """Score blocks in actors of Ray, and yield each with its table as soon as it is there.
 
@@ -94,7 +94,7 @@ def _attempts() -> Any:
 class _Actor:
     """A model in a process of its own, which is loaded with the first block."""
 
-    def __init__(self, scorer: BlockScorer, attempts: Any) -> None:
+    def __init__(self, scorer: BlockWorker, attempts: Any) -> None:
         self._scorer, self._attempts = scorer, attempts
 
     def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -84,6 +84,22 @@ def blocks_of(
         yield Block(number, tuple(inside), first, counts.get("records", 0))
 
 
+class BlockWorker(Protocol):
+    """What makes a table of each block. It can be sent to another process."""
+
+    doing: str
+    """The work in a word, for a bar."""
+
+    def identity(self) -> tuple[str, dict[str, Any]]:
+        """Return the name of the model, and all that tells its tables from others, as JSON."""
+
+    def schema(self) -> pyarrow.Schema:
+        """Return the columns, among them ``id`` and ``n_cut``, the number of steps that could not be read."""
+
+    def __call__(self, solutions: Sequence[Solution]) -> pyarrow.Table:
+        """Return one row per solution."""
+
+
 @dataclass
 class BlockScorer:
     """A model that scores blocks. It can be sent to another process, and loads a named model there, once.
@@ -113,6 +129,31 @@ class BlockScorer:
     label_order: Sequence[Label] | None = None
     batch_tokens: int | None = None
     _loaded: FittedClassifier | None = field(default=None, init=False, repr=False)
+    doing = "score"
+
+    def identity(self) -> tuple[str, dict[str, Any]]:
+        """Return the name of the model, and what tells its scores from others."""
+        from prmkit.saving.places import model_place, object_digest
+
+        order = json.loads(json.dumps(self.label_order, default=repr))
+        if isinstance(self.model, (str, Path)):
+            place = model_place(self.model)
+            return str(self.model), {"model": place.digest(), "label order": order}
+        if not (hasattr(self.model, "predict_proba") and hasattr(self.model, "classes_")):
+            raise TypeError(
+                f"the model is {type(self.model).__name__}, expected a path, or a fitted classifier with predict_proba"
+            )
+        return type(self.model).__name__, {"model": object_digest(self.model), "label order": order}
+
+    def schema(self) -> pyarrow.Schema:
+        """Return the columns of a file of scores."""
+        import pyarrow
+
+        number = pyarrow.float64()
+        numbers = pyarrow.list_(number)
+        columns = {"id": pyarrow.string(), "proba": pyarrow.list_(numbers), "rewards": numbers, "risks": numbers}
+        columns |= dict.fromkeys((*_RULES, "p_no_error"), number)
+        return pyarrow.schema({**columns, "first_error_distribution": numbers, "n_cut": pyarrow.int64()})
 
     @property
     def classifier(self) -> FittedClassifier:
@@ -295,7 +336,7 @@ def iter_scores(
     tell_of(counts, n_solutions, n_cut)
 
 
-def tell_of(counts: Counter[str], n_solutions: int, n_cut: int) -> None:
+def tell_of(counts: Counter[str], n_solutions: int, n_cut: int, found: str = "score", stacklevel: int = 3) -> None:
     """Raise if nothing was scored. Warn of skipped records, and of steps without a score."""
     warn_of_skipped(counts, "on_error='raise' names")
     if not n_solutions:
@@ -303,4 +344,4 @@ def tell_of(counts: Counter[str], n_solutions: int, n_cut: int) -> None:
         why = f": {n_skipped} records were skipped ({reasons}), and there are no others" if n_skipped else ""
         raise ValueError(f"the source holds no solution that can be scored, expected at least one{why}")
     if n_cut:
-        warnings.warn(f"no score for {n_cut:,} steps: {WHY_UNSCORED}", UserWarning, stacklevel=3)
+        warnings.warn(f"no {found} for {n_cut:,} steps: {WHY_UNSCORED}", UserWarning, stacklevel=stacklevel)

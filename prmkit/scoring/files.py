@@ -20,7 +20,7 @@ from prmkit.data.formats.solutions import check_apart, iter_solutions_of, n_reco
 from prmkit.data.formats.sources import OnError, Source, name_of, skipped_in
 from prmkit.data.solution import Solution
 from prmkit.fitted import FittedClassifier, Label
-from prmkit.scoring.blocks import BLOCK_STEPS, Block, BlockScorer, blocks_of, check_numbers, tell_of
+from prmkit.scoring.blocks import BLOCK_STEPS, Block, BlockScorer, BlockWorker, blocks_of, check_numbers, tell_of
 from prmkit.scoring.parts import Parts, check_out, differences, doubled_ids, read_about, read_tables, write_tables
 from prmkit.utils.files import replacing
 
@@ -138,21 +138,52 @@ def score_file(
     >>> frame.id.tolist(), [len(risks) for risks in frame.risks]
     (['a'], [2])
     """
-    check_numbers(n_workers=n_workers, batch_tokens=batch_tokens, block_steps=block_steps)
+    check_numbers(batch_tokens=batch_tokens)
+    return write_blocks(
+        BlockScorer(model, label_order, batch_tokens),
+        source,
+        out,
+        reading={"format": format, "fields": fields, "options": options, "limit": limit, "split": split},
+        engine=engine,
+        shard=shard,
+        resume=resume,
+        n_workers=n_workers,
+        on_error=on_error,
+        block_steps=block_steps,
+        command=command,
+        show_progress=show_progress,
+    )
+
+
+def write_blocks(
+    worker: BlockWorker,
+    source: Source | Iterable[Solution],
+    out: str | Path,
+    *,
+    reading: Mapping[str, Any],
+    engine: Engine,
+    shard: tuple[int, int] | str | None,
+    resume: bool,
+    n_workers: int | None,
+    on_error: OnError,
+    block_steps: int,
+    command: str | None,
+    show_progress: bool,
+) -> Path:
+    """Write the file of what a worker makes of each block of a source. ``reading`` says how the source is read."""
+    check_numbers(n_workers=n_workers, block_steps=block_steps)
     if engine not in _ENGINES:
         raise ValueError(f"engine is {engine!r}, expected one of {', '.join(map(repr, _ENGINES))}")
     out, of = Path(out).expanduser(), shard_numbers(shard)
     out = out if of is None else shard_file(out, of)
     check_out(out)
     check_apart(source, out)
-    named, digest = _model(model)
-    settings = {"format": format, "fields": fields, "options": options, "limit": limit, "split": split}
+    named, identity = worker.identity()
     run = {
         "version": _version(),
-        "model": digest,
-        "source": source_state(source, split),
-        "settings": {name: _plain(value) for name, value in settings.items()},
-        "label order": _plain(label_order),
+        **identity,
+        "source": source_state(source, reading["split"]),
+        "settings": {name: _plain(value) for name, value in reading.items()},
         "block_steps": block_steps,
         "shard": None if of is None else list(of),
     }
@@ -163,20 +194,22 @@ def score_file(
             if on_error == "raise":
                 _check_all_read(out)
             return out
-        solutions = iter_solutions_of(source, on_error=on_error, counts=counts, **settings)  # type: ignore[arg-type]
+        solutions = iter_solutions_of(source, on_error=on_error, counts=counts, **reading)
         blocks = _Missing(blocks_of(map(_lean, count(), solutions), block_steps, counts), parts, of)
         scored = scored_blocks if engine == "local" else import_module(_ENGINES[engine]).scored_blocks
-        total = n_records(source, limit)
-        with tqdm(total=total, desc="score", unit="record", disable=None if show_progress else True, delay=1) as bar:
-            for block, table in scored(BlockScorer(model, label_order, batch_tokens), blocks.over(bar), n_workers):
+        total = n_records(source, reading["limit"])
+        with tqdm(
+            total=total, desc=worker.doing, unit="record", disable=None if show_progress else True, delay=1
+        ) as bar:
+            for block, table in scored(worker, blocks.over(bar), n_workers):
                 parts.write(block.number, table)
                 bar.update(max(0, block.n_records - bar.n))
         if not blocks.n_solutions:
             tell_of(counts, 0, 0)
         about = {"model": named, "source": name_of(source), "command": command, "counts": dict(counts)}
-        n_rows, n_cut = parts.join(blocks.own, about)
-    tell_of(counts, blocks.n_solutions, n_cut)
-    _tell_of_ids(out, n_rows)
+        n_rows, n_cut = parts.join(blocks.own, about, worker.schema())
+    tell_of(counts, blocks.n_solutions, n_cut, worker.doing, stacklevel=4)
+    _tell_of_ids(out, n_rows, stacklevel=4)
     return out
 
 
@@ -221,7 +254,7 @@ def _lean(number: int, solution: Solution) -> Solution:
 
 
 def scored_blocks(
-    scorer: BlockScorer, blocks: Iterable[Block], n_workers: int | None = None
+    scorer: BlockWorker, blocks: Iterable[Block], n_workers: int | None = None
 ) -> Iterator[tuple[Block, pyarrow.Table]]:
     """Score blocks in this process, or in several others, and yield each with its table as soon as it is there.
 
@@ -261,10 +294,10 @@ def scored_blocks(
         pool.shutdown(wait=True, kill_workers=True)
 
 
-_worker: list[BlockScorer] = []
+_worker: list[BlockWorker] = []
 
 
-def _begin_worker(scorer: BlockScorer) -> None:
+def _begin_worker(scorer: BlockWorker) -> None:
     _worker[:] = [scorer]
 
 
@@ -319,6 +352,8 @@ def merge_scores(out: str | Path, shards: Sequence[str | Path] | None = None, *,
     scores-2-of-2.parquet
     40
     """
+    from pyarrow.parquet import read_schema
+
     out = Path(out).expanduser()
     check_out(out)
     files = _shards_beside(out) if shards is None else [Path(file).expanduser() for file in shards]
@@ -328,11 +363,12 @@ def merge_scores(out: str | Path, shards: Sequence[str | Path] | None = None, *,
         if not overwrite:
             raise FileExistsError(f"{out} is there already: pass overwrite=True to replace it, or choose another name")
     _, first = found[0]
-    known = next((about for _, about in found if about["classes"]), first)
-    about = {**first, "classes": known["classes"], "label_order": known["label_order"], "blocks": None}
+    known = next((about for _, about in found if about.get("classes")), first)
+    about: dict[str, Any] = {**first, "blocks": None}
+    about |= {name: known[name] for name in ("classes", "label_order") if name in known}
     about["run"] = {**first["run"], "shard": None}
     with replacing(out) as file:
-        n_rows, _ = write_tables(file, _in_turn(found), about)
+        n_rows, _ = write_tables(file, _in_turn(found), about, read_schema(found[0][0]).remove_metadata())
     _tell_of_ids(out, n_rows)
     return out
 
@@ -429,20 +465,6 @@ def shard_file(out: Path, shard: tuple[int, int]) -> Path:
     return out.with_name(f"{out.stem}-{shard[0]}-of-{shard[1]}{out.suffix}")
 
 
-def _model(model: Any) -> tuple[str, str]:
-    """Return the name of a model, and what tells it from others."""
-    from prmkit.saving.places import model_place, object_digest
-
-    if isinstance(model, (str, Path)):
-        place = model_place(model)
-        return str(model), place.digest()
-    if not (hasattr(model, "predict_proba") and hasattr(model, "classes_")):
-        raise TypeError(
-            f"the model is {type(model).__name__}, expected a path, or a fitted classifier with predict_proba"
-        )
-    return type(model).__name__, object_digest(model)
-
-
 def _plain(value: Any) -> Any:
     """Return a setting as JSON holds it, so that it compares equal after reading."""
     return json.loads(json.dumps(value, default=repr))
@@ -454,12 +476,12 @@ def _version() -> str:
     return __version__
 
 
-def _tell_of_ids(out: Path, n_rows: int) -> None:
+def _tell_of_ids(out: Path, n_rows: int, stacklevel: int = 3) -> None:
     n_doubled, name = doubled_ids(out, n_rows)
     if n_doubled:
         warnings.warn(
             f"{n_doubled:,} of {n_rows:,} rows of {out} have the id of a row before them, such as {name!r}: tell them "
             "apart by their order, which is that of the source",
             UserWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )

@@ -22,8 +22,8 @@ METADATA = b"prmkit"
 """Key of the schema's metadata, a JSON object: classes, label order, model, source, settings, version and command."""
 _RUN, _LOCK, _JOINED = "run.json", "lock", "joined"
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
-_GROUP_ROWS, _GROUP_STEPS = 1 << 13, 1 << 16
-"""Number of rows, or of steps in them, after which a file begins a new group of rows."""
+_GROUP_ROWS, _GROUP_BYTES = 1 << 13, 1 << 22
+"""Number of rows, or of bytes in them, after which a file begins a new group of rows."""
 _N_IDS = 1 << 21
 """Number of ids that are compared at once."""
 
@@ -115,7 +115,7 @@ class Parts:
             os.fsync(stream.fileno())
         self.n_rows[number] = table.num_rows
 
-    def join(self, numbers: Iterable[int], about: Mapping[str, Any]) -> tuple[int, int]:
+    def join(self, numbers: Iterable[int], about: Mapping[str, Any], schema: pyarrow.Schema) -> tuple[int, int]:
         """Make the file of the parts with these numbers, and return its rows and the steps without a score."""
         kept = sorted(numbers)
         joined = self.folder / _JOINED
@@ -123,7 +123,7 @@ class Parts:
         about = {**known, **about, "run": self.run}
         if self.run["shard"] is not None:
             about["blocks"] = [self.n_rows[number] for number in kept]
-        counted = write_tables(joined, (read_tables(self._file(number)) for number in kept), about)
+        counted = write_tables(joined, (read_tables(self._file(number)) for number in kept), about, schema)
         joined.replace(self.out)
         return counted
 
@@ -171,7 +171,9 @@ def read_about(file: Path) -> dict[str, Any]:
     """Return the metadata of a file of scores. ValueError says that it is none."""
     about = _about(file)
     if "run" not in about:
-        raise ValueError(f"{file} was not written by score_file, and is left as it is: choose another name")
+        raise ValueError(
+            f"{file} was not written by score_file or extract_states, and is left as it is: choose another name"
+        )
     return about
 
 
@@ -209,14 +211,16 @@ def read_tables(file: Path) -> Iterator[pyarrow.Table]:
             yield opened.read_row_group(group, use_threads=False)
 
 
-def write_tables(file: Path, parts: Iterable[Iterable[pyarrow.Table]], about: Mapping[str, Any]) -> tuple[int, int]:
+def write_tables(
+    file: Path, parts: Iterable[Iterable[pyarrow.Table]], about: Mapping[str, Any], schema: pyarrow.Schema
+) -> tuple[int, int]:
     """Write tables one after the other, in groups of rows of a good size, and return the rows and the ``n_cut``."""
     import pyarrow
     from pyarrow import parquet
 
-    schema = score_schema().with_metadata({METADATA: json.dumps(about)})
+    schema = schema.with_metadata({METADATA: json.dumps(about)})
     waiting: list[pyarrow.Table] = []
-    n_rows = n_cut = 0
+    n_rows = n_cut = n_bytes = 0
     with file.open("wb") as stream, parquet.ParquetWriter(stream, schema) as writer:
 
         def write() -> None:
@@ -229,24 +233,14 @@ def write_tables(file: Path, parts: Iterable[Iterable[pyarrow.Table]], about: Ma
             waiting.append(table.replace_schema_metadata(None))
             n_rows += table.num_rows
             n_cut += int(np.sum(table["n_cut"].to_numpy()))
-            sizes = [one.num_rows for one in waiting], [len(one["risks"].combine_chunks().values) for one in waiting]
-            if sum(sizes[0]) >= _GROUP_ROWS or sum(sizes[1]) >= _GROUP_STEPS:
+            n_bytes += table.nbytes
+            if sum(one.num_rows for one in waiting) >= _GROUP_ROWS or n_bytes >= _GROUP_BYTES:
                 write()
+                n_bytes = 0
         write()
     with file.open("rb+") as whole:
         os.fsync(whole.fileno())
     return n_rows, n_cut
-
-
-def score_schema() -> pyarrow.Schema:
-    """Return the columns of a file of scores."""
-    import pyarrow
-
-    number = pyarrow.float64()
-    numbers = pyarrow.list_(number)
-    columns = {"id": pyarrow.string(), "proba": pyarrow.list_(numbers), "rewards": numbers, "risks": numbers}
-    columns |= dict.fromkeys(("min", "product", "mean", "last", "p_no_error"), number)
-    return pyarrow.schema({**columns, "first_error_distribution": numbers, "n_cut": pyarrow.int64()})
 
 
 def doubled_ids(file: Path, n_rows: int) -> tuple[int, str]:

@@ -85,22 +85,7 @@ class CausalModel:
     @cached_property
     def layers(self) -> tuple[int, ...]:
         """The layers to read, as numbers from 0 on."""
-        n_layers = int(self.config.num_hidden_layers)
-        if self._layer is None:
-            return tuple(dict.fromkeys(max(1, round(depth * n_layers)) for depth in _DEFAULT_DEPTHS))
-        asked = np.atleast_1d(np.asarray(self._layer))
-        if asked.dtype.kind not in "iu" or asked.ndim != 1 or not len(asked):
-            raise ValueError(f"layer={self._layer!r}, expected a whole number, several of them, or None")
-        wrong = [one for one in asked.tolist() if not -n_layers - 1 <= one <= n_layers]
-        if wrong:
-            raise ValueError(
-                f"layer {wrong[0]} does not exist: {self.model} has layers 0 (the embeddings) to {n_layers}, or -1 "
-                f"(the last) to {-n_layers - 1}"
-            )
-        layers = tuple(one % (n_layers + 1) for one in asked.tolist())
-        if len(set(layers)) < len(layers):
-            raise ValueError(f"layer={self._layer!r} names a layer twice")
-        return layers
+        return layers_of(self._layer, int(self.config.num_hidden_layers), str(self.model))
 
     @property
     def width(self) -> int:
@@ -120,9 +105,14 @@ class CausalModel:
         return "bfloat16" if fast_bfloat16(self.device) else "float32"
 
     @cached_property
+    def weights(self) -> str:
+        """A text that changes with any file of the model."""
+        return folder_digest(self.folder)
+
+    @property
     def digest(self) -> str:
         """A text that changes with any file of the model, and with the precision."""
-        return f"{folder_digest(self.folder)}-{self.precision}"
+        return f"{self.weights}-{self.precision}"
 
     def token_limit(self, max_length: int | None) -> int | None:
         """Return the most tokens of a solution."""
@@ -279,6 +269,25 @@ class CausalModel:
             parts.append(torch.stack([own - total, total - mean]))
         found: FloatArray = torch.cat(parts, dim=1).cpu().numpy()
         return found
+
+
+def layers_of(layer: int | Sequence[int] | None, n_layers: int, model: str) -> tuple[int, ...]:
+    """Return the layers of a model that are asked for, as numbers from 0 on."""
+    if layer is None:
+        return tuple(dict.fromkeys(max(1, round(depth * n_layers)) for depth in _DEFAULT_DEPTHS))
+    asked = np.atleast_1d(np.asarray(layer))
+    if asked.dtype.kind not in "iu" or asked.ndim != 1 or not len(asked):
+        raise ValueError(f"layer={layer!r}, expected a whole number, several of them, or None")
+    wrong = [one for one in asked.tolist() if not -n_layers - 1 <= one <= n_layers]
+    if wrong:
+        raise ValueError(
+            f"layer {wrong[0]} does not exist: {model} has layers 0 (the embeddings) to {n_layers}, or -1 "
+            f"(the last) to {-n_layers - 1}"
+        )
+    layers = tuple(one % (n_layers + 1) for one in asked.tolist())
+    if len(set(layers)) < len(layers):
+        raise ValueError(f"layer={layer!r} names a layer twice")
+    return layers
 
 
 def _capped(logits: torch.Tensor, config: Any) -> torch.Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -42,11 +42,23 @@ MORE_COLUMNS: dict[str, str] = {
 }
 """What a model that reads a step says of it beyond the log-probabilities of its tokens. 0 where there is no token."""
 
-# A new rule of pooling or of the columns gets a new number, so that no version reads rows of another one.
-_FORMAT = 1
+STATES_FORMAT = 1
+"""A new rule of pooling or of the columns gets a new number, so that no version reads rows of another one."""
 _LARGEST = float(np.finfo(np.float16).max)
 # Tokens of solutions whose states are held at once.
 _TOKENS_AT_ONCE = 16384
+
+
+class HasLayers(Protocol):
+    """A language model, or a folder of its states."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that are read, as numbers from 0 on."""
+
+    @property
+    def width(self) -> int:
+        """Length of a state."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ def column_names(log_probs: bool) -> tuple[str, ...]:
     return (*POSITION_COLUMNS, *([*LOG_PROB_COLUMNS, *MORE_COLUMNS] if log_probs else []))
 
 
-def state_names(model: CausalModel, pooling: str) -> list[str]:
+def state_names(model: HasLayers, pooling: str) -> list[str]:
     """Return the names of the columns of pooled states."""
     return [
         f"layer{layer}_{kind}_{i}" for kind in POOLINGS[pooling] for layer in model.layers for i in range(model.width)
@@ -95,7 +107,7 @@ def solution_states(
     from tqdm.auto import tqdm
 
     records = token_records(model.tokenizer, steps, scheme, model.token_limit(max_length), "nan")
-    _warn_of_lost(steps, records, model.token_limit(max_length))
+    warn_of_lost(steps, records, model.token_limit(max_length))
     namespace = _namespace(model, scheme, pooling)
     names = [_name(record) for record in records]
     known = (
@@ -177,10 +189,11 @@ def _portions(records: Sequence[TokenRecord], indices: Sequence[int]) -> Iterato
         yield part
 
 
-def _warn_of_lost(steps: Sequence[Step], records: Sequence[TokenRecord], limit: int | None) -> None:
+def warn_of_lost(steps: Sequence[Step], found: Iterable[TokenRecord | SolutionStates], limit: int | None) -> None:
+    """Warn of the rows that are in no record."""
     lost = np.ones(len(steps), dtype=bool)
-    for record in records:
-        lost[record.rows] = False
+    for one in found:
+        lost[one.rows] = False
     if lost.any():
         rows = np.flatnonzero(lost)
         solutions = {steps[i].solution: i for i in rows[::-1].tolist()}
@@ -190,14 +203,14 @@ def _warn_of_lost(steps: Sequence[Step], records: Sequence[TokenRecord], limit: 
             "that are read, or have no token. Pass max_length above it if the model takes more, or "
             "scheme=MarkingScheme(max_prompt_length=…) to cut long problems on the left",
             UnscoredWarning,
-            stacklevel=4,
+            stacklevel=6,
         )
 
 
 def _namespace(model: CausalModel, scheme: MarkingScheme, pooling: str) -> str:
     marking = [fingerprint(model.tokenizer, scheme), asdict(scheme)]
     settings = json.dumps([marking, model.layers, pooling, model.log_probs])
-    return f"states{_FORMAT}-{model.digest}-{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
+    return f"states{STATES_FORMAT}-{model.digest}-{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
 
 
 def _name(record: TokenRecord) -> bytes:
