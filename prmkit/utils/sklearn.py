@@ -104,6 +104,8 @@ def distinct_classes(y: np.ndarray) -> np.ndarray:
     """Return the sorted labels of y. Continuous labels, or a single one, raise ValueError."""
     check_classification_targets(y)
     classes = np.unique(y)
+    if not len(classes):
+        raise ValueError("y is empty: at least one step of each of 2 classes is needed")
     if len(classes) < 2:
         raise ValueError(f"y has one class only ({classes.tolist()[0]!r}): at least 2 classes are needed")
     return classes

@@ -1,10 +1,12 @@
 """``StepProbe``: what its poolings find, its seeds, its guarantees, and the parts that are saved."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 
@@ -129,6 +131,36 @@ def test_states_of_another_shape_are_refused():
         probe.predict_proba(TokenStates.from_rows(np.zeros((2, 8))))
     with pytest.raises(ValueError, match="pooling"):
         StepProbe("max").fit(states, y)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda states, y: {"y": np.column_stack([y, y])}, "1d array"),
+        (lambda states, y: {"groups": np.arange(len(y))}, "TokenStates know their problems"),
+        (lambda states, y: {"X": states[:0], "y": y[:0]}, "y is empty"),
+        (lambda states, y: {"y": np.where(np.arange(len(y)), y, 2), "X": without_first(states)}, "no step of class 2"),
+    ],
+)
+def test_labels_and_states_that_do_not_fit_are_refused(change, words):
+    states, y = planted(40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match=words):
+            StepProbe(**QUICK).fit(**{"X": states, "y": y, **change(states, y)})
+
+
+def without_first(states):
+    """The same steps, of which the first does not fit into the model."""
+    columns, lengths = states.columns.copy(), states.lengths.copy()
+    columns[0], lengths[0] = np.nan, 0
+    return replace(states, values=states.values[states.lengths[0] :], lengths=lengths, columns=columns)
+
+
+def test_another_classifier_is_told_what_reads_tokens():
+    states, y = planted(40)
+    with pytest.raises(TypeError, match=r"which StepProbe reads.*pooling='mean'"):
+        LogisticRegression().fit(states, y)
 
 
 def test_in_a_classifier_with_a_search_by_problem(tmp_path):

@@ -125,6 +125,13 @@ class TokenStates:
             self, values=taken.values, lengths=taken.lengths, columns=self.columns[index], problems=self.problems[index]
         )
 
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        """Refuse to become one table: numpy would otherwise nest the steps, and say nothing of use."""
+        raise TypeError(
+            "TokenStates hold every token of a step, which StepProbe reads. Any other classifier reads one row per "
+            "step: PRMFeaturizer(kind='states', pooling='mean')"
+        )
+
     def __repr__(self) -> str:
         _, n_layers, width = self.values.shape
         layers = f"{n_layers} layer{'' if n_layers == 1 else 's'} of width {width}"

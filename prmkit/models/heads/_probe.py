@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 from sklearn.utils import check_consistent_length, column_or_1d
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
 from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step
@@ -219,9 +219,11 @@ class StepProbe(TorchHead):
         Raises
         ------
         ValueError
-            If no step has states, some states are infinite or NaN, or y does not label each step.
+            If no step has states, or no step of a class, some are infinite or NaN, or y does not label each step.
         """
         if isinstance(X, TokenStates):
+            if groups is not None:
+                raise ValueError("groups is for plain rows: TokenStates know their problems. Leave groups out")
             states, labels = X, column_or_1d(y)
             check_consistent_length(X, labels)
             self.n_features_in_ = _width(states)
@@ -229,7 +231,9 @@ class StepProbe(TorchHead):
             rows, labels = validate_data(self, X, y, dtype=self.dtype)
             states = _as_states(rows, groups)
         self.n_columns_ = states.columns.shape[1]
-        weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        weight = None
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, labels, dtype=np.float64)
         lost = _lost(states)
         if lost.any():
             if lost.all():
@@ -239,6 +243,8 @@ class StepProbe(TorchHead):
                 "they are not learnt from",
                 stacklevel=2,
             )
+            if gone := sorted(set(labels.tolist()) - set(labels[~lost].tolist())):
+                raise ValueError(f"no step of class {gone[0]!r} has states: raise max_length, or leave the class out")
             states, labels = states[~lost], labels[~lost]
             weight = None if weight is None else weight[~lost]
         return self._fit(self._pooled(states), labels, weight)
@@ -295,7 +301,7 @@ class StepProbe(TorchHead):
         """Return one row per step, or the tokens of each step as a sequence, with a mark that is 0 in padding."""
         n, problems = len(states), states.problems
         columns = np.asarray(states.columns, dtype=self.dtype)
-        values = states.values.reshape(len(states.values), -1)
+        values = states.values.reshape(len(states.values), self.n_features_in_ - self.n_columns_)
         # The sum of a row is not finite if one of its numbers is not.
         if faults := int((~np.isfinite(values.sum(axis=1, dtype=np.float64))).sum()):
             raise ValueError(

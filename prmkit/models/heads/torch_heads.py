@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GroupShuffleSplit
+from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
@@ -104,7 +105,9 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         """
         if isinstance(X, StepSequences):
             self.n_features_in_ = X.values.shape[1]
-            return self._fit(X, np.asarray(y), sample_weight)
+            labels = column_or_1d(y)
+            check_consistent_length(X.answers, labels)
+            return self._fit(X, labels, sample_weight)
         rows, labels = validate_data(self, X, y, dtype=self.dtype)
         return self._fit(StepSequences.from_rows(rows, groups), labels, sample_weight)
 
