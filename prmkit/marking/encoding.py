@@ -461,7 +461,8 @@ def _readable_steps(
     kept = list(range(n_steps))
 
     def encoded(n: int) -> MarkedTokens:
-        return encode(replace(solution, steps=tuple(solution.steps[i] for i in kept[:n])), n)
+        part = tuple(solution.steps[i] for i in kept[:n])
+        return encode(solution if n == n_steps else replace(solution, steps=part), n)
 
     while kept:
         try:

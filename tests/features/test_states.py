@@ -19,7 +19,7 @@ from prmkit.data import make_arithmetic_solutions
 from prmkit.features.encoding.cache import EmbeddingCache
 from prmkit.features.states.causal_model import CausalModel
 from prmkit.marking import MarkingScheme
-from prmkit.marking.encoding import token_records
+from prmkit.marking.encoding import SolutionEncoder, token_records
 from prmkit.models import StepProbe
 from prmkit.utils.environment import UnscoredWarning
 from prmkit.utils.estimator_checks import (
@@ -101,6 +101,21 @@ def test_the_cache_answers_without_the_model_and_with_the_same_numbers(featurize
         # A step twice, in another order: its solution is the same.
         np.testing.assert_array_equal(again.transform([X[4], X[3], X[4]]), computed[[4, 3, 4]])
     np.testing.assert_array_equal(without, computed)
+
+
+@pytest.mark.parametrize("scheme", [MarkingScheme(), MarkingScheme(step_separator="#", joint=True)])
+def test_a_clone_that_reads_from_the_cache_tokenises_nothing_again(featurizer, scheme):
+    X = flatten(SOLUTIONS)
+    one = featurizer(scheme=scheme)
+    computed = one.fit_transform(X)
+    again = "_encode_at_once" if scheme.joint else "_encode_apart"
+    with (
+        mock.patch.object(SolutionEncoder, again, side_effect=AssertionError("tokenised again")),
+        mock.patch("prmkit.features.states.causal_model.load_tokenizer", side_effect=AssertionError("loaded again")),
+    ):
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(clone(one))).transform(X), computed)
+        with pytest.raises(AssertionError, match="tokenised again"):
+            clone(one).transform([*X, *flatten([Solution("Another", ["one"])])])
 
 
 def test_weights_that_changed_under_the_same_name_never_read_older_rows(featurizer, language_model, tmp_path):

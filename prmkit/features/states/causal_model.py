@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
 from types import SimpleNamespace
@@ -70,7 +70,7 @@ class CausalModel:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, with a token to pad with."""
-        return load_tokenizer(self.folder)
+        return _tokenizer(self.folder, folder_digest(self.folder))
 
     @cached_property
     def config(self) -> Any:
@@ -288,6 +288,12 @@ def layers_of(layer: int | Sequence[int] | None, n_layers: int, model: str) -> t
     if len(set(layers)) < len(layers):
         raise ValueError(f"layer={layer!r} names a layer twice")
     return layers
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(folder: Path, _digest: str) -> PreTrainedTokenizerBase:
+    """Load a tokenizer once for all clones of a featurizer, as long as its files stay the same."""
+    return load_tokenizer(folder)
 
 
 def _capped(logits: torch.Tensor, config: Any) -> torch.Tensor:

@@ -7,21 +7,25 @@ import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from prmkit.data.problem_keys import problem_keys
-from prmkit.data.solution import Step, name_solutions
+from prmkit.data.solution import Solution, Step, name_solutions
 from prmkit.features.encoding.cache import EmbeddingCache
 from prmkit.features.states.causal_model import CausalModel, TokenReading
 from prmkit.features.states.log_probs import LOG_PROB_COLUMNS, POSITION_COLUMNS, log_prob_statistics
 from prmkit.features.states.token_states import TokenStates
-from prmkit.marking.encoding import TokenRecord, fingerprint, token_records
+from prmkit.marking.encoding import MarkedTokens, SolutionEncoder, TokenRecord, fingerprint, token_records
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.utils.environment import UnscoredWarning
 from prmkit.utils.ragged import Ragged
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 POOLINGS: dict[str, tuple[str, ...]] = {
     "mean": ("mean",),
@@ -47,6 +51,8 @@ STATES_FORMAT = 1
 _LARGEST = float(np.finfo(np.float16).max)
 # Tokens of solutions whose states are held at once.
 _TOKENS_AT_ONCE = 16384
+# Solutions whose tokens are kept in memory, about 5 kB each.
+_SOLUTIONS_KNOWN = 8192
 
 
 class HasLayers(Protocol):
@@ -106,9 +112,10 @@ def solution_states(
     """
     from tqdm.auto import tqdm
 
-    records = token_records(model.tokenizer, steps, scheme, model.token_limit(max_length), "nan")
-    warn_of_lost(steps, records, model.token_limit(max_length))
-    namespace = _namespace(model, scheme, pooling)
+    limit, (encoder, marking) = model.token_limit(max_length), _shared_encoder(model.tokenizer, scheme)
+    records = token_records(model.tokenizer, steps, scheme, limit, "nan", encoder)
+    warn_of_lost(steps, records, limit)
+    namespace = _namespace(model, [marking, asdict(scheme)], pooling)
     names = [_name(record) for record in records]
     known = (
         [None] * len(records)
@@ -207,8 +214,24 @@ def warn_of_lost(steps: Sequence[Step], found: Iterable[TokenRecord | SolutionSt
         )
 
 
-def _namespace(model: CausalModel, scheme: MarkingScheme, pooling: str) -> str:
-    marking = [fingerprint(model.tokenizer, scheme), asdict(scheme)]
+class _RememberingEncoder(SolutionEncoder):
+    """It remembers solutions. Each fold of a search reads the same ones from the disk, and tokenising costs more."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme) -> None:
+        super().__init__(tokenizer, scheme)
+        self._known = lru_cache(_SOLUTIONS_KNOWN)(super().encode)
+
+    def encode(self, solution: Solution, n_steps: int) -> MarkedTokens:
+        return self._known(solution, n_steps)
+
+
+@lru_cache(maxsize=2)
+def _shared_encoder(tokenizer: PreTrainedTokenizerBase, scheme: MarkingScheme) -> tuple[SolutionEncoder, str]:
+    """Return what encodes for all featurizers of this process, and the fingerprint of its marking."""
+    return _RememberingEncoder(tokenizer, scheme), fingerprint(tokenizer, scheme)
+
+
+def _namespace(model: CausalModel, marking: list[Any], pooling: str) -> str:
     settings = json.dumps([marking, model.layers, pooling, model.log_probs])
     return f"states{STATES_FORMAT}-{model.digest}-{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
 
