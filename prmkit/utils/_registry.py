@@ -113,6 +113,7 @@ REGISTRY: tuple[Registered, ...] = (
             for other in ({}, {"scheme": "special_token"}, {"loss": "bce"}, {"loss": "rank"})
         ),
     ),
+    # Without kind="states", which needs the folder of a language model: its own tests run these checks on a small one.
     Registered(
         "prmkit.features.PRMFeaturizer",
         steps=({"context": "none"}, {"context": "problem"}, {"context": "prefix", "dtype": "float32"}),
