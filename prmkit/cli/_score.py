@@ -10,11 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from prmkit.cli._terminal import (
+    BlockStepsFlag,
+    EngineFlag,
+    FieldsFlag,
+    FromFlag,
     LabelOrderFlag,
     LimitFlag,
     OnErrorFlag,
+    OptionFlag,
+    ResumeFlag,
     SplitFlag,
-    complete_format,
+    WorkersFlag,
     fields_of,
     flags_of,
     in_words,
@@ -45,35 +51,9 @@ def score(
             "OUT is the file to write, which ends in .parquet. With --merge: OUT alone, or SHARD... OUT.",
         ),
     ],
-    from_: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="FORMAT",
-            autocompletion=complete_format,
-            show_default=False,
-            help="The format of IN, one of those below, or bon for sampled solutions with a step per line "
-            "(bon-paragraph, bon-enumeration, bon-sentence). By default the first records tell it. Rows with a problem "
-            "and a list of steps need no labels.",
-        ),
-    ] = None,
-    fields: Annotated[
-        str | None,
-        typer.Option(
-            "--fields",
-            metavar="NAME=FIELD,...",
-            show_default=False,
-            help="The field of each part, where IN has no known format: problem and steps, perhaps id; or problem and "
-            "text, which is cut into steps; or problem and candidates; or, for a table with one step per row, problem, "
-            "step, order and solution. A field is a dotted path, such as steps=response.steps.text.",
-        ),
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option", metavar="KEY=VALUE", help="An option of the reader: by=line cuts texts at lines, for example."
-        ),
-    ] = None,
+    from_: FromFlag = None,
+    fields: FieldsFlag = None,
+    option: OptionFlag = None,
     on_error: OnErrorFlag = "raise",
     limit: LimitFlag = None,
     split: SplitFlag = None,
@@ -90,30 +70,9 @@ def score(
     merge: Annotated[
         bool, typer.Option("--merge", help="Join the files of all shards to OUT, in the order of IN.")
     ] = False,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume/--no-resume",
-            help="Whether to go on with what the same command has scored before, or to score all anew and replace OUT.",
-        ),
-    ] = True,
-    engine: Annotated[
-        str,
-        typer.Option(
-            "--engine",
-            metavar="local|ray",
-            help="Where the model runs: on this machine, or in actors of Ray (the extra ray).",
-        ),
-    ] = "local",
-    n_workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            metavar="NUMBER",
-            show_default=False,
-            help="Processes that score, each of which loads the model. Default: one.",
-        ),
-    ] = None,
+    resume: ResumeFlag = True,
+    engine: EngineFlag = "local",
+    n_workers: WorkersFlag = None,
     batch_tokens: Annotated[
         int | None,
         typer.Option(
@@ -123,14 +82,7 @@ def score(
             help="Tokens in a batch of a language model. Fewer take less memory.",
         ),
     ] = None,
-    block_steps: Annotated[
-        int,
-        typer.Option(
-            "--block-steps",
-            metavar="NUMBER",
-            help="Steps that are scored at once and kept as one part: what a killed run may lose.",
-        ),
-    ] = 4096,
+    block_steps: BlockStepsFlag = 4096,
     label_order: LabelOrderFlag = None,
 ) -> None:
     """Score the solutions of a source of any size, in constant memory.

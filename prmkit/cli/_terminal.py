@@ -51,6 +51,83 @@ LabelOrderFlag: TypeAlias = Annotated[
 ]
 """The flag of commands that fit or score."""
 
+
+def complete_format(incomplete: str) -> list[str]:
+    """Return the formats whose names begin so, for the completion of a shell."""
+    from prmkit.data.formats.registry import FORMATS
+
+    return [name for name in FORMATS if name.startswith(incomplete)]
+
+
+FromFlag: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="FORMAT",
+        autocompletion=complete_format,
+        show_default=False,
+        help="The format of IN, one of those below, or bon for sampled solutions with a step per line "
+        "(bon-paragraph, bon-enumeration, bon-sentence). By default the first records tell it. Rows with a problem "
+        "and a list of steps need no labels.",
+    ),
+]
+"""The flag of commands that work in blocks."""
+FieldsFlag: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--fields",
+        metavar="NAME=FIELD,...",
+        show_default=False,
+        help="The field of each part, where IN has no known format: problem and steps, perhaps id; or problem and "
+        "text, which is cut into steps; or problem and candidates; or, for a table with one step per row, problem, "
+        "step, order and solution. A field is a dotted path, such as steps=response.steps.text.",
+    ),
+]
+"""The flag of commands that work in blocks."""
+OptionFlag: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", metavar="KEY=VALUE", help="An option of the reader: by=line cuts texts at lines, for example."
+    ),
+]
+"""The flag of commands that work in blocks."""
+ResumeFlag: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--no-resume",
+        help="Whether to go on with what the same command has done before, or to do all anew and replace OUT.",
+    ),
+]
+"""The flag of commands that work in blocks."""
+EngineFlag: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="local|ray",
+        help="Where the model runs: on this machine, or in actors of Ray (the extra ray).",
+    ),
+]
+"""The flag of commands that work in blocks."""
+WorkersFlag: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="NUMBER",
+        show_default=False,
+        help="Processes that run the model, each of which loads it. Default: one.",
+    ),
+]
+"""The flag of commands that work in blocks."""
+BlockStepsFlag: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--block-steps",
+        metavar="NUMBER",
+        help="Steps that are read at once and kept as one part: what a killed run may lose.",
+    ),
+]
+"""The flag of commands that work in blocks."""
+
 # What follows a name and an equals sign in an error: quoted, in brackets, or a word; or nothing.
 _VALUE = r"('[^']*'|\"[^\"]*\"|\[[^\]]*\]|\{[^}]*\}|\([^)]*\)|[^\s,;:()]*[^\s,;:().])?"
 _PROPOSAL = r"\bload\(…, fields=dict\(([^)]*)\)((?:, \w+=(?:\{[^}]*\}|'[^']*'|[^,)]+))*)\)"
@@ -84,13 +161,6 @@ class ListsFormats(TyperCommand):
         lines = ["Formats that are read and written:", *writable, "Formats that are only read:", *others]
         self.epilog = "\n\n".join(lines)
         super().format_help(ctx, formatter)
-
-
-def complete_format(incomplete: str) -> list[str]:
-    """Return the formats whose names begin so, for the completion of a shell."""
-    from prmkit.data.formats.registry import FORMATS
-
-    return [name for name in FORMATS if name.startswith(incomplete)]
 
 
 def in_flags(message: str, flags: Mapping[str, str]) -> str:

@@ -2,13 +2,19 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from unittest import mock
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from typer.testing import CliRunner
 
 from prmkit import PRMClassifier, PRMFeaturizer, Solution, flatten
+from prmkit.cli import app
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features.states.causal_model import CausalModel
 from prmkit.marking import MarkingScheme
@@ -83,7 +89,7 @@ def test_a_folder_gives_the_rows_that_the_model_gives(featurizer, stored):
         np.testing.assert_array_equal(part, rows[order])
 
 
-def test_tokens_beginnings_and_a_head_on_top(featurizer, stored):
+def test_tokens_beginnings_and_a_head_on_top(featurizer, stored, language_model, tmp_path):
     X = flatten(SOLUTIONS)
     reading = featurizer(states=stored["tokens"], layer=3, pooling="tokens")
     found, computed = reading.transform(X), featurizer(layer=3, pooling="tokens").transform(X)
@@ -93,9 +99,16 @@ def test_tokens_beginnings_and_a_head_on_top(featurizer, stored):
     # Nothing looks ahead, so the beginning of a solution is stored with it.
     cut = flatten([Solution("What is 2 + 3?", ["2 + 3 = 5.", "So 6."])])
     np.testing.assert_array_equal(reading.transform(cut).values, found[[2, 3]].values)
-    mean = featurizer(states=stored["wide"], layer=2)
+    mean = featurizer(states=stored["wide"], layer=2, dtype="auto")
     clf = PRMClassifier(mean, LogisticRegression()).fit(X, np.tile([1, -1], 7)[: len(X)])
-    assert clf.predict_proba(X).shape == (len(X), 2)
+    proba = clf.predict_proba(X)
+    # The model reads new solutions, if it is the one whose states were learnt from.
+    clf.featurizer_.set_params(states=None, dtype="float32")
+    np.testing.assert_allclose(clf.predict_proba(X), proba, atol=1e-3)
+    (other := shutil.copytree(language_model, tmp_path / "other")).joinpath("generation_config.json").write_text("{}")
+    clf.featurizer_.set_params(states=stored["wide"]).transform(X)
+    with pytest.raises(ValueError, match="holds other weights than those it was fitted with"):
+        clf.featurizer_.set_params(states=None, model=other).transform(X)
 
 
 def test_steps_that_the_model_cannot_read_are_told_of(featurizer, tmp_path):
@@ -212,3 +225,63 @@ def test_a_run_that_stops_goes_on_where_it_was(featurizer, tmp_path):
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["states.parquet"]
     about = json.loads(parquet.read_schema(files[0]).metadata[b"prmkit"])
     assert about["run"]["states"]["layer"] == [1, 2]
+
+
+def test_the_command_and_its_help(featurizer, language_model, tmp_path):
+    source = tmp_path / "in.jsonl"
+    rows = [{"problem": one.problem, "steps": list(one.steps), "id": one.id} for one in SOLUTIONS]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "states"
+    places = ["states", str(language_model), str(source), str(out)]
+    done = CliRunner().invoke(app, [*places, "--layer", "1,-1", "--dtype", "float32", "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert f"written: {out}, to be read by PRMFeaturizer(kind='states'" in done.output
+    X = flatten(SOLUTIONS)
+    rows = featurizer(layer=3, states=out).transform(X)
+    np.testing.assert_allclose(rows, featurizer(layer=3).transform(X), rtol=2e-3, atol=1e-4)
+    other = CliRunner().invoke(app, [*places, "--layer", "2"])
+    assert other.exit_code == 2
+    assert "or pass --no-resume to replace it" in other.output
+    wrong = CliRunner().invoke(app, [*places, "--layer", "two"])
+    assert "--layer is 'two', expected a number" in wrong.output or "layer is 'two', expected a number" in wrong.output
+    words = " ".join(CliRunner().invoke(app, ["states", "--help"], env={"COLUMNS": "200"}).output.split())
+    for taught in ("big.jsonl states --shard 2/2", 'layer=12, states="states")', "prm800k:", "type the same again"):
+        assert taught in words
+
+
+@pytest.mark.slow
+def test_killed_runs_lose_nothing_and_reading_loads_no_torch(language_model, tmp_path):
+    source = tmp_path / "in.jsonl"
+    solutions = make_arithmetic_solutions(40, 2, random_state=3).solutions
+    source.write_text("".join(json.dumps({"problem": o.problem, "steps": list(o.steps)}) + "\n" for o in solutions))
+    out, parts = tmp_path / "states", tmp_path / "states" / "states.parquet.parts"
+    command = [sys.executable, "-m", "prmkit", "states", str(language_model), str(source), str(out)]
+    command += ["--layer", "1,2", "--device", "cpu", "--dtype", "float32", "--block-steps", "8"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(list(parts.glob("0*.parquet"))) < 3:
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "the source is too small for a kill"
+    n_kept = len(list(parts.glob("0*.parquet")))
+    assert n_kept >= 3
+    assert not (out / "states.parquet").exists()
+    subprocess.run(command, check=True, capture_output=True)
+    assert [file.name for file in out.iterdir()] == ["states.parquet"]
+    make = PRMFeaturizer(kind="states", model=language_model, layer=[1, 2], **PLACES)
+    whole = extract_states(make, source, tmp_path / "whole", block_steps=8)
+    tables = [parquet.read_table(folder / "states.parquet").replace_schema_metadata(None) for folder in (out, whole)]
+    assert tables[0].equals(tables[1])
+    moved = out.rename(tmp_path / "moved")
+    code = (
+        "import sys; from prmkit import PRMFeaturizer, flatten; from prmkit.data import make_arithmetic_solutions\n"
+        "X = flatten(make_arithmetic_solutions(40, 2, random_state=3).solutions)\n"
+        f"rows = PRMFeaturizer(kind='states', model='owner/elsewhere', layer=2, states={str(moved)!r})\n"
+        "try:\n    rows.transform(X)\nexcept ValueError as error:\n    name = str(error).split(chr(39))[1]\n"
+        "print(rows.set_params(model=name).transform(X).shape, 'torch' in sys.modules)"
+    )
+    shutil.move(language_model, tmp_path / "gone")
+    try:
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    finally:
+        shutil.move(tmp_path / "gone", language_model)
+    assert done.stdout.split() == [f"({len(flatten(solutions))},", "18)", "False"]

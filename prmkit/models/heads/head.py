@@ -152,7 +152,9 @@ def featurizer_for(head: object, featurizer: Featurizer | None = None) -> Featur
     head that is known to change little by it.
     """
     own = PRMFeaturizer() if featurizer is None else clone(featurizer)
-    if isinstance(own, PRMFeaturizer) and own.dtype == "auto" and not own.backend.endswith("-int8"):
+    # States in a folder have the precision in which they were computed.
+    is_open = isinstance(own, PRMFeaturizer) and own.dtype == "auto" and own.states is None
+    if is_open and not own.backend.endswith("-int8"):
         own.set_params(dtype="auto" if getattr(head, "is_smooth", False) else "float32")
     if isinstance(own, PRMFeaturizer) and own.context is None:
         # Heads over sequences see the earlier steps themselves.
