@@ -302,42 +302,26 @@ def test_a_head_that_may_jump_gets_vectors_in_float32(head, dtype):
     assert featurizer_for(head, PRMFeaturizer(backend="onnx-int8")).dtype == "auto"
 
 
-@pytest.fixture(scope="module")
-def scored_by_pairs(offline_model, data_folder, tmp_path_factory):
-    """Return a function that fits a head in torch float32, and gives its probabilities by one of the exact pairs."""
+@pytest.mark.slow
+def test_no_exact_pair_moves_a_probability_of_a_default_by_more_than_two_hundredths(
+    offline_model, data_folder, monkeypatch, subtests
+):
+    """One test, so that several processes of pytest do not each encode the steps by all pairs."""
     data = load_processbench(data_folder / "processbench" / "gsm8k.json")
     X, y = list(data.X), np.asarray(data.y)
-    cache, fitted = tmp_path_factory.mktemp("pairs"), {}
-
-    def score(head, backend, dtype):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PRMKIT_CACHE_DIR", str(cache))
-            patch.setattr(_backend, "_BACKENDS", INSTALLED)
-            if repr(head) not in fitted:
-                featurizer = PRMFeaturizer(model=offline_model, device="cpu", backend="torch", dtype="float32")
-                fitted[repr(head)] = PRMClassifier(featurizer, head).fit(X[:300], y[:300])
-            clf = fitted[repr(head)]
-            part = clf.featurizer_ if clf.featurizer_ is not None else clf.head_.views_["embeddings"]
-            part.set_params(backend=backend, dtype=dtype)
-            return clf.predict_proba(X[300:600])
-
-    return score
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("head", [None, StepMLP(random_state=0), StepTransformer(random_state=0)])
-@pytest.mark.parametrize(
-    ("backend", "dtype"),
-    [("torch", "bfloat16"), ("openvino", "float32"), ("openvino", "bfloat16"), ("onnx", "float32")],
-)
-def test_no_exact_pair_moves_a_probability_of_a_default_by_more_than_two_hundredths(
-    backend, dtype, head, scored_by_pairs
-):
-    if backend not in [name for name in INSTALLED if all(map(find_spec, INSTALLED[name].packages))]:
-        pytest.skip(f"{backend} is not installed")
-    exact, other = scored_by_pairs(head, "torch", "float32"), scored_by_pairs(head, backend, dtype)
-    moved = np.abs(exact - other).max()
-    assert 0 < moved <= (0.02 if dtype == "bfloat16" else 1e-3)
+    monkeypatch.setattr(_backend, "_BACKENDS", INSTALLED)
+    for head in (None, StepMLP(random_state=0), StepTransformer(random_state=0)):
+        featurizer = PRMFeaturizer(model=offline_model, device="cpu", backend="torch", dtype="float32")
+        clf = PRMClassifier(featurizer, head).fit(X[:300], y[:300])
+        exact = clf.predict_proba(X[300:600])
+        part = clf.featurizer_ if clf.featurizer_ is not None else clf.head_.views_["embeddings"]
+        for backend, dtype in (HALF, ("openvino", "float32"), ("openvino", "bfloat16"), OTHER):
+            with subtests.test(f"{head}, {backend}, {dtype}"):
+                if not all(map(find_spec, INSTALLED[backend].packages)):
+                    pytest.skip(f"{backend} is not installed")
+                part.set_params(backend=backend, dtype=dtype)
+                moved = np.abs(exact - clf.predict_proba(X[300:600])).max()
+                assert 0 < moved <= (0.02 if dtype == "bfloat16" else 1e-3)
 
 
 def test_a_pinned_process_measures_nothing(tiny_model, texts, monkeypatch):

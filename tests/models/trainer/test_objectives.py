@@ -176,7 +176,8 @@ def test_an_outcome_is_lost_with_the_end_of_its_solution_and_counted(rows, make_
     assert cut.row_report.n_lost_further == 1
 
 
-@pytest.mark.parametrize("lora", [pytest.param(False), pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [False, True])
 def test_heads_are_saved_and_read_back(rows, settings, make_tokenizer, make_language_model, tmp_path, lora):
     tokenizer = make_tokenizer()
     for part in (make_language_model(tokenizer), tokenizer):
