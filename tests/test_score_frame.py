@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
 
-from prmkit import PRMClassifier, Solution, flatten
+from prmkit import PRMClassifier, Solution, StepDataset, flatten
 from prmkit.data import make_arithmetic_solutions
-from prmkit.features import StepStatistics
+from prmkit.features import LogProbFeatures, StepStatistics
 from prmkit.scoring import score_frame
 from prmkit.uncertainty import CalibratedStepClassifier
 
@@ -119,3 +119,15 @@ def test_what_cannot_be_scored(clf):
 
 def test_no_solutions_make_an_empty_frame(clf):
     assert len(clf.score_solutions([]).to_frame()) == 0
+
+
+def test_log_probabilities_of_the_table_are_read():
+    """A model is fitted and used on the same table of a generator."""
+    rows = [
+        {"problem": f"Is it {n}?", "step": "yes", "label": 1 - 2 * (n % 2), "token_logprobs": [-0.1 - n % 2]}
+        for n in range(20)
+    ]
+    data = StepDataset.from_frame(rows)
+    pipe = make_pipeline(LogProbFeatures(), LogisticRegression()).fit(data.X, data.y)
+    scored = score_frame(pipe, rows)
+    np.testing.assert_allclose(scored["proba_-1"], pipe.predict_proba(data.X)[:, 0])

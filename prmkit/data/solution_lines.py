@@ -140,6 +140,6 @@ def _read_rows(
 
 def typed_column(values: list[Any]) -> npt.NDArray[Any]:
     """Return a column of numbers or booleans where all values are, and of objects otherwise."""
-    plain = np.array(values, dtype=object)
+    plain = np.fromiter(values, dtype=object, count=len(values))  # lists of equal length stay lists
     kinds = {type(value) for value in values}
     return plain.astype(kinds.pop()) if kinds in ({bool}, {int}, {float}) else plain

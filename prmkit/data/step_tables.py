@@ -300,6 +300,15 @@ class StepTable:
     faults: Faults
     account: LabelAccount
 
+    def to_solutions(self) -> list[Solution]:
+        """Return the solutions, with what a generator told of the tokens of each step as metadata."""
+        found = []
+        for one in self.solutions:
+            lists = [self.cells[row.number].get("token_logprobs") for row in one.rows]
+            told = any(part is not None for part in lists)
+            found.append(one.to_solution({"token_logprobs": lists} if told else None))
+        return found
+
 
 def read_step_table(
     frame: Source,
@@ -414,12 +423,6 @@ def table_of_records(
     return StepTable(solutions, cells, n_rows, faults, account)
 
 
-def _log_probs(one: TableSolution, cells: Mapping[int, Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return what a generator told of the tokens of each step, a list per row, as metadata of the solution."""
-    lists = [cells[row.number].get("token_logprobs") for row in one.rows]
-    return None if all(found is None for found in lists) else {"token_logprobs": lists}
-
-
 def table_arguments(
     frame: Source,
     columns: Mapping[str, str | None],
@@ -434,7 +437,7 @@ def table_arguments(
         raise ValueError(f"labels={labels!r} and label_map exclude each other: the map says what each label means")
     look_up = None if label_map is None else map_of_labels(label_map)
     table = read_step_table(frame, columns, look_up=look_up, labels=labels, on_error=on_error, split=split)
-    solutions = [one.to_solution(_log_probs(one, table.cells)) for one in table.solutions]
+    solutions = table.to_solutions()
     rows = sorted(
         (
             (row, Step(made, index))

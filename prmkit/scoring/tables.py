@@ -38,7 +38,8 @@ def score_frame(
     classifier : fitted classifier of steps
         Any that :func:`~prmkit.score_solutions` takes.
     frame : DataFrame, Arrow table, Dataset, list of dict, or path
-        A data frame of pandas or polars, any other table, or the path of a CSV or Parquet file.
+        A data frame of pandas or polars, any other table, or the path of a CSV or Parquet file. A column
+        ``token_logprobs`` is read as in ``StepDataset.from_frame``.
     problem : str, default="problem"
         Column with the text of the problem.
     step : str, default="step"
@@ -91,7 +92,7 @@ def score_frame(
     """
     columns = {"problem": problem, "step": step, "order": order, "solution": solution}
     table = read_step_table(frame, columns, on_error=on_error)
-    solutions = [one.to_solution() for one in table.solutions]
+    solutions = table.to_solutions()
     if not solutions:
         raise ValueError(f"no step is left to score: {'; '.join(table.faults.named[:5])}")
     scored = score_solutions(classifier, solutions, label_order, too_long=too_long)

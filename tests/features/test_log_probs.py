@@ -8,6 +8,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from prmkit import PRMClassifier, Solution, Step, StepDataset, StratifiedProblemKFold, flatten
 from prmkit.data import load, load_samples, make_arithmetic_solutions
+from prmkit.data.formats.solutions import iter_solutions_of
 from prmkit.features import LogProbFeatures
 from prmkit.features.states.log_probs import LOG_PROB_COLUMNS, log_prob_statistics
 from prmkit.utils.estimator_checks import check_no_lookahead, check_step_order_invariance, check_step_subset_invariance
@@ -198,6 +199,19 @@ def test_lists_travel_through_records_tables_and_hugging_face():
     assert read_back(table.solutions) == expected
     np.testing.assert_array_equal(columns(table.X)["logprob_sum"], [-2.0, -2.0, -3.0, -2.0])
     assert StepDataset.from_frame([{**row, "token_logprobs": None} for row in rows]).solutions[0].meta is None
+
+
+@pytest.mark.parametrize("in_meta", [False, True])
+def test_lists_travel_to_what_scores_a_source(in_meta):
+    told = {"token_logprobs": [[-1.0, -3.0], [-2.0, -1.0]]}
+    records = [{"problem": f"Is it {n}?", "steps": ["a", "b"], **({"meta": told} if in_meta else told)} for n in (1, 2)]
+    assert read_back(iter_solutions_of(records)) == [told["token_logprobs"]] * 2
+    assert next(iter_solutions_of([{"problem": "p", "steps": ["a"]}])).meta is None
+
+
+def test_lists_of_equal_length_make_a_table_too():
+    rows = [{"problem": f"Is it {n}?", "step": "a", "label": 1, "token_logprobs": [-1.0, -n]} for n in (1.0, 2.0)]
+    assert read_back(StepDataset.from_frame(rows).solutions) == [[[-1.0, -1.0]], [[-1.0, -2.0]]]
 
 
 def test_lists_of_samples_are_named():

@@ -264,13 +264,22 @@ def _plain(problem: str, steps: str) -> Format:
         texts = record.texts(steps)
         if not texts:
             raise MalformedRecordError("no steps", "the list of steps is empty")
-        return [_unlabelled(record.text(problem), texts, record.note("id") or solution_id)]
+        return [_unlabelled(record.text(problem), texts, record.note("id") or solution_id, _told(record))]
 
     return Format("rows", "rows with problem and steps", recognises=lambda _: False, parse=parse)
 
 
-def _unlabelled(problem: str, steps: Sequence[str], solution_id: str) -> LabelledSolution:
-    return LabelledSolution(Solution(problem, steps, id=solution_id), (None,) * len(steps), None)
+def _told(record: Record) -> dict[str, Any] | None:
+    """Return what a generator told of its tokens, beside the steps or in the metadata of prmkit's files."""
+    inside = from_cell(record.value("meta", None))
+    lists = record.value("token_logprobs", inside.get("token_logprobs") if isinstance(inside, Mapping) else None)
+    return None if lists is None else {"token_logprobs": lists}
+
+
+def _unlabelled(
+    problem: str, steps: Sequence[str], solution_id: str, meta: Mapping[str, Any] | None = None
+) -> LabelledSolution:
+    return LabelledSolution(Solution(problem, steps, id=solution_id, meta=meta), (None,) * len(steps), None)
 
 
 def _solutions(

@@ -11,6 +11,7 @@ import re
 import warnings
 from dataclasses import asdict, dataclass, field, fields, replace
 from inspect import cleandoc
+from numbers import Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -237,8 +238,8 @@ class PRMTrainingConfig(TrainingArguments):
                 "the weight of outcomes"
             )
         for name, weight in {"outcome_weight": self.outcome_weight, **extra}.items():
-            if not 0 <= weight < math.inf:
-                raise ValueError(f"{name} has the weight {weight}, expected a finite number of at least 0")
+            if not isinstance(weight, Real) or not 0 <= weight < math.inf:
+                raise ValueError(f"{name} has the weight {weight!r}, expected a finite number of at least 0")
         if self.step_separator == "":
             raise ValueError("step_separator is '', which has no token: choose a text, such as ' #'")
         for name in ("max_length", "max_prompt_length", "max_completion_length", "tokens_per_batch"):

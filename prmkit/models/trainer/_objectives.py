@@ -117,10 +117,10 @@ def _found(objective: Objective, dataset: TrainingData) -> Objective:
             )
         return objective
     lists = (value if isinstance(value, list) else [value] for value in values)
-    distinct = {known_value(one) for value in lists for one in value} - {None}
-    if odd := [one for one in distinct if not isinstance(one, (str, int))]:
+    found = [one for value in lists for one in map(known_value, value) if one is not None]
+    if odd := [one for one in found if not isinstance(one, (str, int))]:
         raise ValueError(f"{objective.name} of a step is {odd[0]!r}, expected a text, a whole number or a boolean")
-    classes = tuple(sorted(distinct, key=lambda one: (isinstance(one, str), one)))
+    classes = tuple(sorted(set(found), key=lambda one: (isinstance(one, str), one)))
     if len(classes) < 2:
         raise ValueError(
             f"extra_targets names {objective.name!r}, and its values are {list(classes)}, expected two classes or "

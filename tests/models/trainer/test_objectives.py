@@ -258,6 +258,8 @@ def test_token_prm_reads_outcomes_from_the_solutions(fitted):
         ({"final_answer_correct": 2}, {"outcome_weight": 1}, "is 2, expected one of False, True, or None"),
         ({}, {"outcome_weight": -0.5}, "outcome_weight has the weight -0.5, expected a finite number of at least 0"),
         ({}, {"extra_targets": {"kind": float("nan")}}, "kind has the weight nan"),
+        ({}, {"extra_targets": {"kind": "much"}}, "kind has the weight 'much'"),
+        ({"kind": [{"slip": 1}]}, {"extra_targets": {"kind": 1}}, "kind of a step is {'slip': 1}, expected a text"),
         ({}, {"extra_targets": {"outcome": 1}}, "outcome_weight is the weight of outcomes"),
         ({}, {"extra_targets": {"style": 1}}, "'style', and its values are .., expected two classes"),
         ({"kind": "slip"}, {"extra_targets": {"kind": 1}}, "row 0: kind is 'slip', expected a list of"),
@@ -283,6 +285,8 @@ def test_missing_outcomes_are_named(rows, make_rows, make_trainer, tiny_tokenize
         make_trainer(StepDataset(twice.X, twice.y, solutions=[*twice.solutions, other]), outcome_weight=1.0)
     with pytest.raises(ValueError, match="unlabelled holds 1 solutions: set outcome_weight"):
         TokenPRM().fit(twice.X, twice.y, unlabelled=[other])
+    with pytest.raises(TypeError, match="Solution"):
+        TokenPRM(outcome_weight=1.0).fit(twice.X, twice.y, unlabelled=flatten([other]))
 
 
 def test_a_class_beyond_the_training_data_is_named(rows, make_trainer):
