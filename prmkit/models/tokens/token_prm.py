@@ -19,7 +19,7 @@ from prmkit.data.dataset import StepDataset
 from prmkit.data.growing import Growing, InContext, Then
 from prmkit.data.labels import check_labels, declared_order
 from prmkit.data.problem_keys import problem_keys
-from prmkit.data.solution import Solution, Step, as_solutions, as_steps, iter_solutions, flatten
+from prmkit.data.solution import Solution, Step, as_solutions, as_steps, flatten, iter_solutions
 from prmkit.marking.scheme import SCHEMES, MarkingScheme
 from prmkit.models.heads.head import most_probable
 from prmkit.models.tokens.probabilities import ProbabilityMap, as_rewards, calibration_split
