@@ -238,7 +238,7 @@ class PRMTrainingConfig(TrainingArguments):
                 "the weight of outcomes"
             )
         for name, weight in {"outcome_weight": self.outcome_weight, **extra}.items():
-            if not isinstance(weight, Real) or not 0 <= weight < math.inf:
+            if not isinstance(weight, Real) or not 0 <= float(weight) < math.inf:
                 raise ValueError(f"{name} has the weight {weight!r}, expected a finite number of at least 0")
         if self.step_separator == "":
             raise ValueError("step_separator is '', which has no token: choose a text, such as ' #'")
