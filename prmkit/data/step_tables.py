@@ -594,8 +594,7 @@ def _rate(
                 known[key] = rating_of(label, name, meaning) if look_up is None else look_up(label, name)
             row.rating = known[key]
         except MalformedRecordError as error:
-            detail = str(error).removeprefix(f"{error.reason}: ")
-            is_word = isinstance(label, str) and look_up is None and meaning is None
-            faults.add(error.reason, detail + hint if is_word else detail, [row])
+            advice = hint if isinstance(label, str) and not (look_up or meaning) else ""
+            faults.add(error.reason, str(error).removeprefix(f"{error.reason}: ") + advice, [row])
             unknown.add(row.number)
     return unknown

@@ -269,8 +269,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         from prmkit.models.trainer._targets import worst_first
 
         order = worst_first(classes.tolist(), declared, self._loss)
-        others = as_solutions(unlabelled)
-        flatten(others)  # refuses what is no solution
+        flatten(others := as_solutions(unlabelled))  # refuses what is no solution
         if others and not (self.outcome_weight or self.extra_targets):
             raise ValueError(f"unlabelled holds {len(others)} solutions: set outcome_weight or extra_targets too")
         scorer, probability_map, loss_curve = self._fine_tune(steps, labels, order, others)
