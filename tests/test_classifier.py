@@ -221,7 +221,8 @@ class TestDefaultParts:
         plain = PRMClassifier(PRMFeaturizer() if head is None else "embeddings", head)
         expected = self.settings_in_use(plain.fit(X, y))
         assert expected["context"] == ("none" if isinstance(head, StepTransformer) else "prefix")
-        assert self.SETTINGS.keys() == expected.keys() - {"kind"}
+        of_states = {"layer", "pooling", "log_probs", "scheme", "states"}
+        assert self.SETTINGS.keys() == expected.keys() - {"kind"} - of_states
         for i, (name, value) in enumerate(self.SETTINGS.items()):
             clf = PRMClassifier(PRMFeaturizer(**{name: value}), head)
             if i % 2:  # as searches do it

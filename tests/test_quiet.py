@@ -192,8 +192,11 @@ class TestMissingPackages:
         else:
             from prmkit.cli import app
 
+            # So many problems that embeddings are tried.
             lines = '{"problem": "2 + %d?", "steps": ["%d", "0"], "labels": [1, -1]}\n'
-            (tmp_path / "in.jsonl").write_text("".join(lines % (i, i + 2) for i in range(20)))
+            (tmp_path / "in.jsonl").write_text(
+                "".join(lines % (i, i + 2) for i in range(60))
+            )  # so many that embeddings are tried
             words = ["fit", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "model")]
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 2

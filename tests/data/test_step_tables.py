@@ -423,9 +423,9 @@ def test_a_frame_that_was_read_by_the_wrong_mark():
         StepDataset.from_frame(pd.DataFrame({"problem;step;label": ["p;a;good"]}))
 
 
-CELLS = st.one_of(
-    st.none(), st.booleans(), st.integers(-2, 4), st.floats(), st.text(max_size=3), st.lists(st.integers(), max_size=1)
-)
+# Without a slash: alone in a list, "0/0" is the name of a data set on the hub, which would be asked for it.
+TEXTS = st.text(st.characters(exclude_characters="/"), max_size=3)
+CELLS = st.one_of(st.none(), st.booleans(), st.integers(-2, 4), st.floats(), TEXTS, st.lists(st.integers(), max_size=1))
 RECORDS = st.lists(
     st.fixed_dictionaries(
         {

@@ -52,7 +52,7 @@ def test_rows_are_steps_of_one_token():
     assert one.lengths.tolist() == [1, 1, 1]
     assert one.names == ()
     assert len(set(one.problems)) == 3
-    with pytest.raises(ValueError, match="expected 2: one row per step"):
+    with pytest.raises(ValueError, match="expected two dimensions: one row per step"):
         TokenStates.from_rows([1.0, 2.0])
 
 

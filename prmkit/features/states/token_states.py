@@ -87,7 +87,7 @@ class TokenStates:
         """
         rows = np.asarray(X, dtype=np.float32)
         if rows.ndim != 2:
-            raise ValueError(f"X has {rows.ndim} dimension(s), expected 2: one row per step")
+            raise ValueError(f"X has the shape {rows.shape}, expected two dimensions: one row per step")
         n = len(rows)
         return cls(
             rows[:, None],

@@ -609,4 +609,5 @@ def test_fit_is_a_short_walk():
         clone(head).fit(DATA.X[50:80], DATA.y[50:80])
     finally:
         sys.setprofile(before)
-    assert 10 < len(files) <= 23, sorted(files)
+    # One more than before states were features: what both passes share has a folder of its own.
+    assert 10 < len(files) <= 24, sorted(files)
