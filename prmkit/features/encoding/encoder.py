@@ -288,14 +288,9 @@ class TextEncoder:
     def _check_finite(self, texts: Sequence[str], vectors: np.ndarray) -> None:
         lost = ~np.isfinite(vectors).all(axis=1)
         if lost.any():
-            way_out = (
-                "its weights may be damaged"
-                if self.precision == "float32"
-                else f"numbers overflow in {self.precision}, so pass dtype='float32' or 'bfloat16'"
-            )
             raise FloatingPointError(
                 f"the vector of {int(lost.sum())} text(s) is not finite, of {texts[int(lost.argmax())]!r:.60} first: "
-                f"{self.model} computes NaN or infinity in {self.precision}. Perhaps {way_out}."
+                f"{self.model} computes NaN or infinity in {self.precision}. Perhaps {why_not_finite(self.precision)}."
             )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -306,6 +301,13 @@ class TextEncoder:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.model)!r})"
+
+
+def why_not_finite(precision: str) -> str:
+    """Return the likely reason why a model computes NaN or infinity in a precision, and the way out."""
+    if precision == "float32":
+        return "its weights may be damaged"
+    return f"numbers overflow in {precision}, so pass dtype='float32' or 'bfloat16'"
 
 
 def warn_truncated(n_truncated: int, limit: int | None, where: str = "") -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution, Step, name_solutions
 from prmkit.features.encoding.cache import EmbeddingCache
+from prmkit.features.encoding.encoder import why_not_finite
 from prmkit.features.states.causal_model import CausalModel, TokenReading
 from prmkit.features.states.log_probs import LOG_PROB_COLUMNS, POSITION_COLUMNS, log_prob_statistics
 from prmkit.features.states.token_states import TokenStates
@@ -276,12 +277,8 @@ def _unpacked(model: CausalModel, record: TokenRecord, pooling: str, blob: bytes
 def _pooled(model: CausalModel, record: TokenRecord, reading: TokenReading, pooling: str) -> SolutionStates:
     """Return the states of a reading, pooled and rounded to float16, whether they come from the cache or not."""
     if not np.isfinite(reading.states).all():
-        way_out = (
-            "its weights may be damaged"
-            if model.precision == "float32"
-            else "numbers overflow in it, so pass dtype='float32' or 'bfloat16'"
-        )
-        raise FloatingPointError(f"{model.model} computes NaN or infinity in {model.precision}: {way_out}")
+        reason = why_not_finite(model.precision)
+        raise FloatingPointError(f"{model.model} computes NaN or infinity in {model.precision}: {reason}")
     lengths = _lengths(record)
     values = pooled_rows(reading.states, lengths, pooling)
     n_columns = len(column_names(model.log_probs)) - len(POSITION_COLUMNS)
