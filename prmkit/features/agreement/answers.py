@@ -1,0 +1,141 @@
+"""How far the sampled answers of a problem agree. The one home of these numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from prmkit.data.labels import is_blank
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerAgreement:
+    """Agreement of the answers to each problem: arrays with one value per sample, in the order of the samples.
+
+    Equal answers to a problem are a class. A sample without an answer agrees with no other: it is a class of its own.
+    Samples of one problem have the same value in all but ``agreement`` and ``disagreement``. With one sample per problem
+    nothing can agree: these two, ``entropy`` and ``margin`` are NaN then.
+
+    Parameters
+    ----------
+    agreement : ndarray of shape (n_samples,)
+        Share of the other samples of the problem that have the same answer. Lower is more uncertain. Its mean over
+        samples does not depend on how many samples there are.
+    disagreement : ndarray of shape (n_samples,)
+        1 - ``agreement``. Higher is more uncertain.
+    entropy : ndarray of shape (n_samples,)
+        Entropy over the answer classes of the problem in nats, by the estimator of Chao and Shen (2003), which corrects
+        for the classes that a few samples do not show. Higher is more uncertain.
+    margin : ndarray of shape (n_samples,)
+        Share of the largest class of the problem, minus that of the second. Lower is more uncertain.
+    n_classes : ndarray of int of shape (n_samples,)
+        Number of answer classes of the problem. Higher is more uncertain. It grows with the number of samples.
+    largest_share : ndarray of shape (n_samples,)
+        Share of the largest class among the samples of the problem. Lower is more uncertain.
+    n_samples : ndarray of int of shape (n_samples,)
+        Number of samples of the problem.
+    """
+
+    agreement: Floats
+    disagreement: Floats
+    entropy: Floats
+    margin: Floats
+    n_classes: Integers
+    largest_share: Floats
+    n_samples: Integers
+
+
+def answer_agreement(keys: Sequence[Hashable] | npt.NDArray[np.object_], groups: npt.ArrayLike) -> AnswerAgreement:
+    """Return how far sampled answers agree. It takes O(n log n), since no two samples are compared.
+
+    Parameters
+    ----------
+    keys : sequence of shape (n_samples,)
+        Key of the answer of each sample, which equal answers to a problem share, such as `Candidates.answer_keys`.
+        None and NaN stand for no answer.
+    groups : array-like of shape (n_samples,)
+        Number or name of the problem of each sample.
+
+    Returns
+    -------
+    AnswerAgreement
+        The numbers, per sample.
+
+    Raises
+    ------
+    ValueError
+        If there is another number of keys than of groups.
+
+    References
+    ----------
+    A. Chao and T.-J. Shen, "Nonparametric estimation of Shannon's index of diversity when there are unseen species in
+    sample", Environmental and Ecological Statistics 10 (2003), 429-443.
+
+    Examples
+    --------
+    >>> of_two = answer_agreement(["14", "14", "20", None, "7"], [0, 0, 0, 0, 1])
+    >>> of_two.agreement.round(2), of_two.n_classes
+    (array([0.33, 0.33, 0.  , 0.  ,  nan]), array([3, 3, 3, 3, 1]))
+    """
+    names = np.asarray(groups)
+    if names.shape != (len(keys),):
+        raise ValueError(f"groups has shape {names.shape}, expected one problem per key: ({len(keys)},)")
+    codes = _codes(keys)
+    _, problems = np.unique(names, return_inverse=True)
+    sizes = np.bincount(problems)
+    # A class is a pair of problem and answer. The classes of one problem stand side by side.
+    pairs, classes, counts = np.unique(
+        problems * (codes.max(initial=0) + 1) + codes, return_inverse=True, return_counts=True
+    )
+    of_class = np.empty(len(pairs), dtype=np.int64)
+    of_class[classes] = problems
+    n_classes = np.bincount(of_class, minlength=len(sizes))
+    several = sizes > 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        agreement = (counts[classes] - 1) / (sizes[problems] - 1)
+    first, second = _two_largest(of_class, counts, len(sizes))
+    margin = np.where(several, (first - second) / np.maximum(sizes, 1), np.nan)
+    entropy = np.where(several, _chao_shen(of_class, counts, sizes), np.nan)
+    return AnswerAgreement(
+        agreement=agreement,
+        disagreement=1 - agreement,
+        entropy=entropy[problems],
+        margin=margin[problems],
+        n_classes=n_classes[problems],
+        largest_share=(first / np.maximum(sizes, 1))[problems],
+        n_samples=sizes[problems],
+    )
+
+
+def _codes(keys: Sequence[Hashable] | npt.NDArray[np.object_]) -> Integers:
+    """Return a number per distinct key. Each missing one has a number of its own."""
+    known: dict[Hashable, int] = {}
+    return np.array([known.setdefault(i if is_blank(key) else ("key", key), i) for i, key in enumerate(keys)], np.int64)
+
+
+def _two_largest(of_class: Integers, counts: Integers, n: int) -> tuple[Integers, Integers]:
+    """Return the sizes of the largest and of the second largest class of each problem."""
+    order = np.lexsort((-counts, of_class))
+    rank = np.arange(len(order)) - np.searchsorted(of_class, of_class)
+    first, second = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    for place, out in enumerate((first, second)):
+        at = order[rank == place]
+        out[of_class[at]] = counts[at]
+    return first, second
+
+
+def _chao_shen(of_class: Integers, counts: Integers, sizes: Integers) -> Floats:
+    """Return the entropy of each problem: shares times the coverage, weighted by how likely a class is seen at all."""
+    singles = np.bincount(of_class, weights=counts == 1, minlength=len(sizes))
+    # If every answer is another, the coverage would be 0 and nothing could be said: one of them counts as seen twice.
+    singles = np.where(singles == sizes, sizes - 1, singles)
+    share = ((1 - singles / np.maximum(sizes, 1)) / np.maximum(sizes, 1))[of_class] * counts
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = -share * np.log(share) / (1 - (1 - share) ** sizes[of_class])
+    return np.bincount(of_class, weights=terms, minlength=len(sizes))
