@@ -19,8 +19,8 @@ class AnswerAgreement:
     """Agreement of the answers to each problem: arrays with one value per sample, in the order of the samples.
 
     Equal answers to a problem are a class. A sample without an answer agrees with no other: it is a class of its own.
-    Samples of one problem have the same value in all but ``agreement`` and ``disagreement``. With one sample per problem
-    nothing can agree: these two, ``entropy`` and ``margin`` are NaN then.
+    Samples of one problem have the same value in all but ``agreement`` and ``disagreement``. With one sample per
+    problem nothing can agree: these two, ``entropy`` and ``margin`` are NaN then.
 
     Parameters
     ----------
