@@ -17,8 +17,10 @@ from .calibration import (
 from .selection import (
     best_of_n_accuracy as best_of_n_accuracy,
     pass_at_k as pass_at_k,
+    select as select,
     vote as vote,
     vote_accuracy as vote_accuracy,
+    vote_is_decided as vote_is_decided,
 )
 from .selective import (
     RiskCoverageDisplay as RiskCoverageDisplay,
@@ -79,10 +81,12 @@ __all__ = [
     "reliability_curve",
     "risk_at_coverage",
     "risk_coverage_curve",
+    "select",
     "selective_report",
     "step_report",
     "step_scorers",
     "survival",
     "vote",
     "vote_accuracy",
+    "vote_is_decided",
 ]

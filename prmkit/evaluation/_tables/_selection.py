@@ -14,9 +14,8 @@ from prmkit.evaluation._inputs._benchmark import Benchmark, CandidateRows
 from prmkit.evaluation._inputs._scoring import rounded
 from prmkit.evaluation._tables._context import Context, System
 from prmkit.evaluation._tables._quoted import BEST_OF_8, BEST_OF_1024
-from prmkit.metrics import Interval, aggregate
+from prmkit.metrics import Interval, aggregate, best_of_n_accuracy, pass_at_k, vote, vote_accuracy
 from prmkit.metrics.bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
-from prmkit.metrics.selection import best_of_n_accuracy, pass_at_k, vote, vote_accuracy
 from prmkit.metrics.solutions.aggregation import AGGREGATION_RULES, ANY_SCALE_RULES
 
 # The scores of these rules are not negative, so votes can sum them.
