@@ -1,5 +1,6 @@
 from ._bmuq import PRMUncertainty as PRMUncertainty
 from ._path_uncertainty import PathUncertainty as PathUncertainty, path_uncertainty as path_uncertainty
+from ._sample_uncertainty import SampleUncertainty as SampleUncertainty, sample_uncertainty as sample_uncertainty
 from .calibration import CalibratedStepClassifier as CalibratedStepClassifier, PathCalibrator as PathCalibrator
 from .displays import (
     CertifiedPrefixDisplay as CertifiedPrefixDisplay,
@@ -31,7 +32,9 @@ __all__ = [
     "PathTriage",
     "PathUncertainty",
     "PrefixCertifier",
+    "SampleUncertainty",
     "StepEnsemble",
     "StepPredictionSets",
     "path_uncertainty",
+    "sample_uncertainty",
 ]

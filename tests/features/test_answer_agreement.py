@@ -32,8 +32,9 @@ def test_counts_are_those_of_all_pairs():
 def test_order_and_names_of_problems_are_invisible():
     keys, groups = ["a", "b", "a", "c", "c", "a"], [0, 0, 0, 1, 1, 1]
     order = [3, 0, 5, 1, 4, 2]
-    one = answer_agreement(keys, groups)
-    other = answer_agreement([keys[i] for i in order], [("p", "q")[groups[i]] for i in order])
+    weights = np.array([0.5, 0.1, 0.9, np.nan, 1, 3])
+    one = answer_agreement(keys, groups, weights)
+    other = answer_agreement([keys[i] for i in order], [("p", "q")[groups[i]] for i in order], weights[order])
     for name, values in vars(one).items():
         np.testing.assert_array_equal(values[order], getattr(other, name))
 
@@ -55,6 +56,12 @@ def test_samples_without_an_answer_agree_with_nobody(missing):
     found = answer_agreement([missing, missing, "7", "7"], [0] * 4)
     np.testing.assert_allclose(found.agreement, [0, 0, 1 / 3, 1 / 3])
     assert found.n_classes.tolist() == [3] * 4
+
+
+def test_weights_are_shared_by_answer():
+    found = answer_agreement(["a", "b", "a", "x", "y", "z"], [0, 0, 0, 1, 1, 2], [1, 2, 1, 0, np.nan, 5])
+    np.testing.assert_allclose(found.weighted_share, [0.5, 0.5, 0.5, np.nan, np.nan, np.nan])
+    assert answer_agreement(["a"], [0]).weighted_share is None
 
 
 def test_entropy_is_that_of_chao_and_shen():

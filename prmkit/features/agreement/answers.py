@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from prmkit.data.answers.equivalence import AnswerComparison, answer_keys
+from prmkit.data.answers.extraction import extract_answer
 from prmkit.data.labels import is_blank
+from prmkit.data.problem_keys import problem_keys
+from prmkit.data.sampled import Candidates
+from prmkit.data.solution import Solution, as_solutions
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+
+
+class SampledAnswers(NamedTuple):
+    """Samples, the number of the problem of each, and the key of its answer, None if it gives none."""
+
+    solutions: list[Solution]
+    groups: Integers
+    keys: list[str | None]
+
+
+def sampled_answers(samples: Candidates | Iterable[Solution]) -> SampledAnswers:
+    """Return samples with the keys of their answers, in the order in which they are given.
+
+    ``Candidates`` know both. In a list of solutions, the text of the problem tells which belong together, and
+    `extract_answer` finds the answer in the text.
+
+    >>> sampled_answers([Solution("2 + 3?", ["So 5."]), Solution("6 / 2?", ["So 3."]), Solution("2 + 3?", ["5.0"])])[1:]
+    (array([0, 1, 0]), ['5', '3', '5'])
+    """
+    if isinstance(samples, Candidates):
+        return SampledAnswers(samples.solutions, samples.groups, samples.answer_keys)
+    solutions = as_solutions(samples)
+    numbers: dict[int, int] = {}
+    groups = np.array([numbers.setdefault(key, len(numbers)) for key in problem_keys(solutions).tolist()], np.int64)
+    answers = [extract_answer("\n\n".join(solution.steps)).answer for solution in solutions]
+    keys: list[str | None] = [None] * len(solutions)
+    order = np.argsort(groups, kind="stable")
+    with AnswerComparison() as comparison:
+        for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
+            of_problem = answer_keys([answers[row] for row in rows], comparison=comparison)
+            for row, key in zip(rows.tolist(), of_problem, strict=True):
+                keys[row] = key
+    return SampledAnswers(solutions, groups, keys)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +79,9 @@ class AnswerAgreement:
         Share of the largest class among the samples of the problem. Lower is more uncertain.
     n_samples : ndarray of int of shape (n_samples,)
         Number of samples of the problem.
+    weighted_share : ndarray of shape (n_samples,) or None
+        Share of the weights of the problem that stands behind the answer of the sample, its own included. Lower is more
+        uncertain. NaN if all weights of the problem are 0. None without weights.
     """
 
     agreement: Floats
@@ -49,9 +91,12 @@ class AnswerAgreement:
     n_classes: Integers
     largest_share: Floats
     n_samples: Integers
+    weighted_share: Floats | None = None
 
 
-def answer_agreement(keys: Sequence[Hashable] | npt.NDArray[np.object_], groups: npt.ArrayLike) -> AnswerAgreement:
+def answer_agreement(
+    keys: Sequence[Hashable] | npt.NDArray[np.object_], groups: npt.ArrayLike, weights: npt.ArrayLike | None = None
+) -> AnswerAgreement:
     """Return how far sampled answers agree. It takes O(n log n), since no two samples are compared.
 
     Parameters
@@ -61,6 +106,8 @@ def answer_agreement(keys: Sequence[Hashable] | npt.NDArray[np.object_], groups:
         None and NaN stand for no answer.
     groups : array-like of shape (n_samples,)
         Number or name of the problem of each sample.
+    weights : array-like of shape (n_samples,), optional
+        Weight of each sample, at least 0, such as a reward. NaN is no weight.
 
     Returns
     -------
@@ -70,7 +117,7 @@ def answer_agreement(keys: Sequence[Hashable] | npt.NDArray[np.object_], groups:
     Raises
     ------
     ValueError
-        If there is another number of keys than of groups.
+        If there is another number of keys or weights than of groups, or a weight is negative or infinite.
 
     References
     ----------
@@ -102,6 +149,12 @@ def answer_agreement(keys: Sequence[Hashable] | npt.NDArray[np.object_], groups:
     first, second = _two_largest(of_class, counts, len(sizes))
     margin = np.where(several, (first - second) / np.maximum(sizes, 1), np.nan)
     entropy = np.where(several, _chao_shen(of_class, counts, sizes), np.nan)
+    weighted_share = None
+    if weights is not None:
+        weight = np.nan_to_num(_checked(weights, len(names)))
+        total, own = np.bincount(problems, weight), np.bincount(classes, weight)
+        with np.errstate(invalid="ignore"):
+            weighted_share = np.where(several[problems], own[classes] / total[problems], np.nan)
     return AnswerAgreement(
         agreement=agreement,
         disagreement=1 - agreement,
@@ -110,7 +163,20 @@ def answer_agreement(keys: Sequence[Hashable] | npt.NDArray[np.object_], groups:
         n_classes=n_classes[problems],
         largest_share=(first / np.maximum(sizes, 1))[problems],
         n_samples=sizes[problems],
+        weighted_share=weighted_share,
     )
+
+
+def _checked(weights: npt.ArrayLike, n: int) -> Floats:
+    values = np.asarray(weights, dtype=np.float64)
+    if values.shape != (n,):
+        raise ValueError(f"scores or weights have shape {values.shape}, expected one per sample: ({n},)")
+    if (bad := np.flatnonzero((values < 0) | np.isinf(values))).size:
+        raise ValueError(
+            f"the score or weight of sample {bad[0]} is {values[bad[0]]:g} ({bad.size:,} such), expected a number from "
+            "0 on, of which higher is better, or NaN. A raw reward becomes one by scipy.special.expit(scores)"
+        )
+    return values
 
 
 def _codes(keys: Sequence[Hashable] | npt.NDArray[np.object_]) -> Integers:
