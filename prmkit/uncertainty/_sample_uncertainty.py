@@ -279,7 +279,7 @@ def sample_uncertainty(
         said = ", ".join(f"{number:,} {what}" for what, number in doubtful.items())
         why = "".join(f'. meta["token_logprobs"]: {fault}, {times:,} times' for fault, times in faults.most_common(2))
         warnings.warn(f"of {n:,} samples, {said}{why}", UserWarning, stacklevel=2)
-    is_candidates = isinstance(candidates, Candidates)
+    known = candidates if isinstance(candidates, Candidates) else None
     return SampleUncertainty(
         solutions=samples.solutions,
         groups=samples.groups,
@@ -295,8 +295,8 @@ def sample_uncertainty(
         surprisal_sum=total,
         surprisal_mean=mean,
         surprisal_max=largest,
-        correct=candidates.correct if isinstance(candidates, Candidates) else None,
-        problem_ids=[one.id for one in candidates for _ in one.candidates] if is_candidates else None,
+        correct=None if known is None else known.correct,
+        problem_ids=None if known is None else [one.id for one in known for _ in one.candidates],
         counts={what: number for what, number in counts.items() if number},
     )
 

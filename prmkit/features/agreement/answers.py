@@ -203,5 +203,6 @@ def _chao_shen(of_class: Integers, counts: Integers, sizes: Integers) -> Floats:
     singles = np.where(singles == sizes, sizes - 1, singles)
     share = ((1 - singles / np.maximum(sizes, 1)) / np.maximum(sizes, 1))[of_class] * counts
     with np.errstate(divide="ignore", invalid="ignore"):
-        terms = -share * np.log(share) / (1 - (1 - share) ** sizes[of_class])
-    return np.bincount(of_class, weights=terms, minlength=len(sizes))
+        terms: Floats = -share * np.log(share) / (1 - (1 - share) ** sizes[of_class])
+    entropy: Floats = np.bincount(of_class, weights=terms, minlength=len(sizes)).astype(np.float64)
+    return entropy
