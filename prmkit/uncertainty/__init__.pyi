@@ -1,4 +1,5 @@
 from ._bmuq import PRMUncertainty as PRMUncertainty
+from ._labelling import LabellingSelection as LabellingSelection, select_for_labelling as select_for_labelling
 from ._path_uncertainty import PathUncertainty as PathUncertainty, path_uncertainty as path_uncertainty
 from ._sample_uncertainty import SampleUncertainty as SampleUncertainty, sample_uncertainty as sample_uncertainty
 from .calibration import CalibratedStepClassifier as CalibratedStepClassifier, PathCalibrator as PathCalibrator
@@ -24,6 +25,7 @@ __all__ = [
     "ErrorDetector",
     "FirstErrorDisplay",
     "FirstErrorSet",
+    "LabellingSelection",
     "LengthShift",
     "MCDropout",
     "MahalanobisShift",
@@ -37,4 +39,5 @@ __all__ = [
     "StepPredictionSets",
     "path_uncertainty",
     "sample_uncertainty",
+    "select_for_labelling",
 ]

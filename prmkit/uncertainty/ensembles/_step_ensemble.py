@@ -306,7 +306,7 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
         check_is_fitted(self)
         members = self.members_
         first = growing(members[0], problem)
-        shared = all(_reads_alike(member, members[0]) for member in members)
+        shared = all(reads_alike(member, members[0]) for member in members)
         if shared and isinstance(first, Then) and first.do == members[0].head_.predict_proba:
             return Then(first.inner, lambda rows: np.mean([one.head_.predict_proba(rows) for one in members], axis=0))
         others = [growing(member, problem) for member in members[1:]]
@@ -436,14 +436,14 @@ def _share_parts(members: list[Any]) -> None:
 @each_warning_once()
 def _stacked_proba(members: list[Any], X: Any, groups: Any = None) -> np.ndarray:
     """Return the probabilities of each fitted member, of shape (n_members, n_steps, n_classes)."""
-    if not all(_reads_alike(member, members[0]) for member in members):
+    if not all(reads_alike(member, members[0]) for member in members):
         options = {} if groups is None else {"groups": groups}
         return np.stack([member.predict_proba(X, **options) for member in members])
     rows = members[0].read(X, groups)
     return np.stack([member.head_.predict_proba(rows) for member in members])
 
 
-def _reads_alike(member: Any, first: Any) -> bool:
+def reads_alike(member: Any, first: Any) -> bool:
     """Return whether a member reads its rows with the same fitted parts as the first one."""
     if type(member) is not PRMClassifier or member.featurizer_ is not first.featurizer_:
         return False
