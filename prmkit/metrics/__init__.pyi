@@ -15,9 +15,11 @@ from .calibration import (
     reliability_curve as reliability_curve,
 )
 from .selection import (
+    SelectionDisplay as SelectionDisplay,
     best_of_n_accuracy as best_of_n_accuracy,
     pass_at_k as pass_at_k,
     select as select,
+    selection_report as selection_report,
     vote as vote,
     vote_accuracy as vote_accuracy,
     vote_is_decided as vote_is_decided,
@@ -53,6 +55,7 @@ __all__ = [
     "Interval",
     "ReliabilityDisplay",
     "RiskCoverageDisplay",
+    "SelectionDisplay",
     "StepReport",
     "StepReportDisplay",
     "aggregate",
@@ -82,6 +85,7 @@ __all__ = [
     "risk_at_coverage",
     "risk_coverage_curve",
     "select",
+    "selection_report",
     "selective_report",
     "step_report",
     "step_scorers",

@@ -1,13 +1,17 @@
-"""Every rule of ``select`` against counting by hand, and when a vote is decided against all ways to go on."""
+"""Rules that choose one sample, and their report, against counting by hand; when a vote is decided."""
 
+import gzip
 import itertools
+import json
 import math
 
 import numpy as np
 import pytest
 
-from prmkit.metrics import select, vote, vote_is_decided
+from prmkit.data import Candidates, CandidateSet, Solution, load_samples
+from prmkit.metrics import SelectionDisplay, select, selection_report, vote, vote_accuracy, vote_is_decided
 
+PUBLISHED = ["samples", "qwen_prm_scores", "skywork_prm_scores", "math_shepherd_scores"]
 RULES = ["best", "weighted", "combine", "tie_break", "filter", "pessimistic"]
 
 
@@ -131,3 +135,221 @@ def test_numbers_of_voters_are_checked():
     with pytest.raises(ValueError, match="n is 1 with 2 answers"):
         vote_is_decided(["a", "b"], 1)
     assert not vote_is_decided([], 1)
+
+
+def made(answers, correct, contradictions=()):
+    """Candidates with these answers, and a problem per row."""
+    flat, sets = itertools.count(), []
+    for i, (keys, right) in enumerate(zip(answers, correct, strict=True)):
+        metas = [{"contradiction": "cut"} if next(flat) in contradictions else None for _ in keys]
+        solutions = tuple(Solution(f"problem {i}", ["a step"], meta=meta) for meta in metas)
+        sets.append(CandidateSet(f"problem {i}", solutions, tuple(right), tuple(keys), tuple(keys), None, str(i)))
+    return Candidates(tuple(sets))
+
+
+def drawn(n_problems, sizes, seed=0):
+    """Answers, of which "a" is right, and scores with ties and gaps."""
+    rng = np.random.default_rng(seed)
+    answers = [["a", "b", "c", None][i] for i in rng.integers(0, 4, n_problems * max(sizes))]
+    answers = [answers[i * max(sizes) :][: sizes[i % len(sizes)]] for i in range(n_problems)]
+    scores = [np.where(rng.random(len(row)) < 0.1, np.nan, rng.integers(0, 5, len(row)) / 4) for row in answers]
+    return answers, [[key == "a" for key in row] for row in answers], scores
+
+
+@pytest.mark.parametrize("missing", ["alone", "drop"])
+def test_report_is_the_mean_over_all_subsets(missing):
+    """Every rule and N up to 8 samples, ties shared, against all subsets by hand."""
+    answers, correct, scores = drawn(4, [8, 5, 1, 4])
+    # The best-scored sample stands for its answer: so let right and wrong differ within an answer.
+    correct[0] = [i % 2 == 0 for i in range(8)]
+    options = {"missing": missing, "drop": 0.4, "penalty": 0.7}
+    report = selection_report(
+        made(answers, correct), {"s": np.concatenate(scores)}, sizes=range(1, 9), n_resamples=0, **options
+    )
+    for n in range(1, 9):
+        for rule in RULES:
+            by_hand = []
+            for keys, right, row in zip(answers, correct, scores, strict=True):
+                shares = []
+                for subset in itertools.combinations(range(len(keys)), min(n, len(keys))):
+                    chosen = best_groups([keys[i] for i in subset], row[list(subset)].tolist(), rule, **options)
+                    shares.append(np.mean([right[subset[i]] for i in chosen]))
+                by_hand.append(np.mean(shares))
+            assert report.metrics[f"s, {rule}"][f"n={n}"].value == pytest.approx(np.mean(by_hand)), (rule, n)
+        votes = [
+            vote_accuracy([keys], [right], min(n, len(keys)), ties="average", missing=missing).value
+            for keys, right in zip(answers, correct, strict=True)
+        ]
+        assert report.metrics["majority"][f"n={n}"].value == pytest.approx(np.mean(votes))
+        bound = report.metrics["pass@N (oracle)"][f"n={n}"].value
+        assert all(of[f"n={n}"].value <= bound + 1e-12 for of in report.metrics.values())
+        assert report.metrics["one sample"][f"n={n}"].value == pytest.approx(np.mean([np.mean(r) for r in correct]))
+
+
+@pytest.mark.parametrize("missing", ["alone", "drop"])
+def test_samples_until_the_vote_is_decided_over_all_orders(missing):
+    answers, correct, _ = drawn(5, [5, 3, 4, 1], seed=3)
+    report = selection_report(made(answers, correct), sizes=[1, 2, 3, 4, 5], missing=missing, n_resamples=0)
+    for n in range(1, 6):
+        by_hand = []
+        for keys in answers:
+            m = min(n, len(keys))
+            stops = [
+                next(k for k in range(m + 1) if vote_is_decided(order[:k], m, missing=missing))
+                for order in itertools.permutations(keys, m)
+            ]
+            by_hand.append(np.mean(stops))
+        assert report.until_decided[f"n={n}"].value == pytest.approx(np.mean(by_hand))
+
+
+def test_stopping_early_gives_the_answer_of_the_vote():
+    answers, *_ = drawn(60, [9], seed=1)
+    used = []
+    for keys in answers:
+        k = next(k for k in range(10) if vote_is_decided(keys[:k], 9))
+        used.append(k)
+        early, late = vote(keys[:k]), vote(keys)
+        assert early == late
+    assert np.mean(used) < 9
+
+
+@pytest.mark.parametrize("power", [0, 1, 3])
+def test_a_tie_break_is_never_below_the_vote_beyond_its_interval(power):
+    """Scores that say nothing, little or much."""
+    rng = np.random.default_rng(power)
+    right = rng.random((300, 6)) < rng.beta(2, 2, 300)[:, None]
+    answers = [["right" if one else f"wrong {rng.integers(3)}" for one in row] for row in right]
+    scores = 1 / (1 + np.exp(-(power * (right - 0.5) + rng.normal(size=right.shape))))
+    report = selection_report(
+        made(answers, right.tolist()), {"s": scores.ravel()}, rules=["tie_break"], n_resamples=100
+    )
+    gains = report.differences["s, tie_break"]
+    assert all(gain.high >= 0 for gain in gains.values())
+    assert gains["n=1"].value == 0
+    if power:
+        assert gains["n=2"].low > 0, "at two samples that differ, the verifier decides alone"
+
+
+@pytest.mark.slow
+def test_rules_on_public_samples(data_folder):
+    """Eight samples of 250 problems with the scores of published verifiers, the record mended by the text."""
+    folder = data_folder / "gsm8k_samples"
+    texts = {name: gzip.decompress((folder / f"{name}.jsonl.gz").read_bytes()).decode() for name in PUBLISHED}
+    lines = {name: [json.loads(line) for line in text.splitlines()] for name, text in texts.items()}
+    with pytest.warns(UserWarning, match="contradict"):
+        candidates = load_samples(
+            lines["samples"],
+            steps="steps",
+            answer="answer",
+            correct="correct",
+            reference="reference",
+            contradictions="text",
+        )
+    assert [list(one.steps) for one in candidates.solutions] == [line["steps"] for line in lines["samples"]]
+    rewards = {name: [line["step_scores"] for line in lines[name]] for name in PUBLISHED[1:]}
+    report = selection_report(candidates, rewards, rules=["tie_break"], n_resamples=200)
+    assert (report.n_samples, report.n_problems) == (2000, 250)
+    for name in rewards:
+        assert all(gain.high >= 0 for gain in report.differences[f"{name} min, tie_break"].values())
+        assert report.differences[f"{name} min, tie_break"]["n=2"].low > 0
+    assert report.until_decided["n=8"].value < 5
+    assert "whose record contradicts their text" in str(report)
+
+
+def test_what_is_known_of_the_samples_is_counted():
+    answers = [["a", "b", None], ["a"], ["b", "b"]]
+    correct = [[True, False, None], [None], [False, True]]
+    scores = {"good": [0.9, np.nan, 0.1, 0.2, 0.5, 0.4], "raw": [3.0, -2.0, 0.1, 0.2, -0.5, 1.0]}
+    report = selection_report(made(answers, correct, contradictions=[0, 3, 4]), scores)
+    assert (report.n_samples, report.n_problems, report.sizes) == (4, 2, (1, 2))
+    counted = {what.partition(",")[0]: n for what, n in report.counts.items() if n}
+    assert counted == {
+        "samples left out": 2,
+        "samples whose record contradicts their text": 2,
+        "samples without a score": 1,
+    }
+    assert "samples without a score, good: 1" in str(report)
+    assert "raw, weighted" not in report.metrics
+    assert "left out: raw, weighted" in str(report)
+    assert "raw, combine" in report.metrics
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_all_right_and_all_wrong(right):
+    report = selection_report(
+        made([["a", "b"], ["a", "a", "c"]], [[right] * 2, [right] * 3]), [0.1, 0.2, 0.3, 0.4, 0.5]
+    )
+    assert {one.value for of in report.metrics.values() for one in of.values()} == {float(right)}
+    assert {one.value for of in report.differences.values() for one in of.values()} == {0.0}
+    assert "problems with fewer than 3 samples, which take all of their own: 1" in str(report)
+
+
+def test_one_sample_per_problem_leaves_no_choice():
+    report = selection_report(made([["a"], [None], ["b"]], [[True], [False], [False]]), {"s": [np.nan] * 3})
+    assert report.sizes == (1,)
+    assert {of["n=1"].value for of in report.metrics.values()} == {1 / 3}
+    assert report.until_decided["n=1"].value == 1
+
+
+def test_differences_are_paired():
+    answers, correct, scores = drawn(40, [4], seed=5)
+    report = selection_report(made(answers, correct), {"s": np.concatenate(scores)}, n_resamples=200)
+    for name, gains in report.differences.items():
+        for n, gain in gains.items():
+            assert gain.value == pytest.approx(report.metrics[name][n].value - report.metrics["majority"][n].value)
+    gain, own = report.differences["s, tie_break"]["n=4"], report.metrics["s, tie_break"]["n=4"]
+    assert gain.high - gain.low < own.high - own.low
+
+
+def test_many_subsets_are_drawn_and_said():
+    answers, correct, scores = drawn(12, [14], seed=7)
+    candidates, flat = made(answers, correct), {"s": np.concatenate(scores)}
+    exact = selection_report(candidates, flat, sizes=[4], n_subsets=1001, n_resamples=0)
+    found = selection_report(candidates, flat, sizes=[4], n_subsets=200, n_resamples=0)
+    assert "problems with more than 200 subsets, of which so many are drawn: 12" in str(found)
+    assert "drawn" not in str(exact)
+    for name, of in found.metrics.items():
+        assert of["n=4"].value == pytest.approx(exact.metrics[name]["n=4"].value, abs=0.04)
+    again = selection_report(candidates, flat, sizes=[4], n_subsets=200, n_resamples=0)
+    assert again.metrics == found.metrics
+
+
+def test_steps_of_samples_are_aggregated():
+    answers, correct = [["a", "b"]], [[True, False]]
+    rewards = [[0.9, 0.4], [0.5, 0.5]]
+    report = selection_report(made(answers, correct), {"m": rewards}, aggregation=["min", "max"], rules=["best"])
+    assert (report.metrics["m min, best"]["n=2"].value, report.metrics["m max, best"]["n=2"].value) == (0, 1)
+
+
+def test_frame_html_and_picture():
+    answers, correct, scores = drawn(10, [3])
+    report = selection_report(made(answers, correct), {"<s>": np.concatenate(scores)}, n_resamples=20)
+    frame = report.to_frame()
+    assert len(frame) == len(report.metrics) * len(report.sizes)
+    line = frame[(frame.rule == "<s>, best") & (frame.n == 2)].iloc[0]
+    assert line.right == report.metrics["<s>, best"]["n=2"].value
+    assert line.minus_majority == report.differences["<s>, best"]["n=2"].value
+    html = report._repr_html_()
+    assert "&lt;s&gt;, best" in html
+    assert "minus the vote" in html
+    assert report.to_dict()["until_decided"]["n=1"]["value"] == 1
+    display = SelectionDisplay.from_candidates(made(answers, correct), np.concatenate(scores), n_resamples=20)
+    labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert labels[:2] == ["one sample", "majority"]
+    assert len(display.ax_.lines) == len(report.metrics)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"scores": [0.1]}, ValueError, "there are 1 of them and 2 samples"),
+        ({"scores": {"x": [0.1, np.inf]}}, ValueError, "scores 'x'"),
+        ({"rules": ["mean"]}, ValueError, "rule is 'mean'"),
+        ({"sizes": [0]}, ValueError, r"sizes is \[0\]"),
+        ({"candidates": [["a"]]}, TypeError, "load_samples"),
+        ({"candidates": made([["a"]], [[None]])}, ValueError, "judged"),
+    ],
+)
+def test_bad_reports_are_named(options, error, said):
+    with pytest.raises(error, match=said):
+        selection_report(**{"candidates": made([["a", "b"]], [[True, False]]), **options})
