@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,13 +15,13 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from prmkit.data.growing import Growing, grow_head
 from prmkit.data.labels import check_labels, declared_order, resolve_label_order
 from prmkit.data.problem_keys import distinct_problem_keys, warn_of_plain_strings
-from prmkit.data.solution import Step, as_steps, refuse_steps
+from prmkit.data.solution import Solution, Step, as_solutions, as_steps, flatten, refuse_steps
 from prmkit.features import PRMFeaturizer
 from prmkit.fitted import Label, decision_weights, order_of_numbers
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.metrics.report_table import html_table, markdown_table
 from prmkit.models.heads.blend import StepBlend
-from prmkit.models.heads.head import Classifier, Featurizer, Rows, fit_head, most_probable, read_rows
+from prmkit.models.heads.head import Classifier, Featurizer, Rows, fit_head, most_probable, read_rows, read_unlabelled
 from prmkit.models.pairing import FeaturizerLike, Views, unfitted_parts
 from prmkit.models.tokens.token_prm import TokenPRM
 from prmkit.saving.hub import HUB_OPTIONS, LANGUAGE_MODEL_FILES, HubModel, fetch, is_hub_name, saved_folder
@@ -167,6 +167,8 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
         y: npt.ArrayLike,
         sample_weight: npt.ArrayLike | None = None,
         groups: npt.ArrayLike | None = None,
+        *,
+        unlabelled: Iterable[Solution] = (),
     ) -> PRMClassifier:
         """Learn from labelled steps.
 
@@ -180,6 +182,9 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
             Weight of each step. If ``None``, all steps count the same.
         groups : array-like of shape (n_steps,), default=None
             Solution of each row of precomputed features, for a torch head. Other heads need none.
+        unlabelled : iterable of Solution, default=()
+            Solutions without labelled steps, of which a :class:`~prmkit.models.TokenPRM` or a
+            :class:`~prmkit.models.StepProbe` learns the outcome, or its extra targets.
 
         Returns
         -------
@@ -189,7 +194,8 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
         Raises
         ------
         TypeError, ValueError
-            If X is not a flat list of steps, or y does not label each of them with a class.
+            If X is not a flat list of steps, y does not label each of them with a class, or the head learns nothing of
+            solutions without labels.
         """
         steps, labels = self.begin_fit(X, y, groups)
         weights = None
@@ -198,7 +204,11 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
         if self.featurizer_ is not None:
             self.featurizer_.fit(steps, labels)
         rows = read_rows(self.head_, self.featurizer_, steps, labels, groups)
-        self.head_ = fit_head(self.head_, rows, labels, weights)
+        further = {}
+        if others := flatten(as_solutions(unlabelled)):
+            further["unlabelled"] = read_unlabelled(self.head_, self.featurizer_, others)
+            self.training_problems_ = distinct_problem_keys([*steps, *others])
+        self.head_ = fit_head(self.head_, rows, labels, weights, **further)
         return self
 
     @safe_after_fork()

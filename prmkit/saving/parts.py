@@ -131,6 +131,7 @@ def _write_torch_head(head: TorchHead, file: Path) -> dict[str, Any]:
         "n_features_in": head.n_features_in_,
         "loss_curve": plain(head.loss_curve_),
         "validation_curve": plain(head.validation_curve_),
+        "objectives": plain({name: list(classes) for name, classes in getattr(head, "objectives_", {}).items()}),
         "backbone": None if backbone is None else json.loads(backbone.to_json_string(use_diff=False)),
     }
 
@@ -143,6 +144,8 @@ def _restore_torch_head(head: TorchHead, described: dict[str, Any], file: Path) 
     head.loss_curve_ = described["loss_curve"]
     head.validation_curve_ = described["validation_curve"]
     head.n_iter_ = len(head.loss_curve_)
+    if isinstance(head, StepProbe):
+        head.objectives_ = {name: tuple(classes) for name, classes in described.get("objectives", {}).items()}
     head.restore(load_file(file), described["backbone"])
 
 

@@ -111,18 +111,19 @@ def distinct_classes(y: np.ndarray) -> np.ndarray:
     return classes
 
 
-def fit_weighted(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Any:
+def fit_weighted(estimator: Any, X: Any, y: Any, sample_weight: Any = None, **further: Any) -> Any:
     """Fit, handing the weights to the estimator, or to each step of a pipeline that takes them.
 
-    Weights for an estimator that takes none raise ValueError. The last step of a pipeline decides.
+    Weights for an estimator that takes none raise ValueError. The last step of a pipeline decides. What is ``further``
+    goes to the ``fit`` of the estimator as it is.
     """
     if sample_weight is None:
-        return estimator.fit(X, y)
+        return estimator.fit(X, y, **further)
     with config_context(enable_metadata_routing=False):  # the way of the weights is known here
-        return _fit_weighted(estimator, X, y, sample_weight)
+        return _fit_weighted(estimator, X, y, sample_weight, further)
 
 
-def _fit_weighted(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
+def _fit_weighted(estimator: Any, X: Any, y: Any, sample_weight: Any, further: dict[str, Any]) -> Any:
     if not isinstance(estimator, Pipeline):
         last = estimator
         weights = {"sample_weight": sample_weight}
@@ -135,7 +136,7 @@ def _fit_weighted(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
         }
     if not has_fit_parameter(last, "sample_weight"):
         raise ValueError(f"{type(last).__name__} takes no sample_weight: leave it out or choose another head")
-    return estimator.fit(X, y, **weights)
+    return estimator.fit(X, y, **weights, **further)
 
 
 def thawed(estimator: Any) -> Any:

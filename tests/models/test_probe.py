@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 
-from prmkit import PRMClassifier
+from prmkit import PRMClassifier, Solution, flatten
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import TokenStates
 from prmkit.models import StepProbe
@@ -239,3 +239,96 @@ def test_loading_leaves_the_generator_of_torch(tmp_path):
     before = torch.get_rng_state()
     PRMClassifier.load(tmp_path / "m")
     assert torch.equal(before, torch.get_rng_state())
+
+
+def with_outcomes(states, y, known=slice(None)):
+    """The labels as outcomes, of some rows."""
+    outcomes = np.full(len(y), None)
+    outcomes[known] = y[known] == 1
+    return replace(states, targets={"outcome": outcomes})
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_targets_without_a_weight_change_nothing(pooling):
+    states, y = planted(120)
+    plain = StepProbe(pooling, **QUICK).fit(states, y)
+    told = StepProbe(pooling, **QUICK).fit(with_outcomes(states, y), y)
+    np.testing.assert_array_equal(plain.predict_proba(states), told.predict_proba(states))
+    assert told.objectives_ == {}
+
+
+def test_an_objective_learns_from_steps_without_labels():
+    states, y = planted(300)
+    labels = np.random.default_rng(1).integers(0, 2, 60)  # they teach nothing
+    probe = StepProbe(outcome_weight=1.0, **QUICK)
+    probe.fit(states[:60], labels, unlabelled=with_outcomes(states, y)[60:220])
+    assert probe.objectives_ == {"outcome": (False, True)}
+    forecast = probe.predict_objective(states[220:])
+    np.testing.assert_allclose(forecast.sum(axis=1), 1, atol=1e-6)
+    assert roc_auc_score(y[220:], forecast[:, 1]) > 0.8
+    assert probe.predict_proba(states[220:]).shape == (80, 2)
+
+
+def test_an_objective_shapes_the_hidden_units():
+    """Outcomes of many steps show a few labelled ones what to look at."""
+    states, y = planted(600, lengths=np.full(600, 2))
+    found = {}
+    for weight in (0.0, 1.0):
+        probe = StepProbe(outcome_weight=weight, **QUICK | {"n_seeds": 3})
+        others = {"unlabelled": with_outcomes(states, y)[40:400]} if weight else {}
+        found[weight] = roc_auc_score(
+            y[400:], probe.fit(states[:40], y[:40], **others).predict_proba(states[400:])[:, 1]
+        )
+    assert found[1.0] > found[0.0] + 0.03
+
+
+def told_solutions(n, first=0):
+    solutions = []
+    for i in range(first, first + n):
+        right = i % 3 > 0
+        meta = {"final_answer_correct": right, "kind": ["first", None if i % 5 else "odd"]}
+        solutions.append(Solution(f"problem {i}", ["a step", "a right one" if right else "z wrong"], meta=meta))
+    return solutions
+
+
+def test_a_classifier_reads_the_objectives_of_solutions():
+    labelled, others = told_solutions(30), told_solutions(30, 100)
+    X = flatten(labelled)
+    y = [1 if step.index == 0 or step.solution.meta["final_answer_correct"] else -1 for step in X]
+    head = StepProbe(outcome_weight=0.5, extra_targets={"kind": 0.1}, **QUICK)
+    clf = PRMClassifier(RandomStates(), head).fit(X, y, unlabelled=others)
+    assert clf.head_.objectives_ == {"outcome": (False, True), "kind": ("first", "odd")}
+    assert len(clf.training_problems_) == 60
+    rows = clf.read(X)
+    last = np.array([step.index == 1 for step in X])
+    right = np.array([step.solution.meta["final_answer_correct"] for step in X])
+    assert roc_auc_score(right[last], clf.head_.predict_objective(rows)[last, 1]) > 0.95
+    with pytest.raises(ValueError, match="no objective 'kindness', expected one of"):
+        clf.head_.predict_objective(rows, "kindness")
+
+
+@pytest.mark.parametrize(
+    ("settings", "targets", "words"),
+    [
+        ({"outcome_weight": 1.0}, {}, "no solution says whether its final answer is right"),
+        ({"outcome_weight": 1.0, "hidden_size": 0}, {"outcome": [True] * 60}, "share nothing with the labels"),
+        ({"outcome_weight": 1.0}, {"outcome": ["yes"] * 60}, "outcome is 'yes'|is 'yes', expected one of"),
+        ({"extra_targets": {"kind": 1.0}}, {"kind": ["a"] * 60}, "expected two classes or more"),
+        ({"extra_targets": {"kind": -1.0}}, {"kind": ["a", "b"] * 30}, "expected a finite number of at least 0"),
+        ({"extra_targets": {"outcome": 1.0}}, {}, "outcome_weight is the weight of outcomes"),
+    ],
+)
+def test_objectives_that_cannot_be_learnt_are_named(settings, targets, words):
+    states, y = planted(60)
+    states = replace(states, targets={name: np.array(values, dtype=object) for name, values in targets.items()})
+    with pytest.raises(ValueError, match=words):
+        StepProbe(**QUICK | settings).fit(states, y)
+
+
+def test_steps_without_labels_need_a_head_that_learns_of_them():
+    states, y = planted(60)
+    with pytest.raises(ValueError, match="set outcome_weight or extra_targets too"):
+        StepProbe(**QUICK).fit(states[:40], y[:40], unlabelled=states[40:])
+    X = flatten(told_solutions(10))
+    with pytest.raises(TypeError, match="StepBlend learns none"):
+        PRMClassifier(views=("statistics",)).fit(X, [1, -1] * 10, unlabelled=told_solutions(3, 50))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ class TokenStates:
         Names of the further numbers.
     problems : ndarray of int64, shape (n_steps,)
         A number per problem: steps of one problem have the same.
+    targets : mapping of str to ndarray of shape (n_steps,), optional
+        What a head may learn beside the labels, such as ``"outcome"``: a value per step, None where it is not known.
 
     Raises
     ------
@@ -52,6 +54,7 @@ class TokenStates:
     columns: npt.NDArray[np.float32]
     names: tuple[str, ...]
     problems: npt.NDArray[np.int64]
+    targets: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.lengths)
@@ -65,6 +68,9 @@ class TokenStates:
             raise ValueError(f"columns has shape {self.columns.shape}, expected ({n}, {len(self.names)})")
         if len(self.problems) != n:
             raise ValueError(f"problems has {len(self.problems)} numbers, expected one per step, {n}")
+        for name, values in self.targets.items():
+            if len(values) != n:
+                raise ValueError(f"the target {name} has {len(values)} values, expected one per step, {n}")
 
     @classmethod
     def from_rows(cls, X: npt.ArrayLike) -> TokenStates:
@@ -97,6 +103,42 @@ class TokenStates:
             np.arange(n, dtype=np.int64),
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[TokenStates]) -> TokenStates:
+        """Return the steps of several parts, one after the other.
+
+        Parameters
+        ----------
+        parts : sequence of TokenStates
+            States of one model. The problems of different parts count as different.
+
+        Returns
+        -------
+        TokenStates
+            All steps. A target that a part does not have is None there.
+
+        Raises
+        ------
+        ValueError
+            If widths, layers or further numbers differ.
+        """
+        kinds = {(part.values.shape[1:], part.names) for part in parts}
+        if len(kinds) != 1:
+            raise ValueError(f"the parts have {len(kinds)} kinds of states, expected those of one model and setting")
+        starts = np.cumsum([0, *(part.problems.max(initial=-1) + 1 for part in parts[:-1])])
+        targets = {
+            name: np.concatenate([part.targets.get(name, np.full(len(part), None)) for part in parts])
+            for name in dict.fromkeys(name for part in parts for name in part.targets)
+        }
+        return cls(
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+            np.concatenate([part.columns for part in parts]),
+            parts[0].names,
+            np.concatenate([part.problems + start for part, start in zip(parts, starts.tolist(), strict=True)]),
+            targets,
+        )
+
     @property
     def shape(self) -> tuple[int]:
         """Number of steps. scikit-learn asks for it."""
@@ -122,7 +164,12 @@ class TokenStates:
         index = np.atleast_1d(np.arange(len(self))[rows if isinstance(rows, slice) or np.size(rows) else slice(0)])
         taken = Ragged(self.values, self.lengths).take(index)
         return replace(
-            self, values=taken.values, lengths=taken.lengths, columns=self.columns[index], problems=self.problems[index]
+            self,
+            values=taken.values,
+            lengths=taken.lengths,
+            columns=self.columns[index],
+            problems=self.problems[index],
+            targets={name: np.asarray(values, dtype=object)[index] for name, values in self.targets.items()},
         )
 
     def __array__(self, *_: object, **__: object) -> np.ndarray:

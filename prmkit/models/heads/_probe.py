@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Self
 
-    from prmkit.models.heads._training import ScaledModule, Targets, TrainingPlan
+    from prmkit.models.heads._training import FurtherTargets, ScaledModule, Targets, TrainingPlan
 
 
 _TOKENS_PER_STEP = 32
@@ -54,6 +54,11 @@ class StepProbe(TorchHead):
         Share of the hidden units that are dropped in training.
     class_weight : "balanced", dict or None, default=None
         Weight of each class in the loss. ``"balanced"`` gives all classes the same total weight.
+    outcome_weight : float, default=0.0
+        Weight of a further loss: whether the final answer of the solution is right, forecast at each step by outputs of
+        its own. In :class:`~prmkit.PRMClassifier`, ``Solution.meta["final_answer_correct"]`` says it.
+    extra_targets : dict or None, default=None
+        Weights of further targets of steps: ``{"error_type": 0.2}`` learns the list ``Solution.meta["error_type"]``.
     max_epochs : int, default=30
         Largest number of passes over the training steps.
     batch_size : int or None, default=256
@@ -97,6 +102,8 @@ class StepProbe(TorchHead):
         Numbers per token: those of all layers, and the further columns.
     n_columns_ : int
         How many of them are further columns.
+    objectives_ : dict
+        Classes of the further objectives by name, such as ``{"outcome": (False, True)}``.
     module_ : torch.nn.Module
         The trained networks.
 
@@ -117,8 +124,15 @@ class StepProbe(TorchHead):
     :class:`~prmkit.PRMClassifier` chooses both, ``{"featurizer__layer": [16, 20, [12, 20]], "head__hidden_size": [0,
     64]}``, with ``cv=StratifiedProblemKFold(3)``.
 
+    Further objectives share the hidden units with the labels. States that are given as :class:`TokenStates` hold their
+    values in ``targets``: ``{"outcome": [True, True, None]}`` has one per step, None where it is not known. Early
+    stopping looks at the labels alone.
+
     References
     ----------
+    Cobbe et al., "Training Verifiers to Solve Math Word Problems", 2021, arXiv:2110.14168 (the outcome, learnt at every
+    token).
+
     Ni et al., "ReProbe: Efficient Test-Time Scaling of Multi-Step Reasoning by Probing Internal States of Large
     Language Models", ACL 2026.
 
@@ -134,6 +148,7 @@ class StepProbe(TorchHead):
     """
 
     n_columns_: int
+    objectives_: dict[str, tuple[Any, ...]]
     loss_curve_: list[list[float]]  # type: ignore[assignment]
     validation_curve_: list[list[float]]  # type: ignore[assignment]
 
@@ -144,6 +159,8 @@ class StepProbe(TorchHead):
         "hidden_size": [Interval(Integral, 0, None, closed="left")],
         "n_seeds": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
+        "outcome_weight": [Interval(Real, 0, None, closed="left")],
+        "extra_targets": [dict, None],
     }
 
     def __init__(
@@ -155,6 +172,8 @@ class StepProbe(TorchHead):
         n_seeds: int = 3,
         dropout: float = 0.3,
         class_weight: Literal["balanced"] | dict[Label, float] | None = None,
+        outcome_weight: float = 0.0,
+        extra_targets: dict[str, float] | None = None,
         max_epochs: int = 30,
         batch_size: int | None = 256,
         learning_rate: float = 1e-3,
@@ -175,6 +194,8 @@ class StepProbe(TorchHead):
         self.n_seeds = n_seeds
         self.dropout = dropout
         self.class_weight = class_weight
+        self.outcome_weight = outcome_weight
+        self.extra_targets = extra_targets
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -196,6 +217,8 @@ class StepProbe(TorchHead):
         y: npt.ArrayLike,
         sample_weight: npt.ArrayLike | None = None,
         groups: npt.ArrayLike | None = None,
+        *,
+        unlabelled: TokenStates | None = None,
     ) -> Self:
         """Learn from the states of steps.
 
@@ -210,6 +233,8 @@ class StepProbe(TorchHead):
         groups : array-like of shape (n_steps,), default=None
             Problem of each plain row. Steps of one problem stay on one side of the early-stopping split.
             ``TokenStates`` know their problems.
+        unlabelled : TokenStates, default=None
+            States of steps without labels, of which the outcome or extra targets are learnt.
 
         Returns
         -------
@@ -219,7 +244,8 @@ class StepProbe(TorchHead):
         Raises
         ------
         ValueError
-            If no step has states, or no step of a class, some are infinite or NaN, or y does not label each step.
+            If no step has states, or no step of a class, some are infinite or NaN, y does not label each step, or an
+            objective has nothing to learn from.
         """
         if isinstance(X, TokenStates):
             if groups is not None:
@@ -247,7 +273,10 @@ class StepProbe(TorchHead):
                 raise ValueError(f"no step of class {gone[0]!r} has states: raise max_length, or leave the class out")
             states, labels = states[~lost], labels[~lost]
             weight = None if weight is None else weight[~lost]
-        return self._fit(self._pooled(states), labels, weight)
+        if unlabelled is not None:
+            states = TokenStates.joined([states, unlabelled[~_lost(unlabelled)]])
+        self.objectives_, further = self._objectives(states, unlabelled is not None)
+        return self._fit(self._pooled(states), labels, weight, further)
 
     def predict_proba(self, X: TokenStates | Matrix, groups: npt.ArrayLike | None = None) -> np.ndarray:
         """Return the probability of each class, the mean over the seeds.
@@ -265,6 +294,41 @@ class StepProbe(TorchHead):
             Columns in the order of ``classes_``. NaN for a step without states.
         """
         check_is_fitted(self)
+        return self._proba(X, slice(len(self.classes_)))
+
+    def predict_objective(self, X: TokenStates | Matrix, name: str = "outcome") -> np.ndarray:
+        """Return the probability of each class of a further objective, read at each step.
+
+        Parameters
+        ----------
+        X : TokenStates, or array-like of shape (n_steps, n_features)
+            States of the tokens of each step.
+        name : str, default="outcome"
+            Name of the objective: "outcome", or a key of ``extra_targets``.
+
+        Returns
+        -------
+        ndarray of shape (n_steps, n_classes)
+            Columns in the order of ``objectives_[name]``. For an outcome the second one is P(final answer right). NaN
+            for a step without states.
+
+        Raises
+        ------
+        ValueError
+            If there is no such objective.
+        """
+        check_is_fitted(self)
+        if name not in self.objectives_:
+            raise ValueError(
+                f"the probe has no objective {name!r}, expected one of {list(self.objectives_)}: fit it with "
+                "outcome_weight or extra_targets"
+            )
+        names = list(self.objectives_)
+        ends = np.cumsum(self._sizes).tolist()
+        return self._proba(X, slice(*ends[names.index(name) :][:2]))
+
+    def _proba(self, X: TokenStates | Matrix, outputs: slice) -> np.ndarray:
+        """Return the probabilities of some outputs of the network."""
         if not isinstance(X, TokenStates):
             X = _as_states(validate_data(self, X, dtype=self.dtype, reset=False), None)
         if _width(X) != self.n_features_in_ or X.columns.shape[1] != self.n_columns_:
@@ -273,11 +337,38 @@ class StepProbe(TorchHead):
                 f"{self.n_features_in_} features as input, {self.n_columns_} of them further columns"
             )
         lost = _lost(X)
-        proba = np.full((len(X), len(self.classes_)), np.nan)
+        proba = np.full((len(X), outputs.stop - (outputs.start or 0)), np.nan)
         if not lost.all():
             sequences = self._pooled(X[~lost] if lost.any() else X)
-            proba[~lost] = predict_sequences(self, sequences, self._rows_per_batch())
+            proba[~lost] = predict_sequences(self, sequences, self._rows_per_batch(), outputs)
         return proba
+
+    def _objectives(
+        self, states: TokenStates, has_unlabelled: bool
+    ) -> tuple[dict[str, tuple[Any, ...]], tuple[FurtherTargets, ...]]:
+        """Return the classes of the further objectives, and their targets with the weights of their losses."""
+        if not (self.outcome_weight or self.extra_targets):
+            if has_unlabelled:
+                raise ValueError("unlabelled holds steps without labels: set outcome_weight or extra_targets too")
+            return {}, ()
+        from prmkit.models.heads._training import FurtherTargets
+        from prmkit.models.losses._registry import objective_weights
+        from prmkit.models.trainer._objectives import coded
+
+        asked = objective_weights(self.outcome_weight, self.extra_targets)
+        if not self.hidden_size:
+            raise ValueError(
+                f"hidden_size is 0, so that {', '.join(asked)} would share nothing with the labels: choose a "
+                "hidden_size above 0, or leave outcome_weight and extra_targets out"
+            )
+        found = {name: coded(name, states.targets.get(name, ())) for name in asked}
+        targets = (FurtherTargets(codes, len(classes), asked[name]) for name, (classes, codes) in found.items())
+        return {name: classes for name, (classes, _) in found.items()}, tuple(targets)
+
+    @property
+    def _sizes(self) -> list[int]:
+        """Numbers of outputs: those of the labels, and of each further objective."""
+        return [len(self.classes_), *map(len, self.objectives_.values())]
 
     def _read(
         self,
@@ -288,11 +379,17 @@ class StepProbe(TorchHead):
     ) -> TokenStates:
         """Return the states of the tokens of steps. Plain rows of another featurizer are steps of one token."""
         found = X if featurizer is None else featurizer.transform(X)
-        if isinstance(found, TokenStates):
+        if not isinstance(found, TokenStates):
+            # A step that was cut off is a row of NaN.
+            rows = check_array(found, dtype=self.dtype, ensure_all_finite="allow-nan")
+            found = _as_states(rows, groups if featurizer is None else problem_groups(X))
+        if featurizer is None or y is None or not (self.outcome_weight or self.extra_targets):
             return found
-        # A step that was cut off is a row of NaN.
-        rows = check_array(found, dtype=self.dtype, ensure_all_finite="allow-nan")
-        return _as_states(rows, groups if featurizer is None else problem_groups(X))
+        from prmkit.models.losses._registry import objective_weights
+        from prmkit.models.trainer._objectives import targets_of_steps
+
+        asked = objective_weights(self.outcome_weight, self.extra_targets)
+        return replace(found, targets=targets_of_steps(X, asked))
 
     def _rows_per_batch(self) -> int | None:
         return self.batch_size and self.batch_size * (_TOKENS_PER_STEP if self.pooling == "attention" else 1)
@@ -342,7 +439,7 @@ class StepProbe(TorchHead):
         plan = replace(plan, batch_size=self._rows_per_batch())
         trained = [super(StepProbe, self)._trained(sequences, targets, plan, rng) for _ in range(self.n_seeds)]
         losses, checks = ([curves[part] for _, curves in trained] for part in (0, 1))
-        return Averaged([module for module, _ in trained], self.n_columns_), (losses, checks)
+        return Averaged([module for module, _ in trained], self.n_columns_, self._sizes), (losses, checks)
 
     def _n_epochs(self) -> int:
         return max(len(curve) for curve in self.loss_curve_)
@@ -364,7 +461,7 @@ class StepProbe(TorchHead):
             members: list[torch.nn.Module] = [
                 self._build_module(self.n_features_in_, len(self.classes_)) for _ in range(self.n_seeds)
             ]
-        module = Averaged(members, self.n_columns_)
+        module = Averaged(members, self.n_columns_, self._sizes)
         module.to(state["members.0.mean"].dtype).load_state_dict(state)
         self.module_ = module.eval()
         self.n_iter_ = self._n_epochs()
@@ -372,9 +469,11 @@ class StepProbe(TorchHead):
     def _build_module(self, n_features: int, n_classes: int, backbone: dict[str, Any] | None = None) -> ScaledModule:
         from prmkit.models.heads._training import Perceptron, TokenProbe
 
+        n_further = sum(self._sizes) - n_classes
         if self.pooling != "attention":
-            return Perceptron(n_features, n_classes, self.hidden_size, self.dropout)
-        return TokenProbe(n_features, self.n_columns_, n_classes, self.hidden_size, self.dropout, self.n_queries)
+            return Perceptron(n_features, n_classes, self.hidden_size, self.dropout, n_further)
+        columns, queries = self.n_columns_, self.n_queries
+        return TokenProbe(n_features, columns, n_classes, self.hidden_size, self.dropout, queries, n_further)
 
 
 def _width(states: TokenStates) -> int:

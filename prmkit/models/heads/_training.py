@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,15 +43,34 @@ class TrainingPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class FurtherTargets:
+    """Class codes of an objective beside the labels, -1 where there is none, and the weight of its loss."""
+
+    codes: np.ndarray
+    n_classes: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class Targets:
-    """Class codes and weights of the rows, aligned with ``StepSequences.answers``."""
+    """Class codes and weights of the rows, aligned with ``StepSequences.answers``, and the further objectives.
+
+    The outputs of the module are those of the labels, and then those of each further objective.
+    """
 
     codes: np.ndarray
     weights: np.ndarray
+    further: tuple[FurtherTargets, ...] = ()
 
     def take(self, rows: np.ndarray) -> Targets:
         """Return those of the chosen rows."""
-        return Targets(self.codes[rows], self.weights[rows])
+        further = tuple(replace(one, codes=one.codes[rows]) for one in self.further)
+        return Targets(self.codes[rows], self.weights[rows], further)
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether no row has a label that counts, or a further target."""
+        return not self.weights.sum() > 0 and not any((one.codes >= 0).any() for one in self.further)
 
 
 def train(
@@ -85,9 +104,11 @@ def train(
         for chosen in batches(sequences.lengths, plan.batch_size, rng):
             part, rows = sequences.take(chosen)
             answer = targets.take(rows)
-            if not answer.weights.sum() > 0:
+            if answer.says_nothing:
                 continue
-            loss = _loss(module, part, answer) / answer.weights.sum()
+            steps, further = _losses(module, part, answer)
+            # Batches of solutions without labels teach the further objectives alone.
+            loss = (steps / answer.weights.sum() if answer.weights.sum() > 0 else steps) + further
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"the training loss is {loss.item()}: lower learning_rate, or look at X")
             optimizer.zero_grad()
@@ -95,7 +116,7 @@ def train(
             torch.nn.utils.clip_grad_norm_(module.parameters(), plan.max_norm)
             optimizer.step()
             schedule.step()
-            total += loss.item() * answer.weights.sum()
+            total += steps.item()
         losses.append(total / targets.weights.sum())
         bar.set_postfix(loss=f"{losses[-1]:.4f}")
         if validation is None:
@@ -156,12 +177,22 @@ def _rate(update: int, n_updates: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (update - rising) / max(1, n_updates - rising))))
 
 
-def _loss(module: torch.nn.Module, part: StepSequences, answer: Targets) -> torch.Tensor:
-    """Sum of the weighted losses of the rows."""
+def _losses(module: torch.nn.Module, part: StepSequences, answer: Targets) -> tuple[torch.Tensor, torch.Tensor | float]:
+    """Sum of the weighted losses of the rows, and the weighted sum of the mean losses of the further objectives."""
     device = next(module.parameters()).device
     logits = module(_padded(part, device))[_where(part, device)]
-    loss = cross_entropy(logits, torch.as_tensor(answer.codes, device=device), reduction="none")
-    return (loss * torch.as_tensor(answer.weights, dtype=loss.dtype, device=device)).sum()
+    start = logits.shape[1] - sum(one.n_classes for one in answer.further)
+    loss = cross_entropy(logits[:, :start], torch.as_tensor(answer.codes, device=device), reduction="none")
+    steps = (loss * torch.as_tensor(answer.weights, dtype=loss.dtype, device=device)).sum()
+    further: torch.Tensor | float = 0.0
+    for one in answer.further:
+        if (one.codes >= 0).any():
+            own = logits[:, start : start + one.n_classes]
+            further = further + one.weight * cross_entropy(
+                own, torch.as_tensor(one.codes, device=device), ignore_index=-1
+            )
+        start += one.n_classes
+    return steps, further
 
 
 def _mean_loss(module: torch.nn.Module, sequences: StepSequences, targets: Targets, batch_size: int | None) -> float:
@@ -170,7 +201,7 @@ def _mean_loss(module: torch.nn.Module, sequences: StepSequences, targets: Targe
     with torch.inference_mode():
         for chosen in batches(sequences.lengths, batch_size):
             part, rows = sequences.take(chosen)
-            total += float(_loss(module, part, targets.take(rows)))
+            total += float(_losses(module, part, targets.take(rows))[0])
     return total / float(targets.weights.sum())
 
 
@@ -207,9 +238,13 @@ class ScaledModule(nn.Module):
 
 
 class Perceptron(ScaledModule):
-    """Each position by itself."""
+    """Each position by itself.
 
-    def __init__(self, n_features: int, n_classes: int, hidden_size: int, dropout: float):
+    The outputs of further objectives begin at zero. Nothing is drawn for them, so that the other weights begin as they
+    would without them.
+    """
+
+    def __init__(self, n_features: int, n_classes: int, hidden_size: int, dropout: float, n_further: int = 0):
         super().__init__(n_features)
         if hidden_size == 0:
             self.layers: nn.Module = nn.Linear(n_features, n_classes)
@@ -217,11 +252,21 @@ class Perceptron(ScaledModule):
             self.layers = nn.Sequential(
                 nn.Linear(n_features, hidden_size), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_size, n_classes)
             )
+        self.further: nn.Module | None = None
+        if n_further:
+            self.further = nn.utils.skip_init(nn.Linear, hidden_size, n_further)  # type: ignore[no-untyped-call]
+            for weights in self.further.parameters():
+                nn.init.zeros_(weights)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Return the logits."""
-        logits: torch.Tensor = self.layers(self.scaled(values))
-        return logits
+        rows = self.scaled(values)
+        if self.further is None:
+            logits: torch.Tensor = self.layers(rows)
+            return logits
+        assert isinstance(self.layers, nn.Sequential)
+        hidden = self.layers[:-1](rows)
+        return torch.cat([self.layers[-1](hidden), self.further(hidden)], dim=-1)
 
 
 class TokenProbe(ScaledModule):
@@ -232,13 +277,21 @@ class TokenProbe(ScaledModule):
     """
 
     def __init__(
-        self, n_features: int, n_columns: int, n_classes: int, hidden_size: int, dropout: float, n_queries: int
+        self,
+        n_features: int,
+        n_columns: int,
+        n_classes: int,
+        hidden_size: int,
+        dropout: float,
+        n_queries: int,
+        n_further: int = 0,
     ):
         super().__init__(n_features)
         self.n_states = n_features - n_columns
         # Small, so that attention begins as the mean of the tokens. Equal queries would stay equal.
         self.queries = nn.Parameter(0.1 * torch.randn(n_queries, self.n_states))
-        self.classify = Perceptron(n_queries * self.n_states + n_columns, n_classes, hidden_size, dropout)
+        width = n_queries * self.n_states + n_columns
+        self.classify = Perceptron(width, n_classes, hidden_size, dropout, n_further)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Return the logits of each step, at each of its tokens."""
@@ -252,17 +305,22 @@ class TokenProbe(ScaledModule):
 
 
 class Averaged(nn.Module):
-    """The mean of the probabilities of several modules. The logits are the logarithms of that mean."""
+    """The mean of the probabilities of several modules. The logits are the logarithms of that mean.
 
-    def __init__(self, members: list[nn.Module], n_columns: int):
+    ``sizes`` are the numbers of outputs of the labels and of each further objective, whose probabilities sum to one.
+    """
+
+    def __init__(self, members: list[nn.Module], n_columns: int, sizes: list[int]):
         super().__init__()
+        self.sizes = sizes
         self.members = nn.ModuleList(members)
         self.register_buffer("n_columns", torch.tensor(n_columns))
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Return the logits."""
-        found = torch.stack([member(values).log_softmax(dim=-1) for member in self.members])
-        return found.logsumexp(dim=0) - math.log(len(self.members))
+        found = torch.stack([member(values) for member in self.members])
+        parts = [part.log_softmax(dim=-1) for part in torch.split(found, self.sizes, dim=-1)]
+        return torch.cat(parts, dim=-1).logsumexp(dim=0) - math.log(len(self.members))
 
 
 class CausalEncoder(ScaledModule):

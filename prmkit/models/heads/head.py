@@ -16,8 +16,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import has_fit_parameter
 
-from prmkit.data.solution import Step
+from prmkit.data.solution import Step, iter_solutions
 from prmkit.features import PRMFeaturizer
 from prmkit.features.sequences import StepSequences
 from prmkit.utils.sklearn import fit_weighted, safe_indexing
@@ -181,6 +182,21 @@ def read_rows(
     return X if featurizer is None else featurizer.transform(X)
 
 
+def read_unlabelled(head: object, featurizer: Featurizer | None, X: Sequence[Step]) -> Any:
+    """Return what the ``unlabelled`` of a head takes. Of a head that learns nothing of it, TypeError says so."""
+    if not has_fit_parameter(head, "unlabelled"):
+        name = "the default head" if head is None else type(head).__name__
+        raise TypeError(
+            f"unlabelled holds solutions whose outcome is learnt, and {name} learns none: choose head=TokenPRM(…) or "
+            "head=StepProbe(…) with outcome_weight, or leave unlabelled out"
+        )
+    if isinstance(head, Head) and head.reads != "steps":
+        if featurizer is None:
+            raise TypeError("unlabelled holds solutions, and X numbers: pass X as steps, and a featurizer")
+        return head.read(featurizer, X, np.zeros(len(X)))
+    return [solution for solution, _, _ in iter_solutions(X)]
+
+
 def take_rows(rows: Rows, chosen: np.ndarray) -> tuple[Rows, np.ndarray]:
     """Return the part of ``rows`` that answers the chosen rows of X, and the row of X that each of its rows is.
 
@@ -196,8 +212,13 @@ def take_rows(rows: Rows, chosen: np.ndarray) -> tuple[Rows, np.ndarray]:
 _ROUNDS = 1000
 
 
-def fit_head(head: Classifier | None, rows: Rows, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Classifier:
-    """Fit a head on what it has read, and return it. ``None`` becomes logistic regression on standardised columns."""
+def fit_head(
+    head: Classifier | None, rows: Rows, y: np.ndarray, sample_weight: np.ndarray | None = None, **further: Any
+) -> Classifier:
+    """Fit a head on what it has read, and return it. ``None`` becomes logistic regression on standardised columns.
+
+    What is ``further`` goes to the ``fit`` of the head.
+    """
     if head is None:
         scaler = StandardScaler(with_mean=not issparse(rows))
         head = make_pipeline(scaler, LogisticRegression(max_iter=_ROUNDS))
@@ -216,7 +237,7 @@ def fit_head(head: Classifier | None, rows: Rows, y: np.ndarray, sample_weight: 
                 stacklevel=5,
             )
         return head
-    fit_weighted(head, rows, y, sample_weight)
+    fit_weighted(head, rows, y, sample_weight, **further)
     return head
 
 

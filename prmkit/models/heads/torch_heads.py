@@ -202,7 +202,10 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         return Then(growing(featurizer, problem, "transform"), self.predict_proba)
 
     @safe_after_fork()
-    def _fit(self, sequences: StepSequences, y: np.ndarray, sample_weight: npt.ArrayLike | None) -> Self:
+    def _fit(
+        self, sequences: StepSequences, y: np.ndarray, sample_weight: npt.ArrayLike | None, further: Any = ()
+    ) -> Self:
+        """Learn from rows. The first of them have labels, and all of them have ``further`` targets."""
         from prmkit.models.heads._training import Targets, TrainingPlan
 
         self.classes_ = distinct_classes(y)
@@ -212,7 +215,9 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         if not weights.sum() > 0:
             raise ValueError("sample_weight is zero everywhere: nothing to learn from")
         rng = random_generator(self.random_state)
-        sequences, targets = self._prepared(sequences), Targets(codes, weights)
+        n_without = len(sequences.answers) - len(codes)
+        targets = Targets(np.pad(codes, (0, n_without)), np.pad(weights, (0, n_without)), further)
+        sequences = self._prepared(sequences)
         plan = TrainingPlan(
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
@@ -289,12 +294,14 @@ class TorchHead(Head, ClassifierMixin, BaseEstimator):
         raise NotImplementedError
 
 
-def predict_sequences(head: TorchHead, sequences: StepSequences, batch_size: int | None) -> np.ndarray:
-    """Return the probabilities of what a fitted head has prepared."""
+def predict_sequences(
+    head: TorchHead, sequences: StepSequences, batch_size: int | None, outputs: slice = slice(None)
+) -> np.ndarray:
+    """Return the probabilities of what a fitted head has prepared, of some of its outputs."""
     from prmkit.models.heads._training import predict_logits
 
     with on_device(head.module_, usable_device(head.device)):
-        return softmax(predict_logits(head.module_, sequences, batch_size))
+        return softmax(predict_logits(head.module_, sequences, batch_size)[:, outputs])
 
 
 def weighted_moments(rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

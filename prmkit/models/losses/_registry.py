@@ -5,11 +5,13 @@ A new loss is a function in a file of this folder, the name of that file in ``_F
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from importlib import import_module
 from inspect import Parameter, signature
+from numbers import Real
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import numpy.typing as npt
@@ -378,3 +380,21 @@ def step_weights(labels: Tensor, class_weight: Sequence[float] | None, dtype: to
     class_mask(labels, len(class_weight))
     weights = torch.tensor([float(weight) for weight in class_weight], dtype=dtype, device=labels.device)
     return torch.where(valid, weights[labels.long().clamp(min=0)], 0.0)
+
+
+def objective_weights(outcome_weight: float, extra_targets: Mapping[str, float] | None) -> dict[str, float]:
+    """Return the weight of each objective that has one, by name.
+
+    >>> objective_weights(0.5, {"error_type": 0.0})
+    {'outcome': 0.5}
+    """
+    extra = extra_targets or {}
+    if reserved := {"outcome", "final_answer_correct", "prompt", "completions", "labels"} & set(extra):
+        raise ValueError(
+            f"extra_targets names {min(reserved)!r}, expected a target of steps by another name: outcome_weight is "
+            "the weight of outcomes"
+        )
+    for name, weight in {"outcome_weight": outcome_weight, **extra}.items():
+        if not isinstance(weight, Real) or not 0 <= float(weight) < math.inf:
+            raise ValueError(f"{name} has the weight {weight!r}, expected a finite number of at least 0")
+    return {name: float(weight) for name, weight in {"outcome": outcome_weight, **extra}.items() if weight}

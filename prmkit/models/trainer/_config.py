@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 import os
 import re
 import warnings
 from dataclasses import asdict, dataclass, field, fields, replace
 from inspect import cleandoc
-from numbers import Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -19,7 +17,7 @@ import torch
 from transformers import PreTrainedModel, TrainingArguments
 
 from prmkit.marking.scheme import MarkingScheme
-from prmkit.models.losses._registry import loss_names
+from prmkit.models.losses._registry import loss_names, objective_weights
 from prmkit.utils.environment import fast_bfloat16
 
 SchemeName = Literal["separator", "special_token", "reward_tokens", "prefix"]
@@ -231,15 +229,7 @@ class PRMTrainingConfig(TrainingArguments):
             for name in ("step_separator", "reward_tokens", "max_prompt_length"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name} beside scheme=MarkingScheme(…): set {name} in the scheme alone")
-        extra: Any = self.extra_targets or {}
-        if reserved := {"outcome", "final_answer_correct", "prompt", "completions", "labels"} & set(extra):
-            raise ValueError(
-                f"extra_targets names {min(reserved)!r}, expected a target of steps by another name: outcome_weight is "
-                "the weight of outcomes"
-            )
-        for name, weight in {"outcome_weight": self.outcome_weight, **extra}.items():
-            if not isinstance(weight, Real) or not 0 <= float(weight) < math.inf:
-                raise ValueError(f"{name} has the weight {weight!r}, expected a finite number of at least 0")
+        _ = self.objectives  # wrong weights are an error before anything is read
         if self.step_separator == "":
             raise ValueError("step_separator is '', which has no token: choose a text, such as ' #'")
         for name in ("max_length", "max_prompt_length", "max_completion_length", "tokens_per_batch"):
@@ -330,9 +320,9 @@ class PRMTrainingConfig(TrainingArguments):
         return min(1, int(super().n_gpu))
 
     @property
-    def has_objectives(self) -> bool:
-        """Whether something may be learnt beside the labels of the steps."""
-        return bool(self.outcome_weight or self.extra_targets)
+    def objectives(self) -> dict[str, float]:
+        """What is learnt beside the labels of the steps, by name, with the weight of its loss."""
+        return objective_weights(self.outcome_weight, self.extra_targets)  # type: ignore[arg-type]
 
     def marking(self, n_classes: int) -> MarkingScheme:
         """Return the marking scheme of these settings.

@@ -15,7 +15,6 @@ from prmkit.models.tokens.scoring_pass import OUTCOME
 from prmkit.models.trainer._targets import STEPWISE, Classes, column_names
 
 if TYPE_CHECKING:
-    from prmkit.models.trainer._config import PRMTrainingConfig
     from prmkit.models.trainer._targets import TrainingData
 
 OUTCOME_FIELD = "final_answer_correct"
@@ -56,22 +55,20 @@ class Objective:
         """Return the code of an outcome, or a list with the code of each step. None stands for no target."""
         value = known_value(value)
         if self.of_solution:
-            return None if value is None else self._code(value, where)
+            return None if value is None else self.code(value, where)
         if value is None:
             return [None] * n_steps
         if not isinstance(value, list) or len(value) != n_steps:
-            found = f"{len(value)} values" if isinstance(value, list) else repr(value)
-            raise ValueError(
-                f"{where}: {self.field} is {found}, expected a list of {n_steps}, one per step: None for a step without"
-            )
-        return [None if one is None else self._code(one, where) for one in map(known_value, value)]
+            raise ValueError(f"{where}: {_not_one_per_step(self.field, value, n_steps)}")
+        return [None if one is None else self.code(one, where) for one in map(known_value, value)]
 
     def targets(self, value: Any, n_steps: int, where: str) -> list[int | None]:
         """Return the code of each step, where an outcome is a target of the last step."""
         codes = self.codes(value, n_steps, where)
         return codes if isinstance(codes, list) else [*[None] * (n_steps - 1), codes]
 
-    def _code(self, value: Any, where: str) -> int:
+    def code(self, value: Any, where: str) -> int:
+        """Return the code of a value."""
         try:
             return self.classes.index(value)
         except ValueError:
@@ -81,19 +78,21 @@ class Objective:
             ) from None
 
 
-def find_objectives(args: PRMTrainingConfig, dataset: TrainingData) -> tuple[Objective, ...]:
-    """Return the objectives with a weight, with the classes that occur. Only the first 100 rows of a stream are read.
+def _not_one_per_step(field: str, value: Any, n_steps: int) -> str:
+    found = f"{len(value)} values" if isinstance(value, list) else repr(value)
+    return f"{field} is {found}, expected a list of {n_steps}, one per step: None for a step without"
 
-    >>> from prmkit.models import PRMTrainingConfig
+
+def find_objectives(asked: Mapping[str, float], scheme_name: str, dataset: TrainingData) -> tuple[Objective, ...]:
+    """Return the objectives with their weights, and the classes that occur. Of a stream, the first 100 rows are read.
+
     >>> rows = [{"prompt": "2 + 3?", "completions": ["5"], "labels": [None], "final_answer_correct": True}]
-    >>> find_objectives(PRMTrainingConfig(outcome_weight=0.5), rows)
+    >>> find_objectives({"outcome": 0.5}, "separator", rows)
     (Objective(name='outcome', weight=0.5, classes=(False, True)),)
     """
-    extra: Mapping[str, float] = args.extra_targets or {}  # type: ignore[assignment]
-    asked = {name: float(weight) for name, weight in {OUTCOME: args.outcome_weight, **extra}.items() if weight}
     if not asked:
         return ()
-    if args.scheme_name == "prefix":
+    if scheme_name == "prefix":
         raise ValueError(
             f"scheme='prefix' makes a row of each step, and {', '.join(asked)} need the solution as a whole: choose "
             "scheme='separator', or leave outcome_weight and extra_targets out"
@@ -108,25 +107,35 @@ def find_objectives(args: PRMTrainingConfig, dataset: TrainingData) -> tuple[Obj
 def _found(objective: Objective, dataset: TrainingData) -> Objective:
     """Return the objective with the classes of the data. Raise ValueError where there is nothing to learn."""
     values = [value for value in map(known_value, _values(dataset, objective.field)) if value is not None]
-    if objective.of_solution:
-        if not values:
+    lists = (value if isinstance(value, list) else [value] for value in values)
+    classes = classes_of(objective.name, [one for value in lists for one in map(known_value, value)])
+    return replace(objective, classes=classes)
+
+
+def classes_of(name: str, values: Iterable[Any]) -> Classes:
+    """Return the distinct values of an objective, sorted. None stands for no target.
+
+    >>> classes_of("error_type", ["units", None, "algebra", "units"])
+    ('algebra', 'units')
+    """
+    found = [value for value in values if value is not None]
+    if name == OUTCOME:
+        if not found:
             raise ValueError(
-                f"outcome_weight={objective.weight:g}, and no solution says whether its final answer is right: give "
+                "outcome_weight is above 0, and no solution says whether its final answer is right: give "
                 f"Solution.meta[{OUTCOME_FIELD!r}], or the column {OUTCOME_FIELD} of rows, as True or False; or leave "
                 "outcome_weight out"
             )
-        return objective
-    lists = (value if isinstance(value, list) else [value] for value in values)
-    found = [one for value in lists for one in map(known_value, value) if one is not None]
-    if odd := [one for one in found if not isinstance(one, (str, int))]:
-        raise ValueError(f"{objective.name} of a step is {odd[0]!r}, expected a text, a whole number or a boolean")
+        return (False, True)
+    if odd := [value for value in found if not isinstance(value, (str, int))]:
+        raise ValueError(f"{name} of a step is {odd[0]!r}, expected a text, a whole number or a boolean")
     classes = tuple(sorted(set(found), key=lambda one: (isinstance(one, str), one)))
     if len(classes) < 2:
         raise ValueError(
-            f"extra_targets names {objective.name!r}, and its values are {list(classes)}, expected two classes or "
-            f"more: give Solution.meta[{objective.name!r}], or the column of rows, as lists with a value per step"
+            f"extra_targets names {name!r}, and its values are {list(classes)}, expected two classes or more: give "
+            f"Solution.meta[{name!r}], or the column of rows, as lists with a value per step"
         )
-    return replace(objective, classes=classes)
+    return classes
 
 
 def _values(dataset: TrainingData, field: str) -> Iterator[Any]:
@@ -141,6 +150,39 @@ def _values(dataset: TrainingData, field: str) -> Iterator[Any]:
     elif isinstance(dataset, datasets.IterableDataset):
         rows = dataset.take(100)
     yield from (row.get(field) for row in rows)
+
+
+def targets_of_steps(steps: Iterable[Any], names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return what the ``meta`` of its solution says of each step, by objective: None where it is not known.
+
+    An outcome is a value of each step of its solution.
+    """
+    solutions = [(getattr(step, "solution", None), step) for step in steps]
+    found = {name: np.full(len(solutions), None) for name in names}
+    for name, values in found.items():
+        field = OUTCOME_FIELD if name == OUTCOME else name
+        for row, (solution, step) in enumerate(solutions):
+            value = None if solution is None else known_value((solution.meta or {}).get(field))
+            if solution is None or value is None or name == OUTCOME:
+                values[row] = value
+                continue
+            if not isinstance(value, list) or len(value) != solution.n_steps:
+                raise ValueError(_not_one_per_step(field, value, solution.n_steps))
+            values[row] = known_value(value[step.index])
+    return found
+
+
+def coded(name: str, values: Iterable[Any]) -> tuple[Classes, np.ndarray]:
+    """Return the classes of an objective, and the code of each step, -1 where there is none.
+
+    >>> coded("error_type", ["units", None, "algebra"])
+    (('algebra', 'units'), array([ 1, -1,  0]))
+    """
+    known = list(map(known_value, values))
+    classes = classes_of(name, known)
+    objective = Objective(name, 1.0, classes)
+    codes = [-1 if value is None else objective.code(value, f"row {row}") for row, value in enumerate(known)]
+    return classes, np.array(codes)
 
 
 def known_of_solutions(dataset: StepDataset, fields: Sequence[str]) -> dict[Solution, dict[str, Any]]:
