@@ -546,6 +546,8 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
         unfitted = None if settings["default_head"] else clone(head)
         if isinstance(unfitted, StepBlend) and by_name is None:
             unfitted.set_params(featurizer=None)
+        if isinstance(unfitted, StepBlend) and not isinstance(settings.get("views", "auto"), str):
+            unfitted.set_params(members="auto")  # the views say it
         classifier = cls(
             featurizer=by_name or clone(given),
             head=unfitted,

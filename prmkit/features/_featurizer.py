@@ -164,6 +164,11 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
     (2, 768)
     >>> PRMFeaturizer()("3 * 4 = 12.").shape
     torch.Size([384])
+
+    The states of a language model, which is read at the first use. The guide on states runs one without a download.
+
+    >>> PRMFeaturizer("states", "Qwen/Qwen2.5-Math-1.5B", layer=[12, 20])
+    PRMFeaturizer(kind='states', layer=[12, 20], model='Qwen/Qwen2.5-Math-1.5B')
     """
 
     weights_: str

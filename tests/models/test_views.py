@@ -271,6 +271,12 @@ class TestReport:
             assert "gain in log loss" in shown
             assert ("no gain can be shown" if views == "auto" else "asked for") in shown
 
+    def test_a_loaded_model_takes_other_views(self, tmp_path):
+        few = ALL[0][:30], ALL[1][:30]
+        PRMClassifier(head=StepBlend(), views=("statistics",), random_state=0).fit(*few).save(tmp_path / "model")
+        loaded = PRMClassifier.load(tmp_path / "model")
+        assert list(loaded.set_params(views=("words",)).fit(*few).head_.views_) == ["words"]
+
     def test_gains_are_those_of_views_by_hand(self):
         """A view that repeats the labels takes nearly all of the loss, one that repeats another view takes nothing."""
         rng = np.random.default_rng(0)
