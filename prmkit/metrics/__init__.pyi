@@ -7,7 +7,11 @@ from .benchmarks import (
     prm_score as prm_score,
     reasoneval_scores as reasoneval_scores,
 )
-from .bootstrap import Interval as Interval, bootstrap_by_problem as bootstrap_by_problem
+from .bootstrap import (
+    Interval as Interval,
+    bootstrap_by_problem as bootstrap_by_problem,
+    problems_needed as problems_needed,
+)
 from .calibration import (
     ReliabilityDisplay as ReliabilityDisplay,
     calibration_report as calibration_report,
@@ -77,6 +81,7 @@ __all__ = [
     "p_no_error",
     "pass_at_k",
     "prm_score",
+    "problems_needed",
     "prr",
     "ranked_probability_score",
     "rating_agreement",

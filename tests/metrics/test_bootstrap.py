@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from prmkit.metrics import bootstrap_by_problem
+from prmkit.metrics import Interval, bootstrap_by_problem, problems_needed
 
 
 @pytest.fixture
@@ -155,3 +155,39 @@ def test_the_reports_hold_their_numbers():
         ):
             for interval in (each for numbers in report.metrics.values() for each in numbers.values()):
                 assert interval.low is None or interval.low <= interval.value <= interval.high
+
+
+def test_problems_needed_for_a_width():
+    assert problems_needed(Interval(0.5, 0.4, 0.6), 50, 0.1) == 200
+    assert problems_needed(Interval(0.5, 0.4, 0.6), np.int64(50), 0.4) == 13  # it is narrow enough already
+    # What is foretold from 60 problems of several rows comes true.
+    rng = np.random.default_rng(0)
+    right = np.repeat(rng.random(240), 3) > rng.random(720)
+    groups = np.repeat(np.arange(240), 3)
+
+    def interval(n):
+        return bootstrap_by_problem(
+            lambda y, sample_weight: np.average(y, weights=sample_weight), groups[: 3 * n], right[: 3 * n]
+        ).interval()
+
+    few = interval(60)
+    needed = problems_needed(few, 60, (few.high - few.low) / 2)
+    assert needed == 240
+    assert interval(needed).high - interval(needed).low == pytest.approx((few.high - few.low) / 2, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("interval", "n_problems", "width", "error", "message"),
+    [
+        (0.8, 100, 0.1, TypeError, "interval is float"),
+        (Interval(0.8), 100, 0.1, ValueError, "has no ends"),
+        (Interval(1.0, 1.0, 1.0), 100, 0.1, ValueError, "has no width"),
+        (Interval(0.8, 0.7, 0.9), 1, 0.1, ValueError, "n_problems is 1"),
+        (Interval(0.8, 0.7, 0.9), 20.0, 0.1, ValueError, "n_problems is 20.0"),
+        (Interval(0.8, 0.7, 0.9), 100, 0, ValueError, "width is 0"),
+        (Interval(0.8, 0.7, 0.9), 100, float("nan"), ValueError, "width is nan"),
+    ],
+)
+def test_problems_needed_refuses(interval, n_problems, width, error, message):
+    with pytest.raises(error, match=message):
+        problems_needed(interval, n_problems, width)
