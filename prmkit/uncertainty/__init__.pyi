@@ -10,6 +10,7 @@ from .displays import (
 )
 from .ensembles import MCDropout as MCDropout, StepEnsemble as StepEnsemble
 from .guarantees import (
+    CertifiedSelection as CertifiedSelection,
     ErrorDetector as ErrorDetector,
     FirstErrorSet as FirstErrorSet,
     PathTriage as PathTriage,
@@ -21,6 +22,7 @@ from .shift import LengthShift as LengthShift, MahalanobisShift as MahalanobisSh
 __all__ = [
     "CalibratedStepClassifier",
     "CertifiedPrefixDisplay",
+    "CertifiedSelection",
     "CoverageDisplay",
     "ErrorDetector",
     "FirstErrorDisplay",

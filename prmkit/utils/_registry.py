@@ -152,6 +152,7 @@ REGISTRY: tuple[Registered, ...] = (
     Registered("prmkit.uncertainty.FirstErrorSet", paths=({}, {"alpha": 0.3})),
     Registered("prmkit.uncertainty.PathTriage", paths=({}, {"accept_error": 0.2, "delta": 0.2})),
     Registered("prmkit.uncertainty.PathCalibrator", paths=({}, {"method": "temperature"})),
+    Registered("prmkit.uncertainty.CertifiedSelection"),  # sampled solutions: checked by its own tests
     Registered("prmkit.uncertainty.StepPredictionSets"),  # probabilities of steps: checked by its own tests
     Registered("prmkit.uncertainty.MahalanobisShift", steps=({"featurizer": _STATISTICS},)),
     Registered("prmkit.uncertainty.LengthShift", steps=({},)),

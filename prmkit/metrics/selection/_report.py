@@ -309,18 +309,15 @@ def _right(
     """Return how often a rule chooses a right sample of each problem."""
     starts = np.cumsum(sampled.sizes) - sampled.sizes
     if rule == "first":
-        return sampled.hits[starts].astype(np.float64)
+        return np.asarray(sampled.hits[starts], dtype=np.float64)
     if rule == "random":
-        return np.add.reduceat(sampled.hits.astype(np.float64), starts) / sampled.sizes
+        return np.asarray(np.add.reduceat(sampled.hits.astype(np.float64), starts) / sampled.sizes)
     if rule != "best" or scores is None:
         return shares_right(sampled, subsets, rule, scores, drop=drop, penalty=penalty)[0]
     right = np.empty(len(sampled.sizes))
-    for size in np.unique(sampled.sizes).tolist():
-        problems = np.flatnonzero(sampled.sizes == size)
-        places = starts[problems, None] + np.arange(size)
-        right[problems] = best_of_n_accuracy(
-            scores[places], sampled.hits[places], min(subsets.n, size), ties="average", per_problem=True
-        )
+    for problems, places in sampled.by_size():
+        n = min(subsets.n, places.shape[1])
+        right[problems] = best_of_n_accuracy(scores[places], sampled.hits[places], n, ties="average", per_problem=True)
     return right
 
 
@@ -427,7 +424,8 @@ class SelectionDisplay(ShowsFigure):
                 i = of_rules.index(name)
                 style |= {"color": _COLORS[i % len(_COLORS)], "linestyle": _STYLES[i // len(_COLORS) % len(_STYLES)]}
             intervals = list(by_size.values())
-            ax.plot(sizes, [one.value for one in intervals], marker=".", label=name, **style)
+            values = np.array([one.value for one in intervals], dtype=np.float64)
+            ax.plot(sizes, values, marker=".", label=name, **style)
             if name == _MAJORITY and intervals[0].low is not None:
                 ends = ([one.low for one in intervals], [one.high for one in intervals])
                 ax.fill_between(sizes, *ends, color="0.15", alpha=0.1, linewidth=0)  # type: ignore[arg-type]

@@ -163,6 +163,13 @@ class Sampled:
             np.array([len(keys) for keys in answers]),
         )
 
+    def by_size(self) -> Iterator[tuple[IntArray, IntArray]]:
+        """Give numbers of problems with equally many candidates, and a row of the places of these for each problem."""
+        starts = np.cumsum(self.sizes) - self.sizes
+        for size in np.unique(self.sizes).tolist():
+            problems = np.flatnonzero(self.sizes == size)
+            yield problems, starts[problems, None] + np.arange(size)
+
 
 @dataclass(frozen=True, eq=False)
 class Subsets:

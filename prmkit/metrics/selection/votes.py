@@ -247,11 +247,9 @@ def top_candidates(
         alone = np.broadcast_to(np.arange(codes.shape[1]), codes.shape)
         return alone, scores == scores.max(axis=1, keepdims=True)
     if rule in ("weighted", "combine"):
-        # A sum with -inf would be lost.
-        weights = np.where(np.isfinite(scores), scores, 0) if rule == "weighted" else expit(scores)
-        return codes, has_most_support(codes, weights)
+        return codes, has_most_support(codes, _weights(rule, scores))
     if rule == "pessimistic":
-        return codes, _best_by_lower_bound(codes, scores, penalty)
+        return codes, _is_largest(codes, _lower_bounds(codes, scores, penalty), _ROUNDING * codes.shape[1])
     if rule == "filter":
         n_dropped = int(drop * codes.shape[1] + _ROUNDING)
         lowest_kept = np.sort(scores, axis=1)[:, n_dropped, None]
@@ -284,13 +282,48 @@ def has_most_support(codes: IntArray, weights: FloatArray) -> BoolArray:
     return _is_largest(codes, support, slack)
 
 
-def _best_by_lower_bound(codes: IntArray, scores: FloatArray, penalty: float) -> BoolArray:
-    n_candidates = codes.shape[1]
+def challenge(
+    rule: Rule, codes: IntArray, has_answer: BoolArray, scores: FloatArray, penalty: float = 0.5
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Return for each row the vote's candidate, the verifier's among those with other answers, and the margin.
+
+    The margin is the value of the verifier's answer minus that of the vote's: of their highest scores for "best", of
+    their sums for "weighted" and "combine", of their penalised means for "pessimistic". It is ``-inf`` where there is
+    no other answer, or one of the two has no score.
+    """
+    of_vote = winners(has_most_support(codes, np.ones(codes.shape)), codes, scores)[:, None]
+    answer, n_answers = answer_numbers(codes)
+    of_answers = np.full(n_answers, -np.inf)
+    np.maximum.at(of_answers, answer, scores)
+    highest = of_answers[answer]
+    if rule == "best":
+        values = highest
+    elif rule == "pessimistic":
+        values = _lower_bounds(codes, scores, penalty)
+    else:
+        values = answer_sums(codes, _weights(rule, scores))
+    values = np.where(np.isfinite(highest), values, -np.inf)
+    is_other = has_answer & (codes >= 0) & (codes != np.take_along_axis(codes, of_vote, axis=1))
+    among = np.where(is_other, values, -np.inf)
+    challenger = winners(is_other & (among == among.max(axis=1, keepdims=True)), codes, scores)[:, None]
+    first, second = np.take_along_axis(values, of_vote, axis=1), np.take_along_axis(among, challenger, axis=1)
+    known = np.isfinite(first) & np.isfinite(second)
+    margins = np.where(known, np.where(known, second, 0) - np.where(known, first, 0), -np.inf)
+    return of_vote[:, 0], challenger[:, 0], margins[:, 0]
+
+
+def _weights(rule: Rule, scores: FloatArray) -> FloatArray:
+    """Return what each candidate adds to its answer, 0 for one without a score."""
+    weights: FloatArray = np.where(np.isfinite(scores), scores, 0) if rule == "weighted" else expit(scores)
+    return weights
+
+
+def _lower_bounds(codes: IntArray, scores: FloatArray, penalty: float) -> FloatArray:
+    """Return the mean score of each candidate's answer minus the penalty for how few have it."""
     has_vote = codes >= 0
     counts = answer_sums(codes, has_vote)
     sums = answer_sums(codes, np.where(has_vote & np.isfinite(scores), scores, 0))
-    bounds = sums / np.maximum(counts, 1) - penalty * math.log(n_candidates) / (counts + 1)
-    return _is_largest(codes, bounds, _ROUNDING * n_candidates)
+    return sums / np.maximum(counts, 1) - penalty * math.log(codes.shape[1]) / (counts + 1)
 
 
 def _is_largest(codes: IntArray, values: FloatArray, slack: float | FloatArray) -> BoolArray:

@@ -1,7 +1,15 @@
+from ._certified_selection import CertifiedSelection as CertifiedSelection
 from ._error_detector import ErrorDetector as ErrorDetector
 from ._first_error_set import FirstErrorSet as FirstErrorSet
 from ._prefix_certifier import PrefixCertifier as PrefixCertifier
 from ._step_sets import StepPredictionSets as StepPredictionSets
 from ._triage import PathTriage as PathTriage
 
-__all__ = ["ErrorDetector", "FirstErrorSet", "PathTriage", "PrefixCertifier", "StepPredictionSets"]
+__all__ = [
+    "CertifiedSelection",
+    "ErrorDetector",
+    "FirstErrorSet",
+    "PathTriage",
+    "PrefixCertifier",
+    "StepPredictionSets",
+]
