@@ -11,7 +11,8 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 
-from prmkit.features import LogProbFeatures, PRMFeaturizer, StepStatistics, StepWords
+from prmkit.data.solution import Solution
+from prmkit.features import AgreementFeatures, LogProbFeatures, PRMFeaturizer, StepStatistics, StepWords
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models import StepMLP, StepProbe, StepTransformer
 from prmkit.models.heads import blend
@@ -27,8 +28,10 @@ _OWN_CLASSES = {cls.__name__: cls for cls in (PRMFeaturizer, StepMLP, StepProbe,
 _IN_ARCHIVES = {
     part.__name__: part
     for part in (
+        AgreementFeatures,
         LogProbFeatures,
         PRMFeaturizer,
+        Solution,
         StepStatistics,
         StepWords,
         blend.StepBlend,

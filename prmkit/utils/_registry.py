@@ -76,6 +76,12 @@ _MLP = ("prmkit.models.StepMLP", {"hidden_size": 16, **_QUICK})
 _PROBE = ("prmkit.models.StepProbe", {"hidden_size": 16, "n_seeds": 2, **_QUICK})
 _TRANSFORMER = ("prmkit.models.StepTransformer", {**_SMALL_TRANSFORMER, **_QUICK})
 
+# The solutions that the tests put to the common checks.
+_CANDIDATES = (
+    "prmkit.data.make_arithmetic_solutions",
+    {"n_problems": 12, "solutions_per_problem": 2, "error_rate": 0.5, "neutral_rate": 0.3, "random_state": 0},
+)
+
 
 def _classifier(**params: Any) -> tuple[str, dict[str, Any]]:
     """Return a ``PRMClassifier`` as a pair that ``Registered.make`` builds."""
@@ -118,6 +124,8 @@ REGISTRY: tuple[Registered, ...] = (
         "prmkit.features.PRMFeaturizer",
         steps=({"context": "none"}, {"context": "problem"}, {"context": "prefix", "dtype": "float32"}),
     ),
+    # Guarantees hold for a fixed set of solutions.
+    Registered("prmkit.features.AgreementFeatures", steps=({"candidates": _CANDIDATES},)),
     # The checks build solutions without log-probabilities too.
     Registered("prmkit.features.LogProbFeatures", steps=({"missing": "nan"},)),
     Registered("prmkit.features.StepStatistics", steps=({},)),

@@ -160,7 +160,7 @@ class _Reading:
         """Return a row per step. Each of the steps follows the ones before it."""
         out = np.empty((len(steps), len(STATISTICS)))
         for i, step in enumerate(steps):
-            text = _Text.of(_without_enumeration(step))
+            text = _Text.of(without_enumeration(step))
             row, results = self._equations.read(text.raw)
             row |= self._numbers.read(text.raw, results)
             for reader in self._readers:
@@ -192,7 +192,8 @@ class _GrowingStatistics:
         return other
 
 
-def _without_enumeration(step: str) -> str:
+def without_enumeration(step: str) -> str:
+    """Return a step without a leading number such as ``Step 3:``."""
     enumeration = _ENUMERATION.match(step)
     return step[enumeration.end() :] if enumeration else step
 

@@ -1,0 +1,3 @@
+from ._steps import AgreementFeatures as AgreementFeatures
+
+__all__ = ["AgreementFeatures"]
