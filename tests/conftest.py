@@ -1,7 +1,10 @@
 """Fixtures shared by all tests: where the real data lies, and a cache of its own for every run."""
 
 import gc
+import itertools
+import multiprocessing
 import os
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,65 @@ def cache_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PRMKIT_CACHE_DIR", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def start(cache_folder):
+    """Processes are forked from one that has imported everything: each new Python would import for many seconds."""
+    start = multiprocessing.get_context("forkserver")
+    start.set_forkserver_preload(
+        [
+            *("prmkit.classifier", "prmkit.models.tokens.token_prm", "prmkit.models.trainer", "prmkit.saving.model"),
+            *("accelerate", "datasets", "transformers.trainer", "sklearn.ensemble", "sentence_transformers"),
+        ]
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")  # read when it is imported
+        forkserver.ensure_running()
+    return start
+
+
+# Does in a forked process what "python FILE ARGUMENTS" would: the code is that of the main module.
+_MAIN = """
+import os, sys
+os.environ.clear()
+os.environ.update(env)
+os.chdir(folder)
+for number, name in ((1, "stdout"), (2, "stderr")):
+    os.dup2(os.open(places + "." + name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+sys.argv = ["main.py", *arguments]
+exec(compile(code, "main.py", "exec"), vars(sys.modules["__main__"]))
+"""
+
+
+@pytest.fixture(scope="session")
+def start_python(start, tmp_path_factory):
+    """Start code in a process of its own; ``stdout()`` and ``stderr()`` of the process are what it has written."""
+    numbers, outputs = itertools.count(), tmp_path_factory.mktemp("outputs")
+
+    def start_python(code, *arguments, folder, **env):
+        places = outputs / str(next(numbers))
+        names = {"code": code, "arguments": arguments, "folder": str(folder), "places": str(places)}
+        names["env"] = {**os.environ, **env}
+        process = start.Process(target=exec, args=(_MAIN, names))
+        process.start()
+        process.stdout, process.stderr = (places.with_suffix(f".{name}").read_text for name in ("stdout", "stderr"))
+        return process
+
+    return start_python
+
+
+@pytest.fixture(scope="session")
+def run_python(start_python):
+    """Run code in a process of its own to its end, without an error, and return what it printed."""
+
+    def run_python(code, *arguments, folder, **env):
+        process = start_python(code, *arguments, folder=folder, **env)
+        process.join()
+        assert process.exitcode == 0, process.stderr()[-3000:]
+        return process.stdout()
+
+    return run_python
 
 
 @pytest.fixture(scope="session")

@@ -5,16 +5,15 @@ import builtins
 import configparser
 import importlib
 import inspect
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import prmkit
+from prmkit.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -34,14 +33,10 @@ WITH_PYTHON = [page for page, text in TEXTS.items() if blocks(text, "python") an
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_PYTHON)
-def test_code_of_a_page_runs(page, tmp_path):
+def test_code_of_a_page_runs(page, tmp_path, run_python):
     """The blocks of a page run one after the other, in an empty folder and without a network."""
     code = "\n".join(block for block in blocks(TEXTS[page], "python") if not block.startswith(NOT_RUN))
-    env = {**os.environ, "MPLBACKEND": "agg", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_python(code, folder=tmp_path, MPLBACKEND="agg", NO_COLOR="1", HF_HUB_OFFLINE="1")
 
 
 def test_blocks_that_are_not_run_say_why():
@@ -65,9 +60,9 @@ def commands():
 
 def help_of(command):
     """Return the help text of a command."""
-    run = [sys.executable, "-m", "prmkit.cli", command, "--help"]
-    env = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    return subprocess.run(run, env=env, capture_output=True, text=True, check=True).stdout
+    done = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    assert done.exit_code == 0
+    return done.output
 
 
 @pytest.mark.slow

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import warnings
 
@@ -136,23 +134,26 @@ evaluate({"m": sys.argv[1]}, "processbench:" + sys.argv[2], out=sys.argv[3], n_r
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_gives_the_same_bytes(tmp_path, model_folder, processbench):
+def test_killed_and_started_again_gives_the_same_bytes(tmp_path, model_folder, processbench, start_python):
     def run(out, speed):
-        arguments = [sys.executable, "-c", _RUN, str(model_folder), str(processbench), str(out), speed]
-        return subprocess.Popen(arguments)
+        return start_python(_RUN, str(model_folder), str(processbench), str(out), speed, folder=tmp_path)
 
-    assert run(tmp_path / "whole", "fast").wait() == 0
+    def ended(process):
+        process.join()
+        return process.exitcode
+
+    assert ended(run(tmp_path / "whole", "fast")) == 0
     process = run(tmp_path / "killed", "slow")
     scores = tmp_path / "killed" / "scores"
     deadline = time.monotonic() + 60
     while not any(file.stat().st_size for file in scores.glob("*.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    assert ended(process) == -signal.SIGKILL
     assert not (tmp_path / "killed" / "results.json").exists()
     [half] = scores.iterdir()
     assert 0 < half.read_bytes().count(b"\n") < 4
-    assert run(tmp_path / "killed", "fast").wait() == 0
+    assert ended(run(tmp_path / "killed", "fast")) == 0
     for name in ("results.json", "results.md", "report.html"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

@@ -5,8 +5,6 @@ import multiprocessing
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 import warnings
 from importlib.util import find_spec
 
@@ -303,7 +301,7 @@ class TestEightBits:
             np.testing.assert_array_equal(again.set_params(cache=False).transform(texts[40:]), found)
         assert not hasattr(clone(made), "quantized_")
 
-    def test_a_saved_model_has_the_copy_inside(self, kind, tiny_model, texts, tmp_path):
+    def test_a_saved_model_has_the_copy_inside(self, kind, tiny_model, texts, tmp_path, run_python):
         X, y = [step for text in texts[:30] for step in [f"{text} 1", f"{text} 2"]], [0, 1] * 30
         kwargs = {"featurizer": featurizer(tiny_model, kind, cache=False), "head": LogisticRegression()}
         with warnings.catch_warnings():
@@ -316,9 +314,8 @@ class TestEightBits:
             "import numpy as np; from prmkit import PRMClassifier\n"
             "np.save(sys.argv[2], PRMClassifier.load(sys.argv[1]).predict_proba(sys.argv[3:]))"
         )
-        environment = {**os.environ, "PRMKIT_CACHE_DIR": str(tmp_path / "empty")}
-        arguments = [sys.executable, "-c", program, str(tmp_path / "model"), str(tmp_path / "p.npy"), *texts[40:50]]
-        subprocess.run(arguments, check=True, env=environment)
+        arguments = [str(tmp_path / "model"), str(tmp_path / "p.npy"), *texts[40:50]]
+        run_python(program, *arguments, folder=tmp_path, PRMKIT_CACHE_DIR=str(tmp_path / "empty"))
         np.testing.assert_allclose(np.load(tmp_path / "p.npy"), fitted.predict_proba(texts[40:50]), rtol=0, atol=1e-12)
 
     def test_a_copy_that_loses_too_much_is_refused(self, kind, tiny_model, texts, monkeypatch):

@@ -4,8 +4,6 @@ import json
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -550,7 +548,7 @@ class TestFolder:
     @pytest.mark.slow
     @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system cannot kill at once")
     @pytest.mark.parametrize("name", ["model", "[a] model*"])
-    def test_a_process_killed_between_the_two_renames_loses_no_model(self, tmp_path, name):
+    def test_a_process_killed_between_the_two_renames_loses_no_model(self, tmp_path, name, start_python):
         """Old and new model are both whole then, and none of them is in its place."""
         folder = tmp_path / name
         program = """
@@ -571,7 +569,9 @@ def and_die(self, target):
 Path.replace = and_die
 LengthShift().fit(data.X).save(sys.argv[1])
 """
-        assert subprocess.run([sys.executable, "-c", program, folder]).returncode == -signal.SIGKILL
+        process = start_python(program, str(folder), folder=tmp_path)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         assert not folder.exists()
         newer = LengthShift().fit(make_arithmetic_solutions(8, 2, random_state=0).X)
         for load in (LengthShift.load, load_model):

@@ -3,7 +3,6 @@
 import errno
 import gzip
 import json
-import multiprocessing
 import os
 import random
 import resource
@@ -591,16 +590,6 @@ def test_a_full_disk_keeps_what_is_scored(tmp_path):
     score_file(rest, path, out, block_steps=100)
     assert rest.n_calls == 0
     assert len(pandas.read_parquet(out)) == 400
-
-
-@pytest.fixture(scope="module")
-def start():
-    """Processes are forked from one that has imported everything: starting Python eleven times takes minutes."""
-    start = multiprocessing.get_context("forkserver")
-    start.set_forkserver_preload(
-        ["prmkit.classifier", "prmkit.models.tokens.token_prm", "prmkit.saving.model", "accelerate"]
-    )
-    return start
 
 
 @pytest.mark.slow

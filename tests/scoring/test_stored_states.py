@@ -250,18 +250,19 @@ def test_the_command_and_its_help(featurizer, language_model, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_runs_lose_nothing_and_reading_loads_no_torch(language_model, tmp_path):
+def test_killed_runs_lose_nothing_and_reading_loads_no_torch(language_model, tmp_path, start_python):
     source = tmp_path / "in.jsonl"
     solutions = make_arithmetic_solutions(40, 2, random_state=3).solutions
     source.write_text("".join(json.dumps({"problem": o.problem, "steps": list(o.steps)}) + "\n" for o in solutions))
     out, parts = tmp_path / "states", tmp_path / "states" / "states.parquet.parts"
-    command = [sys.executable, "-m", "prmkit", "states", str(language_model), str(source), str(out)]
+    command = ["states", str(language_model), str(source), str(out)]
     command += ["--layer", "1,2", "--device", "cpu", "--dtype", "float32", "--block-steps", "8"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and len(list(parts.glob("0*.parquet"))) < 3:
+    process = start_python("from prmkit.cli import main; main()", *command, folder=tmp_path)
+    while process.is_alive() and len(list(parts.glob("0*.parquet"))) < 3:
         time.sleep(0.005)
     process.kill()
-    assert process.wait() == -signal.SIGKILL, "the source is too small for a kill"
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "the source is too small for a kill"
     n_kept = len(list(parts.glob("0*.parquet")))
     assert n_kept >= 3
     assert not (out / "states.parquet").exists()

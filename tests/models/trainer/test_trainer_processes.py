@@ -5,9 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -89,41 +87,15 @@ def job(tmp_path, make_rows, make_tokenizer, make_language_model):
             "evaluate": evaluate,
         }
         (tmp_path / f"{name}.json").write_text(json.dumps(run))
-        (tmp_path / "run.py").write_text(SCRIPT)
         return tmp_path / name, str(tmp_path / f"{name}.json")
 
     return make
 
 
-TWO = ["-m", "torch.distributed.run", "--nnodes", "1", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
 # With --cpu accelerate starts several processes by MPI only; with --multi_gpu it starts them, and use_cpu=True decides.
-TWO_BY_ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-TWO_BY_ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-
-
-def environment():
-    offline = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    return {**os.environ, **offline, "GLOO_SOCKET_IFNAME": "lo"}
-
-
-def python(files, launcher=()):
-    if launcher:
-        name = "--master_port" if "torch.distributed.run" in launcher else "--main_process_port"
-        launcher = [*launcher, name, port()]
-    return [sys.executable, *launcher, str(Path(files[0]).with_name("run.py")), *files]
-
-
-def run(jobs, launcher=()):
-    """Do all runs, one after the other, in one start of the processes, which costs more than a run."""
-    call = python([file for _, file in jobs], launcher)
-    result = subprocess.run(call, env=environment(), capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr[-3000:]
-    found = [json.loads((folder / "found.json").read_text()) for folder, _ in jobs]
-    assert {one["n_processes"] for one in found} == {2 if launcher else 1}
-    return [
-        one | {"weights": load_file(folder / "end" / "model.safetensors")}
-        for one, (folder, _) in zip(found, jobs, strict=True)
-    ]
+ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+OFFLINE = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "GLOO_SOCKET_IFNAME": "lo"}
 
 
 def port():
@@ -132,6 +104,45 @@ def port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return str(free.getsockname()[1])
+
+
+@pytest.fixture
+def begin(start_python, tmp_path):
+    """Start the runs of some files in one process or in two, which find each other by what torchrun would set."""
+
+    def begin(files, n_processes):
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port(), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        places = [{**shared, "RANK": str(i), "LOCAL_RANK": str(i)} for i in range(n_processes)]
+        return [
+            start_python(SCRIPT, *files, folder=tmp_path, **OFFLINE, **(place if n_processes > 1 else {}))
+            for place in places
+        ]
+
+    return begin
+
+
+@pytest.fixture
+def run(begin):
+    """Do all runs, one after the other, in one start of the processes."""
+
+    def run(jobs, n_processes=1):
+        processes = begin([file for _, file in jobs], n_processes)
+        for process in processes:
+            process.join(300)
+            assert process.exitcode == 0, process.stderr()[-3000:]
+        return found(jobs, n_processes)
+
+    return run
+
+
+def found(jobs, n_processes):
+    """Return what the runs have left."""
+    found = [json.loads((folder / "found.json").read_text()) for folder, _ in jobs]
+    assert {one["n_processes"] for one in found} == {n_processes}
+    return [
+        one | {"weights": load_file(folder / "end" / "model.safetensors")}
+        for one, (folder, _) in zip(found, jobs, strict=True)
+    ]
 
 
 def assert_same(found, expected, tolerance):
@@ -151,15 +162,15 @@ KINDS = {
 }
 
 
-def test_two_processes_train_as_one(job, subtests):
-    """Whoever starts them, and whatever the loss, the batches and the rows."""
+def test_two_processes_train_as_one(job, run, subtests):
+    """Whoever starts them, and whatever the loss, the batches and the rows. torchrun starts an example elsewhere."""
     kinds = {
         name: {"n_outputs": 1 if kind.get("loss") == "rank" else 2, "evaluate": name != "stream", **kind}
         for name, kind in KINDS.items()
     }
     alone = run([job(f"{name}-alone", gradient_accumulation_steps=2, **kind) for name, kind in kinds.items()])
-    by_torch = run([job(f"{name}-both", **kind) for name, kind in kinds.items()], TWO)
-    for name, expected, both in zip(kinds, alone, by_torch, strict=True):
+    together = run([job(f"{name}-both", **kind) for name, kind in kinds.items()], 2)
+    for name, expected, both in zip(kinds, alone, together, strict=True):
         with subtests.test(name):
             assert len(set(expected["losses"])) == kinds[name].get("max_steps", 6)
             assert_same(both, expected, 1e-4)
@@ -169,12 +180,18 @@ def test_two_processes_train_as_one(job, subtests):
                     assert both["evaluated"][metric] == pytest.approx(expected["evaluated"][metric], rel=1e-4), metric
     with subtests.test("accelerate"):
         kind = kinds["micro-budget"] | {"evaluate": False}
-        [by_accelerate] = run([job("accelerate", **kind)], TWO_BY_ACCELERATE)
+        launched = job("accelerate", **kind)
+        script = launched[0].with_name("run.py")
+        script.write_text(SCRIPT)
+        call = [sys.executable, *ACCELERATE, "--main_process_port", port(), str(script), launched[1]]
+        done = subprocess.run(call, env=os.environ | OFFLINE, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        [by_accelerate] = found([launched], 2)
         assert_same(by_accelerate, alone[0], 1e-4)
 
 
-@pytest.mark.parametrize("launcher", [(), TWO], ids=["one", "two"])
-def test_a_killed_run_goes_on_as_if_nothing_had_been(job, launcher):
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_a_killed_run_goes_on_as_if_nothing_had_been(job, begin, run, n_processes):
     options = {
         "tokens_per_batch": 150,
         "max_steps": 14,
@@ -182,19 +199,18 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(job, launcher):
         "save_steps": 2,
         "save_total_limit": 3,
     }
-    [whole] = run([job("whole", **options)], launcher)
     folder, file = job("killed", slow=0.3, **options)
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = psutil.Popen(python([file], launcher), env=environment(), **silent)
+    processes = begin([file], n_processes)
     started = time.monotonic()
     while not (folder / "checkpoint-6" / "trainer_state.json").exists():
         assert time.monotonic() - started < 120
-        assert process.poll() is None
+        assert all(process.is_alive() for process in processes)
         time.sleep(0.05)
-    for victim in (process, *process.children(recursive=True)):  # torchrun's workers are in sessions of their own
-        victim.kill()
-    process.wait(timeout=30)
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join(30)
     assert not (folder / "found.json").exists()
-    [resumed] = run([job("killed", resume=True, **options)], launcher)
+    whole, resumed = run([job("whole", **options), job("killed", resume=True, **options)], n_processes)
     assert len(resumed["losses"]) == 14
     assert_same(resumed, whole, 1e-6)
