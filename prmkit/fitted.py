@@ -46,6 +46,19 @@ def training_problems(classifier: Any) -> npt.NDArray[np.uint64] | None:
     return np.unique(np.concatenate(remembered)) if remembered else None
 
 
+def refuse_shared_problems(keys: np.ndarray, seen: np.ndarray | None, event: str) -> None:
+    """Raise if problems were seen before. ``event`` says how, such as "the classifier was trained on"."""
+    if seen is None or not len(seen) or not len(keys):
+        return
+    n_shared = int(np.isin(np.unique(keys), seen).sum())
+    if n_shared:
+        raise ValueError(
+            f"{n_shared} of {len(np.unique(keys))} problems are also among those that {event}: numbers on them say "
+            "nothing about new problems, and no guarantee holds. Leave them out here. split_by_problem(dataset, …) "
+            "makes parts that share none"
+        )
+
+
 def label_order(classifier: FittedClassifier, label_order: Sequence[Label] | None = None) -> tuple[Label, ...]:
     """Return the labels of a classifier from worst to best: ``label_order`` if it is given.
 

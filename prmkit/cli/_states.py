@@ -72,7 +72,7 @@ def states(
         str,
         typer.Option(
             "--pooling",
-            metavar="mean|last|statistics|tokens",
+            metavar="mean|last|mean_last|statistics|tokens",
             help="What to make of the tokens of a step. statistics holds mean and last too. tokens keeps them all.",
         ),
     ] = "mean",

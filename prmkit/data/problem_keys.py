@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prmkit.data.solution import Solution, Step, as_steps
+from prmkit.data.solution import Solution, Step, as_solutions, as_steps, wrong_solution
 
 # White space, dollar signs and LaTeX spacing make no other problem.
 _NOT_COMPARED = re.compile(r"\s|\$|\\[,;:! ]")
@@ -39,20 +39,20 @@ def distinct_problem_keys(X: Iterable[Step | str]) -> npt.NDArray[np.uint64]:
     return np.unique(problem_keys(as_steps(X)))
 
 
-def problem_groups(X: Iterable[Step | str]) -> npt.NDArray[np.int64]:
-    """Return one integer per step, which is equal where the problems are the same.
+def problem_groups(X: Iterable[Step | str] | Iterable[Solution]) -> npt.NDArray[np.int64]:
+    """Return one integer per step or solution, which is equal where the problems are the same.
 
     Problems are the same if their texts differ only in case, white space, ``$`` or LaTeX spacing.
 
     Parameters
     ----------
-    X : 1-D array-like of Step
-        Steps to group. A plain string has no problem: each distinct string is a problem of its own.
+    X : 1-D array-like of Step or of Solution
+        Steps or solutions to group. A plain string has no problem: each distinct string is a problem of its own.
 
     Returns
     -------
     ndarray of shape (n_steps,), dtype int64
-        Number of each step's problem, in order of their first steps.
+        Number of each row's problem, in order of their first rows.
 
     Examples
     --------
@@ -60,9 +60,14 @@ def problem_groups(X: Iterable[Step | str]) -> npt.NDArray[np.int64]:
     >>> problem_groups(flatten([Solution("p", ["a", "b"]), Solution("q", ["c"])]))
     array([0, 0, 1])
     """
-    steps = as_steps(X)
+    entries: Any = X
+    are_solutions = isinstance(entries, (list, tuple, np.ndarray)) and any(isinstance(one, Solution) for one in entries)
+    rows: list[Any] = as_solutions(entries) if are_solutions else as_steps(entries)
+    for i, row in enumerate(rows):
+        if are_solutions and not isinstance(row, Solution):
+            raise wrong_solution(i, row)
     ids: dict[tuple[bool, int], int] = {}
-    keys = zip([bool(step.problem) for step in steps], problem_keys(steps).tolist(), strict=True)
+    keys = zip([bool(row.problem) for row in rows], problem_keys(rows).tolist(), strict=True)
     return np.array([ids.setdefault(key, len(ids)) for key in keys], dtype=np.int64)
 
 

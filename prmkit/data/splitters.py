@@ -15,7 +15,7 @@ from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
 from prmkit.data.dataset import StepDataset
 from prmkit.data.problem_keys import problem_groups
-from prmkit.data.solution import Step
+from prmkit.data.solution import Solution, Step
 
 Split: TypeAlias = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 RandomState: TypeAlias = int | np.random.RandomState | None
@@ -65,7 +65,7 @@ class _ByProblem:
 
     def split(
         self,
-        X: Iterable[Step | str] | npt.ArrayLike,
+        X: Iterable[Step | str] | Iterable[Solution] | npt.ArrayLike,
         y: npt.ArrayLike | None = None,
         groups: npt.ArrayLike | None = None,
     ) -> Iterator[Split]:
@@ -73,12 +73,12 @@ class _ByProblem:
 
         Parameters
         ----------
-        X : 1-D array-like of Step, shape (n_steps,)
-            Steps to split. Numbers of shape (n_steps, n_features) need ``groups``.
-        y : array-like of shape (n_steps,), optional
+        X : 1-D array-like of Step or of Solution, shape (n_rows,)
+            Steps, or whole solutions, to split. Numbers of shape (n_steps, n_features) need ``groups``.
+        y : array-like of shape (n_rows,), optional
             Labels to balance over the folds. `ProblemShuffleSplit` does not need them.
-        groups : array-like of shape (n_steps,), optional
-            Group of each step, to use in place of the problems of X.
+        groups : array-like of shape (n_rows,), optional
+            Group of each row, to use in place of the problems of X.
 
         Returns
         -------

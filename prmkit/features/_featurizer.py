@@ -73,8 +73,8 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         made of them, the last one after the final norm. Negative numbers count from the end. None takes two middle
         layers, at 0.4 and 0.67 of the depth (12 and 20 of 30), which were best on a small model. Choose others inside
         cross-validation.
-    pooling : {"mean", "last", "statistics", "tokens"}, default="mean"
-        What is made of the states of a step's tokens when ``kind="states"``: their mean, the last one, or mean,
+    pooling : {"mean", "last", "mean_last", "statistics", "tokens"}, default="mean"
+        What is made of the states of a step's tokens when ``kind="states"``: their mean, the last one, both, or mean,
         standard deviation, minimum, maximum and last. ``"tokens"`` keeps them all, as a
         :class:`~prmkit.features.TokenStates` for a :class:`~prmkit.models.StepProbe`.
     log_probs : bool, default=False
@@ -200,7 +200,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         model: str | Path = "all-MiniLM-L6-v2",
         *,
         layer: int | Sequence[int] | None = None,
-        pooling: Literal["mean", "last", "statistics", "tokens"] = "mean",
+        pooling: Literal["mean", "last", "mean_last", "statistics", "tokens"] = "mean",
         log_probs: bool = False,
         states: str | Path | None = None,
         scheme: MarkingScheme | None = None,

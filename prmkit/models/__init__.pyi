@@ -5,6 +5,7 @@ from .heads import (
     StepProbe as StepProbe,
     StepTransformer as StepTransformer,
 )
+from .paths import PathClassifier as PathClassifier
 from .tokens import TokenPRM as TokenPRM
 from .trainer import (
     PRMConfig as PRMConfig,
@@ -18,6 +19,7 @@ __all__ = [
     "PRMConfig",
     "PRMTrainer",
     "PRMTrainingConfig",
+    "PathClassifier",
     "RewardDataCollator",
     "StepBlend",
     "StepMLP",

@@ -2,97 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from prmkit.saving.folder import place_of, read_config, saved_class, writing_folder
 from prmkit.saving.parts import plain, read_part, write_part
+from prmkit.utils.saved import Contents as Contents, SavedModel as SavedModel
 from prmkit.utils.sklearn import thawed
 
 _ARRAYS = "arrays.safetensors"
 # Folders of format 1 keep their arrays under this name, if they hold a PRMClassifier.
 _OLD_ARRAYS = "problems.safetensors"
 # The rooms whose public classes can be saved. A class in a folder is looked up here, and nowhere else.
-_ROOMS = ("prmkit.classifier", "prmkit.uncertainty")
+_ROOMS = ("prmkit.classifier", "prmkit.uncertainty", "prmkit.models")
 _Model = TypeVar("_Model", bound="SavedModel")
-
-
-@dataclass(frozen=True)
-class Contents:
-    """Everything that a folder says about a fitted model.
-
-    ``settings`` holds what JSON holds, and numpy scalars and arrays of them. ``arrays`` are written as safetensors.
-    ``parts`` are fitted featurizers and heads by file name. ``models`` are fitted models inside, by folder name. A
-    ``FrozenEstimator`` is saved as the model that it freezes.
-    """
-
-    settings: Mapping[str, Any]
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
-    parts: Mapping[str, Any] = field(default_factory=dict)
-    models: Mapping[str, Any] = field(default_factory=dict)
-
-
-class SavedModel:
-    """Mixin of fitted models that can be saved. A class says what its contents are, and this one writes and reads them.
-
-    To make a class savable, derive from this one, write ``_contents`` and ``_from_contents``, and export the class
-    from its room.
-    """
-
-    # Whether the model gives class probabilities of steps, so that it can be evaluated.
-    scores_steps: ClassVar[bool] = False
-
-    def save(self, path: str | Path) -> None:
-        """Save the fitted model to a folder. No pickle is written.
-
-        Parameters
-        ----------
-        path : str or path
-            Folder to write. A saved model of the same class that stands there is replaced when all is written.
-
-        Raises
-        ------
-        FileExistsError
-            If something else stands at ``path``.
-        TypeError, ValueError
-            If a part is made of types that loading would refuse.
-        """
-        save_model(self, path)
-
-    @classmethod
-    def load(cls: type[_Model], path: str | Path) -> _Model:
-        """Load a saved model. No code from the folder is run.
-
-        Parameters
-        ----------
-        path : str or path
-            Folder that ``save`` wrote.
-
-        Returns
-        -------
-        SavedModel
-            The fitted model.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If there is no model of this class, or it is incomplete, damaged, or holds types that prmkit does not save.
-        """
-        return _read(cls, place_of(path))
-
-    def _contents(self) -> Contents:
-        """Return what is to be saved; raise NotFittedError before ``fit``."""
-        raise NotImplementedError
-
-    @classmethod
-    def _from_contents(cls: type[_Model], contents: Contents) -> _Model:
-        """Return the fitted model that ``_contents`` described."""
-        raise NotImplementedError
 
 
 def save_model(model: SavedModel, path: str | Path) -> None:
@@ -100,7 +26,7 @@ def save_model(model: SavedModel, path: str | Path) -> None:
 
     Parameters
     ----------
-    model : PRMClassifier, or a fitted estimator of :mod:`prmkit.uncertainty`
+    model : PRMClassifier, PathClassifier, or a fitted estimator of :mod:`prmkit.uncertainty`
         The model to save, with the models inside it.
     path : str or path
         Folder to write. A saved model of the same class that stands there is replaced when all is written.
@@ -160,7 +86,7 @@ def load_model(path: str | Path) -> SavedModel:
         types that prmkit does not save.
     """
     folder = place_of(path)
-    return _read(model_class(folder), folder)
+    return read_model(model_class(folder), folder)
 
 
 def model_class(path: Path) -> type[SavedModel]:
@@ -188,8 +114,8 @@ def _savable(model: Any, name: str) -> SavedModel:
     inner = thawed(model)
     if not isinstance(inner, SavedModel):
         raise TypeError(
-            f"the {name} is {type(inner).__name__}, which cannot be saved without pickle: prmkit saves PRMClassifier "
-            "and the fitted estimators of prmkit.uncertainty"
+            f"the {name} is {type(inner).__name__}, which cannot be saved without pickle: prmkit saves PRMClassifier, "
+            "PathClassifier and the fitted estimators of prmkit.uncertainty"
         )
     return inner
 
@@ -200,10 +126,11 @@ def _saved_name(cls: type) -> str:
     return next(public, cls.__name__)
 
 
-def _read(cls: type[_Model], path: Path) -> _Model:
-    """Read a folder as a model of ``cls``."""
+def read_model(cls: type[_Model], path: str | Path) -> _Model:
+    """Read a folder as a model of ``cls``; errors as :func:`load_model`."""
     from safetensors.numpy import load_file
 
+    path = place_of(path)
     config = read_config(path, _saved_name(cls))
     parts, settings = config.get("parts"), config.get("settings")
     version = config["versions"].get("scikit-learn")

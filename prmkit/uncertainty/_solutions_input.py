@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution, Step, as_solutions
-from prmkit.fitted import FittedClassifier
+from prmkit.fitted import FittedClassifier, refuse_shared_problems as refuse_shared_problems
 from prmkit.metrics.solutions.aggregation import ragged_scores
 from prmkit.metrics.solutions.first_errors import check_first_errors
 from prmkit.scoring.scored_solution import ScoredSolution
@@ -147,19 +147,6 @@ def group_keys(names: np.ndarray) -> np.ndarray:
     """Return the key of each problem that the user named, of dtype uint64. Names are not normalised."""
     digests = (hashlib.sha256(f"group {name}".encode("utf-8", "surrogatepass")) for name in names.tolist())
     return np.array([int.from_bytes(digest.digest()[:8], "big") for digest in digests], dtype=np.uint64)
-
-
-def refuse_shared_problems(keys: np.ndarray, seen: np.ndarray | None, event: str) -> None:
-    """Raise if problems were seen before. ``event`` says how, such as "the classifier was trained on"."""
-    if seen is None or not len(seen) or not len(keys):
-        return
-    n_shared = int(np.isin(np.unique(keys), seen).sum())
-    if n_shared:
-        raise ValueError(
-            f"{n_shared} of {len(np.unique(keys))} problems are also among those that {event}: numbers on them say "
-            "nothing about new problems, and no guarantee holds. Leave them out here. split_by_problem(dataset, …) "
-            "makes parts that share none"
-        )
 
 
 def _as_list(X: Any) -> list[Any]:

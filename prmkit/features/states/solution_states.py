@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 POOLINGS: dict[str, tuple[str, ...]] = {
     "mean": ("mean",),
     "last": ("last",),
+    "mean_last": ("mean", "last"),
     "statistics": ("mean", "std", "min", "max", "last"),
     "tokens": (),
 }

@@ -1,0 +1,3 @@
+from ._classifier import PathClassifier as PathClassifier
+
+__all__ = ["PathClassifier"]
