@@ -93,9 +93,15 @@ def test_numbers_without_groups_are_an_error_that_says_what_to_pass(splitter, co
 
 
 @pytest.mark.parametrize("splitter", SPLITTERS)
-def test_solutions_are_an_error_that_says_flatten(splitter):
-    with pytest.raises(TypeError, match=r"X\[0\] is Solution.*flatten\(solutions\)"):
-        splitter.split([Solution("p", ["a"])], [1])
+def test_whole_solutions_are_split_by_problem(splitter):
+    """A classifier of whole solutions is validated by the same splitters. One of steps refuses them by itself."""
+    X = [Solution(p, [f"So {i}."]) for p in "abcdefgh" for i in range(3)]
+    problems = [one.problem for one in X]
+    for learn, check in splitter.split(X, [True, False, True] * 8):
+        assert not {problems[i] for i in learn} & {problems[i] for i in check}
+        assert len(learn) + len(check) == len(X)
+    with pytest.raises(TypeError, match=r"X is one Solution"):
+        splitter.split(X[0], [1])
 
 
 def test_too_few_problems():

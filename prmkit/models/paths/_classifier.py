@@ -414,7 +414,8 @@ class PathClassifier(SavedModel, ReadsSteps, ClassifierMixin, BaseEstimator):
                 f"model is a PRMFeaturizer with kind={self.model.kind!r} and pooling={self.model.pooling!r}, which "
                 "gives no row of states: pass PRMFeaturizer(kind='states', pooling='mean_last', model=…)"
             )
-        return clone(self.model)
+        own: PRMFeaturizer = clone(self.model)
+        return own
 
     def _features_of(self, featurizer: PRMFeaturizer | None) -> PathFeatures:
         return PathFeatures(self.step_classifier, self.shift, featurizer)

@@ -219,7 +219,7 @@ class PathFeatures:
         whole = [Solution(one.problem, ["\n".join(one.steps)]) for one in samples.solutions]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnscoredWarning)  # counted with the samples that lack other features
-            rows = self.featurizer.transform(flatten(whole))
+            rows: Any = self.featurizer.transform(flatten(whole))
         names = self.featurizer.get_feature_names_out().tolist()
         of_layers = [i for i, name in enumerate(names) if name.startswith("layer")]
         found: dict[str, tuple[list[str], Any]] = {"states": ([names[i] for i in of_layers], rows[:, of_layers])}
