@@ -160,6 +160,9 @@ REGISTRY: tuple[Registered, ...] = (
     Registered("prmkit.uncertainty.FirstErrorSet", paths=({}, {"alpha": 0.3})),
     Registered("prmkit.uncertainty.PathTriage", paths=({}, {"accept_error": 0.2, "delta": 0.2})),
     Registered("prmkit.uncertainty.PathCalibrator", paths=({}, {"method": "temperature"})),
+    # It judges whole solutions, so the guarantees of steps say nothing about it, and agreement needs the other samples.
+    # Its own tests check order, other problems, training problems, folds and saving.
+    Registered("prmkit.models.PathClassifier"),
     Registered("prmkit.uncertainty.CertifiedSelection"),  # sampled solutions: checked by its own tests
     Registered("prmkit.uncertainty.StepPredictionSets"),  # probabilities of steps: checked by its own tests
     Registered("prmkit.uncertainty.MahalanobisShift", steps=({"featurizer": _STATISTICS},)),
