@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -14,6 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from prmkit.data.answers.equivalence import AnswerComparison, answer_keys
+from prmkit.data.contradictions import (
+    LEFT_OUT,
+    Contradiction,
+    Contradictions,
+    check_mode,
+    contradiction_of,
+    count_contradiction,
+    found_in,
+)
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution
 from prmkit.utils.environment import as_printed
@@ -39,8 +49,8 @@ class CandidateSet:
     problem : str
         Text of the problem.
     candidates : tuple of Solution
-        Sampled solutions. ``meta`` holds ``generator`` if the file names one, and ``contradiction``, a sentence, if
-        what the file records of the sample contradicts its text.
+        Sampled solutions. ``meta`` holds ``generator`` if the file names one, and ``contradiction``, a
+        mapping, if what the file records of the sample contradicts its text: `Candidates.contradictions` lists them.
     is_correct : tuple of (bool or None)
         Whether each candidate is correct, None if it is not known.
     answers : tuple of (str or None)
@@ -227,8 +237,11 @@ class Candidates(Sequence[CandidateSet]):
     @property
     def contradictions(self) -> dict[int, str]:
         """What contradicts the text of a sample in what the file records of it, by the number of the sample."""
+        return {i: told["said"] for i, told in self._contradictions().items()}
+
+    def _contradictions(self) -> dict[int, Contradiction]:
         metas = ((solution.meta or {}).get("contradiction") for solution in self.solutions)
-        return {i: said for i, said in enumerate(metas) if said}
+        return {i: told for i, told in enumerate(metas) if told}
 
     def by_problem(self, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Arrange one number per sample as one row per problem, as `prmkit.metrics.best_of_n_accuracy` takes them.
@@ -313,7 +326,7 @@ class Candidates(Sequence[CandidateSet]):
         """
         import pandas as pd
 
-        solutions = self.solutions
+        solutions, said = self.solutions, self.contradictions
         return pd.DataFrame(
             {
                 "problem": [solution.problem for solution in solutions],
@@ -325,7 +338,111 @@ class Candidates(Sequence[CandidateSet]):
                 "answer": pd.array(self.answers, dtype="string"),
                 "answer_key": pd.array(self.answer_keys, dtype="string"),
                 "reference": pd.array([one.answer for one in self.sets for _ in one.candidates], dtype="string"),
-                "contradiction": pd.array([(one.meta or {}).get("contradiction") for one in solutions], dtype="string"),
+                "contradiction": pd.array([said.get(i) for i in range(len(solutions))], dtype="string"),
+            }
+        )
+
+    def checked(
+        self,
+        contradictions: Contradictions = "keep",
+        *,
+        extract: Callable[[str], str | None] | None = None,
+        answer_key: Callable[[str], str | None] | None = None,
+    ) -> Candidates:
+        r"""Return the candidates after a check of what is recorded of them against their texts.
+
+        `load_samples` checks what it reads. This is for candidates from elsewhere, or for another choice afterwards.
+
+        Parameters
+        ----------
+        contradictions : {"keep", "text", "drop"}, default="keep"
+            What to do with a sample whose recorded answer is not the answer in its text, or whose record of right or
+            wrong contradicts the reference answer. "keep" believes the record. "text" believes the text: its answer
+            counts, and correctness follows from the reference answer, or is unknown without one. "drop" leaves the
+            sample out, and a problem of which none is left.
+        extract : callable, optional
+            ``extract(text)`` returns the final answer in a text, or None. If None, `extract_answer` finds it. The text
+            is the steps with an empty line between them.
+        answer_key : callable, optional
+            ``answer_key(answer)`` returns a key that equal answers share, for answers that changed. If None,
+            `answer_keys` finds those that `same_answer` calls equal.
+
+        Returns
+        -------
+        Candidates
+            The same candidates, or what is left of them. ``contradictions`` and `contradictions_frame` list what was
+            found, ``counts`` counts it.
+
+        Raises
+        ------
+        ValueError
+            If ``contradictions`` is another word.
+
+        Examples
+        --------
+        >>> from prmkit.data import load_candidates
+        >>> texts = ["60 * 40 = 2400.\nThe answer is 2,400", "60 + 40 = 100.\nThe answer is 100"]
+        >>> row = {"prompt": "60 books of $40?", "gt": "2400", "answers": texts, "label": [0, 0]}
+        >>> raw = load_candidates([row])
+        >>> raw.correct, raw.checked("text").correct, raw.checked("drop").correct
+        (array([False, False]), array([ True, False]), array([False]))
+        """
+        check_mode(contradictions)
+        found: Counter[str] = Counter()
+        sets = []
+        with AnswerComparison() as comparison:
+            for one in self.sets:
+                sets += _checked(one, contradictions, extract, answer_key, comparison, found)
+        if contradictions == "drop":
+            found["problems without a sample that is left, left out"] = len(self.sets) - len(sets)
+        # What reading counted already is not counted twice.
+        counts = {what: max(n, self.counts.get(what, 0)) for what, n in found.items() if n}
+        lines = [f"{what}: {n}" for what, n in counts.items() if f"{what}: {n}" not in self.description.splitlines()]
+        description = "\n".join(filter(None, [self.description, *lines]))
+        return Candidates(tuple(sets), description, {**self.counts, **counts})
+
+    def contradictions_frame(self) -> pd.DataFrame:
+        r"""Return a pandas frame with one line per sample whose record contradicts its text.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``sample`` (its number), ``problem_id``, ``id``, ``kind``, ``recorded`` (the answer), ``in_text``,
+            ``recorded_correct``, ``correct_by_text`` (missing if nothing tells it), ``reference`` and ``said``, a
+            sentence. The kind is "cut" if the answer lost a part at a thousands separator, "answer" if the text gives
+            another one, and "correct" if only the record of right or wrong is contradicted.
+
+        Examples
+        --------
+        >>> import warnings
+        >>> from prmkit.data import load_samples
+        >>> row = {"problem": "60 books of $40?", "steps": ["60 * 40 = 2400.", "So $2,400."], "answer": "400"}
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", UserWarning)
+        ...     candidates = load_samples([row], steps="steps", answer="answer")
+        >>> candidates.contradictions_frame()[["sample", "kind", "recorded", "in_text"]]
+           sample kind recorded in_text
+        0       0  cut      400   2,400
+        """
+        import pandas as pd
+
+        told = self._contradictions()
+        solutions, rows = self.solutions, list(told)
+        of_problem = [self.sets[i] for i in self.groups[rows].tolist()]
+        words = ("recorded", "in_text", "recorded_correct", "correct_by_text")
+        columns: dict[str, Any] = {
+            name: pd.array([one[name] for one in told.values()], dtype="boolean" if "correct" in name else "string")
+            for name in words
+        }
+        return pd.DataFrame(
+            {
+                "sample": rows,
+                "problem_id": [one.id for one in of_problem],
+                "id": [solutions[i].id for i in rows],
+                "kind": [one["kind"] for one in told.values()],
+                **columns,
+                "reference": pd.array([one.answer for one in of_problem], dtype="string"),
+                "said": [one["said"] for one in told.values()],
             }
         )
 
@@ -346,6 +463,42 @@ def _joined(one: CandidateSet, other: CandidateSet) -> CandidateSet:
         answer_keys=one.answer_keys + other.answer_keys,
         answer=other.answer if one.answer is None else one.answer,
     )
+
+
+def _checked(
+    one: CandidateSet,
+    contradictions: Contradictions,
+    extract: Callable[[str], str | None] | None,
+    answer_key: Callable[[str], str | None] | None,
+    comparison: AnswerComparison,
+    counts: Counter[str],
+) -> list[CandidateSet]:
+    """Return one set after its check, or none if no sample is left."""
+    kept, has_changed = [], False
+    for solution, is_right, answer, key in zip(
+        one.candidates, one.is_correct, one.answers, one.answer_keys, strict=True
+    ):
+        told: Contradiction | None = (solution.meta or {}).get("contradiction")
+        if told is None:
+            found = found_in("\n\n".join(solution.steps), extract)
+            last = solution.steps[-1] if solution.steps else ""
+            _, told = contradiction_of(found, last, answer, is_right, one.answer, comparison)
+        if told is not None:
+            count_contradiction(told, counts)
+            if contradictions == "drop":
+                counts[LEFT_OUT] += 1
+                continue
+            solution = replace(solution, meta={**(solution.meta or {}), "contradiction": told})
+            if contradictions == "text":
+                has_changed = has_changed or answer != told["in_text"]
+                answer = told["in_text"]
+                is_right = None if one.answer is None else comparison.same(answer, one.answer)
+        kept.append((solution, is_right, answer, key))
+    if not kept:
+        return []
+    candidates, right, answers, keys = zip(*kept, strict=True)
+    new = replace(one, candidates=candidates, is_correct=right, answers=answers, answer_keys=keys)
+    return with_keys([new], comparison, answer_key) if has_changed else [new]
 
 
 def with_keys(

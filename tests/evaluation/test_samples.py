@@ -95,7 +95,10 @@ def test_labels_that_contradict_the_reference_answer_are_counted(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     benchmark = read_benchmark(str(tmp_path / "a.jsonl"))
     assert benchmark.candidates.correct.tolist() == [False, False, True], "the record is kept"
-    assert "record of right or wrong contradicts their answer: 1" in benchmark.description
+    assert benchmark.description.count("records of right or wrong that contradict the answer: 1") == 1
+    path = str(tmp_path / "a.jsonl")
+    assert read_benchmark(path, options={"contradictions": "text"}).candidates.correct.tolist() == [True, False, True]
+    assert len(read_benchmark(path, options={"contradictions": "drop"}).solutions) == 2
 
 
 def test_named_fields_of_samples_in_a_file(classifier, tmp_path):

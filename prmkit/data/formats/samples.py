@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from prmkit.data.answers.equivalence import AnswerComparison
-from prmkit.data.answers.extraction import ExtractedAnswer, extract_answer, normal_answer, numbers_in
+from prmkit.data.answers.extraction import extract_answer, normal_answer
+from prmkit.data.contradictions import (
+    ANSWERS,
+    CORRECT,
+    CUT,
+    LEFT_OUT,
+    Contradiction,
+    Contradictions,
+    check_mode,
+    contradiction_of,
+    count_contradiction,
+    found_in,
+)
 from prmkit.data.formats.candidates import correct_of, is_candidates, other_units, sampled_in
 from prmkit.data.formats.fields import value_at
 from prmkit.data.formats.format import Record
@@ -33,12 +44,6 @@ from prmkit.data.sampled import Candidates, CandidateSet, with_keys
 from prmkit.data.solution import Solution
 from prmkit.data.step_splitting import By, Think, split_steps
 
-Contradictions = Literal["keep", "text", "drop"]
-
-_NUMBER = re.compile(r"-?\d+(?:/\d+)?")
-_ANSWERS = "recorded answers that contradict the text"
-_CUT = "of these, cut at a thousands separator"
-_CORRECT = "records of right or wrong that contradict the answer"
 _BLANK = "blank samples left out"
 _ONE_STEP = "samples of one step"
 
@@ -116,7 +121,7 @@ def load_samples(
         What to do with a sample whose recorded answer is not the answer in its text, or whose record of right or wrong
         contradicts the reference answer. "keep" believes the record. "text" believes the text: its answer counts, and
         correctness follows from the reference answer, or is unknown without one. "drop" leaves the sample out. All
-        are counted, warned about, and listed in ``candidates.contradictions``.
+        are counted, warned about, and listed by `Candidates.contradictions_frame`. `Candidates.checked` does it later.
     think : {"keep", "drop", "only"}, default="keep"
         What happens to thoughts between ``<think>`` and ``</think>`` in a text, as in `split_steps`.
     extract : callable, optional
@@ -160,8 +165,7 @@ def load_samples(
         )
     if token_logprobs is not None and steps is None:
         raise ValueError(f"token_logprobs={token_logprobs!r} holds a list per step: name the field of the steps too")
-    if contradictions not in ("keep", "text", "drop"):
-        raise ValueError(f"contradictions is {contradictions!r}, expected 'keep', 'text' or 'drop'")
+    check_mode(contradictions)
     split_steps("", by, think=think)  # raises for an unknown unit, whatever the source holds
     paths = {"problem": problem, "steps": steps, "text": text, "answer": answer, "correct": correct}
     paths |= {"reference": reference, "id": id, "generator": generator, "token_logprobs": token_logprobs}
@@ -413,7 +417,7 @@ class _Reader:
             solution_id = f"{set_id}/{number}"
             answer, is_right, told = self._checked(sample, steps, reference, solution_id)
             if told and self._contradictions == "drop":
-                self._counts["samples left out, since their record contradicts their text"] += 1
+                self._counts[LEFT_OUT] += 1
                 continue
             meta = {"generator": sample.generator, "contradiction": told, "token_logprobs": sample.token_logprobs}
             meta = {name: value for name, value in meta.items() if value is not None}
@@ -435,39 +439,21 @@ class _Reader:
 
     def _checked(
         self, sample: _Sample, steps: list[str], reference: str | None, solution_id: str
-    ) -> tuple[str | None, bool | None, str | None]:
-        """Return answer and correctness of a sample, and what contradicts its text in words."""
+    ) -> tuple[str | None, bool | None, Contradiction | None]:
+        """Return answer and correctness of a sample, and what contradicts its text."""
         text = sample.content if isinstance(sample.content, str) else "\n\n".join(steps)
-        found = self._found(text)
-        answer, is_right, told = sample.answer, sample.correct, []
-        if answer is None:
-            answer = found.answer
-        elif found.answer is not None and self._comparison.agree(answer, found.answer) is False:
-            is_cut = re.search(rf"\d,{re.escape(answer.strip())}$", found.answer) is not None
-            if is_cut or not _may_mean(found, answer, steps[-1]):
-                told.append(f"the recorded answer is {answer!r}, and the text says {found.answer!r}")
-                self._counts[_ANSWERS] += 1
-                self._counts[_CUT] += is_cut
-        believed = found.answer if told else answer
-        if reference is not None and (is_right is not None or self._contradictions == "text"):
-            judged = self._comparison.agree(believed, reference)
-            if is_right is not None and judged is (not is_right):
-                word = "right" if is_right else "wrong"
-                told.append(
-                    f"it is recorded as {word}, the answer is {believed!r} and the reference answer {reference!r}"
-                )
-                self._counts[_CORRECT] += 1
+        found, answer, is_right = found_in(text, self._extract), sample.answer, sample.correct
+        believed, told = contradiction_of(found, steps[-1], answer, is_right, reference, self._comparison)
+        if told:
+            count_contradiction(told, self._counts)
+        answer = believed if answer is None else answer
         if told and self._contradictions == "text":
             answer, is_right = believed, None
         if is_right is None and reference is not None:
             self._counts["samples compared with the reference answer"] += 1
             is_right = self._comparison.same(answer, reference)
-        said = "; ".join(told) or None
-        self._first = self._first or (f"{solution_id}: {said}" if said else "")
-        return answer, is_right, said
-
-    def _found(self, text: str) -> ExtractedAnswer:
-        return extract_answer(text) if self._extract is None else ExtractedAnswer(self._extract(text), None)
+        self._first = self._first or (f"{solution_id}: {told['said']}" if told else "")
+        return answer, is_right, told
 
     def warn(self) -> None:
         """Warn of blank samples, of texts that were not cut, and of records that contradict texts."""
@@ -477,31 +463,17 @@ class _Reader:
             _warn(f"{counts[_BLANK]} of {n + counts[_BLANK]} samples are blank and were left out")
         if 2 * counts[_ONE_STEP] > n:
             _warn(f"{counts[_ONE_STEP]} of {n} samples have one step only{other_units(self._one_step, self._by)}")
-        if counts[_ANSWERS] or counts[_CORRECT]:
+        if counts[ANSWERS] or counts[CORRECT]:
             done = {
-                "keep": "The records are kept: pass contradictions='text' to believe the texts, or 'drop'",
-                "text": "The texts are believed",
+                "keep": "The records are kept: pass contradictions='text' to believe the texts, or 'drop'"
+                ". candidates.contradictions lists them",
+                "text": "The texts are believed. candidates.contradictions lists them",
                 "drop": "These samples are left out",
             }[self._contradictions]
-            cut = f" ({counts[_CUT]} {_CUT})" if counts[_CUT] else ""
+            cut = f" ({counts[CUT]} {CUT})" if counts[CUT] else ""
             _warn(
-                f"{counts[_ANSWERS]} {_ANSWERS}{cut}, and {counts[_CORRECT]} {_CORRECT}. The first is {self._first}. "
-                f"{done}. candidates.contradictions lists them"
+                f"{counts[ANSWERS]} {ANSWERS}{cut}, and {counts[CORRECT]} {CORRECT}. The first is {self._first}. {done}"
             )
-
-
-def _may_mean(found: ExtractedAnswer, answer: str, last_step: str) -> bool:
-    """Tell whether a text may give a recorded answer, though it was read otherwise.
-
-    The last number of a text need not be its answer, and a sentence may say more than its answer.
-    """
-    if found.rule not in ("last_number", "sentence", "line"):
-        return False
-    place = last_step if found.rule == "last_number" else found.answer or ""
-    plain = normal_answer(answer)
-    if not _NUMBER.fullmatch(plain):
-        return found.rule == "last_number" or answer.strip().casefold() in place.casefold()
-    return plain in map(normal_answer, numbers_in(place))
 
 
 def _reference(text: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from prmkit.data import Candidates, StepDataset
 from prmkit.data.answers.equivalence import AnswerComparison
 from prmkit.data.answers.extraction import extract_answer
+from prmkit.data.contradictions import CORRECT
 from prmkit.data.formats.candidates import load_candidates
 from prmkit.data.formats.fields import check_fields
 from prmkit.data.formats.reading import read
@@ -108,7 +109,9 @@ def read_benchmark(
             candidates = load_samples(path, **settings)
         else:
             given = fields if is_named else None
+            mode = settings.pop("contradictions", "keep")
             candidates = load_candidates(path, fields=given, extract=_answer, **{"by": _SAMPLED[kind], **settings})
+            candidates = candidates.checked(mode)
         benchmark = candidates_benchmark(name, candidates)
     else:
         if kind == _FIELDS:
@@ -143,7 +146,7 @@ def candidates_benchmark(name: str, candidates: Candidates) -> Benchmark:
     n_unknown = int(np.isnan(candidates.correct).sum())
     with AnswerComparison() as comparison:
         judged = candidates.judged(comparison)
-        counts["candidates whose record of right or wrong contradicts their answer"] = sum(
+        counts[CORRECT] = sum(
             correct is not None and comparison.agree(answer, one.answer) is (not correct)
             for one in candidates
             for correct, answer in zip(one.is_correct, one.answers, strict=True)
