@@ -429,22 +429,14 @@ class Candidates(Sequence[CandidateSet]):
         told = self._contradictions()
         solutions, rows = self.solutions, list(told)
         of_problem = [self.sets[i] for i in self.groups[rows].tolist()]
-        words = ("recorded", "in_text", "recorded_correct", "correct_by_text")
-        columns: dict[str, Any] = {
-            name: pd.array([one[name] for one in told.values()], dtype="boolean" if "correct" in name else "string")
-            for name in words
-        }
-        return pd.DataFrame(
-            {
-                "sample": rows,
-                "problem_id": [one.id for one in of_problem],
-                "id": [solutions[i].id for i in rows],
-                "kind": [one["kind"] for one in told.values()],
-                **columns,
-                "reference": pd.array([one.answer for one in of_problem], dtype="string"),
-                "said": [one["said"] for one in told.values()],
-            }
-        )
+        types = {"kind": "string", "recorded": "string", "in_text": "string"}
+        types |= {"recorded_correct": "boolean", "correct_by_text": "boolean", "reference": "string", "said": "string"}
+        frame = pd.DataFrame([dict(one) for one in told.values()], columns=list(types))
+        frame["reference"] = [one.answer for one in of_problem]
+        frame.insert(0, "sample", rows)
+        frame.insert(1, "problem_id", [one.id for one in of_problem])
+        frame.insert(2, "id", [solutions[i].id for i in rows])
+        return frame.astype(types)
 
 
 def _numbers(correct: Sequence[bool | None]) -> str:
