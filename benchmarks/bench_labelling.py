@@ -108,6 +108,7 @@ def simulate(
     is_test, is_first = np.isin(keys, order[:n_test]), np.isin(keys, order[n_test : n_test + options.start])
     test = flatten([solutions[i] for i in np.flatnonzero(is_test)])
     pool = [solutions[i] for i in np.flatnonzero(~is_test)]
+    steps = flatten(pool)
     labelled = {
         (id(step.solution), step.index): step for step in flatten([solutions[i] for i in np.flatnonzero(is_first)])
     }
@@ -133,7 +134,7 @@ def simulate(
             if len(found) > options.rounds:
                 return found
             chosen = select_for_labelling(classifier, pool, budget, by=by, strategy=strategy, random_state=seed)
-        new = [flatten(pool)[i] for i in chosen] if by == "step" else flatten([pool[i] for i in chosen])
+        new = [steps[i] for i in chosen] if by == "step" else flatten([pool[i] for i in chosen])
         labelled |= {(id(step.solution), step.index): step for step in new}
 
 
@@ -274,7 +275,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=40, help="of a round by step (default: %(default)s)")
     parser.add_argument("--problems", type=int, default=10, help="of a round by problem (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=10, help="splits (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=8, help="splits (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=20, help="of the second part (default: %(default)s)")
     parser.add_argument("--n-steps", type=int, default=100_000, help="pool of the third part (default: %(default)s)")
     parser.add_argument("--no-write", action="store_true", help="print only")
