@@ -65,6 +65,20 @@ print("prefixes of the test problems:", certifier.evaluate(test.solutions, test.
 print("flags on the test problems:", detector.evaluate(test.solutions, test.first_errors))
 
 # %%
+# A solution that is written step by step is asked about after each step, through its scorer. No step is scored twice.
+# The answers are those for the same steps as a whole: a step that is certified stays so, and a flag stays. So a search
+# can stop at the first step that is not certified, and go on from the certified prefix.
+
+lengths = certifier.predict(test.solutions).tolist()
+solution = next(one for one, n in zip(test.solutions, lengths, strict=True) if 0 < n < one.n_steps)
+scorer = calibrated.incremental(solution.problem)
+for t, text in enumerate(solution.steps, start=1):
+    scorer.extend([text])
+    certified, flagged = certifier.predict([scorer])[0], detector.predict([scorer])[0]
+    print(f"after {t} steps: {certified} certified, {'flagged' if flagged else 'not flagged'}")
+print(f"as a whole: {certifier.predict([solution])[0]} certified, flagged: {detector.predict([solution])[0]}")
+
+# %%
 # The picture shows, for every fraction of a solution, the share of solutions of which at least that much is
 # certified.
 

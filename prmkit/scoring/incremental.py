@@ -35,6 +35,8 @@ class IncrementalScorer:
 
     Attributes
     ----------
+    classifier : fitted classifier of steps
+        Classifier that gives the scores.
     problem : str
         Text of the problem.
     steps : tuple of str
@@ -103,6 +105,11 @@ class IncrementalScorer:
         self._fitted = _fitted_attributes(classifier)
         self._proba = np.empty((0, len(self.classes)))
         self._growing: Growing | None = growing(self._classifier, problem)
+
+    @property
+    def classifier(self) -> FittedClassifier:
+        """Classifier that gives the scores."""
+        return self._given
 
     @property
     def problem(self) -> str:

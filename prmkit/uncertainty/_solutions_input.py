@@ -16,14 +16,17 @@ from prmkit.data.solution import Solution, Step, as_solutions
 from prmkit.fitted import FittedClassifier, refuse_shared_problems as refuse_shared_problems
 from prmkit.metrics.solutions.aggregation import ragged_scores
 from prmkit.metrics.solutions.first_errors import check_first_errors
+from prmkit.scoring.incremental import IncrementalScorer
 from prmkit.scoring.scored_solution import ScoredSolution
-from prmkit.scoring.scoring import step_risks
+from prmkit.scoring.scoring import checked, step_risks
 from prmkit.utils.ragged import Ragged
 
 Steps: TypeAlias = Sequence[Step] | npt.ArrayLike
 """Steps in one dimension, or rows of numbers for a classifier of numbers."""
-PathsInput: TypeAlias = Iterable[Solution] | Iterable[ScoredSolution] | Iterable[npt.ArrayLike]
-"""Solutions, or one array of numbers per path."""
+PathsInput: TypeAlias = (
+    Iterable[Solution] | Iterable[ScoredSolution] | Iterable[IncrementalScorer] | Iterable[npt.ArrayLike]
+)
+"""Solutions, scorers of solutions that grow, or one array of numbers per path."""
 FirstErrors: TypeAlias = npt.ArrayLike | Sequence[int | None] | None
 """0-based index of the first wrong step per path, -1 for none: also as ``StepDataset.first_errors`` is typed."""
 
@@ -77,13 +80,28 @@ def read_paths(classifier: FittedClassifier | None, X: PathsInput, groups: npt.A
         risks = ragged_scores(_as_list(paths), True)
     else:
         check_is_fitted(classifier)
-        # Scored solutions are scored again, because nothing tells whether this classifier scored them.
-        solutions = unscored(paths)
-        values, lengths, solutions = step_risks(classifier, solutions)
+        values, lengths, solutions = _risks_of(classifier, paths)
         risks = Ragged(values, lengths)
         by_problem = problem_keys(solutions)
     units, keys = units_and_keys(len(risks), by_problem, groups, "path")
     return Paths(risks, units, keys)
+
+
+def _risks_of(classifier: FittedClassifier, paths: Any) -> tuple[np.ndarray, np.ndarray, list[Solution]]:
+    """Return what ``step_risks`` does. Scorers of solutions that grow know their risks so far."""
+    if not any(isinstance(path, IncrementalScorer) for path in as_solutions(paths)):
+        # Scored solutions are scored again, because nothing tells whether this classifier scored them.
+        return step_risks(classifier, unscored(paths))
+    _, order = checked(classifier, [], None)
+    for i, path in enumerate(paths):
+        if not isinstance(path, IncrementalScorer) or path.classifier is not classifier or path.label_order != order:
+            raise ValueError(
+                f"X[{i}] is {path!r:.200}, and X holds scorers of solutions that grow: all of them must be made by the "
+                "classifier of this estimator, estimator.classifier.incremental(problem)"
+            )
+    scored = [path.scored() for path in paths]
+    lengths = np.array([one.solution.n_steps for one in scored], dtype=np.int64)
+    return np.concatenate([one.risks for one in scored]), lengths, [one.solution for one in scored]
 
 
 def read_first_errors(first_errors: FirstErrors, paths: Paths) -> np.ndarray:
@@ -161,5 +179,5 @@ def _refuse_solutions(X: Any) -> None:
     first = next(iter(X), None) if hasattr(X, "__iter__") else X
     if hasattr(X, "solutions"):
         raise TypeError("X is a whole data set, and classifier is None: pass a fitted classifier and dataset.solutions")
-    if isinstance(first, (Solution, ScoredSolution)) or isinstance(X, Solution):
+    if isinstance(first, (Solution, ScoredSolution, IncrementalScorer)) or isinstance(X, Solution):
         raise TypeError("X holds solutions, and classifier is None: pass a fitted classifier, or arrays of step risks")

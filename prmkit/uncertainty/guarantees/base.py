@@ -78,7 +78,9 @@ class PathEstimator(ABC, Generic[Decisions]):
         Parameters
         ----------
         X : list of Solution, or list of array-like of shape (n_steps,)
-            Paths, as in ``fit``.
+            Paths, as in ``fit``. Solutions that grow may be given by their scorers, which the classifier has made
+            (:class:`~prmkit.scoring.IncrementalScorer`): the decision is about the steps so far, which are not scored
+            again.
         groups : array-like of shape (n_paths,), optional
             Problem of each path. It only serves to refuse problems of the calibration.
 
