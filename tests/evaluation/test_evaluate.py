@@ -226,7 +226,7 @@ def test_a_candidate_without_a_score_stays_and_is_chosen_last(tmp_path, candidat
     for place, expected in ((0, 0.0), (2, 1.0)):  # the right one, which has the best score, and a wrong one
         without = {benchmark.solutions[3 * i + place].id for i in range(10)}
         found = evaluate(scores_of(tmp_path / "s.jsonl", benchmark, without), benchmark, n_resamples=0)
-        [table] = found.tables
+        table = found.tables[0]
         assert "of 10 problems with 3 each" in table.note
         assert "in 10 of 30 solutions" in table.note
         assert "It chooses these candidates after all others" in table.note

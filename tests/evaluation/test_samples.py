@@ -7,7 +7,7 @@ import pytest
 
 from prmkit.data import load_candidates, load_samples
 from prmkit.evaluation import evaluate, read_benchmark
-from prmkit.metrics import aggregate, best_of_n_accuracy, vote_accuracy
+from prmkit.metrics import aggregate, best_of_n_accuracy, selection_report, vote_accuracy
 
 LINES = [
     {
@@ -114,3 +114,20 @@ def test_named_fields_of_samples_in_a_file(classifier, tmp_path):
     assert {solution.n_steps for solution in by_line.solutions} == {2}
     with pytest.raises(ValueError, match=r"fields is .*expected the field of each part.* 'reference': '…'"):
         read_benchmark(str(path), fields={**by_steps, "gold": "my_gold"})
+
+
+def test_rules_beside_the_vote_and_samples_until_it_is_decided(classifier, value_of):
+    candidates = next(layouts())
+    rewards = [scored.rewards for scored in classifier.score_solutions(candidates.solutions)]
+    found = evaluate({"m": classifier}, candidates, n_resamples=20)
+    report = selection_report(candidates, {"m": rewards}, n_subsets=200, n_resamples=20)
+    for n in (1, 2, 4):
+        for rule in ("tie_break", "filter", "pessimistic"):
+            at = f"m, {rule} by min", f"best of {n}"
+            gain = report.differences[f"m min, {rule}"][f"n={n}"]
+            assert value_of(found, "Best of N, samples", *at) == pytest.approx(
+                report.metrics[f"m min, {rule}"][f"n={n}"].value
+            )
+            assert value_of(found, "Minus the vote, samples", *at) == pytest.approx(gain.value)
+        title = "Samples until the vote is decided, samples"
+        assert value_of(found, title, "majority", f"vote of {n}") == pytest.approx(report.until_decided[f"n={n}"].value)

@@ -291,7 +291,7 @@ def test_adding_a_number_to_raw_rewards_changes_no_best_of_n(tmp_path, candidate
     benchmark = read_benchmark(f"bon:{candidates}")
     rewards = [np.linspace(0, 1, one.n_steps) + (i % 3 == 0) for i, one in enumerate(benchmark.solutions)]
     first, other = (shifted(tmp_path, benchmark, rewards, by) for by in (0, shift))
-    [title] = [table.title for table in first.tables]
+    title = first.tables[0].title
     rules = [f"m, {rule}" for rule in ("min", "max", "first", "last", "mean")]
     best = {rule: values_of(first, title, "best of 3")[rule, "best of 3"] for rule in rules}
     assert best == {rule: values_of(other, title, "best of 3")[rule, "best of 3"] for rule in rules}

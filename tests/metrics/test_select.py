@@ -38,8 +38,7 @@ def best_groups(answers, scores, rule, *, missing="alone", drop=0.5, penalty=0.5
     groups = groups_of(answers, missing, among)
     value = {
         "majority": len,
-        "filter": len,
-        "tie_break": lambda group: (len(group), max(known[i] for i in group)),
+        **dict.fromkeys(["tie_break", "filter"], lambda group: (len(group), max(known[i] for i in group))),
         "weighted": lambda group: round(sum(known[i] for i in group if known[i] > -math.inf), 9),
         "combine": lambda group: round(sum(1 / (1 + math.exp(-known[i])) for i in group if known[i] > -math.inf), 9),
         "pessimistic": lambda group: round(

@@ -7,21 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 from prmkit.evaluation._evaluation import Curve, LeftOut, Row, Series, Table
 from prmkit.evaluation._inputs._benchmark import Benchmark, CandidateRows
 from prmkit.evaluation._inputs._scoring import rounded
 from prmkit.evaluation._tables._context import Context, System
 from prmkit.evaluation._tables._quoted import BEST_OF_8, BEST_OF_1024
-from prmkit.metrics import Interval, aggregate, best_of_n_accuracy, pass_at_k, vote, vote_accuracy
+from prmkit.metrics import Interval, aggregate, best_of_n_accuracy, pass_at_k, select
 from prmkit.metrics.bootstrap import BootstrapResult, bootstrap_counts, problem_numbers
+from prmkit.metrics.selection.subsets import Sampled, Subsets, samples_until_decided, shares_right
+from prmkit.metrics.selection.votes import Rule
 from prmkit.metrics.solutions.aggregation import AGGREGATION_RULES, ANY_SCALE_RULES
 
 # The scores of these rules are not negative, so votes can sum them.
 _WEIGHTED = ("min", "product", "mean", "last")
-_ORACLE = "pass@N (oracle)"
-_DRAWN = ("product", "min", "last", "majority", "random candidate", _ORACLE)
+# Rules that let vote and verifier share the choice, by each of these scores.
+_SHARED: tuple[Rule, ...] = ("tie_break", "filter", "pessimistic")
+_SHARED_BY = ("product", "min", "last")
+_ORACLE, _MAJORITY, _UNTIL = "pass@N (oracle)", "majority", "samples until the vote is decided"
+_DRAWN = ("product", "min", "last", _MAJORITY, "random candidate", _ORACLE)
 _N_SUBSETS = 200
 
 
@@ -33,6 +37,11 @@ class _Sets:
     correct: np.ndarray
     answer_keys: list[list[Hashable]]
     sizes: list[int]
+
+    @property
+    def sampled(self) -> Sampled:
+        """The candidates end to end. One without an answer votes alone."""
+        return Sampled.of(self.answer_keys, self.correct[self.rows >= 0], "alone")
 
     @property
     def have_answers(self) -> bool:
@@ -56,7 +65,10 @@ def selection(context: Context) -> tuple[list[Table | LeftOut], list[Curve]]:
     baselines = {*accuracies, *_baselines(benchmark, sets), _ORACLE}
     accuracies |= {name: by_rule.pop(name) for name in list(by_rule) if name in baselines}
     accuracies |= {_ORACLE: {n: pass_at_k(n_correct, counts, n) for n in sets.sizes}, **by_rule}
-    result = _bootstrap(context, sets, accuracies)
+    until = {}
+    if sets.have_answers:
+        until = {_UNTIL: {n: samples_until_decided(sets.sampled, Subsets(n, _N_SUBSETS, 0)) for n in sets.sizes}}
+    result = _bootstrap(context, sets, accuracies | until)
     columns = {size: f"best of {size}" for size in sets.sizes}
     rows = [
         Row(name, {column: result.interval(f"{name}/{size}") for size, column in columns.items()}, name in baselines)
@@ -72,11 +84,17 @@ def selection(context: Context) -> tuple[list[Table | LeftOut], list[Curve]]:
         "'last' is the reward of the last step: it judges a solution only if the model's label of a step is about "
         "the whole solution up to it",
         "'weighted' sums the scores of equal answers, or the sigmoids of raw ones; pass@N is a bound and not a rule",
+        "'tie_break' is the vote, and the score only decides between equal votes; 'filter' is the same vote of the "
+        "better half; 'pessimistic' takes the highest mean score minus a penalty for rare answers",
     )
     tables: list[Table | LeftOut] = [
         Table(f"Best of N, {benchmark.name}", benchmark.name, list(columns.values()), rows, note)
     ]
-    if not sets.have_answers:
+    if sets.have_answers:
+        tables += _beside_the_vote(
+            context, result, [row for row in rows if row.system not in (_MAJORITY, _ORACLE)], sets
+        )
+    else:
         why = "no answer was found in any candidate, and votes count equal answers"
         tables.append(LeftOut(f"Rows of votes, {benchmark.name}", benchmark.name, why))
     return tables + (_quoted(benchmark.name) if context.quoted else []), [
@@ -95,40 +113,65 @@ def _sets(candidates: CandidateRows) -> _Sets:
     return _Sets(rows, (rows >= 0) & candidates.correct[rows], keys, sizes)
 
 
+def _beside_the_vote(context: Context, result: BootstrapResult, rows: list[Row], sets: _Sets) -> list[Table | LeftOut]:
+    """Return the table of each rule minus the vote, and of the samples that a vote takes until nothing can turn it."""
+    name = context.benchmark.name
+    columns = {size: f"best of {size}" for size in sets.sizes}
+    gains = [
+        Row(
+            row.system,
+            {
+                column: result.difference(f"{row.system}/{size}", f"{_MAJORITY}/{size}")
+                for size, column in columns.items()
+            },
+            row.baseline,
+        )
+        for row in rows
+    ]
+    decided = {f"vote of {size}": result.interval(f"{_UNTIL}/{size}") for size in sets.sizes}
+    return [
+        Table(
+            f"Minus the vote, {name}",
+            name,
+            list(columns.values()),
+            gains,
+            context.note("Share of correct choices minus that of the majority, on the same problems and resamples"),
+        ),
+        Table(
+            f"Samples until the vote is decided, {name}",
+            name,
+            list(decided),
+            [Row(_MAJORITY, decided, True)],
+            context.note(
+                "How many of N candidates are sampled until no further one can turn the vote, which then has the "
+                "answer of the vote of N. The mean over all orders; equal votes go to the answer that came first"
+            ),
+        ),
+    ]
+
+
 @dataclass(frozen=True, eq=False)
 class _Rule:
-    """A way to choose a candidate: the one with the best score, or one of the answer with the largest sum of them.
-
-    ``scores`` holds a row per set, NaN where there is no candidate. It is None for votes that all count the same.
-    """
+    """A rule of `select`. ``scores`` holds a row per set, NaN where there is no candidate. A plain vote has none."""
 
     scores: np.ndarray | None
-    votes: bool = False
+    rule: Rule = "best"
 
     def chosen(self, sets: _Sets) -> np.ndarray:
         """Return the number of the chosen candidate of each set. The first of equals is chosen."""
-        if not self.votes:
-            assert self.scores is not None
-            best: np.ndarray = np.argmax(np.where(np.isnan(self.scores), -np.inf, self.scores), axis=1)
-            return best
         if self.scores is None:
-            return np.array([vote(keys) for keys in sets.answer_keys])
+            return np.array([select(keys, rule=self.rule) for keys in sets.answer_keys])
         pairs = zip(sets.answer_keys, self.scores, strict=True)
-        return np.array([vote(keys, row[: len(keys)], representative="best") for keys, row in pairs])
+        return np.array([select(keys, row[: len(keys)], rule=self.rule) for keys, row in pairs])
 
     def accuracies(self, sets: _Sets, random_state: int) -> dict[int, np.ndarray]:
         """Return for each N how often the choice among N candidates of each set is correct."""
-        if not self.votes:
-            assert self.scores is not None
+        if self.rule == "best" and self.scores is not None:
             return {n: best_of_n_accuracy(self.scores, sets.correct, n, per_problem=True) for n in sets.sizes}
-        counts = [len(keys) for keys in sets.answer_keys]
-        correct = [row[:n] for row, n in zip(sets.correct, counts, strict=True)]
-        weights = None if self.scores is None else [row[:n] for row, n in zip(self.scores, counts, strict=True)]
+        scores = None if self.scores is None else self.scores[sets.rows >= 0]
+        sampled = sets.sampled
         return {
-            n: vote_accuracy(
-                sets.answer_keys, correct, n, weights, n_subsets=_N_SUBSETS, ties="average", random_state=random_state
-            ).per_problem
-            for n in sets.sizes
+            n: shares_right(sampled, Subsets(n, _N_SUBSETS, random_state), self.rule, scores)[0] for n in sets.sizes
         }
 
 
@@ -138,7 +181,7 @@ def _baselines(benchmark: Benchmark, sets: _Sets) -> dict[str, _Rule]:
         "longest candidate": _Rule(sets.by_set(n_characters)),
         "shortest candidate": _Rule(sets.by_set(-n_characters)),
     }
-    return found | ({"majority": _Rule(None, votes=True)} if sets.have_answers else {})
+    return found | ({_MAJORITY: _Rule(None, "majority")} if sets.have_answers else {})
 
 
 def _rules(benchmark: Benchmark, system: System, sets: _Sets) -> dict[str, _Rule]:
@@ -148,9 +191,12 @@ def _rules(benchmark: Benchmark, system: System, sets: _Sets) -> dict[str, _Rule
     scores = {rule: sets.by_set(aggregate(paths, rule, probabilities=not is_raw, unscored=-np.inf)) for rule in rules}
     found = {f"{system.name}, {rule}": _Rule(of_rule) for rule, of_rule in scores.items()}
     if sets.have_answers:
-        for rule in filter(scores.__contains__, _WEIGHTED):
-            weights = expit(scores[rule]) if is_raw else np.maximum(scores[rule], 0)
-            found[f"{system.name}, weighted by {rule}"] = _Rule(weights, votes=True)
+        for by in filter(scores.__contains__, _WEIGHTED):
+            found[f"{system.name}, weighted by {by}"] = _Rule(scores[by], "combine" if is_raw else "weighted")
+        # The penalty of "pessimistic" is on the scale of probabilities.
+        shared = [rule for rule in _SHARED if not (is_raw and rule == "pessimistic")]
+        for by in filter(scores.__contains__, _SHARED_BY):
+            found |= {f"{system.name}, {rule} by {by}": _Rule(scores[by], rule) for rule in shared}
     return found
 
 

@@ -154,8 +154,8 @@ def select(
         ``"first"`` and ``"random"`` look at nothing. ``"majority"`` is the vote, see :func:`vote`. ``"best"`` has the
         highest score, whatever it answers. ``"weighted"`` has the answer with the largest sum of scores.
         ``"combine"`` sums their sigmoids, for scores on any scale (PQM, arXiv:2410.11287). ``"tie_break"`` is the vote,
-        and the highest score only decides between answers with equally many votes. ``"filter"`` is the vote of those
-        that are left when the worst by score are dropped. ``"pessimistic"`` has the answer with the highest mean score
+        and the highest score only decides between answers with equally many votes. ``"filter"`` drops the worst by
+        score, and is the same vote of those that are left. ``"pessimistic"`` has the answer with the highest mean score
         minus ``penalty * log(n_candidates) / (n_votes + 1)``, which holds rare answers back (arXiv:2504.10337,
         arXiv:2510.14913).
     random_state : int, Generator or None, default=None
@@ -255,7 +255,7 @@ def top_candidates(
         lowest_kept = np.sort(scores, axis=1)[:, n_dropped, None]
         codes = np.where(scores >= lowest_kept, codes, -1)
     is_top = has_most_support(codes, np.ones(codes.shape))
-    if rule == "tie_break":
+    if rule != "majority":
         best = np.where(is_top, scores, -np.inf).max(axis=1, keepdims=True)
         is_top &= answer_sums(codes, is_top & (scores == best)) > 0
     return codes, is_top
