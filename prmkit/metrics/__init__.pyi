@@ -30,6 +30,7 @@ from .selection import (
 )
 from .selective import (
     RiskCoverageDisplay as RiskCoverageDisplay,
+    abstention_floor as abstention_floor,
     augrc as augrc,
     aurc as aurc,
     prr as prr,
@@ -62,6 +63,7 @@ __all__ = [
     "SelectionDisplay",
     "StepReport",
     "StepReportDisplay",
+    "abstention_floor",
     "aggregate",
     "augrc",
     "aurc",

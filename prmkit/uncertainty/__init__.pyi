@@ -15,6 +15,7 @@ from .guarantees import (
     FirstErrorSet as FirstErrorSet,
     PathTriage as PathTriage,
     PrefixCertifier as PrefixCertifier,
+    SelectiveRisk as SelectiveRisk,
     StepPredictionSets as StepPredictionSets,
 )
 from .shift import LengthShift as LengthShift, MahalanobisShift as MahalanobisShift
@@ -37,6 +38,7 @@ __all__ = [
     "PathUncertainty",
     "PrefixCertifier",
     "SampleUncertainty",
+    "SelectiveRisk",
     "StepEnsemble",
     "StepPredictionSets",
     "path_uncertainty",

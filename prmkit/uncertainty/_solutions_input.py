@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution, Step, as_solutions
 from prmkit.fitted import FittedClassifier, refuse_shared_problems as refuse_shared_problems
+from prmkit.metrics.calibration.calibration import from_objects
 from prmkit.metrics.solutions.aggregation import ragged_scores
 from prmkit.metrics.solutions.first_errors import check_first_errors
 from prmkit.scoring.incremental import IncrementalScorer
@@ -29,6 +31,8 @@ PathsInput: TypeAlias = (
 """Solutions, scorers of solutions that grow, or one array of numbers per path."""
 FirstErrors: TypeAlias = npt.ArrayLike | Sequence[int | None] | None
 """0-based index of the first wrong step per path, -1 for none: also as ``StepDataset.first_errors`` is typed."""
+Errors: TypeAlias = npt.ArrayLike | Sequence[bool | None]
+"""Whether each path is wrong."""
 
 
 class StepClassifier(FittedClassifier, Protocol):
@@ -51,12 +55,13 @@ class Paths:
 
     ``units`` numbers the unit of each path from 0: its problem if that is known, otherwise the path itself. ``keys``
     (uint64) are keys of the problems, by which the same problem is found on two sides. They are empty if no problem
-    is known.
+    is known. With ``are_scores`` each path has one number, a risk of the whole path that need not be a probability.
     """
 
     risks: Ragged
     units: np.ndarray
     keys: np.ndarray
+    are_scores: bool = False
 
     @property
     def lengths(self) -> np.ndarray:
@@ -69,12 +74,20 @@ class Paths:
         return int(self.units.max(initial=-1)) + 1
 
 
-def read_paths(classifier: FittedClassifier | None, X: PathsInput, groups: npt.ArrayLike | None = None) -> Paths:
-    """Return the step risks of solutions, or of arrays of risks if there is no classifier, and their problems."""
+def read_paths(
+    classifier: FittedClassifier | None, X: PathsInput, groups: npt.ArrayLike | None = None, *, scores: bool = False
+) -> Paths:
+    """Return the step risks of solutions, or of arrays of risks if there is no classifier, and their problems.
+
+    With ``scores``, and without a classifier, X may also hold one number per path.
+    """
     paths: Any = X
     if not hasattr(paths, "__len__") and not hasattr(paths, "solutions") and hasattr(paths, "__iter__"):
         paths = list(paths)
     by_problem = None
+    if classifier is None and scores and (numbers := _numbers_of_paths(paths)) is not None:
+        risks = Ragged(numbers, np.ones(len(numbers), dtype=np.int64))
+        return Paths(risks, *units_and_keys(len(risks), None, groups, "path"), are_scores=True)
     if classifier is None:
         _refuse_solutions(paths)
         risks = ragged_scores(_as_list(paths), True)
@@ -110,10 +123,27 @@ def read_first_errors(first_errors: FirstErrors, paths: Paths) -> np.ndarray:
         raise ValueError(
             "first_errors is None, expected one number per path: the 0-based index of its first wrong step, or -1 if "
             "no step is wrong. If it is dataset.first_errors, the data set has no labels of whole solutions: pass "
-            "first_errors=[…]"
+            "first_errors=[…]. Where only right or wrong is known, most guarantees take errors=[…]"
         )
     labels: Any = first_errors
     return check_first_errors(labels, paths.lengths)
+
+
+def read_errors(errors: Errors, n: int) -> np.ndarray:
+    """Return whether each path is wrong, as booleans."""
+    values = from_objects(np.asarray(errors))
+    if values.shape != (n,):
+        raise ValueError(f"errors has shape {values.shape}, expected one value for each of the {n} paths")
+    if not n:
+        raise ValueError("X is empty: at least 1 path is required")
+    if values.dtype.kind in "biuf" and np.isin(values, (0, 1)).all():
+        return values.astype(bool)
+    plain = values.tolist()
+    i = next(i for i, value in enumerate(plain) if not isinstance(value, (bool, int, float)) or value not in (0, 1))
+    raise ValueError(
+        f"errors[{i}] is {plain[i]!r}, expected True (wrong) or False (right) for each path: leave out paths of which "
+        "neither is known, and pass indices of first errors as first_errors=[…]"
+    )
 
 
 def unscored(X: Any) -> list[Any]:
@@ -165,6 +195,17 @@ def group_keys(names: np.ndarray) -> np.ndarray:
     """Return the key of each problem that the user named, of dtype uint64. Names are not normalised."""
     digests = (hashlib.sha256(f"group {name}".encode("utf-8", "surrogatepass")) for name in names.tolist())
     return np.array([int.from_bytes(digest.digest()[:8], "big") for digest in digests], dtype=np.uint64)
+
+
+def _numbers_of_paths(X: Any) -> np.ndarray | None:
+    """Return one number per path, NaN where there is none, or None if X holds something else."""
+    if isinstance(X, np.ndarray) and X.dtype != object:
+        is_flat = X.ndim == 1 and X.dtype.kind in "biuf"
+    else:
+        is_flat = hasattr(X, "__iter__") and all(value is None or isinstance(value, Real) for value in X)
+    # Infinite thresholds mean "all" and "none", so no score is infinite itself.
+    largest = np.finfo(np.float64).max
+    return np.clip(np.asarray(X, dtype=np.float64), -largest, largest) if is_flat else None
 
 
 def _as_list(X: Any) -> list[Any]:

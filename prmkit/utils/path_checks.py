@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,18 @@ __all__ = ["check_path_invariance", "check_same_problem_refused"]
 def check_path_invariance(estimator: Any, *, random_state: int = 0) -> None:
     """Check that neither the order of paths nor the other paths change what an estimator learns and predicts.
 
-    The estimator has ``fit(X, first_errors, groups)`` over arrays of step risks, and ``predict``. AssertionError says
-    what changed.
+    The estimator has ``fit(X, first_errors, groups)`` or ``fit(scores, errors, groups)`` over arrays of step risks, and
+    ``predict``. AssertionError says what changed.
 
     >>> from prmkit.uncertainty import PrefixCertifier
     >>> check_path_invariance(PrefixCertifier(alpha=0.3))
     """
-    X, first_errors, groups = made_up_paths(random_state)
+    X, labels, groups = _calibration(estimator, random_state)
     new = made_up_paths(random_state + 1)[0]
-    fitted = clone(estimator).fit(X, first_errors, groups)
+    fitted = clone(estimator).fit(X, labels, groups)
     whole = list(fitted.predict(new))
     order = np.random.default_rng(random_state).permutation(len(X))
-    shuffled = clone(estimator).fit([X[i] for i in order], first_errors[order], groups[order])
+    shuffled = clone(estimator).fit([X[i] for i in order], labels[order], groups[order])
     name = type(estimator).__name__
     assert list(shuffled.predict(new)) == whole, f"{name} learns something else from shuffled paths"
     turned = list(fitted.predict(new[::-1]))[::-1]
@@ -37,14 +38,20 @@ def check_path_invariance(estimator: Any, *, random_state: int = 0) -> None:
 
 def check_same_problem_refused(estimator: Any, *, random_state: int = 0) -> None:
     """Check that predictions refuse a problem that was calibrated on."""
-    X, first_errors, groups = made_up_paths(random_state)
-    fitted = clone(estimator).fit(X, first_errors, groups)
+    X, labels, groups = _calibration(estimator, random_state)
+    fitted = clone(estimator).fit(X, labels, groups)
     fitted.predict(X[:1], groups=[f"not {groups[0]}"])
     try:
         fitted.predict(X[:1], groups=groups[:1])
     except ValueError:
         return
     raise AssertionError(f"{type(estimator).__name__} predicts for a problem that it was calibrated on")
+
+
+def _calibration(estimator: Any, seed: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Return paths, the labels that the estimator learns from, and problems."""
+    X, first_errors, groups = made_up_paths(seed)
+    return X, first_errors >= 0 if list(signature(estimator.fit).parameters)[1] == "errors" else first_errors, groups
 
 
 def made_up_paths(seed: int, n_problems: int = 60) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from sklearn.metrics import roc_auc_score
 
-from prmkit.metrics import augrc, aurc, prr, risk_at_coverage, risk_coverage_curve, selective_report
+from prmkit.metrics import abstention_floor, augrc, aurc, prr, risk_at_coverage, risk_coverage_curve, selective_report
 
 
 def eaurc(loss, uncertainty, *, sample_weight=None):
@@ -349,3 +349,16 @@ def test_report_refuses_what_it_cannot_read():
         selective_report([0, 1], {"model": [1, 2]}, groups=[0])
     with pytest.raises(ValueError, match="constant"):
         selective_report([0, 1], {"constant": [1, 2]})
+
+
+def test_abstention_floor():
+    """Setting aside wrong cases alone reaches the floor, and nothing less does."""
+    for n_wrong, alpha in [(30, 0.1), (90, 0.25), (100, 0.5), (7, 0.0)]:
+        aside = next(k for k in range(101) if n_wrong - k <= alpha * (100 - k))
+        assert aside - 1 < 100 * abstention_floor(n_wrong / 100, alpha) <= aside
+    assert abstention_floor(0.1, 0.1) == abstention_floor(0.0, 0.3) == 0.0
+    assert abstention_floor(1.0, 0.2) == 1.0
+    with pytest.raises(ValueError, match=r"base_risk is 1.2, expected a number in \[0, 1\]"):
+        abstention_floor(1.2, 0.1)
+    with pytest.raises(ValueError, match="alpha is 1"):
+        abstention_floor(0.5, 1)

@@ -1,5 +1,6 @@
 from ._risk_coverage_display import RiskCoverageDisplay as RiskCoverageDisplay
 from ._selective import (
+    abstention_floor as abstention_floor,
     augrc as augrc,
     aurc as aurc,
     prr as prr,
@@ -8,4 +9,13 @@ from ._selective import (
 )
 from ._selective_report import selective_report as selective_report
 
-__all__ = ["RiskCoverageDisplay", "augrc", "aurc", "prr", "risk_at_coverage", "risk_coverage_curve", "selective_report"]
+__all__ = [
+    "RiskCoverageDisplay",
+    "abstention_floor",
+    "augrc",
+    "aurc",
+    "prr",
+    "risk_at_coverage",
+    "risk_coverage_curve",
+    "selective_report",
+]

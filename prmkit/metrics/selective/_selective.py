@@ -329,6 +329,46 @@ def risk_at_coverage(
     return float(risks[kept_at(coverage, len(risks)) - 1])
 
 
+def abstention_floor(base_risk: float, alpha: float) -> float:
+    """Return the share of cases that every rule must set aside to keep the risk of the accepted at ``alpha``.
+
+    A rule that sets aside wrong cases alone does best. So this is what no score can beat, however good it is.
+
+    Parameters
+    ----------
+    base_risk : float
+        Share of all cases that are wrong, in [0, 1].
+    alpha : float
+        Share of the accepted cases that may be wrong, in [0, 1).
+
+    Returns
+    -------
+    float
+        ``(base_risk - alpha) / (1 - alpha)``, and 0 where the base risk is at most ``alpha``.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range.
+
+    References
+    ----------
+    arXiv:2606.29054
+
+    Examples
+    --------
+    >>> abstention_floor(0.28, alpha=0.1), abstention_floor(0.05, alpha=0.1)
+    (0.2, 0.0)
+    """
+    if not 0 <= base_risk <= 1:
+        raise ValueError(
+            f"base_risk is {base_risk!r}, expected a number in [0, 1]: the share of all cases that are wrong"
+        )
+    if not 0 <= alpha < 1:
+        raise ValueError(f"alpha is {alpha!r}, expected a number in [0, 1)")
+    return max(float(base_risk) - alpha, 0.0) / (1 - alpha)
+
+
 def risk_coverage_curve(
     loss: npt.ArrayLike, uncertainty: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None
 ) -> RiskCoverageCurve:

@@ -14,13 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.fitted import FittedClassifier, training_problems
 from prmkit.saving.model import Contents, SavedModel
-from prmkit.uncertainty._solutions_input import (
-    FirstErrors,
-    Paths,
-    PathsInput,
-    read_first_errors,
-    refuse_shared_problems,
-)
+from prmkit.uncertainty._solutions_input import Errors, FirstErrors, Paths, PathsInput, refuse_shared_problems
 from prmkit.uncertainty._wrapping import KeepsFitted
 from prmkit.uncertainty.calibration._methods import calibrate, fit_calibrator
 from prmkit.uncertainty.guarantees.base import PathEstimator
@@ -163,7 +157,14 @@ class PathCalibrator(SavedModel, KeepsFitted, PathEstimator[np.ndarray], BaseEst
         right = self.p_no_error(X, groups)
         return np.column_stack([1 - right, right])
 
-    def score(self, X: PathsInput, first_errors: FirstErrors, groups: npt.ArrayLike | None = None) -> float:
+    def score(
+        self,
+        X: PathsInput,
+        first_errors: FirstErrors = None,
+        groups: npt.ArrayLike | None = None,
+        *,
+        errors: Errors | None = None,
+    ) -> float:
         """Return the mean log-likelihood of "no error" and "some error", at most 0. Higher is better.
 
         For a search over ``method`` pass folds that keep problems together: a problem of the calibration is refused.
@@ -172,10 +173,12 @@ class PathCalibrator(SavedModel, KeepsFitted, PathEstimator[np.ndarray], BaseEst
         ----------
         X : list of Solution, or list of array-like of shape (n_steps,)
             Paths, as in ``fit``.
-        first_errors : array-like of int, shape (n_paths,)
+        first_errors : array-like of int, shape (n_paths,), optional
             0-based index of the first wrong step, -1 if a path has no error.
         groups : array-like of shape (n_paths,), optional
             Problem of each path, as in ``p_no_error``.
+        errors : array-like of bool, shape (n_paths,), optional
+            Whether each path is wrong, in place of ``first_errors``.
 
         Returns
         -------
@@ -183,7 +186,7 @@ class PathCalibrator(SavedModel, KeepsFitted, PathEstimator[np.ndarray], BaseEst
             The mean log-likelihood.
         """
         paths = self.read(X, groups)
-        no_error = read_first_errors(first_errors, paths) == -1
+        no_error = self._read_labels(paths, first_errors, errors) == -1
         right = np.clip(self.of_paths(paths), _FLOOR, 1 - _FLOOR)
         return float(np.mean(np.log(np.where(no_error, right, 1 - right))))
 
@@ -214,7 +217,7 @@ class PathCalibrator(SavedModel, KeepsFitted, PathEstimator[np.ndarray], BaseEst
     def _decide(self, paths: Paths) -> np.ndarray:
         return self.of_paths(paths) > 0.5
 
-    def _remember(self, keys: np.ndarray) -> None:
+    def _remember(self, keys: np.ndarray, of_scores: bool = False) -> None:
         # The problems are stored by _calibrate, when it has succeeded.
         refuse_shared_problems(keys, training_problems(self.classifier), "the classifier was trained on")
 

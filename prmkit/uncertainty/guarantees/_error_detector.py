@@ -25,7 +25,8 @@ class ErrorDetector(PathGuarantee[np.ndarray]):
     Parameters
     ----------
     classifier : fitted classifier over steps, or None, default=None
-        Classifier that gives the risks. If ``None``, X is a list of 1-D arrays of step risks, P(step is wrong).
+        Classifier that gives the risks. If ``None``, X is a list of 1-D arrays of step risks, P(step is wrong),
+        or one number per path that is higher for paths more likely wrong, such as the disagreement of samples.
     recall : float, default=0.9
         Share of erroneous paths to flag at least, in (0, 1).
     delta : float or None, default=None
@@ -47,8 +48,20 @@ class ErrorDetector(PathGuarantee[np.ndarray]):
     k-th smallest of the calibration, ``k = ceil((n1 + 1) * recall)``. This is split conformal prediction, and the same
     number as conformal risk control (arXiv:2208.02814). ``delta``: arXiv:2110.01052.
 
+    See Also
+    --------
+    SelectiveRisk : bounds the share of wrong paths among those that are not flagged.
+
     Examples
     --------
+    With one number per path, and right or wrong:
+
+    >>> detector = ErrorDetector(recall=0.75).fit([0.9, 0.8, 0.3, 0.7, 0.2], errors=[True, True, True, True, False])
+    >>> detector.predict([0.5, 0.2])
+    array([ True, False])
+
+    With the risks of steps:
+
     >>> risks = [[0.1, 0.9], [0.8, 0.2], [0.1, 0.3], [0.7], [0.2, 0.1]]
     >>> detector = ErrorDetector(recall=0.75).fit(risks, first_errors=[1, 0, 1, 0, -1])
     >>> detector.n_calibration_, round(detector.threshold_, 6)
@@ -57,6 +70,7 @@ class ErrorDetector(PathGuarantee[np.ndarray]):
     array([ True, False])
     """
 
+    _reads_scores: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "classifier": CLASSIFIER,
         "recall": RATE,
@@ -74,7 +88,7 @@ class ErrorDetector(PathGuarantee[np.ndarray]):
     def _decide(self, paths: Paths) -> np.ndarray:
         # A path with a step without a score is flagged, whatever the threshold is.
         risks = largest_risks(paths)
-        return np.asarray((risks > self.threshold_) | np.isinf(risks))
+        return np.asarray((risks > self.threshold_) | (risks == np.inf))
 
     def _calibrate(self, paths: Paths, first_errors: np.ndarray) -> None:
         # An erroneous path fails if it passes without a flag.

@@ -63,6 +63,7 @@ class FirstErrorSet(PathGuarantee[list[set[int]]]):
     True
     """
 
+    _needs_places: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"classifier": CLASSIFIER, "alpha": RATE}
     threshold_: float
 

@@ -64,6 +64,7 @@ class PrefixCertifier(PathGuarantee[np.ndarray]):
     array([2, 0])
     """
 
+    _needs_places: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "classifier": CLASSIFIER,
         "alpha": RATE,

@@ -33,7 +33,8 @@ class PathTriage(PathGuarantee[np.ndarray]):
     Parameters
     ----------
     classifier : fitted classifier over steps, or None, default=None
-        Classifier that gives the risks. If ``None``, X is a list of 1-D arrays of step risks, P(step is wrong).
+        Classifier that gives the risks. If ``None``, X is a list of 1-D arrays of step risks, P(step is wrong),
+        or one number per path that is higher for paths more likely wrong, such as the disagreement of samples.
     accept_error : float, default=0.1
         Share *of all paths* that may be accepted in spite of an error, in (0, 1).
     reject_error : float, default=0.1
@@ -57,8 +58,13 @@ class PathTriage(PathGuarantee[np.ndarray]):
     -----
     With a good classifier, or rates that errors hardly reach anyway, the accept threshold lies above the reject
     threshold. Either decision is then within its rate for the paths between them, and nothing needs to be escalated:
-    such a path is accepted if its risk is at most 1/2, otherwise rejected. Each guarantee holds for all paths on its
+    such a path is accepted if its risk is at most 1/2, otherwise rejected (numbers per path need not be probabilities:
+    there it is accepted). Each guarantee holds for all paths on its
     side of the threshold, so also for those of them that are decided. Method: arXiv:2208.02814, arXiv:2110.01052.
+
+    See Also
+    --------
+    SelectiveRisk : bounds the share of wrong paths *among the accepted*, not among all.
 
     Examples
     --------
@@ -71,6 +77,7 @@ class PathTriage(PathGuarantee[np.ndarray]):
     ['accept', 'escalate', 'reject']
     """
 
+    _reads_scores: ClassVar[bool] = True
     _thresholds: ClassVar[tuple[str, ...]] = ("accept_threshold_", "reject_threshold_")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "classifier": CLASSIFIER,
@@ -96,7 +103,7 @@ class PathTriage(PathGuarantee[np.ndarray]):
     def _decide(self, paths: Paths) -> np.ndarray:
         risks = path_risks(paths)
         may_accept, may_reject = risks <= self.accept_threshold_, risks > self.reject_threshold_
-        accept = may_accept & (~may_reject | (risks <= _TOSS_UP))
+        accept = may_accept & (~may_reject | (risks <= (np.inf if paths.are_scores else _TOSS_UP)))
         reject = may_reject & ~accept
         return np.select([accept, reject], ["accept", "reject"], "escalate")
 

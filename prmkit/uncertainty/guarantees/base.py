@@ -16,10 +16,12 @@ from prmkit.fitted import training_problems
 from prmkit.metrics.report_table import html_table
 from prmkit.saving.model import Contents, SavedModel
 from prmkit.uncertainty._solutions_input import (
+    Errors,
     FirstErrors,
     Paths,
     PathsInput,
     StepClassifier,
+    read_errors,
     read_first_errors,
     read_paths,
     refuse_shared_problems,
@@ -27,6 +29,7 @@ from prmkit.uncertainty._solutions_input import (
 from prmkit.uncertainty._wrapping import KeepsFitted
 from prmkit.utils.sklearn import HasMethods, Interval, fit_context
 
+_FOR_SCORES = "For whole paths, right or wrong, take SelectiveRisk, PathTriage or ErrorDetector"
 # More than float32 risks change from one batch to another.
 _MARGIN = 1e-6
 CLASSIFIER = [HasMethods(["fit", "predict_proba"]), None]
@@ -37,23 +40,37 @@ Decisions = TypeVar("Decisions")
 
 
 class PathEstimator(ABC, Generic[Decisions]):
-    """Base of estimators that learn from paths with known first errors, and decide about paths of new problems."""
+    """Base of estimators that learn from paths with known errors, and decide about paths of new problems."""
 
+    # Whether it matters where the first error is, and whether a path may be given by one number.
+    _needs_places: ClassVar[bool] = False
+    _reads_scores: ClassVar[bool] = False
     classifier: Any
 
     @fit_context
-    def fit(self: PathSelf, X: PathsInput, first_errors: FirstErrors, groups: npt.ArrayLike | None = None) -> PathSelf:
+    def fit(
+        self: PathSelf,
+        X: PathsInput,
+        first_errors: FirstErrors = None,
+        groups: npt.ArrayLike | None = None,
+        *,
+        errors: Errors | None = None,
+    ) -> PathSelf:
         """Calibrate on problems that the classifier has not seen.
 
         Parameters
         ----------
-        X : list of Solution, or list of array-like of shape (n_steps,)
-            Solutions. If the estimator has no classifier, the risks of the steps of each path.
-        first_errors : array-like of int of shape (n_paths,)
+        X : list of Solution, list of array-like of shape (n_steps,), or array-like of shape (n_paths,)
+            Solutions. If the estimator has no classifier, the risks of the steps of each path. Estimators that need no
+            steps also take one number per path, higher for paths that are more likely wrong, and NaN for none.
+        first_errors : array-like of int of shape (n_paths,), optional
             0-based index of the first wrong step of each path, -1 if no step is wrong.
         groups : array-like of shape (n_paths,), optional
             Problem of each path. If ``None``, the problem of a solution is its text, and each array of risks is a
             problem of its own.
+        errors : array-like of bool of shape (n_paths,), optional
+            Whether each path is wrong, in place of ``first_errors``. It is enough for all estimators but those that say
+            where the first error is.
 
         Returns
         -------
@@ -63,12 +80,13 @@ class PathEstimator(ABC, Generic[Decisions]):
         Raises
         ------
         TypeError, ValueError
-            If X is of another kind, ``first_errors`` is ``None``, a risk is NaN or outside [0, 1], a path does not have
-            its first error, or the classifier was trained on a problem and remembers it (prmkit's classifiers do).
+            If X is of another kind, not one of ``first_errors`` and ``errors`` is given, the risk of a step is NaN or
+            outside [0, 1], a path does not have its first error, or the classifier was trained on a problem and
+            remembers it (prmkit's classifiers do).
         """
-        paths = read_paths(self.classifier, X, groups)
-        labels = read_first_errors(first_errors, paths)
-        self._remember(paths.keys)
+        paths = self._read_paths(X, groups)
+        labels = self._read_labels(paths, first_errors, errors)
+        self._remember(paths.keys, paths.are_scores)
         self._calibrate(paths, labels)
         return self
 
@@ -77,7 +95,7 @@ class PathEstimator(ABC, Generic[Decisions]):
 
         Parameters
         ----------
-        X : list of Solution, or list of array-like of shape (n_steps,)
+        X : list of Solution, list of array-like of shape (n_steps,), or array-like of shape (n_paths,)
             Paths, as in ``fit``. Solutions that grow may be given by their scorers, which the classifier has made
             (:class:`~prmkit.scoring.IncrementalScorer`): the decision is about the steps so far, which are not scored
             again.
@@ -101,7 +119,7 @@ class PathEstimator(ABC, Generic[Decisions]):
 
         Parameters
         ----------
-        X : list of Solution, or list of array-like of shape (n_steps,)
+        X : list of Solution, list of array-like of shape (n_steps,), or array-like of shape (n_paths,)
             Paths, as in ``fit``.
         groups : array-like of shape (n_paths,), optional
             Problem of each path. It only serves to refuse problems of the calibration.
@@ -117,7 +135,8 @@ class PathEstimator(ABC, Generic[Decisions]):
             As in ``fit``, and if a problem belongs to the calibration.
         """
         check_is_fitted(self)
-        paths = read_paths(self.classifier, X, groups)
+        paths = self._read_paths(X, groups)
+        refuse_other_kind(paths, getattr(self, "of_scores_", False))
         self._refuse_known(paths.keys)
         return paths
 
@@ -137,6 +156,29 @@ class PathEstimator(ABC, Generic[Decisions]):
         check_is_fitted(self)
         return self._decide(paths)
 
+    def _read_paths(self, X: PathsInput, groups: npt.ArrayLike | None) -> Paths:
+        """Return paths, one number each only if the estimator can do with that."""
+        paths = read_paths(self.classifier, X, groups, scores=True)
+        if paths.are_scores and not self._reads_scores and len(paths.lengths):
+            raise ValueError(
+                f"X holds one number per path, and {type(self).__name__} reads the risks of steps: pass a list of 1-D "
+                f"arrays, one per path, or solutions and a classifier. {_FOR_SCORES}"
+            )
+        return paths
+
+    def _read_labels(self, paths: Paths, first_errors: FirstErrors, errors: Errors | None) -> np.ndarray:
+        """Return the first error of each path. Where no place is needed, that of a wrong path is 0."""
+        if errors is None:
+            return read_first_errors(first_errors, paths)
+        if first_errors is not None:
+            raise ValueError("first_errors and errors are both given: pass one of them")
+        if self._needs_places:
+            raise ValueError(
+                f"errors says whether a path is wrong, and {type(self).__name__} needs to know where: pass "
+                f"first_errors=[…]. {_FOR_SCORES}"
+            )
+        return np.where(read_errors(errors, len(paths.lengths)), 0, -1)
+
     @abstractmethod
     def _decide(self, paths: Paths) -> Decisions:
         """Return the decision about each path."""
@@ -146,7 +188,7 @@ class PathEstimator(ABC, Generic[Decisions]):
         """Set the learnt attributes."""
 
     @abstractmethod
-    def _remember(self, keys: np.ndarray) -> None:
+    def _remember(self, keys: np.ndarray, of_scores: bool = False) -> None:
         """Store the problems of ``fit``, after refusing those of the classifier's training."""
 
     @abstractmethod
@@ -158,7 +200,7 @@ class Guarantee(SavedModel, KeepsFitted, BaseEstimator):
     """Base of estimators whose promise holds for problems that neither they nor their classifier have seen.
 
     ``unit_`` is the unit that is counted ("problem" if it is known, otherwise "path" or "step"), ``settings_`` the
-    parameters at the time of calibration.
+    parameters at the time of calibration, ``of_scores_`` whether paths were given by one number each.
     """
 
     # Names of the fitted thresholds, which ``save`` writes.
@@ -167,6 +209,7 @@ class Guarantee(SavedModel, KeepsFitted, BaseEstimator):
     calibration_problems_: np.ndarray
     n_calibration_: int
     attainable_: bool
+    of_scores_: bool
     settings_: dict[str, Any]
     unit_: str
 
@@ -191,6 +234,7 @@ class Guarantee(SavedModel, KeepsFitted, BaseEstimator):
             "unit": self.unit_,
             "n_calibration": self.n_calibration_,
             "attainable": self.attainable_,
+            "of_scores": self.of_scores_,
             **learnt,
         }
         arrays["calibration_problems"] = self.calibration_problems_
@@ -206,6 +250,7 @@ class Guarantee(SavedModel, KeepsFitted, BaseEstimator):
         self.unit_ = settings["unit"]
         self.n_calibration_ = settings["n_calibration"]
         self.attainable_ = settings["attainable"]
+        self.of_scores_ = settings.get("of_scores", False)  # earlier versions knew step risks only
         self.calibration_problems_ = arrays["calibration_problems"]
         self._restore(settings, arrays)
         return self
@@ -229,12 +274,13 @@ class Guarantee(SavedModel, KeepsFitted, BaseEstimator):
         """Distance to a threshold that counts as equal to it. Given risks are exact, computed ones are not."""
         return 0.0 if self.classifier is None else _MARGIN
 
-    def _remember(self, keys: np.ndarray) -> None:
+    def _remember(self, keys: np.ndarray, of_scores: bool = False) -> None:
         """Store the problems and the settings of the calibration, after refusing problems of the training."""
         refuse_shared_problems(keys, training_problems(self.classifier), "the classifier was trained on")
         self.calibration_problems_ = np.unique(keys)
         self.settings_ = {name: value for name, value in self.get_params(deep=False).items() if name != "classifier"}
         self.unit_ = "problem" if len(keys) else "path"
+        self.of_scores_ = of_scores
 
     def _refuse_known(self, keys: np.ndarray) -> None:
         """Raise if problems are also in the training of the classifier or in the calibration."""
@@ -254,18 +300,25 @@ class PathGuarantee(Guarantee, PathEstimator[Decisions]):
     """
 
     def evaluate(
-        self, X: PathsInput, first_errors: FirstErrors, groups: npt.ArrayLike | None = None
+        self,
+        X: PathsInput,
+        first_errors: FirstErrors = None,
+        groups: npt.ArrayLike | None = None,
+        *,
+        errors: Errors | None = None,
     ) -> dict[str, float | int | None]:
         """Report how often the guarantee fails and what it costs, on labelled paths of new problems.
 
         Parameters
         ----------
-        X : list of Solution, or list of array-like of shape (n_steps,)
+        X : list of Solution, list of array-like of shape (n_steps,), or array-like of shape (n_paths,)
             Paths, as in ``fit``.
-        first_errors : array-like of int of shape (n_paths,)
+        first_errors : array-like of int of shape (n_paths,), optional
             0-based index of the first wrong step of each path, -1 if no step is wrong.
         groups : array-like of shape (n_paths,), optional
             Problem of each path, as in ``fit``.
+        errors : array-like of bool of shape (n_paths,), optional
+            Whether each path is wrong, in place of ``first_errors``, as in ``fit``.
 
         Returns
         -------
@@ -279,7 +332,7 @@ class PathGuarantee(Guarantee, PathEstimator[Decisions]):
             As in ``fit``, and if a problem belongs to the calibration.
         """
         paths = self.read(X, groups)
-        report = self._report(paths, read_first_errors(first_errors, paths))
+        report = self._report(paths, self._read_labels(paths, first_errors, errors))
         return {**report, "n_units": paths.n_units, "n_paths": len(paths.lengths)}
 
     @abstractmethod
@@ -300,11 +353,22 @@ def largest_risks(paths: Paths, until: np.ndarray | None = None) -> np.ndarray:
 
 
 def path_risks(paths: Paths) -> np.ndarray:
-    """Return ``1 - P(no error)`` of each path, of shape (n_paths,). It is NaN if a step has no score."""
+    """Return ``1 - P(no error)`` of each path, or its own number, of shape (n_paths,). It is NaN without a score."""
+    if paths.are_scores:
+        return paths.risks.values
     # The logarithm of a risk of 1 is -inf, and the risk of its path is then 1, as it should be.
     with np.errstate(divide="ignore"):
         log_right = paths.risks.with_values(np.log1p(-paths.risks.values))
         return np.asarray(-np.expm1(log_right.reduce(np.add)))
+
+
+def refuse_other_kind(paths: Paths, of_scores: bool) -> None:
+    """Raise if paths are given by one number each after a calibration on step risks, or the other way round."""
+    if paths.are_scores != of_scores and len(paths.lengths):
+        kinds = ("the risks of the steps of each path", "one number per path")
+        raise ValueError(
+            f"X holds {kinds[paths.are_scores]}, and the calibration had {kinds[of_scores]}: pass the same"
+        )
 
 
 def share_of(true: np.ndarray) -> float | None:

@@ -10,10 +10,12 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import bdtr, rel_entr
+from scipy.special import bdtr, logsumexp, rel_entr
 
 # alpha * (n + 1) is an integer on paper more often than in binary.
 _ROUNDING = 1e-9
+# Bets against a selective risk, as shares of the largest possible one. They serve few and many paths alike.
+_BETS = np.linspace(0.1, 0.98, 12)
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,7 @@ def largest_threshold(
     correction.
     """
     refused, n_units, attainable = _first_refused(risks, units, alpha, delta)
-    if math.isfinite(refused):
-        # The refused number itself must not pass, and "passes" reads "<=": so go to the next float below it.
-        refused = min(float(np.nextafter(refused, -np.inf)), refused - margin)
-    return Threshold(refused, n_units, attainable)
+    return Threshold(_just_below(refused, margin) if math.isfinite(refused) else refused, n_units, attainable)
 
 
 def smallest_threshold(
@@ -69,6 +68,55 @@ def smallest_threshold(
     # needed: the first refused number becomes the threshold, which passes.
     refused, n_units, attainable = _first_refused(-scores, units, alpha, delta)
     return Threshold(margin - refused, n_units, attainable)
+
+
+def selective_threshold(
+    risks: np.ndarray, wrong: np.ndarray, alpha: float, delta: float, *, margin: float = 0.0
+) -> Threshold:
+    """Return the largest threshold at which at most a share ``alpha`` of the passing paths is wrong, with confidence.
+
+    There is one path per unit. A risk of NaN never passes. The share of wrong paths among those that pass can rise and
+    fall with the threshold, so all thresholds are tested at once. A bet ``b`` against the hypothesis "more than alpha
+    are wrong" multiplies a wealth of 1 by ``1 + b * alpha`` for each right path that passes, and by ``1 - b * (1 -
+    alpha)`` for each wrong one. The mean wealth over fixed bets rejects the hypothesis if it reaches ``1 / delta``.
+
+    Why this holds for all thresholds t together: let ``m(t)`` be the expectation of "passes, times (wrong - alpha)",
+    which is positive where the hypothesis is true, and P(t) the probability to pass. Give each path that does not pass
+    the factor ``c(t) = 1 + b * m(t) / (1 - P(t))``. The product over all paths then is a martingale in t with mean 1,
+    in which each path is revealed at its risk. Where the hypothesis is true, c(t) is at least 1, so the wealth is at
+    most the martingale, which ever reaches ``1 / delta`` with probability at most ``delta`` (Ville's inequality).
+    Equal risks do no harm, and nothing needs to be chosen beforehand.
+    """
+    scored = ~np.isnan(risks)
+    n = int(scored.sum())
+    attainable = n >= paths_needed(alpha, delta)
+    if not attainable:
+        return Threshold(-math.inf, n, False)
+    order = np.argsort(risks[scored])
+    values = risks[scored][order]
+    last = np.append(np.flatnonzero(values[1:] != values[:-1]), n - 1)
+    n_wrong = np.cumsum(wrong[scored][order])[last]
+    rejected = np.flatnonzero(_log_wealth(last + 1 - n_wrong, n_wrong, alpha) >= -math.log(delta) - _ROUNDING)
+    if not len(rejected):
+        return Threshold(-math.inf, n, True)
+    if rejected[-1] == len(last) - 1:
+        return Threshold(math.inf, n, True)
+    # The wealth stays the same up to the next risk.
+    return Threshold(_just_below(float(values[last[rejected[-1]] + 1]), margin), n, True)
+
+
+def paths_needed(alpha: float, delta: float) -> int:
+    """Return the number of passing paths, all right, below which :func:`selective_threshold` rejects nothing."""
+    # The last bet alone reaches the wealth at the upper end.
+    n = np.arange(1, 2 + math.ceil(math.log(len(_BETS) / delta) / -math.log1p(-alpha * float(_BETS[-1]))))
+    return int(n[np.argmax(_log_wealth(n, np.zeros_like(n), alpha) >= -math.log(delta) - _ROUNDING)])
+
+
+def _log_wealth(n_right: np.ndarray, n_wrong: np.ndarray, alpha: float) -> np.ndarray:
+    """Return the logarithm of the mean wealth over the bets."""
+    bets = _BETS / (1 - alpha)
+    each = np.outer(n_right, np.log1p(bets * alpha)) + np.outer(n_wrong, np.log1p(-bets * (1 - alpha)))
+    return np.asarray(logsumexp(each, axis=1) - math.log(len(bets)))
 
 
 def unit_weights(units: np.ndarray) -> tuple[np.ndarray, int]:
@@ -114,6 +162,11 @@ def p_values(losses: np.ndarray, n_units: int, alpha: float, *, binary: bool) ->
     hoeffding = np.exp(-n_units * (rel_entr(rate, alpha) + rel_entr(1 - rate, 1 - alpha)))
     at_most = np.minimum(np.ceil(losses - _ROUNDING), n_units)
     return np.asarray(np.minimum(hoeffding, math.e * bdtr(at_most, n_units, alpha)))
+
+
+def _just_below(refused: float, margin: float) -> float:
+    """Return the threshold that a number must not pass, nor those within ``margin`` below it: "passes" reads "<="."""
+    return min(float(np.nextafter(refused, -np.inf)), refused - margin)
 
 
 def _first_refused(values: np.ndarray, units: np.ndarray, alpha: float, delta: float | None) -> tuple[float, int, bool]:

@@ -20,6 +20,7 @@ from prmkit.uncertainty import (
     CalibratedStepClassifier,
     ErrorDetector,
     FirstErrorSet,
+    PathCalibrator,
     PathTriage,
     PrefixCertifier,
     StepPredictionSets,
@@ -382,3 +383,71 @@ def test_a_whole_data_set_is_refused_in_words(estimator, fitted):
         clone(estimator).set_params(classifier=classifier).fit(calibration, calibration.first_errors)
     with pytest.raises(TypeError, match=r"dataset\.solutions"):
         clone(estimator).fit(calibration, calibration.first_errors)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [ErrorDetector(recall=0.8), ErrorDetector(recall=0.6, delta=0.3), PathTriage(accept_error=0.2)],
+    ids=str,
+)
+def test_right_and_wrong_is_enough_where_no_place_is_needed(estimator, draws):
+    (X, first_errors, groups), (X_new, first_errors_new, groups_new) = draws
+    one = clone(estimator).fit(X, first_errors, groups)
+    other = clone(estimator).fit(X, groups=groups, errors=first_errors >= 0)
+    learnt = {
+        name: value for name, value in vars(one).items() if name.endswith("threshold_") or name == "n_calibration_"
+    }
+    assert {name: getattr(other, name) for name in learnt} == learnt
+    assert np.array_equal(one.predict(X_new), other.predict(X_new))
+    report = one.evaluate(X_new, first_errors_new, groups_new)
+    assert other.evaluate(X_new, groups=groups_new, errors=(first_errors_new >= 0).tolist()) == report
+    with pytest.raises(ValueError, match="first_errors and errors are both given"):
+        clone(estimator).fit(X, first_errors, groups, errors=first_errors >= 0)
+
+
+@pytest.mark.parametrize("estimator", [ErrorDetector(recall=0.8), PathTriage()], ids=str)
+def test_one_number_per_path_is_enough_where_no_place_is_needed(estimator, draws, tmp_path):
+    """A number is read as the risk of a path with one step, and may have any scale."""
+    (X, first_errors, groups), (X_new, _, groups_new) = draws
+    scores, new, wrong = (
+        np.array([max(path) for path in paths]) for paths in (X, X_new, [[f] for f in first_errors >= 0])
+    )
+    of_steps = clone(estimator).fit([[score] for score in scores], np.where(wrong, 0, -1), groups)
+    of_scores = clone(estimator).fit(scores, groups=groups, errors=wrong)
+    assert np.array_equal(of_scores.predict(new, groups_new), of_steps.predict([[score] for score in new], groups_new))
+    logits = np.log(scores / (1 - scores))
+    scaled = clone(estimator).fit(logits.tolist(), groups=groups, errors=wrong)
+    assert np.array_equal(scaled.predict(np.log(new / (1 - new))), of_scores.predict(new))
+    unknown = scaled.predict([np.nan, np.inf, -np.inf]).tolist()
+    assert unknown == (
+        [True, True, False] if isinstance(estimator, ErrorDetector) else ["escalate", "reject", "accept"]
+    )
+    scaled.save(tmp_path / "guarantee")
+    loaded = type(estimator).load(tmp_path / "guarantee")
+    assert np.array_equal(loaded.predict(logits), scaled.predict(logits))
+    with pytest.raises(ValueError, match="the calibration had one number per path"):
+        loaded.predict(X_new)
+
+
+@pytest.mark.parametrize("estimator", [PrefixCertifier(), FirstErrorSet()], ids=str)
+def test_guarantees_about_places_say_what_to_take_instead(estimator, draws):
+    X, first_errors, groups = draws[0]
+    name = type(estimator).__name__
+    instead = "take SelectiveRisk, PathTriage or ErrorDetector"
+    with pytest.raises(ValueError, match=f"{name} needs to know where: pass first_errors=.* {instead}"):
+        clone(estimator).fit(X, groups=groups, errors=first_errors >= 0)
+    fitted = clone(estimator).fit(X, first_errors, groups)
+    with pytest.raises(ValueError, match=f"{name} needs to know where"):
+        fitted.evaluate(X, errors=first_errors >= 0)
+    with pytest.raises(
+        ValueError, match=f"X holds one number per path, and {name} reads the risks of steps.* {instead}"
+    ):
+        fitted.predict([0.1, 0.2])
+
+
+def test_path_calibrator_by_errors(draws):
+    (X, first_errors, groups), (X_new, first_errors_new, _) = draws
+    one = PathCalibrator().fit(X, first_errors, groups)
+    other = PathCalibrator().fit(X, groups=groups, errors=first_errors >= 0)
+    assert np.array_equal(one.p_no_error(X_new), other.p_no_error(X_new))
+    assert one.score(X_new, first_errors_new) == other.score(X_new, errors=first_errors_new >= 0)
