@@ -164,5 +164,9 @@ def test_beside_step_statistics_in_a_classifier_that_is_saved(tmp_path):
     loaded = PRMClassifier.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.predict_proba(data.X[3:9]), clf.predict_proba(data.X[3:9]))
     assert loaded.featurizer_.transformer_list[1][1].candidates == data.solutions
+    one = data.solutions[0]
+    scorer = loaded.incremental(one.problem)
+    grown = [scorer.extend([step])[0] for step in one.steps]
+    np.testing.assert_allclose(grown, clf.score_solutions(data.solutions)[0].rewards)
     loaded.featurizer_.set_params(agreementfeatures__candidates=None).fit(data.X)
     np.testing.assert_array_equal(loaded.predict_proba(data.X), clf.predict_proba(data.X))
