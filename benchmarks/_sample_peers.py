@@ -107,7 +107,6 @@ def polygraph(samples: dict[str, Any]) -> dict[str, Any]:
         "SemanticEntropyEmpirical": estimators.SemanticEntropy(class_probability_estimation="frequency"),
         "SemanticEntropy": estimators.SemanticEntropy(),
         "MonteCarloSequenceEntropy": estimators.MonteCarloSequenceEntropy(),
-        "LexicalSimilarity_rougeL": estimators.LexicalSimilarity(),
     }
     if is_square:
         stats |= {"semantic_matrix_entail": np.array(same), "semantic_matrix_contra": 1 - np.array(same)}
@@ -119,6 +118,10 @@ def polygraph(samples: dict[str, Any]) -> dict[str, Any]:
     sizes = [len(of_problem) for of_problem in rows]
     for name, estimator in of_problems.items():
         timed(found, name, lambda estimator=estimator: np.repeat(estimator(stats), sizes))
+    # All pairs of texts are compared word by word: whole solutions would take minutes.
+    ends = {"sample_texts": [[one["end"] for one in of_problem] for of_problem in rows]}
+    lexical = estimators.LexicalSimilarity()
+    timed(found, "LexicalSimilarity (rougeL) of last steps", lambda: np.repeat(lexical(ends), sizes))
     for name in ("MaximumSequenceProbability", "Perplexity"):
         timed(found, name, lambda name=name: getattr(estimators, name)()(stats))
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from _common import data_folder, load_steps_table
 
-from prmkit import PRMClassifier, Solution, Step, score_solutions
+from prmkit import PRMClassifier, Solution, Step, flatten, score_solutions
 from prmkit.data import Candidates, load_candidates, load_samples
+from prmkit.data.contradictions import ANSWERS, CUT
 from prmkit.data.problem_keys import problem_keys
-from prmkit.features import PRMFeaturizer
+from prmkit.features import AgreementFeatures, PRMFeaturizer
 from prmkit.metrics import aggregate
 from prmkit.models import PathClassifier
 from prmkit.uncertainty import sample_uncertainty
@@ -66,8 +67,8 @@ def gsm8k_samples(contradictions: str = "text") -> Sampled:
     """Return 8 samples of one generator per problem, with the scores of three published verifiers."""
     candidates = _gsm8k_samples(contradictions)
     done = {"text": "texts believed", "keep": "as recorded", "drop": "contradictions left out"}[contradictions]
-    told = len(_gsm8k_samples("keep").contradictions)
-    note = f"{told} recorded answers contradict their text ({done})"
+    told, cut = (candidates.counts[what] for what in (ANSWERS, CUT))
+    note = f"{told} recorded answers contradict their text, {cut} are cut at a thousands separator; {done}"
     candidates = candidates[candidates.sizes > 1]
     found = Sampled(f"gsm8k_samples, {done}", note, candidates, candidates.correct != 1)
     for file, name in PUBLISHED.items():
@@ -157,11 +158,11 @@ SETS: dict[str, Callable[[], Sampled]] = {
 
 
 def own_classifier(work: Path | None) -> PRMClassifier:
-    """Return the default without embeddings, learnt from PRM800K and PRMBench, but no problem that is judged here."""
+    """Return the default without embeddings, learnt from PRM800K and ProcessBench without the problems judged here."""
     folder = None if work is None else work / "step-classifier"
     if folder is not None and folder.exists():
         return PRMClassifier.load(folder)
-    solutions, ratings = load_steps_table(["prm800k_train", "prmbench_train"])
+    solutions, ratings = load_steps_table(["prm800k_train", "processbench"])
     judged = [
         s for name in ("gsm8k_samples", "gsm8k_solutions", "mr_ben_math") for s in SETS[name]().candidates.solutions
     ]
@@ -199,6 +200,11 @@ def add_plain_risks(found: Sampled) -> None:
     risks |= of_answers
     risks["length, characters"] = np.array([sum(map(len, one.steps)) for one in solutions], dtype=float)
     risks["length, steps"] = np.array([one.n_steps for one in solutions], dtype=float)
+    numbers = AgreementFeatures(candidates=solutions)
+    rows = numbers.fit_transform(flatten(solutions))[np.cumsum([one.n_steps for one in solutions]) - 1]
+    names = numbers.get_feature_names_out().tolist()
+    for rule in ("mean", "min"):
+        risks[f"disagreement on numbers, {rule}"] = 1 - rows[:, names.index(f"agreement_{rule}_so_far")].astype(float)
     for name, rewards in found.rewards.items():
         for rule in RULES:
             risks[f"{name}, {rule}"] = 1 - aggregate(rewards, rule)

@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 from _common import RESULTS, machine, print_table, versions, write_result
 from _quality_report import markdown, signed
-from _sample_scale import SIZES, scale
 from _sample_sets import (
     AGREEMENT,
     OWN,
@@ -184,6 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if found.name.startswith("gsm8k"):
                 shown[f"{found.name}: which sample to choose"] = selection_table(found, options.resamples)
     if "scale" in options.only:
+        from _sample_scale import SIZES, scale
+
         shown["Scale"] = scale(SIZES)
     for title, rows in shown.items():
         print(f"\n{title}\n")

@@ -46,7 +46,8 @@ def sampled(name: str) -> tuple[Sampled, list[np.ndarray], dict[str, Any]]:
     keys = found.candidates.answer_keys
     for i, (group, solution) in enumerate(zip(found.groups, found.candidates.solutions, strict=True)):
         answer = f"no answer {i}" if keys[i] is None else keys[i]
-        rows[group].append({"answer": answer, "text": "\n".join(solution.steps), "log_probs": log_probs[i].tolist()})
+        texts = {"text": "\n".join(solution.steps), "end": solution.steps[-1]}
+        rows[group].append({"answer": answer, **texts, "log_probs": log_probs[i].tolist()})
     score = sample_uncertainty(found.candidates).disagreement
     return found, log_probs, {"rows": rows, "errors": found.errors.tolist(), "score": score.tolist()}
 
