@@ -140,7 +140,7 @@ def made(answers, correct, contradictions=()):
     """Candidates with these answers, and a problem per row."""
     flat, sets = itertools.count(), []
     for i, (keys, right) in enumerate(zip(answers, correct, strict=True)):
-        metas = [{"contradiction": "cut"} if next(flat) in contradictions else None for _ in keys]
+        metas = [{"contradiction": {"said": "cut"}} if next(flat) in contradictions else None for _ in keys]
         solutions = tuple(Solution(f"problem {i}", ["a step"], meta=meta) for meta in metas)
         sets.append(CandidateSet(f"problem {i}", solutions, tuple(right), tuple(keys), tuple(keys), None, str(i)))
     return Candidates(tuple(sets))
