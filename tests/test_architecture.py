@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def module_name(file: Path) -> str:
 MODULES = {module_name(file): file for file in FILES}
 
 
+@cache  # not when tests are collected, which every process does
 def imported_modules(file: Path) -> set[str]:
     """Modules of prmkit that a file imports, inside functions too."""
     found = set()
@@ -73,7 +75,8 @@ def imported_modules(file: Path) -> set[str]:
     return found
 
 
-IMPORTS = {name: imported_modules(file) for name, file in MODULES.items()}
+def imports() -> dict[str, set[str]]:
+    return {name: imported_modules(file) for name, file in MODULES.items()}
 
 
 def room_of(module: str) -> str:
@@ -93,14 +96,14 @@ def test_imports_point_to_the_left(module):
     if not room:
         return
     file = MODULES[module].relative_to(PACKAGE).as_posix()
-    found = {room_of(other) for other in IMPORTS[module]} - {"", room, "utils"}
+    found = {room_of(other) for other in imported_modules(MODULES[module])} - {"", room, "utils"}
     upward = {other for other in found - ALLOWED[room] if (file, other) not in EXCEPTIONS}
     assert not upward, f"{file} imports from {sorted(upward)}, which stand to the right of {room}"
 
 
 def test_no_circles_of_files():
     try:
-        TopologicalSorter(IMPORTS).prepare()
+        TopologicalSorter(imports()).prepare()
     except CycleError as error:
         pytest.fail(f"these files import each other: {' -> '.join(error.args[1])}")
 
@@ -108,7 +111,7 @@ def test_no_circles_of_files():
 def test_an_underscore_means_that_no_other_room_imports_it():
     across = {
         (module, other)
-        for module, others in IMPORTS.items()
+        for module, others in imports().items()
         for other in others
         if room_of(module) != room_of(other) and any(part.startswith("_") for part in other.split("."))
     }

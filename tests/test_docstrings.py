@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import re
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -70,19 +71,23 @@ def prose(file: Path) -> str:
     return re.sub(r"(>>>|\.\.\.) .*|``[^`]*``|`[^`]*`", "", "\n".join(text for text in texts if text))
 
 
-PROSE = {str(file.relative_to(PACKAGE)): prose(file) for file in sorted(PACKAGE.rglob("*.py"))}
+@cache  # not when tests are collected, which every process does
+def prose_of_files() -> dict[str, str]:
+    return {str(file.relative_to(PACKAGE)): prose(file) for file in sorted(PACKAGE.rglob("*.py"))}
 
 
 def test_sentences_end_with_full_stops():
     """Fewer than 3 semicolons per 1,000 words; no file makes a habit of them."""
-    words = sum(len(text.split()) for text in PROSE.values())
-    assert 1000 * sum(text.count(";") for text in PROSE.values()) / words < 3
-    assert {file: text.count(";") for file, text in PROSE.items() if text.count(";") > 5} == {}
+    words = sum(len(text.split()) for text in prose_of_files().values())
+    assert 1000 * sum(text.count(";") for text in prose_of_files().values()) / words < 3
+    assert {file: text.count(";") for file, text in prose_of_files().items() if text.count(";") > 5} == {}
 
 
 def test_no_entry_begins_with_of():
     """A description has a subject: "The learning rate of AdamW", not "Of AdamW"."""
-    assert {file for file, text in PROSE.items() if re.search(r"^\s*Of\b", text, flags=re.MULTILINE)} == set()
+    assert {
+        file for file, text in prose_of_files().items() if re.search(r"^\s*Of\b", text, flags=re.MULTILINE)
+    } == set()
 
 
 def test_private_docstrings_describe_their_parameters_too():

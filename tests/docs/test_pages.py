@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -114,7 +115,12 @@ def test_every_public_room_has_its_page():
 # What a reader can be told: pages, examples, and every text in the package, such as errors, help and docstrings.
 SOURCES = sorted((ROOT / "prmkit").rglob("*.py"))
 EXAMPLES = [*sorted((ROOT / "examples").glob("*.py")), ROOT / "examples" / "README.rst"]
-TREES = {str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+
+
+@cache  # not when tests are collected, which every process does
+def trees():
+    """Return the source files of the package, parsed."""
+    return {str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
 
 
 def strings(tree):
@@ -128,11 +134,13 @@ def strings(tree):
     return "\n".join(texts)
 
 
-TOLD = {
-    **TEXTS,
-    **{str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in EXAMPLES},
-    **{page: strings(tree) for page, tree in TREES.items()},
-}
+@cache
+def told_in():
+    """Return pages, examples, and what the package tells, by their files."""
+    examples = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in EXAMPLES}
+    return TEXTS | examples | {page: strings(tree) for page, tree in trees().items()}
+
+
 FILES_NAMED_PRMKIT = {"prmkit.json", "prmkit.typed"}
 
 
@@ -151,7 +159,7 @@ def exists(name):
 def test_dotted_names_can_be_imported():
     named = {
         (page, name)
-        for page, text in TOLD.items()
+        for page, text in told_in().items()
         if page != "CHANGES.md"  # of names that are gone
         for name in re.findall(r"(?<![\w./-])prmkit(?:\.[A-Za-z_]\w*)+", text)
     }
@@ -183,7 +191,7 @@ def test_calls_in_errors_and_warnings_can_be_made():
             known |= {name, *dir(getattr(room, name))}
     told = [
         (page, name)
-        for page, tree in TREES.items()
+        for page, tree in trees().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn")
         for name in re.findall(r"(?<![\w.])([A-Za-z_]\w*)\(", strings(node))
@@ -200,7 +208,7 @@ def test_what_pip_is_told_to_install_can_be_installed():
     required = settings["options"]["install_requires"] + "".join(extras.values())
     packages = {re.split(r"[<>=]", line)[0] for line in required.split("\n") if line} | {"pip", "uv"}
     advised = 0
-    for page, text in TOLD.items():
+    for page, text in told_in().items():
         if page == "CHANGES.md":
             continue
         assert "prmkit[" not in text, page

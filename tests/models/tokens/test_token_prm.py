@@ -15,6 +15,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 import prmkit
@@ -75,22 +76,33 @@ def causal(folder, **params):
     return TokenPRM(folder, num_train_epochs=1, dtype="float32", show_progress=False, random_state=0, **params)
 
 
+# The checks fit a frozen estimator once and not each anew.
+@pytest.fixture(
+    scope="module",
+    params=[
+        {},
+        {"scheme": "reward_tokens"},
+        pytest.param({"scheme": "reward_tokens", "loss": "reward_token"}, marks=pytest.mark.slow),
+        pytest.param({"scheme": "special_token", "loss": "rank"}, marks=pytest.mark.slow),
+    ],
+    ids=["separator", "reward_tokens", "reward_token", "special_token"],
+)
+def fitted_language_model(request, language_model):
+    return FrozenEstimator(causal(language_model, **request.param).fit(DATA.X, DATA.y))
+
+
+@pytest.fixture(scope="module")
+def default_model():
+    model = TokenPRM(num_train_epochs=1, show_progress=False, random_state=0)
+    return FrozenEstimator(model.fit(DATA.X, DATA.y))
+
+
 class TestGuarantees:
     """Beside those of the registry."""
 
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-    @pytest.mark.parametrize(
-        "params",
-        [
-            {},
-            {"scheme": "reward_tokens"},
-            pytest.param({"scheme": "reward_tokens", "loss": "reward_token"}, marks=pytest.mark.slow),
-            pytest.param({"scheme": "special_token", "loss": "rank"}, marks=pytest.mark.slow),
-        ],
-        ids=["separator", "reward_tokens", "reward_token", "special_token"],
-    )
-    def test_language_models(self, language_model, check, params):
-        check(causal(language_model, **params), DATA.X, DATA.y)
+    def test_language_models(self, fitted_language_model, check):
+        check(fitted_language_model, DATA.X, DATA.y)
 
     @pytest.mark.parametrize(
         "check", [check for check in CHECKS if "one_pass" not in check.__name__], ids=lambda check: check.__name__
@@ -112,8 +124,8 @@ class TestGuarantees:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-    def test_the_default_model(self, check):
-        check(TokenPRM(num_train_epochs=1, show_progress=False, random_state=0), DATA.X, DATA.y)
+    def test_the_default_model(self, default_model, check):
+        check(default_model, DATA.X, DATA.y)
 
 
 class TestScikitLearn:

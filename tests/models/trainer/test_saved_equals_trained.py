@@ -33,13 +33,18 @@ WITHOUT_SEQUENCES = ("olmo2", "granite")  # transformers has no sequence classif
 
 
 def combinations():
-    """All schemes that an architecture can have, with and without an adapter. One of each is quick."""
+    """All schemes that an architecture can have: one without an adapter, the rest with it. One of each is quick.
+
+    The scheme without an adapter changes from one architecture to the next.
+    """
     for place, (name, (_, _, is_causal)) in enumerate(ARCHITECTURES.items()):
         schemes = [s for s in SCHEMES if is_causal or s != "reward_tokens"]
         schemes = [s for s in schemes if s != "prefix" or name not in WITHOUT_SEQUENCES]
         for i, scheme in enumerate(schemes):
-            for adapter in (None, "lora"):
-                quick = i == place % len(schemes) if adapter else scheme == "separator" and place % 3 == 0
+            plain_quick = scheme == "separator" and place % 3 == 0
+            plain = i == (place + 1) % len(schemes)
+            for adapter in [None] * (plain or plain_quick) + ["lora"] * (not plain):
+                quick = i == place % len(schemes) if adapter else plain_quick
                 marks = [] if quick else [pytest.mark.slow]
                 yield pytest.param(name, scheme, adapter, marks=marks, id=f"{name}-{scheme}-{adapter}")
 

@@ -7,8 +7,10 @@ import pytest
 
 from prmkit.uncertainty import ErrorDetector, FirstErrorSet, PathTriage, PrefixCertifier, StepPredictionSets
 
-# The bounds allow for the number of splits, so fewer of them test the same. All of them run where slow tests do.
-N_SPLITS = pytest.mark.parametrize("n_splits", [400, pytest.param(2000, marks=pytest.mark.slow)])
+# The bounds allow for the number of splits, so fewer of them test the same. One path per problem is a special case of
+# several, so where slow tests run, all splits are for several.
+N_SPLITS = [400, pytest.param(2000, marks=pytest.mark.slow)]
+SIZES = [("one", 400), ("several", 400), pytest.param("several", 2000, marks=pytest.mark.slow)]
 ALPHA, DELTA = 0.15, 0.1
 PATH_RATES = {
     "prefix": (PrefixCertifier, {"alpha": ALPHA}, {"failure_rate": 1}),
@@ -35,9 +37,8 @@ def splits(world, n_calibration, n_test, n_splits, seed=0):
         yield problems[:n_calibration], problems[n_calibration:]
 
 
-@pytest.mark.parametrize("size", ["one", "several"])
+@pytest.mark.parametrize(("size", "n_splits"), SIZES)
 @pytest.mark.parametrize("name", list(PATH_RATES))
-@N_SPLITS
 def test_mean_failure_over_splits(name, size, n_splits, request):
     """Conformal: mean failure on test problems lies within 3 standard errors below alpha, and not far below."""
     world = request.getfixturevalue(f"world_{size}")
@@ -56,9 +57,8 @@ def test_mean_failure_over_splits(name, size, n_splits, request):
         assert (mean >= ALPHA - 2 / (n + 1) - 3 * se).all()
 
 
-@pytest.mark.parametrize("size", ["one", "several"])
+@pytest.mark.parametrize(("size", "n_splits"), SIZES)
 @pytest.mark.parametrize("name", ["prefix", "detector", "triage"])
-@N_SPLITS
 def test_true_risk_with_confidence(name, size, n_splits, request):
     """Learn then Test: the true risk exceeds alpha for a share of at most delta of calibration sets."""
     world = request.getfixturevalue(f"world_{size}")
@@ -138,7 +138,7 @@ def step_world():
 
 
 @pytest.mark.parametrize("options", [{}, {"joint": True}, {"class_conditional": True}], ids=str)
-@N_SPLITS
+@pytest.mark.parametrize("n_splits", N_SPLITS)
 def test_step_sets_over_splits(step_world, options, n_splits):
     proba, labels, units = step_world
     sets = StepPredictionSets(alpha=ALPHA, **options)
