@@ -7,14 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from prmkit.examples.__main__ import app
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "examples").glob("[0-9]*.py"))
+QUIET = {"MPLBACKEND": "agg", "NO_COLOR": "1"}
 
 
 def run(*command, cwd):
     """Run Python and return what it printed."""
-    env = {**os.environ, "MPLBACKEND": "agg", "NO_COLOR": "1"}
+    env = os.environ | QUIET
     done = subprocess.run([sys.executable, *command], cwd=cwd, env=env, capture_output=True, text=True, check=False)
     # Several processes: torch's own threads now and then abort when the interpreter ends, with all work done.
     aborted_at_the_end = "torch.distributed.run" in command and "without an active exception" in done.stderr
@@ -29,10 +33,10 @@ def test_numbered_scripts(script, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(tmp_path):
-    script = str(ROOT / "examples" / "07_accelerate_launch.py")
-    alone = run(script, cwd=tmp_path)
-    launched = run("-m", "torch.distributed.run", "--nproc_per_node", "2", script, cwd=tmp_path)
+def test_two_processes_learn_what_one_does(tmp_path, run_python):
+    script = ROOT / "examples" / "07_accelerate_launch.py"
+    alone = run_python(script.read_text(), folder=tmp_path, **QUIET)
+    launched = run("-m", "torch.distributed.run", "--nproc_per_node", "2", str(script), cwd=tmp_path)
     losses = [[float(loss) for loss in re.search(r"losses \[(.*)\]", out)[1].split(",")] for out in (alone, launched)]
     assert "1 process(es)" in alone
     assert launched.count("process(es)") == 1
@@ -51,16 +55,16 @@ def test_main_job(tmp_path):
 
 
 @pytest.mark.slow
-def test_main_job_on_prm800k(tmp_path, data_folder):
-    data = data_folder / "prm800k" / "train_sample.jsonl"
-    out = run("-m", "prmkit.examples", "--data", str(data), "--limit", "200", "--folds", "3", cwd=tmp_path)
+def test_main_job_on_prm800k(tmp_path, data_folder, run_python):
+    arguments = ["--data", str(data_folder / "prm800k" / "train_sample.jsonl"), "--limit", "200", "--folds", "3"]
+    code = "import runpy; runpy.run_module('prmkit.examples', run_name='__main__')"
+    out = run_python(code, *arguments, folder=tmp_path, **QUIET)
     assert "dropped" in out
     assert "P(no error)" in out
 
 
-@pytest.mark.slow
 def test_main_job_help_teaches():
-    out = run("-m", "prmkit.examples", "--help", cwd=ROOT)
+    out = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
     for word in ("--data", "offline", "PRM800K", "--folds"):
         assert word in out
 
@@ -73,14 +77,14 @@ def test_readme_commands_are_the_ones_that_ci_runs():
 
 
 @pytest.mark.slow
-def test_python_in_the_readme_runs(tmp_path):
+def test_python_in_the_readme_runs(tmp_path, run_python):
     """From a table to scores, a saved model, and a second process in a folder beside it: at most fifteen lines."""
     train, score = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     lines = [line for line in (train + score).splitlines() if line and not line.startswith("#")]
     assert len(lines) <= 15
     (tmp_path / "use").mkdir()
-    assert len(re.findall(r"0\.\d+", run("-c", train, cwd=tmp_path))) == 5
-    assert "P(no error)" in run("-c", score, cwd=tmp_path / "use")
+    assert len(re.findall(r"0\.\d+", run_python(train, folder=tmp_path, **QUIET))) == 5
+    assert "P(no error)" in run_python(score, folder=tmp_path / "use", **QUIET)
     assert (tmp_path / "use" / "hats.png").read_bytes().startswith(b"\x89PNG")
 
 
