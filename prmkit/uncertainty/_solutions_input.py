@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.problem_keys import problem_keys
+from prmkit.data.sampled import Candidates
 from prmkit.data.solution import Solution, Step, as_solutions
 from prmkit.fitted import FittedClassifier, refuse_shared_problems as refuse_shared_problems
 from prmkit.metrics.calibration.calibration import from_objects
@@ -26,9 +27,9 @@ from prmkit.utils.ragged import Ragged
 Steps: TypeAlias = Sequence[Step] | npt.ArrayLike
 """Steps in one dimension, or rows of numbers for a classifier of numbers."""
 PathsInput: TypeAlias = (
-    Iterable[Solution] | Iterable[ScoredSolution] | Iterable[IncrementalScorer] | Iterable[npt.ArrayLike]
+    Iterable[Solution] | Iterable[ScoredSolution] | Iterable[IncrementalScorer] | Iterable[npt.ArrayLike] | Candidates
 )
-"""Solutions, scorers of solutions that grow, or one array of numbers per path."""
+"""Solutions, scorers of solutions that grow, or one number or array of numbers per path."""
 FirstErrors: TypeAlias = npt.ArrayLike | Sequence[int | None] | None
 """0-based index of the first wrong step per path, -1 for none: also as ``StepDataset.first_errors`` is typed."""
 Errors: TypeAlias = npt.ArrayLike | Sequence[bool | None]
@@ -79,8 +80,11 @@ def read_paths(
 ) -> Paths:
     """Return the step risks of solutions, or of arrays of risks if there is no classifier, and their problems.
 
-    With ``scores``, and without a classifier, X may also hold one number per path.
+    With ``scores`` X may also hold one number per path, if there is no classifier. A ``PathClassifier`` gives the
+    probability that a whole solution is wrong.
     """
+    if getattr(classifier, "scores_paths", False):
+        return _read_samples(classifier, X, groups)
     paths: Any = X
     if not hasattr(paths, "__len__") and not hasattr(paths, "solutions") and hasattr(paths, "__iter__"):
         paths = list(paths)
@@ -195,6 +199,15 @@ def group_keys(names: np.ndarray) -> np.ndarray:
     """Return the key of each problem that the user named, of dtype uint64. Names are not normalised."""
     digests = (hashlib.sha256(f"group {name}".encode("utf-8", "surrogatepass")) for name in names.tolist())
     return np.array([int.from_bytes(digest.digest()[:8], "big") for digest in digests], dtype=np.uint64)
+
+
+def _read_samples(classifier: Any, X: Any, groups: npt.ArrayLike | None) -> Paths:
+    """Return what a classifier of whole solutions says of them, NaN for those that lack a feature."""
+    samples = X if isinstance(X, Candidates) else unscored(X)
+    risks = classifier.predict_proba(samples, groups)[:, list(classifier.classes_).index(False)]
+    by_problem = problem_keys(samples.solutions if isinstance(samples, Candidates) else samples)
+    units, keys = units_and_keys(len(risks), by_problem, groups, "path")
+    return Paths(Ragged(risks, np.ones(len(risks), dtype=np.int64)), units, keys, are_scores=True)
 
 
 def _numbers_of_paths(X: Any) -> np.ndarray | None:

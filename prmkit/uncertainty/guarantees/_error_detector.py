@@ -24,9 +24,10 @@ class ErrorDetector(PathGuarantee[np.ndarray]):
 
     Parameters
     ----------
-    classifier : fitted classifier over steps, or None, default=None
-        Classifier that gives the risks. If ``None``, X is a list of 1-D arrays of step risks, P(step is wrong),
-        or one number per path that is higher for paths more likely wrong, such as the disagreement of samples.
+    classifier : fitted classifier over steps, PathClassifier or None, default=None
+        Classifier that gives the risks of steps or of whole solutions. If ``None``, X is a list of 1-D arrays of step
+        risks, P(step is wrong), or one number per path that is higher for paths more likely wrong, such as the
+        disagreement of samples.
     recall : float, default=0.9
         Share of erroneous paths to flag at least, in (0, 1).
     delta : float or None, default=None

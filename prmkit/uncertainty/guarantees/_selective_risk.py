@@ -41,9 +41,9 @@ class SelectiveRisk(Guarantee):
         Share of the accepted answers that may be wrong, in (0, 1).
     delta : float, default=0.1
         Probability, over calibration sets, that the share is larger nevertheless, in (0, 1).
-    classifier : fitted classifier over steps, or None, default=None
-        If ``None``, scores are numbers. With a classifier they are solutions, whose score is ``1 - P(no error)``. The
-        problems of its training are then refused.
+    classifier : fitted classifier over steps, PathClassifier or None, default=None
+        If ``None``, scores are numbers. With a classifier they are solutions, whose score is ``1 - P(no error)``, or
+        P(wrong) of a :class:`~prmkit.models.PathClassifier`. The problems of its training are then refused.
     random_state : int or None, default=0
         Which sample stands for a problem that has several in the calibration.
 
@@ -135,7 +135,7 @@ class SelectiveRisk(Guarantee):
 
         Parameters
         ----------
-        scores : array-like of shape (n_samples,), or list of Solution
+        scores : array-like of shape (n_samples,), list of Solution, or Candidates
             Score of each sample, higher for those more likely wrong, NaN for none. Solutions, if there is a classifier.
         errors : array-like of bool of shape (n_samples,)
             Whether each sample is wrong.
@@ -172,7 +172,7 @@ class SelectiveRisk(Guarantee):
 
         Parameters
         ----------
-        scores : array-like of shape (n_samples,), or list of Solution
+        scores : array-like of shape (n_samples,), list of Solution, or Candidates
             Samples of new problems, as in ``fit``.
         groups : array-like of shape (n_samples,), optional
             Problem of each sample. It only serves to refuse problems of the calibration.
@@ -196,7 +196,7 @@ class SelectiveRisk(Guarantee):
 
         Parameters
         ----------
-        scores : array-like of shape (n_samples,), or list of Solution
+        scores : array-like of shape (n_samples,), list of Solution, or Candidates
             Samples of new problems, as in ``fit``.
         errors : array-like of bool of shape (n_samples,)
             Whether each sample is wrong.
@@ -258,8 +258,10 @@ class SelectiveRisk(Guarantee):
 
 
 def _one_of_each(units: np.ndarray, risks: np.ndarray, wrong: np.ndarray, random_state: int | None) -> np.ndarray:
-    """Return the index of a random sample of each unit. The draw does not depend on the order of samples."""
+    """Return the index of a random sample of each unit. Neither the order of samples nor the names of units matter."""
     order = np.lexsort((wrong, risks, units))
     counts = np.bincount(units)
-    places = np.random.default_rng(random_state).random(len(counts)) * counts
-    return np.asarray(order[np.cumsum(counts) - counts + places.astype(np.int64)])
+    sums = [np.bincount(units[order], of[order]) for of in (wrong, np.nan_to_num(np.arctan(risks), nan=2.0))]
+    draws = np.empty(len(counts))
+    draws[np.lexsort((*sums, counts))] = np.random.default_rng(random_state).random(len(counts))
+    return np.asarray(order[np.cumsum(counts) - counts + (draws * counts).astype(np.int64)])

@@ -32,9 +32,10 @@ class PathTriage(PathGuarantee[np.ndarray]):
 
     Parameters
     ----------
-    classifier : fitted classifier over steps, or None, default=None
-        Classifier that gives the risks. If ``None``, X is a list of 1-D arrays of step risks, P(step is wrong),
-        or one number per path that is higher for paths more likely wrong, such as the disagreement of samples.
+    classifier : fitted classifier over steps, PathClassifier or None, default=None
+        Classifier that gives the risks of steps or of whole solutions. If ``None``, X is a list of 1-D arrays of step
+        risks, P(step is wrong), or one number per path that is higher for paths more likely wrong, such as the
+        disagreement of samples.
     accept_error : float, default=0.1
         Share *of all paths* that may be accepted in spite of an error, in (0, 1).
     reject_error : float, default=0.1

@@ -162,7 +162,7 @@ class PathEstimator(ABC, Generic[Decisions]):
         if paths.are_scores and not self._reads_scores and len(paths.lengths):
             raise ValueError(
                 f"X holds one number per path, and {type(self).__name__} reads the risks of steps: pass a list of 1-D "
-                f"arrays, one per path, or solutions and a classifier. {_FOR_SCORES}"
+                f"arrays, one per path, or solutions and a classifier of steps. {_FOR_SCORES}"
             )
         return paths
 

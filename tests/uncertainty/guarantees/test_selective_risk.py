@@ -5,8 +5,11 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
-from prmkit.uncertainty import SelectiveRisk
+from prmkit.data import load_samples
+from prmkit.models import PathClassifier
+from prmkit.uncertainty import ErrorDetector, PathTriage, PrefixCertifier, SelectiveRisk
 
 
 class Samples:
@@ -224,3 +227,36 @@ def test_no_warning_where_there_is_nothing_to_say():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         SelectiveRisk().fit(np.arange(100.0), np.zeros(100))
+
+
+@pytest.mark.filterwarnings("ignore:nothing will be accepted:UserWarning", "ignore:.*is not attainable:UserWarning")
+@pytest.mark.parametrize(
+    "rule", [SelectiveRisk(0.4), PathTriage(), ErrorDetector()], ids=lambda rule: type(rule).__name__
+)
+def test_a_classifier_of_whole_solutions(rule, tmp_path):
+    """Its P(wrong) is the score. Its problems and those of the calibration are refused, and it is saved too."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"problem": f"{i} + 1?", "steps": ["Hm."] * k + [f"The answer is {i + k}"], "gold": i + 1}
+        for i in range(90)
+        for k in rng.choice([1, 1, 1, 2, 3], 3).tolist()
+    ]
+    candidates = load_samples(rows, steps="steps", reference="gold")
+    train, calibration, new = candidates[:30], candidates[30:70], candidates[70:]
+    classifier = PathClassifier().fit(train)
+    rule = clone(rule).set_params(classifier=classifier)
+    wrong = ~np.array(calibration.correct)
+    rule.fit(calibration, errors=wrong)
+    scores = classifier.predict_proba(calibration)[:, 0]
+    bare = clone(rule).set_params(classifier=None).fit(scores, errors=wrong, groups=calibration.groups)
+    assert (rule.n_calibration_, rule.unit_) == (bare.n_calibration_, "problem")
+    decisions = bare.predict(classifier.predict_proba(new)[:, 0]).tolist()
+    assert rule.predict(new).tolist() == rule.predict(new.solutions).tolist() == decisions
+    rule.save(tmp_path / "rule")
+    assert type(rule).load(tmp_path / "rule").predict(new).tolist() == decisions
+    with pytest.raises(ValueError, match=f"{type(rule).__name__} was calibrated on"):
+        rule.predict(calibration)
+    with pytest.raises(ValueError, match="was trained on"):
+        rule.fit(train, errors=~np.array(train.correct))
+    with pytest.raises(ValueError, match="PrefixCertifier reads the risks of steps"):
+        PrefixCertifier(classifier).fit(calibration, np.zeros(len(wrong)))
