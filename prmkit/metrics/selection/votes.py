@@ -153,8 +153,9 @@ def select(
     rule : str
         ``"first"`` and ``"random"`` look at nothing. ``"majority"`` is the vote, see :func:`vote`. ``"best"`` has the
         highest score, whatever it answers. ``"weighted"`` has the answer with the largest sum of scores.
-        ``"combine"`` sums their sigmoids, for scores on any scale (PQM, arXiv:2410.11287). ``"tie_break"`` is the vote,
-        and the highest score only decides between answers with equally many votes. ``"filter"`` drops the worst by
+        ``"combine"`` sums their sigmoids, for rewards on any scale (PQM, arXiv:2410.11287). Sigmoids of probabilities
+        differ little, so it is then nearly the vote. ``"tie_break"`` is the vote, and the highest score only decides
+        between answers with equally many votes. ``"filter"`` drops the worst by
         score, and is the same vote of those that are left. ``"pessimistic"`` has the answer with the highest mean score
         minus ``penalty * log(n_candidates) / (n_votes + 1)``, which holds rare answers back (arXiv:2504.10337,
         arXiv:2510.14913).

@@ -53,12 +53,12 @@ class CertifiedSelection(Guarantee):
         Value of an answer, by which it challenges that of the vote: its highest score, the sum of its scores or of
         their sigmoids, or the penalised mean, as in :func:`~prmkit.metrics.select`.
     aggregation : str, default="min"
-        Rule of :func:`~prmkit.metrics.aggregate` for the rewards of steps, if there is a classifier.
+        Rule of :func:`~prmkit.metrics.aggregate` for the rewards of steps, if there is a classifier over steps.
     missing : {"alone", "drop"}
         Whether a sample without an answer votes for itself alone, or not at all. It never challenges.
     penalty : float, default=0.5
         Weight of the penalty of ``"pessimistic"``.
-    classifier : fitted classifier over steps, or None, default=None
+    classifier : fitted classifier over steps, fitted PathClassifier, or None, default=None
         Classifier that scores the samples. If ``None``, scores are passed. The problems of its training are refused.
 
     Attributes
@@ -251,7 +251,9 @@ class CertifiedSelection(Guarantee):
             )
         n_samples = int(candidates.sizes.sum())
         if scores is None:
-            risks = read_paths(self.classifier, candidates.solutions).risks
+            # A PathClassifier reads answers too, and gives one number per sample.
+            of_paths = getattr(self.classifier, "scores_paths", False)
+            risks = read_paths(self.classifier, candidates if of_paths else candidates.solutions).risks
             scores = aggregate([1 - steps for steps in risks.split()], self.aggregation, unscored=-np.inf)
         values = check_scores(scores, n_samples, self.rule)
         # Problems without a text are told apart by their ids.

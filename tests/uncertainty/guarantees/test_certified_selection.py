@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 from scipy.stats import binom
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
-from prmkit.data import Candidates, CandidateSet, Solution
-from prmkit.metrics import select
+from prmkit.data import Candidates, CandidateSet, Solution, make_arithmetic_solutions
+from prmkit.metrics import aggregate, select
+from prmkit.models import PathClassifier
 from prmkit.uncertainty import CertifiedSelection
 
 
@@ -181,3 +184,56 @@ def test_problems_without_a_text_are_told_apart_by_their_ids():
 def test_bad_input_is_named(arguments, error, said):
     with pytest.raises(error, match=said):
         CertifiedSelection().fit(*arguments)
+
+
+def test_a_classifier_scores_the_samples(fitted):
+    classifier, calibration, test = fitted
+
+    def sampled(dataset):
+        """Each problem with a solution, and one that stops early and says something else."""
+        whole = {solution.problem: solution for solution in dataset.solutions}
+        pairs = [(Solution(one.problem, one.steps[:1]), one) for one in whole.values()]
+        return Candidates(
+            tuple(
+                CandidateSet(one.problem, (short, one), (False, True), ("a", "b"), ("a", "b"), None, "")
+                for short, one in pairs
+            )
+        )
+
+    def scores_of(candidates):
+        return aggregate([one.rewards for one in classifier.score_solutions(candidates.solutions)], "mean")
+
+    known, new = sampled(calibration), sampled(test)
+    rule = CertifiedSelection(alpha=0.3, classifier=classifier, aggregation="mean").fit(known)
+    by_scores = CertifiedSelection(alpha=0.3).fit(known, scores_of(known))
+    assert rule.threshold_ == pytest.approx(by_scores.threshold_)
+    assert rule.predict(new).tolist() == by_scores.predict(new, scores_of(new)).tolist()
+    assert "certified_threshold_" in rule._repr_mimebundle_()["text/html"]
+    with pytest.raises(ValueError, match="both scores and a classifier"):
+        rule.predict(new, scores_of(new))
+    with pytest.raises(ValueError, match="the classifier was trained on"):
+        clone(rule).fit(sampled(make_arithmetic_solutions(40, 2, random_state=0)))
+    with pytest.raises(NotFittedError):
+        CertifiedSelection().predict(new, scores_of(new))
+
+
+def test_a_classifier_of_whole_solutions_scores_the_samples():
+    rng = np.random.default_rng(6)
+    answers, scores = drawn(150, rng, 3)
+    right = answers == 0
+    sets = []
+    for i, (keys, row, of_row) in enumerate(zip(answers.tolist(), scores.tolist(), right.tolist(), strict=True)):
+        solutions = tuple(Solution(f"problem {i}", ["a step"], meta={"step_scores": [score]}) for score in row)
+        texts = tuple(map(str, keys))
+        sets.append(CandidateSet(f"problem {i}", solutions, tuple(of_row), texts, texts, None, str(i)))
+    candidates = Candidates(tuple(sets))
+    classifier = PathClassifier().fit(candidates[:60])
+    rule = CertifiedSelection(alpha=0.1, classifier=classifier).fit(candidates[60:110])
+    by_scores = CertifiedSelection(alpha=0.1).fit(
+        candidates[60:110], classifier.predict_proba(candidates[60:110])[:, 1]
+    )
+    new = candidates[110:]
+    chosen = by_scores.predict(new, classifier.predict_proba(new)[:, 1])
+    np.testing.assert_array_equal(rule.predict(new), chosen)
+    with pytest.raises(ValueError, match="PathClassifier was trained on"):
+        rule.predict(candidates[50:60])
