@@ -24,6 +24,7 @@ from prmkit.evaluation._evaluation import Curve, Evaluation, LeftOut, Table, che
 from prmkit.evaluation._inputs._benchmark import Benchmark, known_problems, unscored_in
 from prmkit.evaluation._inputs._benchmarks import data_files, distinct_names, named_path, read_benchmark, takes_fields
 from prmkit.evaluation._inputs._models import JudgedModel, judged_models
+from prmkit.evaluation._inputs._path_scores import path_scores
 from prmkit.evaluation._inputs._score_file import read_step_scores
 from prmkit.evaluation._inputs._scoring import StepScores, cached_scores
 from prmkit.evaluation._page._data import browsed_solutions
@@ -37,6 +38,7 @@ from prmkit.evaluation._tables._published import (
 )
 from prmkit.evaluation._tables._selection import sampled_candidates, selection
 from prmkit.evaluation._tables._steps import step_curves, step_tables
+from prmkit.evaluation._tables._wrong_samples import wrong_samples
 
 _TRAINED_ON = ("exclude", "keep")
 
@@ -66,7 +68,8 @@ def evaluate(
     ----------
     models : str, path, fitted classifier, a list of these, or a mapping of names to these
         A model is a folder that prmkit saved, a folder or hub name of an existing PRM, a file of step scores
-        (``.jsonl``, see *Notes*), or any fitted classifier over steps. The layout of an existing PRM stands in front if
+        (``.jsonl``, see *Notes*), or any fitted classifier over steps. A :class:`~prmkit.models.PathClassifier` is
+        evaluated on candidates alone. The layout of an existing PRM stands in front if
         it is needed (``"skywork:FOLDER"``). If a model gives a step no score, because it is too long for instance,
         its solution is left out for all models. A candidate of best-of-N stays, and such a model chooses it after all
         others. The notes of the tables count and name these solutions.
@@ -325,7 +328,12 @@ def _scores(
     return {
         model.name: read_step_scores(model.path, benchmarks, partial=is_partial)
         if model.kind == "scores"
-        else {one.name: cached_scores(model, one.name, one.solutions, work, show_progress) for one in benchmarks}
+        else {
+            one.name: path_scores(model, one)
+            if model.scores_paths
+            else cached_scores(model, one.name, one.solutions, work, show_progress)
+            for one in benchmarks
+        }
         for model in models
     }
 
@@ -379,5 +387,10 @@ def _tables(
 
 def _tables_of(context: Context) -> tuple[list[Table | LeftOut], list[Curve]]:
     found, curves = selection(context)
+    found += wrong_samples(context)
+    of_steps = [one for one in context.systems if not one.scores.of_solutions]
+    if all(one.baseline for one in of_steps):
+        return found, curves
+    context = replace(context, systems=of_steps)
     makers = (first_error_tables, prmbench_tables, reasoneval_tables, step_tables)
     return found + [one for make in makers for one in make(context)], curves + step_curves(context)

@@ -45,8 +45,10 @@ class ModelPlace:
         return f"{self.layout or ''}:{folder_digest(folder) if folder.is_dir() else hub_digest(self.path)}"
 
 
-def model_place(text: str | Path, *, otherwise: str = "") -> ModelPlace:
+def model_place(text: str | Path, *, otherwise: str = "", paths: bool = False) -> ModelPlace:
     """Return where the model is that a text names: a path, a name ``owner/name`` of the hub, or ``LAYOUT:MODEL``.
+
+    With ``paths``, a classifier of whole solutions will do too.
 
     Raises
     ------
@@ -58,7 +60,7 @@ def model_place(text: str | Path, *, otherwise: str = "") -> ModelPlace:
     path = Path(text).expanduser()
     if holds_saved_model(path):
         cls = model_class(path)
-        if not cls.scores_steps:
+        if not cls.scores_steps and not (paths and cls.scores_paths):
             raise ValueError(
                 f"{path} holds a {cls.__name__}, which gives no probabilities of steps: take the classifier inside "
                 f"it, which is in {path / 'classifier'} if there is one"

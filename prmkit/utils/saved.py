@@ -39,6 +39,8 @@ class SavedModel:
 
     # Whether the model gives class probabilities of steps, so that it can be evaluated.
     scores_steps: ClassVar[bool] = False
+    # Whether it gives probabilities of whole solutions, so that it can be evaluated on candidates.
+    scores_paths: ClassVar[bool] = False
 
     def save(self, path: str | Path) -> None:
         """Save the fitted model to a folder. No pickle is written.

@@ -4,10 +4,13 @@ import json
 
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from prmkit.data import load_candidates, load_samples
-from prmkit.evaluation import evaluate, read_benchmark
+from prmkit.data import load_candidates, load_samples, make_arithmetic_solutions
+from prmkit.evaluation import Benchmark, evaluate, read_benchmark
+from prmkit.features.agreement.answers import answer_agreement
 from prmkit.metrics import aggregate, best_of_n_accuracy, selection_report, vote_accuracy
+from prmkit.models import PathClassifier
 
 LINES = [
     {
@@ -131,3 +134,30 @@ def test_rules_beside_the_vote_and_samples_until_it_is_decided(classifier, value
             assert value_of(found, "Minus the vote, samples", *at) == pytest.approx(gain.value)
         title = "Samples until the vote is decided, samples"
         assert value_of(found, title, "majority", f"vote of {n}") == pytest.approx(report.until_decided[f"n={n}"].value)
+
+
+def test_a_classifier_of_whole_solutions_beside_agreement_and_length(classifier, value_of, tmp_path):
+    candidates = next(layouts())
+    train, new = candidates[:6], candidates[6:]
+    paths = PathClassifier().fit(train)
+    paths.save(tmp_path / "paths")
+    found = evaluate({"p": tmp_path / "paths", "m": classifier}, candidates, n_resamples=20)
+    assert "p was trained on 6 of 12 problems, which are left out" in found.table("Wrong samples, samples").note
+    risks = {"p": paths.predict_proba(new)[:, 0]}
+    risks["m, min"] = [-min(one.rewards) for one in classifier.score_solutions(new.solutions)]
+    risks["length"] = [sum(map(len, one.steps)) for one in new.solutions]
+    risks["disagreement"] = answer_agreement(new.answer_keys, new.groups).disagreement
+    for name, risk in risks.items():
+        auroc = roc_auc_score(~new.correct, risk)
+        assert value_of(found, "Wrong samples, samples", name, "AUROC") == pytest.approx(auroc)
+    gain = value_of(found, "Wrong samples minus disagreement, samples", "p", "AUROC")
+    assert gain == pytest.approx(
+        roc_auc_score(~new.correct, risks["p"]) - roc_auc_score(~new.correct, risks["disagreement"])
+    )
+    scores = new.by_problem(-risks["p"])
+    expected = best_of_n_accuracy(scores, new.by_problem(new.correct), n=4)
+    assert value_of(found, "Best of N, samples", "p, last", "best of 4") == pytest.approx(expected)
+    # Of its steps nothing is known, so no other rule and no table of steps names it.
+    assert "p, min" not in [row.system for row in found.table("Best of N, samples").rows]
+    with pytest.raises(ValueError, match="judges whole sampled solutions"):
+        evaluate(paths, Benchmark.from_dataset("steps", make_arithmetic_solutions(4, 1, random_state=3)))

@@ -68,6 +68,11 @@ class JudgedModel:
         return "it cannot read them" if gives_unscored_steps(self.classifier) else "its probabilities are NaN"
 
     @property
+    def scores_paths(self) -> bool:
+        """Whether it judges whole solutions, and no steps."""
+        return self.kind == "prmkit" and bool(getattr(self.classifier, "scores_paths", False))
+
+    @property
     def training_problems(self) -> np.ndarray | None:
         """Keys of the problems that it was trained on, or None if nothing remembers them."""
         return training_problems(self.classifier) if self.kind == "prmkit" else None
@@ -121,5 +126,5 @@ def judged_model(model: Any, name: str | None = None) -> JudgedModel:
         if not path.is_file():
             raise FileNotFoundError(f"the file of step scores {path} does not exist")
         return JudgedModel(name or path.name.split(".jsonl")[0], "scores", text, digest=lambda: sha256_of(path))
-    place = model_place(text, otherwise=", or a file of step scores that ends in .jsonl")
+    place = model_place(text, paths=True, otherwise=", or a file of step scores that ends in .jsonl")
     return JudgedModel(name or Path(place.path).expanduser().name, place.kind, text, place.load, place.digest)

@@ -26,12 +26,14 @@ class StepScores:
 
     ``risks`` is P(step is wrong), NaN for a step without a score. ``neutral`` is P(step is neutral) if the model has
     three classes. ``raw`` holds rewards on any scale, if that is what the model gives. Then ``risks`` are their
-    sigmoids, in which large rewards tie, so only tables of probabilities read them.
+    sigmoids, in which large rewards tie, so only tables of probabilities read them. With ``of_solutions`` all steps of
+    a solution have the score of the solution, and nothing is known of the steps.
     """
 
     risks: np.ndarray
     neutral: np.ndarray | None = None
     raw: np.ndarray | None = None
+    of_solutions: bool = False
 
     @property
     def ranking(self) -> np.ndarray:
@@ -51,7 +53,7 @@ class StepScores:
     def rows(self, kept: np.ndarray) -> StepScores:
         """Return the steps where ``kept`` is True."""
         neutral, raw = (None if values is None else values[kept] for values in (self.neutral, self.raw))
-        return StepScores(self.risks[kept], neutral, raw)
+        return StepScores(self.risks[kept], neutral, raw, self.of_solutions)
 
 
 def score_steps(classifier: Any, solutions: Sequence[Solution]) -> StepScores:
