@@ -387,7 +387,8 @@ def _tables(
 
 def _tables_of(context: Context) -> tuple[list[Table | LeftOut], list[Curve]]:
     found, curves = selection(context)
-    found += wrong_samples(context)
+    if context.benchmark.candidates is not None:
+        found += wrong_samples(context)
     of_steps = [one for one in context.systems if not one.scores.of_solutions]
     if all(one.baseline for one in of_steps):
         return found, curves

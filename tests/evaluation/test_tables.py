@@ -278,7 +278,7 @@ def test_candidates_of_unequal_number(score):
     keys = np.array([1, 1, 2, 2, 2], dtype=np.uint64)
     benchmark = Benchmark("b", "bon", solutions, [(None,)] * 5, [None] * 5, keys, "", candidates)
     found = evaluate(score(benchmark, lambda _: [0.5]), benchmark, n_resamples=10)
-    [table] = found.tables
+    table = found.table("Best of N, b")
     assert table.columns == ["best of 1", "best of 2"]
     assert "2 to 3 each" in table.note
     assert "majority" not in [row.system for row in table.rows]

@@ -186,7 +186,7 @@ def _baselines(benchmark: Benchmark, sets: _Sets) -> dict[str, _Rule]:
 
 def _rules(benchmark: Benchmark, system: System, sets: _Sets) -> dict[str, _Rule]:
     paths, is_raw = benchmark.rows(system.scores.rewards).split(), system.scores.raw is not None
-    rules = ANY_SCALE_RULES if is_raw else AGGREGATION_RULES
+    rules: tuple[str, ...] = ANY_SCALE_RULES if is_raw else AGGREGATION_RULES
     if system.scores.of_solutions:  # all steps have the score of their sample
         rules = ("last",)
     # A candidate without a score is chosen after all others, and has no weight in votes.

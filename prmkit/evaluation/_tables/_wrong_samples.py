@@ -16,8 +16,7 @@ _LENGTH, _DISAGREEMENT = "length", "disagreement"
 def wrong_samples(context: Context) -> list[Table | LeftOut]:
     """Return the table of what tells a wrong sample, and the same minus the plainest baseline."""
     benchmark = context.benchmark
-    if benchmark.candidates is None:
-        return []
+    assert benchmark.candidates is not None
     title, name = f"Wrong samples, {benchmark.name}", benchmark.name
     wrong = ~np.asarray(benchmark.candidates.correct, dtype=bool)
     if wrong.all() or not wrong.any():
