@@ -17,7 +17,7 @@ from prmkit.features import PRMFeaturizer
 from prmkit.fitted import FittedClassifier, refuse_shared_problems, training_problems
 from prmkit.models.heads.head import Classifier
 from prmkit.models.paths._features import PathFeatures, Samples, ShiftDetector, read_samples, warn_of_missing
-from prmkit.models.paths._stack import Columns, Floats, Stack, complete, folds_by_problem, take
+from prmkit.models.paths._stack import Columns, Floats, Stack, complete, fit_logistic, folds_by_problem, take
 from prmkit.utils.saved import Contents, SavedModel
 from prmkit.utils.sklearn import HasMethods, ReadsSteps, StrOptions, fit_context
 
@@ -356,8 +356,12 @@ class PathClassifier(SavedModel, ReadsSteps, ClassifierMixin, BaseEstimator):
         for learn, check in folds_by_problem(right[rows], problems[rows], n_folds):
             learn, check = rows[learn], rows[check]
             inner = folds_by_problem(right[learn], problems[learn])
+            # The costliest part is shared by the views.
+            states = fit_logistic(columns["states"][1][learn], right[learn], inner) if "states" in columns else None
             for name, of_view in views.items():
-                stack = Stack.fit(take(columns, learn, of_view), right[learn], inner, self.classifier, self.calibration)
+                stack = Stack.fit(
+                    take(columns, learn, of_view), right[learn], inner, self.classifier, self.calibration, states
+                )
                 risks[name][check] = 1 - stack.p_right(take(columns, check, of_view))
         for name, group, column in (("disagreement", "agreement", 0), ("1 - lowest reward", "risks", 0)):
             if group in columns:

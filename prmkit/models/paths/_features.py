@@ -226,7 +226,7 @@ class PathFeatures:
         if self.featurizer.log_probs:
             places = [names.index(name) for name in _SURPRISAL]
             found["surprisal"] = [f"model_{name.removeprefix('step_')}" for name in _SURPRISAL], rows[:, places]
-        return {name: (of_name, np.asarray(values, dtype=np.float64)) for name, (of_name, values) in found.items()}
+        return found
 
 
 def _agreement(samples: Samples) -> tuple[list[str], Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -28,7 +30,7 @@ _STATES = "states"
 _STATES_COLUMN = "states_log_odds"
 # From the strongest penalty on: of a few plain columns, and of the thousands of columns of states.
 _STRENGTHS = 10.0 ** np.arange(-2, 3)
-_STRENGTHS_OF_STATES = 10.0 ** np.arange(-5, 2)
+_STRENGTHS_OF_STATES = 10.0 ** np.arange(-5, 0)
 _FEW_COLUMNS = 100
 _N_FOLDS = 5
 
@@ -45,26 +47,32 @@ def folds_by_problem(right: npt.NDArray[np.bool_], problems: npt.NDArray[np.int6
     return list(splitter.split(np.zeros(len(right)), right, problems))
 
 
-def fit_logistic(rows: Floats, right: npt.NDArray[np.bool_], folds: Folds) -> tuple[Pipeline, Floats]:
+def fit_logistic(
+    rows: npt.NDArray[Any], right: npt.NDArray[np.bool_], folds: Folds
+) -> tuple[Pipeline, npt.NDArray[np.float64]]:
     """Return a logistic regression on standardised columns, and its log-odds for the rows by folds that lack them.
 
-    Of the strengths the one with the best log loss out of fold is taken: they are tried from the strongest on, as long
-    as the loss falls.
+    Of the strengths the one with the best log loss out of fold is taken.
     """
     are_few = rows.shape[1] < _FEW_COLUMNS
     solver = "newton-cholesky" if are_few else "lbfgs"
-    best = np.inf, make_pipeline(), np.zeros(len(rows))
-    for strength in (_STRENGTHS if are_few else _STRENGTHS_OF_STATES).tolist():
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000, solver=solver))
-        log_odds = np.zeros(len(rows))
-        with config_context(skip_parameter_validation=True):
-            for learn, check in folds:
-                log_odds[check] = model.fit(rows[learn], right[learn]).decision_function(rows[check])
-        loss = float(np.logaddexp(0, np.where(right, -log_odds, log_odds)).mean())
-        if loss >= best[0]:
-            break
-        best = loss, model, log_odds
-    return best[1].fit(rows, right), best[2]
+    strengths = (_STRENGTHS if are_few else _STRENGTHS_OF_STATES).tolist()
+    log_odds = np.zeros((len(strengths), len(rows)))
+    with config_context(skip_parameter_validation=True), warnings.catch_warnings():
+        # A weak penalty may need more rounds. It is not the best one then.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for learn, check in folds:
+            scaler = StandardScaler().fit(rows[learn])
+            learnt, checked = scaler.transform(rows[learn]), scaler.transform(rows[check])
+            # Each strength goes on from the solution of the stronger one.
+            model = LogisticRegression(solver=solver, warm_start=True)
+            for strength, out in zip(strengths, log_odds, strict=True):
+                model.set_params(C=strength)
+                out[check] = model.fit(learnt, right[learn]).decision_function(checked)
+    losses = np.logaddexp(0, np.where(right, -log_odds, log_odds)).mean(axis=1)
+    best = int(losses.argmin())
+    final = make_pipeline(StandardScaler(), LogisticRegression(C=strengths[best], max_iter=1000, solver=solver))
+    return final.fit(rows, right), log_odds[best]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,19 +94,20 @@ class Stack:
         folds: Folds,
         classifier: Classifier | None,
         calibration: str | None,
+        states: tuple[Pipeline, Floats] | None = None,
     ) -> Stack:
-        """Learn from columns without NaN."""
-        states = None
+        """Learn from columns without NaN. ``states`` is what ``fit_logistic`` gave for their states, if it is known."""
         if _STATES in columns:
-            states, log_odds = fit_logistic(columns[_STATES][1], right, folds)
-            columns = {**columns, _STATES: ([_STATES_COLUMN], log_odds[:, None])}
+            states = states or fit_logistic(columns[_STATES][1], right, folds)
+            columns = {**columns, _STATES: ([_STATES_COLUMN], states[1][:, None])}
+        of_states = states[0] if states and _STATES in columns else None
         names, rows = _joined(columns)
         if classifier is None and calibration is None:
-            return cls(names, fit_logistic(rows, right, folds)[0], states)
+            return cls(names, fit_logistic(rows, right, folds)[0], of_states)
         final: Any = fit_logistic(rows, right, folds)[0] if classifier is None else clone(classifier)
         if calibration is not None:
             final = CalibratedClassifierCV(clone(final), method=calibration, cv=folds, ensemble=False)
-        return cls(names, final.fit(rows, right), states)
+        return cls(names, final.fit(rows, right), of_states)
 
     def p_right(self, columns: Columns) -> Floats:
         """Return the probability that each sample is right, NaN where a column is NaN."""
