@@ -156,3 +156,5 @@ def test_no_samples_are_refused():
         sample_uncertainty([])
     with pytest.raises(TypeError, match="list of Solution"):
         sample_uncertainty(Solution("p", ["a"]))
+    with pytest.raises(TypeError, match=r"solutions\[1\] is str"):
+        sample_uncertainty([Solution("p", ["a"]), "So 5."])

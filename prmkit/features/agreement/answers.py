@@ -14,7 +14,7 @@ from prmkit.data.answers.extraction import extract_answer
 from prmkit.data.labels import is_blank
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.sampled import Candidates
-from prmkit.data.solution import Solution, as_solutions
+from prmkit.data.solution import Solution, as_solutions, wrong_solution
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -40,8 +40,16 @@ def sampled_answers(samples: Candidates | Iterable[Solution]) -> SampledAnswers:
     if isinstance(samples, Candidates):
         return SampledAnswers(samples.solutions, samples.groups, samples.answer_keys)
     solutions = as_solutions(samples)
+    for i, one in enumerate(solutions):
+        if not isinstance(one, Solution):
+            raise wrong_solution(i, one)
     numbers: dict[int, int] = {}
     groups = np.array([numbers.setdefault(key, len(numbers)) for key in problem_keys(solutions).tolist()], np.int64)
+    return SampledAnswers(solutions, groups, keys_of_texts(solutions, groups))
+
+
+def keys_of_texts(solutions: Sequence[Solution], groups: Integers) -> list[str | None]:
+    """Return the key of the answer in the text of each solution, which equal answers of a group share."""
     answers = [extract_answer("\n\n".join(solution.steps)).answer for solution in solutions]
     keys: list[str | None] = [None] * len(solutions)
     order = np.argsort(groups, kind="stable")
@@ -50,7 +58,7 @@ def sampled_answers(samples: Candidates | Iterable[Solution]) -> SampledAnswers:
             of_problem = answer_keys([answers[row] for row in rows], comparison=comparison)
             for row, key in zip(rows.tolist(), of_problem, strict=True):
                 keys[row] = key
-    return SampledAnswers(solutions, groups, keys)
+    return keys
 
 
 @dataclass(frozen=True, eq=False)
