@@ -116,7 +116,8 @@ def _sets(candidates: CandidateRows) -> _Sets:
 def _beside_the_vote(context: Context, result: BootstrapResult, rows: list[Row], sets: _Sets) -> list[Table | LeftOut]:
     """Return the table of each rule minus the vote, and of the samples that a vote takes until nothing can turn it."""
     name = context.benchmark.name
-    columns = {size: f"best of {size}" for size in sets.sizes}
+    # Of one candidate there is no choice.
+    columns = {size: f"best of {size}" for size in sets.sizes if size > 1}
     gains = [
         Row(
             row.system,
@@ -128,7 +129,9 @@ def _beside_the_vote(context: Context, result: BootstrapResult, rows: list[Row],
         )
         for row in rows
     ]
-    decided = {f"vote of {size}": result.interval(f"{_UNTIL}/{size}") for size in sets.sizes}
+    decided = {f"vote of {size}": result.interval(f"{_UNTIL}/{size}") for size in columns}
+    if not columns:
+        return []
     return [
         Table(
             f"Minus the vote, {name}",

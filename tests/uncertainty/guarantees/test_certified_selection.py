@@ -84,7 +84,8 @@ def test_thresholds_by_hand():
             assert chosen[i] == (int(np.argmax(others)) if overruled else voted)
 
 
-@pytest.mark.parametrize("power", [0.0, pytest.param(1.5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("power", [0.0, 1.5])
 def test_the_promise_over_random_problems(power):
     """2,000 calibrations on problems of their own, with a verifier that knows nothing and one that knows something."""
     rng = np.random.default_rng(int(power))
