@@ -14,8 +14,9 @@ from scipy.special import bdtr, logsumexp, rel_entr
 
 # alpha * (n + 1) is an integer on paper more often than in binary.
 _ROUNDING = 1e-9
-# Bets against a selective risk, as shares of the largest possible one. They serve few and many paths alike.
-_BETS = np.linspace(0.1, 0.98, 12)
+# Selective risk: the shares of passing paths for which its bets are best, and the largest bet of a wealth of 1.
+_SHARES = np.array([0.15, 0.3, 0.6, 1.0])
+_LARGEST_BET = 0.98
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def selective_threshold(
     There is one path per unit. A risk of NaN never passes. The share of wrong paths among those that pass can rise and
     fall with the threshold, so all thresholds are tested at once. A bet ``b`` against the hypothesis "more than alpha
     are wrong" multiplies a wealth of 1 by ``1 + b * alpha`` for each right path that passes, and by ``1 - b * (1 -
-    alpha)`` for each wrong one. The mean wealth over fixed bets rejects the hypothesis if it reaches ``1 / delta``.
+    alpha)`` for each wrong one. The mean wealth over bets, which are chosen from the number of paths, rejects the
+    hypothesis if it reaches ``1 / delta``.
 
     Why this holds for all thresholds t together: let ``m(t)`` be the expectation of "passes, times (wrong - alpha)",
     which is positive where the hypothesis is true, and P(t) the probability to pass. Give each path that does not pass
@@ -89,14 +91,13 @@ def selective_threshold(
     """
     scored = ~np.isnan(risks)
     n = int(scored.sum())
-    attainable = n >= paths_needed(alpha, delta)
-    if not attainable:
+    if n < 1 or not _is_enough(np.array([n]), np.zeros(1), n, alpha, delta)[0]:
         return Threshold(-math.inf, n, False)
     order = np.argsort(risks[scored])
     values = risks[scored][order]
     last = np.append(np.flatnonzero(values[1:] != values[:-1]), n - 1)
     n_wrong = np.cumsum(wrong[scored][order])[last]
-    rejected = np.flatnonzero(_log_wealth(last + 1 - n_wrong, n_wrong, alpha) >= -math.log(delta) - _ROUNDING)
+    rejected = np.flatnonzero(_is_enough(last + 1 - n_wrong, n_wrong, n, alpha, delta))
     if not len(rejected):
         return Threshold(-math.inf, n, True)
     if rejected[-1] == len(last) - 1:
@@ -106,17 +107,21 @@ def selective_threshold(
 
 
 def paths_needed(alpha: float, delta: float) -> int:
-    """Return the number of passing paths, all right, below which :func:`selective_threshold` rejects nothing."""
-    # The last bet alone reaches the wealth at the upper end.
-    n = np.arange(1, 2 + math.ceil(math.log(len(_BETS) / delta) / -math.log1p(-alpha * float(_BETS[-1]))))
-    return int(n[np.argmax(_log_wealth(n, np.zeros_like(n), alpha) >= -math.log(delta) - _ROUNDING)])
+    """Return the number of scored paths below which :func:`selective_threshold` rejects nothing."""
+    # No bet can win faster than the largest one.
+    n = math.ceil(-math.log(delta) / math.log1p(_LARGEST_BET * alpha / (1 - alpha)) - _ROUNDING)
+    while not _is_enough(np.array([n]), np.zeros(1), n, alpha, delta)[0]:
+        n += 1
+    return n
 
 
-def _log_wealth(n_right: np.ndarray, n_wrong: np.ndarray, alpha: float) -> np.ndarray:
-    """Return the logarithm of the mean wealth over the bets."""
-    bets = _BETS / (1 - alpha)
-    each = np.outer(n_right, np.log1p(bets * alpha)) + np.outer(n_wrong, np.log1p(-bets * (1 - alpha)))
-    return np.asarray(logsumexp(each, axis=1) - math.log(len(bets)))
+def _is_enough(n_right: np.ndarray, n_wrong: np.ndarray, n: int, alpha: float, delta: float) -> np.ndarray:
+    """Return whether the mean wealth over the bets reaches ``1 / delta``, of n paths in all."""
+    # Bet b is the best one if b * sd = sqrt(2 * log(1 / delta) / paths that pass): one each for several shares.
+    bets = np.sqrt(-2 * math.log(delta) / (_SHARES * n * alpha * (1 - alpha)))
+    bets = np.minimum(bets, _LARGEST_BET / (1 - alpha))
+    logs = np.outer(n_right, np.log1p(bets * alpha)) + np.outer(n_wrong, np.log1p(-bets * (1 - alpha)))
+    return np.asarray(logsumexp(logs, axis=1) >= math.log(len(bets) / delta) - _ROUNDING)
 
 
 def unit_weights(units: np.ndarray) -> tuple[np.ndarray, int]:

@@ -75,12 +75,13 @@ def test_true_risk_over_random_calibrations(n_samples, n_splits):
 
 def by_the_book(scores, wrong, alpha, delta):
     """The bets written out, one answer after the other: the accepted scores."""
-    accepted = set()
-    for value in np.unique(scores[~np.isnan(scores)]):
-        wealth = []
-        for share in np.linspace(0.1, 0.98, 12):
-            factors = 1 - share / (1 - alpha) * (wrong[scores <= value] - alpha)
-            wealth.append(math.prod(factors))
+    known, accepted = ~np.isnan(scores), set()
+    bets = [
+        min(0.98 / (1 - alpha), math.sqrt(2 * math.log(1 / delta) / (share * known.sum() * alpha * (1 - alpha))))
+        for share in (0.15, 0.3, 0.6, 1)
+    ]
+    for value in np.unique(scores[known]):
+        wealth = [math.prod(1 - bet * (wrong[scores <= value] - alpha)) for bet in bets]
         if np.mean(wealth) >= 1 / delta:
             accepted = set(scores[scores <= value])
     return accepted
@@ -104,7 +105,7 @@ def test_bets_by_brute_force():
 
 
 def test_few_by_hand():
-    """alpha = delta = 1/2: a bet of share s makes (1 + s) of each right answer, so 2 are needed for a wealth of 2."""
+    """alpha = delta = 1/2: the largest bet makes 1.98 of each right answer, so 2 are needed for a wealth of 2."""
     rule = SelectiveRisk(0.5, 0.5)
     with pytest.warns(
         UserWarning, match=r"nothing will .* not attainable with 1 paths with a score, at least 2 are need"
@@ -137,7 +138,7 @@ def test_all_wrong_all_right_and_scores_that_mean_nothing():
     rule = SelectiveRisk().fit(scores, np.zeros(200, bool))
     assert rule.threshold_ == np.inf
     assert rule.evaluate(scores, np.zeros(200))["accepted"] == 1.0
-    with pytest.warns(UserWarning, match="not attainable with 0 paths with a score, at least 33"):
+    with pytest.warns(UserWarning, match="not attainable with 0 paths with a score, at least 23"):
         rule = SelectiveRisk().fit(np.full(200, np.nan), np.zeros(200, bool))
     assert not rule.attainable_
     wrong = np.arange(200) % 25 == 0  # 4 % are wrong, whatever the score: all are accepted
@@ -146,9 +147,9 @@ def test_all_wrong_all_right_and_scores_that_mean_nothing():
 
 def test_samples_of_a_problem_count_once():
     """Copies of an answer say nothing new, and each problem weighs the same in the report."""
-    scores, wrong = np.arange(32.0), np.zeros(32, bool)
-    with pytest.warns(UserWarning, match="not attainable with 32 problems with a score"):
-        copied = SelectiveRisk().fit(np.repeat(scores, 8), np.repeat(wrong, 8), np.repeat(np.arange(32), 8))
+    scores, wrong = np.arange(22.0), np.zeros(22, bool)
+    with pytest.warns(UserWarning, match="not attainable with 22 problems with a score"):
+        copied = SelectiveRisk().fit(np.repeat(scores, 8), np.repeat(wrong, 8), np.repeat(np.arange(22), 8))
     assert not copied.attainable_
     rng = np.random.default_rng(0)
     scores, wrong = rng.random(300), rng.random(300) < 0.05
