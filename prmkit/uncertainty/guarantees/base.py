@@ -294,10 +294,10 @@ class PathGuarantee(Guarantee, PathEstimator[Decisions]):
     To add one, write a file in this folder with a subclass. Its ``_calibrate`` sets ``attainable_``,
     ``n_calibration_`` and the thresholds that the class attribute ``_thresholds`` names. Its docstring says what is
     promised, what a decision is and what ``evaluate`` reports. If it matters where the first error is, set
-    ``_needs_places``. If a path may be given by one number, set ``_reads_scores``, and read ``path_risks``. A step without a score has the risk NaN: decide then
-    as for a path of which nothing is known, and treat it in the same way in the calibration. Add a line to
-    ``prmkit/utils/_registry.py`` (the common checks then try it), the name to ``__init__.pyi`` of this folder and
-    of its room, and a test which shows that the promise holds over random splits.
+    ``_needs_places``. If a path may be given by one number, set ``_reads_scores``, and read ``path_risks``. A step
+    without a score has the risk NaN: decide then as for a path of which nothing is known, and treat it in the same
+    way in the calibration. Add a line to ``prmkit/utils/_registry.py`` (the common checks then try it), the name to
+    ``__init__.pyi`` of this folder and of its room, and a test which shows that the promise holds over random splits.
     """
 
     def evaluate(
