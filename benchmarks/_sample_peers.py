@@ -21,7 +21,7 @@ PACKAGES = {"uqlm": "uqlm", "LM-Polygraph": "lm-polygraph", "prmkit": "prmkit"}
 
 
 def weight(name: str) -> dict[str, float]:
-    """Return how many packages an installed package needs, itself among them, and their MB on disk."""
+    """Return the packages that an installed package needs, itself among them, and their MB on disk."""
     from packaging.requirements import Requirement
 
     todo, found = [name], {}
@@ -34,10 +34,11 @@ def weight(name: str) -> dict[str, float]:
         if key in found:
             continue
         paths = [Path(str(one.locate_file(file))) for file in one.files or ()]
-        found[key] = sum(path.stat().st_size for path in paths if path.is_file())
+        # Compiled files depend on how it was installed.
+        found[key] = sum(path.stat().st_size for path in paths if path.is_file() and path.suffix != ".pyc") / 1e6
         needed = map(Requirement, one.requires or ())
         todo += [req.name for req in needed if req.marker is None or req.marker.evaluate({"extra": ""})]
-    return {"packages": len(found), "MB": sum(found.values()) / 1e6}
+    return found
 
 
 def timed(found: dict[str, Any], name: str, work: Callable[[], Any]) -> None:
@@ -118,20 +119,20 @@ def polygraph(samples: dict[str, Any]) -> dict[str, Any]:
     sizes = [len(of_problem) for of_problem in rows]
     for name, estimator in of_problems.items():
         timed(found, name, lambda estimator=estimator: np.repeat(estimator(stats), sizes))
-    # All pairs of texts are compared word by word: whole solutions would take minutes.
-    ends = {"sample_texts": [[one["end"] for one in of_problem] for of_problem in rows]}
-    lexical = estimators.LexicalSimilarity()
-    timed(found, "LexicalSimilarity (rougeL) of last steps", lambda: np.repeat(lexical(ends), sizes))
     for name in ("MaximumSequenceProbability", "Perplexity"):
         timed(found, name, lambda name=name: getattr(estimators, name)()(stats))
 
-    def prr() -> float:
-        right = 1 - np.array(samples["errors"], dtype=float)
-        area = PredictionRejectionArea()
-        oracle, random = area(-right, right), get_random_scores(area, right)
-        return float(normalize_metric(area(np.array(samples["score"]), right), oracle, random))
+    right, score = 1 - np.array(samples["errors"], dtype=float), np.array(samples["score"])
+    area = PredictionRejectionArea()
+    oracle, random = area(-right, right), get_random_scores(area, right)
 
-    timed(found, "PredictionRejectionArea, normalised", lambda: [prr()])
+    def prr(order: Any) -> float:
+        return float(normalize_metric(area(score[order], right[order]), oracle, random))
+
+    rng = np.random.default_rng(0)
+    timed(found, "PredictionRejectionArea, normalised", lambda: [prr(slice(None))])
+    orders = [rng.permutation(len(score)) for _ in range(200)]
+    timed(found, "the same, mean of 200 orders of rows", lambda: [np.mean([prr(order) for order in orders])])
     return found
 
 

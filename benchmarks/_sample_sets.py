@@ -228,9 +228,6 @@ def add_learnt_risks(found: Sampled, verifier: str | None, model: PRMFeaturizer 
         risks = of_states.out_of_fold(candidates, right)
         found.risks["learnt: states"] = risks["states"]
         found.risks["learnt: agreement, length, states"] = risks["all"]
-        if verifier is not None:
-            risks = PathClassifier(features=[*features, "states"], model=model).out_of_fold(candidates, right)
-            found.risks[f"learnt: agreement, length, {verifier}, states"] = risks["all"]
 
 
 def with_scores(found: Sampled, verifier: str) -> Candidates:

@@ -19,6 +19,7 @@ resample problems; the models stay as they are.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import RESULTS, machine, print_table, versions, write_result
+from _common import RESULTS, ROOT, machine, print_table, versions, write_result
 from _quality_report import markdown, signed
 from _sample_sets import (
     AGREEMENT,
@@ -47,6 +48,7 @@ from prmkit.metrics.bootstrap import bootstrap_counts
 PARTS = ("scores", "selection", "scale")
 METRICS = {"auroc": "AUROC", "aurc": "AURC", "prr@1": "PRR"}
 Table = list[dict[str, Any]]
+SETS_TITLE, PICTURED = "The sets", "gsm8k_samples, texts believed"
 
 
 def inside_aurocs(errors: np.ndarray, risk: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -110,8 +112,12 @@ def described(found: Sampled) -> dict[str, Any]:
 def selection_table(found: Sampled, resamples: int) -> Table:
     """How often the sample that a rule chooses is right, by the number of samples, and the same minus majority."""
     scores = {f"{name}, min": aggregate(rewards, "min") for name, rewards in found.rewards.items()}
-    scores |= {name: 1 - risk for name, risk in found.risks.items() if name.startswith("learnt")}
-    report = selection_report(found.candidates, scores, n_resamples=resamples)
+    # What is learnt from most features, and from the states alone.
+    last = [name for name in found.risks if name.startswith("learnt: agreement")][-1:]
+    scores |= {name: 1 - found.risks[name] for name in (*last, "learnt: states") if name in found.risks}
+    largest = int(found.candidates.sizes.max())
+    sizes = [size for size in (2, 4, 8) if size <= largest]
+    report = selection_report(found.candidates, scores, sizes=sizes, n_resamples=resamples)
     rows = []
     for rule, of_sizes in report.metrics.items():
         row: dict[str, Any] = {"rule": rule} | {size: value.to_text("–") for size, value in of_sizes.items()}
@@ -155,6 +161,13 @@ def sets_of(options: argparse.Namespace) -> list[Sampled]:
     return read
 
 
+def joined(before: dict[str, Table], new: dict[str, Table]) -> dict[str, Table]:
+    """Return the tables of an earlier result with the new ones in their place, the list of sets first."""
+    listed = {row["set"]: row for row in [*before.get(SETS_TITLE, []), *new.get(SETS_TITLE, [])]}
+    tables = {SETS_TITLE: list(listed.values())}
+    return {**tables, **dict(sorted({**before, **new}.items())), **tables}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts (default: all)")
@@ -166,18 +179,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-learnt", action="store_true", help="leave out PathClassifier")
     parser.add_argument("--no-own", action="store_true", help="leave out the default step classifier, which is fitted")
     parser.add_argument("--resamples", type=int, default=1000, help="of problems (default: %(default)s)")
+    parser.add_argument("--add", action="store_true", help="keep the tables of the result file that are not made anew")
     parser.add_argument("--no-write", action="store_true", help="print only")
     options = parser.parse_args(arguments)
     start = time.perf_counter()
     shown: dict[str, Table] = {}
     read = sets_of(options) if {"scores", "selection"} & set(options.only) else []
     if read:
-        shown["The sets"] = [described(found) for found in read]
+        shown[SETS_TITLE] = [described(found) for found in read]
     if "scores" in options.only:
         for found in read:
             shown[f"{found.name}: which sample is wrong"] = score_table(found, options.resamples)
-            if found is read[0] and not options.no_write:
-                draw(found, RESULTS / "samples.png")
+            if found.name == PICTURED and not options.no_write:
+                draw(found, ROOT / "docs" / "_static" / "sampled_answers.png")
     if "selection" in options.only:
         for found in read:
             if found.name.startswith("gsm8k"):
@@ -192,6 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{time.perf_counter() - start:.0f} s")
     if options.no_write:
         return
+    if options.add and (RESULTS / "samples.json").is_file():
+        shown = joined(json.loads((RESULTS / "samples.json").read_text("utf-8"))["tables"], shown)
     path = write_result("samples", {"tables": shown})
     notes = [
         f"Written {time.strftime('%Y-%m-%d')} by `python benchmarks/bench_samples.py {' '.join(sys.argv[1:])}`.",

@@ -4,7 +4,8 @@ Only scorers that need no weights from a hub run: exact match, those of token pr
 statistics. Their classes and likeness of answers are those of equal answers, since no model judges entailment here.
 No source of samples records log-probabilities, so these are drawn, the same for all: they compare numbers and
 seconds, and their AUROC means nothing. Left out, since they need weights: non-contradiction, semantic entropy by
-entailment, BERTScore and cosine (uqlm), and what needs a model's states or prompts (LM-Polygraph).
+entailment, BERTScore and cosine (uqlm), and what needs a model's states or prompts (LM-Polygraph). So is its
+LexicalSimilarity, which compares all pairs of texts word by word.
 
 Both libraries are read from an environment of their own: uqlm 0.6 wants numpy below 2. One that is not
 installed is left out, with its reason.
@@ -46,8 +47,7 @@ def sampled(name: str) -> tuple[Sampled, list[np.ndarray], dict[str, Any]]:
     keys = found.candidates.answer_keys
     for i, (group, solution) in enumerate(zip(found.groups, found.candidates.solutions, strict=True)):
         answer = f"no answer {i}" if keys[i] is None else keys[i]
-        texts = {"text": "\n".join(solution.steps), "end": solution.steps[-1]}
-        rows[group].append({"answer": answer, **texts, "log_probs": log_probs[i].tolist()})
+        rows[group].append({"answer": answer, "text": "\n".join(solution.steps), "log_probs": log_probs[i].tolist()})
     score = sample_uncertainty(found.candidates).disagreement
     return found, log_probs, {"rows": rows, "errors": found.errors.tolist(), "score": score.tolist()}
 
@@ -65,6 +65,9 @@ def ours(found: Sampled, log_probs: list[np.ndarray]) -> dict[str, Callable[[], 
         disagreement = sample_uncertainty(candidates).disagreement * (sizes - 1)[groups] / sizes[groups]
         return (np.bincount(groups, disagreement) / sizes)[groups]
 
+    def of_disagreement() -> np.ndarray:
+        return np.array([prr(found.errors.astype(float), sample_uncertainty(candidates).disagreement)])
+
     return {
         "MatchScorer (exact_match) of answers": of_agreement("disagreement"),
         "sequence_probability": lambda: -np.exp([one.mean() for one in log_probs]),
@@ -75,9 +78,8 @@ def ours(found: Sampled, log_probs: list[np.ndarray]) -> dict[str, Callable[[], 
         "DegMat": degrees,
         "MaximumSequenceProbability": lambda: np.array([-one.sum() for one in log_probs]),
         "Perplexity": lambda: np.array([-one.mean() for one in log_probs]),
-        "PredictionRejectionArea, normalised": lambda: np.array(
-            [prr(found.errors.astype(float), sample_uncertainty(candidates).disagreement)]
-        ),
+        "PredictionRejectionArea, normalised": of_disagreement,
+        "the same, mean of 200 orders of rows": of_disagreement,
     }
 
 
@@ -130,21 +132,25 @@ def main() -> None:
     options = parser.parse_args()
     found, log_probs, samples = sampled(options.set)
     shown: dict[str, list[dict[str, Any]]] = {"scorers": [], "weight": []}
+    heavy: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "samples.json"
         path.write_text(json.dumps(samples), encoding="utf-8")
         for library, python in (("uqlm", options.uqlm), ("LM-Polygraph", options.polygraph)):
             told = ask(library, python, str(path))
             if isinstance(told, str):
-                shown["weight"].append({"library": library, "packages": told, "MB on disk": ""})
+                shown["not run"] = [*shown.get("not run", []), {"library": library, "reason": told}]
                 continue
             shown["scorers"] += rows_of(library, told, found, log_probs)
-            weight = {"packages": int(told["weight"]["packages"]), "MB on disk": f"{told['weight']['MB']:.0f}"}
-            shown["weight"].append({"library": f"{library} {told['version']}"} | weight)
+            heavy[f"{library} {told['version']}"] = told["weight"]
     told = ask("prmkit", sys.executable, "-")
-    if not isinstance(told, str):
-        weight = {"packages": int(told["weight"]["packages"]), "MB on disk": f"{told['weight']['MB']:.0f}"}
-        shown["weight"].append({"library": f"prmkit {told['version']}, without extras"} | weight)
+    own = {} if isinstance(told, str) else told["weight"]
+    for library, packages in {**heavy, "prmkit, without extras": own}.items():
+        more = {name: size for name, size in packages.items() if name not in own}
+        row = {"library": library, "packages": len(packages), "MB on disk": f"{sum(packages.values()):.0f}"}
+        shown["weight"].append(
+            row | {"packages that prmkit does not need": len(more), "their MB": f"{sum(more.values()):.0f}"}
+        )
     for title, rows in shown.items():
         print(f"\n{title}\n")
         print_table(rows)
