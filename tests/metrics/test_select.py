@@ -309,6 +309,10 @@ def test_many_subsets_are_drawn_and_said():
     assert "drawn" not in str(exact)
     for name, of in found.metrics.items():
         assert of["n=4"].value == pytest.approx(exact.metrics[name]["n=4"].value, abs=0.04)
+    assert found.until_decided["n=4"].value == pytest.approx(exact.until_decided["n=4"].value, abs=0.04)
+    all_orders = selection_report(candidates, sizes=[14], n_subsets=3432, n_resamples=0).until_decided["n=14"]
+    some = selection_report(candidates, sizes=[14], n_subsets=200, n_resamples=0).until_decided["n=14"]
+    assert some.value == pytest.approx(all_orders.value, abs=0.1)
     again = selection_report(candidates, flat, sizes=[4], n_subsets=200, n_resamples=0)
     assert again.metrics == found.metrics
 

@@ -243,26 +243,57 @@ def shares_right(
 def samples_until_decided(sampled: Sampled, subsets: Subsets) -> FloatArray:
     """Return after how many candidates the vote of n is decided, for each problem, in the mean over all their orders.
 
-    After k of n candidates it is decided with the same probability as in a random subset of k, in random order.
+    After k of n candidates it is decided with the same probability as in a random subset of k, in random order. A
+    problem that has more than ``n_subsets`` such subsets for a k gets so many random orders instead.
     """
-    n_needed = np.zeros(len(sampled.sizes))
-    n_voters, ends = np.minimum(subsets.n, sampled.sizes), np.cumsum(sampled.sizes)
-
-    def decided_in(places: IntArray) -> FloatArray:
-        problem = np.searchsorted(ends, places[:, 0], side="right")
-        return _decided(sampled.codes[places], sampled.has_answer[places], n_voters[problem] - places.shape[1])
-
-    for k in range(int(n_voters.max(initial=0))):
-        n_needed += k < n_voters
+    n_needed, n_voters = np.zeros(len(sampled.sizes)), np.minimum(subsets.n, sampled.sizes)
+    rng = np.random.default_rng(subsets.random_state)
+    for problems, places in sampled.by_size():
+        size, n = places.shape[1], int(n_voters[problems[0]])
         # The leader has at most k votes, and needs as many as there are candidates left.
-        may_be_decided = (2 * k >= n_voters) & (k < n_voters)
-        if may_be_decided.any():
-            of_k = Subsets(k, subsets.n_subsets, subsets.random_state)
-            n_needed -= np.where(may_be_decided, _over_subsets(decided_in, sampled.sizes, of_k)[0], 0)
+        ks = range((n + 1) // 2, n)
+        if max((comb(size, k) for k in ks), default=0) > subsets.n_subsets:
+            at_once = max(_BLOCK // (subsets.n_subsets * size), 1)
+            for start in range(0, len(problems), at_once):
+                rows = places[start : start + at_once]
+                orders = np.argsort(rng.random((len(rows), subsets.n_subsets, size)), axis=-1)[..., :n]
+                drawn = np.take_along_axis(rows[:, None, :], orders, axis=-1).reshape(-1, n)
+                stops = _stops(sampled.codes[drawn], sampled.has_answer[drawn])
+                n_needed[problems[start : start + at_once]] = stops.reshape(len(rows), -1).mean(axis=1)
+            continue
+        n_needed[problems] = n
+        for k in ks:
+            columns = _all_subsets(size, k)
+            at_once = max(_BLOCK // columns.size, 1)
+            for start in range(0, len(problems), at_once):
+                of_k = places[start : start + at_once][:, columns].reshape(-1, k)
+                p_decided = _decided(sampled.codes[of_k], sampled.has_answer[of_k], n - k)
+                n_needed[problems[start : start + at_once]] -= p_decided.reshape(-1, len(columns)).mean(axis=1)
     return n_needed
 
 
-def _decided(codes: IntArray, has_answer: BoolArray, n_left: IntArray) -> FloatArray:
+def _stops(codes: IntArray, has_answer: BoolArray) -> IntArray:
+    """Return after how many of the candidates of each row, in this order, its vote is decided."""
+    n = codes.shape[1]
+    position = np.arange(n)
+    # Once decided, it stays decided: so halve the range that holds the first such number.
+    low, high = np.full(len(codes), (n + 1) // 2), np.full(len(codes), n)
+    while (low < high).any():
+        middle = (low + high) // 2
+        seen = np.where(position < middle[:, None], codes, -1)
+        has_vote, n_left = seen >= 0, n - middle[:, None]
+        counts = np.where(has_vote, answer_sums(seen, has_vote), 0)
+        leader = np.argmax(counts, axis=1)[:, None]
+        lead = np.take_along_axis(counts, leader, axis=1)
+        is_other = has_vote & (seen != np.take_along_axis(seen, leader, axis=1))
+        # As in `vote_is_decided`.
+        can_turn = is_other & (counts + n_left * has_answer + (position < leader) > lead)
+        is_decided = ((lead >= n_left)[:, 0] & (lead[:, 0] > 0) & ~can_turn.any(axis=1)) | (middle == n)
+        low, high = np.where(is_decided, low, np.minimum(middle + 1, high)), np.where(is_decided, middle, high)
+    return high
+
+
+def _decided(codes: IntArray, has_answer: BoolArray, n_left: int) -> FloatArray:
     """Return in how many of the orders of each row the vote is decided, with so many candidates left, at least one."""
     has_vote = codes >= 0
     counts = np.where(has_vote, answer_sums(codes, has_vote), 0)
@@ -275,7 +306,7 @@ def _decided(codes: IntArray, has_answer: BoolArray, n_left: IntArray) -> FloatA
     p_decided = np.where(n_rivals == 0, lead / np.maximum(lead + n_level, 1), 0.0)
     # If all answers differ, the first candidate leads. Without an answer it has no rival but the others.
     alone = np.select([n_rivals == -1, n_rivals == 0], [1.0, 1 / np.maximum(has_vote.sum(axis=1), 1)], 0.0)
-    return np.where(lead < np.maximum(n_left, 1), 0.0, np.where(lead == 1, alone, p_decided))
+    return np.where(lead < n_left, 0.0, np.where(lead == 1, alone, p_decided))
 
 
 def _over_subsets(
