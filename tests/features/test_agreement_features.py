@@ -13,6 +13,7 @@ from prmkit import PRMClassifier, Solution, Step, flatten
 from prmkit.data import load_candidates, make_arithmetic_solutions
 from prmkit.features import AgreementFeatures, StepStatistics
 from prmkit.features.agreement import _steps
+from prmkit.utils.estimator_checks import check_step_order_invariance
 
 PROBLEM = "Ann has 3 bags of 12 nuts and eats 5. How many are left?"
 ONE = Solution(PROBLEM, ["3 * 12 = 36.", "36 - 5 = 31, and 31 is the answer.", "So 31."])
@@ -88,6 +89,11 @@ def test_a_set_that_is_given_is_fixed_and_one_that_is_not_is_that_of_x():
     with pytest.warns(UserWarning, match="X holds no other solution of the problem of any of the 1 solutions in X"):
         alone = AgreementFeatures().transform(X[5:])
     np.testing.assert_allclose(alone[:, :5], 0.5)
+
+
+def test_the_order_of_rows_and_rows_given_twice_change_nothing():
+    data = make_arithmetic_solutions(4, 3, random_state=0)
+    check_step_order_invariance(AgreementFeatures(), data.X, data.y)
 
 
 def test_other_problems_do_not_count_and_spelling_makes_no_other_problem():
