@@ -10,7 +10,7 @@ problem) and Mr-Ben (3). Nothing is measured or claimed on edited data: the solu
 perturbations are edits of one original, so that the others are copies, and agreement would find the edit.
 
 How a number is spelled, and what stands where there is no share, were settled after looking at some variants on PRM800K
-and Mr-Ben math (signs or none, the numbers of "Step 3:" or none, -1 or 1 and 0.5), and so were the settings of the trees.
+and Mr-Ben math (signs or none, the numbers of "Step 3:" or none, -1 or 1 and 0.5), as were the settings of the trees.
 On Mr-Ben math the variants moved the gain between +.002 and +.011 with these trees, and between -.001 and +.007 with
 scikit-learn's default trees (means over three and four divisions). So the gains of these two are a little favourable.
 
