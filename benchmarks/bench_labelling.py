@@ -10,9 +10,9 @@ somewhat too narrow.
 "after" is the result after the last round, "area" the mean over the rounds. By problem the number of labelled steps
 differs between strategies, so it is shown.
 
-The second part draws labelled problems at random, asks ``problems_needed`` for a width, and measures the width at the
-number that it says. It also stops as soon as the interval is narrow enough, and counts how often the
-interval then holds the true number.
+The second part draws labelled problems of the first data set at random, with all their solutions. It asks
+``problems_needed`` for a width, and measures the width at the number that it says. It also stops as soon as the
+interval is narrow enough, from 30 problems on, and counts how often the interval then holds the true number.
 
     python benchmarks/bench_labelling.py
     python benchmarks/bench_labelling.py --data processbench --seeds 2 --rounds 1 --runs 5 --no-write
@@ -160,7 +160,7 @@ def comparison(by: str, loaded: dict[str, Any], options: Any) -> tuple[list[dict
             for strategy, runs in curves.items():
                 row: dict[str, Any] = {"data": name, "classifier": kind, "strategy": strategy}
                 row["labelled steps"] = int(np.mean([run[-1]["steps"] for run in runs]))
-                row["wrong among them"] = float(np.mean([run[-1]["wrong"] for run in runs]))
+                row["wrong among them"] = f"{np.mean([run[-1]['wrong'] for run in runs]):.3f}"
                 for metric in METRICS:
                     values = np.array([[one[metric] for one in run] for run in runs])
                     base = np.array([[one[metric] for one in run] for run in curves["random"]])
@@ -289,7 +289,7 @@ def main() -> None:
             "problems": len(np.unique(problem_keys(solutions))),
             "solutions": len(solutions),
             "steps": len(labels),
-            "wrong": float(np.mean(np.array(list(labels.values())) < 0)),
+            "wrong": f"{np.mean(np.array(list(labels.values())) < 0):.3f}",
         }
         for name, (solutions, labels) in loaded.items()
     ]

@@ -195,6 +195,9 @@ def select_for_labelling(
     Chosen steps are no sample of the pool. **Draw what you evaluate, calibrate or give guarantees on by "random", by
     problem.** Intervals and guarantees do not hold on the others.
 
+    On three public data sets no strategy found wrong steps better than "random" by more than its interval, and
+    "uncertainty" was worse (``benchmarks/bench_labelling.py``). "balanced" with a :class:`StepEnsemble` did best.
+
     Beside the pass of the classifier, the cost is O(n log n) for n steps, and O(n · budget) for "balanced" and
     "diversity": each choice measures its distance to all others in at most 32 dimensions.
 
