@@ -269,7 +269,7 @@ def _given_scores(solution: Solution) -> Floats:
     if wrong:
         raise ValueError(
             f'Solution.meta["{_SCORES}"] holds {wrong[0]:g}, expected the probability that each step is right, in '
-            "[0, 1]: turn raw rewards r into 1 / (1 + exp(-r)), and risks p into 1 - p"
+            "[0, 1]: give raw rewards their sigmoid, and risks p as 1 - p"
         )
     return np.array(values)
 
