@@ -40,8 +40,8 @@ def folds_by_problem(right: npt.NDArray[np.bool_], problems: npt.NDArray[np.int6
     n_right, n_wrong = (len(np.unique(problems[kind])) for kind in (right, ~right))
     if min(n_right, n_wrong) < 2:
         raise ValueError(
-            f"{n_right} of the problems have a right sample and {n_wrong} a wrong one, expected at least 2 of each, so that "
-            "the strength of the classifier can be chosen on other problems. Pass samples of more problems"
+            f"{n_right} of the problems have a right sample and {n_wrong} a wrong one, expected at least 2 of each, so "
+            "that the strength of the classifier can be chosen on other problems. Pass samples of more problems"
         )
     splitter = StratifiedGroupKFold(min(n_folds, n_right, n_wrong))
     return list(splitter.split(np.zeros(len(right)), right, problems))
