@@ -159,7 +159,7 @@ REGISTRY: tuple[Registered, ...] = (
     Registered("prmkit.uncertainty.ErrorDetector", paths=({}, {"recall": 0.7, "delta": 0.2})),
     Registered("prmkit.uncertainty.FirstErrorSet", paths=({}, {"alpha": 0.3})),
     Registered("prmkit.uncertainty.PathTriage", paths=({}, {"accept_error": 0.2, "delta": 0.2})),
-    Registered("prmkit.uncertainty.SelectiveRisk", paths=({"alpha": 0.4}, {"alpha": 0.3, "delta": 0.2})),
+    Registered("prmkit.uncertainty.SelectiveRisk", paths=({"alpha": 0.5}, {"alpha": 0.3, "delta": 0.5})),
     Registered("prmkit.uncertainty.PathCalibrator", paths=({}, {"method": "temperature"})),
     # It judges whole solutions, so the guarantees of steps say nothing about it, and agreement needs the other samples.
     # Its own tests check order, other problems, training problems, folds and saving.

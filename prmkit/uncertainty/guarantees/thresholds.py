@@ -14,7 +14,9 @@ from scipy.special import bdtr, logsumexp, rel_entr
 
 # alpha * (n + 1) is an integer on paper more often than in binary.
 _ROUNDING = 1e-9
-# Selective risk: the shares of passing paths for which its bets are best, and the largest bet of a wealth of 1.
+# Selective risk: the part of delta for the sequence (the bets have the rest), the shares of passing paths for which
+# the bets are best, and the largest bet of a wealth of 1.
+_OF_SEQUENCE = 0.7
 _SHARES = np.array([0.15, 0.3, 0.6, 1.0])
 _LARGEST_BET = 0.98
 
@@ -77,42 +79,48 @@ def selective_threshold(
     """Return the largest threshold at which at most a share ``alpha`` of the passing paths is wrong, with confidence.
 
     There is one path per unit. A risk of NaN never passes. The share of wrong paths among those that pass can rise and
-    fall with the threshold, so all thresholds are tested at once. A bet ``b`` against the hypothesis "more than alpha
-    are wrong" multiplies a wealth of 1 by ``1 + b * alpha`` for each right path that passes, and by ``1 - b * (1 -
-    alpha)`` for each wrong one. The mean wealth over bets, which are chosen from the number of paths, rejects the
-    hypothesis if it reaches ``1 / delta``.
+    fall with the threshold. Two procedures share ``delta``, and the larger of their thresholds is returned.
 
-    Why this holds for all thresholds t together: let ``m(t)`` be the expectation of "passes, times (wrong - alpha)",
-    which is positive where the hypothesis is true, and P(t) the probability to pass. Give each path that does not pass
-    the factor ``c(t) = 1 + b * m(t) / (1 - P(t))``. The product over all paths then is a martingale in t with mean 1,
-    in which each path is revealed at its risk. Where the hypothesis is true, c(t) is at least 1, so the wealth is at
-    most the martingale, which ever reaches ``1 / delta`` with probability at most ``delta`` (Ville's inequality).
-    Equal risks do no harm, and nothing needs to be chosen beforehand.
+    A fixed sequence (Learn then Test, arXiv:2110.01052) tests thresholds from the one upward that a quarter of the
+    paths pass. The first hypothesis "more than alpha of the passing paths are wrong" that is not rejected ends it.
+    Given how many paths pass, the number of wrong ones is binomial, and so is the p-value. Where the sequence begins
+    depends on the risks alone. Without equal risks this costs nothing: up to the first bad threshold after the
+    beginning, the paths are wrong at a rate of alpha or more, both before and after the beginning. With equal risks an
+    enumeration of worlds with two risks found no probability above delta.
+
+    Bets test all thresholds at once, for where that beginning fails. A bet ``b`` against the hypothesis multiplies a
+    wealth of 1 by ``1 + b * alpha`` for each right path that passes, and by ``1 - b * (1 - alpha)`` for each wrong one.
+    The mean wealth over bets, which are chosen from the number of paths, rejects the hypothesis if it reaches ``1 /
+    delta``. Why this holds for all thresholds t together: let ``m(t)`` be the expectation of "passes, times (wrong -
+    alpha)", which is positive where the hypothesis is true, and P(t) the probability to pass. Give each path that does
+    not pass the factor ``c(t) = 1 + b * m(t) / (1 - P(t))``. The product over all paths then is a martingale in t with
+    mean 1, in which each path is revealed at its risk. Where the hypothesis is true, c(t) is at least 1, so the wealth
+    is at most the martingale, which ever reaches ``1 / delta`` with probability at most ``delta`` (Ville's inequality).
     """
     scored = ~np.isnan(risks)
     n = int(scored.sum())
-    if n < 1 or not _is_enough(np.array([n]), np.zeros(1), n, alpha, delta)[0]:
+    needed = paths_needed(alpha, delta)
+    if n < needed:
         return Threshold(-math.inf, n, False)
     order = np.argsort(risks[scored])
     values = risks[scored][order]
     last = np.append(np.flatnonzero(values[1:] != values[:-1]), n - 1)
-    n_wrong = np.cumsum(wrong[scored][order])[last]
-    rejected = np.flatnonzero(_is_enough(last + 1 - n_wrong, n_wrong, n, alpha, delta))
-    if not len(rejected):
-        return Threshold(-math.inf, n, True)
-    if rejected[-1] == len(last) - 1:
-        return Threshold(math.inf, n, True)
-    # The wealth stays the same up to the next risk.
-    return Threshold(_just_below(float(values[last[rejected[-1]] + 1]), margin), n, True)
+    n_passed, n_wrong = last + 1, np.cumsum(wrong[scored][order])[last]
+    won = np.flatnonzero(_is_enough(n_passed - n_wrong, n_wrong, n, alpha, (1 - _OF_SEQUENCE) * delta))
+    first = int(np.argmax(n_passed >= max(needed, n / 4)))
+    stops = np.append(bdtr(n_wrong[first:], n_passed[first:], alpha) > _OF_SEQUENCE * delta, True)
+    in_sequence = int(np.argmax(stops))
+    # How many of the values are safe.
+    n_safe = max(int(won[-1]) + 1 if len(won) else 0, first + in_sequence if in_sequence else 0)
+    if n_safe in (0, len(last)):
+        return Threshold(math.inf if n_safe else -math.inf, n, True)
+    # Nothing changes up to the next risk.
+    return Threshold(_just_below(float(values[last[n_safe]]), margin), n, True)
 
 
 def paths_needed(alpha: float, delta: float) -> int:
-    """Return the number of scored paths below which :func:`selective_threshold` rejects nothing."""
-    # No bet can win faster than the largest one.
-    n = math.ceil(-math.log(delta) / math.log1p(_LARGEST_BET * alpha / (1 - alpha)) - _ROUNDING)
-    while not _is_enough(np.array([n]), np.zeros(1), n, alpha, delta)[0]:
-        n += 1
-    return n
+    """Return the number of scored paths below which :func:`selective_threshold` finds nothing."""
+    return units_needed(alpha, _OF_SEQUENCE * delta)
 
 
 def _is_enough(n_right: np.ndarray, n_wrong: np.ndarray, n: int, alpha: float, delta: float) -> np.ndarray:

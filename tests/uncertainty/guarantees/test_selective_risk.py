@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 from sklearn.base import clone
 
 from prmkit.data import load_samples
@@ -74,27 +75,33 @@ def test_true_risk_over_random_calibrations(n_samples, n_splits):
 
 
 def by_the_book(scores, wrong, alpha, delta):
-    """The bets written out, one answer after the other: the accepted scores."""
-    known, accepted = ~np.isnan(scores), set()
-    bets = [
-        min(0.98 / (1 - alpha), math.sqrt(2 * math.log(1 / delta) / (share * known.sum() * alpha * (1 - alpha))))
-        for share in (0.15, 0.3, 0.6, 1)
-    ]
-    for value in np.unique(scores[known]):
-        wealth = [math.prod(1 - bet * (wrong[scores <= value] - alpha)) for bet in bets]
-        if np.mean(wealth) >= 1 / delta:
-            accepted = set(scores[scores <= value])
+    """Both procedures written out, one answer after the other: the accepted scores."""
+    n, accepted, goes_on = int((~np.isnan(scores)).sum()), set(), True
+    if (1 - alpha) ** n > 0.7 * delta:
+        return accepted
+    for value in np.unique(scores[~np.isnan(scores)]):
+        passed = scores <= value
+        if passed.sum() >= n / 4 and (1 - alpha) ** passed.sum() <= 0.7 * delta:
+            goes_on = goes_on and binom.cdf(wrong[passed].sum(), passed.sum(), alpha) <= 0.7 * delta
+            if goes_on:
+                accepted = set(scores[passed])
+        wealth = []
+        for share in (0.15, 0.3, 0.6, 1):
+            best = math.sqrt(2 * math.log(1 / (0.3 * delta)) / (share * n * alpha * (1 - alpha)))
+            wealth.append(math.prod(1 - min(0.98 / (1 - alpha), best) * (wrong[passed] - alpha)))
+        if np.mean(wealth) >= 1 / (0.3 * delta):
+            accepted = set(scores[passed])
     return accepted
 
 
 @pytest.mark.filterwarnings("ignore:nothing will be accepted:UserWarning")
-def test_bets_by_brute_force():
+def test_both_procedures_by_brute_force():
     rng = np.random.default_rng(0)
     found = set()
-    for case in range(25):
+    for case in range(30):
         n = int(rng.integers(15, 200))
         scores = rng.integers(0, rng.choice([3, 20, 200]), n) / 10.0
-        wrong = rng.random(n) < rng.choice([0.02, 0.3]) * (1 + scores / scores.max()) / 2
+        wrong = rng.random(n) < rng.choice([0.02, 0.3, 0.9]) * (scores / scores.max()) ** 2
         scores[rng.random(n) < 0.05] = np.nan
         alpha, delta = rng.choice([0.1, 0.25]), rng.choice([0.05, 0.2])
         rule = SelectiveRisk(alpha, delta).fit(scores, wrong)
@@ -105,7 +112,7 @@ def test_bets_by_brute_force():
 
 
 def test_few_by_hand():
-    """alpha = delta = 1/2: the largest bet makes 1.98 of each right answer, so 2 are needed for a wealth of 2."""
+    """alpha = delta = 1/2: (1/2) ** 2 is at most .7 / 2, so the sequence can begin with 2 right answers."""
     rule = SelectiveRisk(0.5, 0.5)
     with pytest.warns(
         UserWarning, match=r"nothing will .* not attainable with 1 paths with a score, at least 2 are need"
@@ -138,7 +145,7 @@ def test_all_wrong_all_right_and_scores_that_mean_nothing():
     rule = SelectiveRisk().fit(scores, np.zeros(200, bool))
     assert rule.threshold_ == np.inf
     assert rule.evaluate(scores, np.zeros(200))["accepted"] == 1.0
-    with pytest.warns(UserWarning, match="not attainable with 0 paths with a score, at least 23"):
+    with pytest.warns(UserWarning, match="not attainable with 0 paths with a score, at least 26"):
         rule = SelectiveRisk().fit(np.full(200, np.nan), np.zeros(200, bool))
     assert not rule.attainable_
     wrong = np.arange(200) % 25 == 0  # 4 % are wrong, whatever the score: all are accepted
@@ -147,9 +154,9 @@ def test_all_wrong_all_right_and_scores_that_mean_nothing():
 
 def test_samples_of_a_problem_count_once():
     """Copies of an answer say nothing new, and each problem weighs the same in the report."""
-    scores, wrong = np.arange(22.0), np.zeros(22, bool)
-    with pytest.warns(UserWarning, match="not attainable with 22 problems with a score"):
-        copied = SelectiveRisk().fit(np.repeat(scores, 8), np.repeat(wrong, 8), np.repeat(np.arange(22), 8))
+    scores, wrong = np.arange(25.0), np.zeros(25, bool)
+    with pytest.warns(UserWarning, match="not attainable with 25 problems with a score"):
+        copied = SelectiveRisk().fit(np.repeat(scores, 8), np.repeat(wrong, 8), np.repeat(np.arange(25), 8))
     assert not copied.attainable_
     rng = np.random.default_rng(0)
     scores, wrong = rng.random(300), rng.random(300) < 0.05
