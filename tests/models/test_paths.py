@@ -120,7 +120,8 @@ def test_solutions_are_split_by_problem(train):
         problem_groups([train.solutions[0], *make_arithmetic_solutions(1, 1, random_state=0).X[:1]])
 
 
-@pytest.mark.parametrize("method", ["sigmoid", pytest.param("isotonic", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
 def test_calibration_by_problem(train, new, method, tmp_path):
     forest = PathClassifier(RandomForestClassifier(5, random_state=0), calibration=method).fit(train)
     forest.save(tmp_path / "model")
@@ -301,6 +302,7 @@ def language_model(make_tokenizer, make_language_model, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_states_of_a_language_model_join(language_model, train, new, tmp_path):
     model = PathClassifier(model=language_model).fit(train)
     assert model.features_ == ("agreement", "length", "states")
