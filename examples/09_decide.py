@@ -13,7 +13,7 @@ from prmkit import PRMClassifier
 from prmkit.data import make_arithmetic_solutions, split_by_problem
 from prmkit.features import StepStatistics
 from prmkit.metrics import RiskCoverageDisplay, selective_report
-from prmkit.uncertainty import PathTriage, SelectiveRisk, StepEnsemble, path_uncertainty
+from prmkit.uncertainty import PathTriage, StepEnsemble, path_uncertainty
 
 data = make_arithmetic_solutions(240, 2, random_state=0)
 train, calibration, test = split_by_problem(data, 0.5, 0.3, 0.2, random_state=0)
@@ -33,13 +33,6 @@ triage = PathTriage(ensemble, accept_error=0.05, reject_error=0.05)
 triage.fit(calibration.solutions, calibration.first_errors)
 decisions, counts = np.unique(triage.predict(test.solutions), return_counts=True)
 print(dict(zip(decisions.tolist(), counts.tolist(), strict=True)))
-
-# %%
-# How many of the *accepted* have an error is another question. Here at most 5 %, with probability 0.9.
-
-has_error = np.array(calibration.first_errors) >= 0
-rule = SelectiveRisk(alpha=0.05, delta=0.1, classifier=ensemble).fit(calibration.solutions, has_error)
-print(f"{rule.predict(test.solutions).mean():.0%} accepted; every rule must set aside {rule.floor_:.0%}")
 
 # %%
 # Is this risk a good guide? The number of steps stands beside it, because it needs no model.
