@@ -106,11 +106,11 @@ REGISTRY: tuple[Registered, ...] = (
         ),
     ),
     Registered("prmkit.models.StepBlend", steps=({"random_state": 0},)),
-    Registered("prmkit.models.StepMLP", numeric={"hidden_size": 16, "max_epochs": 60, **_EXACT_TRAINING}),
+    Registered("prmkit.models.StepMLP", numeric={"hidden_size": 16, "max_epochs": 30, **_EXACT_TRAINING}),
     Registered(
-        "prmkit.models.StepProbe", numeric={"hidden_size": 16, "n_seeds": 1, "max_epochs": 60, **_EXACT_TRAINING}
+        "prmkit.models.StepProbe", numeric={"hidden_size": 16, "n_seeds": 1, "max_epochs": 30, **_EXACT_TRAINING}
     ),
-    Registered("prmkit.models.StepTransformer", numeric={**_SMALL_TRANSFORMER, "max_epochs": 30, **_EXACT_TRAINING}),
+    Registered("prmkit.models.StepTransformer", numeric={**_SMALL_TRANSFORMER, "max_epochs": 15, **_EXACT_TRAINING}),
     # Without scheme="prefix", which by design costs a pass per step. Its own tests check the rest.
     Registered(
         "prmkit.models.TokenPRM",
@@ -140,7 +140,7 @@ REGISTRY: tuple[Registered, ...] = (
     ),
     Registered(
         "prmkit.uncertainty.MCDropout",
-        numeric={"classifier": (_MLP[0], {"hidden_size": 16, "max_epochs": 60, **_EXACT_TRAINING, "dropout": 0.1})},
+        numeric={"classifier": (_MLP[0], {"hidden_size": 16, "max_epochs": 30, **_EXACT_TRAINING, "dropout": 0.1})},
         steps=(
             {"classifier": _classifier(head=_MLP), "n_members": 3},
             {"classifier": _classifier(featurizer=_STATISTICS, head=_TRANSFORMER), "n_members": 3},
