@@ -15,9 +15,9 @@ from prmkit.models.heads import blend
 from prmkit.models.heads.blend import _VIEW_OF, make_members
 
 
-def quick(random_state=0):
+def quick(random_state=0, **params):
     """A blend without a sentence encoder: the statistics take the place of the embeddings."""
-    return StepBlend(StepStatistics(), random_state=random_state)
+    return StepBlend(StepStatistics(), random_state=random_state, **params)
 
 
 def split(X, y, test_size):
@@ -80,14 +80,14 @@ class TestLearning:
 
     def test_deterministic_by_seed(self):
         data = make_arithmetic_solutions(8, 2, random_state=0)
-        one, same, other = (quick(seed).fit(data.X, data.y).predict_proba(data.X) for seed in (0, 0, 1))
+        one, same, other = (quick(seed, n_trees=10).fit(data.X, data.y).predict_proba(data.X) for seed in (0, 0, 1))
         np.testing.assert_array_equal(one, same)
         assert (one != other).any()
 
     def test_random_state_none_leaves_global_generators_alone(self):
         data = make_arithmetic_solutions(6, 2, random_state=0)
         before = np.random.get_state()[1].copy()  # noqa: NPY002
-        model = quick(random_state=None).fit(data.X, data.y)
+        model = quick(random_state=None, n_trees=10).fit(data.X, data.y)
         assert np.isfinite(model.predict_proba(data.X)).all()
         np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
@@ -102,15 +102,15 @@ class TestLearning:
 def test_any_labels(labels):
     data = make_arithmetic_solutions(6, 2, random_state=0)
     y = np.array([labels[rating + 1] for rating in data.y])
-    model = quick().fit(data.X, y)
+    model, plain = quick(n_trees=10).fit(data.X, y), quick(n_trees=10).fit(data.X, data.y)
     assert model.classes_.tolist() == sorted(labels)
-    np.testing.assert_allclose(model.predict_proba(data.X), quick().fit(data.X, data.y).predict_proba(data.X))
+    np.testing.assert_allclose(model.predict_proba(data.X), plain.predict_proba(data.X))
     assert set(model.predict(data.X)) <= set(labels)
 
 
 def test_two_classes():
     data = make_arithmetic_solutions(20, 2, random_state=0)
-    model = quick().fit(data.X, np.asarray(data.y) >= 0)
+    model = quick(n_trees=10).fit(data.X, np.asarray(data.y) >= 0)
     assert model.predict_proba(data.X).shape == (len(data.X), 2)
     assert model.predict(data.X).dtype == bool
 
@@ -127,29 +127,34 @@ def guesses():
     return split(flatten(solutions), y, 0.4)
 
 
+@pytest.fixture(scope="module")
+def guessing(guesses):
+    return quick().fit(*guesses[:2])
+
+
 class TestDecisions:
-    def test_rare_class_is_found_more_often_and_macro_f1_rises(self, guesses):
-        X, y, X_test, y_test = guesses
-        model = quick().fit(X, y)
+    def test_rare_class_is_found_more_often_and_macro_f1_rises(self, guesses, guessing):
+        _, _, X_test, y_test = guesses
+        model = guessing
         likeliest = model.classes_[model.predict_proba(X_test).argmax(axis=1)]
         answer = model.predict(X_test)
         assert (answer == -1).sum() > (likeliest == -1).sum()
         assert f1_score(y_test, answer, average="macro") > f1_score(y_test, likeliest, average="macro") + 0.05
         assert model.decision_weights_.max() == model.decision_weights_[0] > model.decision_weights_[1] == 1
 
-    def test_probabilities_stay_calibrated(self, guesses):
-        X, y, X_test, y_test = guesses
-        risk = quick().fit(X, y).predict_proba(X_test)[:, 0]
+    def test_probabilities_stay_calibrated(self, guesses, guessing):
+        _, _, X_test, y_test = guesses
+        risk = guessing.predict_proba(X_test)[:, 0]
         assert risk.mean() == pytest.approx(np.mean(y_test == -1), abs=0.04)
 
-    def test_sample_weight_shifts_probabilities(self, guesses):
+    def test_sample_weight_shifts_probabilities(self, guesses, guessing):
         X, y, X_test, _ = guesses
         heavy = quick().fit(X, y, sample_weight=np.where(y == -1, 5.0, 1.0)).predict_proba(X_test)[:, 0]
-        assert heavy.mean() > 2 * quick().fit(X, y).predict_proba(X_test)[:, 0].mean()
+        assert heavy.mean() > 2 * guessing.predict_proba(X_test)[:, 0].mean()
 
-    def test_equal_sample_weights_change_nothing(self, guesses):
+    def test_equal_sample_weights_change_nothing(self, guesses, guessing):
         X, y, X_test, _ = guesses
-        expected = quick().fit(X, y).predict_proba(X_test)
+        expected = guessing.predict_proba(X_test)
         found = quick().fit(X, y, sample_weight=np.ones(len(y))).predict_proba(X_test)
         np.testing.assert_allclose(found, expected, atol=1e-6)
 

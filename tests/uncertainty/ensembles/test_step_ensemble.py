@@ -1,13 +1,13 @@
 """StepEnsemble: members from other problems that share one pass, and a mean that is at least as good as they are."""
 
 import pickle
+from copy import copy
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -28,17 +28,8 @@ HEADS = {
     "logistic": None,
     "perceptron": StepMLP(8, max_epochs=2),
     "transformer": StepTransformer(**SMALL_TRANSFORMER),
-    "blend": StepBlend(StepStatistics()),
+    "blend": StepBlend(StepStatistics(), n_trees=5),
 }
-
-
-@pytest.fixture(autouse=True)
-def few_trees(monkeypatch):
-    """Boosting is most of what a blend costs, and nothing here depends on how well it does."""
-    monkeypatch.setattr(
-        "prmkit.models.heads.blend.HistGradientBoostingClassifier",
-        lambda **params: HistGradientBoostingClassifier(**{**params, "max_iter": 5}),
-    )
 
 
 def quick(head=None, **options):
@@ -59,6 +50,11 @@ def other():
 @pytest.fixture(scope="module")
 def fitted(data):
     return StepEnsemble(quick(), random_state=0).fit(data.X, data.y)
+
+
+@pytest.fixture(scope="module")
+def blended(data):
+    return StepEnsemble(quick(HEADS["blend"]), 2, random_state=0).fit(data.X, data.y)
 
 
 class Records(ClassifierMixin, BaseEstimator):
@@ -220,10 +216,9 @@ class TestSharedPass:
         StepEnsemble(PRMClassifier(featurizer, head), 5, random_state=0).fit(data.X[:40], data.y[:40])
         assert len(texts) == len(set(texts)) > 0
 
-    def test_views_of_the_blend_are_fitted_on_all_steps(self, data):
-        found = StepEnsemble(quick(StepBlend(StepStatistics())), 2, random_state=0).fit(data.X, data.y)
+    def test_views_of_the_blend_are_fitted_on_all_steps(self, data, blended):
         expected = StepWords().fit(data.X).get_feature_names_out()
-        for member in found.members_:
+        for member in blended.members_:
             np.testing.assert_array_equal(member.head_.views_["words"].get_feature_names_out(), expected)
 
     def test_pipelines_go_one_by_one(self, data, other):
@@ -235,8 +230,7 @@ class TestSharedPass:
 
     @pytest.mark.slow  # processes that load torch
     @pytest.mark.parametrize("name", ["transformer", "blend"])
-    def test_jobs_change_nothing(self, name, data, other, monkeypatch):
-        monkeypatch.undo()
+    def test_jobs_change_nothing(self, name, data, other):
         one, two = (
             StepEnsemble(quick(HEADS[name]), 2, n_jobs=n_jobs, random_state=0).fit(data.X, data.y)
             for n_jobs in (None, 2)
@@ -292,8 +286,8 @@ class TestEstimator:
         fitted._weigh_decisions()
         np.testing.assert_allclose(fitted.decision_weights_, [2, 1, 1])
 
-    def test_members_weigh_together(self, data, other):
-        found = StepEnsemble(quick(StepBlend(StepStatistics())), 2, random_state=0).fit(data.X, data.y)
+    def test_members_weigh_together(self, data, other, blended):
+        found = copy(blended)
         expected = found.classes_[(found.predict_proba(other.X) * found.decision_weights_).argmax(axis=1)]
         np.testing.assert_array_equal(found.predict(other.X), expected)
         assert found.decision_weights_.min() == pytest.approx(1)
