@@ -56,7 +56,7 @@ def test_main_job(tmp_path):
 
 @pytest.mark.slow
 def test_main_job_on_prm800k(tmp_path, data_folder, run_python):
-    arguments = ["--data", str(data_folder / "prm800k" / "train_sample.jsonl"), "--limit", "200", "--folds", "3"]
+    arguments = ["--data", str(data_folder / "prm800k" / "train_sample.jsonl"), "--limit", "60", "--folds", "2"]
     code = "import runpy; runpy.run_module('prmkit.examples', run_name='__main__')"
     out = run_python(code, *arguments, folder=tmp_path, **QUIET)
     assert "dropped" in out
