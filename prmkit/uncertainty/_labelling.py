@@ -92,7 +92,7 @@ class LabellingSelection:
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices.tolist())
 
-    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.indices, dtype=dtype, copy=True if copy is None else copy)
 
     def __repr__(self) -> str:
@@ -380,7 +380,7 @@ def _embedded(features: Any, kept: IntArray) -> FloatArray:
     n_columns = min(_MOST_COLUMNS, min(matrix.shape) - 1)
     if issparse(matrix):
         return np.asarray(TruncatedSVD(max(n_columns, 1), random_state=0).fit_transform(matrix), dtype=np.float64)
-    scaled = np.clip(StandardScaler().fit_transform(np.nan_to_num(matrix)), -_FARTHEST, _FARTHEST)
+    scaled: FloatArray = np.clip(StandardScaler().fit_transform(np.nan_to_num(matrix)), -_FARTHEST, _FARTHEST)
     if matrix.shape[1] <= _MOST_COLUMNS or n_columns < 1 or not scaled.any():
         return scaled
     return np.asarray(PCA(n_columns, random_state=0).fit_transform(scaled))
