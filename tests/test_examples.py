@@ -46,7 +46,7 @@ def test_two_processes_learn_what_one_does(tmp_path, run_python):
 
 
 @pytest.mark.slow
-def test_main_job(tmp_path):
+def test_the_main_job_of_command_1(tmp_path):
     out = run("-m", "prmkit.examples", "--out", "out", cwd=tmp_path)
     for stage in ("1. Read", "2. Keep", "3. Cross-validate", "4. Fit", "5. Score", "6. Save", "Done"):
         assert stage in out
