@@ -360,8 +360,7 @@ class TestEstimator:
 
 class TestSaving:
     @pytest.mark.parametrize(
-        "head",
-        [None, StepTransformer(**SMALL_TRANSFORMER), pytest.param(StepBlend(StepStatistics()), marks=pytest.mark.slow)],
+        "head", [None, StepTransformer(**SMALL_TRANSFORMER), pytest.param(HEADS["blend"], marks=pytest.mark.slow)]
     )
     def test_save_and_load(self, head, data, other, tmp_path, monkeypatch):
         found = StepEnsemble(quick(head), 3, random_state=0).fit(data.X, data.y)
