@@ -427,6 +427,8 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
         StepSequences, StepViews, list of Step or matrix
             Input of ``head_.predict_proba``.
         """
+        if self._precomputed:
+            refuse_steps(X)
         rows = validate_data(self, X, reset=False) if self._precomputed else self._check_steps(X, groups)
         return read_rows(self.head_, self.featurizer_, rows, groups=groups)
 

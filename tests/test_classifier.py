@@ -518,6 +518,14 @@ class TestBadInput:
         with pytest.raises(TypeError, match="leave it out"):
             PRMClassifier("precomputed").fit(data.X, data.y)
 
+    def test_steps_for_a_fitted_classifier_of_numbers(self, data):
+        rows = StepStatistics().fit_transform(data.X)
+        numbers = PRMClassifier("precomputed", LogisticRegression(max_iter=1000)).fit(rows, data.y)
+        for ask in (numbers.predict, numbers.predict_proba, numbers.score_solutions, numbers.grow):
+            asked = data.solutions if ask == numbers.score_solutions else "p" if ask == numbers.grow else data.X
+            with pytest.raises(TypeError, match=r"reads numbers of shape .*leave it out"):
+                ask(asked)
+
     def test_no_gpu(self):
         import torch
 

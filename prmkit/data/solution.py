@@ -195,6 +195,17 @@ def wrong_solution(index: int, value: object) -> TypeError:
     return TypeError(f"solutions[{index}] is {type(value).__name__}, expected Solution(problem, steps){hint}")
 
 
+def solutions_with_steps(solutions: Iterable[Solution]) -> list[Solution]:
+    """Return solutions as a list. Refuse what is no solution, and a solution without steps."""
+    checked = as_solutions(solutions)
+    for i, solution in enumerate(checked):
+        if not isinstance(solution, Solution):
+            raise wrong_solution(i, solution)
+        if not solution.steps:
+            raise ValueError(f"solutions[{i}] has no steps: there is nothing to score; leave it out")
+    return checked
+
+
 def flatten(solutions: Iterable[Solution]) -> list[Step]:
     """Return every step of every solution, in order.
 
@@ -243,7 +254,7 @@ def refuse_steps(X: object) -> None:
     if isinstance(first, (Step, Solution, str)):
         raise TypeError(
             f"X holds {type(first).__name__}, but featurizer='precomputed' reads numbers of shape "
-            "(n_steps, n_features): leave it out, PRMClassifier() reads steps"
+            "(n_steps, n_features): to ask about steps, leave it out in fit, since PRMClassifier() reads steps"
         )
 
 

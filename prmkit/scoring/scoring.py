@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.data.solution import Solution, as_solutions, flatten, name_solutions, wrong_solution
+from prmkit.data.solution import Solution, flatten, name_solutions, solutions_with_steps
 from prmkit.fitted import FittedClassifier, Label, gives_unscored_steps, label_order as order_of, with_setting
 from prmkit.metrics.calibration.calibration import check_class_probabilities
 from prmkit.scoring.scored_solution import ScoredList, ScoredSolution
@@ -160,10 +160,4 @@ def checked(
         raise TypeError(
             f"classifier is {type(classifier).__name__}, expected a fitted classifier with predict_proba and classes_"
         )
-    solutions = as_solutions(solutions)
-    for i, solution in enumerate(solutions):
-        if not isinstance(solution, Solution):
-            raise wrong_solution(i, solution)
-        if not solution.steps:
-            raise ValueError(f"solutions[{i}] has no steps: there is nothing to score; leave it out")
-    return solutions, order_of(classifier, label_order)
+    return solutions_with_steps(solutions), order_of(classifier, label_order)

@@ -1,5 +1,8 @@
 """``PathClassifier``: right or wrong of whole solutions, by folds of problems, from features that are all there."""
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -13,8 +16,9 @@ from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
 from prmkit import PRMClassifier, PRMFeaturizer, Solution, StratifiedProblemKFold, problem_groups
 from prmkit.data import Candidates, CandidateSet, make_arithmetic_solutions
 from prmkit.features import StepStatistics
+from prmkit.features.agreement.answers import sampled_answers
 from prmkit.models import PathClassifier
-from prmkit.models.paths._stack import Stack, fit_logistic, folds_by_problem
+from prmkit.models.paths._stack import Stack, fit_logistic, folds_by_problem, take
 from prmkit.saving import load_model
 from prmkit.utils.environment import UnscoredWarning
 
@@ -207,9 +211,6 @@ def test_bad_input(train, new):
     right = train.correct
     with pytest.raises(ValueError, match="all 96 samples are right, expected both kinds"):
         PathClassifier().fit(train, np.ones(96, dtype=bool))
-    unknown = np.where(np.arange(96) < 5, np.nan, right)
-    with pytest.raises(ValueError, match=r"5 of 96 samples are not known .* candidates.judged"):
-        PathClassifier().fit(train.solutions, unknown)
     for wrong in (np.where(right, 1, -1), np.where(right, "right", "wrong"), right[:, None]):
         with pytest.raises(ValueError, match="y "):
             PathClassifier().fit(train, wrong)
@@ -234,6 +235,59 @@ def test_bad_input(train, new):
     ):
         with pytest.raises(ValueError, match=said):
             PathClassifier(features=features).fit(train)
+
+
+def test_a_sample_that_nobody_has_judged_costs_itself_alone(fitted, train, new):
+    """Nothing is learnt from it. Its answer counts for the agreement of the others."""
+    left_out = r"10 of 96 samples are not known to be right or wrong .*are left out.*candidates\.judged\(\)"
+    known = np.arange(96) >= 10
+    unknown = np.where(known, train.correct, np.nan)
+    sets = [
+        replace(one, is_correct=tuple(None if np.isnan(flag) else bool(flag) for flag in flags))
+        for one, flags in zip(train.sets, train.by_problem(unknown), strict=True)
+    ]
+    with pytest.warns(UserWarning, match=left_out) as said:
+        model = PathClassifier().fit(Candidates(tuple(sets)))
+    assert (len(said), said[0].filename, model.n_unread_) == (1, __file__, 10)
+    with pytest.warns(UserWarning, match=left_out):
+        given = PathClassifier().fit(train.solutions, [None if np.isnan(one) else bool(one) for one in unknown])
+    np.testing.assert_allclose(given.predict_proba(new), model.predict_proba(new), atol=1e-9)
+    columns = fitted._features_of(None).read(sampled_rows(train), fitted.features_)
+    rows, folds = take(columns, known), folds_by_problem(train.correct[known].astype(bool), train.groups[known])
+    expected = Stack.fit(rows, train.correct[known].astype(bool), folds, None, None)
+    np.testing.assert_allclose(
+        model.predict_proba(new)[:, 1], expected.p_right(model._features_of(None).read(sampled_rows(new), columns))
+    )
+    # Two problems have no judged sample, so that nothing was learnt from them, and they can be asked about.
+    assert model.predict_proba(train[:2]).shape == (8, 2)
+    with pytest.raises(ValueError, match="trained on"):
+        model.predict_proba(train[2:3])
+    with pytest.warns(UserWarning, match="1 of 24 samples are not known"):
+        accuracy = model.score(new, [None, *new.correct[1:]])
+    assert accuracy == np.mean((model.predict(new) == new.correct)[1:])
+    with pytest.warns(UserWarning, match=left_out):
+        risks = PathClassifier(features=["length"]).out_of_fold(train, unknown, n_folds=2)
+    assert [np.isnan(risk).nonzero()[0].tolist() for risk in risks.values()] == [list(range(10))] * len(risks)
+    for y, said in (([None] * 96, "so nothing is left"), ([None] * 90 + [True] * 6, "all 6 samples are right")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(ValueError, match=said):
+                PathClassifier().fit(train, y)
+
+
+def test_a_solution_without_steps_is_an_error(fitted, train, new):
+    silent = [*new.solutions, Solution(new[0].problem, [])]
+    with pytest.raises(ValueError, match=r"solutions\[24\] has no steps: .*leave it out"):
+        fitted.predict_proba(silent)
+    with pytest.raises(ValueError, match=r"solutions\[0\] has no steps"):
+        PathClassifier().fit([Solution("Why?", []), *train.solutions], [False, *train.correct])
+
+
+def test_answers_are_read_from_texts_as_elsewhere():
+    """An empty line stands between steps, as for every other reader of answers."""
+    texts = [["The answer is", "7."], ["So 7."], ["It is \\boxed{7}", "Done."], ["So 8."]]
+    solutions = [Solution("3 + 4?", steps) for steps in texts]
+    assert sampled_rows(solutions).answer_keys == sampled_answers(solutions).keys
 
 
 def test_one_sample_per_problem_has_no_agreement(fitted, new):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
+from prmkit.data.labels import is_missing
 from prmkit.data.sampled import Candidates
 from prmkit.data.solution import Solution, as_solutions
 from prmkit.features import PRMFeaturizer
@@ -73,13 +75,15 @@ class PathClassifier(SavedModel, ReadsSteps, ClassifierMixin, BaseEstimator):
     feature_names_ : list of str
         Columns that the classifier reads. ``states_log_odds`` stands for all states.
     n_unread_ : int
-        Number of training samples that lack a feature, so that nothing was learnt from them.
+        Number of training samples from which nothing was learnt: they lack a feature, or nobody knows whether they
+        are right.
     classifier_ : classifier
         The fitted classifier.
     states_classifier_ : Pipeline or None
         The logistic regression on the states.
     training_problems_ : ndarray of uint64
-        Keys of the problems of ``fit``, and of the training of the models inside. Predictions refuse them.
+        Keys of the problems that ``fit`` has learnt from, and of the training of the models inside. Predictions refuse
+        them.
 
     See Also
     --------
@@ -95,7 +99,8 @@ class PathClassifier(SavedModel, ReadsSteps, ClassifierMixin, BaseEstimator):
     Agreement looks at the other samples of a problem, so pass all samples of a problem together. Other problems, and
     the order, have no influence. All other features depend on the sample alone.
 
-    A sample that lacks a feature has no probability: NaN, with a warning that says what it lacks.
+    A sample that lacks a feature has no probability: NaN, with a warning that says what it lacks. A solution without
+    steps is an error.
 
     What it has learnt is about one generator and one kind of problems. Check recorded correctness first, see
     ``contradictions`` of :func:`prmkit.data.load_samples`: a classifier learns the faults of a source too.
@@ -162,7 +167,7 @@ class PathClassifier(SavedModel, ReadsSteps, ClassifierMixin, BaseEstimator):
         X : Candidates, or list of Solution
             All samples of the training problems. The answers of plain solutions are read from their texts.
         y : array-like of bool, shape (n_samples,), optional
-            True for a right sample. If None, ``X.correct`` of Candidates.
+            True for a right sample, NaN or None if it is not known. If None, ``X.correct`` of Candidates.
         groups : array-like of shape (n_samples,), optional
             Problem of each solution of a list. If None, problems are told apart by their texts.
 
@@ -174,24 +179,25 @@ class PathClassifier(SavedModel, ReadsSteps, ClassifierMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            If X holds no solutions, y is missing, holds NaN or anything but right and wrong, fewer than two problems
-            have a right or a wrong sample, a group of features cannot be had, or a model inside was trained on a
-            problem of X.
+            If X holds no solutions, or one without steps, y is missing or holds anything but right, wrong and unknown,
+            fewer than two problems have a right or a wrong sample, a group of features cannot be had, or a model inside
+            was trained on a problem of X.
 
         Warns
         -----
         UserWarning
-            If samples lack a feature, so that nothing is learnt from them.
+            If samples are not known to be right or wrong, or lack a feature. Nothing is learnt from them, but their
+            answers count for the agreement of the others.
         """
-        samples, right, columns = self._read_labelled(X, y, groups)
-        known = complete(columns)
+        samples, right, known, columns = self._read_labelled(X, y, groups)
+        known &= complete(columns)
         self.n_unread_ = int((~known).sum())
         warn_of_missing(samples, columns, "are not learnt from")
         folds = folds_by_problem(right[known], samples.fixed_problems[known])
         self._stack = Stack.fit(take(columns, known), right[known], folds, self.classifier, self.calibration)
         self.classes_ = np.array([False, True])
         self.features_ = tuple(columns)
-        inside = [np.unique(samples.problem_keys), *map(training_problems, (self.step_classifier, self.shift))]
+        inside = [np.unique(samples.problem_keys[known]), *map(training_problems, (self.step_classifier, self.shift))]
         self.training_problems_ = np.unique(np.concatenate([keys for keys in inside if keys is not None]))
         return self
 
@@ -213,7 +219,7 @@ class PathClassifier(SavedModel, ReadsSteps, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a problem belongs to the training.
+            If a problem belongs to the training, or a solution has no steps.
 
         Warns
         -----
@@ -278,14 +284,14 @@ class PathClassifier(SavedModel, ReadsSteps, ClassifierMixin, BaseEstimator):
     def score(
         self, X: Candidates | Iterable[Solution], y: npt.ArrayLike | None = None, groups: npt.ArrayLike | None = None
     ) -> float:
-        """Return the share of samples that ``predict`` judges as they are.
+        """Return the share of samples that ``predict`` judges as they are, among those of which it is known.
 
         Parameters
         ----------
         X : Candidates, or list of Solution
             All samples of new problems.
         y : array-like of bool, shape (n_samples,), optional
-            True for a right sample. If None, ``X.correct`` of Candidates.
+            True for a right sample, NaN or None if it is not known. If None, ``X.correct`` of Candidates.
         groups : array-like of shape (n_samples,), optional
             Problem of each solution of a list, as in ``fit``.
 
@@ -294,7 +300,8 @@ class PathClassifier(SavedModel, ReadsSteps, ClassifierMixin, BaseEstimator):
         float
             The accuracy.
         """
-        return float(np.mean(self.predict(X, groups) == _as_right(X, y)))
+        right, known = _as_right(X, y)
+        return float(np.mean((self.predict(X, groups) == right)[known]))
 
     def out_of_fold(
         self,
@@ -314,7 +321,7 @@ class PathClassifier(SavedModel, ReadsSteps, ClassifierMixin, BaseEstimator):
         X : Candidates, or list of Solution
             All samples of some problems.
         y : array-like of bool, shape (n_samples,), optional
-            True for a right sample. If None, ``X.correct`` of Candidates.
+            True for a right sample, NaN or None if it is not known. If None, ``X.correct`` of Candidates.
         groups : array-like of shape (n_samples,), optional
             Problem of each solution of a list, as in ``fit``.
         n_folds : int, default=5
@@ -325,7 +332,8 @@ class PathClassifier(SavedModel, ReadsSteps, ClassifierMixin, BaseEstimator):
         dict of str to ndarray of shape (n_samples,)
             P(wrong) by ``"all"`` groups together, then by each of them. Then come numbers that are not learnt:
             ``"disagreement"`` of the answers, and ``"1 - lowest reward"``, as far as they are known. NaN for samples
-            that lack a feature. :func:`prmkit.metrics.selective_report` makes a table of it.
+            that lack a feature, or are not known to be right or wrong. :func:`prmkit.metrics.selective_report` makes a
+            table of it.
 
         Raises
         ------
@@ -347,8 +355,8 @@ class PathClassifier(SavedModel, ReadsSteps, ClassifierMixin, BaseEstimator):
         >>> print(report.metrics["all"]["auroc"], report.differences["disagreement"]["auroc"])
         1.000 [1.000, 1.000] 0.300 [0.155, 0.454]
         """
-        samples, right, columns = self._read_labelled(X, y, groups)
-        problems, known = samples.fixed_problems, complete(columns)
+        samples, right, known, columns = self._read_labelled(X, y, groups)
+        problems, known = samples.fixed_problems, known & complete(columns)
         warn_of_missing(samples, columns, "are left out")
         views = {"all": list(columns), **({name: [name] for name in columns} if len(columns) > 1 else {})}
         risks = {name: np.full(len(right), np.nan) for name in views}
@@ -388,16 +396,17 @@ class PathClassifier(SavedModel, ReadsSteps, ClassifierMixin, BaseEstimator):
 
     def _read_labelled(
         self, X: Candidates | Iterable[Solution], y: npt.ArrayLike | None, groups: npt.ArrayLike | None
-    ) -> tuple[Samples, npt.NDArray[np.bool_], Columns]:
+    ) -> tuple[Samples, npt.NDArray[np.bool_], npt.NDArray[np.bool_], Columns]:
+        """Return the samples, which are right, of which this is known, and the columns of all of them."""
         if not isinstance(X, Candidates):
             X = as_solutions(X)
-        samples, right = read_samples(X, groups), _as_right(X, y)
+        samples, (right, known) = read_samples(X, groups), _as_right(X, y)
         if len(right) != len(samples.solutions):
             raise ValueError(f"y has {len(right)} values and X {len(samples.solutions)} samples, expected as many")
-        if right.all() or not right.any():
+        if len(kinds := np.unique(right[known])) == 1:
             raise ValueError(
-                f"all {len(right)} samples are {'right' if right[0] else 'wrong'}, expected both kinds: nothing tells "
-                "them apart. Add samples of the other kind"
+                f"all {known.sum():,} samples are {'right' if kinds[0] else 'wrong'}, expected both kinds: nothing "
+                "tells them apart. Add samples of the other kind"
             )
         for name in ("step_classifier", "shift"):
             if (inside := getattr(self, name)) is not None:
@@ -405,7 +414,7 @@ class PathClassifier(SavedModel, ReadsSteps, ClassifierMixin, BaseEstimator):
                 refuse_shared_problems(samples.problem_keys, keys, f"the {name} was trained on")
         self.featurizer_ = self._featurizer()
         columns, self.left_out_ = self._features_of(self.featurizer_).chosen(samples, self.features)
-        return samples, right, columns
+        return samples, right, known, columns
 
     def _featurizer(self) -> PRMFeaturizer | None:
         if self.model is None:
@@ -464,8 +473,10 @@ class PathClassifier(SavedModel, ReadsSteps, ClassifierMixin, BaseEstimator):
         return model
 
 
-def _as_right(X: Candidates | Iterable[Solution], y: npt.ArrayLike | None) -> npt.NDArray[np.bool_]:
-    """Return which samples are right, by y or by what Candidates know."""
+def _as_right(
+    X: Candidates | Iterable[Solution], y: npt.ArrayLike | None
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return which samples are right, and of which it is known, by y or by what Candidates know."""
     if y is None:
         if not isinstance(X, Candidates):
             raise ValueError("y is None, expected True for each right sample and False for each wrong one: fit(X, y)")
@@ -473,14 +484,18 @@ def _as_right(X: Candidates | Iterable[Solution], y: npt.ArrayLike | None) -> np
     values = np.asarray(y)
     if values.ndim != 1:
         raise ValueError(f"y has shape {values.shape}, expected one value per sample")
-    if values.dtype == object:
-        values = np.array([np.nan if one is None else one for one in values.tolist()])
-    if values.dtype.kind == "f" and (n := int(np.isnan(values).sum())):
+    known = np.array([not is_missing(one) for one in values.tolist()], dtype=bool)
+    told = np.array(values[known].tolist())
+    if len(told) and (told.dtype.kind not in "biuf" or not np.isin(told, (0, 1)).all()):
         raise ValueError(
-            f"{n:,} of {len(values):,} samples are not known to be right or wrong (NaN). candidates.judged() compares "
-            "answers with the reference answers. Or keep the problems of which all samples are known: "
-            "candidates[~np.isnan(candidates.by_problem(candidates.correct)).any(axis=1)]"
+            f"y holds {told.tolist()[:3]!r:.60}, expected True or 1 for right, False or 0 for wrong, NaN if unknown"
         )
-    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
-        raise ValueError(f"y holds {values.tolist()[:3]!r:.60}, expected True or 1 for right, False or 0 for wrong")
-    return values.astype(bool)
+    if n := len(known) - len(told):
+        said = f"{n:,} of {len(known):,} samples are not known to be right or wrong (NaN)"
+        hint = "candidates.judged() compares answers with the reference answers"
+        if not len(told):
+            raise ValueError(f"{said}, so nothing is left. {hint}")
+        warnings.warn(f"{said} and are left out. {hint}", UserWarning, stacklevel=5)
+    right = np.zeros(len(known), dtype=bool)
+    right[known] = told.astype(bool)
+    return right, known

@@ -12,13 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from prmkit.data.answers.equivalence import AnswerComparison, answer_keys
-from prmkit.data.answers.extraction import extract_answer
 from prmkit.data.problem_keys import problem_groups, problem_keys
 from prmkit.data.sampled import Candidates
-from prmkit.data.solution import Solution, as_solutions, flatten, name_solutions, wrong_solution
+from prmkit.data.solution import Solution, flatten, name_solutions, solutions_with_steps
 from prmkit.features import LogProbFeatures, PRMFeaturizer
-from prmkit.features.agreement.answers import answer_agreement
+from prmkit.features.agreement.answers import answer_agreement, keys_of_texts
 from prmkit.fitted import FittedClassifier, with_setting, worst_column
 from prmkit.metrics import aggregate
 from prmkit.models.paths._stack import Columns, Floats, complete
@@ -88,13 +86,7 @@ class Samples:
         """The key of each answer. Where nobody has read the answers, they are read from the texts."""
         if self.known_answers is not None:
             return self.known_answers
-        keys: list[str | None] = [None] * len(self.solutions)
-        with AnswerComparison() as comparison:
-            for rows in _rows_of(self.problems):
-                answers = [extract_answer("\n".join(self.solutions[row].steps)).answer for row in rows]
-                for row, key in zip(rows, answer_keys(answers, comparison=comparison), strict=True):
-                    keys[row] = key
-        return keys
+        return keys_of_texts(self.solutions, self.problems)
 
 
 def read_samples(X: Candidates | Iterable[Solution], groups: npt.ArrayLike | None = None) -> Samples:
@@ -102,12 +94,9 @@ def read_samples(X: Candidates | Iterable[Solution], groups: npt.ArrayLike | Non
     if isinstance(X, Candidates):
         if groups is not None:
             raise ValueError("groups is for lists of solutions: Candidates know their problems. Leave groups out")
-        found = Samples(X.solutions, X.groups.astype(np.int64), X.answer_keys)
+        found = Samples(solutions_with_steps(X.solutions), X.groups.astype(np.int64), X.answer_keys)
     else:
-        solutions = as_solutions(X)
-        for i, one in enumerate(solutions):
-            if not isinstance(one, Solution):
-                raise wrong_solution(i, one)
+        solutions = solutions_with_steps(X)
         found = Samples(solutions, problem_groups(solutions) if solutions else np.empty(0, np.int64), None)
     if not found.solutions:
         raise ValueError("X is empty: found array with 0 sample(s), at least 1 solution is required")
@@ -205,8 +194,6 @@ class PathFeatures:
             steps = flatten(samples.solutions)
             values = 1 - np.asarray(classifier.predict_proba(steps))[:, worst_column(classifier)]
             rewards = Ragged(values, np.array([one.n_steps for one in samples.solutions])).split()
-        # A solution without steps has no score.
-        rewards = [one if len(one) else np.array([np.nan]) for one in rewards]
         columns = [aggregate(rewards, rule, unscored=np.nan) for rule in _RULES.values()]
         return [f"reward_{name}" if len(name) < 5 else name for name in _RULES], np.column_stack(columns)
 
@@ -242,18 +229,15 @@ def _length(samples: Samples) -> tuple[list[str], Floats]:
 def _log_probs(samples: Samples) -> tuple[list[str], Floats]:
     """Return the log-probability of the whole solution, and mean and minimum over its tokens."""
     features = LogProbFeatures(missing="nan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # samples without them are counted with those of all groups
+        rows = features.transform(flatten(samples.solutions))
+    names = features.get_feature_names_out().tolist()
     lengths = np.array([one.n_steps for one in samples.solutions])
-    out = np.full((len(lengths), len(_LOG_PROBS) + 1), np.nan)
-    if lengths.any():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # samples without them are counted with those of all groups
-            rows = features.transform(flatten(samples.solutions))
-        names = features.get_feature_names_out().tolist()
-        ends = np.cumsum(lengths)[lengths > 0]
-        last = rows[ends - 1]
-        out[lengths > 0, 0] = np.add.reduceat(rows[:, names.index("logprob_sum")], ends - lengths[lengths > 0])
-        out[lengths > 0, 1:] = last[:, [names.index(name) for name in _LOG_PROBS.values()]]
-    return ["logprob_sum", *_LOG_PROBS], out
+    ends = np.cumsum(lengths)
+    sums = np.add.reduceat(rows[:, names.index("logprob_sum")], ends - lengths)
+    of_last = rows[ends - 1][:, [names.index(name) for name in _LOG_PROBS.values()]]
+    return ["logprob_sum", *_LOG_PROBS], np.column_stack([sums, of_last]).astype(np.float64)
 
 
 def _given_scores(solution: Solution) -> Floats:
@@ -283,9 +267,3 @@ def warn_of_missing(samples: Samples, columns: Columns, what: str) -> None:
     reasons = [f"{int(lost.sum()):,} lack {name} ({GROUPS[name]})" for name, lost in lacking.items() if lost.any()]
     names = name_solutions(samples.solutions, rows.tolist())
     warnings.warn(f"{names} {what}: {'; '.join(reasons)}", UnscoredWarning, stacklevel=4)
-
-
-def _rows_of(problems: npt.NDArray[np.int64]) -> list[list[int]]:
-    """Return the rows of each problem."""
-    order = np.argsort(problems, kind="stable")
-    return [part.tolist() for part in np.split(order, np.flatnonzero(np.diff(problems[order])) + 1)]

@@ -52,7 +52,7 @@ def fit_logistic(
 ) -> tuple[Pipeline, npt.NDArray[np.float64]]:
     """Return a logistic regression on standardised columns, and its log-odds for the rows by folds that lack them.
 
-    Of the strengths the one with the best log loss out of fold is taken.
+    The strength with the best log loss out of fold is taken.
     """
     are_few = rows.shape[1] < _FEW_COLUMNS
     solver = "newton-cholesky" if are_few else "lbfgs"

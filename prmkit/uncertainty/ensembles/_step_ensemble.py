@@ -19,7 +19,7 @@ from prmkit.classifier import PRMClassifier
 from prmkit.data.growing import Growing, Then, Together, growing
 from prmkit.data.labels import check_labels
 from prmkit.data.problem_keys import problem_keys
-from prmkit.data.solution import as_steps
+from prmkit.data.solution import as_steps, refuse_steps
 from prmkit.data.splitters import holds_numbers
 from prmkit.fitted import Label, decision_weights, known_label_order
 from prmkit.metrics.solutions.members import MemberUncertainty, decompose_uncertainty
@@ -287,6 +287,7 @@ class StepEnsemble(AveragesMembers, BaseEstimator):
         """
         check_is_fitted(self)
         if hasattr(self, "n_features_in_"):
+            refuse_steps(X)
             X = validate_data(self, X, reset=False)
         return _stacked_proba(self.members_, X, groups)
 

@@ -79,8 +79,8 @@ class SelectiveRisk(Guarantee):
     in the order of scores, it is at most a martingale wherever more than ``alpha`` are wrong, so Ville's inequality
     covers all thresholds at once. The proofs stand in ``prmkit/uncertainty/guarantees/thresholds.py``.
 
-    Of a problem with several samples one is drawn at random, since samples of a problem depend on each other. Samples
-    that are alike say nothing new.
+    One sample of a problem that has several is drawn at random, since samples of a problem depend on each other.
+    Samples that are alike say nothing new.
 
     Examples
     --------
