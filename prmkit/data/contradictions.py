@@ -19,7 +19,7 @@ CORRECT = "records of right or wrong that contradict the answer"
 LEFT_OUT = "samples left out, since their record contradicts their text"
 
 _NUMBER = re.compile(r"-?\d+(?:/\d+)?")
-_SEPARATED = re.compile(r"\d(?:,|\{,\})\d{3}")
+_SEPARATED = re.compile(r"\d(?:,|\{,\}|\\,|,\\!|[\u2009\u202f])\d{3}")
 
 
 class Contradiction(TypedDict):

@@ -119,9 +119,12 @@ _SENTENCE = re.compile(r"\banswer\s+is\b[:\s*]*(?=([^\s:*][^\n]{0,400}))", re.IG
 _LINE = re.compile(r"^[ \t*]*(?:final )?answer[ \t*]*:[ \t*]*([^\s*][^\n]*)", re.MULTILINE | re.IGNORECASE)
 # In any other line, "A:" may be an option.
 _LAST_LINE = re.compile(r"^A:[ \t]*(\S[^\n]*)\Z", re.MULTILINE)
+# Thousands of LaTeX and of print: 6{,}277, 6\,277, 6,\!277 and 6 277 with a thin space.
+_GROUPED = r"\d{1,3}(?:(?:\{,\}|\\,|,\\!|[\u2009\u202f])\d{3})+(?!\d)"
 _NUMBER = re.compile(
     # A look ahead, since most characters begin no number. It also tells that the slash of 1.5/3 does not.
-    r"(?=[-−.\d])(?:(?<![\w.)\]}])[-−])?(?:\d[\d,]*\d|\d)?(?:(?<=\d)\.\d+|(?<!\d)\.\d+|(?<=\d)/\d+|(?<=\d))%?"
+    rf"(?=[-−.\d])(?:(?<![\w.)\]}}])[-−])?(?:{_GROUPED}|\d[\d,]*\d|\d)?"
+    r"(?:(?<=\d)\.\d+|(?<!\d)\.\d+|(?<=\d)/\d+|(?<=\d))%?"
 )
 # Each rule, and what no text lacks in which it matches: that is found much faster.
 _MARKS = (
