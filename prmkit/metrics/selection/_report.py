@@ -104,10 +104,12 @@ class SelectionReport(Comparison):
 
     def _notes(self) -> list[str]:
         of_last = f"n={self.sizes[-1]}"
+        # One or two samples are always decided by the first.
+        shown = [size for size in self.sizes if size > 2] or self.sizes
+        decided = [f"{self.until_decided[f'n={size}']} of {size}" for size in shown]
         notes = [
             "mean over all subsets of N samples; answers with equal votes, and equal scores, share the choice",
-            f"{_UNTIL_DECIDED}, with the same answer: "
-            + ", ".join(f"{interval} for {name}" for name, interval in self.until_decided.items()),
+            f"{_UNTIL_DECIDED}, with the same answer: {', '.join(decided)}",
             f"minus the vote: the same problems in both; {_BOUND} is a bound and no rule",
         ]
         if any("filter" in rule for rule in self.metrics):
