@@ -82,6 +82,13 @@ class CandidateSet:
         return as_printed(f"<CandidateSet: {_SHORT.repr(self.problem)}, {_numbers(self.is_correct)}>")
 
 
+HOW_TO_KNOW = (
+    "load_samples(…, correct='…') names the field that tells it, and candidates.judged() compares answers with the "
+    "reference answers"
+)
+"""What to type where samples are not known to be right or wrong."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Candidates(Sequence[CandidateSet]):
     r"""The sampled solutions of many problems.

@@ -14,7 +14,7 @@ from prmkit.data.answers.extraction import extract_answer
 from prmkit.data.formats.fields import check_fields, value_at
 from prmkit.data.formats.format import Record, has_fields
 from prmkit.data.formats.label_words import rating_of, wrong_value
-from prmkit.data.formats.proposals import candidates_proposal
+from prmkit.data.formats.proposals import N_PEEKED, candidates_proposal, unread_correctness
 from prmkit.data.formats.reading import reads
 from prmkit.data.formats.sources import (
     LabelAccount,
@@ -231,6 +231,7 @@ def load_candidates(
         return steps
 
     sets: list[CandidateSet] = []
+    peeked: list[tuple[Mapping[str, Any], int]] = []
     account = LabelAccount()
     for value, place, record_id in iter_records(source, split=split, on_error=on_error, counts=counts):
         if limit is not None and counts["records"] == limit:
@@ -241,6 +242,8 @@ def load_candidates(
             one = _candidate_set(sampled, record_id, steps_of, extract or _marked)
             kept = {candidate.id for candidate in one.candidates}
             n = len(sampled.candidates)
+            if len(peeked) < N_PEEKED and set(sampled.is_correct) == {None}:
+                peeked.append((Record(value).fields, n))
             left_out = [i for i in range(n) if f"{record_id}/{i}" not in kept]
             blank += [f"{place}, candidate {i}" for i in left_out]
             account.add([sampled.is_correct[i] for i in left_out], lost=True)
@@ -264,6 +267,14 @@ def load_candidates(
         _warn(f"{len(one_step)} of {n_candidates} candidates have one step only{other_units(one_step, by)}")
     with AnswerComparison() as comparison:
         sets = with_keys(sets, comparison, answer_key)
+    known: Mapping[str, str] = fields or (_known_fields(peeked[0][0]) if peeked else {})
+    is_nothing_known = all({None}.issuperset(one.is_correct) for one in sets)
+    if known and is_nothing_known and (unread := unread_correctness(peeked, [*known.values()])):
+        named = ", ".join(f"{part}={path!r}" for part, path in known.items() if part != "correct")
+        _warn(
+            f"no candidate is known to be right or wrong, and the field {unread!r} is not read. If it says which are "
+            f"right, pass fields=dict({named}, correct={unread!r})"
+        )
     counts["candidates without an answer"] += sum(candidate_set.answer_keys.count(None) for candidate_set in sets)
     description = "\n".join(
         [f"sampled solutions from {name_of(source)}", *(f"{what}: {n}" for what, n in counts.items() if n)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from prmkit.data.formats._rlhf import KNOWN_PLACEHOLDERS
@@ -12,6 +12,7 @@ from prmkit.data.formats.fields import cut_at, flat_labels, value_at
 from prmkit.data.formats.format import from_cell
 from prmkit.data.formats.label_words import Meaning, rating_of
 from prmkit.data.jsonlines import MalformedRecordError
+from prmkit.data.labels import is_blank
 
 _DEPTH = 5
 """Number of names in a path that is looked at."""
@@ -30,6 +31,8 @@ _NUMBERS = ("step", "number", "index", "idx", "order", "position")
 _TEXTS = ("step", "text", "sentence", "line")
 _CANDIDATES = ("completion", "generation", "response", "candidate", "sample", "output", "code", "pred", "answers")
 _ANSWER = ("answer", "ground_truth", "gt", "target", "reference", "solution")
+N_PEEKED = 20
+"""Number of records that are searched for a field that is not read."""
 _CORRECT = ("correct", "right", "passed", "label", "score", "verified", "reward")
 
 
@@ -195,6 +198,22 @@ def samples_proposal(record: object) -> str:
     unseen = [name for name, path in (("problem", problem), *named.items()) if path == "…"]
     hint += f". Put the field of {' and '.join(unseen)} in place of '…'" if unseen else ""
     return f"load_samples(…, {shown}){hint}"
+
+
+def unread_correctness(records: Sequence[tuple[object, int]], taken: Collection[str]) -> str:
+    """Return the field that seems to say which samples of records are right, "" if none does.
+
+    Each record comes with its number of samples: a field of several holds a list of so many. ``taken`` are the fields
+    that are read.
+    """
+    seen: dict[str, list[Any]] = {}
+    for record, n in records:
+        for path, value in _leaves(record):
+            if not is_blank(value):
+                fits = path not in taken and (len(value) == n > 1 if isinstance(value, list) else n == 1)
+                seen.setdefault(path, []).append(value if fits else "")
+    found = _first(seen, _CORRECT, lambda values: all(map(_is_verdict, values)))
+    return "" if found == "…" else found
 
 
 def _named(problem: str, **paths: str) -> str:

@@ -25,7 +25,7 @@ from prmkit.data.formats.candidates import correct_of, is_candidates, other_unit
 from prmkit.data.formats.fields import value_at
 from prmkit.data.formats.format import Record
 from prmkit.data.formats.label_words import wrong_type
-from prmkit.data.formats.proposals import samples_proposal
+from prmkit.data.formats.proposals import N_PEEKED, samples_proposal, unread_correctness
 from prmkit.data.formats.reading import reads
 from prmkit.data.formats.sources import (
     LabelAccount,
@@ -140,7 +140,8 @@ def load_samples(
     Warns
     -----
     UserWarning
-        If samples are blank, if most texts have one step only, or if records contradict texts.
+        If samples are blank, if most texts have one step only, if records contradict texts, or if nothing tells which
+        samples are right, and a field that seems to is not read.
 
     Examples
     --------
@@ -174,6 +175,7 @@ def load_samples(
     account = LabelAccount()
     by_problem: dict[str | int, list[tuple[_Sample, str]]] = {}
     skipped: list[str] = []
+    peeked: list[tuple[object, int]] = []
     for value, place, record_id in iter_records(source, split=split, on_error=on_error, counts=counts):
         if limit is not None and counts["records"] == limit:
             break
@@ -188,6 +190,8 @@ def load_samples(
             counts[f"malformed: {error.reason}"] += 1
             continue
         account.add([sample.correct for sample in samples], lost=False)
+        if correct is None and len(peeked) < N_PEEKED and all(sample.correct is None for sample in samples):
+            peeked.append((value, len(samples)))
         for sample in samples:
             key = int(problem_keys([sample.problem])[0]) if sample.problem_id is None else sample.problem_id
             by_problem.setdefault(key, []).append((sample, record_id))
@@ -203,8 +207,13 @@ def load_samples(
     counts["problems"], counts["samples"] = len(sets), sum(len(one.candidates) for one in sets)
     counts["samples without an answer"] = sum(one.answer_keys.count(None) for one in sets)
     reader.warn()
+    unread = unread_correctness(peeked, [path for path in paths.values() if path is not None])
+    call = f"pass correct={unread!r}" if steps or text else samples_proposal(peeked[0][0]) if unread else ""
+    said = f"the field {unread!r} is not read. If it says which samples are right, {call}"
+    if unread and all(right is None for one in sets for right in one.is_correct):
+        _warn(f"no sample is known to be right or wrong, and {said}", stacklevel=3)
     lines = [f"samples from {name_of(source)}", *(f"{what}: {n}" for what, n in counts.items() if n)]
-    lines += named_skips(skipped)
+    lines += [said] * bool(unread) + named_skips(skipped)
     return Candidates(tuple(sets), "\n".join(lines), {what: n for what, n in counts.items() if n})
 
 
@@ -481,5 +490,5 @@ def _reference(text: str) -> str:
     return extract_answer(text, last_number=False).answer or text
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=4)
+def _warn(message: str, stacklevel: int = 4) -> None:
+    warnings.warn(message, UserWarning, stacklevel=stacklevel)

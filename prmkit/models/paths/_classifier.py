@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.labels import is_missing
-from prmkit.data.sampled import Candidates
+from prmkit.data.sampled import HOW_TO_KNOW, Candidates
 from prmkit.data.solution import Solution, as_solutions
 from prmkit.features import PRMFeaturizer
 from prmkit.fitted import FittedClassifier, refuse_shared_problems, training_problems
@@ -492,10 +492,9 @@ def _as_right(
         )
     if n := len(known) - len(told):
         said = f"{n:,} of {len(known):,} samples are not known to be right or wrong (NaN)"
-        hint = "candidates.judged() compares answers with the reference answers"
         if not len(told):
-            raise ValueError(f"{said}, so nothing is left. {hint}")
-        warnings.warn(f"{said} and are left out. {hint}", UserWarning, stacklevel=5)
+            raise ValueError(f"{said}, so nothing is left: {HOW_TO_KNOW}")
+        warnings.warn(f"{said} and are left out: {HOW_TO_KNOW}", UserWarning, stacklevel=5)
     right = np.zeros(len(known), dtype=bool)
     right[known] = told.astype(bool)
     return right, known

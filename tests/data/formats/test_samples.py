@@ -494,3 +494,42 @@ def test_any_table_is_the_same_in_every_layout(table):
     assert len(expected.solutions) == len(table)
     flat = [right for one in problems for problem, _, right in table if problem == one]
     np.testing.assert_array_equal(np.asarray(expected.correct, float), [np.nan if one is None else one for one in flat])
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("correct", [True, False]), ("label", [1, 0]), ("is_correct", ["true", "false"]), ("passed", ["1", "0"])],
+)
+def test_a_field_that_seems_to_tell_right_from_wrong_is_named_if_it_is_not_read(name, told):
+    rows = [{"problem": "2 + 3?", "text": f"Add.\n\nSo {5 + i}.", "gold": 5, name: told[i]} for i in range(2)]
+    with pytest.warns(UserWarning, match=f"field '{name}' is not read.* pass correct='{name}'"):
+        unread = load_samples(rows, text="text")
+    assert f"'{name}' is not read" in unread.description
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "is not read" not in load_samples(rows, text="text", correct=name).description
+        # The reference answer tells it here, and the description still names the field.
+        assert f"'{name}' is not read" in load_samples(rows, text="text", reference="gold").description
+
+
+def test_a_field_of_several_samples_in_a_record_is_named_too():
+    runs = [{"out": "Add.\nSo 5.", "ok": True}, {"out": "Add.\nSo 6.", "ok": False}]
+    nested = [{"problem": "2 + 3?", "runs": [{"out": run["out"], "correct": run["ok"]} for run in runs]}]
+    with pytest.warns(UserWarning, match="pass correct='runs.correct'"):
+        load_samples(nested, text="runs.out", by="line")
+    row = {"problem": "2 + 3?", "completions": [run["out"] for run in runs], "correct": [run["ok"] for run in runs]}
+    with pytest.warns(UserWarning, match=r"load_samples\(…, .*text='completions', correct='correct'"):
+        load_samples([row], by="line")
+    call = "fields=dict(problem='problem', candidates='completions', correct='correct')"
+    with pytest.warns(UserWarning, match=re.escape(call)):
+        load_candidates([row])
+
+
+@pytest.mark.parametrize(
+    "field", [{"labels": [1, 0]}, {"score": 0.4}, {"label": "algebra"}, {"correct": None}, {"correct_id": 1}]
+)
+def test_a_field_that_tells_something_else_is_not_named(field):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = load_samples([{"problem": "2 + 3?", "steps": ["Add.", "So 5."], **field}], steps="steps")
+    assert "is not read" not in found.description
