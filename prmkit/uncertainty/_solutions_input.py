@@ -225,12 +225,12 @@ def _as_list(X: Any) -> list[Any]:
     """Return arrays of risks as a list."""
     if isinstance(X, np.ndarray) and X.dtype != object and X.ndim != 2:
         raise ValueError(f"X has shape {X.shape}, expected a list of 1-D arrays, one per path: [risks]")
-    return list(X)
+    return list(X) if np.iterable(X) else X
 
 
 def _refuse_solutions(X: Any) -> None:
     """Raise if solutions are passed where there is no classifier to score them."""
-    first = next(iter(X), None) if hasattr(X, "__iter__") else X
+    first = next(iter(X), None) if np.iterable(X) else X
     if hasattr(X, "solutions"):
         raise TypeError("X is a whole data set, and classifier is None: pass a fitted classifier and dataset.solutions")
     if isinstance(first, (Solution, ScoredSolution, IncrementalScorer)) or isinstance(X, Solution):

@@ -222,6 +222,8 @@ def _refuse_no_array(values: Any, name: str) -> None:
     """Raise for input that would be read as its letters, keys or columns."""
     if isinstance(values, (str, bytes, Mapping)) or hasattr(values, "columns"):
         raise TypeError(f"{name} is a {type(values).__name__}, expected a 1-D array of step scores per path")
+    if name == "X" and not np.iterable(values):
+        raise TypeError(f"X is {values!r:.60}, one value, expected a list with an entry per path: [{values!r:.60}]")
 
 
 def ragged_scores(solutions: Sequence[Any], probabilities: bool) -> Ragged:

@@ -150,11 +150,17 @@ class SelectiveRisk(Guarantee):
         TypeError, ValueError
             If scores are of another kind, an error is neither true nor false, or the classifier was trained on a
             problem.
+
+        Warns
+        -----
+        UserWarning
+            Once, with how many samples have no score, or an infinite one, and if nothing will be accepted.
         """
         paths = read_paths(self.classifier, scores, groups, scores=True)
         wrong = read_errors(errors, len(paths.lengths))
         self._remember(paths.keys, paths.are_scores)
         risks = path_risks(paths)
+        _warn_of_unusual(risks, scores if paths.are_scores and self.classifier is None else ())
         drawn = _one_of_each(paths.units, risks, wrong, self.random_state)
         threshold = selective_threshold(risks[drawn], wrong[drawn], self.alpha, self.delta, margin=self._margin)
         self.threshold_ = threshold.value
@@ -252,6 +258,16 @@ class SelectiveRisk(Guarantee):
         refuse_other_kind(paths, self.of_scores_)
         self._refuse_known(paths.keys)
         return paths
+
+
+def _warn_of_unusual(risks: np.ndarray, given: PathsInput) -> None:
+    """Say once how many samples have no score, and how many of the given numbers are infinite."""
+    unscored = int(np.isnan(risks).sum())
+    infinite = int(np.isinf(np.asarray(given, dtype=np.float64)).sum())
+    said = [f"{unscored:,} have no score (NaN) and are never accepted"] if unscored else []
+    said += [f"{infinite:,} have an infinite score, which counts as the largest or smallest number"] if infinite else []
+    if said:
+        warnings.warn(f"of {len(risks):,} samples, {', and '.join(said)}", UserWarning, stacklevel=4)
 
 
 def _one_of_each(units: np.ndarray, risks: np.ndarray, wrong: np.ndarray, random_state: int | None) -> np.ndarray:

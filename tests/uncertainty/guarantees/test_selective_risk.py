@@ -58,6 +58,7 @@ def without_a_test(scores, wrong, alpha):
 @pytest.mark.parametrize("n_samples", [1, 6])
 @pytest.mark.parametrize("n_splits", [150, pytest.param(2000, marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:nothing will be accepted:UserWarning")
+@pytest.mark.filterwarnings("ignore:of .* samples, .* no score:UserWarning")
 def test_true_risk_over_random_calibrations(n_samples, n_splits):
     alpha, delta = 0.15, 0.1
     world, rng, rule = Samples(n_samples, seed=n_samples), np.random.default_rng(7), SelectiveRisk(alpha, delta)
@@ -94,6 +95,7 @@ def by_the_book(scores, wrong, alpha, delta):
     return accepted
 
 
+@pytest.mark.filterwarnings("ignore:of .* samples, .* no score:UserWarning")
 @pytest.mark.filterwarnings("ignore:nothing will be accepted:UserWarning")
 def test_both_procedures_by_brute_force():
     rng = np.random.default_rng(0)
@@ -150,6 +152,29 @@ def test_all_wrong_all_right_and_scores_that_mean_nothing():
     assert not rule.attainable_
     wrong = np.arange(200) % 25 == 0  # 4 % are wrong, whatever the score: all are accepted
     assert SelectiveRisk(0.15).fit(np.arange(200.0), wrong).threshold_ == np.inf
+
+
+@pytest.mark.parametrize(
+    ("unusual", "said"),
+    [
+        ([np.nan, None], "of 202 samples, 2 have no score"),
+        ([np.inf, -np.inf, np.inf], "of 203 samples, 3 have an infinite score"),
+        ([np.nan, np.inf], "of 202 samples, 1 have no score .*, and 1 have an infinite score"),
+    ],
+)
+def test_scores_that_are_no_plain_numbers_are_counted_once(unusual, said):
+    with pytest.warns(UserWarning, match=said) as caught:
+        rule = SelectiveRisk().fit([*(np.arange(200) / 200), *unusual], np.zeros(200 + len(unusual), bool))
+    assert len(caught) == 1
+    assert rule.predict([0.1, np.nan]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("scores", [0.1, np.float64(0.1), np.array(0.1), None, "0.1", ["0.1", "0.2"]])
+def test_what_is_no_list_of_scores_is_named(scores):
+    rule = SelectiveRisk().fit(np.arange(40) / 40, np.zeros(40, bool))
+    for read in (rule.predict, lambda X: rule.fit(X, [False])):
+        with pytest.raises((TypeError, ValueError), match=r"expected a (list|1-D array)"):
+            read(scores)
 
 
 def test_samples_of_a_problem_count_once():
