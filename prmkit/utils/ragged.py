@@ -14,6 +14,30 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 
+def as_numbers(values: npt.ArrayLike, name: str) -> FloatArray:
+    """Return one number per entry as float64, NaN for None. Refuse texts, also those of numbers, and lists of numbers.
+
+    Examples
+    --------
+    >>> as_numbers([1, None, 0.5], "scores")
+    array([1. , nan, 0.5])
+    """
+    is_plain = isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "biuf"
+    entries = list(values) if isinstance(values, np.ndarray) and values.ndim and not is_plain else values
+    for i, one in enumerate(entries if isinstance(entries, (list, tuple)) else ()):
+        if isinstance(one, str):
+            raise ValueError(f"{name}[{i}] is the text {one!r:.60}, expected a number")
+        if getattr(one, "__len__", None) is not None and np.ndim(one):
+            raise ValueError(
+                f"{name}[{i}] is a list of length {len(one)}, expected a number. Rewards of the steps of each "
+                "sample become one number each by prmkit.metrics.aggregate(rewards, 'min')"
+            )
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is {values!r:.60}, expected one number per entry: {error}") from None
+
+
 def row_starts(lengths: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Return where each row starts when rows of these lengths stand end to end.
 

@@ -83,8 +83,8 @@ def test_what_the_rules_are_for():
 
 
 def test_random_is_seeded_and_reaches_all():
-    chosen = [select("abc", rule="random", random_state=seed) for seed in range(30)]
-    assert chosen == [select("abc", rule="random", random_state=seed) for seed in range(30)]
+    chosen = [select(list("abc"), rule="random", random_state=seed) for seed in range(30)]
+    assert chosen == [select(list("abc"), rule="random", random_state=seed) for seed in range(30)]
     assert set(chosen) == {0, 1, 2}
 
 
@@ -115,6 +115,58 @@ def test_without_scores_nothing_is_preferred(rule):
 def test_bad_input_is_named(arguments, options, said):
     with pytest.raises(ValueError, match=said):
         select(*arguments, **options)
+
+
+def test_one_text_is_no_list_of_answers():
+    with pytest.raises(TypeError, match=r"one text, '556', expected one answer per candidate: \['556'\]"):
+        select("556", rule="majority")
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ([[0.9, 0.2], [0.5]], r"\[0\] is a list of length 2, .*aggregate\("),
+        ([0.9, np.array([0.5, 0.1])], r"\[1\] is a list of length 2, .*aggregate\("),
+        (np.ones((2, 3)), r"\[0\] is a list of length 3, .*aggregate\("),
+        (["0.9", "0.5"], r"\[0\] is the text '0.9'"),
+        ([0.9, "high"], r"\[1\] is the text 'high'"),
+    ],
+)
+def test_scores_are_one_number_per_candidate(scores, said):
+    with pytest.raises(ValueError, match=f"scores{said}"):
+        select(["5", "6"], scores, rule="best")
+    with pytest.raises(ValueError, match=f"weights{said}"):
+        vote(["5", "6"], scores)
+
+
+@pytest.mark.parametrize(
+    ("scores", "refusing"),
+    [([-0.5, 0.5], {"weighted", "pessimistic"}), ([2.0, 0.5], {"pessimistic"}), ([np.nan, 1.0], set())],
+)
+def test_select_and_the_report_leave_out_the_same_rules(scores, refusing):
+    report = selection_report(made([["a", "b"]], [[True, False]]), {"s": scores})
+    for rule in RULES:
+        assert (f"s, {rule}" in report.metrics) == (rule not in refusing)
+        assert (f"left out: s, {rule}, since scores holds a" in str(report)) == (rule in refusing)
+        if rule in refusing:
+            with pytest.raises(ValueError, match=r'scores holds a .* Pass rule="combine"'):
+                select(["a", "b"], scores, rule=rule)
+        else:
+            assert select(["a", "b"], scores, rule=rule) in (0, 1)
+
+
+def test_a_verifier_without_any_score_has_no_rows():
+    report = selection_report(made([["a", "b"]], [[True, False]]), {"none": [np.nan] * 2, "some": [0.4, np.nan]})
+    assert {name.partition(",")[0] for name in report.metrics if ", " in name} == {"some"}
+    assert "left out: none, since none of the samples has a score" in str(report)
+    assert "samples without a score, some: 1" in str(report)
+
+
+@pytest.mark.parametrize("rule", ["majority", "tie_break", "filter"])
+def test_a_sample_without_an_answer_ties_with_one_vote_unless_it_is_dropped(rule):
+    answers, scores = [None, None, "6"], [0.5] * 3
+    assert [select(answers, scores, rule=rule, missing=how) for how in ("alone", "drop")] == [0, 2]
+    assert select([*answers, "6"], [0.5] * 4, rule=rule) == 2
 
 
 @pytest.mark.parametrize("missing", ["alone", "drop"])
@@ -347,10 +399,13 @@ def test_frame_html_and_picture():
     [
         ({"scores": [0.1]}, ValueError, "there are 1 of them and 2 samples"),
         ({"scores": {"x": [0.1, np.inf]}}, ValueError, "scores 'x'"),
+        ({"scores": {"x": 0.1}}, ValueError, "scores 'x': 0.1 is one value"),
+        ({"scores": {"x": [[0.1, 0.2], 0.3]}}, ValueError, r"scores 'x': \[1\] is 0.3, expected rewards of steps"),
+        ({"scores": {"x": [["a"], ["b"]]}}, ValueError, r"scores 'x': \[0\]\[0\] is the text 'a'"),
         ({"rules": ["mean"]}, ValueError, "rule is 'mean'"),
         ({"sizes": [0]}, ValueError, r"sizes is \[0\]"),
         ({"candidates": [["a"]]}, TypeError, "load_samples"),
-        ({"candidates": made([["a"]], [[None]])}, ValueError, "judged"),
+        ({"candidates": made([["a"]], [[None]])}, ValueError, r"correct='…'.*judged"),
     ],
 )
 def test_bad_reports_are_named(options, error, said):

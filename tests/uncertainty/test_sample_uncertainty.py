@@ -158,3 +158,15 @@ def test_no_samples_are_refused():
         sample_uncertainty(Solution("p", ["a"]))
     with pytest.raises(TypeError, match=r"solutions\[1\] is str"):
         sample_uncertainty([Solution("p", ["a"]), "So 5."])
+
+
+@pytest.mark.parametrize("samples", [["a", "b"], "a", [Solution("2 + 3?", ["So 5."]), "So 6."], None, {"problem": "a"}])
+def test_what_is_no_solution_is_named(samples):
+    with pytest.raises(TypeError, match=r"expected (a list of Solution|Solution\(problem, steps\))"):
+        sample_uncertainty(samples)
+
+
+@pytest.mark.parametrize("scores", [["high", "low"], ["0.9", "0.1"], [[0.9, 0.1], [0.5]]])
+def test_scores_that_are_no_numbers_are_named(scores):
+    with pytest.raises(ValueError, match=r"scores\[0\] (is the text|is a list of length 2)"):
+        sample_uncertainty([Solution("2 + 3?", ["So 5."])] * 2, scores)

@@ -15,6 +15,7 @@ from prmkit.data.labels import is_blank
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.sampled import Candidates
 from prmkit.data.solution import Solution, as_solutions, wrong_solution
+from prmkit.utils.ragged import as_numbers
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -176,7 +177,7 @@ def answer_agreement(
 
 
 def _checked(weights: npt.ArrayLike, n: int) -> Floats:
-    values = np.asarray(weights, dtype=np.float64)
+    values = as_numbers(weights, "scores")
     if values.shape != (n,):
         raise ValueError(f"scores or weights have shape {values.shape}, expected one per sample: ({n},)")
     if (bad := np.flatnonzero((values < 0) | np.isinf(values))).size:

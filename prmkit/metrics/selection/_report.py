@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from prmkit.data.sampled import Candidates
+from prmkit.data.sampled import HOW_TO_KNOW, Candidates
 from prmkit.metrics.bootstrap import BootstrapResult, Interval, bootstrap_counts
 from prmkit.metrics.report_table import Comparison, Metrics, Rows, html_table
 from prmkit.metrics.selection.best_of_n import best_of_n_accuracy, pass_at_k
 from prmkit.metrics.selection.subsets import N_SUBSETS, Sampled, Subsets, samples_until_decided, shares_right
-from prmkit.metrics.selection.votes import SCORED_RULES, Missing, Rule, are_shares, check_rule, check_scores
+from prmkit.metrics.selection.votes import SCORED_RULES, Missing, Rule, are_shares, check_rule, check_scores, why_unfit
 from prmkit.metrics.solutions.aggregation import aggregate
 from prmkit.utils.environment import ShowsFigure, import_optional, import_pyplot
-from prmkit.utils.ragged import FloatArray
+from prmkit.utils.ragged import FloatArray, as_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +28,6 @@ Scores: TypeAlias = npt.ArrayLike | Sequence[npt.ArrayLike]
 """One number per sample, or the rewards of the steps of each sample."""
 _ONE, _MAJORITY, _BOUND = "one sample", "majority", "pass@N (oracle)"
 _UNTIL_DECIDED = "samples until the vote is decided"
-# These rules compute with scores as probabilities.
-_OF_PROBABILITIES = ("weighted", "pessimistic")
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -151,13 +149,14 @@ def selection_report(
     aggregation : str or sequence of str, default="min"
         Rules of :func:`aggregate` that turn rewards of steps into scores, each for rows of its own.
     rules : sequence of str, optional
-        Rules of :func:`select`. The vote is always among the rows. ``"weighted"`` and ``"pessimistic"`` are left out
-        where scores are no probabilities.
+        Rules of :func:`select`. The vote is always among the rows. ``"weighted"`` is left out where a score is
+        negative, ``"pessimistic"`` where one is outside [0, 1], and all rules where no sample has a score.
     sizes : sequence of int, optional
         Numbers of samples N. If None, the powers of two, and the largest number of samples of a problem. A problem with
         fewer than N samples takes all of its own, and is counted.
     missing : {"alone", "drop"}
-        Whether a sample without an answer votes for itself alone, or not at all.
+        Whether a sample without an answer votes for itself alone, where it may tie with an answer of one vote, or not
+        at all.
     drop : float, default=0.5
         Share of the samples that ``"filter"`` drops, as in :func:`select`.
     penalty : float, default=0.5
@@ -202,10 +201,7 @@ def selection_report(
     correct = np.asarray(candidates.correct, dtype=np.float64)
     is_known = ~np.isnan(correct)
     if not is_known.any():
-        raise ValueError(
-            f"none of the {len(correct):,} samples is known to be right or wrong: candidates.judged() tells it where "
-            "there is a reference answer"
-        )
+        raise ValueError(f"none of the {len(correct):,} samples is known to be right or wrong: {HOW_TO_KNOW}")
     by_name = {name: values[is_known] for name, values in _read_scores(scores, len(correct), aggregation).items()}
     sampled = _known(candidates, correct, is_known, missing)
     largest = int(sampled.sizes.max())
@@ -213,11 +209,13 @@ def selection_report(
         sizes = sorted({2**power for power in range(largest.bit_length())} | {largest})
     if not len(sizes) or min(sizes) < 1 or n_subsets < 1:
         raise ValueError(f"sizes is {list(sizes)} and n_subsets {n_subsets}, expected 1 or more of each")
+    left_out = [f"{name}, since none of the samples has a score" for name, of in by_name.items() if np.isinf(of).all()]
+    with_scores = {name: of for name, of in by_name.items() if not np.isinf(of).all()}
     seed = int(np.random.default_rng(random_state).integers(2**32)) if random_state is not None else None
-    computed, left_out = {}, []
-    for name, rule, values in _rows_of(by_name, rules):
-        if rule in _OF_PROBABILITIES and values is not None and not are_shares(values):
-            left_out.append(f"{name}, since the scores are no probabilities; combine takes any scale")
+    computed = {}
+    for name, rule, values in _rows_of(with_scores, rules):
+        if values is not None and (reason := why_unfit(rule, values)):
+            left_out.append(f"{name}, since {reason}; combine takes any scale")
             continue
         computed[name] = {
             n: _right(sampled, Subsets(n, n_subsets, seed), rule, values, drop=drop, penalty=penalty) for n in sizes
@@ -266,14 +264,18 @@ def _read_scores(
         return {}
     found = {}
     for name, given in (scores if isinstance(scores, Mapping) else {"scores": scores}).items():
-        values: Any = given
         try:
-            if len(values) == n_samples and np.ndim(values[0]) == 0:
+            if not isinstance(given, Iterable) or isinstance(given, str):
+                raise ValueError(f"{given!r:.60} is one value, expected one per sample")
+            values: list[Any] = list(given)
+            if len(values) == n_samples and not any(map(np.ndim, values)):
                 found[name] = check_scores(values, n_samples)
                 continue
             if len(values) != n_samples:
                 raise ValueError(f"there are {len(values):,} of them and {n_samples:,} samples, expected the same")
-            steps = [np.asarray(one, dtype=np.float64) for one in values]
+            if scalar := [i for i, one in enumerate(values) if not np.ndim(one)]:
+                raise ValueError(f"[{scalar[0]}] is {values[scalar[0]]!r:.60}, expected rewards of steps as elsewhere")
+            steps = [as_numbers(one, f"[{i}]") for i, one in enumerate(values)]
             in_range = are_shares(np.concatenate(steps))
             rules = [aggregation] if isinstance(aggregation, str) else aggregation
             for rule in rules:

@@ -89,7 +89,8 @@ def vote_accuracy(
     n_subsets : int, default=400
         Number of subsets that are drawn, independently, for a problem that has more of them.
     missing : {"alone", "drop"}
-        The same as in :func:`vote`.
+        Whether a candidate without an answer votes for itself alone, where it may tie with an answer of one vote, or
+        not at all, as in :func:`vote`.
     ties : {"first", "average"}
         Which of several answers with equal votes wins: the one whose first candidate comes first, or all of them with
         equal shares. With ``"average"`` the order of the candidates has no effect.

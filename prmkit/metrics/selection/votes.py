@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from prmkit.metrics.selection.best_of_n import check_option
-from prmkit.utils.ragged import BoolArray, FloatArray, IntArray
+from prmkit.utils.ragged import BoolArray, FloatArray, IntArray, as_numbers
 
 Missing: TypeAlias = Literal["alone", "drop"]
 Representative: TypeAlias = Literal["first", "best"]
@@ -46,8 +46,8 @@ def vote(
         Solution scores, meant to be 0 or more. A negative one counts against its answer. A candidate without a score
         gets 0.
     missing : {"alone", "drop"}
-        Whether a candidate without an answer votes for itself alone, or not at all. If nobody is left, candidate 0 is
-        returned.
+        Whether a candidate without an answer votes for itself alone, or not at all. Alone it ties with an answer of one
+        vote, and wins if it comes first: with "drop" an answer always wins. If nobody is left, candidate 0 is returned.
     representative : {"first", "best"}
         Which candidate with the answer is returned: the first, or the one with the largest weight (the first of
         equals).
@@ -152,18 +152,19 @@ def select(
         and stands behind all others.
     rule : str
         ``"first"`` and ``"random"`` look at nothing. ``"majority"`` is the vote, see :func:`vote`. ``"best"`` has the
-        highest score, whatever it answers. ``"weighted"`` has the answer with the largest sum of scores.
-        ``"combine"`` sums their sigmoids, for rewards on any scale (PQM, arXiv:2410.11287). Sigmoids of probabilities
-        differ little, so it is then nearly the vote. ``"tie_break"`` is the vote, and the highest score only decides
-        between answers with equally many votes. ``"filter"`` drops the worst by
-        score, and is the same vote of those that are left. ``"pessimistic"`` has the answer with the highest mean score
+        highest score, whatever it answers. ``"weighted"`` has the answer with the largest sum of scores, which are 0 or
+        more. ``"combine"`` sums their sigmoids, for rewards on any scale (PQM, arXiv:2410.11287). Sigmoids of
+        probabilities differ little, so it is then nearly the vote. ``"tie_break"`` is the vote, and the highest score
+        only decides between answers with equally many votes. ``"filter"`` drops the worst by score, and is the same
+        vote of those that are left. ``"pessimistic"`` has the answer with the highest mean score
         minus ``penalty * log(n_candidates) / (n_votes + 1)``, which holds rare answers back (arXiv:2504.10337,
         arXiv:2510.14913).
     random_state : int, Generator or None, default=None
         Seed of ``"random"``.
     missing : {"alone", "drop"}
-        Whether a candidate without an answer votes for itself alone, or not at all. If nobody is left, candidate 0 is
-        returned.
+        Whether a candidate without an answer votes for itself alone, or not at all. Alone it ties with an answer of one
+        vote, and wins if it comes first. With "drop" an answer that votes always wins. ``"first"``, ``"random"`` and
+        ``"best"`` look at no votes. If nobody is left, candidate 0 is returned.
     drop : float, default=0.5
         Share of the candidates that ``"filter"`` drops, in [0, 1). It drops whole candidates, rounded down, and none
         with the same score as one that stays.
@@ -178,9 +179,12 @@ def select(
 
     Raises
     ------
+    TypeError
+        If ``answers`` is one text.
     ValueError
-        If there are no candidates, lengths differ, a score is ``inf``, a setting is unknown or out of its range, the
-        rule needs scores and there are none, or ``"pessimistic"`` gets scores outside [0, 1].
+        If there are no candidates, lengths differ, a score is ``inf`` or no number, a setting is unknown or out of its
+        range, the rule needs scores and there are none, ``"weighted"`` gets a negative score, or ``"pessimistic"`` one
+        outside [0, 1].
 
     Examples
     --------
@@ -189,7 +193,11 @@ def select(
     (0, 0)
     >>> select(answers, [0.4, 0.3, 0.7, 0.2], rule="tie_break")
     2
+    >>> [select([None, None, "6"], rule="majority", missing=missing) for missing in ("alone", "drop")]
+    [0, 2]
     """
+    if isinstance(answers, str):
+        raise TypeError(f"answers is one text, {answers!r:.60}, expected one answer per candidate: [{answers!r:.60}]")
     _check_not_empty(answers)
     check_rule(rule, missing, drop, penalty)
     if rule == "random":
@@ -216,19 +224,28 @@ def check_rule(rule: str, missing: str, drop: float, penalty: float) -> None:
 
 def check_scores(scores: npt.ArrayLike, n_candidates: int, rule: str | None = None) -> FloatArray:
     """Return scores as float64, ``-inf`` for a candidate without one."""
-    values = np.asarray(scores, dtype=np.float64)
+    values = as_numbers(scores, "scores")
     if values.shape != (n_candidates,) or (values == np.inf).any():
         raise ValueError(
             f"scores has shape {values.shape}, expected ({n_candidates},): one number per candidate, NaN for one "
             "without a score, and none of them inf"
         )
     values = np.where(np.isnan(values), -np.inf, values)
-    if rule == "pessimistic" and not are_shares(values):
+    if reason := why_unfit(rule, values):
         raise ValueError(
-            'scores holds a number outside [0, 1], expected probabilities: the penalty of "pessimistic" is on their '
-            "scale. For other scores pass scipy.special.expit(scores)"
+            f'{reason}. Pass rule="combine", which takes any scale, or probabilities, such as '
+            "scipy.special.expit(scores)"
         )
     return values
+
+
+def why_unfit(rule: str | None, scores: FloatArray) -> str:
+    """Return why a rule cannot compute with scores on such a scale, "" if it can."""
+    if rule == "pessimistic" and not are_shares(scores):
+        return "scores holds a number outside [0, 1], and the penalty is on the scale of probabilities"
+    if rule == "weighted" and (scores[np.isfinite(scores)] < 0).any():
+        return "scores holds a negative number, and a sample would vote against its own answer"
+    return ""
 
 
 def are_shares(scores: FloatArray) -> bool:
@@ -369,7 +386,7 @@ def check_weights(weights: npt.ArrayLike | None, n_candidates: int) -> FloatArra
     """Return finite weights as float64, ones by default."""
     if weights is None:
         return np.ones(n_candidates)
-    weight = np.asarray(weights, dtype=np.float64)
+    weight = as_numbers(weights, "weights")
     if weight.shape != (n_candidates,) or not np.isfinite(weight).all():
         raise ValueError(
             f"weights has shape {weight.shape}, expected ({n_candidates},): one finite number per candidate, 0 for one "

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.problem_keys import problem_keys
-from prmkit.data.sampled import Candidates
+from prmkit.data.sampled import HOW_TO_KNOW, Candidates
 from prmkit.metrics.selection.subsets import Sampled
 from prmkit.metrics.selection.votes import Missing, Rule, challenge, check_scores
 from prmkit.metrics.solutions.aggregation import AGGREGATION_RULES, aggregate
@@ -55,7 +55,8 @@ class CertifiedSelection(Guarantee):
     aggregation : str, default="min"
         Rule of :func:`~prmkit.metrics.aggregate` for the rewards of steps, if there is a classifier over steps.
     missing : {"alone", "drop"}
-        Whether a sample without an answer votes for itself alone, or not at all. It never challenges.
+        Whether a sample without an answer votes for itself alone, where it may tie with an answer of one vote and win
+        if it comes first, or not at all. It never challenges.
     penalty : float, default=0.5
         Weight of the penalty of ``"pessimistic"``.
     classifier : fitted classifier over steps, fitted PathClassifier, or None, default=None
@@ -285,7 +286,7 @@ def _are_right(candidates: Candidates, found: _Challenges) -> tuple[np.ndarray, 
     if n_unknown:
         raise ValueError(
             f"in {n_unknown:,} of {len(candidates):,} problems it is not known whether the samples in question are "
-            "right: candidates.judged() tells it where there is a reference answer. Leave the other problems out"
+            f"right: {HOW_TO_KNOW}. Leave the other problems out"
         )
     return right[0] == 1, right[1] == 1
 
