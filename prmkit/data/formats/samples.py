@@ -480,9 +480,9 @@ class _Reader:
                 "drop": "These samples are left out",
             }[self._contradictions]
             cut = f" ({counts[CUT]} {CUT})" if counts[CUT] else ""
-            _warn(
-                f"{counts[ANSWERS]} {ANSWERS}{cut}, and {counts[CORRECT]} {CORRECT}. The first is {self._first}. {done}"
-            )
+            said = {ANSWERS: f"{counts[ANSWERS]} {ANSWERS}{cut}", CORRECT: f"{counts[CORRECT]} {CORRECT}"}
+            found = ", and ".join(text for kind, text in said.items() if counts[kind])
+            _warn(f"{found}. The first is {self._first}. {done}")
 
 
 def _reference(text: str) -> str:

@@ -298,6 +298,11 @@ class TestContradictions:
             found = load_samples(self.ROWS, **self.NAMES, contradictions=how)
         return found, " ".join(str(one.message) for one in said)
 
+    def test_only_what_was_found_is_named(self):
+        rows = [{**row, "ok": None, "gold": None} for row in self.ROWS]
+        with pytest.warns(UserWarning, match=r"^2 recorded answers .*separator\)\. The first is"):
+            load_samples(rows, **self.NAMES)
+
     def test_are_counted_and_named(self):
         found, said = self.read("keep")
         assert "2 recorded answers that contradict the text (1 of these, cut at a thousands separator)" in said
