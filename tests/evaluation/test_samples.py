@@ -156,7 +156,7 @@ def test_a_classifier_of_whole_solutions_beside_agreement_and_length(classifier,
     )
     scores = new.by_problem(-risks["p"])
     expected = best_of_n_accuracy(scores, new.by_problem(new.correct), n=4)
-    assert value_of(found, "Best of N, samples", "p, last", "best of 4") == pytest.approx(expected)
+    assert value_of(found, "Best of N, samples", "p, P(right)", "best of 4") == pytest.approx(expected)
     # Of its steps nothing is known, so no other rule and no table of steps names it.
     assert "p, min" not in [row.system for row in found.table("Best of N, samples").rows]
     with pytest.raises(ValueError, match="judges whole sampled solutions"):

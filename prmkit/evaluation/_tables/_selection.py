@@ -20,12 +20,13 @@ from prmkit.metrics.selection.votes import Rule
 from prmkit.metrics.solutions.aggregation import AGGREGATION_RULES, ANY_SCALE_RULES
 
 # The scores of these rules are not negative, so votes can sum them.
-_WEIGHTED = ("min", "product", "mean", "last")
+_OF_SAMPLES = "P(right)"
+_WEIGHTED = ("min", "product", "mean", "last", _OF_SAMPLES)
 # Rules that let vote and verifier share the choice, by each of these scores.
 _SHARED: tuple[Rule, ...] = ("tie_break", "filter", "pessimistic")
-_SHARED_BY = ("product", "min", "last")
+_SHARED_BY = ("product", "min", "last", _OF_SAMPLES)
 _ORACLE, _MAJORITY, _UNTIL = "pass@N (oracle)", "majority", "samples until the vote is decided"
-_DRAWN = ("product", "min", "last", _MAJORITY, "random candidate", _ORACLE)
+_DRAWN = ("product", "min", "last", _OF_SAMPLES, _MAJORITY, "random candidate", _ORACLE)
 _N_SUBSETS = 200
 
 
@@ -83,6 +84,11 @@ def selection(context: Context) -> tuple[list[Table | LeftOut], list[Curve]]:
         "A row per rule that turns step rewards into a score: the best of them, picked here, flatters the model",
         "'last' is the reward of the last step: it judges a solution only if the model's label of a step is about "
         "the whole solution up to it",
+        *(
+            [f"'{_OF_SAMPLES}' is the probability by a model that judges whole samples"]
+            if any(one.scores.of_solutions for one in context.systems)
+            else []
+        ),
         "'weighted' sums the scores of equal answers, or the sigmoids of raw ones; pass@N is a bound and not a rule",
         "'tie_break' is the vote, and the score only decides between equal votes; 'filter' is the same vote of the "
         "better half; 'pessimistic' takes the highest mean score minus a penalty for rare answers",
@@ -191,9 +197,14 @@ def _rules(benchmark: Benchmark, system: System, sets: _Sets) -> dict[str, _Rule
     paths, is_raw = benchmark.rows(system.scores.rewards).split(), system.scores.raw is not None
     rules: tuple[str, ...] = ANY_SCALE_RULES if is_raw else AGGREGATION_RULES
     if system.scores.of_solutions:  # all steps have the score of their sample
-        rules = ("last",)
+        rules = (_OF_SAMPLES,)
     # A candidate without a score is chosen after all others, and has no weight in votes.
-    scores = {rule: sets.by_set(aggregate(paths, rule, probabilities=not is_raw, unscored=-np.inf)) for rule in rules}
+    scores = {
+        rule: sets.by_set(
+            aggregate(paths, "last" if rule == _OF_SAMPLES else rule, probabilities=not is_raw, unscored=-np.inf)
+        )
+        for rule in rules
+    }
     found = {f"{system.name}, {rule}": _Rule(of_rule) for rule, of_rule in scores.items()}
     if sets.have_answers:
         for by in filter(scores.__contains__, _WEIGHTED):
