@@ -38,7 +38,7 @@ ALLOWED["__main__"] = {"cli"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 LINES_PER_FILE = 600
 # The whole house. Who needs more raises a number here and says in the pull request what users get for it.
-BUDGET = {"lines": 50_950, "files": 243, "public names": 138}
+BUDGET = {"lines": 56_000, "files": 262, "public names": 150}
 DOORS = (
     "data",
     "evaluation",

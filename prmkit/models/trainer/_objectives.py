@@ -90,8 +90,6 @@ def find_objectives(asked: Mapping[str, float], scheme_name: str, dataset: Train
     >>> find_objectives({"outcome": 0.5}, "separator", rows)
     (Objective(name='outcome', weight=0.5, classes=(False, True)),)
     """
-    if not asked:
-        return ()
     if scheme_name == "prefix":
         raise ValueError(
             f"scheme='prefix' makes a row of each step, and {', '.join(asked)} need the solution as a whole: choose "

@@ -156,7 +156,7 @@ class PRMTrainer(Trainer):
         first = readable_data(first)
         self.classes = find_classes(first, args.label_order)
         self.targets = TargetPlan.of(args, self.classes)
-        self.objectives = find_objectives(args.objectives, args.scheme_name, first)
+        self.objectives = find_objectives(args.objectives, args.scheme_name, first) if args.objectives else ()
         self.scheme = args.marking(self.targets.n_outputs)
         prepare_tokenizer(tokenizer, self.scheme)
         self.scheme = replace(self.scheme, step_separator=separator_text(tokenizer, self.scheme))
