@@ -257,3 +257,15 @@ def test_disagreement_needs_members(classifier, pool):
         select_for_labelling(classifier, pool, 1, strategy="disagreement")
     with pytest.raises(ValueError, match="one member"):
         select_for_labelling(Says(), [Solution("p", ["0.4"])], 1, strategy="disagreement")
+
+
+def test_a_classifier_of_numbers_cannot_be_asked_about_steps():
+    data = make_arithmetic_solutions(6, 2, random_state=0)
+    numbers = StepStatistics().fit_transform(data.X)
+    one = PRMClassifier("precomputed", LogisticRegression(max_iter=1000))
+    several = StepEnsemble(one, 2, random_state=0).fit(numbers, data.y)
+    for classifier in (one.fit(numbers, data.y), several):
+        with pytest.raises(TypeError, match="X holds Step, but featurizer='precomputed' reads numbers"):
+            select_for_labelling(classifier, data.solutions, 2)
+    with pytest.raises(TypeError, match="X holds Step"):
+        several.predict_proba(data.X)
