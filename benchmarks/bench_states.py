@@ -234,6 +234,7 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--poolings", nargs="*", choices=POOLINGS, default=list(POOLINGS))
     parser.add_argument("--models", nargs="*", help="beginnings of the names of rows (default: all)")
+    parser.add_argument("--protocols", nargs="*", choices=PROTOCOLS, default=list(PROTOCOLS))
     parser.add_argument("--only", choices=("quality", "cost"), help="one part (default: both)")
     parser.add_argument("--cold-views", action="store_true", help="time the default with and without views='auto' too")
     parser.add_argument("--folds", type=int, default=3, help="within a data set (default: %(default)s)")
@@ -254,6 +255,7 @@ def main() -> None:
         todo = [
             split._replace(name=f"{split.name}-of-{options.folds}") if split.protocol == "within" else split
             for split in splits(data.table, options.folds, options.seed)
+            if split.protocol in options.protocols
         ]
         faults = run(data, todo, wanted, options)
         results = judge(data, todo, [model.name for model in wanted], options)
