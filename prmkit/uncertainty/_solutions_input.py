@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.problem_keys import problem_keys
-from prmkit.data.sampled import Candidates
+from prmkit.data.sampled import HOW_TO_KNOW, Candidates
 from prmkit.data.solution import Solution, Step, as_solutions
 from prmkit.fitted import FittedClassifier, refuse_shared_problems as refuse_shared_problems
 from prmkit.metrics.calibration.calibration import from_objects
@@ -146,7 +146,7 @@ def read_errors(errors: Errors, n: int) -> np.ndarray:
     i = next(i for i, value in enumerate(plain) if not isinstance(value, (bool, int, float)) or value not in (0, 1))
     raise ValueError(
         f"errors[{i}] is {plain[i]!r}, expected True (wrong) or False (right) for each path: leave out paths of which "
-        "neither is known, and pass indices of first errors as first_errors=[…]"
+        f"neither is known ({HOW_TO_KNOW}), and pass indices of first errors as first_errors=[…]"
     )
 
 
