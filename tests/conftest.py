@@ -65,7 +65,13 @@ os.chdir(folder)
 for number, name in ((1, "stdout"), (2, "stderr")):
     os.dup2(os.open(places + "." + name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
 sys.argv = ["main.py", *arguments]
-exec(compile(code, "main.py", "exec"), vars(sys.modules["__main__"]))
+try:
+    exec(compile(code, "main.py", "exec"), vars(sys.modules["__main__"]))
+finally:
+    # A forked process does not end the workers of joblib as python does. It would wait five minutes for them.
+    loky = sys.modules.get("joblib.externals.loky.reusable_executor")
+    if loky is not None and loky._executor is not None:
+        loky._executor.shutdown(wait=True)
 """
 
 
