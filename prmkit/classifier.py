@@ -25,9 +25,9 @@ from prmkit.models.heads.head import Classifier, Featurizer, Rows, fit_head, mos
 from prmkit.models.pairing import FeaturizerLike, Views, unfitted_parts
 from prmkit.models.tokens.token_prm import TokenPRM
 from prmkit.saving.hub import HUB_OPTIONS, LANGUAGE_MODEL_FILES, HubModel, fetch, is_hub_name, saved_folder
-from prmkit.saving.model import Contents
 from prmkit.scoring.tables import ScoresSolutions
 from prmkit.utils.environment import safe_after_fork
+from prmkit.utils.saved import Contents
 from prmkit.utils.sklearn import (
     HasDefaultParts,
     HasMethods,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from prmkit.data.labels import order_of_vocabulary, resolve_label_order, vocabulary_of
+from prmkit.data.solution import Solution
 from prmkit.utils.sklearn import thawed
 
 Label: TypeAlias = "str | int | float | bool"
@@ -30,6 +31,13 @@ class FittedClassifier(Protocol):
 
     def predict_proba(self, X: Any, /) -> np.ndarray:
         """Return the probability of each class for each step, of shape (n_steps, n_classes)."""
+
+
+class GivesPValues(Protocol):
+    """A calibrated detector of unusual solutions, such as ``MahalanobisShift``."""
+
+    def p_value(self, solutions: Iterable[Solution], /) -> np.ndarray:
+        """Return how rare each solution is, of shape (n_paths,)."""
 
 
 def training_problems(classifier: Any) -> npt.NDArray[np.uint64] | None:

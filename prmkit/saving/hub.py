@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, ModelHubMixin
 from prmkit import __version__
 from prmkit.features.encoding.model_path import HUB_NAME
 from prmkit.saving.folder import CARD, CONFIG, holds_saved_model, place_of
-from prmkit.saving.model import SavedModel
+from prmkit.utils.saved import SavedModel
 
 HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
 # What tells the folder of a language model from that of a classifier.

@@ -10,7 +10,7 @@ import numpy as np
 
 from prmkit.saving.folder import place_of, read_config, saved_class, writing_folder
 from prmkit.saving.parts import plain, read_part, write_part
-from prmkit.utils.saved import Contents as Contents, SavedModel as SavedModel
+from prmkit.utils.saved import Contents, SavedModel
 from prmkit.utils.sklearn import thawed
 
 _ARRAYS = "arrays.safetensors"

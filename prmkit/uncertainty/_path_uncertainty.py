@@ -11,13 +11,13 @@ import numpy as np
 
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution, as_solutions, flatten
-from prmkit.fitted import FittedClassifier, Label
+from prmkit.fitted import FittedClassifier, GivesPValues, Label
 from prmkit.metrics import credible_set, decompose_uncertainty
 from prmkit.metrics.solutions.aggregation import entropy, ragged_first_error_distribution
 from prmkit.metrics.solutions.members import MemberUncertainty
 from prmkit.scoring import ScoredSolution, score_solutions
 from prmkit.scoring.scored_solution import ScoredList, nulled, shown
-from prmkit.uncertainty._solutions_input import GivesPValues, Paths, units_and_keys
+from prmkit.uncertainty._solutions_input import Paths, units_and_keys
 from prmkit.uncertainty.calibration._path_calibrator import PathCalibrator
 from prmkit.utils.environment import as_printed
 from prmkit.utils.ragged import Ragged

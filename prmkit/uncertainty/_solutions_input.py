@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.sampled import HOW_TO_KNOW, Candidates
 from prmkit.data.solution import Solution, Step, as_solutions
-from prmkit.fitted import FittedClassifier, refuse_shared_problems as refuse_shared_problems
+from prmkit.fitted import FittedClassifier
 from prmkit.metrics.calibration.calibration import from_objects
 from prmkit.metrics.solutions.aggregation import ragged_scores
 from prmkit.metrics.solutions.first_errors import check_first_errors
@@ -41,13 +41,6 @@ class StepClassifier(FittedClassifier, Protocol):
 
     def fit(self, X: Any, y: Any, /) -> Any:
         """Learn from labelled steps."""
-
-
-class GivesPValues(Protocol):
-    """A calibrated detector of unusual solutions, such as ``MahalanobisShift``."""
-
-    def p_value(self, solutions: Iterable[Solution], /) -> np.ndarray:
-        """Return how rare each solution is, of shape (n_paths,)."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.models.heads.head import most_probable
-from prmkit.saving.model import SavedModel
 from prmkit.scoring.tables import ScoresSolutions
 from prmkit.uncertainty._solutions_input import Steps
+from prmkit.utils.saved import SavedModel
 
 Self = TypeVar("Self", bound="KeepsFitted")
 

@@ -300,3 +300,20 @@ def test_a_saved_probe_knows_its_language_model_and_refuses_another(language_mod
     with pytest.raises(ValueError, match="copy holds other weights than those it was fitted with"):
         PRMClassifier.load(tmp_path / "model").predict(data.X)
     loaded.fit(data.X, data.y)
+
+
+def test_further_objectives_of_a_probe_are_saved(featurizer, tmp_path):
+    solutions = [
+        Solution(f"Is {i} even?", [f"{i} it is"], meta={"final_answer_correct": i % 2 == 0, "kind": ["ab"[i % 2]]})
+        for i in range(12)
+    ]
+    X, y = flatten(solutions), [1, 0, 1] * 4
+    head = StepProbe(n_seeds=2, max_epochs=3, outcome_weight=0.5, extra_targets={"kind": 0.1}, random_state=0)
+    fitted = PRMClassifier(featurizer(layer=2, pooling="tokens"), head).fit(X, y)
+    fitted.save(tmp_path / "model")
+    loaded = PRMClassifier.load(tmp_path / "model")
+    assert loaded.head_.objectives_ == fitted.head_.objectives_ == {"outcome": (False, True), "kind": ("a", "b")}
+    np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+    for name in fitted.head_.objectives_:
+        expected = fitted.head_.predict_objective(fitted.read(X), name)
+        np.testing.assert_array_equal(loaded.head_.predict_objective(loaded.read(X), name), expected)

@@ -329,6 +329,8 @@ def test_steps_without_labels_need_a_head_that_learns_of_them():
     states, y = planted(60)
     with pytest.raises(ValueError, match="set outcome_weight or extra_targets too"):
         StepProbe(**QUICK).fit(states[:40], y[:40], unlabelled=states[40:])
+    with pytest.raises(TypeError, match="unlabelled is ndarray, expected TokenStates with targets"):
+        StepProbe(outcome_weight=1.0, **QUICK).fit(states[:40], y[:40], unlabelled=np.zeros((3, 16)))
     X = flatten(told_solutions(10))
     with pytest.raises(TypeError, match="StepBlend learns none"):
         PRMClassifier(views=("statistics",)).fit(X, [1, -1] * 10, unlabelled=told_solutions(3, 50))

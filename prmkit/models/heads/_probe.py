@@ -274,6 +274,11 @@ class StepProbe(TorchHead):
             states, labels = states[~lost], labels[~lost]
             weight = None if weight is None else weight[~lost]
         if unlabelled is not None:
+            if not isinstance(unlabelled, TokenStates):
+                raise TypeError(
+                    f"unlabelled is {type(unlabelled).__name__}, expected TokenStates with targets: "
+                    "dataclasses.replace(states, targets={'outcome': […]})"
+                )
             states = TokenStates.joined([states, unlabelled[~_lost(unlabelled)]])
         self.objectives_, further = self._objectives(states, unlabelled is not None)
         return self._fit(self._pooled(states), labels, weight, further)

@@ -193,6 +193,7 @@ def read_unlabelled(head: object, featurizer: Featurizer | None, X: Sequence[Ste
     if isinstance(head, Head) and head.reads != "steps":
         if featurizer is None:
             raise TypeError("unlabelled holds solutions, and X numbers: pass X as steps, and a featurizer")
+        # What is read for ``fit`` holds the further targets too. That labels are given says so, and these say nothing.
         return head.read(featurizer, X, np.zeros(len(X)))
     return [solution for solution, _, _ in iter_solutions(X)]
 

@@ -16,9 +16,9 @@ from prmkit.data.labels import is_missing
 from prmkit.data.sampled import HOW_TO_KNOW, Candidates
 from prmkit.data.solution import Solution, as_solutions
 from prmkit.features import PRMFeaturizer
-from prmkit.fitted import FittedClassifier, refuse_shared_problems, training_problems
+from prmkit.fitted import FittedClassifier, GivesPValues, refuse_shared_problems, training_problems
 from prmkit.models.heads.head import Classifier
-from prmkit.models.paths._features import PathFeatures, Samples, ShiftDetector, read_samples, warn_of_missing
+from prmkit.models.paths._features import PathFeatures, Samples, read_samples, warn_of_missing
 from prmkit.models.paths._stack import Columns, Floats, Stack, complete, fit_logistic, folds_by_problem, take
 from prmkit.utils.saved import Contents, SavedModel
 from prmkit.utils.sklearn import HasMethods, ReadsSteps, StrOptions, fit_context
@@ -145,7 +145,7 @@ class PathClassifier(SavedModel, ReadsSteps, ClassifierMixin, BaseEstimator):
         *,
         features: Features = "auto",
         step_classifier: FittedClassifier | None = None,
-        shift: ShiftDetector | None = None,
+        shift: GivesPValues | None = None,
         model: str | Path | PRMFeaturizer | None = None,
         calibration: Literal["sigmoid", "isotonic"] | None = None,
     ) -> None:

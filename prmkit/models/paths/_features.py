@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from prmkit.data.sampled import Candidates
 from prmkit.data.solution import Solution, flatten, name_solutions, solutions_with_steps
 from prmkit.features import LogProbFeatures, PRMFeaturizer
 from prmkit.features.agreement.answers import answer_agreement, keys_of_texts
-from prmkit.fitted import FittedClassifier, with_setting, worst_column
+from prmkit.fitted import FittedClassifier, GivesPValues, with_setting, worst_column
 from prmkit.metrics import aggregate
 from prmkit.models.paths._stack import Columns, Floats, complete
 from prmkit.utils.environment import UnscoredWarning
@@ -50,13 +50,6 @@ _SURPRISAL = (
     "number_logprob_mean",
     "number_logprob_min",
 )
-
-
-class ShiftDetector(Protocol):
-    """A calibrated detector of unusual solutions, such as ``MahalanobisShift``."""
-
-    def p_value(self, solutions: Iterable[Solution], /) -> np.ndarray:
-        """Return how rare each solution is, of shape (n_samples,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +115,7 @@ class PathFeatures:
     """
 
     step_classifier: FittedClassifier | None
-    shift: ShiftDetector | None
+    shift: GivesPValues | None
     featurizer: PRMFeaturizer | None
 
     def missing(self, samples: Samples) -> dict[str, str]:

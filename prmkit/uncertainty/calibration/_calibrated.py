@@ -18,13 +18,20 @@ from prmkit.data.labels import check_labels, class_codes
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import as_steps
 from prmkit.data.splitters import StratifiedProblemKFold, holds_numbers
-from prmkit.fitted import FittedClassifier, Label, decision_weights, known_label_order, training_problems
+from prmkit.fitted import (
+    FittedClassifier,
+    Label,
+    decision_weights,
+    known_label_order,
+    refuse_shared_problems,
+    training_problems,
+)
 from prmkit.metrics.calibration.calibration import check_class_probabilities
 from prmkit.models.heads.head import choose_decision_weights
-from prmkit.saving.model import Contents
-from prmkit.uncertainty._solutions_input import StepClassifier, Steps, check_groups, group_keys, refuse_shared_problems
+from prmkit.uncertainty._solutions_input import StepClassifier, Steps, check_groups, group_keys
 from prmkit.uncertainty._wrapping import KeepsFitted, WrapsClassifier, is_fitted
 from prmkit.uncertainty.calibration._methods import METHODS, calibrate, count_clipped, fit_calibrator, log_probabilities
+from prmkit.utils.saved import Contents
 from prmkit.utils.sklearn import HasMethods, Interval, StrOptions, fit_context, fit_weighted, safe_indexing
 
 

@@ -12,12 +12,12 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.fitted import FittedClassifier, training_problems
-from prmkit.saving.model import Contents, SavedModel
-from prmkit.uncertainty._solutions_input import Errors, FirstErrors, Paths, PathsInput, refuse_shared_problems
+from prmkit.fitted import FittedClassifier, refuse_shared_problems, training_problems
+from prmkit.uncertainty._solutions_input import Errors, FirstErrors, Paths, PathsInput
 from prmkit.uncertainty._wrapping import KeepsFitted
 from prmkit.uncertainty.calibration._methods import calibrate, fit_calibrator
 from prmkit.uncertainty.guarantees.base import PathEstimator
+from prmkit.utils.saved import Contents, SavedModel
 from prmkit.utils.sklearn import HasMethods, StrOptions
 
 # The smallest P(right) of a step, and P(some error) of a path, before the logarithm.

@@ -10,15 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 
-from prmkit.fitted import training_problems
-from prmkit.uncertainty._solutions_input import (
-    FirstErrors,
-    Paths,
-    PathsInput,
-    read_first_errors,
-    read_paths,
-    refuse_shared_problems,
-)
+from prmkit.fitted import refuse_shared_problems, training_problems
+from prmkit.uncertainty._solutions_input import FirstErrors, Paths, PathsInput, read_first_errors, read_paths
 from prmkit.uncertainty.guarantees._error_detector import ErrorDetector
 from prmkit.uncertainty.guarantees._first_error_set import FirstErrorSet
 from prmkit.uncertainty.guarantees._prefix_certifier import PrefixCertifier

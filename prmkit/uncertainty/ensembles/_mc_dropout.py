@@ -16,11 +16,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.classifier import PRMClassifier
 from prmkit.fitted import known_label_order, training_problems
-from prmkit.saving.model import Contents
 from prmkit.uncertainty._solutions_input import StepClassifier, Steps
 from prmkit.uncertainty._wrapping import KeepsFitted, is_fitted
 from prmkit.uncertainty.ensembles._step_ensemble import AveragesMembers
 from prmkit.utils.environment import each_warning_once
+from prmkit.utils.saved import Contents
 from prmkit.utils.sklearn import HasMethods, Interval, fit_context, thawed
 
 if TYPE_CHECKING:

@@ -24,10 +24,10 @@ from prmkit.data.splitters import holds_numbers
 from prmkit.fitted import Label, decision_weights, known_label_order
 from prmkit.metrics.solutions.members import MemberUncertainty, decompose_uncertainty
 from prmkit.models.heads.head import Head, fit_head, most_probable, read_rows, reads_like, share_reading, take_rows
-from prmkit.saving.model import Contents
 from prmkit.uncertainty._solutions_input import StepClassifier, Steps
 from prmkit.uncertainty._wrapping import WrapsClassifier, is_fitted
 from prmkit.utils.environment import each_warning_once
+from prmkit.utils.saved import Contents
 from prmkit.utils.sklearn import (
     HasMethods,
     Interval,

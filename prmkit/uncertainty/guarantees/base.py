@@ -12,9 +12,8 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from prmkit.fitted import training_problems
+from prmkit.fitted import refuse_shared_problems, training_problems
 from prmkit.metrics.report_table import html_table
-from prmkit.saving.model import Contents, SavedModel
 from prmkit.uncertainty._solutions_input import (
     Errors,
     FirstErrors,
@@ -24,9 +23,9 @@ from prmkit.uncertainty._solutions_input import (
     read_errors,
     read_first_errors,
     read_paths,
-    refuse_shared_problems,
 )
 from prmkit.uncertainty._wrapping import KeepsFitted
+from prmkit.utils.saved import Contents, SavedModel
 from prmkit.utils.sklearn import HasMethods, Interval, fit_context
 
 _FOR_SCORES = "For whole paths, right or wrong, take SelectiveRisk, PathTriage or ErrorDetector"

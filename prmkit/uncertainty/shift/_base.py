@@ -14,8 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.solution import Solution
-from prmkit.saving.model import Contents, SavedModel
-from prmkit.uncertainty._solutions_input import PathsInput, Steps, refuse_shared_problems, units_and_keys, unscored
+from prmkit.fitted import refuse_shared_problems
+from prmkit.uncertainty._solutions_input import PathsInput, Steps, units_and_keys, unscored
+from prmkit.utils.saved import Contents, SavedModel
 from prmkit.utils.sklearn import ReadsSteps
 
 _ROUNDING = 1e-12
