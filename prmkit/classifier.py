@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from prmkit.data.growing import Growing, grow_head
 from prmkit.data.labels import check_labels, declared_order, resolve_label_order
 from prmkit.data.problem_keys import distinct_problem_keys, warn_of_plain_strings
-from prmkit.data.solution import Solution, Step, as_solutions, as_steps, flatten, refuse_steps
+from prmkit.data.solution import Solution, Step, as_steps, flatten, refuse_steps
 from prmkit.features import PRMFeaturizer
 from prmkit.fitted import Label, decision_weights, order_of_numbers
 from prmkit.marking.scheme import MarkingScheme
@@ -205,7 +205,7 @@ class PRMClassifier(HasDefaultParts, HubModel, ScoresSolutions, ClassifierMixin,
             self.featurizer_.fit(steps, labels)
         rows = read_rows(self.head_, self.featurizer_, steps, labels, groups)
         further = {}
-        if others := flatten(as_solutions(unlabelled)):
+        if others := flatten(unlabelled):
             further["unlabelled"] = read_unlabelled(self.head_, self.featurizer_, others)
             self.training_problems_ = distinct_problem_keys([*steps, *others])
         self.head_ = fit_head(self.head_, rows, labels, weights, **further)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prmkit.data.solution import Solution, Step, as_solutions, as_steps, wrong_solution
+from prmkit.data.solution import Solution, Step, as_steps, only_solutions
 
 # White space, dollar signs and LaTeX spacing make no other problem.
 _NOT_COMPARED = re.compile(r"\s|\$|\\[,;:! ]")
@@ -62,10 +62,7 @@ def problem_groups(X: Iterable[Step | str] | Iterable[Solution]) -> npt.NDArray[
     """
     entries: Any = X
     are_solutions = isinstance(entries, (list, tuple, np.ndarray)) and any(isinstance(one, Solution) for one in entries)
-    rows: list[Any] = as_solutions(entries) if are_solutions else as_steps(entries)
-    for i, row in enumerate(rows):
-        if are_solutions and not isinstance(row, Solution):
-            raise wrong_solution(i, row)
+    rows: list[Any] = only_solutions(entries) if are_solutions else as_steps(entries)
     ids: dict[tuple[bool, int], int] = {}
     keys = zip([bool(row.problem) for row in rows], problem_keys(rows).tolist(), strict=True)
     return np.array([ids.setdefault(key, len(ids)) for key in keys], dtype=np.int64)

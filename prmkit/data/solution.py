@@ -197,10 +197,8 @@ def wrong_solution(index: int, value: object) -> TypeError:
 
 def solutions_with_steps(solutions: Iterable[Solution]) -> list[Solution]:
     """Return solutions as a list. Refuse what is no solution, and a solution without steps."""
-    checked = as_solutions(solutions)
+    checked = only_solutions(solutions)
     for i, solution in enumerate(checked):
-        if not isinstance(solution, Solution):
-            raise wrong_solution(i, solution)
         if not solution.steps:
             raise ValueError(f"solutions[{i}] has no steps: there is nothing to score; leave it out")
     return checked
@@ -229,12 +227,16 @@ def flatten(solutions: Iterable[Solution]) -> list[Step]:
     >>> [step.text for step in flatten([Solution("p", ["a", "b"]), Solution("q", ["c"])])]
     ['a', 'b', 'c']
     """
-    steps = []
-    for i, solution in enumerate(as_solutions(solutions)):
+    return [Step(solution, index) for solution in only_solutions(solutions) for index in range(solution.n_steps)]
+
+
+def only_solutions(solutions: Iterable[Solution]) -> list[Solution]:
+    """Return solutions as a list. Refuse what is no solution."""
+    checked = as_solutions(solutions)
+    for i, solution in enumerate(checked):
         if not isinstance(solution, Solution):
             raise wrong_solution(i, solution)
-        steps += [Step(solution, index) for index in range(solution.n_steps)]
-    return steps
+    return checked
 
 
 def as_solutions(solutions: Iterable[Solution]) -> list[Solution]:

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from prmkit.classifier import PRMClassifier
 from prmkit.data.problem_keys import problem_keys
-from prmkit.data.solution import Solution, Step, as_solutions, flatten, wrong_solution
+from prmkit.data.solution import Solution, Step, flatten, only_solutions
 from prmkit.features import StepStatistics
 from prmkit.features.sequences import StepSequences
 from prmkit.fitted import FittedClassifier, fitted_parts, training_problems
@@ -219,10 +219,7 @@ def select_for_labelling(
     >>> select_for_labelling(clf, pool.solutions, 3, by="problem", strategy="uncertainty").by
     'problem'
     """
-    given = tuple(as_solutions(solutions))
-    for i, solution in enumerate(given):
-        if not isinstance(solution, Solution):
-            raise wrong_solution(i, solution)
+    given = tuple(only_solutions(solutions))
     _check_options(classifier, budget, by, strategy)
     pool, origin, n_trained = _new_problems(classifier, given)
     steps, kept = flatten(pool), _distinct(pool)

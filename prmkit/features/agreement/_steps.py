@@ -19,7 +19,7 @@ from prmkit.data.dataset import StepDataset
 from prmkit.data.growing import Growing
 from prmkit.data.problem_keys import problem_keys
 from prmkit.data.sampled import Candidates
-from prmkit.data.solution import Solution, Step, as_solutions, as_steps, iter_solutions, wrong_solution
+from prmkit.data.solution import Solution, Step, as_solutions, as_steps, iter_solutions, only_solutions
 from prmkit.features.statistics._step_statistics import without_enumeration
 from prmkit.utils.sklearn import ReadsSteps
 
@@ -311,10 +311,7 @@ class AgreementFeatures(ReadsSteps, TransformerMixin, BaseEstimator):
         solutions = tuple(as_solutions(given))
         kept: _Sets | None = getattr(self, "_sets", None)
         if kept is None or kept.solutions != solutions:
-            for i, solution in enumerate(solutions):
-                if not isinstance(solution, Solution):
-                    raise wrong_solution(i, solution)
-            self._sets = kept = _Sets(solutions)
+            self._sets = kept = _Sets(only_solutions(solutions))
         return kept
 
     def __getstate__(self) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from prmkit.data.answers.equivalence import AnswerComparison, answer_keys
 from prmkit.data.answers.extraction import extract_answer
 from prmkit.data.labels import is_blank
-from prmkit.data.problem_keys import problem_keys
+from prmkit.data.problem_keys import problem_groups
 from prmkit.data.sampled import Candidates
-from prmkit.data.solution import Solution, as_solutions, wrong_solution
+from prmkit.data.solution import Solution, only_solutions
 from prmkit.utils.ragged import as_numbers
 
 Floats = npt.NDArray[np.float64]
@@ -40,12 +40,8 @@ def sampled_answers(samples: Candidates | Iterable[Solution]) -> SampledAnswers:
     """
     if isinstance(samples, Candidates):
         return SampledAnswers(samples.solutions, samples.groups, samples.answer_keys)
-    solutions = as_solutions(samples)
-    for i, one in enumerate(solutions):
-        if not isinstance(one, Solution):
-            raise wrong_solution(i, one)
-    numbers: dict[int, int] = {}
-    groups = np.array([numbers.setdefault(key, len(numbers)) for key in problem_keys(solutions).tolist()], np.int64)
+    solutions = only_solutions(samples)
+    groups = problem_groups(solutions) if solutions else np.empty(0, dtype=np.int64)
     return SampledAnswers(solutions, groups, keys_of_texts(solutions, groups))
 
 

@@ -19,7 +19,7 @@ from prmkit.data.dataset import StepDataset
 from prmkit.data.growing import Growing, InContext, Then
 from prmkit.data.labels import check_labels, declared_order
 from prmkit.data.problem_keys import problem_keys
-from prmkit.data.solution import Solution, Step, as_solutions, as_steps, flatten, iter_solutions
+from prmkit.data.solution import Solution, Step, as_steps, iter_solutions, only_solutions
 from prmkit.marking.scheme import SCHEMES, MarkingScheme
 from prmkit.models.heads.head import most_probable
 from prmkit.models.tokens.probabilities import ProbabilityMap, as_rewards, calibration_split
@@ -269,7 +269,7 @@ class TokenPRM(ReadsSteps, ClassifierMixin, BaseEstimator):
         from prmkit.models.trainer._targets import worst_first
 
         order = worst_first(classes.tolist(), declared, self._loss)
-        flatten(others := as_solutions(unlabelled))  # refuses what is no solution
+        others = only_solutions(unlabelled)
         if others and not (self.outcome_weight or self.extra_targets):
             raise ValueError(f"unlabelled holds {len(others)} solutions: set outcome_weight or extra_targets too")
         scorer, probability_map, loss_curve = self._fine_tune(steps, labels, order, others)
