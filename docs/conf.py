@@ -44,6 +44,7 @@ api_rooms = [
     "prmkit.scoring",
     "prmkit.metrics",
     "prmkit.uncertainty",
+    "prmkit.decoding",
     "prmkit.evaluation",
     "prmkit.utils.estimator_checks",
     "prmkit.utils.label_checks",

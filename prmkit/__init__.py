@@ -13,6 +13,7 @@ negative, neutral or positive.
 ``prmkit.metrics``      reports on steps with their baselines, scores of whole solutions
 ``prmkit.scoring``      solutions scored by a fitted classifier
 ``prmkit.uncertainty``  calibration, ensembles, guarantees, decisions about solutions
+``prmkit.decoding``     generators, searches, labels by rollouts, rewards for reinforcement learning
 ``prmkit.evaluation``   models on benchmarks, beside baselines, as one report
 ``prmkit.cli``          the ``prmkit`` command
 ======================  ====================================================================

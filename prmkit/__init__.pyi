@@ -1,5 +1,6 @@
 from . import (
     data as data,
+    decoding as decoding,
     evaluation as evaluation,
     features as features,
     marking as marking,
@@ -36,6 +37,7 @@ __all__ = [
     "StratifiedProblemKFold",
     "TokenPRM",
     "data",
+    "decoding",
     "evaluation",
     "features",
     "flatten",

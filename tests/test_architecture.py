@@ -26,7 +26,8 @@ ALLOWED = {
 }
 ALLOWED["uncertainty"] = ALLOWED["classifier"] | {"classifier"}
 ALLOWED["evaluation"] = ALLOWED["classifier"] | {"classifier"}
-ALLOWED["cli"] = ALLOWED["examples"] = ALLOWED["classifier"] | {"classifier", "uncertainty", "evaluation"}
+ALLOWED["decoding"] = ALLOWED["uncertainty"] | {"uncertainty"}
+ALLOWED["cli"] = ALLOWED["examples"] = ALLOWED["decoding"] | {"decoding", "evaluation"}
 # The checks put estimators to the test, so they know what a step is and which encoder to count.
 EXCEPTIONS = {
     ("utils/estimator_checks.py", "data"),
@@ -38,9 +39,10 @@ ALLOWED["__main__"] = {"cli"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 LINES_PER_FILE = 600
 # The whole house. Who needs more raises a number here and says in the pull request what users get for it.
-BUDGET = {"lines": 56_000, "files": 262, "public names": 150}
+BUDGET = {"lines": 62_000, "files": 300, "public names": 190}
 DOORS = (
     "data",
+    "decoding",
     "evaluation",
     "features",
     "marking",

@@ -176,6 +176,7 @@ def test_calls_in_errors_and_warnings_can_be_made():
     }  # "P(negative)", "0 sample(s)"
     doors = [
         "data",
+        "decoding",
         "evaluation",
         "features",
         "marking",

@@ -1,0 +1,20 @@
+from .generation import Generation as Generation, TextGenerator as TextGenerator
+from .generators import CallableGenerator as CallableGenerator
+from .search import (
+    Candidate as Candidate,
+    SearchCost as SearchCost,
+    SearchProgress as SearchProgress,
+    SearchResult as SearchResult,
+    best_of_n as best_of_n,
+)
+
+__all__ = [
+    "CallableGenerator",
+    "Candidate",
+    "Generation",
+    "SearchCost",
+    "SearchProgress",
+    "SearchResult",
+    "TextGenerator",
+    "best_of_n",
+]

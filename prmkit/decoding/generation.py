@@ -1,0 +1,251 @@
+"""What a generator gives, the protocol that all generators share, and the checks of what they give."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
+
+import numpy as np
+
+from prmkit.data.solution import Solution
+
+Finish: TypeAlias = Literal["stop", "eos", "length", "error"]
+Request: TypeAlias = Solution | str
+"""A solution to continue: the problem and its steps so far. A text is a problem without steps."""
+RandomState: TypeAlias = int | np.random.Generator | None
+STEP_SEPARATOR = "\n\n"
+"""What stands between two steps, unless a generator has an own ``step_separator``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    r"""One continuation of a solution, and why it ended.
+
+    Parameters
+    ----------
+    text : str
+        Text that was generated, without the stop string that ended it.
+    finish : {"stop", "eos", "length", "error"}
+        Why it ended. ``"stop"``: a stop string came, so a step is complete, and the solution may go on. ``"eos"``: the
+        model ended the solution. ``"length"``: ``max_tokens`` were generated. ``"error"``: the request failed.
+    token_ids : tuple of int or None, default=None
+        Every token that was generated, the stop string and the end included. Decoded they are ``text`` and ``stop``.
+        None if they are not known, or if the last token holds more than the stop string.
+    logprobs : tuple of float or None, default=None
+        Log-probability of each generated token under the model, without temperature. None if they are not known.
+    n_tokens : int, default=0
+        Number of generated tokens.
+    stop : str or None, default=None
+        Stop string that ended it.
+    error : str or None, default=None
+        What went wrong, if ``finish`` is ``"error"``.
+
+    Raises
+    ------
+    TypeError
+        If the text is no string.
+    ValueError
+        If ``finish`` is unknown.
+
+    Examples
+    --------
+    >>> Generation("3 * 4 = 12.", "stop", n_tokens=6, stop="\n\n").finish
+    'stop'
+    """
+
+    text: str
+    finish: Finish
+    token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+    n_tokens: int = 0
+    stop: str | None = None
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise TypeError(f"text is {type(self.text).__name__}, expected str")
+        if self.finish not in get_args(Finish):
+            raise ValueError(f"finish is {self.finish!r}, expected one of {', '.join(get_args(Finish))}")
+
+    @classmethod
+    def failed(cls, error: BaseException | str) -> Generation:
+        """Return the generation of a request that failed.
+
+        Parameters
+        ----------
+        error : exception or str
+            What went wrong.
+
+        Returns
+        -------
+        Generation
+            An empty text with ``finish="error"`` and the message.
+        """
+        told = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        return cls("", "error", error=told)
+
+
+@runtime_checkable
+class TextGenerator(Protocol):
+    """The protocol of generators: whatever has this method can be searched with.
+
+    A generator may also have ``step_separator`` (str), the text between two steps, and ``count_tokens(text) -> int``.
+
+    Examples
+    --------
+    >>> from prmkit.decoding import CallableGenerator
+    >>> isinstance(CallableGenerator(lambda problem, steps, n, seed: [("So 14.", "eos")] * n), TextGenerator)
+    True
+    """
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        *,
+        n: int = 1,
+        stop: Sequence[str] = (),
+        max_tokens: int = 512,
+        temperature: float = 1.0,
+        seed: int | Sequence[int] | None = None,
+    ) -> list[list[Generation]]:
+        """Continue each solution n times.
+
+        Parameters
+        ----------
+        requests : sequence of Solution or str
+            Solutions to continue. A text is a problem without steps.
+        n : int, default=1
+            Number of continuations of each.
+        stop : sequence of str, default=()
+            Texts at which a continuation stops, with ``finish="stop"``.
+        max_tokens : int, default=512
+            Largest number of tokens of a continuation.
+        temperature : float, default=1.0
+            Temperature of the draws. 0 takes the likeliest token.
+        seed : int or sequence of int, optional
+            Seed of all requests, or one per request.
+
+        Returns
+        -------
+        list of list of Generation
+            One list of n continuations per request, in their order. A request that failed has ``finish="error"``.
+        """
+
+
+def as_solution(request: Request) -> Solution:
+    """Return a request as a solution, which has no steps if a problem is given alone."""
+    if isinstance(request, Solution):
+        return request
+    if isinstance(request, str):
+        return Solution(request, ())
+    raise TypeError(f"a request is {type(request).__name__}, expected a Solution, or a str for a problem without steps")
+
+
+def check_request_settings(n: int, max_tokens: int, temperature: float) -> None:
+    """Raise for settings that no generator can meet."""
+    for name, value in (("n", n), ("max_tokens", max_tokens)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"{name} is {value!r}, expected a whole number of 1 or more")
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"temperature is {temperature!r}, expected a number of 0 or more")
+
+
+def seeds_of(seed: int | Sequence[int] | None, n_requests: int) -> list[int | None]:
+    """Return one seed per request. Requests of one seed do not draw the same numbers."""
+    if seed is None:
+        return [None] * n_requests
+    if isinstance(seed, (int, np.integer)):
+        return [derived_seed(int(seed), i) for i in range(n_requests)] if n_requests > 1 else [int(seed)] * n_requests
+    seeds = [int(one) for one in seed]
+    if len(seeds) != n_requests:
+        raise ValueError(f"seed holds {len(seeds)} numbers for {n_requests} requests, expected one per request")
+    return list(seeds)
+
+
+def derived_seed(root: int, *names: object) -> int:
+    """Return a seed, in [0, 2**31), for one part of the work. It depends on nothing but the root and the names."""
+    digest = hashlib.sha256(repr((int(root), *names)).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def root_seed(random_state: RandomState) -> int:
+    """Return a whole number for a ``random_state``."""
+    if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
+        return int(random_state)
+    if random_state is None or isinstance(random_state, np.random.Generator):
+        return int(np.random.default_rng(random_state).integers(2**31))
+    raise TypeError(f"random_state is {type(random_state).__name__}, expected an int, a numpy Generator or None")
+
+
+def step_separator_of(generator: TextGenerator) -> str:
+    """Return the text between two steps of a generator."""
+    return str(getattr(generator, "step_separator", STEP_SEPARATOR))
+
+
+def n_tokens_of(generator: TextGenerator, text: str) -> int:
+    """Return the number of tokens of a text: the generator's own, or the number of its words."""
+    count = getattr(generator, "count_tokens", None)
+    return len(text.split()) if count is None else int(count(text))
+
+
+def generate_checked(
+    generator: TextGenerator,
+    requests: Sequence[Solution],
+    *,
+    n: int,
+    stop: Sequence[str],
+    max_tokens: int,
+    temperature: float,
+    seeds: Sequence[int],
+) -> list[list[Generation]]:
+    """Ask a generator, and refuse an answer that is not n generations for each request."""
+    if not requests:
+        return []
+    rows = generator.generate(
+        requests, n=n, stop=tuple(stop), max_tokens=max_tokens, temperature=temperature, seed=list(seeds)
+    )
+    name = type(generator).__name__
+    if not isinstance(rows, (list, tuple)) or len(rows) != len(requests):
+        found = f"{len(rows)} rows" if isinstance(rows, (list, tuple)) else type(rows).__name__
+        raise ValueError(
+            f"{name}.generate gave {found} for {len(requests)} requests, expected a list of one per request"
+        )
+    for i, row in enumerate(rows):
+        if not isinstance(row, (list, tuple)) or len(row) != n:
+            found = f"{len(row)} generations" if isinstance(row, (list, tuple)) else type(row).__name__
+            raise ValueError(f"{name}.generate gave {found} for request {i}, expected a list of n = {n} Generation")
+        for one in row:
+            if not isinstance(one, Generation):
+                raise TypeError(f"{name}.generate gave {type(one).__name__} for request {i}, expected Generation")
+    return [list(row) for row in rows]
+
+
+def extended(solution: Solution, generation: Generation, separator: str = STEP_SEPARATOR) -> Solution:
+    """Return a solution with the steps that a generation adds.
+
+    The text is cut at the separator, and blank pieces are no steps. ``meta`` keeps the generated tokens of each step
+    (``token_ids``, so that a generator continues from exactly these) and their log-probabilities (``token_logprobs``)
+    as long as every step has them.
+    """
+    steps = tuple(piece.strip() for piece in generation.text.split(separator) if piece.strip())
+    meta: dict[str, Any] = {
+        name: value for name, value in (solution.meta or {}).items() if name not in ("token_ids", "token_logprobs")
+    }
+    for name, found in (("token_ids", generation.token_ids), ("token_logprobs", generation.logprobs)):
+        before = _known_tokens(solution, name)
+        if found is not None and before is not None and len(steps) == 1:
+            meta[name] = (*before, tuple(found))
+        elif not steps and name in (solution.meta or {}):
+            meta[name] = (solution.meta or {})[name]
+    return Solution(solution.problem, (*solution.steps, *steps), id=solution.id, meta=meta or None)
+
+
+def _known_tokens(solution: Solution, name: str) -> Sequence[Sequence[float]] | None:
+    """Return what meta holds of the tokens of each step, () without steps, or None if a step lacks it."""
+    if not solution.steps:
+        return ()
+    meta: Mapping[str, Any] = solution.meta or {}
+    known: Sequence[Sequence[float]] | None = meta.get(name)
+    return known if known is not None and len(known) == solution.n_steps else None

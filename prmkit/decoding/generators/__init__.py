@@ -1,0 +1,5 @@
+"""Generators of steps: language models here, behind a server, and functions."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,3 @@
+from ._callable import CallableGenerator as CallableGenerator
+
+__all__ = ["CallableGenerator"]

@@ -1,0 +1,133 @@
+"""How candidates are scored: in one batch per round, or new steps alone where the scorer keeps what it has read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from prmkit.data.solution import Solution
+from prmkit.fitted import FittedClassifier
+from prmkit.metrics.solutions.aggregation import AGGREGATION_RULES, aggregate
+from prmkit.scoring.incremental import IncrementalScorer
+from prmkit.scoring.scoring import score_solutions
+
+
+@runtime_checkable
+class SolutionScorer(Protocol):
+    """A scorer of solutions: each result has ``rewards``, one per step."""
+
+    def score_solutions(self, solutions: Iterable[Solution], /) -> Sequence[Any]:
+        """Score solutions."""
+
+
+RewardFunction: TypeAlias = Callable[[list[Solution]], Sequence[npt.ArrayLike]]
+Scorer: TypeAlias = SolutionScorer | FittedClassifier | RewardFunction
+
+
+class StepScoring:
+    """Step rewards of the solutions of one search, and what they cost.
+
+    A classifier that can score a growing solution is asked for new steps alone. Any other scorer gets the whole
+    solutions of a round in one call. ``n_forward`` and ``scored_tokens`` count both.
+    """
+
+    def __init__(self, scorer: Scorer, count_tokens: Callable[[str], int]) -> None:
+        if not (
+            isinstance(scorer, SolutionScorer)
+            or callable(scorer)
+            or (hasattr(scorer, "predict_proba") and hasattr(scorer, "classes_"))
+        ):
+            raise TypeError(
+                f"scorer is {type(scorer).__name__}, expected a fitted classifier, an object with score_solutions, or "
+                "a function that takes a list of Solution and returns the step rewards of each"
+            )
+        self._scorer = scorer
+        self._count = count_tokens
+        self._growing: dict[tuple[str, tuple[str, ...]], IncrementalScorer] = {}
+        self.n_forward = self.scored_tokens = 0
+
+    @property
+    def grows(self) -> bool:
+        """Whether new steps are scored alone."""
+        return hasattr(self._scorer, "incremental")
+
+    def rewards(self, solutions: Sequence[Solution]) -> list[npt.NDArray[np.float64]]:
+        """Return the step rewards of each solution. One without steps has none."""
+        if self.grows:
+            return [self.growing(solution).rewards if solution.steps else np.empty(0) for solution in solutions]
+        asked = [solution for solution in solutions if solution.steps]
+        found = iter(self._batch(asked) if asked else [])
+        return [next(found) if solution.steps else np.empty(0) for solution in solutions]
+
+    def growing(self, solution: Solution) -> IncrementalScorer:
+        """Return the scorer of a growing solution that has read these steps. It is not to be extended, but forked."""
+        key = (solution.problem, solution.steps)
+        if key in self._growing:
+            return self._growing[key]
+        n_read = next(
+            (t for t in range(solution.n_steps - 1, 0, -1) if (solution.problem, solution.steps[:t]) in self._growing),
+            0,
+        )
+        if n_read:
+            scorer = self._growing[solution.problem, solution.steps[:n_read]].fork()
+        else:
+            scorer = self._scorer.incremental(solution.problem)  # type: ignore[union-attr]
+            self.scored_tokens += self._count(solution.problem)
+        if solution.steps:
+            scorer.extend(solution.steps[n_read:])
+            self.n_forward += 1
+            self.scored_tokens += sum(self._count(step) for step in solution.steps[n_read:])
+            self._growing[key] = scorer
+        return scorer
+
+    def keep(self, solutions: Iterable[Solution]) -> None:
+        """Forget what was read of all other solutions, which frees their memory."""
+        kept = {(solution.problem, solution.steps) for solution in solutions}
+        self._growing = {key: scorer for key, scorer in self._growing.items() if key in kept}
+
+    def _batch(self, solutions: list[Solution]) -> list[npt.NDArray[np.float64]]:
+        self.n_forward += 1
+        for solution in solutions:
+            self.scored_tokens += sum(self._count(text) for text in (solution.problem, *solution.steps))
+        return batch_rewards(self._scorer, solutions)
+
+
+def batch_rewards(scorer: Scorer, solutions: list[Solution]) -> list[npt.NDArray[np.float64]]:
+    """Return the step rewards of solutions, checked: one per step."""
+    if isinstance(scorer, SolutionScorer):
+        found: Any = [getattr(one, "rewards", one) for one in scorer.score_solutions(solutions)]
+    elif hasattr(scorer, "predict_proba"):
+        found = [one.rewards for one in score_solutions(cast("FittedClassifier", scorer), solutions)]
+    else:
+        found = cast("RewardFunction", scorer)(solutions)
+    name = getattr(scorer, "__name__", type(scorer).__name__)
+    if not isinstance(found, (list, tuple, np.ndarray)) or len(found) != len(solutions):
+        told = f"{len(found)} results" if hasattr(found, "__len__") else type(found).__name__
+        raise ValueError(f"the scorer {name} gave {told} for {len(solutions)} solutions, expected one array for each")
+    arrays = []
+    for i, (values, solution) in enumerate(zip(found, solutions, strict=True)):
+        array = np.asarray(values, dtype=np.float64)
+        if array.shape != (solution.n_steps,):
+            raise ValueError(
+                f"the scorer {name} gave an array of shape {array.shape} for solution {i} of {solution.n_steps} steps, "
+                "expected one reward per step"
+            )
+        arrays.append(array)
+    return arrays
+
+
+def check_aggregation(rule: str) -> None:
+    """Raise for a rule that does not make one score of the rewards of steps."""
+    if rule not in AGGREGATION_RULES:
+        raise ValueError(f"rule is {rule!r}, expected one of {', '.join(AGGREGATION_RULES)}")
+
+
+def solution_score(rewards: npt.NDArray[np.float64], rule: str) -> float:
+    """Return the score of a solution from the rewards of its steps. NaN without steps, or if a step has no score."""
+    if not len(rewards):
+        return float("nan")
+    is_probability = bool(((rewards >= 0) & (rewards <= 1) | np.isnan(rewards)).all())
+    return float(aggregate([rewards], rule, probabilities=is_probability, unscored=np.nan)[0])
