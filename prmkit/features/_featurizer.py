@@ -338,10 +338,18 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         Returns
         -------
         Growing
-            Its ``extend(steps)`` returns the rows of the new steps, and encodes their texts alone.
+            Its ``extend(steps)`` returns the rows of the new steps, and encodes their texts alone. A language model
+            keeps the keys and values of what it has read, where it can read a text in parts.
         """
         self._validate_params()
-        return _GrowingEmbeddings(self, problem) if self.kind == "embeddings" else InContext(self.transform, problem)
+        if self.kind == "embeddings":
+            return _GrowingEmbeddings(self, problem)
+        model = self._language_model() if self.kind == "states" else None
+        if not isinstance(model, CausalModel):
+            return InContext(self.transform, problem)
+        from prmkit.features.states.growing_states import GrowingStates
+
+        return GrowingStates(model, problem, scheme=self._scheme(), pooling=self.pooling, max_length=self.max_length)
 
     def __call__(self, texts: str | list[str]) -> torch.Tensor | BatchEncoding:
         """Encode plain texts, without context, as torch tensors.

@@ -317,3 +317,45 @@ def test_further_objectives_of_a_probe_are_saved(featurizer, tmp_path):
     for name in fitted.head_.objectives_:
         expected = fitted.head_.predict_objective(fitted.read(X), name)
         np.testing.assert_array_equal(loaded.head_.predict_objective(loaded.read(X), name), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("llama", {}), ("gpt2", {"pooling": "statistics"}), ("qwen2", {"layer": [1, -1]})]
+)
+@pytest.mark.parametrize("log_probs", [False, True])
+def test_a_growing_solution_has_the_states_of_the_whole_one(folder_of, kind, options, log_probs):
+    solution = Solution("What is 2 + 3?", ["2 + 3 = 5.", "", "Is it?", "So the answer is 5."])
+    featurizer = PRMFeaturizer(
+        kind="states", model=folder_of(kind), log_probs=log_probs, dtype="float32", device="cpu", cache=False, **options
+    )
+    whole = featurizer.transform(flatten([solution]))
+    growing = featurizer.grow(solution.problem)
+    first = growing.extend(solution.steps[:2])
+    other = growing.fork()
+    other.extend(["Another end."])
+    np.testing.assert_allclose(np.vstack([first, growing.extend(solution.steps[2:])]), whole, atol=2e-3, rtol=2e-3)
+
+
+def test_new_steps_of_a_growing_solution_are_read_alone(featurizer):
+    reader = featurizer(log_probs=True, cache=False).fit(flatten(SOLUTIONS))
+    growing = reader.grow("What is 2 + 3?")
+    lengths = []
+    network = reader._language_model().network
+    base = getattr(network, network.base_model_prefix)
+    growing.extend(["2 + 3 = 5."])
+    hook = base.register_forward_pre_hook(
+        lambda _, args, options: lengths.append(options["input_ids"].shape[1]), with_kwargs=True
+    )
+    growing.extend(["So 6."])
+    hook.remove()
+    assert len(lengths) == 1
+    assert lengths[0] <= len("So 6.") + 3  # a token is a byte, and one is read again
+
+
+def test_a_probe_scores_a_growing_solution_as_the_whole_one(featurizer):
+    data = make_arithmetic_solutions(12, 2, random_state=0)
+    clf = PRMClassifier(featurizer(pooling="tokens"), StepProbe(max_epochs=2, random_state=0)).fit(data.X, data.y)
+    solution = data.solutions[0]
+    scorer = clf.incremental(solution.problem)
+    rewards = [reward for step in solution.steps for reward in scorer.extend([step])]
+    np.testing.assert_allclose(rewards, clf.score_solutions([solution])[0].rewards, atol=2e-3)

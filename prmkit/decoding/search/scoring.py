@@ -102,7 +102,7 @@ def batch_rewards(scorer: Scorer, solutions: list[Solution]) -> list[npt.NDArray
     elif hasattr(scorer, "predict_proba"):
         found = [one.rewards for one in score_solutions(cast("FittedClassifier", scorer), solutions)]
     else:
-        found = cast("RewardFunction", scorer)(solutions)
+        found = scorer(solutions)
     name = getattr(scorer, "__name__", type(scorer).__name__)
     if not isinstance(found, (list, tuple, np.ndarray)) or len(found) != len(solutions):
         told = f"{len(found)} results" if hasattr(found, "__len__") else type(found).__name__

@@ -21,14 +21,18 @@ from prmkit.utils.ragged import token_batches
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+    from prmkit.features.passes.past import Past
 
 FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
 
 # The two middle layers that were best on a small model, as shares of its depth.
 _DEFAULT_DEPTHS = (0.4, 0.67)
 # Positions whose logits of the whole vocabulary are held at once.
 _LOGITS_AT_ONCE = 128
+_N_TRIED = 18
 _INSTEAD = "kind='states' reads a decoder-only language model, such as 'Qwen/Qwen2.5-Math-1.5B'"
 
 
@@ -181,6 +185,66 @@ class CausalModel:
             for i, outputs in self._outputs(extended, budget):
                 yield i, self._reading(extended[i], outputs)
 
+    def read_on(self, row: MarkedTokens | TokenRecord, past: Past, n_known_steps: int) -> tuple[TokenReading, Past]:
+        """Return what the model holds at the tokens of the steps after the known ones, and the past with them.
+
+        The past holds the first tokens of the row. It is empty if the model cannot read a text in parts.
+        """
+        import torch
+
+        blocks = np.maximum(row.blocks - n_known_steps, 0)
+        # The last token before the new steps predicts their first one, so its state is needed too.
+        first = int((blocks == 0).sum())
+        past = past.cut(min(len(past), max(first - self.log_probs, 0)))
+        new = self._with_marks(MarkedTokens(row.input_ids[len(past) :], row.step_positions, blocks[len(past) :]))
+        with (
+            self._lock,
+            safe_after_fork(),
+            no_more_threads_than_cores(),
+            on_device(self.network, self.device),
+            torch.inference_mode(),
+        ):
+            outputs, grown = self._advance(past, torch.from_numpy(new.input_ids), new.step_positions)
+            return self._reading(new, outputs), grown if self._can_read_on else past
+
+    @cached_property
+    def _can_read_on(self) -> bool:
+        """Whether a text in parts, with keys and values of the parts before, gives what the whole text gives."""
+        import torch
+
+        from prmkit.features.passes.block_causal import random_rows
+        from prmkit.features.passes.past import Past, grows_like, keys_know_length
+
+        if keys_know_length(self.config):
+            return False
+        weight: Any = self.network.get_input_embeddings().weight
+        ids = random_rows(self.network.config, weight.shape[0], _N_TRIED, _N_TRIED)[0]
+
+        def read(n_parts: int) -> torch.Tensor:
+            past, found = Past(), []
+            for part in ids.chunk(n_parts):
+                end = len(past) + len(part)
+                outputs, past = self._advance(past, part, np.arange(len(part)))
+                if len(past) != end:
+                    raise ValueError("the model has kept no keys and values")
+                found.append(outputs)
+            return torch.cat(found)
+
+        return grows_like(self.network, lambda: read(1), lambda: read(3))
+
+    def _advance(self, past: Past, new_ids: torch.Tensor, positions: IntArray) -> tuple[torch.Tensor, Past]:
+        """Read the tokens that follow a past. Return the states at some of them, and the past with all of them."""
+        import torch
+
+        cache = past.cache()
+        batch = {
+            "input_ids": new_ids[None],
+            "attention_mask": torch.ones(1, len(past) + len(new_ids), dtype=torch.long),
+            "positions": torch.from_numpy(positions)[None],
+        }
+        outputs = self._forward({name: value.to(self.device) for name, value in batch.items()}, cache)
+        return outputs[0], past.grown(cache)
+
     def _with_marks(self, row: MarkedTokens | TokenRecord) -> MarkedTokens:
         """Mark all tokens of steps, and the token before them, which predicts the first one."""
         first = int((row.blocks == 0).sum())
@@ -219,15 +283,20 @@ class CausalModel:
             for i, row, output in zip(by_itself[batch], members, outputs, strict=True):
                 yield int(i), output[row.step_positions[0] : len(row.input_ids)]
 
-    def _forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Run the model once. Return the states of all layers at ``batch["positions"]``, side by side, in float32."""
+    def _forward(self, batch: Mapping[str, torch.Tensor], cache: DynamicCache | None = None) -> torch.Tensor:
+        """Run the model once. Return the states of all layers at ``batch["positions"]``, side by side, in float32.
+
+        With a ``cache`` of earlier tokens, the mask is that of all tokens, and the cache is extended.
+        """
         import torch
 
         positions = batch["positions"]
         base = getattr(self.network, self.network.base_model_prefix, self.network) if self.log_probs else self.network
         wanted = {*self.layers, *([self.config.num_hidden_layers] if self.log_probs else [])}
         names = "attention_mask" if "attention_mask" in batch else "position_ids"
-        options = {names: batch[names], "use_cache": False}
+        options: dict[str, Any] = {names: batch[names], "use_cache": cache is not None}
+        if cache is not None:
+            options["past_key_values"] = cache
         with _captured(base, self.config.num_hidden_layers, wanted) as (states, more):
             try:
                 output = base(input_ids=batch["input_ids"], **options, **more)

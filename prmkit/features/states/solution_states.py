@@ -135,7 +135,7 @@ def solution_states(
         for part in _portions(records, missing):
             computed: dict[int, SolutionStates] = {}
             for i, reading in model.read([records[i] for i in part], tokens_per_batch):
-                computed[part[i]] = _pooled(model, records[part[i]], reading, pooling)
+                computed[part[i]] = pooled_states(model, records[part[i]], reading, pooling)
                 bar.update()
             if cache is not None:
                 cache.put_bytes(namespace, [names[i] for i in computed], [_packed(one) for one in computed.values()])
@@ -275,19 +275,14 @@ def _unpacked(model: CausalModel, record: TokenRecord, pooling: str, blob: bytes
     )
 
 
-def _pooled(model: CausalModel, record: TokenRecord, reading: TokenReading, pooling: str) -> SolutionStates:
+def pooled_states(model: CausalModel, record: TokenRecord, reading: TokenReading, pooling: str) -> SolutionStates:
     """Return the states of a reading, pooled and rounded to float16, whether they come from the cache or not."""
     if not np.isfinite(reading.states).all():
         reason = why_not_finite(model.precision)
         raise FloatingPointError(f"{model.model} computes NaN or infinity in {model.precision}: {reason}")
     lengths = _lengths(record)
     values = pooled_rows(reading.states, lengths, pooling)
-    n_columns = len(column_names(model.log_probs)) - len(POSITION_COLUMNS)
-    columns = np.zeros((len(lengths), n_columns), dtype=np.float32)
-    if reading.log_probs is not None and reading.entropies is not None:
-        ids = record.input_ids[record.blocks > 0]
-        is_number = model.number_tokens[np.minimum(ids, len(model.number_tokens) - 1)]
-        columns = _log_prob_columns(reading.log_probs, reading.entropies, is_number, lengths)
+    columns = step_columns(model, record, reading)
     sizes = np.abs(values).reshape(-1, len(model.layers), model.width).max(axis=(0, 2), initial=0)
     if (sizes > _LARGEST).any():
         layer, size = model.layers[int(sizes.argmax())], float(sizes.max())
@@ -296,6 +291,16 @@ def _pooled(model: CausalModel, record: TokenRecord, reading: TokenReading, pool
             f"float16, in which states are kept, ends at {_LARGEST:.0f}: pass another layer"
         )
     return SolutionStates(values.astype(np.float16), lengths, columns, record.rows, record.steps)
+
+
+def step_columns(model: CausalModel, record: TokenRecord, reading: TokenReading) -> npt.NDArray[np.float32]:
+    """Return the log-probability columns of each step, none without log-probabilities. Some look at earlier steps."""
+    lengths = _lengths(record)
+    if reading.log_probs is None or reading.entropies is None:
+        return np.zeros((len(lengths), 0), dtype=np.float32)
+    ids = record.input_ids[record.blocks > 0]
+    is_number = model.number_tokens[np.minimum(ids, len(model.number_tokens) - 1)]
+    return _log_prob_columns(reading.log_probs, reading.entropies, is_number, lengths)
 
 
 def pooled_rows(

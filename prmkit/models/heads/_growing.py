@@ -10,9 +10,9 @@ import torch
 
 from prmkit.data.growing import growing
 from prmkit.data.solution import Solution, Step
+from prmkit.features.passes.past import Past, grows_like
 from prmkit.models.heads._training import CausalEncoder
 from prmkit.models.heads.head import Featurizer
-from prmkit.models.past import Past, grows_like
 from prmkit.utils.environment import safe_after_fork
 
 _N_TRIED = 6

@@ -12,14 +12,12 @@ import torch
 
 from prmkit.data.solution import Solution, Step
 from prmkit.features.passes.block_causal import random_rows, unwrapped
+from prmkit.features.passes.past import Past, grows_like, keys_know_length
 from prmkit.features.passes.prefix_tree import n_common
 from prmkit.marking.encoding import SolutionEncoder, TokenRecord, token_records
-from prmkit.models.past import Past, grows_like
 from prmkit.models.tokens.scoring_pass import Readout, TokenScorer, marked_outputs, ready
 from prmkit.utils.environment import best_device, no_more_threads_than_cores, safe_after_fork
 
-# With these the keys of a token depend on the length of the text.
-_BY_LENGTH = ("dynamic", "longrope")
 _N_TRIED = 18
 
 
@@ -112,9 +110,7 @@ def can_grow(scorer: TokenScorer, device: str | None) -> bool:
     It is tried on a few random tokens, once per model.
     """
     config: Any = unwrapped(scorer.model).config.get_text_config()
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    kinds = [kind for one in (rope, *rope.values()) if isinstance(one, dict) for kind in (one.get("rope_type"),)]
-    if scorer.scheme.name == "prefix" or any(kind in _BY_LENGTH for kind in kinds):
+    if scorer.scheme.name == "prefix" or keys_know_length(config):
         return False
     readout = scorer.readout.for_scoring()
     weight: Any = unwrapped(scorer.model).get_input_embeddings().weight

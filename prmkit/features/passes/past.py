@@ -78,6 +78,16 @@ def _part(layer: tuple[torch.Tensor, torch.Tensor], start: int, end: int) -> tup
     return layer[0][..., start:end, :], layer[1][..., start:end, :]
 
 
+# With these the keys of a token depend on the length of the text.
+_BY_LENGTH = ("dynamic", "longrope")
+
+
+def keys_know_length(config: Any) -> bool:
+    """Whether the keys of a token depend on how long the text is, so that those of a beginning are of no use later."""
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    return any(isinstance(one, dict) and one.get("rope_type") in _BY_LENGTH for one in (rope, *rope.values()))
+
+
 _TRIED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
