@@ -43,7 +43,8 @@ def _parse(
     values = record.array("labels")
     meaning = labels or meaning_of(values, "labels")
     ratings = [_rating(value, f"labels[{i}]", threshold, meaning, solution_id) for i, value in enumerate(values)]
-    return [from_ratings(problem, steps, ratings, solution_id)]
+    lists = record.value("token_logprobs", None)
+    return [from_ratings(problem, steps, ratings, solution_id, None if lists is None else {"token_logprobs": lists})]
 
 
 def _text(value: object, name: str, roles: tuple[str, ...]) -> str:
@@ -77,10 +78,12 @@ def _rating(label: object, name: str, threshold: float | None, meaning: Meaning 
 
 def _write(labelled: LabelledSolution) -> dict[str, Any]:
     check_writable_ratings(labelled)
+    lists = (labelled.solution.meta or {}).get("token_logprobs")
     return {
         "prompt": labelled.solution.problem,
         "completions": list(labelled.solution.steps),
         "labels": [_label(rating) for rating in labelled.ratings],
+        **({} if lists is None else {"token_logprobs": [list(of_step) for of_step in lists]}),
     }
 
 
@@ -114,7 +117,7 @@ def load_stepwise(
     ``{"prompt": "2 + 3 * 4?", "completions": ["3 * 4 = 12.", "2 + 12 = 15."], "labels": [true, false]}``
 
     A prompt or a completion may also be a list of turns with ``role`` and ``content``. Their texts are joined by a
-    blank line.
+    blank line. A further field ``token_logprobs``, with a list per step, becomes ``Solution.meta["token_logprobs"]``.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 
-from prmkit.data import load, load_math_shepherd, load_openrlhf, load_rlhflow, load_sdiehl, load_stepwise
+from prmkit.data import load, load_math_shepherd, load_openrlhf, load_rlhflow, load_sdiehl, load_stepwise, write
 from prmkit.data.formats._rated import load_rated
 
 STEPS = ["3*4 = 12.", "2+12 = 15."]
@@ -465,3 +465,13 @@ def test_rejected_rows_of_math_shepherd_are_counted_by_label():
     assert dataset.y.tolist() == [1, -1]
     assert dataset.counts["labels left out: '-', of 4 (75%)"] == 3
     assert dataset.counts["labels left out: '+', of 2 (50%)"] == 1
+
+
+def test_log_probabilities_of_tokens_come_and_go_with_stepwise_rows(tmp_path):
+    row = {"prompt": "2 + 3?", "completions": ["2 + 3 = 5.", "So 5."], "labels": [True, False]}
+    lists = [[-0.1, -0.2], [-0.5]]
+    data = load_stepwise([{**row, "token_logprobs": lists}, row])
+    assert [(one.meta or {}).get("token_logprobs") for one in data.solutions] == [lists, None]
+    write(data, tmp_path / "rows.jsonl", "stepwise")
+    again = load_stepwise(tmp_path / "rows.jsonl")
+    assert [(one.meta or {}).get("token_logprobs") for one in again.solutions] == [lists, None]
