@@ -170,11 +170,14 @@ class SearchRun:
             rows = [[next(flat) for _ in row] for row in rows]
         return rows
 
-    def scored(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Return the candidates with their rewards and scores, which are asked for together."""
+    def scored(self, candidates: Sequence[Candidate], *, go_on: bool = False) -> list[Candidate]:
+        """Return the candidates with their rewards and scores, which are asked for together.
+
+        ``go_on`` says that they may grow, so that what was read of them is kept.
+        """
         if self.scoring is None:
             return list(candidates)
-        rewards = self.scoring.rewards([one.solution for one in candidates])
+        rewards = self.scoring.rewards([one.solution for one in candidates], go_on=go_on)
         return [
             replace(one, rewards=found, score=solution_score(found, self.rule))
             for one, found in zip(candidates, rewards, strict=True)
@@ -203,7 +206,7 @@ class SearchRun:
         """Return candidates where those that were not dropped have the score of the final scorer."""
         assert self.final is not None
         which = [i for i, one in enumerate(candidates) if one.stopped not in ("pruned", "error") and one.solution.steps]
-        rewards = self.final.rewards([candidates[i].solution for i in which])
+        rewards = self.final.rewards([candidates[i].solution for i in which], go_on=False)
         found = dict(zip(which, rewards, strict=True))
         return [
             replace(one, score=solution_score(found[i], self.rule)) if i in found else replace(one, score=np.nan)
@@ -240,7 +243,7 @@ class SearchRun:
         )
         children = [self._child(parent, one) for parent, row in zip(parents, rows, strict=True) for one in row]
         if score:
-            children = self.scored(children)
+            children = self.scored(children, go_on=True)
         return [children[i : i + n] for i in range(0, len(children), n)]
 
     def _child(self, parent: Candidate, generation: Generation) -> Candidate:

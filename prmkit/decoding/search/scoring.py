@@ -30,8 +30,9 @@ Scorer: TypeAlias = SolutionScorer | FittedClassifier | RewardFunction
 class StepScoring:
     """Step rewards of the solutions of one search, and what they cost.
 
-    A classifier that can score a growing solution is asked for new steps alone. Any other scorer gets the whole
-    solutions of a round in one call. ``n_forward`` and ``scored_tokens`` count both.
+    While solutions grow, a classifier that can keep what it has read is asked for new steps alone. Any other scorer
+    gets the solutions of a round in one call, and so does every scorer where solutions are finished at once.
+    ``n_forward`` and ``scored_tokens`` count both.
     """
 
     def __init__(self, scorer: Scorer, count_tokens: Callable[[str], int]) -> None:
@@ -54,13 +55,13 @@ class StepScoring:
         """Whether new steps are scored alone."""
         return hasattr(self._scorer, "incremental")
 
-    def rewards(self, solutions: Sequence[Solution]) -> list[npt.NDArray[np.float64]]:
-        """Return the step rewards of each solution. One without steps has none."""
-        if self.grows:
+    def rewards(self, solutions: Sequence[Solution], *, go_on: bool) -> list[npt.NDArray[np.float64]]:
+        """Return the step rewards of each solution, which may go on growing. One without steps has none."""
+        if go_on and self.grows:
             return [self.growing(solution).rewards if solution.steps else np.empty(0) for solution in solutions]
-        asked = [solution for solution in solutions if solution.steps]
-        found = iter(self._batch(asked) if asked else [])
-        return [next(found) if solution.steps else np.empty(0) for solution in solutions]
+        asked = list(dict.fromkeys(solution for solution in solutions if solution.steps))
+        found = dict(zip(asked, self._batch(asked) if asked else [], strict=True))
+        return [found.get(solution, np.empty(0)) for solution in solutions]
 
     def growing(self, solution: Solution) -> IncrementalScorer:
         """Return the scorer of a growing solution that has read these steps. It is not to be extended, but forked."""
