@@ -62,7 +62,7 @@ def best_of_n(
     max_steps : int, default=64
         Largest number of requests for one solution, if the generator gives it step by step.
     max_tokens : int, default=2048
-        Largest number of tokens of one solution.
+        Largest number of tokens of one request: of a whole solution, or of a step if the generator gives steps.
     temperature : float, default=1.0
         Temperature of the draws.
     stop : sequence of str, optional

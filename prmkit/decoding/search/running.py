@@ -134,35 +134,27 @@ class SearchRun:
 
     def grow(self, parents: Sequence[Candidate], n: int, *, score: bool = True) -> list[list[Candidate]] | None:
         """Return n children of each parent, each one step longer and scored. None if the budget does not allow them."""
-        return self._ask(parents, n, self.stops, [self.max_tokens] * len(parents), score)
+        return self._ask(parents, n, self.stops, score)
 
     def complete(
         self, parents: Sequence[Candidate], n: int, *, max_steps: int, score: bool = True
     ) -> list[list[Candidate]]:
         """Return n solutions per parent that were continued to their end, without choosing on the way.
 
-        ``max_tokens`` is the length of all that is added to one of them. If a condition stops solutions, they are
-        continued step by step, and else in one request.
+        If a condition stops solutions, they are continued step by step, and else in one request, unless the generator
+        stops before.
         """
         stops = self.stops if self.stop_condition is not None else ()
-        grown = self._ask(parents, n, stops, [self.max_tokens] * len(parents), score=False)
+        grown = self._ask(parents, n, stops, score=False)
         if grown is None:
             return [[parent.ended("budget")] * n for parent in parents]
-        rows = [list(row) for row in grown]
-        begun = [parent.n_tokens for parent in parents]
+        rows = grown
         for _ in range(max_steps - 1):
             places = [(i, k) for i, row in enumerate(rows) for k, one in enumerate(row) if one.stopped is None]
             if not places:
                 break
-            left = [self.max_tokens - (rows[i][k].n_tokens - begun[i]) for i, k in places]
-            for (i, k), tokens in zip(places, left, strict=True):
-                if tokens < 1:
-                    rows[i][k] = rows[i][k].ended("length")
-            going = [(place, tokens) for place, tokens in zip(places, left, strict=True) if tokens >= 1]
-            if not going:
-                break
-            more = self._ask([rows[i][k] for (i, k), _ in going], 1, stops, [t for _, t in going], score=False)
-            for j, ((i, k), _) in enumerate(going):
+            more = self._ask([rows[i][k] for i, k in places], 1, stops, score=False)
+            for j, (i, k) in enumerate(places):
                 rows[i][k] = rows[i][k].ended("budget") if more is None else more[j][0]
         rows = [[one.ended("max_steps") for one in row] for row in rows]
         if score:
@@ -214,12 +206,12 @@ class SearchRun:
         ]
 
     def _ask(
-        self, parents: Sequence[Candidate], n: int, stops: Sequence[str], max_tokens: Sequence[int], score: bool
+        self, parents: Sequence[Candidate], n: int, stops: Sequence[str], score: bool
     ) -> list[list[Candidate]] | None:
         """Ask for n continuations of each parent. No request may make more tokens than the budget has left for it."""
         if not parents:
             return []
-        longest = max(max_tokens)
+        longest = self.max_tokens
         if self.budget is not None:
             longest = min(longest, (self.budget - self._used.generated_tokens) // (n * len(parents)))
             if longest < 1:
