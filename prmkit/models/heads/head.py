@@ -157,7 +157,7 @@ def featurizer_for(head: object, featurizer: Featurizer | None = None) -> Featur
     is_open = isinstance(own, PRMFeaturizer) and own.dtype == "auto" and own.states is None
     if is_open and not own.backend.endswith("-int8"):
         own.set_params(dtype="auto" if getattr(head, "is_smooth", False) else "float32")
-    if isinstance(own, PRMFeaturizer) and own.context is None:
+    if isinstance(own, PRMFeaturizer) and own.kind == "embeddings" and own.context is None:
         # Heads over sequences see the earlier steps themselves.
         own.set_params(context="none" if reads(head) == "sequences" else "prefix")
     return own
