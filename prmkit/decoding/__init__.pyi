@@ -6,6 +6,7 @@ from .search import (
     SearchProgress as SearchProgress,
     SearchResult as SearchResult,
     best_of_n as best_of_n,
+    certified_search as certified_search,
 )
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "SearchResult",
     "TextGenerator",
     "best_of_n",
+    "certified_search",
 ]

@@ -17,6 +17,8 @@ Request: TypeAlias = Solution | str
 RandomState: TypeAlias = int | np.random.Generator | None
 STEP_SEPARATOR = "\n\n"
 """What stands between two steps, unless a generator has an own ``step_separator``."""
+TOKEN_FACTS = ("token_ids", "token_logprobs")
+"""What ``meta`` of a solution holds of the generated tokens: one tuple per step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,10 +232,8 @@ def extended(solution: Solution, generation: Generation, separator: str = STEP_S
     as long as every step has them.
     """
     steps = tuple(piece.strip() for piece in generation.text.split(separator) if piece.strip())
-    meta: dict[str, Any] = {
-        name: value for name, value in (solution.meta or {}).items() if name not in ("token_ids", "token_logprobs")
-    }
-    for name, found in (("token_ids", generation.token_ids), ("token_logprobs", generation.logprobs)):
+    meta: dict[str, Any] = {name: value for name, value in (solution.meta or {}).items() if name not in TOKEN_FACTS}
+    for name, found in zip(TOKEN_FACTS, (generation.token_ids, generation.logprobs), strict=True):
         before = _known_tokens(solution, name)
         if found is not None and before is not None and len(steps) == 1:
             meta[name] = (*before, tuple(found))

@@ -1,4 +1,5 @@
 from ._best_of_n import best_of_n as best_of_n
+from ._certified import certified_search as certified_search
 from .results import (
     Candidate as Candidate,
     SearchCost as SearchCost,
@@ -6,4 +7,4 @@ from .results import (
     SearchResult as SearchResult,
 )
 
-__all__ = ["Candidate", "SearchCost", "SearchProgress", "SearchResult", "best_of_n"]
+__all__ = ["Candidate", "SearchCost", "SearchProgress", "SearchResult", "best_of_n", "certified_search"]

@@ -67,7 +67,8 @@ class Candidate:
     stopped : str or None, default=None
         Why it goes no further. ``"eos"``: it is complete. ``"condition"``: the stop condition was met. ``"length"``:
         the tokens of a step ran out. ``"max_steps"`` and ``"budget"``: the search ended. ``"pruned"``: others were
-        better. ``"error"``: a request failed. None while it grows.
+        better. ``"error"``: a request failed. ``"doubt"``: a certifier refused the next step. ``"refused"``: it refused
+        the last step. None while it grows.
     error : str or None, default=None
         What went wrong, if a request failed.
     n_tokens : int, default=0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
@@ -75,7 +76,10 @@ class StepScoring:
         if n_read:
             scorer = self._growing[solution.problem, solution.steps[:n_read]].fork()
         else:
-            scorer = self._scorer.incremental(solution.problem)  # type: ignore[union-attr]
+            make = getattr(
+                self._scorer, "incremental", partial(IncrementalScorer, cast("FittedClassifier", self._scorer))
+            )
+            scorer = make(solution.problem)
             self.scored_tokens += self._count(solution.problem)
         if solution.steps:
             scorer.extend(solution.steps[n_read:])
