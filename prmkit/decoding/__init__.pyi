@@ -8,8 +8,10 @@ from .search import (
     best_of_n as best_of_n,
     certified_search as certified_search,
 )
+from .verifiers import AnswerVerifier as AnswerVerifier
 
 __all__ = [
+    "AnswerVerifier",
     "CallableGenerator",
     "Candidate",
     "Generation",

@@ -82,6 +82,19 @@ def normal_answer(text: str) -> str:
     return re.sub(r"\s+", "", text)
 
 
+def number_of_answer(text: str) -> Fraction | None:
+    r"""Return the exact number that an answer writes, units and signs aside, or None if it is no number.
+
+    >>> number_of_answer("$1,250.50"), number_of_answer(r"\frac{3}{4}"), number_of_answer("2x")
+    (Fraction(2501, 2), Fraction(3, 4), None)
+    """
+    plain = normal_answer(text)
+    # Other spellings that Fraction reads, such as 1e999999999, may take time without end.
+    if len(plain) > _LONGEST or not _WHOLE_OR_FRACTION.fullmatch(plain):
+        return None
+    return None if re.search(r"/0+$", plain) else Fraction(plain)
+
+
 def _full_fraction(match: re.Match[str]) -> str:
     above, below = (match[i] or match[i + 2] or match[i + 4] for i in (1, 2))
     return rf"\frac{{{above}}}{{{below}}}"

@@ -1,0 +1,3 @@
+from ._answers import AnswerVerifier as AnswerVerifier
+
+__all__ = ["AnswerVerifier"]
