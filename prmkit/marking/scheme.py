@@ -165,7 +165,7 @@ class SolutionWriter:
             )
         before, after = scheme.opening.split("{problem}")
         self._around = before.replace("{bos}", bos), after.replace("{bos}", bos)
-        self._active = _active_tokens(tokenizer, self.separator, self.joint)
+        self._active = active_tokens(tokenizer, self.separator, self.joint)
         self._numbered = _written_number(scheme.step)
 
     def write(self, solution: Solution, n_steps: int) -> WrittenSolution:
@@ -290,7 +290,7 @@ def _without_half_pairs(text: str) -> str:
     return text
 
 
-def _active_tokens(tokenizer: PreTrainedTokenizerBase, separator: str, joint: bool) -> re.Pattern[str] | None:
+def active_tokens(tokenizer: PreTrainedTokenizerBase, separator: str, joint: bool) -> re.Pattern[str] | None:
     """Return a pattern of the tokens that must not act inside a problem or step."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     active = {
