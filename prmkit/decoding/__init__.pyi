@@ -1,5 +1,5 @@
 from .generation import Generation as Generation, TextGenerator as TextGenerator
-from .generators import CallableGenerator as CallableGenerator
+from .generators import CallableGenerator as CallableGenerator, LoggedGenerator as LoggedGenerator
 from .search import (
     Candidate as Candidate,
     SearchCost as SearchCost,
@@ -15,6 +15,7 @@ __all__ = [
     "CallableGenerator",
     "Candidate",
     "Generation",
+    "LoggedGenerator",
     "SearchCost",
     "SearchProgress",
     "SearchResult",

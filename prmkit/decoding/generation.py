@@ -93,7 +93,10 @@ class Generation:
 class TextGenerator(Protocol):
     """The protocol of generators: whatever has this method can be searched with.
 
-    A generator may also have ``step_separator`` (str), the text between two steps, and ``count_tokens(text) -> int``.
+    A generator may also have ``step_separator`` (str), the text between two steps, ``count_tokens(text) -> int``,
+    ``fingerprint`` (str), which names all that its answers depend on beside a request, such as model and template, and
+    ``iter_generate``, which takes what ``generate`` takes and yields ``(number of the request, its continuations)``
+    in the order in which they are ready.
 
     Examples
     --------
@@ -192,6 +195,11 @@ def n_tokens_of(generator: TextGenerator, text: str) -> int:
     return len(text.split()) if count is None else int(count(text))
 
 
+def fingerprint_of(generator: TextGenerator) -> str:
+    """Return by what a log knows a generator: its ``fingerprint``, or the name of its class."""
+    return str(getattr(generator, "fingerprint", None) or type(generator).__name__)
+
+
 def generate_checked(
     generator: TextGenerator,
     requests: Sequence[Solution],
@@ -205,23 +213,33 @@ def generate_checked(
     """Ask a generator, and refuse an answer that is not n generations for each request."""
     if not requests:
         return []
-    rows = generator.generate(
-        requests, n=n, stop=tuple(stop), max_tokens=max_tokens, temperature=temperature, seed=list(seeds)
-    )
+    settings = {"n": n, "stop": tuple(stop), "max_tokens": max_tokens, "temperature": temperature, "seed": list(seeds)}
+    return checked_rows(generator, requests, settings)
+
+
+def checked_rows(
+    generator: TextGenerator, requests: Sequence[Solution], settings: Mapping[str, Any]
+) -> list[list[Generation]]:
+    """Ask a generator with these settings, and refuse an answer that is not n generations for each request."""
+    rows = generator.generate(requests, **settings)
     name = type(generator).__name__
     if not isinstance(rows, (list, tuple)) or len(rows) != len(requests):
         found = f"{len(rows)} rows" if isinstance(rows, (list, tuple)) else type(rows).__name__
         raise ValueError(
             f"{name}.generate gave {found} for {len(requests)} requests, expected a list of one per request"
         )
-    for i, row in enumerate(rows):
-        if not isinstance(row, (list, tuple)) or len(row) != n:
-            found = f"{len(row)} generations" if isinstance(row, (list, tuple)) else type(row).__name__
-            raise ValueError(f"{name}.generate gave {found} for request {i}, expected a list of n = {n} Generation")
-        for one in row:
-            if not isinstance(one, Generation):
-                raise TypeError(f"{name}.generate gave {type(one).__name__} for request {i}, expected Generation")
-    return [list(row) for row in rows]
+    return [checked_row(name, i, row, settings["n"]) for i, row in enumerate(rows)]
+
+
+def checked_row(name: str, i: int, row: object, n: int) -> list[Generation]:
+    """Return the answer to request ``i`` of the generator of this name, refused if it is not n generations."""
+    if not isinstance(row, (list, tuple)) or len(row) != n:
+        found = f"{len(row)} generations" if isinstance(row, (list, tuple)) else type(row).__name__
+        raise ValueError(f"{name}.generate gave {found} for request {i}, expected a list of n = {n} Generation")
+    for one in row:
+        if not isinstance(one, Generation):
+            raise TypeError(f"{name}.generate gave {type(one).__name__} for request {i}, expected Generation")
+    return list(row)
 
 
 def extended(solution: Solution, generation: Generation, separator: str = STEP_SEPARATOR) -> Solution:

@@ -1,3 +1,4 @@
 from ._callable import CallableGenerator as CallableGenerator
+from ._logged import LoggedGenerator as LoggedGenerator
 
-__all__ = ["CallableGenerator"]
+__all__ = ["CallableGenerator", "LoggedGenerator"]

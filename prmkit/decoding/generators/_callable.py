@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast, get_args
 
 from prmkit.data.solution import Solution
@@ -56,6 +56,11 @@ class CallableGenerator:
         self.fn = fn
         self.step_separator = step_separator
 
+    @property
+    def fingerprint(self) -> str:
+        """By what a log knows this generator: the name of the function."""
+        return f"{type(self).__name__}({getattr(self.fn, '__qualname__', type(self.fn).__qualname__)})"
+
     def generate(
         self,
         requests: Sequence[Request],
@@ -94,13 +99,38 @@ class CallableGenerator:
             If the function returns anything but n pairs of a text and ``"stop"``, ``"eos"``, ``"length"`` or
             ``"error"``.
         """
+        settings = {"n": n, "stop": stop, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+        return [row for _, row in self.iter_generate(requests, **settings)]  # type: ignore[arg-type]
+
+    def iter_generate(
+        self,
+        requests: Sequence[Request],
+        *,
+        n: int = 1,
+        stop: Sequence[str] = (),
+        max_tokens: int = 512,
+        temperature: float = 1.0,
+        seed: int | Sequence[int] | None = None,
+    ) -> Iterator[tuple[int, list[Generation]]]:
+        """Yield the number and the n continuations of each request, as soon as the function has returned them.
+
+        Parameters
+        ----------
+        requests : sequence of Solution or str
+            Solutions to continue.
+        n, stop, max_tokens, temperature, seed : optional
+            As in ``generate``.
+
+        Yields
+        ------
+        tuple of (int, list of Generation)
+            Number of the request, and its continuations.
+        """
         check_request_settings(n, max_tokens, temperature)
         solutions = [as_solution(request) for request in requests]
         seeds = seeds_of(root_seed(None) if seed is None else seed, len(solutions))
-        return [
-            self._asked(solution, n, cast(int, one), tuple(stop), max_tokens)
-            for solution, one in zip(solutions, seeds, strict=True)
-        ]
+        for i, (solution, one) in enumerate(zip(solutions, seeds, strict=True)):
+            yield i, self._asked(solution, n, cast(int, one), tuple(stop), max_tokens)
 
     def _asked(self, solution: Solution, n: int, seed: int, stop: Sequence[str], max_tokens: int) -> list[Generation]:
         try:

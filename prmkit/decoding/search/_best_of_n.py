@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from prmkit.data.answers.equivalence import answer_keys
 from prmkit.data.answers.extraction import extract_answer
@@ -33,6 +34,7 @@ def best_of_n(
     stop_condition: StopCondition | None = None,
     budget: int | None = None,
     random_state: RandomState = None,
+    log: str | Path | None = None,
 ) -> Iterator[SearchProgress]:
     """Sample n whole solutions, score them, and choose one.
 
@@ -73,6 +75,9 @@ def best_of_n(
         Largest number of tokens to generate in all.
     random_state : int, Generator or None, default=None
         Seed. With an int, and a generator that keeps its seeds, the result can be had again.
+    log : str or Path, optional
+        File for all that is generated, see :class:`LoggedGenerator`. A search that was killed goes on where it was if
+        it is called again with the same file and seed. It needs an int as ``random_state``.
 
     Returns
     -------
@@ -115,6 +120,7 @@ def best_of_n(
         final_scorer=final_scorer,
         budget=budget,
         random_state=random_state,
+        log=log,
     )
     wanted = math.ceil(n / 2) if adaptive else n
     while wanted:

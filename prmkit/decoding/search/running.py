@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import wraps
+from pathlib import Path
 from typing import ParamSpec, Protocol, TypeAlias, cast
 
 import numpy as np
@@ -26,6 +27,7 @@ from prmkit.decoding.generation import (
     root_seed,
     step_separator_of,
 )
+from prmkit.decoding.generators._logged import LoggedGenerator, check_seed_for_log
 from prmkit.decoding.search.results import (
     Candidate,
     SearchCost,
@@ -85,6 +87,7 @@ class SearchRun:
     final_scorer: Scorer | None = None
     budget: int | None = None
     random_state: RandomState = None
+    log: str | Path | None = None
     ended: list[Candidate] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -94,6 +97,9 @@ class SearchRun:
             raise TypeError(f"stop is one text, expected a list of texts: [{self.stop!r}]")
         if self.budget is not None and (isinstance(self.budget, bool) or self.budget < 1):
             raise ValueError(f"budget is {self.budget!r}, expected a number of tokens of 1 or more, or None")
+        if self.log is not None:
+            check_seed_for_log(self.random_state)
+            self.generator = LoggedGenerator(self.generator, self.log)
         self.separator = step_separator_of(self.generator)
         self.stops = (self.separator,) if self.stop is None else tuple(self.stop)
         self.root = root_seed(self.random_state)
@@ -191,6 +197,8 @@ class SearchRun:
         if self.final is not None:
             candidates = self._finally_scored(candidates)
         self.ended = candidates
+        if isinstance(self.generator, LoggedGenerator) and self.log is not None:
+            self.generator.close()
         refuse_no_steps(candidates)
         return self.progress((), SearchResult(tuple(candidates), choose(candidates), self.cost))
 
