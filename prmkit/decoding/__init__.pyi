@@ -1,5 +1,6 @@
 from .generation import Generation as Generation, TextGenerator as TextGenerator
 from .generators import CallableGenerator as CallableGenerator, LoggedGenerator as LoggedGenerator
+from .rewards import PRMReward as PRMReward, StepRewards as StepRewards
 from .search import (
     Candidate as Candidate,
     SearchCost as SearchCost,
@@ -16,9 +17,11 @@ __all__ = [
     "Candidate",
     "Generation",
     "LoggedGenerator",
+    "PRMReward",
     "SearchCost",
     "SearchProgress",
     "SearchResult",
+    "StepRewards",
     "TextGenerator",
     "best_of_n",
     "certified_search",

@@ -37,15 +37,7 @@ class StepScoring:
     """
 
     def __init__(self, scorer: Scorer, count_tokens: Callable[[str], int]) -> None:
-        if not (
-            isinstance(scorer, SolutionScorer)
-            or callable(scorer)
-            or (hasattr(scorer, "predict_proba") and hasattr(scorer, "classes_"))
-        ):
-            raise TypeError(
-                f"scorer is {type(scorer).__name__}, expected a fitted classifier, an object with score_solutions, or "
-                "a function that takes a list of Solution and returns the step rewards of each"
-            )
+        check_scorer(scorer)
         self._scorer = scorer
         self._count = count_tokens
         self._growing: dict[tuple[str, tuple[str, ...]], IncrementalScorer] = {}
@@ -100,6 +92,19 @@ class StepScoring:
         return batch_rewards(self._scorer, solutions)
 
 
+def check_scorer(scorer: object) -> None:
+    """Raise for what cannot score steps."""
+    if not (
+        isinstance(scorer, SolutionScorer)
+        or callable(scorer)
+        or (hasattr(scorer, "predict_proba") and hasattr(scorer, "classes_"))
+    ):
+        raise TypeError(
+            f"scorer is {type(scorer).__name__}, expected a fitted classifier, an object with score_solutions, or a "
+            "function that takes a list of Solution and returns the step rewards of each"
+        )
+
+
 def batch_rewards(scorer: Scorer, solutions: list[Solution]) -> list[npt.NDArray[np.float64]]:
     """Return the step rewards of solutions, checked: one per step."""
     if isinstance(scorer, SolutionScorer):
@@ -124,10 +129,10 @@ def batch_rewards(scorer: Scorer, solutions: list[Solution]) -> list[npt.NDArray
     return arrays
 
 
-def check_aggregation(rule: str) -> None:
+def check_aggregation(rule: str, name: str = "rule") -> None:
     """Raise for a rule that does not make one score of the rewards of steps."""
     if rule not in AGGREGATION_RULES:
-        raise ValueError(f"rule is {rule!r}, expected one of {', '.join(AGGREGATION_RULES)}")
+        raise ValueError(f"{name} is {rule!r}, expected one of {', '.join(AGGREGATION_RULES)}")
 
 
 def solution_score(rewards: npt.NDArray[np.float64], rule: str) -> float:
