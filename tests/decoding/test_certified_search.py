@@ -162,6 +162,26 @@ def test_a_stronger_generator_writes_the_refused_step_alone_and_gets_text(exact)
     assert (again.solution.steps, again.stopped, again.cost.n_requests) == (("right 0",), "doubt", 3)
 
 
+def test_a_log_holds_the_answers_of_both_generators(exact, tmp_path):
+    asked = []
+
+    def weak(problem, steps, n, seed):
+        asked.append("weak")
+        return policy(0.6).fn(problem, steps, n, seed)
+
+    def strong(problem, steps, n, seed):
+        asked.append("strong")
+        return policy(0.4).fn(problem, steps, n, seed)
+
+    settings = {"on_doubt": "escalate", "random_state": 3, "log": tmp_path / "log.jsonl", "max_attempts": 9}
+    generators = CallableGenerator(weak), CallableGenerator(strong)
+    found, again = (certified_search(generators[0], exact, "1?", stronger=generators[1], **settings) for _ in range(2))
+    assert set(asked) == {"weak", "strong"}
+    assert len(asked) == found.cost.n_requests  # nothing was asked again
+    assert [one.solution for one in again.candidates] == [one.solution for one in found.candidates]
+    assert again.cost == found.cost
+
+
 def test_several_steps_at_once_are_kept_up_to_the_refused_one(exact):
     generator = CallableGenerator(lambda p, s, n, seed: [("right a\n\nright b\n\nwrong c\n\nright d", "eos")])
     found = certified_search(generator, exact, "1?", stop=["END"])

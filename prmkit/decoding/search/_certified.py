@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -18,6 +19,7 @@ from prmkit.decoding.generation import (
     Request,
     TextGenerator,
     as_solution,
+    fingerprint_of,
     n_tokens_of,
     step_separator_of,
 )
@@ -49,6 +51,7 @@ def certified_search(
     stop_condition: StopCondition | None = None,
     budget: int | None = None,
     random_state: RandomState = None,
+    log: str | Path | None = None,
 ) -> Iterator[SearchProgress]:
     """Let one solution grow while a calibrated certifier accepts its steps.
 
@@ -87,6 +90,9 @@ def certified_search(
         Largest number of tokens to generate in all, by both generators.
     random_state : int, Generator or None, default=None
         Seed. With an int, and generators that keep their seeds, the result can be had again.
+    log : str or Path, optional
+        File for all that is generated, see :class:`LoggedGenerator`. A search that was killed goes on where it was if
+        it is called again with the same file and seed. It needs an int as ``random_state``.
 
     Returns
     -------
@@ -163,6 +169,7 @@ def certified_search(
         stop_condition=stop_condition,
         budget=budget,
         random_state=random_state,
+        log=log,
     )
     kept, drawn = _cut(run, run.first, 0), run.first
     n_requests = n_refused = 0
@@ -246,6 +253,12 @@ class _Pair:
         self.generator, self.stronger = generator, stronger
         self.asks_stronger = False
         self.step_separator = step_separator_of(generator)
+
+    @property
+    def fingerprint(self) -> str:
+        """The name of the one that is asked, by which a log knows whose answer it holds."""
+        name = fingerprint_of(self.generator)
+        return f"{fingerprint_of(self.stronger)} after {name}" if self.asks_stronger else name
 
     def count_tokens(self, text: str) -> int:
         return n_tokens_of(self.generator, text)
