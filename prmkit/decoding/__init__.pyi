@@ -1,5 +1,9 @@
 from .generation import Generation as Generation, TextGenerator as TextGenerator
-from .generators import CallableGenerator as CallableGenerator, LoggedGenerator as LoggedGenerator
+from .generators import (
+    CallableGenerator as CallableGenerator,
+    LoggedGenerator as LoggedGenerator,
+    OpenAIGenerator as OpenAIGenerator,
+)
 from .rewards import PRMReward as PRMReward, StepRewards as StepRewards
 from .search import (
     Candidate as Candidate,
@@ -17,6 +21,7 @@ __all__ = [
     "Candidate",
     "Generation",
     "LoggedGenerator",
+    "OpenAIGenerator",
     "PRMReward",
     "SearchCost",
     "SearchProgress",

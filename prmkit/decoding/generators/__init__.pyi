@@ -1,4 +1,5 @@
 from ._callable import CallableGenerator as CallableGenerator
 from ._logged import LoggedGenerator as LoggedGenerator
+from ._openai import OpenAIGenerator as OpenAIGenerator
 
-__all__ = ["CallableGenerator", "LoggedGenerator"]
+__all__ = ["CallableGenerator", "LoggedGenerator", "OpenAIGenerator"]
