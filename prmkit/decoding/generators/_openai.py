@@ -169,7 +169,13 @@ class OpenAIGenerator:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was done so far."""
+        """What was done so far.
+
+        Returns
+        -------
+        dict of str to int
+            Number of each.
+        """
         return dict(self._counts)
 
     def count_tokens(self, text: str) -> int:
