@@ -13,13 +13,18 @@ from .search import (
     best_of_n as best_of_n,
     certified_search as certified_search,
 )
-from .verifiers import AnswerVerifier as AnswerVerifier
+from .verifiers import (
+    AnswerVerifier as AnswerVerifier,
+    LimitedVerifier as LimitedVerifier,
+    UnitTestVerifier as UnitTestVerifier,
+)
 
 __all__ = [
     "AnswerVerifier",
     "CallableGenerator",
     "Candidate",
     "Generation",
+    "LimitedVerifier",
     "LoggedGenerator",
     "OpenAIGenerator",
     "PRMReward",
@@ -28,6 +33,7 @@ __all__ = [
     "SearchResult",
     "StepRewards",
     "TextGenerator",
+    "UnitTestVerifier",
     "best_of_n",
     "certified_search",
 ]

@@ -1,11 +1,17 @@
 """Verifiers: final answers, unit tests, limits of time, and the words for a process."""
 
+import os
 import pickle
+import subprocess
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
 from prmkit import Solution
-from prmkit.decoding import AnswerVerifier, CallableGenerator, best_of_n
+from prmkit.decoding import AnswerVerifier, CallableGenerator, LimitedVerifier, UnitTestVerifier, best_of_n
+from prmkit.decoding.verifiers._unit_tests import code_of
 
 
 def solved(written, problem="What is it?", **meta):
@@ -144,3 +150,161 @@ def test_the_answer_travels_with_the_generated_solutions():
     adds = CallableGenerator(lambda problem, steps, n, seed: [(f"The answer is {i}.", "eos") for i in range(n)])
     found = best_of_n(adds, None, Solution("1 + 2?", (), meta={"answer": "3"}), n=5, choose="majority", random_state=0)
     assert sum(verifier(one.solution.problem, one.solution) for one in found.candidates) == 1
+
+
+def coded(code, *before, fence="```python", after=("That is it.",)):
+    return Solution("Write add(a, b).", [*before, f"{fence}\n{code}\n{fence[:3]}", *after])
+
+
+ADD = "def add(a, b):\n    return a + b"
+
+
+@pytest.mark.parametrize(
+    ("code", "tests", "outcome"),
+    [
+        (ADD, "assert add(2, 3) == 5", "passed"),
+        (ADD, ["assert add(2, 3) == 5", "assert add(1, 1) == 3"], "failed"),
+        (ADD, "def test_all():\n    assert add(1, 1) == 3", "failed"),
+        (
+            ADD,
+            "from unittest import TestCase\nclass T(TestCase):\n    def test_it(self):\n        self.fail()",
+            "failed",
+        ),
+        (ADD, "class TestAdd:\n    def test_it(self):\n        assert add(1, 1) == 3", "failed"),
+        ("def add(a, b)", "assert add(2, 3) == 5", "raised"),
+        (f"{ADD}\nadd(input(), 1)", "assert add(2, 3) == 5", "raised"),
+        # Neither an exit nor a word that looks like success is one.
+        (f"{ADD}\nimport os\nprint('passed', flush=True)\nos._exit(0)", "assert add(1, 1) == 3", "died"),
+        (f"{ADD}\nraise SystemExit(0)", "assert add(1, 1) == 3", "raised"),
+        (f"{ADD}\nx = bytearray(3 * 2**30)", "assert add(2, 3) == 5", "raised"),
+        (f"{ADD}\nwhile True:\n    print('x' * 10_000)", "assert add(2, 3) == 5", "too_much_output"),
+    ],
+)
+def test_what_becomes_of_code(code, tests, outcome):
+    verifier = UnitTestVerifier({"Write add(a, b).": tests}, seconds=60)
+    found = verifier.run("Write add(a, b).", coded(code))
+    assert (found.outcome, dict(verifier.counts)) == (outcome, {outcome: 1}), found.output
+    assert len(found.output) <= 2_000
+
+
+@pytest.mark.parametrize(
+    "solution",
+    [
+        coded(f"{ADD}\n\n\n# Two lines above are blank."),
+        coded(ADD, "```python\ndef add(a, b):\n    return 0\n```"),
+        coded(ADD, after=("It prints", "```\n5\n```", "and:", "```text\nOK\n```")),
+        coded(ADD, fence="~~~"),
+        Solution("p", ["1. So:\n   ```py\n   def add(a, b):\n       return a + b\n   ```"]),
+        Solution("p", ["Not closed:", f"```python\n{ADD}"]),
+        Solution("p", ["```python\ndef add(a, b):", "    return a + b\n```"]),  # a blank line cut it into steps
+    ],
+)
+def test_which_block_is_the_code(solution):
+    namespace = {}
+    exec(code_of(solution), namespace)
+    assert namespace["add"](2, 3) == 5
+
+
+def test_a_solution_without_code_is_wrong_and_starts_nothing(monkeypatch):
+    monkeypatch.setattr("subprocess.Popen", None)
+    verifier = UnitTestVerifier({"p": "assert f() == 1"})
+    assert not verifier("p", Solution("p", ["I cannot.", "```bash\nls\n```"]))
+    assert dict(verifier.counts) == {"no_code": 1}
+
+
+def test_code_that_hangs_is_ended_with_what_it_started(tmp_path, monkeypatch):
+    noted = tmp_path / "pid"
+    wait = subprocess.Popen.wait
+
+    def time_is_up(process, timeout=None):
+        """End the time as soon as the code has done what it is here for."""
+        if timeout is None:
+            return wait(process)
+        while not (noted.exists() and noted.read_text()):
+            time.sleep(0.01)
+        raise subprocess.TimeoutExpired(process.args, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", time_is_up)
+    code = (
+        "import os, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(noted)!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(600)"
+    )
+    verifier = UnitTestVerifier({"Write add(a, b).": "assert True"})
+    assert verifier.run("Write add(a, b).", coded(code)).outcome == "timed_out"
+    pid = int(noted.read_text())
+    state = Path(f"/proc/{pid}/stat")
+    if os.name == "posix":
+        assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+def test_code_sees_no_secrets_and_leaves_no_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code = (
+        "import os, sys\nseen = dict(os.environ)\nopen('mine.txt', 'w').write('x')\n"
+        "home, here = os.path.expanduser('~'), os.getcwd()"
+    )
+    tests = "assert 'secret' not in seen.values() and os.path.samefile(home, here)\nassert '' not in sys.path"
+    verifier = pickle.loads(pickle.dumps(UnitTestVerifier({"Write add(a, b).": tests}, seconds=60)))
+    found = verifier.run("Write add(a, b).", coded(code))
+    assert found.outcome == "passed", found.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("tests", "error", "words"),
+    [
+        ("", ValueError, "call nothing"),
+        ("def check(f):\n    assert f(1, 1) == 2", ValueError, "call nothing"),
+        ("def check():\n    assert 0\nif __name__ == '__main__':\n    check()", ValueError, "call nothing"),
+        ("assert add(", ValueError, "no Python code"),
+        ("def test_it(tmp_path):\n    assert 0", ValueError, "without arguments"),
+        (7, TypeError, "expected a str"),
+        (None, LookupError, "tests"),
+    ],
+)
+def test_tests_that_tell_nothing_are_errors(tests, error, words):
+    verifier = UnitTestVerifier()
+    with pytest.raises(error, match=words):
+        verifier("p", Solution("p", coded(ADD).steps, meta={"tests": tests}))
+    assert not verifier.counts
+
+
+def test_a_limited_verifier_ends_what_hangs_and_counts_what_fails():
+    def odd(problem, solution):
+        if problem == "hang":
+            while True:
+                pass
+        if problem == "raise":
+            raise ValueError("no idea")
+        if problem == "leave":
+            os._exit(3)
+        return None if problem == "none" else solution.steps == ("a",)
+
+    verifier = LimitedVerifier(odd, seconds=60)
+    right = Solution("p", ["a"])
+    assert verifier("p", right)
+    assert not verifier("p", Solution("p", ["b"]))
+    for problem, words in (("raise", "ValueError: no idea"), ("none", "returned None"), ("leave", "ended its process")):
+        with pytest.raises(RuntimeError, match=words):
+            verifier(problem, right)
+    verifier._process.seconds = 0.1
+    with pytest.raises(TimeoutError, match="odd did not return"):
+        verifier("hang", right)
+    assert verifier._process.pid is None
+    verifier._process.seconds = 60
+    assert verifier("p", right)
+    verifier.close()
+    assert dict(verifier.counts) == {"right": 2, "wrong": 1, "raised": 2, "died": 1, "timed_out": 1}
+
+
+def test_what_cannot_be_sent_to_a_process_is_said_at_once():
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match="cannot be sent"):
+        LimitedVerifier(lambda problem, solution: bool(lock))
+    with pytest.raises(TypeError, match="expected a callable"):
+        LimitedVerifier("exact")
+    with pytest.raises(ValueError, match="seconds"):
+        LimitedVerifier(max, seconds=0)
