@@ -25,7 +25,7 @@ class AnswerProcess(LimitedProcess):
     def __init__(self, seconds: float) -> None:
         super().__init__(_compare_or_none, seconds, prepare=_prepare, computing=True)
 
-    def ask(self, a: str, b: str | None) -> bool | None:  # type: ignore[override]
+    def ask(self, a: str, b: str | None) -> bool | None:
         """Return whether two answers are equal, None if the process cannot read one, or runs out of memory.
 
         With ``b=None``, the reply says whether ``a`` can be evaluated. A TimeoutError says that it takes too long.
