@@ -7,6 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from prmkit import Solution
 from prmkit.decoding import OpenAIGenerator
@@ -113,7 +114,7 @@ def serve():
         server.seen = Seen(answer if callable(answer) else lambda body, number: answer)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
-        settings = {"api": "completions", "backoff": 0.001, "timeout": 5.0} | settings
+        settings = {"prompt": "plain", "backoff": 0.001, "timeout": 5.0} | settings
         return OpenAIGenerator("small", f"http://127.0.0.1:{server.server_port}/v1", **settings), server.seen
 
     yield made
@@ -203,7 +204,7 @@ def test_a_lasting_failure_costs_its_own_row_and_says_what_came(serve, failure, 
 
 
 def test_nobody_listens():
-    generator = OpenAIGenerator("small", "http://127.0.0.1:9/v1", api="completions", max_retries=1, backoff=0.001)
+    generator = OpenAIGenerator("small", "http://127.0.0.1:9/v1", prompt="plain", max_retries=1, backoff=0.001)
     [[one, two]] = generator.generate(["2 + 2?"], n=2)
     assert one.finish == two.finish == "error"
     assert "ConnectError" in one.error
@@ -417,7 +418,7 @@ def test_a_key_of_the_environment_is_not_sent_to_another_address(serve, monkeypa
     generator.generate(["2 + 2?"])
     assert "sk-of" not in seen.keys[0]
     monkeypatch.setenv("OPENAI_BASE_URL", generator.base_url)
-    OpenAIGenerator("small", api="completions").generate(["2 + 2?"])
+    OpenAIGenerator("small", prompt="plain").generate(["2 + 2?"])
     assert seen.keys[1] == "Bearer sk-of-the-hosted-server"
 
 
@@ -426,7 +427,7 @@ BEGUN = Solution("2 + 3 * 4?", ["3 * 4 = 12."])
 
 
 def test_a_chat_begins_with_the_problem(serve):
-    generator, seen = serve(CHAT, api=None, system="Think.", logprobs=True)
+    generator, seen = serve(CHAT, prompt="auto", system="Think.", logprobs=True)
     [[one]] = generator.generate(["2 + 3 * 4?"], max_tokens=9, temperature=0)
     assert (one.text, one.finish) == ("So 14.", "eos")
     assert seen.paths == ["/v1/chat/completions"]
@@ -450,7 +451,7 @@ def test_a_chat_begins_with_the_problem(serve):
     ],
 )
 def test_a_chat_goes_on_from_steps_as_the_server_can(serve, settings, roles, flag):
-    generator, seen = serve(CHAT, api="chat", **settings)
+    generator, seen = serve(CHAT, prompt="auto", **settings)
     generator.generate([BEGUN])
     assert [message["role"] for message in seen.bodies[0]["messages"]] == roles
     assert seen.bodies[0]["messages"][1]["content"] == "3 * 4 = 12.\n\n"
@@ -458,7 +459,7 @@ def test_a_chat_goes_on_from_steps_as_the_server_can(serve, settings, roles, fla
 
 
 def test_a_chat_that_cannot_go_on_says_what_to_type(serve):
-    generator, seen = serve(CHAT, api="chat")
+    generator, seen = serve(CHAT, prompt="auto")
     with pytest.raises(ValueError, match="chat_continuation='prefill'"):
         generator.generate([BEGUN])
     assert not seen.bodies
@@ -468,6 +469,57 @@ def test_a_text_goes_on_from_steps(serve):
     generator, seen = serve(told("So 14."))
     generator.generate([BEGUN])
     assert seen.bodies[0]["prompt"] == "2 + 3 * 4?\n\n3 * 4 = 12.\n\n"
+
+
+def test_a_chat_template_is_applied_here(serve, make_tokenizer):
+    tokenizer = make_tokenizer(bos="<bos>")
+    tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}[a]"
+    generator, seen = serve(told("So 14."), tokenizer=tokenizer, prompt="auto")
+    generator.generate([BEGUN])
+    assert seen.bodies[0]["prompt"] == "<bos>[user]2 + 3 * 4?[a]3 * 4 = 12.\n\n"
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        "<bos> $A", special_tokens=[("<bos>", tokenizer.bos_token_id)]
+    )
+    generator.generate([BEGUN])  # now the server's tokenizer adds it
+    assert seen.bodies[1]["prompt"] == "[user]2 + 3 * 4?[a]3 * 4 = 12.\n\n"
+    assert generator.count_tokens("3 * 4 = 12.") == len(tokenizer("3 * 4 = 12.", add_special_tokens=False)["input_ids"])
+
+
+@pytest.mark.parametrize("server", ["vllm", "sglang", "llama.cpp"])
+def test_known_servers_are_given_the_tokens(serve, make_tokenizer, server):
+    tokenizer = make_tokenizer()
+    generator, seen = serve(told("So 14.", None), tokenizer=tokenizer, server=server)
+    step = tokenizer("3 *", add_special_tokens=False)["input_ids"] + tokenizer(" 4 = 12.\n\n")["input_ids"]
+    generator.generate([BEGUN, Solution(BEGUN.problem, BEGUN.steps, meta={"token_ids": [tuple(step)]})])
+    texts, asked = zip(*sorted((tokenizer.decode(body["prompt"]), body["prompt"]) for body in seen.bodies), strict=True)
+    assert set(texts) == {"2 + 3 * 4?\n\n3 * 4 = 12.\n\n"}
+    assert any(ids[-len(step) :] == step for ids in asked)
+
+
+def test_tokens_that_the_server_tells(serve, make_tokenizer):
+    tokenizer = make_tokenizer()
+
+    def answer(body, number):
+        ids = tokenizer("So 14.\n\n")["input_ids"] + (
+            [tokenizer.eos_token_id] if "end" in tokenizer.decode(body["prompt"]) else []
+        )
+        other = {"token_ids": ids[:-1] if "other" in tokenizer.decode(body["prompt"]) else ids}
+        return {"choices": [told("So 14.")["choices"][0] | other]}
+
+    generator, seen = serve(answer, tokenizer=tokenizer, server="vllm")
+    [step], [end], [other] = generator.generate(["step", "end", "other"], stop=["\n\n"])
+    assert seen.bodies[0]["return_token_ids"] is True
+    assert tokenizer.decode(step.token_ids) == step.text + step.stop
+    assert (step.n_tokens, end.n_tokens) == (len(step.token_ids), len(end.token_ids))
+    assert end.token_ids[-1] == tokenizer.eos_token_id
+    assert other.token_ids is None
+    assert other.n_tokens == step.n_tokens - 1
+
+
+def test_a_fingerprint_tells_models_apart_and_holds_no_key():
+    one, other = (OpenAIGenerator(name, api_key="sk-secret", prompt="plain").fingerprint for name in ("small", "large"))
+    assert one != other
+    assert "sk-secret" not in one
 
 
 def test_fields_are_named_as_the_server_wants(serve):

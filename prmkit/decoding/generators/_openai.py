@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from prmkit.data.solution import Solution
@@ -20,6 +21,9 @@ from prmkit.decoding.generation import (
 )
 from prmkit.decoding.generators._exchange import AnswerError, Client, Exchange, Pace, Secret, Work
 from prmkit.decoding.generators._server_answers import StreamedChoice, UntoldStopError, generations_of
+from prmkit.decoding.generators.prompts import PromptStyle, decoded
+from prmkit.features.passes.model_files import load_tokenizer
+from prmkit.marking.scheme import text_ids
 from prmkit.utils.environment import import_optional
 
 if TYPE_CHECKING:
@@ -53,12 +57,17 @@ class OpenAIGenerator:
         ``OPENAI_BASE_URL`` names, else OpenAI's.
     tokenizer : str or tokenizer of transformers, optional
         Tokenizer of the model, or its name. Its chat template is applied here, for ``api="completions"``.
+    prompt : str, default="auto"
+        How a problem is written for ``api="completions"``. ``"auto"``: by the chat template of the tokenizer, if it has
+        one. ``"chat"``: by this template. ``"plain"``: the problem and an empty line. Any other text is a template with
+        ``{problem}`` in it. The last two need no tokenizer.
     api : {"completions", "chat"}, optional
         What is asked for: ``"completions"`` continues a text exactly, so steps go on as if they had never been cut.
-        ``"chat"`` sends messages. If None, ``"completions"`` with a tokenizer and ``"chat"`` without.
+        ``"chat"`` sends messages. If None, ``"completions"`` with a tokenizer or a ``prompt`` that needs none, and else
+        ``"chat"``.
     server : {"vllm", "sglang", "llama.cpp"}, optional
-        What the server is, so that its extra fields are used: exact token ids, the reason of a stop, and in chat the
-        continuation of a message. None asks for nothing that is not OpenAI's.
+        What the server is, so that its extra fields are used: the prompt as token ids, the ids that were generated, the
+        reason of a stop, and in chat the continuation of a message. None asks for nothing that is not OpenAI's.
     chat_continuation : {"prefill", "ask"}, optional
         How a chat goes on from steps. ``"prefill"``: they are the last message, which the server continues. The servers
         above do. ``"ask"``: a message of the user asks to go on. The model may begin anew then, so this is for hosted
@@ -127,6 +136,7 @@ class OpenAIGenerator:
         base_url: str | None = None,
         *,
         tokenizer: str | PreTrainedTokenizerBase | None = None,
+        prompt: str = "auto",
         api: Api | None = None,
         server: Server | None = None,
         chat_continuation: Continuation | None = None,
@@ -147,6 +157,7 @@ class OpenAIGenerator:
         self.model = model
         self.base_url = base_url
         self.tokenizer = tokenizer
+        self.prompt = prompt
         self.api = api
         self.server = server
         self.chat_continuation = chat_continuation
@@ -166,6 +177,7 @@ class OpenAIGenerator:
         self._pace = Pace()
         self._counts: Counter[str] = Counter()
         self._server_tells = True
+        self._read_tokenizer: PreTrainedTokenizerBase | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -191,7 +203,8 @@ class OpenAIGenerator:
         int
             Number of tokens.
         """
-        return len(text.split())
+        tokenizer = self._tokenizer
+        return len(text.split()) if tokenizer is None else len(text_ids(tokenizer, text))
 
     def generate(
         self,
@@ -266,12 +279,10 @@ class OpenAIGenerator:
         seed : int or sequence of int, optional
             Seed of all requests, or one per request.
 
-        Yields
-        ------
-        int
-            Number of the request.
-        list of Generation
-            Its n continuations.
+        Returns
+        -------
+        iterator of (int, list of Generation)
+            Number of a request, and its n continuations.
         """
         check_request_settings(n, max_tokens, temperature)
         if isinstance(stop, str):
@@ -279,7 +290,8 @@ class OpenAIGenerator:
         exchange = self._exchange()
         solutions = [as_solution(request) for request in requests]
         common: Body = {"model": self.model, "max_tokens": int(max_tokens), "temperature": float(temperature)}
-        bodies = [common | self._prompt(solution) for solution in solutions]
+        style = PromptStyle(self.prompt, self.system, self.step_separator)
+        bodies = [common | self._prompt(solution, style) for solution in solutions]
         seeds = seeds_of(seed, len(solutions))
         size = n if self.n_per_request else 1
         places = [(i, first) for i in range(len(solutions)) for first in range(0, n, size)]
@@ -332,19 +344,50 @@ class OpenAIGenerator:
         )
 
     @property
-    def _api(self) -> Api:
-        return self.api or ("chat" if self.tokenizer is None else "completions")
+    def fingerprint(self) -> str:
+        """What a log knows this generator by: all that its texts depend on.
 
-    def _prompt(self, solution: Solution) -> Body:
+        Returns
+        -------
+        str
+            Model, address and what is sent, without the key.
+        """
+        tokenizer = self.tokenizer if isinstance(self.tokenizer, (str, type(None))) else self.tokenizer.name_or_path
+        asked = ("model", "base_url", "prompt", "server", "chat_continuation", "system", "step_separator")
+        names = [*asked, "n_per_request", "fields", "extra_body"]
+        told = {name: getattr(self, name) for name in names} | {"api": self._api, "tokenizer": tokenizer}
+        return f"OpenAIGenerator({', '.join(f'{name}={value!r}' for name, value in told.items() if value is not None)})"
+
+    @property
+    def _api(self) -> Api:
+        needs_no_tokenizer = self.tokenizer is not None or self.prompt not in ("auto", "chat")
+        return self.api or ("completions" if needs_no_tokenizer else "chat")
+
+    @property
+    def _tokenizer(self) -> PreTrainedTokenizerBase | None:
+        if isinstance(self.tokenizer, str) and self._read_tokenizer is None:
+            self._read_tokenizer = load_tokenizer(self.tokenizer)
+        return self._read_tokenizer if isinstance(self.tokenizer, str) else self.tokenizer
+
+    def _prompt(self, solution: Solution, style: PromptStyle) -> Body:
         """Return the fields of a request that hold the problem and the steps."""
-        steps = "".join(step + self.step_separator for step in solution.steps)
-        if self._api == "completions":
-            return {"prompt": solution.problem + self.step_separator + steps}
-        messages = [] if self.system is None else [{"role": "system", "content": self.system}]
-        messages.append({"role": "user", "content": solution.problem})
-        if not steps:
+        if self._api == "chat":
+            return self._messages(solution, style)
+        tokenizer = self._tokenizer
+        if tokenizer is None:
+            return {"prompt": style.text(solution)}
+        if self.server is not None:
+            return {"prompt": style.token_ids(solution, tokenizer)}
+        text, bos = style.text(solution, tokenizer), tokenizer.bos_token
+        # A server that is given a text adds what its tokenizer sets before each text.
+        if bos and text_ids(tokenizer, bos) == list(tokenizer("")["input_ids"])[:1]:
+            text = text.removeprefix(bos)
+        return {"prompt": text}
+
+    def _messages(self, solution: Solution, style: PromptStyle) -> Body:
+        messages = style.messages(solution)
+        if not solution.steps:
             return {"messages": messages}
-        messages.append({"role": "assistant", "content": steps})
         how = self.chat_continuation or (None if self.server is None else "prefill")
         if how is None:
             raise ValueError(
@@ -353,8 +396,7 @@ class OpenAIGenerator:
                 "server continues the last message, or 'ask' to ask for the rest in a further message"
             )
         if how == "ask":
-            messages.append({"role": "user", "content": _ASK_ON})
-            return {"messages": messages}
+            return {"messages": [*messages, {"role": "user", "content": _ASK_ON}]}
         return {"messages": messages} | (_FLAGS if self.server in ("vllm", "sglang") else {})
 
     def _job(
@@ -421,7 +463,9 @@ class OpenAIGenerator:
             raise AnswerError(f"the server gave no JSON: {response.text!r:.200}") from None
         if isinstance(answer, Mapping) and isinstance(answer.get("usage"), Mapping):
             exchange.count("prompt_tokens", answer["usage"].get("prompt_tokens") or 0)
-        return generations_of(answer, n, stops, self.count_tokens)
+        tokenizer = self._tokenizer
+        decode = None if tokenizer is None else partial(decoded, tokenizer)
+        return generations_of(answer, n, stops, self.count_tokens, decode)
 
     async def _streamed(self, client: Client, body: Body, stops: Sequence[str]) -> Generation:
         """Return one generation that ends at a stop string which is found here."""
