@@ -4,7 +4,12 @@ from .generators import (
     LoggedGenerator as LoggedGenerator,
     OpenAIGenerator as OpenAIGenerator,
 )
-from .rewards import PRMReward as PRMReward, StepRewards as StepRewards
+from .rewards import (
+    AttributeRewardModel as AttributeRewardModel,
+    AttributeScores as AttributeScores,
+    PRMReward as PRMReward,
+    StepRewards as StepRewards,
+)
 from .search import (
     Candidate as Candidate,
     SearchCost as SearchCost,
@@ -21,6 +26,8 @@ from .verifiers import (
 
 __all__ = [
     "AnswerVerifier",
+    "AttributeRewardModel",
+    "AttributeScores",
     "CallableGenerator",
     "Candidate",
     "Generation",

@@ -1,4 +1,4 @@
-"""Rewards for reinforcement learning."""
+"""Rewards for reinforcement learning, and reward models behind an API."""
 
 import lazy_loader
 
