@@ -3,6 +3,7 @@ from .generators import (
     CallableGenerator as CallableGenerator,
     LoggedGenerator as LoggedGenerator,
     OpenAIGenerator as OpenAIGenerator,
+    VLLMGenerator as VLLMGenerator,
 )
 from .rewards import (
     AttributeRewardModel as AttributeRewardModel,
@@ -41,6 +42,7 @@ __all__ = [
     "StepRewards",
     "TextGenerator",
     "UnitTestVerifier",
+    "VLLMGenerator",
     "best_of_n",
     "certified_search",
 ]

@@ -293,7 +293,7 @@ class OpenAIGenerator:
         style = PromptStyle(self.prompt, self.system, self.step_separator)
         bodies = [common | self._prompt(solution, style) for solution in solutions]
         seeds = seeds_of(seed, len(solutions))
-        size = n if self.n_per_request else 1
+        size = n if self.n_per_request and temperature > 0 else 1  # vLLM refuses n draws of the likeliest token
         places = [(i, first) for i in range(len(solutions)) for first in range(0, n, size)]
         jobs = [self._job(exchange, bodies[i], seeds[i], first, size, tuple(stop)) for i, first in places]
         return self._rows(Work(exchange, jobs), places, len(solutions), n)

@@ -89,7 +89,7 @@ def generation_of(
             name: value for name, value in choice.items() if value is not None and name not in ("index", "logprobs")
         }
         return Generation.failed(
-            f"the server gave finish_reason {why!r}, expected 'stop' or 'length' and a text: {found!r:.300}"
+            f"finish_reason is {why!r}, expected 'stop' or 'length' and a text; what came: {found!r:.300}"
         )
     ids, logprobs = _token_ids(choice), logprobs_of(choice)
     n_tokens = len(ids) if ids else n_tokens
