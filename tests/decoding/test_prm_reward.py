@@ -360,3 +360,50 @@ def test_token_ids_and_their_tokenizer_come_together(tokenizer):
             reward.step_rewards(completion, tokenizer=given_tokenizer)
     with pytest.raises(ValueError, match="temperature is 0, expected a number above 0"):
         reward.step_rewards("7", temperature=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["GRPO", "RLOO"])
+def test_a_trainer_of_trl_takes_it_as_it_is_and_logs_it(algorithm, fitted, make_tokenizer, make_language_model, tmp_path):
+    trl = pytest.importorskip("trl", reason="trl is no extra of the tests: pip install trl")
+    from datasets import Dataset
+
+    clf, data = fitted
+    tokenizer = make_tokenizer()
+    make_language_model(tokenizer).save_pretrained(tmp_path)
+    if algorithm == "GRPO":  # messages, and the other one plain texts
+        tokenizer.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    tokenizer.save_pretrained(tmp_path)
+    problems = [one.problem[:60] for one in data.solutions[:8]]
+    prompts = [asks(text) for text in problems] if algorithm == "GRPO" else problems
+    config = getattr(trl, f"{algorithm}Config")(
+        output_dir=str(tmp_path),
+        max_steps=20,
+        per_device_train_batch_size=4,
+        num_generations=4,
+        max_completion_length=16,
+        logging_steps=1,
+        learning_rate=1e-3,
+        report_to="none",
+        save_strategy="no",
+        use_cpu=True,
+        gradient_checkpointing=False,
+        bf16=False,
+        disable_tqdm=True,
+    )
+    trainer = getattr(trl, f"{algorithm}Trainer")(
+        model=str(tmp_path),
+        reward_funcs=[PRMReward(clf, by="line", name="process"), PRMReward(lowest_digit, scale=2, offset=-1)],
+        args=config,
+        train_dataset=Dataset.from_dict({"prompt": prompts, "answer": ["7"] * 8}),
+    )
+    trainer.train()
+    logs = [one for one in trainer.state.log_history if "reward" in one]
+    assert len(logs) == 20
+    for log in logs:
+        process, digits = log["rewards/process/mean"], log["rewards/PRMReward/mean"]
+        assert 0 < process < 1
+        assert -1 <= digits <= 1
+        assert log["reward"] == pytest.approx(process + digits, abs=1e-5)
+        assert log["rewards/process/unscored"] < 1
+    assert any(log["rewards/process/std"] > 0 for log in logs)
