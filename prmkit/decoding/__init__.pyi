@@ -16,8 +16,12 @@ from .search import (
     SearchCost as SearchCost,
     SearchProgress as SearchProgress,
     SearchResult as SearchResult,
+    beam_search as beam_search,
     best_of_n as best_of_n,
     certified_search as certified_search,
+    diverse_beam_search as diverse_beam_search,
+    lookahead_search as lookahead_search,
+    rollout_search as rollout_search,
 )
 from .verifiers import (
     AnswerVerifier as AnswerVerifier,
@@ -43,6 +47,10 @@ __all__ = [
     "TextGenerator",
     "UnitTestVerifier",
     "VLLMGenerator",
+    "beam_search",
     "best_of_n",
     "certified_search",
+    "diverse_beam_search",
+    "lookahead_search",
+    "rollout_search",
 ]

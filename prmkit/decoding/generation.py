@@ -150,11 +150,16 @@ def as_solution(request: Request) -> Solution:
 
 def check_request_settings(n: int, max_tokens: int, temperature: float) -> None:
     """Raise for settings that no generator can meet."""
-    for name, value in (("n", n), ("max_tokens", max_tokens)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"{name} is {value!r}, expected a whole number of 1 or more")
+    check_counts(n=n, max_tokens=max_tokens)
     if not 0 <= temperature < float("inf"):
         raise ValueError(f"temperature is {temperature!r}, expected a number of 0 or more")
+
+
+def check_counts(**counts: int) -> None:
+    """Raise for a number that is not whole, or less than 1."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"{name} is {value!r}, expected a whole number of 1 or more")
 
 
 def seeds_of(seed: int | Sequence[int] | None, n_requests: int) -> list[int | None]:

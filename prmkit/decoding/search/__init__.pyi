@@ -1,5 +1,7 @@
+from ._beam_search import beam_search as beam_search, diverse_beam_search as diverse_beam_search
 from ._best_of_n import best_of_n as best_of_n
 from ._certified import certified_search as certified_search
+from ._simulated_search import lookahead_search as lookahead_search, rollout_search as rollout_search
 from .results import (
     Candidate as Candidate,
     SearchCost as SearchCost,
@@ -7,4 +9,15 @@ from .results import (
     SearchResult as SearchResult,
 )
 
-__all__ = ["Candidate", "SearchCost", "SearchProgress", "SearchResult", "best_of_n", "certified_search"]
+__all__ = [
+    "Candidate",
+    "SearchCost",
+    "SearchProgress",
+    "SearchResult",
+    "beam_search",
+    "best_of_n",
+    "certified_search",
+    "diverse_beam_search",
+    "lookahead_search",
+    "rollout_search",
+]

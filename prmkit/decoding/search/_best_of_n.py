@@ -123,14 +123,15 @@ def best_of_n(
         log=log,
     )
     wanted = math.ceil(n / 2) if adaptive else n
-    while wanted:
-        [row] = run.complete([run.first], wanted, max_steps=max_steps)
-        run.ended += row
-        keys = keys_of_answers(run.ended)
-        wanted = _more_samples(keys, n) if adaptive and not run.is_spent else 0
-        if wanted:
-            yield run.progress(())
-    yield run.finish(choose=lambda candidates: _chosen(candidates, choose, run.seed("choose")))
+    with run:
+        while wanted:
+            [row] = run.complete([run.first], wanted, max_steps=max_steps)
+            run.ended += row
+            keys = keys_of_answers(run.ended)
+            wanted = _more_samples(keys, n) if adaptive and not run.is_spent else 0
+            if wanted:
+                yield run.progress(())
+        yield run.finish(choose=lambda candidates: _chosen(candidates, choose, run.seed("choose")))
 
 
 def keys_of_answers(candidates: Sequence[Candidate]) -> list[str | None]:

@@ -19,6 +19,7 @@ from prmkit.decoding.generation import (
     Request,
     TextGenerator,
     as_solution,
+    check_counts,
     fingerprint_of,
     n_tokens_of,
     step_separator_of,
@@ -154,9 +155,7 @@ def certified_search(
         raise ValueError(f"on_doubt is {on_doubt!r}, expected one of {', '.join(get_args(OnDoubt))}")
     if (stronger is None) == (on_doubt == "escalate"):
         raise ValueError('stronger goes with on_doubt="escalate": pass both of them, or neither')
-    for name, value in (("max_attempts", max_attempts), ("max_steps", max_steps)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} is {value!r}, expected a whole number of 1 or more")
+    check_counts(max_attempts=max_attempts, max_steps=max_steps)
     pair = None if stronger is None else _Pair(generator, stronger)
     run = SearchRun(
         pair or generator,
@@ -173,26 +172,27 @@ def certified_search(
     )
     kept, drawn = _cut(run, run.first, 0), run.first
     n_requests = n_refused = 0
-    while kept.stopped is None:
-        n_accepted = _n_accepted(run, certifier, kept, drawn)
-        if n_accepted == drawn.solution.n_steps:
-            kept, n_refused = _cut(run, drawn, n_accepted), 0
-            kept = kept.ended("max_steps") if n_requests >= max_steps else kept
-        else:
-            run.ended.append(replace(_cut(run, drawn, n_accepted + 1), stopped="refused"))
-            if n_accepted > kept.solution.n_steps:
-                kept, n_refused = replace(_cut(run, drawn, n_accepted), stopped=None), 0
-            n_refused += 1
-            kept = kept.ended("doubt") if on_doubt == "stop" or n_refused >= max_attempts else kept
-        if kept.stopped is None:
-            if n_requests:
-                yield run.progress([kept])
-            if pair is not None:
-                pair.asks_stronger = n_refused > 0
-            grown = run.grow([kept], 1, score=False)
-            n_requests += not n_refused
-            kept, drawn = (kept.ended("budget"), drawn) if grown is None else (kept, grown[0][0])
-    yield run.finish([kept], choose=lambda candidates: len(candidates) - 1)
+    with run:
+        while kept.stopped is None:
+            n_accepted = _n_accepted(run, certifier, kept, drawn)
+            if n_accepted == drawn.solution.n_steps:
+                kept, n_refused = _cut(run, drawn, n_accepted), 0
+                kept = kept.ended("max_steps") if n_requests >= max_steps else kept
+            else:
+                run.ended.append(replace(_cut(run, drawn, n_accepted + 1), stopped="refused"))
+                if n_accepted > kept.solution.n_steps:
+                    kept, n_refused = replace(_cut(run, drawn, n_accepted), stopped=None), 0
+                n_refused += 1
+                kept = kept.ended("doubt") if on_doubt == "stop" or n_refused >= max_attempts else kept
+            if kept.stopped is None:
+                if n_requests:
+                    yield run.progress([kept])
+                if pair is not None:
+                    pair.asks_stronger = n_refused > 0
+                grown = run.grow([kept], 1, score=False)
+                n_requests += not n_refused
+                kept, drawn = (kept.ended("budget"), drawn) if grown is None else (kept, grown[0][0])
+        yield run.finish([kept], choose=lambda candidates: len(candidates) - 1)
 
 
 def _checked(certifier: Certifier, problem: Request) -> FittedClassifier:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from prmkit.data.solution import Solution
+from prmkit.scoring.scored_solution import ScoredSolution, solution_html
 
 if TYPE_CHECKING:
     import pandas as pd
+
+DROPPED = ("pruned", "expanded", "empty", "error")
+"""Reasons of candidates that are chosen only if there is no other."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +73,20 @@ class Candidate:
     stopped : str or None, default=None
         Why it goes no further. ``"eos"``: it is complete. ``"condition"``: the stop condition was met. ``"length"``:
         the tokens of a step ran out. ``"max_steps"`` and ``"budget"``: the search ended. ``"pruned"``: others were
-        better. ``"error"``: a request failed. ``"doubt"``: a certifier refused the next step. ``"refused"``: it refused
-        the last step. None while it grows.
+        better. ``"expanded"``: other candidates grew from it. ``"empty"``: the generator gave no text. ``"error"``: a
+        request failed. ``"doubt"``: a certifier refused the next step. ``"refused"``: it refused the last step. None
+        while it grows.
     error : str or None, default=None
         What went wrong, if a request failed.
     n_tokens : int, default=0
         Tokens that were generated for its steps.
     parent : int or None, default=None
-        Number of the candidate that it grew from, where the search says so.
+        Number, among the candidates of the result, of the one that it grew from. None if it grew from the problem, or
+        if the search does not say.
+    n_copies : int, default=1
+        Number of times that the generator gave it. Searches that grow step by step join equal candidates.
+    weight : float or None, default=None
+        Its share of the weight of all particles at the end, if it comes from a particle filter.
 
     Examples
     --------
@@ -89,6 +101,8 @@ class Candidate:
     error: str | None = None
     n_tokens: int = 0
     parent: int | None = None
+    n_copies: int = 1
+    weight: float | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -118,7 +132,8 @@ class SearchResult:
     Parameters
     ----------
     candidates : tuple of Candidate
-        Every candidate that was looked at, also those that others beat, in the order in which they ended.
+        Every candidate that was looked at, also those that others beat. Where candidates grow step by step, each
+        prefix is one, and stands before those that grew from it.
     chosen : int
         Number of the chosen candidate.
     cost : SearchCost
@@ -150,6 +165,11 @@ class SearchResult:
         """Why the chosen solution goes no further, see :class:`Candidate`."""
         return self.candidates[self.chosen].stopped
 
+    def _repr_html_(self) -> str:
+        best = self.candidates[self.chosen]
+        told = f"{best.stopped}, score {best.score:.3f}, chosen from {len(self.candidates):,} candidates. {self.cost}"
+        return f'<div>{steps_html(best)}<div style="opacity:.8;font-size:.9em">{escape(told)}</div></div>'
+
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas frame with one row per candidate.
 
@@ -157,7 +177,7 @@ class SearchResult:
         -------
         DataFrame
             Columns ``chosen``, ``score``, ``stopped``, ``n_steps``, ``n_tokens``, ``steps`` (tuple of str), ``rewards``
-            (array), ``error`` and ``parent``.
+            (array), ``error``, ``parent``, ``n_copies`` and ``weight``.
         """
         import pandas as pd
 
@@ -172,6 +192,8 @@ class SearchResult:
                 "rewards": one.rewards,
                 "error": one.error,
                 "parent": one.parent,
+                "n_copies": one.n_copies,
+                "weight": one.weight,
             }
             for i, one in enumerate(self.candidates)
         ]
@@ -194,6 +216,8 @@ class SearchProgress:
         What the search has used so far.
     result : SearchResult or None, default=None
         The result, with the last progress.
+    effective_sample_size : float or None, default=None
+        For how many equal particles the weights of this round stand, if they are a particle filter's.
 
     Examples
     --------
@@ -206,6 +230,7 @@ class SearchProgress:
     ended: tuple[Candidate, ...]
     cost: SearchCost
     result: SearchResult | None = None
+    effective_sample_size: float | None = None
 
 
 def refuse_no_steps(candidates: list[Candidate]) -> None:
@@ -213,18 +238,36 @@ def refuse_no_steps(candidates: list[Candidate]) -> None:
     if not any(candidate.solution.steps for candidate in candidates):
         told = next((candidate.error for candidate in candidates if candidate.error), None)
         why = f"the generator failed: {told}" if told else "the generator gave no text"
+        if any(candidate.stopped == "budget" for candidate in candidates):
+            why = "the budget does not allow one token for each continuation of the first step"
         raise RuntimeError(f"none of the {len(candidates)} candidates has a step: {why}")
 
 
-def best_candidate(candidates: list[Candidate]) -> int:
+def best_candidate(candidates: Sequence[Candidate], order: Sequence[int] | None = None) -> int:
     """Return the number of the best candidate: complete ones go before others, then the highest score, then the first.
 
-    One that failed or was pruned is chosen if there is no other.
+    ``order`` says which is the first. One that failed, was pruned or grew on is chosen if there is no other.
     """
 
-    def rank(i: int) -> tuple[bool, bool, bool, float, int]:
+    def rank(i: int) -> tuple[bool, bool, bool, float]:
         one = candidates[i]
         score = -np.inf if np.isnan(one.score) else one.score
-        return bool(one.solution.steps), one.stopped not in ("pruned", "error"), one.is_complete, score, -i
+        return bool(one.solution.steps), one.stopped not in DROPPED, one.is_complete, score
 
-    return max(range(len(candidates)), key=rank)
+    return max(range(len(candidates)) if order is None else order, key=rank)
+
+
+def steps_html(candidate: Candidate) -> str:
+    """Return the steps of a candidate as HTML, coloured by their rewards if these are probabilities."""
+    solution, rewards = candidate.solution, candidate.rewards
+    scored = len(rewards) == solution.n_steps > 0 and bool((np.isnan(rewards) | (rewards >= 0) & (rewards <= 1)).all())
+    if scored:
+        return solution_html(
+            ScoredSolution(solution, np.stack([1 - rewards, rewards], axis=1), ("negative", "positive"))
+        )
+    told = rewards if len(rewards) == solution.n_steps else ["" for _ in solution.steps]
+    steps = (
+        f"<li>{escape(step)} <i>{escape(str(reward))}</i></li>"
+        for step, reward in zip(solution.steps, told, strict=True)
+    )
+    return f"<div><b>Problem</b> {escape(solution.problem)}<ol>{''.join(steps)}</ol></div>"

@@ -29,6 +29,7 @@ from prmkit.decoding.generation import (
 )
 from prmkit.decoding.generators._logged import LoggedGenerator, check_seed_for_log
 from prmkit.decoding.search.results import (
+    DROPPED,
     Candidate,
     SearchCost,
     SearchProgress,
@@ -85,6 +86,7 @@ class SearchRun:
     stop: Sequence[str] | None = None
     stop_condition: StopCondition | None = None
     final_scorer: Scorer | None = None
+    final_rule: str | None = None
     budget: int | None = None
     random_state: RandomState = None
     log: str | Path | None = None
@@ -92,7 +94,8 @@ class SearchRun:
 
     def __post_init__(self) -> None:
         check_request_settings(1, self.max_tokens, self.temperature)
-        check_aggregation(self.rule)
+        for rule in (self.rule, self.final_rule or self.rule):
+            check_aggregation(rule)
         if isinstance(self.stop, str):
             raise TypeError(f"stop is one text, expected a list of texts: [{self.stop!r}]")
         if self.budget is not None and (isinstance(self.budget, bool) or self.budget < 1):
@@ -109,6 +112,14 @@ class SearchRun:
         self._used = SearchCost()
         self._round = self._n_asked = 0
         self._begun = time.perf_counter()
+
+    def __enter__(self) -> SearchRun:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Close the log, also if the search was broken off: the same call can go on from it at once."""
+        if isinstance(self.generator, LoggedGenerator) and self.log is not None:
+            self.generator.close()
 
     def _scoring(self, scorer: Scorer | None) -> StepScoring | None:
         return None if scorer is None else StepScoring(scorer, lambda text: n_tokens_of(self.generator, text))
@@ -138,12 +149,14 @@ class SearchRun:
         """Return a seed for one part of the search."""
         return derived_seed(self.root, *names)
 
-    def grow(self, parents: Sequence[Candidate], n: int, *, score: bool = True) -> list[list[Candidate]] | None:
+    def grow(
+        self, parents: Sequence[Candidate], n: int, *, score: bool = True, temperature: float | None = None
+    ) -> list[list[Candidate]] | None:
         """Return n children of each parent, each one step longer and scored. None if the budget does not allow them."""
-        return self._ask(parents, n, self.stops, score)
+        return self._ask(parents, n, self.stops, score, temperature=temperature)
 
     def complete(
-        self, parents: Sequence[Candidate], n: int, *, max_steps: int, score: bool = True
+        self, parents: Sequence[Candidate], n: int, *, max_steps: int, max_tokens: int | None = None, score: bool = True
     ) -> list[list[Candidate]]:
         """Return n solutions per parent that were continued to their end, without choosing on the way.
 
@@ -151,7 +164,7 @@ class SearchRun:
         stops before.
         """
         stops = self.stops if self.stop_condition is not None else ()
-        grown = self._ask(parents, n, stops, score=False)
+        grown = self._ask(parents, n, stops, False, max_tokens=max_tokens)
         if grown is None:
             return [[parent.ended("budget")] * n for parent in parents]
         rows = grown
@@ -159,7 +172,7 @@ class SearchRun:
             places = [(i, k) for i, row in enumerate(rows) for k, one in enumerate(row) if one.stopped is None]
             if not places:
                 break
-            more = self._ask([rows[i][k] for i, k in places], 1, stops, score=False)
+            more = self._ask([rows[i][k] for i, k in places], 1, stops, False, max_tokens=max_tokens)
             for j, (i, k) in enumerate(places):
                 rows[i][k] = rows[i][k].ended("budget") if more is None else more[j][0]
         rows = [[one.ended("max_steps") for one in row] for row in rows]
@@ -181,45 +194,55 @@ class SearchRun:
             for one, found in zip(candidates, rewards, strict=True)
         ]
 
-    def progress(self, live: Sequence[Candidate], result: SearchResult | None = None) -> SearchProgress:
+    def progress(
+        self, live: Sequence[Candidate], result: SearchResult | None = None, size: float | None = None
+    ) -> SearchProgress:
         """Return where the search stands after a round."""
         self._round += 1
-        return SearchProgress(self._round, tuple(live), tuple(self.ended), self.cost, result)
+        return SearchProgress(self._round, tuple(live), tuple(self.ended), self.cost, result, size)
 
     def finish(
         self,
         live: Sequence[Candidate] = (),
         why: str = "max_steps",
         choose: Callable[[list[Candidate]], int] = best_candidate,
+        size: float | None = None,
     ) -> SearchProgress:
         """Return the last progress: candidates that still grow end here, and one of all is chosen."""
         candidates = [*self.ended, *(one.ended(why) for one in live)]
-        if self.final is not None:
+        if self.final is not None or self.final_rule is not None:
             candidates = self._finally_scored(candidates)
         self.ended = candidates
-        if isinstance(self.generator, LoggedGenerator) and self.log is not None:
-            self.generator.close()
         refuse_no_steps(candidates)
-        return self.progress((), SearchResult(tuple(candidates), choose(candidates), self.cost))
+        return self.progress((), SearchResult(tuple(candidates), choose(candidates), self.cost), size)
 
     def _finally_scored(self, candidates: list[Candidate]) -> list[Candidate]:
-        """Return candidates where those that were not dropped have the score of the final scorer."""
-        assert self.final is not None
-        which = [i for i, one in enumerate(candidates) if one.stopped not in ("pruned", "error") and one.solution.steps]
-        rewards = self.final.rewards([candidates[i].solution for i in which], go_on=False)
+        """Return candidates where those that were not dropped have the score of the final scorer, or by its rule."""
+        which = [i for i, one in enumerate(candidates) if one.stopped not in DROPPED and one.solution.steps]
+        if self.final is None:
+            rewards = [candidates[i].rewards for i in which]
+        else:
+            rewards = self.final.rewards([candidates[i].solution for i in which], go_on=False)
         found = dict(zip(which, rewards, strict=True))
         return [
-            replace(one, score=solution_score(found[i], self.rule)) if i in found else replace(one, score=np.nan)
+            replace(one, score=solution_score(found[i], self.final_rule or self.rule) if i in found else np.nan)
             for i, one in enumerate(candidates)
         ]
 
     def _ask(
-        self, parents: Sequence[Candidate], n: int, stops: Sequence[str], score: bool
+        self,
+        parents: Sequence[Candidate],
+        n: int,
+        stops: Sequence[str],
+        score: bool,
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
     ) -> list[list[Candidate]] | None:
         """Ask for n continuations of each parent. No request may make more tokens than the budget has left for it."""
         if not parents:
             return []
-        longest = self.max_tokens
+        longest = max_tokens or self.max_tokens
         if self.budget is not None:
             longest = min(longest, (self.budget - self._used.generated_tokens) // (n * len(parents)))
             if longest < 1:
@@ -232,7 +255,7 @@ class SearchRun:
             n=n,
             stop=stops,
             max_tokens=longest,
-            temperature=self.temperature,
+            temperature=self.temperature if temperature is None else temperature,
             seeds=seeds,
         )
         flat = [one for row in rows for one in row]
@@ -254,4 +277,6 @@ class SearchRun:
         stopped: str | None = None if generation.finish == "stop" else generation.finish
         if stopped != "eos" and self.stop_condition is not None and self.stop_condition(solution):
             stopped = "condition"
+        if stopped is None and solution.n_steps == parent.solution.n_steps:
+            stopped = "empty"  # asked again, it could go on like this without end
         return replace(parent, solution=solution, stopped=stopped, n_tokens=parent.n_tokens + generation.n_tokens)
