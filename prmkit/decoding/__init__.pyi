@@ -27,6 +27,10 @@ from .verifiers import (
     AnswerVerifier as AnswerVerifier,
     LimitedVerifier as LimitedVerifier,
     UnitTestVerifier as UnitTestVerifier,
+    is_complete_process as is_complete_process,
+    is_correct_process as is_correct_process,
+    is_valid_process as is_valid_process,
+    non_sequiturs as non_sequiturs,
 )
 
 __all__ = [
@@ -51,6 +55,10 @@ __all__ = [
     "best_of_n",
     "certified_search",
     "diverse_beam_search",
+    "is_complete_process",
+    "is_correct_process",
+    "is_valid_process",
     "lookahead_search",
+    "non_sequiturs",
     "rollout_search",
 ]

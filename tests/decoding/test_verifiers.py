@@ -7,10 +7,21 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from prmkit import Solution
-from prmkit.decoding import AnswerVerifier, CallableGenerator, LimitedVerifier, UnitTestVerifier, best_of_n
+from prmkit.decoding import (
+    AnswerVerifier,
+    CallableGenerator,
+    LimitedVerifier,
+    UnitTestVerifier,
+    best_of_n,
+    is_complete_process,
+    is_correct_process,
+    is_valid_process,
+    non_sequiturs,
+)
 from prmkit.decoding.verifiers._unit_tests import code_of
 
 
@@ -308,3 +319,66 @@ def test_what_cannot_be_sent_to_a_process_is_said_at_once():
         LimitedVerifier("exact")
     with pytest.raises(ValueError, match="seconds"):
         LimitedVerifier(max, seconds=0)
+
+
+GUESS = Solution("2 + 3 * 4?", ["5 * 4 = 20.", "20 - 6 = 14.", "The answer is 14."])
+
+
+@pytest.mark.parametrize(
+    "follows",
+    [
+        [False, True, True],
+        "-++",
+        np.array([-1, 0, 1]) >= 0,
+        lambda step: not (step.index == 0 and not step.prefix and step.problem.startswith("2 + 3")),
+    ],
+)
+def test_a_lucky_guess_is_complete_and_correct_but_not_valid(follows):
+    assert non_sequiturs(GUESS, follows) == [0]
+    assert not is_valid_process(GUESS, follows)
+    assert is_complete_process(GUESS)
+    assert is_correct_process(GUESS, AnswerVerifier({GUESS.problem: 14}, how="numeric"))
+
+
+def test_an_unfinished_process_may_be_valid():
+    start = Solution(GUESS.problem, ["3 * 4 = 12."])
+    assert is_valid_process(start, [True])
+    assert non_sequiturs(start, [True]) == []
+    assert not is_complete_process(start)
+    assert is_complete_process(Solution("p", ["Hence both are even. QED"]))
+    assert not is_complete_process(Solution("p", ["Hence both are even. QED"]), stop_words=())
+    assert is_valid_process(Solution("p", []), [])
+
+
+def test_a_verifier_of_steps_is_asked_up_to_the_first_non_sequitur():
+    asked = []
+
+    def follows(step):
+        asked.append(step.index)
+        return step.index != 1
+
+    assert not is_valid_process(GUESS, follows)
+    assert asked == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("follows", "error", "words"),
+    [
+        ([1, 0, 1], TypeError, "ratings >= 0"),
+        ([True, None, True], TypeError, "step 1 is None"),
+        (["good", "bad", "good"], TypeError, "'good'"),
+        ([True], ValueError, "one per step: 3"),
+        (lambda step: 0.7, TypeError, "returned 0.7"),
+    ],
+)
+def test_no_polarity_is_guessed(follows, error, words):
+    for ask in (non_sequiturs, is_valid_process):
+        with pytest.raises(error, match=words):
+            ask(GUESS, follows)
+
+
+def test_a_correct_process_needs_a_reference():
+    with pytest.raises(LookupError):
+        is_correct_process(GUESS, AnswerVerifier(how="exact"))
+    with pytest.raises(TypeError, match="list of strings"):
+        is_complete_process(GUESS, stop_words="QED")
