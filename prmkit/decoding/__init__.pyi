@@ -5,6 +5,7 @@ from .generators import (
     OpenAIGenerator as OpenAIGenerator,
     VLLMGenerator as VLLMGenerator,
 )
+from .labelling import label_by_rollouts as label_by_rollouts
 from .rewards import (
     AttributeRewardModel as AttributeRewardModel,
     AttributeScores as AttributeScores,
@@ -58,6 +59,7 @@ __all__ = [
     "is_complete_process",
     "is_correct_process",
     "is_valid_process",
+    "label_by_rollouts",
     "lookahead_search",
     "non_sequiturs",
     "rollout_search",
