@@ -79,7 +79,8 @@ def test_soft_labels_are_shares_with_counts_and_intervals():
     assert (inner.y[~alive] == 0).all()
     expected = 0.75 ** (N_STEPS - 1 - inner["index"][alive])
     covered = (inner.low[alive] <= expected) & (expected <= inner.high[alive])
-    assert covered.mean() > 0.9
+    assert covered.mean() > 0.85
+    assert np.mean(inner.y[alive] - expected) == pytest.approx(0, abs=0.03)
     first = data.solutions[0]
     assert first.meta["n_tried"][: N_STEPS - 1] == [20] * (N_STEPS - 1)
 
@@ -284,7 +285,7 @@ def test_weights_and_noise_follow_the_counts():
     # The estimate is near the share that is truly in error, which four completions leave large.
     true = np.mean([truth(step) == 1 for step, is_in in zip(data.X, doubtful, strict=True) if is_in])
     assert true > 0.02
-    assert rows["p_alive"][doubtful].mean() == pytest.approx(true, abs=0.04)
+    assert rows["p_alive"][doubtful].mean() == pytest.approx(true, abs=0.06)
     assert "estimated share of the labels -1" in data.description
 
 
