@@ -20,8 +20,8 @@ from prmkit.decoding.generation import (
     RandomState,
     TextGenerator,
     as_solution,
-    check_request_settings,
     check_counts,
+    check_request_settings,
     root_seed,
 )
 from prmkit.decoding.generators._logged import LoggedGenerator, check_seed_for_log
