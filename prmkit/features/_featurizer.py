@@ -582,14 +582,31 @@ class _GrowingEmbeddings:
 
     def extend(self, steps: Sequence[str]) -> np.ndarray:
         """Return the rows of the new steps."""
-        # The problem is encoded with the first steps, if it is part of the rows.
-        texts = [] if self._vectors or self._context == "none" or not self._problem else [self._problem]
-        new = self._encode([*texts, *steps], lambda _: "")
+        return self._of_vectors(self._encode([*self._unread_problem, *steps], lambda _: ""))
+
+    @staticmethod
+    def extend_together(grown: Sequence[_GrowingEmbeddings], steps: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """Encode the new texts of all at once."""
+        texts = [[*one._unread_problem, *new] for one, new in zip(grown, steps, strict=True)]
+        places = {text: i for i, text in enumerate(dict.fromkeys(text for part in texts for text in part))}
+        vectors = grown[0]._encode(list(places), lambda _: "")
+        return [
+            one._of_vectors(vectors[[places[text] for text in part]]) for one, part in zip(grown, texts, strict=True)
+        ]
+
+    @property
+    def _unread_problem(self) -> list[str]:
+        """The problem, which is encoded with the first steps if it is part of the rows."""
+        return [] if self._vectors or self._context == "none" or not self._problem else [self._problem]
+
+    def _of_vectors(self, new: np.ndarray) -> np.ndarray:
+        """Return the rows of new steps, given the embeddings of what is new."""
+        n_problems = len(self._unread_problem)
         if self._vectors is None:
             nothing = np.zeros(new.shape[1], dtype=np.float32)
-            self._vectors = (new[0] if texts else nothing), new[:0]
+            self._vectors = (new[0] if n_problems else nothing), new[:0]
         problem, before = self._vectors
-        self._vectors = problem, np.concatenate([before, new[len(texts) :]])
+        self._vectors = problem, np.concatenate([before, new[n_problems:]])
         return context_rows(*self._vectors, self._context, len(before))
 
     def fork(self) -> _GrowingEmbeddings:

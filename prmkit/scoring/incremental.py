@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from prmkit.data.growing import Growing, growing
+from prmkit.data.growing import Growing, extend_together, growing
 from prmkit.data.solution import Solution
 from prmkit.fitted import FittedClassifier, Label, fitted_parts, with_setting
 from prmkit.scoring.scored_solution import ScoredSolution
@@ -167,29 +167,86 @@ class IncrementalScorer:
         UserWarning
             If a new step has no score.
         """
+        (rewards,) = self.extend_together([self], [steps])
+        return rewards
+
+    @staticmethod
+    def extend_together(scorers: Sequence[IncrementalScorer], steps: Sequence[Iterable[str]]) -> list[np.ndarray]:
+        """Add steps to several solutions of one classifier, as one step of a search does, and return their rewards.
+
+        The scores are those of ``extend`` on each, up to rounding. Models over features read all new steps in one
+        batch. Language models read them in turn.
+
+        Parameters
+        ----------
+        scorers : sequence of IncrementalScorer
+            Different scorers of one classifier, such as forks.
+        steps : sequence of iterable of str
+            Texts of the new steps of each.
+
+        Returns
+        -------
+        list of ndarray of shape (n_new_steps,)
+            For each scorer, what ``extend`` returns.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in ``extend``, and if scorers are repeated or belong to different classifiers. All of them stand then
+            where they stood before.
+
+        Warns
+        -----
+        UserWarning
+            If a new step has no score.
+        """
+        if len(scorers) != len(steps):
+            raise ValueError(f"{len(scorers)} scorers and {len(steps)} lists of steps, expected one list for each")
+        if len({id(one) for one in scorers}) < len(scorers) or len({id(one._given) for one in scorers}) > 1:
+            raise ValueError("scorers are repeated or of different classifiers, expected different ones of one: fork()")
+        grown = [one._with(new) for one, new in zip(scorers, steps, strict=True)]
+        which = [i for i, one in enumerate(scorers) if grown[i].n_steps > one.n_steps]
+        rewards: list[np.ndarray] = [np.empty(0)] * len(scorers)
+        # An error may leave them half grown. Then the next call begins anew.
+        read: list[Growing] = []
+        unread: list[Sequence[str]] = []
+        for i in which:
+            one = scorers[i]
+            known, one._growing = one._growing, None
+            read.append(growing(one._classifier, one.problem) if known is None else known)
+            unread.append(grown[i].steps[0 if known is None else one.n_steps :])
+        with warnings.catch_warnings():
+            # The warning of step_proba says the same.
+            warnings.simplefilter("ignore", UnscoredWarning)
+            # Settings such as too_long, which one reading of all could not keep apart, make copies of the classifier.
+            is_one = len({id(scorers[i]._classifier) for i in which}) == 1
+            found = (
+                extend_together(read, unread) if is_one else [a.extend(b) for a, b in zip(read, unread, strict=True)]
+            )
+        new = [Solution(scorers[i].problem, grown[i].steps[scorers[i].n_steps :]) for i in which]
+        if new:
+            rows = np.concatenate([proba[-one.n_steps :] for proba, one in zip(found, new, strict=True)])
+            proba = step_proba(scorers[which[0]]._classifier, new, rows)
+            ends = np.cumsum([one.n_steps for one in new])[:-1]
+            for i, part, known in zip(which, np.split(proba, ends), read, strict=True):
+                scorers[i]._keep(grown[i], part, known)
+                rewards[i] = scorers[i].rewards[-len(part) :]
+        return rewards
+
+    def _with(self, steps: Iterable[str]) -> Solution:
+        """Return the solution with new steps, after a look at the classifier."""
         grown = Solution(self.problem, (*self.steps, *Solution(self.problem, steps).steps))
-        new = grown.steps[self.n_steps :]
         now = _fitted_attributes(self._given)
         if len(now) != len(self._fitted) or any(one is not other for one, other in zip(now, self._fitted, strict=True)):
             raise ValueError(
                 f"{type(self._given).__name__} was fitted again since this scorer was made, and the scores of two "
                 "models would mix: make a new one, clf.incremental(problem)"
             )
-        if not new:
-            return np.empty(0)
-        # An error may leave it half grown. Then the next call begins anew.
-        growing_solution, self._growing = self._growing, None
-        unread = new
-        if growing_solution is None:
-            growing_solution, unread = growing(self._classifier, self.problem), grown.steps
-        with warnings.catch_warnings():
-            # The warning of step_proba says the same.
-            warnings.simplefilter("ignore", UnscoredWarning)
-            found = growing_solution.extend(unread)[-len(new) :]
-        proba = step_proba(self._classifier, [Solution(self.problem, new)], found)
-        self._solution, self._growing = grown, growing_solution
+        return grown
+
+    def _keep(self, grown: Solution, proba: np.ndarray, read: Growing) -> None:
+        self._solution, self._growing = grown, read
         self._proba = np.concatenate([self._proba, proba])
-        return self.rewards[-len(new) :]
 
     def fork(self) -> IncrementalScorer:
         """Return a scorer that stands where this one stands, and grows by itself.

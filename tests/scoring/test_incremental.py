@@ -136,6 +136,58 @@ def test_random_growth_equals_scoring_afresh(classifier):
     grow_and_compare(classifier, np.random.default_rng(3))
 
 
+def test_several_that_grow_together_are_those_that_grow_alone(classifier):
+    start = IncrementalScorer(classifier, PROBLEM)
+    start.extend(TEXTS[:2])
+    together = [start.fork(), start.fork(), IncrementalScorer(classifier, "1 + 1?"), IncrementalScorer(classifier, "")]
+    alone = [one.fork() for one in together]
+    for new in ([TEXTS[2:4], TEXTS[3:4], TEXTS[:1], []], [TEXTS[4:5], TEXTS[5:], TEXTS[1:4], TEXTS[:2]]):
+        found = IncrementalScorer.extend_together(together, new)
+        expected = [one.extend(steps) for one, steps in zip(alone, new, strict=True)]
+        assert [len(rewards) for rewards in found] == [len(steps) for steps in new]
+        np.testing.assert_allclose(np.concatenate(found), np.concatenate(expected), atol=1e-5)
+    for one, other in zip(together, alone, strict=True):
+        assert one.steps == other.steps
+        np.testing.assert_allclose(one.proba, other.proba, atol=1e-5)
+
+
+class TestTogether:
+    def test_an_error_leaves_all_of_them_where_they_stood(self, data):
+        classifier = PRMClassifier(Lengths(), LogisticRegression()).fit(data.X, data.y)
+        scorers = [classifier.incremental(PROBLEM) for _ in range(2)]
+        IncrementalScorer.extend_together(scorers, [["a"], ["b", "c"]])
+        with pytest.raises(RuntimeError, match="this one not"):
+            IncrementalScorer.extend_together(scorers, [["d"], ["fail"]])
+        assert [one.steps for one in scorers] == [("a",), ("b", "c")]
+        IncrementalScorer.extend_together(scorers, [["d"], ["e"]])
+        for one in scorers:
+            np.testing.assert_allclose(one.proba, afresh(classifier, one).proba)
+
+    def test_scorers_are_different_ones_of_one_classifier(self, data, fitted):
+        one, other = fitted.incremental(PROBLEM), plain(data).incremental(PROBLEM)
+        for scorers in ([one, one], [one, other]):
+            with pytest.raises(ValueError, match="repeated or of different"):
+                IncrementalScorer.extend_together(scorers, [["a"], ["b"]])
+        with pytest.raises(ValueError, match="1 lists of steps"):
+            IncrementalScorer.extend_together([one, one.fork()], [["a"]])
+        assert IncrementalScorer.extend_together([], []) == []
+
+    def test_new_texts_are_encoded_in_one_batch(self, data, monkeypatch):
+        batches = []
+
+        def encode(_, texts, place=None):
+            batches.append(list(texts))
+            return np.stack([np.random.default_rng(list(text.encode())).normal(size=8) for text in texts]).astype("f4")
+
+        monkeypatch.setattr(PRMFeaturizer, "_encode", encode)
+        classifier = PRMClassifier(PRMFeaturizer(context="prefix"), LogisticRegression()).fit(data.X, data.y)
+        scorers = [classifier.incremental(PROBLEM) for _ in range(3)]
+        batches.clear()
+        IncrementalScorer.extend_together(scorers, [["a"], ["b"], ["a"]])
+        IncrementalScorer.extend_together(scorers, [["c"], ["d"], ["e"]])
+        assert batches == [[PROBLEM, "a", "b"], ["c", "d", "e"]]
+
+
 class TestTheScorer:
     def test_one_call_or_one_step_at_a_time(self, fitted):
         at_once, by_step = fitted.incremental(PROBLEM), fitted.incremental(PROBLEM)

@@ -51,6 +51,7 @@ class StepScoring:
     def rewards(self, solutions: Sequence[Solution], *, go_on: bool) -> list[npt.NDArray[np.float64]]:
         """Return the step rewards of each solution, which may go on growing. One without steps has none."""
         if go_on and self.grows:
+            self._read(solutions)
             return [self.growing(solution).rewards if solution.steps else np.empty(0) for solution in solutions]
         asked = list(dict.fromkeys(solution for solution in solutions if solution.steps))
         found = dict(zip(asked, self._batch(asked) if asked else [], strict=True))
@@ -58,27 +59,32 @@ class StepScoring:
 
     def growing(self, solution: Solution) -> IncrementalScorer:
         """Return the scorer of a growing solution that has read these steps. It is not to be extended, but forked."""
-        key = (solution.problem, solution.steps)
-        if key in self._growing:
-            return self._growing[key]
-        n_read = next(
-            (t for t in range(solution.n_steps - 1, 0, -1) if (solution.problem, solution.steps[:t]) in self._growing),
-            0,
-        )
-        if n_read:
-            scorer = self._growing[solution.problem, solution.steps[:n_read]].fork()
-        else:
-            make = getattr(
-                self._scorer, "incremental", partial(IncrementalScorer, cast("FittedClassifier", self._scorer))
-            )
-            scorer = make(solution.problem)
-            self.scored_tokens += self._count(solution.problem)
-        if solution.steps:
-            scorer.extend(solution.steps[n_read:])
-            self.n_forward += 1
-            self.scored_tokens += sum(self._count(step) for step in solution.steps[n_read:])
-            self._growing[key] = scorer
-        return scorer
+        if not solution.steps:
+            return self._begun(solution)[0]
+        self._read([solution])
+        return self._growing[solution.problem, solution.steps]
+
+    def _read(self, solutions: Iterable[Solution]) -> None:
+        """Let scorers read the new steps of solutions, in one batch per number of steps: one may begin another."""
+        asked = {(one.problem, one.steps): one for one in solutions if one.steps}
+        unread = [one for key, one in asked.items() if key not in self._growing]
+        for n_steps in sorted({one.n_steps for one in unread}):
+            some = [one for one in unread if one.n_steps == n_steps]
+            scorers, new = zip(*map(self._begun, some), strict=True)
+            IncrementalScorer.extend_together(scorers, new)
+            self.n_forward += len(some)
+            self.scored_tokens += sum(self._count(step) for steps in new for step in steps)
+            self._growing |= {(one.problem, one.steps): scorer for one, scorer in zip(some, scorers, strict=True)}
+
+    def _begun(self, solution: Solution) -> tuple[IncrementalScorer, tuple[str, ...]]:
+        """Return a scorer that has read the longest known beginning of a solution, and the steps that it lacks."""
+        for n_read in range(solution.n_steps - 1, 0, -1):
+            if known := self._growing.get((solution.problem, solution.steps[:n_read])):
+                return known.fork(), solution.steps[n_read:]
+        classifier = cast("FittedClassifier", self._scorer)
+        make = getattr(classifier, "incremental", partial(IncrementalScorer, classifier))
+        self.scored_tokens += self._count(solution.problem)
+        return make(solution.problem), solution.steps
 
     def keep(self, solutions: Iterable[Solution]) -> None:
         """Forget what was read of all other solutions, which frees their memory."""

@@ -23,7 +23,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from prmkit.data.growing import Growing, Then, Together, growing
+from prmkit.data.growing import Growing, Then, Together, extend_together, growing
 from prmkit.data.problem_keys import problem_groups
 from prmkit.data.solution import Step, as_steps
 from prmkit.data.splitters import StratifiedProblemKFold
@@ -540,8 +540,18 @@ class _GrowingViews:
     def extend(self, steps: Sequence[str]) -> StepViews:
         """Return the rows of the new steps in each view."""
         with config_context(transform_output="default"):
-            rows = [_plain(rows) for rows in self._views.extend(steps)]
-        return StepViews(dict(zip(self._names, rows, strict=True)), np.zeros(len(steps), dtype=np.int64))
+            return self._of_rows(self._views.extend(steps), len(steps))
+
+    @staticmethod
+    def extend_together(grown: Sequence[_GrowingViews], steps: Sequence[Sequence[str]]) -> list[StepViews]:
+        """Return the rows of the new steps of each."""
+        with config_context(transform_output="default"):
+            found = extend_together([one._views for one in grown], steps)
+            return [one._of_rows(rows, len(new)) for one, rows, new in zip(grown, found, steps, strict=True)]
+
+    def _of_rows(self, rows: Sequence[Any], n_steps: int) -> StepViews:
+        plain = (_plain(one) for one in rows)
+        return StepViews(dict(zip(self._names, plain, strict=True)), np.zeros(n_steps, dtype=np.int64))
 
     def fork(self) -> _GrowingViews:
         """Return a copy that grows by itself."""

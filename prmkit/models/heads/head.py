@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
+from prmkit.data.growing import joined
 from prmkit.data.solution import Step, iter_solutions
 from prmkit.features import PRMFeaturizer
 from prmkit.features.sequences import StepSequences
@@ -64,6 +65,12 @@ class StepViews:
     def take(self, chosen: np.ndarray) -> StepViews:
         """Return the chosen rows of every view."""
         return StepViews({name: rows[chosen] for name, rows in self.rows.items()}, self.problems[chosen], self.report)
+
+    @staticmethod
+    def joined(parts: Sequence[StepViews]) -> StepViews:
+        """Return the rows of several as one."""
+        rows = {name: joined([part.rows[name] for part in parts]) for name in parts[0].rows}
+        return StepViews(rows, np.concatenate([part.problems for part in parts]), parts[0].report)
 
 
 Rows: TypeAlias = "StepSequences | StepViews | Sequence[Step] | Matrix"
