@@ -71,7 +71,11 @@ class StepScoring:
         for n_steps in sorted({one.n_steps for one in unread}):
             some = [one for one in unread if one.n_steps == n_steps]
             scorers, new = zip(*map(self._begun, some), strict=True)
-            IncrementalScorer.extend_together(scorers, new)
+            if all(isinstance(one, IncrementalScorer) for one in scorers):
+                IncrementalScorer.extend_together(scorers, new)
+            else:  # a user's own class of scorers that grow
+                for one, steps in zip(scorers, new, strict=True):
+                    one.extend(steps)
             self.n_forward += len(some)
             self.scored_tokens += sum(self._count(step) for steps in new for step in steps)
             self._growing |= {(one.problem, one.steps): scorer for one, scorer in zip(some, scorers, strict=True)}
