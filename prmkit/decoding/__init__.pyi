@@ -22,6 +22,7 @@ from .search import (
     certified_search as certified_search,
     diverse_beam_search as diverse_beam_search,
     lookahead_search as lookahead_search,
+    particle_filter as particle_filter,
     rollout_search as rollout_search,
 )
 from .verifiers import (
@@ -62,5 +63,6 @@ __all__ = [
     "label_by_rollouts",
     "lookahead_search",
     "non_sequiturs",
+    "particle_filter",
     "rollout_search",
 ]

@@ -10,7 +10,14 @@ import pytest
 from scipy.stats import binom
 
 from prmkit import Solution
-from prmkit.decoding import CallableGenerator, beam_search, diverse_beam_search, lookahead_search, rollout_search
+from prmkit.decoding import (
+    CallableGenerator,
+    beam_search,
+    diverse_beam_search,
+    lookahead_search,
+    particle_filter,
+    rollout_search,
+)
 
 BEAMS = {
     "beam": partial(beam_search, beam_width=3, beam_factor=2),
@@ -18,12 +25,12 @@ BEAMS = {
     "lookahead": partial(lookahead_search, beam_width=3, beam_factor=2, lookahead=2),
     "rollout": partial(rollout_search, beam_width=2, beam_factor=2, n_rollouts=2),
 }
-SEARCHES = BEAMS
+SEARCHES = {**BEAMS, "particles": partial(particle_filter, n_particles=6)}
 every_search = pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 every_beam = pytest.mark.parametrize("search", BEAMS.values(), ids=BEAMS)
 ERROR_RATE = 0.3
 N_STEPS = 4
-N_SEEDS = 60
+N_SEEDS = 40
 
 
 def write(problem, steps, n, seed, *, error_rate=ERROR_RATE, n_steps=N_STEPS, end=0.0):
@@ -460,3 +467,154 @@ def test_a_scorer_that_reads_whole_solutions_is_asked_once_per_round():
     found = beam_search(policy(), counting, "Q", beam_width=3, beam_factor=4, random_state=0)
     assert calls == [12] * N_STEPS
     assert found.cost.n_forward == N_STEPS
+
+
+def two_ways(problem, steps, n, seed):
+    """Take way a or b, with odds that depend on the way so far."""
+    p = 0.3 + 0.1 * len(steps) + 0.2 * (bool(steps) and steps[-1] == "a")
+    return [
+        ("a" if u < p else "b", "eos" if len(steps) == 2 else "stop") for u in np.random.default_rng(seed).random(n)
+    ]
+
+
+def worth_of_ways(solutions):
+    return [[{"a": 0.3, "b": 0.6}[step] + 0.1 * (t and step == one.steps[t - 1]) for t, step in enumerate(one.steps)]
+            for one in solutions]  # fmt: skip
+
+
+def enumerated(weight_temperature):
+    """Return the distribution that the particles stand for, by adding up all ways."""
+    mass = {(): 1.0}
+    for t in range(3):
+        grown = {}
+        for steps, value in mass.items():
+            p = 0.3 + 0.1 * t + 0.2 * (bool(steps) and steps[-1] == "a")
+            for step, chance in (("a", p), ("b", 1 - p)):
+                reward = worth_of_ways([Solution("Q", [*steps, step])])[0][-1]
+                grown[(*steps, step)] = value * chance * (reward / (1 - reward)) ** (1 / weight_temperature)
+        mass = grown
+    total = sum(mass.values())
+    return {steps: value / total for steps, value in mass.items()}
+
+
+@pytest.mark.parametrize("resampling", ["systematic", "multinomial"])
+@pytest.mark.parametrize(("ess_threshold", "weight_temperature"), [(1.0, 1.0), (0.5, 0.5), (1e-9, 2.0)])
+def test_particles_stand_for_the_distribution_of_policy_times_weights(resampling, ess_threshold, weight_temperature):
+    truth = enumerated(weight_temperature)
+    runs = []
+    for seed in range(8):
+        found = particle_filter(
+            CallableGenerator(two_ways), worth_of_ways, "Q", n_particles=150, rule="last", random_state=seed,
+            resampling=resampling, ess_threshold=ess_threshold, weight_temperature=weight_temperature,
+        )  # fmt: skip
+        weights = {one.solution.steps: one.weight for one in found.candidates if one.is_complete}
+        assert sum(weights.values()) == pytest.approx(1)
+        runs.append([weights.get(steps, 0.0) for steps in truth])
+    mean, error = np.mean(runs, axis=0), np.std(runs, axis=0, ddof=1) / np.sqrt(len(runs))
+    # 99.99 % of Student's t with 7 degrees of freedom, and a bias of the order of 1 / n_particles.
+    assert (np.abs(mean - list(truth.values())) < 7.9 * error + 1 / 150).all()
+    assert error.max() < 0.02  # or the comparison says nothing
+    assert np.abs(mean - list(enumerated(1e9).values())).max() > 0.05  # the policy alone is something else
+
+
+def one_step(problem, steps, n, seed):
+    return [(f"{'abcd'[seed % 4]}", "stop" if not steps else "eos") for _ in range(n)]
+
+
+def by_letter(solutions):
+    return [[{"a": 0.9, "b": 0.5, "c": 0.2, "d": 0.0}[step] for step in one.steps] for one in solutions]
+
+
+@pytest.mark.parametrize("resampling", ["systematic", "multinomial"])
+def test_particles_are_drawn_by_their_weights(resampling):
+    got, expected, sizes = [], [], []
+    for seed in range(30):
+        first = next(particle_filter.iterate(
+            CallableGenerator(one_step), by_letter, "Q", n_particles=40, resampling=resampling, random_state=seed
+        ))  # fmt: skip
+        everyone = [*first.live, *first.ended]
+        odds = np.array([one.n_copies * one.score / max(1 - one.score, 1e-7) for one in everyone])
+        expected.append(odds / odds.sum())
+        got.append([one.weight for one in everyone])
+        sizes.append(first.effective_sample_size)
+        assert first.effective_sample_size == pytest.approx(
+            1
+            / sum(one.n_copies * (share / one.n_copies) ** 2 for one, share in zip(everyone, expected[-1], strict=True))
+        )
+    assert max(sizes) < 40
+    difference = np.concatenate(got) - np.concatenate(expected)
+    if resampling == "systematic":
+        assert np.abs(difference).max() < 1 / 40 + 1e-6
+    else:
+        variance = sum((share * (1 - share)).sum() / 40 for share in expected)
+        assert 0.5 < (difference**2).sum() / variance < 1.6
+
+
+def test_a_sampled_particle_follows_the_weights():
+    def ended(problem, steps, n, seed):
+        return [("abcd"[seed % 4], "eos")] * n
+
+    found = [
+        particle_filter(
+            CallableGenerator(ended),
+            by_letter,
+            "Q",
+            n_particles=4,
+            choose="sample",
+            weight_temperature=4,
+            random_state=i,
+        )
+        for i in range(200)
+    ]
+    weights = np.array([
+        sum(one.weight for one in run.candidates if one.solution.steps == ("a",)) for run in found
+    ])  # fmt: skip
+    chosen = sum(run.solution.steps == ("a",) for run in found)
+    assert abs(chosen - weights.sum()) < 4.5 * np.sqrt((weights * (1 - weights)).sum())
+    assert len({run.solution.steps for run in found}) > 1
+
+
+def test_complete_particles_wait_and_take_part():
+    """A particle of one good step is complete, the others are worse, so it crowds them out."""
+
+    def early(problem, steps, n, seed):
+        return [("a", "eos") if seed % 3 == 0 and not steps else ("c", "stop")] * n
+
+    found = particle_filter(CallableGenerator(early), by_letter, "Q", n_particles=30, max_steps=12, random_state=1)
+    assert found.solution.steps == ("a",)
+    assert found.candidates[found.chosen].weight == pytest.approx(1)
+    assert found.cost.n_requests < 30 * 3
+
+
+def test_particles_without_a_score_are_lost_unless_there_is_no_other():
+    def half_read(solutions):
+        return [[np.nan if "wrong" in step else 0.2 for step in one.steps] for one in solutions]
+
+    found = particle_filter(policy(), half_read, "Q", n_particles=8, random_state=0)
+    assert is_right(found.solution)
+    blind = particle_filter(
+        policy(), lambda s: [[np.nan] * one.n_steps for one in s], "Q", n_particles=8, random_state=0
+    )
+    assert blind.solution.n_steps == N_STEPS
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"n_particles": 0}, "n_particles is 0"),
+        ({"n_particles": 2.5}, "n_particles is 2.5"),
+        ({"resampling": "stratified"}, "resampling is 'stratified', expected one of systematic, multinomial"),
+        ({"choose": "vote"}, "choose is 'vote'"),
+        ({"weight_temperature": 0}, "weight_temperature is 0"),
+        ({"ess_threshold": 1.5}, "ess_threshold is 1.5"),
+        ({"choose": "sample", "final_scorer": perfect}, "leave final_scorer"),
+    ],
+)
+def test_settings_of_particles_are_checked(settings, told):
+    with pytest.raises(ValueError, match=told):
+        particle_filter(policy(), perfect, "Q", **{"n_particles": 4, **settings})
+
+
+def test_weights_need_scores_between_0_and_1():
+    with pytest.raises(ValueError, match=r"a score is 3, and weights of particles need scores in \[0, 1\]"):
+        particle_filter(policy(), lambda s: [[3.0] * one.n_steps for one in s], "Q", n_particles=4)
