@@ -105,8 +105,9 @@ class SearchRun:
             self.generator = LoggedGenerator(self.generator, self.log)
         self.separator = step_separator_of(self.generator)
         self.stops = (self.separator,) if self.stop is None else tuple(self.stop)
-        self.root = root_seed(self.random_state)
         self.start = as_solution(self.problem)
+        # With one seed for many problems, each problem has draws of its own.
+        self.root = derived_seed(root_seed(self.random_state), self.start.problem)
         self.scoring = self._scoring(self.scorer)
         self.final = self._scoring(self.final_scorer)
         self._used = SearchCost()
