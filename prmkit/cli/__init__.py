@@ -11,6 +11,7 @@ from prmkit.cli._cache import cache
 from prmkit.cli._convert import convert
 from prmkit.cli._evaluate import SeveralAfterOn, evaluate
 from prmkit.cli._fit import fit
+from prmkit.cli._label import label
 from prmkit.cli._score import score
 from prmkit.cli._states import states
 from prmkit.cli._terminal import ListsFormats
@@ -26,8 +27,9 @@ app = typer.Typer(
         "Process reward models: which step of a solution is wrong, and how sure is that?\n\n"
         "prmkit fit trains the default classifier on step labels, in minutes on a processor. prmkit train fine-tunes a "
         "language model. prmkit evaluate compares models on benchmarks. prmkit score scores files of any size. prmkit "
-        "states computes what a language model holds, for a classifier to learn from. prmkit convert writes step "
-        "labels in another format. prmkit bench measures this machine. prmkit COMMAND --help shows examples.\n\n"
+        "states computes what a language model holds, for a classifier to learn from. prmkit label makes step labels "
+        "by rollouts of a language model. prmkit convert writes step labels in another format. prmkit "
+        "bench measures this machine. prmkit COMMAND --help shows examples.\n\n"
         "All else is done from Python:\n\n"
         "    from prmkit import PRMClassifier, load_prm800k\n\n"
         "    X, y = load_prm800k('train.jsonl'); clf = PRMClassifier().fit(X, y)\n\n"
@@ -40,6 +42,7 @@ app.command(no_args_is_help=True, cls=ListsFormats)(convert)
 app.command(no_args_is_help=True, cls=SeveralAfterOn)(evaluate)
 app.command(no_args_is_help=True, cls=ListsFormats)(score)
 app.command(no_args_is_help=True, cls=ListsFormats)(states)
+app.command(no_args_is_help=True, cls=ListsFormats)(label)
 app.command()(bench)
 app.add_typer(cache, name="cache")
 
