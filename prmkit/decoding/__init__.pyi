@@ -15,6 +15,7 @@ from .rewards import (
 from .search import (
     Candidate as Candidate,
     SearchCost as SearchCost,
+    SearchDisplay as SearchDisplay,
     SearchProgress as SearchProgress,
     SearchResult as SearchResult,
     beam_search as beam_search,
@@ -24,6 +25,7 @@ from .search import (
     lookahead_search as lookahead_search,
     particle_filter as particle_filter,
     rollout_search as rollout_search,
+    step_expander as step_expander,
 )
 from .verifiers import (
     AnswerVerifier as AnswerVerifier,
@@ -47,6 +49,7 @@ __all__ = [
     "OpenAIGenerator",
     "PRMReward",
     "SearchCost",
+    "SearchDisplay",
     "SearchProgress",
     "SearchResult",
     "StepRewards",
@@ -65,4 +68,5 @@ __all__ = [
     "non_sequiturs",
     "particle_filter",
     "rollout_search",
+    "step_expander",
 ]

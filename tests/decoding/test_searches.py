@@ -12,11 +12,13 @@ from scipy.stats import binom
 from prmkit import Solution
 from prmkit.decoding import (
     CallableGenerator,
+    SearchDisplay,
     beam_search,
     diverse_beam_search,
     lookahead_search,
     particle_filter,
     rollout_search,
+    step_expander,
 )
 
 BEAMS = {
@@ -618,3 +620,83 @@ def test_settings_of_particles_are_checked(settings, told):
 def test_weights_need_scores_between_0_and_1():
     with pytest.raises(ValueError, match=r"a score is 3, and weights of particles need scores in \[0, 1\]"):
         particle_filter(policy(), lambda s: [[3.0] * one.n_steps for one in s], "Q", n_particles=4)
+
+
+def test_an_expander_gives_one_step_and_its_score():
+    generator = Watched(policy())
+    generate = step_expander(generator, perfect, "Q", random_state=0)
+    first, score = generate(None)
+    assert score == float(first.steps[0].startswith("right"))
+    state = first
+    for n_steps in range(2, N_STEPS + 1):
+        state, score = generate(state)
+        assert state.n_steps == n_steps
+        assert score == float(is_right(state))
+    assert state.meta["stopped"] == "eos"
+    n_asked = len(generator.asked)
+    assert generate(state) == (state, score)
+    assert len(generator.asked) == n_asked == N_STEPS
+    assert generate(first)[0].steps != generate(first)[0].steps  # another draw each time
+    assert generate.cost.n_requests == N_STEPS + 2
+    again = step_expander(policy(), perfect, "Q", random_state=0)
+    assert again(None)[0] == first
+
+
+def test_an_expander_serves_a_best_first_search():
+    """As treequest's algorithms do: take the state with the highest score, and put what comes of it back."""
+    generate = step_expander(policy(error_rate=0.5), perfect, "Q", random_state=3)
+    tree = [(None, 1.0)]
+    for _ in range(60):
+        state, _ = max(tree, key=lambda pair: (pair[1], pair[0].n_steps if pair[0] else 0))
+        tree.append(generate(state))
+        if "stopped" in (tree[-1][0].meta or {}) and tree[-1][1] == 1:
+            break
+    assert is_right(tree[-1][0])
+    assert tree[-1][0].n_steps == N_STEPS
+
+
+def test_a_failed_expansion_is_an_error_or_has_the_score_that_was_named():
+    def broken(problem, steps, n, seed):
+        raise OSError("no route")
+
+    with pytest.raises(RuntimeError, match=r"no route.*failed_score=0.0"):
+        step_expander(CallableGenerator(broken), perfect, "Q")(None)
+    state, score = step_expander(CallableGenerator(broken), perfect, "Q", failed_score=0.0)(None)
+    assert (state.n_steps, score) == (0, 0.0)
+    unread = step_expander(policy(), lambda s: [[np.nan] * one.n_steps for one in s], "Q")
+    with pytest.raises(RuntimeError, match="no score"):
+        unread(None)
+    spent = step_expander(policy(), perfect, "Q", budget=3)
+    spent(None)
+    with pytest.raises(RuntimeError, match="budget of 3 tokens is spent"):
+        spent(None)
+    with pytest.raises(TypeError, match="another problem"):
+        spent(Solution("R", ["right"]))
+    with pytest.raises(TypeError, match="scorer is None"):
+        step_expander(policy(), None, "Q")
+
+
+def test_a_result_shows_its_solution():
+    shown = beam_search(policy(), perfect, "1 < 2?", beam_width=2, beam_factor=2, random_state=0)._repr_html_()
+    assert "1 &lt; 2?" in shown
+    assert "background:rgba(" in shown  # coloured steps
+    assert "eos, score" in shown
+    raw = beam_search(policy(), lambda s: [[7.25] * one.n_steps for one in s], "1 < 2?", beam_width=2, beam_factor=2)
+    assert "7.25" in raw._repr_html_()
+
+
+@pytest.mark.parametrize(("name", "value"), [("beam", "score"), ("lookahead", "reward")])
+def test_a_search_is_drawn_as_a_tree(name, value):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    found = SEARCHES[name](policy(), perfect, "Q", final_scorer=constant, random_state=0)
+    display = SearchDisplay.from_result(found, value=value)
+    n_points = sum(len(points.get_offsets()) for points in display.ax_.collections)
+    assert n_points == len(found.candidates) + 1  # and a ring around the chosen one
+    lines = [line for line in display.ax_.lines if len(line.get_xdata()) == 2 and line.get_color() == "black"]
+    assert sorted(line.get_xdata()[1] for line in lines) == [2, 3, 4]
+    with pytest.raises(TypeError, match="expected SearchResult"):
+        SearchDisplay.from_result(found.candidates)
+    with pytest.raises(ValueError, match="value is 'risk'"):
+        SearchDisplay.from_result(found, value="risk")
+    matplotlib.pyplot.close(display.figure_)

@@ -1,8 +1,10 @@
 from ._beam_search import beam_search as beam_search, diverse_beam_search as diverse_beam_search
 from ._best_of_n import best_of_n as best_of_n
 from ._certified import certified_search as certified_search
+from ._display import SearchDisplay as SearchDisplay
 from ._particle_filter import particle_filter as particle_filter
 from ._simulated_search import lookahead_search as lookahead_search, rollout_search as rollout_search
+from ._step_expander import step_expander as step_expander
 from .results import (
     Candidate as Candidate,
     SearchCost as SearchCost,
@@ -13,6 +15,7 @@ from .results import (
 __all__ = [
     "Candidate",
     "SearchCost",
+    "SearchDisplay",
     "SearchProgress",
     "SearchResult",
     "beam_search",
@@ -22,4 +25,5 @@ __all__ = [
     "lookahead_search",
     "particle_filter",
     "rollout_search",
+    "step_expander",
 ]
