@@ -39,6 +39,8 @@ def solved(written, problem="What is it?", **meta):
         ("numeric", "333.3334", "1000/3", True),
         ("numeric", "333.34", "1000/3", False),
         ("numeric", r"$\frac{7}{4}$ cups", 1.75, True),
+        ("numeric", r"1750 \text{ g}", 1750, True),
+        ("numeric", r"2 \text{ dozen}", 2, False),
         ("numeric", "2x", 2, False),
         ("numeric", "1e999999999", 1, False),
         ("numeric", "3/0", 3, False),
@@ -100,9 +102,34 @@ def test_options_of_the_problem_have_texts_and_end_the_letters(problem):
         verifier(problem, solved("B", problem, answer="F"))
 
 
-@pytest.mark.parametrize("last", ["B", "(B)", "**B**", "So the correct option is B.", r"$\boxed{\text{B}}$"])
+@pytest.mark.parametrize(
+    "last",
+    [
+        *("B", "(B)", "**B**", "So the correct option is B.", r"$\boxed{\text{B}}$", "Result: Choice_B (a cat)"),
+        *(r"Result: Choice\_B", "We take option (B): 4, which is less."),
+    ],
+)
 def test_a_choice_without_the_sentence(last):
-    assert AnswerVerifier({"p": "B"}, how="choice")("p", Solution("p", ["Both others are wrong.", last]))
+    assert AnswerVerifier({"p": "B"}, how="choice")("p", Solution("p", ["The answer is not a dog.", last]))
+
+
+@pytest.mark.parametrize(
+    "last", ["Choice_A or Choice_B", "None of the choices (A, B) is right.", "Bees", "Confidence: 1"]
+)
+def test_no_choice(last):
+    verifier = AnswerVerifier({"p": "B"}, how="choice")
+    assert not verifier("p", Solution("p", ["Option C is wrong.", last]))
+    assert dict(verifier.counts) == {"missing": 1}
+
+
+@pytest.mark.parametrize(
+    "long", [" " * 200_000, "`" * 200_000, "a" * 200_000 + "`", "(A) \n" * 50_000, "Choice " * 30_000]
+)
+def test_long_texts_are_read_at_once(long):
+    """Patterns that go back and forth would never end here."""
+    solution = Solution(f"Which? (A) x{long}", [f"```{long}", f"Option is {long}", f"The option is (A){long}{long}"])
+    AnswerVerifier({solution.problem: "A"}, how="choice")(solution.problem, solution)
+    code_of(solution)
 
 
 def test_the_last_number_can_be_refused():

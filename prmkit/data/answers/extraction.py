@@ -85,9 +85,12 @@ def normal_answer(text: str) -> str:
 def number_of_answer(text: str) -> Fraction | None:
     r"""Return the exact number that an answer writes, units and signs aside, or None if it is no number.
 
-    >>> number_of_answer("$1,250.50"), number_of_answer(r"\frac{3}{4}"), number_of_answer("2x")
+    >>> number_of_answer("$1,250.50"), number_of_answer(r"\frac{3}{4} \text{ g}"), number_of_answer("2x")
     (Fraction(2501, 2), Fraction(3, 4), None)
     """
+    unit = _WORDS.search(text)
+    if unit and unit.end() == len(text.rstrip(" .$")) and unit.start() and not _NO_UNIT.search(unit[1]):
+        text = text[: unit.start()]
     plain = normal_answer(text)
     # Other spellings that Fraction reads, such as 1e999999999, may take time without end.
     if len(plain) > _LONGEST or not _WHOLE_OR_FRACTION.fullmatch(plain):

@@ -19,15 +19,16 @@ Answer: TypeAlias = str | int | float
 
 _LETTERS = "A-J"
 _OPTION_LINE = re.compile(rf"^[ \t*]*\(?([{_LETTERS}])[).:](?=\s)[ \t*]*(\S[^\n]*)$", re.MULTILINE)
-_OPTION_INLINE = re.compile(rf"\(([{_LETTERS}])\)\s*(.+?)\s*(?=\([{_LETTERS}]\)|$)", re.DOTALL)
+_OPTION_INLINE = re.compile(rf"\(([{_LETTERS}])\)")
 _MARKUP = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
-# "(B)", "B", "B)", "B. Paris", "B: Paris", "option B".
+# "(B)", "B", "B)", "B. Paris", "B: Paris", "option B", "Choice_B".
 _CHOICE = re.compile(
-    r"(?:(?:the\s+)?(?:option|choice)\s+)?(?:[(\[]\s*([A-Za-z])\s*[)\]]|([A-Za-z])(?=[).:,]|$)[).:]?)(?P<rest>.*)",
+    r"(?:(?:the\s+)?(?:option|choice)[\s_\\]+)?(?:[(\[]\s*([A-Za-z])\s*[)\]]|([A-Za-z])(?=[).:,]|$)[).:]?)(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _ANOTHER = re.compile(rf"\s*(?:(?i:or|and)|[/&,])\s*(?:\(?[{_LETTERS}]\b|\([a-j]\))")
 _CHOSEN = re.compile(r"\b(?:option|choice)\s+is\b[:\s*]*([^\n]+)", re.IGNORECASE)
+_NAMED = re.compile(rf"\b(?i:option|choice)[ _\\]+\(?([{_LETTERS}])(?![A-Za-z'])")
 
 
 class AnswerVerifier:
@@ -45,7 +46,8 @@ class AnswerVerifier:
           A comparison that fails or takes too long is counted, and counts as wrong.
         - ``"exact"``: the same characters, white space aside.
         - ``"numeric"``: two numbers within ``rel_tol`` or ``abs_tol``. Units, ``$`` and ``%`` are no part of a number.
-        - ``"choice"``: the same letter, A to J: ``B``, ``(B)``, ``B. Paris``, ``option B``. If the problem lists its
+        - ``"choice"``: the same letter, A to J: ``B``, ``(B)``, ``B. Paris``, ``option B``. Without a mark of an
+          answer, the last line tells it. If the problem lists its
           options, each on a line (``A) …``) or in one (``(A) … (B) …``), the text of an option stands for its letter,
           and no other letter counts. Two letters are no answer.
     rel_tol : float, default=1e-6
@@ -186,10 +188,11 @@ def options_of(problem: str) -> dict[str, str]:
     >>> options_of("How many? (A) 3 (B) 4")
     {'A': '3', 'B': '4'}
     """
-    for pattern in (_OPTION_LINE, _OPTION_INLINE):
+    pieces = [piece.strip() for piece in _OPTION_INLINE.split(problem)[1:]]
+    for found in (_OPTION_LINE.findall(problem), zip(pieces[::2], pieces[1::2], strict=True)):
         options: dict[str, str] = {}
-        for letter, text in pattern.findall(problem):
-            if letter == "ABCDEFGHIJ"[len(options) : len(options) + 1]:
+        for letter, text in found:
+            if text and letter == "ABCDEFGHIJ"[len(options) : len(options) + 1]:
                 options[letter] = text
         if len(options) > 1:
             return options
@@ -197,13 +200,15 @@ def options_of(problem: str) -> dict[str, str]:
 
 
 def choice_of_text(text: str, options: Mapping[str, str]) -> str | None:
-    """Return the letter that a solution chooses, or None: by a mark of answers, or as its last line."""
-    answer = extract_answer(text, last_number=False).answer
-    if answer is None:
-        chosen = _CHOSEN.findall(text)
-        lines = text.strip().splitlines()
-        answer = chosen[-1] if chosen else lines[-1] if lines else ""
-    return _choice(answer, options)
+    """Return the letter that a solution chooses, or None: by a mark of answers, or in its last line."""
+    last = text.strip().rpartition("\n")[2]
+    named = set(_NAMED.findall(last))
+    told = (
+        extract_answer(text, last_number=False).answer,
+        *_CHOSEN.findall(text)[-1:],
+        named.pop() if len(named) == 1 else last,
+    )
+    return next((letter for answer in told if answer and (letter := _choice(answer, options))), None)
 
 
 def _choice(answer: str, options: Mapping[str, str]) -> str | None:

@@ -25,9 +25,7 @@ from prmkit.decoding.verifiers.references import References
 Outcome: TypeAlias = Literal["passed", "failed", "raised", "timed_out", "too_much_output", "died", "no_code"]
 Tests: TypeAlias = str | Sequence[str]
 
-_FENCE = re.compile(
-    r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL
-)
+_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})([^`]*)")
 _PYTHON = ("python", "py", "python3")
 _LARGEST_OUTPUT, _SHOWN_OUTPUT = 2**20, 2_000
 _LARGEST_FILE = 64 * 2**20
@@ -35,7 +33,7 @@ _LARGEST_FILE = 64 * 2**20
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "LD_LIBRARY_PATH")
 # Runs in the other process. The word at the end says that all tests came to their end: an exit before it is no success.
 _RUNNER = """
-import inspect, os, sys, traceback, types, unittest
+import inspect, os, signal, sys, traceback, types, unittest
 word, memory, seconds, largest = sys.argv[1], *map(int, sys.argv[2:5])
 del sys.argv[1:]
 try:
@@ -49,6 +47,8 @@ else:
             resource.setrlimit(getattr(resource, name), (value, value))
         except (OSError, ValueError):
             pass  # the system has no such limit, or a lower one
+if hasattr(signal, "alarm"):
+    signal.alarm(seconds + 5)  # for the day on which nobody is left to end this process
 
 def called(test):
     if not inspect.isclass(test):
@@ -311,11 +311,22 @@ def code_of(solution: Solution) -> str | None:
 
     A block without a language counts if none says Python. One that is not closed goes on to the end.
     """
-    blocks = _FENCE.findall("\n\n".join(solution.steps))
+    blocks: list[tuple[str, list[str]]] = []
+    fence = ""
+    for line in "\n\n".join(solution.steps).splitlines():
+        if fence:
+            if line.strip().startswith(fence) and not line.strip().strip(fence[0]):
+                fence = ""
+            else:
+                blocks[-1][1].append(line)
+        elif match := _FENCE.fullmatch(line):
+            fence = match[1]
+            language = match[2].split()
+            blocks.append((language[0].lower() if language else "", []))
     for languages in (_PYTHON, ("",)):
-        codes = [code for _, language, code in blocks if language.lower() in languages]
+        codes = [lines for language, lines in blocks if language in languages]
         if codes:
-            return textwrap.dedent(codes[-1])
+            return textwrap.dedent("\n".join(codes[-1]))
     return None
 
 
