@@ -42,7 +42,8 @@ class LimitedVerifier:
     Notes
     -----
     The process starts with the first call, which takes some seconds, and anew after it was killed. Threads may share
-    an instance, which answers one call at a time. It can be pickled.
+    an instance, which answers one call at a time. It can be pickled. :class:`AnswerVerifier` and
+    :class:`UnitTestVerifier` have limits of their own, and need none of these.
 
     Examples
     --------
