@@ -3,6 +3,7 @@ from .generators import (
     CallableGenerator as CallableGenerator,
     LoggedGenerator as LoggedGenerator,
     OpenAIGenerator as OpenAIGenerator,
+    TransformersGenerator as TransformersGenerator,
     VLLMGenerator as VLLMGenerator,
 )
 from .labelling import label_by_rollouts as label_by_rollouts
@@ -54,6 +55,7 @@ __all__ = [
     "SearchResult",
     "StepRewards",
     "TextGenerator",
+    "TransformersGenerator",
     "UnitTestVerifier",
     "VLLMGenerator",
     "beam_search",

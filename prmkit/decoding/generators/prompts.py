@@ -155,9 +155,10 @@ def known_token_ids(solution: Solution, tokenizer: PreTrainedTokenizerBase) -> l
     return [one for ids in known for one in ids]
 
 
-def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
     """Return the text of tokens as they stand, without special tokens."""
-    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    ids = list(ids)
+    return str(tokenizer.decode(ids, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False))
 
 
 def _first_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -31,8 +31,12 @@ class Past:
     @property
     def n_bytes(self) -> int:
         """Size of keys and values, shared ones included."""
-        tensors = (one for _, piece in self._pieces for layer in piece if layer is not None for one in layer)
-        return sum(one.numel() * one.element_size() for one in tensors)
+        return sum(_size(piece) for _, piece in self._pieces)
+
+    @property
+    def n_own_bytes(self) -> int:
+        """Size of the keys and values of the last tokens that were added."""
+        return _size(self._pieces[-1][1]) if self._pieces else 0
 
     def cut(self, n_tokens: int) -> Past:
         """Return the past of the first tokens, without a copy."""
@@ -62,16 +66,43 @@ class Past:
                 cache.update(keys, values, layer)
         return cache
 
-    def grown(self, cache: DynamicCache) -> Past:
-        """Return the past after a pass that has extended the cache."""
-        before, after = len(self), int(cache.get_seq_length())
+    def grown(self, cache: DynamicCache, row: int = 0, padding: int = 0) -> Past:
+        """Return the past after a pass that has extended the cache: that of one row, which has padding before it."""
         layers: list[Any] = cache.layers
+        before, after = len(self), int(cache.get_seq_length()) - padding
+        n_rows = max((len(layer.keys) for layer in layers if layer.keys is not None), default=1)
         piece: Piece = [
-            None if layer.keys is None else _part((layer.keys, layer.values), before, after) for layer in layers
+            None
+            if layer.keys is None
+            else _part((layer.keys[row, None], layer.values[row, None]), padding + before, padding + after)
+            for layer in layers
         ]
-        # Copies, or a piece would keep the whole text before it.
-        own = [layer and (layer[0].clone(), layer[1].clone()) for layer in piece] if before else piece
+        # Copies, or a piece would keep the whole text before it, and the other rows.
+        copied = before or padding or n_rows > 1
+        own = [layer and (layer[0].clone(), layer[1].clone()) for layer in piece] if copied else piece
         return Past((*self._pieces, (after - before, own)))
+
+
+def _size(piece: Piece) -> int:
+    return sum(one.numel() * one.element_size() for layer in piece if layer is not None for one in layer)
+
+
+def joined(pasts: Sequence[Past]) -> DynamicCache:
+    """Return the pasts of several texts as one new cache of one row each, with zeros before the shorter ones."""
+    from transformers import DynamicCache
+
+    cache, width = DynamicCache(), max(map(len, pasts))
+    parts = [one.cache().layers if len(one) else [] for one in pasts]
+    for layer in range(max(map(len, parts))):
+        known: list[tuple[int, Any]] = [(i, one[layer]) for i, one in enumerate(parts) if one]
+        if known[0][1].keys is None:
+            continue
+        shape = len(pasts), known[0][1].keys.shape[1], width
+        keys, values = (tensor.new_zeros(*shape, tensor.shape[-1]) for tensor in (known[0][1].keys, known[0][1].values))
+        for i, one in known:
+            keys[i, :, width - len(pasts[i]) :], values[i, :, width - len(pasts[i]) :] = one.keys[0], one.values[0]
+        cache.update(keys, values, layer)
+    return cache
 
 
 def _part(layer: tuple[torch.Tensor, torch.Tensor], start: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -33,7 +33,10 @@ _DEFAULT_DEPTHS = (0.4, 0.67)
 # Positions whose logits of the whole vocabulary are held at once.
 _LOGITS_AT_ONCE = 128
 _N_TRIED = 18
-_INSTEAD = "kind='states' reads a decoder-only language model, such as 'Qwen/Qwen2.5-Math-1.5B'"
+_INSTEAD = (
+    "kind='states' reads a decoder-only language model, such as 'Qwen/Qwen2.5-Math-1.5B'. For an encoder pass "
+    "kind='embeddings'"
+)
 
 
 class _EnoughError(Exception):
@@ -60,10 +63,17 @@ class CausalModel:
     """
 
     def __init__(
-        self, model: str | Path, *, layer: int | Sequence[int] | None, log_probs: bool, dtype: str, device: str | None
+        self,
+        model: str | Path,
+        *,
+        layer: int | Sequence[int] | None,
+        log_probs: bool,
+        dtype: str,
+        device: str | None,
+        instead: str = _INSTEAD,
     ) -> None:
         self.model, self.log_probs = model, log_probs
-        self._layer, self._dtype, self._device = layer, dtype, device
+        self._layer, self._dtype, self._device, self._instead = layer, dtype, device, instead
         self._lock = Lock()
 
     @cached_property
@@ -83,7 +93,7 @@ class CausalModel:
 
         whole = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
         if getattr(whole, "is_encoder_decoder", False):
-            raise ValueError(f"{self.model} is an encoder-decoder ({whole.model_type}): {_INSTEAD}")
+            raise ValueError(f"{self.model} is an encoder-decoder ({whole.model_type}): {self._instead}")
         return whole.get_text_config()
 
     @cached_property
@@ -161,10 +171,7 @@ class CausalModel:
             raise ValueError(self._encoder_error())
 
     def _encoder_error(self) -> str:
-        return (
-            f"{self.model} is an encoder ({self.config.model_type}), whose states look ahead: {_INSTEAD}. For an "
-            "encoder pass kind='embeddings'"
-        )
+        return f"{self.model} is an encoder ({self.config.model_type}), whose states look ahead: {self._instead}"
 
     def read(self, rows: Sequence[MarkedTokens | TokenRecord], budget: int) -> Iterator[tuple[int, TokenReading]]:
         """Yield the number of each row and what the model holds at the tokens of its steps.
