@@ -234,7 +234,9 @@ class TokenLoop:
         }
         if "logits_to_keep" in self._accepted:
             arguments["logits_to_keep"] = 1
-        output = self.network(**arguments, past_key_values=cache, use_cache=cache is not None)
+        if cache is not None:
+            arguments["past_key_values"] = cache
+        output = self.network(**arguments, use_cache=cache is not None)
         last: torch.Tensor = output.logits[:, -1]
         return last
 
