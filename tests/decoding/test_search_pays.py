@@ -1,11 +1,21 @@
 """What searching is worth, on word problems and a policy whose errors are known."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from prmkit import PRMClassifier
 from prmkit.data import make_arithmetic_solutions
-from prmkit.decoding import best_of_n
+from prmkit.decoding import (
+    CallableGenerator,
+    beam_search,
+    best_of_n,
+    diverse_beam_search,
+    lookahead_search,
+    rollout_search,
+)
+from prmkit.features import StepStatistics
 from prmkit.metrics import bootstrap_by_problem
 
 STEPWISE = {"stop_condition": lambda solution: False}
@@ -66,3 +76,52 @@ def test_a_trained_reward_model_beats_the_majority_of_the_same_samples(policy):
     found = bootstrap_by_problem(accuracies, policy.problems, ours, votes)
     assert found.interval("majority").high < found.interval("prm").low
     assert found.difference("prm", "majority").low > 0.05
+
+
+SEARCHES = {
+    "beam": partial(beam_search, beam_width=2, beam_factor=2),
+    "diverse beams": partial(diverse_beam_search, beam_width=2, beam_factor=2),
+    "lookahead": partial(lookahead_search, beam_width=1, beam_factor=2),
+    "rollouts": partial(rollout_search, beam_width=1, beam_factor=2),
+}
+
+
+@pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
+def test_every_search_finds_what_is_right_if_it_has_drawn_it_and_the_scorer_is_perfect(policy, search):
+    right, drawn = [], []
+    for i, problem in enumerate(policy.problems[:20]):
+        found = search(policy.generator, policy.perfect, problem, random_state=i)
+        right.append(is_right(policy, found))
+        drawn.append(any(one.is_complete and policy.is_right(problem, one.solution) for one in found.candidates))
+    assert right == drawn
+    # Two or four draws of each step: better than the policy by far.
+    assert np.mean(right) > np.mean([policy.accuracy(problem) for problem in policy.problems[:20]]) + 0.15
+
+
+@pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
+def test_no_search_is_better_than_the_policy_if_the_scorer_is_constant(policy, search):
+    chances = np.array([policy.accuracy(problem) for problem in policy.problems[:25]])
+    results = [search(policy.generator, constant, p, random_state=i) for i, p in enumerate(policy.problems[:25])]
+    right = [is_right(policy, found) for found in results]
+    assert abs(np.sum(right) - chances.sum()) < 3.5 * np.sqrt((chances * (1 - chances)).sum())
+
+
+def test_beam_search_that_reads_new_steps_alone_scores_a_third_of_the_tokens():
+    def write(problem, steps, n, seed):
+        numbers = np.random.default_rng(seed).integers(10, 99, size=(n, 3))
+        return [(f"so {a} + {b} = {a + c}.", "eos" if len(steps) == 11 else "stop") for a, b, c in numbers]
+
+    known = make_arithmetic_solutions(20, 2, random_state=1)
+    classifier = PRMClassifier(StepStatistics(), random_state=0).fit(known.X, known.y)
+
+    def whole_texts(solutions):
+        return [one.rewards for one in classifier.score_solutions(solutions)]
+
+    search = partial(beam_search, CallableGenerator(write), beam_width=4, beam_factor=4, random_state=0)
+    ours, peers = (search(scorer, "Add the numbers, two at a time.") for scorer in (classifier, whole_texts))
+    assert ours.solution == peers.solution
+    assert ours.solution.n_steps == 12
+    assert ours.cost.generated_tokens == peers.cost.generated_tokens
+    assert peers.cost.scored_tokens >= 3 * ours.cost.scored_tokens
+    # Each new step once, and the problem once for each candidate of the first round.
+    assert ours.cost.scored_tokens <= 12 * 16 * 6 + 16 * 7
