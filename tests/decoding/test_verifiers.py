@@ -45,6 +45,8 @@ def solved(written, problem="What is it?", **meta):
         ("numeric", "1e999999999", 1, False),
         ("numeric", "3/0", 3, False),
         ("numeric", "-4", 4, False),
+        ("numeric", "0.0000001", np.float64(1e-7), True),
+        ("numeric", "12 cm", np.int64(12), True),
         ("choice", "(C)", "C", True),
         ("choice", "c", "C", True),
         ("choice", r"\textbf{(C)}\ 17", "(C) 17", True),

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from numbers import Real
 from typing import Literal, TypeAlias, cast
 
 from prmkit.data.answers.equivalence import AnswerComparison
@@ -171,7 +172,7 @@ class AnswerVerifier:
 
 def _as_text(answer: object, problem: str) -> str:
     """Return a reference answer as text, read by its mark if it has one."""
-    if isinstance(answer, bool) or not isinstance(answer, (str, int, float)):
+    if isinstance(answer, bool) or not isinstance(answer, (str, Real)):
         raise TypeError(f"the answer to {problem!r:.60} is {answer!r:.60}, expected a str or a number")
     text = str(answer)
     marked = extract_answer(text, last_number=False)
