@@ -150,7 +150,7 @@ def known_token_ids(solution: Solution, tokenizer: PreTrainedTokenizerBase) -> l
     for ids, step in zip(known, solution.steps, strict=True):
         if not isinstance(ids, Sequence) or not all(isinstance(one, int) and 0 <= one < size for one in ids):
             return None
-        if not decoded(tokenizer, ids).strip().startswith(step):
+        if not decoded(tokenizer, ids).strip().startswith(step.strip()):
             return None
     return [one for ids in known for one in ids]
 
