@@ -188,7 +188,7 @@ def test_each_answer_is_in_the_file_before_the_next_is_asked(tmp_path):
 # The n-th call of the function kills its process; the calls that were answered are noted.
 KILLED = """
 import os, signal, sys
-from prmkit.decoding import CallableGenerator, best_of_n
+from prmkit.decoding import CallableGenerator, beam_search, best_of_n
 
 def step(problem, steps, n, seed):
     step.n_calls = getattr(step, "n_calls", 0) + 1
@@ -201,31 +201,37 @@ def step(problem, steps, n, seed):
 def score(solutions):
     return [[len(step) / 9 for step in one.steps] for one in solutions]
 
-found = best_of_n(CallableGenerator(step), score, "2 + 3?", n=4, random_state=5, log=sys.argv[2])
+settings = {"n": 4} if sys.argv[3] == "best_of_n" else {"beam_width": 2, "beam_factor": 3, "max_steps": 6}
+search = {"best_of_n": best_of_n, "beam_search": beam_search}[sys.argv[3]]
+found = search(CallableGenerator(step), score, "2 + 3?", random_state=5, log=sys.argv[2], **settings)
 print([(one.solution.steps, one.score, one.stopped) for one in found.candidates], found.chosen)
 print(found.cost.generated_tokens, found.cost.n_requests)
 """
 
 
-def killed_and_finished(start_python, run_python, folder, n_kills, at):
+def killed_and_finished(start_python, run_python, folder, n_kills, at, search="best_of_n"):
     """Return what a search prints at once, what it prints after some kills, and the calls that were answered."""
-    undisturbed = run_python(KILLED, "999", "whole", folder=folder)
+    undisturbed = run_python(KILLED, "999", "whole", search, folder=folder)
+    n_calls = len((folder / "calls").read_text().splitlines())
     (folder / "calls").unlink()
     for _ in range(n_kills):
-        process = start_python(KILLED, str(at), "log", folder=folder)
+        process = start_python(KILLED, str(at), "log", search, folder=folder)
         process.join()
         assert process.exitcode == -9
-    return undisturbed, run_python(KILLED, "999", "log", folder=folder), (folder / "calls").read_text().splitlines()
+    after = run_python(KILLED, "999", "log", search, folder=folder)
+    calls = (folder / "calls").read_text().splitlines()
+    assert len(calls) == len(set(calls)) == n_calls  # nothing was generated twice
+    assert (folder / "log").read_bytes() == (folder / "whole").read_bytes()
+    return undisturbed, after
 
 
 def test_a_killed_search_goes_on(start_python, run_python, tmp_path):
-    one, again, calls = killed_and_finished(start_python, run_python, tmp_path, 1, at=6)
+    one, again = killed_and_finished(start_python, run_python, tmp_path, 1, at=6)
     assert one == again
-    assert len(calls) == len(set(calls)) == 13  # nothing was generated twice
 
 
 @pytest.mark.slow
-def test_a_search_that_was_killed_ten_times_goes_on(start_python, run_python, tmp_path):
-    one, again, calls = killed_and_finished(start_python, run_python, tmp_path, 10, at=1)
+@pytest.mark.parametrize(("search", "n_kills"), [("best_of_n", 10), ("beam_search", 6)])
+def test_a_search_that_was_killed_many_times_goes_on(start_python, run_python, tmp_path, search, n_kills):
+    one, again = killed_and_finished(start_python, run_python, tmp_path, n_kills, at=1, search=search)
     assert one == again
-    assert len(calls) == len(set(calls)) == 13

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ from prmkit.utils.files import check_path, locked
 _HEAD = {"prmkit": "log of a generator", "version": 1}
 _SETTINGS = ("generator", "problem", "steps", "tokens", "n", "stop", "max_tokens", "temperature", "seed")
 """What makes two requests the same."""
+_SUM = re.compile(rb'\{"sum": (\d+), ')
 
 
 class LoggedGenerator:
@@ -255,7 +257,7 @@ class LoggedGenerator:
 
     def _answer_at(self, place: int) -> list[Generation]:
         self._reader.seek(place)
-        return _answer(self._reader.readline())[1]
+        return [_generation(one) for one in _record(self._reader.readline())["generations"]]
 
     def _append(self, request: Mapping[str, Any], row: list[Generation]) -> None:
         """Write an answer, and take back what was written if it is not whole, as on a full disk."""
@@ -344,10 +346,10 @@ def _read(path: Path) -> tuple[dict[bytes, int], set[str]]:
             if not line.endswith(b"\n"):
                 break
             try:
-                request, _ = _answer(line)
-                places[_key(request)] = end
-                generators.add(request["generator"])
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                record = _record(line)
+                places[_key(record)] = end
+                generators.add(record["generator"])
+            except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(
                     f"line {number} of the log {path} is damaged or not of a log ({error}): {line[:60]!r}. Remove this "
                     "line, and its request is asked again"
@@ -357,14 +359,17 @@ def _read(path: Path) -> tuple[dict[bytes, int], set[str]]:
     return places, generators
 
 
-def _answer(line: bytes) -> tuple[dict[str, Any], list[Generation]]:
-    """Return the request and the answer of a line."""
-    record = json.loads(line)
-    found = record.pop("sum")
-    if zlib.crc32(json.dumps(record).encode()) != found:
-        raise ValueError("its sum is wrong")
-    row = [Generation(**{name: _as_tuple(value) for name, value in one.items()}) for one in record.pop("generations")]
-    return record, row
+def _record(line: bytes) -> dict[str, Any]:
+    """Return what a line holds, if its sum is right."""
+    found = _SUM.match(line)
+    if found is None or zlib.crc32(b"{" + line[found.end() : -1]) != int(found[1]):
+        raise ValueError("its sum is wrong or missing")
+    record: dict[str, Any] = json.loads(line)
+    return record
+
+
+def _generation(record: Mapping[str, Any]) -> Generation:
+    return Generation(**{name: _as_tuple(value) for name, value in record.items()})
 
 
 def _as_tuple(value: Any) -> Any:

@@ -234,6 +234,24 @@ class TransformersGenerator:
 
         return len(text_ids(self._engine.tokenizer, text))
 
+    @property
+    def fingerprint(self) -> str:
+        """What a log knows this generator by: model and settings. A folder is known by its name, not by its weights.
+
+        Returns
+        -------
+        str
+            Model and settings.
+        """
+        model = self.model
+        if not isinstance(model, (str, Path)):
+            model = f"{type(model).__name__} {model.config.name_or_path} of {model.num_parameters()} parameters"
+        tokenizer = getattr(self.tokenizer, "name_or_path", self.tokenizer)
+        names = ("prompt", "system", "step_separator", "top_p", "top_k", "dtype")
+        told = {"model": str(model), "tokenizer": None if tokenizer is None else str(tokenizer)}
+        told |= {name: getattr(self, name) for name in names}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in told.items() if value)})"
+
     def _draws(self, n: int, stop: Sequence[str], max_tokens: int, temperature: float) -> Any:
         from prmkit.decoding.generators._token_loop import Draws
 
