@@ -88,6 +88,7 @@ def test_soft_labels_as_rated_steps_through_a_server(asked, source, tmp_path):
         (("--problem", "question", "--verifier", "exact", "--answer", "id"), "no step has"),
         (("--problem", "question", "--to", "bon"), "--to"),
         (("--on-error", "skip"), "6 lines"),
+        (("--problem", "question", "--verifier", "exact", "--max-tokens", 2), "pass more than --max-tokens 2"),
     ],
 )
 def test_errors_speak_of_flags(asked, source, tmp_path, flags, told):
@@ -111,3 +112,20 @@ def test_help_teaches_with_an_example():
     out = run("--help").output
     for word in ("prmkit label Qwen", "--base-url", "generates nothing", "--log", "stepwise"):
         assert word in out
+
+
+@pytest.mark.slow
+def test_a_model_on_this_machine_labels_what_it_writes(source, tmp_path, make_tokenizer, make_language_model):
+    tokenizer, folder = make_tokenizer(), tmp_path / "tiny"
+    tokenizer.save_pretrained(folder)
+    make_language_model(tokenizer).save_pretrained(folder)
+    flags = ("--problem", "question", "--solutions", 3, "--completions", 2, "--verifier", "numeric", "--max-tokens", 40)
+    flags = (*flags, "--generator", "step_separator= ", "--generator", "prompt=plain", "--labels", "soft")
+    done = run(folder, source, tmp_path / "out.jsonl", *flags)
+    assert done.exit_code == 0, done.output
+    data = load(tmp_path / "out.jsonl")
+    assert data.vocabulary == "soft"
+    assert len(data.solutions) > 3
+    again = run(folder, source, tmp_path / "again.jsonl", *flags)
+    assert again.output.replace("again", "out") == done.output
+    assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "out.jsonl").read_bytes()

@@ -164,6 +164,9 @@ def test_solutions_that_were_cut_lose_their_last_step():
     assert {solution.n_steps for solution in data.solutions} == {3}  # 14 words are three steps of four and a half
     assert {solution.meta["is_right"] for solution in data.solutions} == {None}
     assert data.counts["cut solutions"] == len(data.solutions)
+    told = "cut in their first step: pass more than max_tokens=3"
+    with pytest.raises(RuntimeError, match=told), pytest.warns(UserWarning, match="no solution has a step"):
+        label(generator=long, max_tokens=3)
 
 
 def test_a_verifier_that_raises_costs_one_completion():

@@ -361,7 +361,8 @@ def _sample(rollouts: Rollouts, problems: Sequence[_Labelled], n_solutions: int)
             n_steps = rollout.solution.n_steps - (rollout.finish == "length")
             counts["sampled solutions"] += rollout.finish not in ("error", "budget")
             if rollout.finish in ("error", "budget") or n_steps < 1:
-                counts["solutions without a step"] += rollout.finish not in ("error", "budget")
+                cut = "solutions cut in their first step" if rollout.finish == "length" else "solutions without a step"
+                counts[cut] += rollout.finish not in ("error", "budget")
             elif rollout.solution.steps in seen:
                 counts["repeated solutions"] += 1
             else:
@@ -470,6 +471,8 @@ def _dataset(
                 nodes.append(path[t])
     if not X:
         told = next(iter(rollouts.errors.values()), "no solution has a step that could be tried")
+        if counts["solutions cut in their first step"]:
+            told = f"solutions were cut in their first step: pass more than max_tokens={rollouts.max_tokens}"
         if rollouts.is_spent:
             told = f"the budget of {rollouts.budget} tokens was spent before"
         if judging is not None and solutions:
