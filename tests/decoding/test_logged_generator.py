@@ -21,7 +21,7 @@ class Counting:
         finish = self.finish.pop(0) if isinstance(self.finish, list) else self.finish
         return [
             [
-                Generation(f"{one} {k}\ud800", finish, (one, k), (-0.1 / 3, float("-inf")), 2, stop="\n\n")
+                Generation(f"{one} {k}\ud800", finish, (one, np.int64(k)), (-0.1 / 3, float("-inf")), 2, stop="\n\n")
                 if finish != "error"
                 else Generation.failed("no")
                 for k in range(n)

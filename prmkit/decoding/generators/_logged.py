@@ -11,10 +11,12 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import numpy as np
 
 from prmkit.data.solution import Solution
 from prmkit.decoding.generation import (
@@ -80,6 +82,9 @@ class LoggedGenerator:
     if it has none: use another file for another model then.
 
     A row of generations with a failed one (``finish="error"``) is no answer. It is not written, and is asked again.
+
+    The result is the one without a kill if the generator answers a request in the same way whatever is asked with it.
+    If it does not, as some servers, what was answered still stands, and the rest is drawn anew.
 
     Each line is given to the system as soon as its answer is there, so killing the process loses no answer. If the
     wrapped generator has ``iter_generate``, that is one request; without it, one call. The file is synced to the disk
@@ -262,7 +267,8 @@ class LoggedGenerator:
     def _append(self, request: Mapping[str, Any], row: list[Generation]) -> None:
         """Write an answer, and take back what was written if it is not whole, as on a full disk."""
         place = os.fstat(self._file.fileno()).st_size
-        line = _line({**request, "generations": [asdict(one) for one in row]})
+        told = [{field.name: getattr(one, field.name) for field in fields(one)} for one in row]
+        line = _line({**request, "generations": told})
         try:
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, f"the log {self.path} cannot grow: the disk is full")
@@ -320,7 +326,7 @@ def _key(request: Mapping[str, Any]) -> bytes:
 
 def _line(record: Mapping[str, Any]) -> bytes:
     """Return a record as a line that begins with a sum of the rest. ASCII alone: any text of a model can be written."""
-    text = json.dumps(record)
+    text = json.dumps(record, default=_plain)
     return f'{{"sum": {zlib.crc32(text.encode())}, {text[1:]}\n'.encode()
 
 
@@ -370,6 +376,13 @@ def _record(line: bytes) -> dict[str, Any]:
 
 def _generation(record: Mapping[str, Any]) -> Generation:
     return Generation(**{name: _as_tuple(value) for name, value in record.items()})
+
+
+def _plain(value: object) -> object:
+    """Return a number of numpy as one of Python."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(f"a generation holds {type(value).__name__}, expected texts and numbers")
 
 
 def _as_tuple(value: Any) -> Any:

@@ -72,7 +72,8 @@ def label_by_rollouts(
         Generator of solutions and completions.
     verifier : callable
         ``verifier(problem, solution)`` is True if the final answer of a complete solution is right, such as
-        :class:`AnswerVerifier`. ``solution.meta`` is that of the problem. One that raises costs one completion.
+        :class:`AnswerVerifier`. ``solution.meta`` is that of the problem. One that raises costs one completion. One
+        that may hang goes into a :class:`LimitedVerifier`.
     problems : iterable of str, mapping or Solution
         Problems. A mapping holds ``problem``, perhaps ``id``, and what the verifier needs, such as ``answer``, which
         becomes ``meta`` of its solutions. So does a Solution without steps. A problem that comes twice is taken once.
@@ -128,7 +129,8 @@ def label_by_rollouts(
         Steps with a label. ``solutions`` have ``meta["is_right"]`` (what the verifier says of the solution itself, or
         None if it was cut), ``meta["finish"]``, ``meta["n_right"]`` and ``meta["n_tried"]`` (one number per step).
         ``rows`` holds per step ``n_right`` and ``n_tried`` (right completions, and all), ``low`` and ``high`` (their
-        95 % Wilson interval), ``p_alive`` and ``sample_weight``, see Notes. ``first_errors`` are those of the rollouts.
+        95 % Wilson interval, NaN if none was made), ``p_alive`` and ``sample_weight``, see Notes. ``first_errors`` are
+        those of the rollouts.
         ``description`` and ``counts`` say what was made and lost.
 
     Raises
