@@ -17,7 +17,7 @@ from prmkit.decoding import PRMReward
 from prmkit.features import StepStatistics
 
 EASY = "\n\nTwo is two.\n\nThree is three.\n\nWe go on."
-FAR = "\n\n".join(f"Step {i} adds 1." for i in range(40))
+FAR = "\n\n".join(f"Step {i} adds 1." for i in range(120))
 
 
 def lowest_digit(solutions):
@@ -202,11 +202,14 @@ def test_a_solution_beyond_the_length_of_the_model_costs_one_row(
     data = make_arithmetic_solutions(4, 1, random_state=0)
     prm = TokenPRM(str(tmp_path), num_train_epochs=1, max_length=256, random_state=0)
     clf = PRMClassifier(head=prm).fit(data.X, data.y)
-    recwarn.clear()
-    found = PRMReward(clf)(["1 + 1?"] * 2, [FAR, "It is 2."])
-    assert found[0] is None
-    assert 0 < found[1] < 1
-    assert len(recwarn) == 1
+    clf.save(tmp_path / "saved")
+    # A model in memory, a saved one, and a published one in a folder.
+    for given_prm in (clf.head_, tmp_path / "saved", f"trl:{tmp_path}"):
+        recwarn.clear()
+        found = PRMReward(given_prm)(["1 + 1?"] * 2, [FAR, "It is 2."])
+        assert found[0] is None
+        assert 0 < found[1] < 1
+        assert len(recwarn) == 1
 
 
 def test_errors_say_what_is_wrong(fitted):
@@ -364,8 +367,8 @@ def test_token_ids_and_their_tokenizer_come_together(tokenizer):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["GRPO", "RLOO"])
-def test_a_trainer_of_trl_takes_it_as_it_is_and_logs_it(algorithm, fitted, make_tokenizer, make_language_model, tmp_path):
-    trl = pytest.importorskip("trl", reason="trl is no extra of the tests: pip install trl")
+def test_a_trainer_of_trl_takes_it_and_logs_it(algorithm, fitted, make_tokenizer, make_language_model, tmp_path):
+    trl = pytest.importorskip("trl", reason="trl is in the extra [rl]")
     from datasets import Dataset
 
     clf, data = fitted

@@ -90,6 +90,9 @@ class PRMReward:
     image), if the prompt does not end with text of the user, or if the model cannot read one of its steps. TRL leaves
     None out. If the prompt ends with a message of the assistant, the completion goes on with it.
 
+    ``AsyncGRPOTrainer`` asks in a process that sees no GPU. Models compute on the CPU there, and a model whose
+    ``device`` names a GPU fails.
+
     The lowest reward is high for a solution of few steps, also for one that solves nothing. Give the trainer a second
     reward for the final answer, such as ``trl.rewards.accuracy_reward``.
 
