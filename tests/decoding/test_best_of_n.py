@@ -103,3 +103,14 @@ def test_a_solution_can_be_continued():
     found = best_of_n(CallableGenerator(guesses), is_three, Solution("1 + 2?", ["Let us begin."]), n=2, random_state=0)
     assert found.solution.steps[0] == "Let us begin."
     assert len(found.solution.steps) == 2
+
+
+def test_a_search_that_broke_off_frees_its_log(tmp_path):
+    def broken(solutions):
+        raise ArithmeticError("no memory left")
+
+    settings = {"n": 3, "random_state": 0, "log": tmp_path / "log.jsonl"}
+    with pytest.raises(ArithmeticError) as kept:  # what is raised keeps the search alive
+        best_of_n(CallableGenerator(guesses), broken, "1 + 2?", **settings)
+    assert len(best_of_n(CallableGenerator(guesses), is_three, "1 + 2?", **settings).candidates) == 3
+    assert kept.value.args == ("no memory left",)

@@ -299,7 +299,7 @@ def test_a_generator_that_breaks_the_protocol_is_named(search, rows):
 
 @every_beam
 @pytest.mark.parametrize("name", ["beam_width", "beam_factor", "n_complete"])
-@pytest.mark.parametrize("value", [-1, 1.5, True])
+@pytest.mark.parametrize("value", [0, 1.5, True])
 def test_a_width_is_a_whole_number(search, name, value):
     with pytest.raises(ValueError, match=f"{name} is"):
         search.func(policy(), perfect, "Q", **{**search.keywords, name: value})
@@ -344,13 +344,27 @@ def test_equal_children_are_one_candidate_that_is_scored_once():
         seen.extend(one.steps for one in solutions)
         return perfect(solutions)
 
-    found = beam_search(CallableGenerator(two_texts), counting, "Q", beam_width=8, beam_factor=4, random_state=0)
+    settings = {"beam_width": 8, "beam_factor": 4, "filter_duplicates": True}
+    found = beam_search(CallableGenerator(two_texts), counting, "Q", **settings)
     assert len(set(seen)) == len(seen) == len(found.candidates) == 2 + 4 + 8
     assert sum(one.n_copies for one in found.candidates) == found.cost.n_requests == 32 + 2 * 4 + 4 * 4
-    beams = [progress.live for progress in beam_search.iterate(
-        CallableGenerator(two_texts), perfect, "Q", beam_width=8, beam_factor=4, random_state=0
-    )]  # fmt: skip
+    beams = [progress.live for progress in beam_search.iterate(CallableGenerator(two_texts), perfect, "Q", **settings)]
     assert [len(beam) for beam in beams] == [2, 4, 0]
+
+
+def test_a_step_that_was_drawn_often_is_continued_often_unless_duplicates_are_filtered():
+    def mostly_one(problem, steps, n, seed):
+        first = [("right good", "stop")] * 6 + [("right poor", "stop")] * 2
+        return [(f"right {seed} {k}", "eos") for k in range(n)] if steps else first
+
+    def likes_good(solutions):
+        return [[0.9 if one.steps[0] == "right good" else 0.5] * one.n_steps for one in solutions]
+
+    for filter_duplicates, asked in ((False, [4, 0]), (True, [1, 1])):
+        generator = Watched(CallableGenerator(mostly_one))
+        beam_search(generator, likes_good, "Q", beam_width=4, beam_factor=2, filter_duplicates=filter_duplicates)
+        steps = [request.steps[0] for request, *_ in generator.asked[1]]
+        assert [steps.count("right good"), steps.count("right poor")] == asked
 
 
 def test_subtrees_do_not_compete():

@@ -22,6 +22,7 @@ def beam_search(
     beam_factor: int,
     max_steps: int = 64,
     n_complete: int | None = None,
+    filter_duplicates: bool = False,
     rule: str = "min",
     final_scorer: Scorer | None = None,
     final_rule: str | None = None,
@@ -54,6 +55,9 @@ def beam_search(
     n_complete : int, optional
         Number of complete solutions in the beam at which the search ends. If None, it goes on while the beam holds a
         solution that is not complete.
+    filter_duplicates : bool, default=False
+        Whether equal candidates have one place in the beam. If not, a candidate that was drawn twice has two places,
+        and twice as many continuations.
     rule : str, default="min"
         How the rewards of its steps become the score of a candidate, see :func:`prmkit.metrics.aggregate`. ``"last"``
         ranks by the new step alone.
@@ -96,9 +100,11 @@ def beam_search(
     rules ``"min"`` and ``"product"``, whose scores never rise, no growing candidate could then have become the best. A
     complete solution that loses its place may still be chosen at the end.
 
-    *Equal candidates* are joined: one text of one parent is scored once, has one place, and counts its draws as
-    ``n_copies``. *Equal scores* go by the order of the draws: the first continuation of the first candidate goes first.
-    So with a scorer that says the same of everything, the chosen solution is one draw of the generator.
+    *Equal candidates* are joined: one text of one parent is scored once, and counts its draws as ``n_copies``. Each of
+    these may have a place, so that a good step which was drawn often is continued often. With
+    ``filter_duplicates=True`` they have one place, and other texts get the rest. *Equal scores* go by the order of the
+    draws: the first continuation of the first candidate goes first. So with a scorer that says the same of everything,
+    the chosen solution is one draw of the generator.
 
     *What goes wrong.* A failed request, or one that gives no text, loses one candidate. A step without a score ranks
     behind all that have one.
@@ -121,7 +127,12 @@ def beam_search(
     >>> found.solution.steps, found.stopped, found.cost.n_requests
     (('digit 0', 'digit 0', 'digit 0'), 'eos', 30)
     """
-    check_counts(beam_width=beam_width, beam_factor=beam_factor, max_steps=max_steps, n_complete=n_complete or 1)
+    check_counts(
+        beam_width=beam_width,
+        beam_factor=beam_factor,
+        max_steps=max_steps,
+        n_complete=1 if n_complete is None else n_complete,
+    )
     run = SearchRun(
         generator,
         scorer,
@@ -138,7 +149,12 @@ def beam_search(
         log=log,
     )
     yield from beam_rounds(
-        run, beam_width=beam_width, beam_factor=beam_factor, max_steps=max_steps, n_complete=n_complete
+        run,
+        beam_width=beam_width,
+        beam_factor=beam_factor,
+        max_steps=max_steps,
+        n_complete=n_complete,
+        filter_duplicates=filter_duplicates,
     )
 
 
@@ -153,6 +169,7 @@ def diverse_beam_search(
     n_trees: int | None = None,
     max_steps: int = 64,
     n_complete: int | None = None,
+    filter_duplicates: bool = False,
     rule: str = "min",
     final_scorer: Scorer | None = None,
     final_rule: str | None = None,
@@ -188,6 +205,9 @@ def diverse_beam_search(
     n_complete : int, optional
         Number of complete solutions in the beam at which the search ends. If None, it goes on while the beam holds a
         solution that is not complete.
+    filter_duplicates : bool, default=False
+        Whether equal candidates have one place in the beam. If not, a candidate that was drawn twice has two places,
+        and twice as many continuations.
     rule : str, default="min"
         How the rewards of its steps become the score of a candidate, see :func:`prmkit.metrics.aggregate`. ``"last"``
         ranks by the new step alone.
@@ -227,7 +247,8 @@ def diverse_beam_search(
     -----
     This is the diverse verifier tree search of Beeching, Tunstall and Rush ("Scaling test-time compute with open
     models", 2024). The first steps are dealt out to the subtrees. From then on each is a :func:`beam_search` of its
-    own, so a prefix that the scorer prefers cannot crowd out all others. Equal candidates are joined within a subtree.
+    own, so a prefix that the scorer prefers cannot crowd out all others. Equal candidates are joined within a subtree
+    alone.
     Requests and scores of all subtrees go together in one batch per round, so the cost is that of a beam search of the
     same width. A complete solution keeps its place in its subtree, and the others go on.
 
@@ -244,7 +265,12 @@ def diverse_beam_search(
     >>> sum(candidate.is_complete for candidate in found.candidates), found.cost.n_requests
     (4, 12)
     """
-    check_counts(beam_width=beam_width, beam_factor=beam_factor, max_steps=max_steps, n_complete=n_complete or 1)
+    check_counts(
+        beam_width=beam_width,
+        beam_factor=beam_factor,
+        max_steps=max_steps,
+        n_complete=1 if n_complete is None else n_complete,
+    )
     n_trees = beam_width if n_trees is None else n_trees
     check_counts(n_trees=n_trees)
     if beam_width % n_trees:
@@ -265,5 +291,11 @@ def diverse_beam_search(
         log=log,
     )
     yield from beam_rounds(
-        run, beam_width=beam_width, beam_factor=beam_factor, max_steps=max_steps, n_complete=n_complete, n_trees=n_trees
+        run,
+        beam_width=beam_width,
+        beam_factor=beam_factor,
+        max_steps=max_steps,
+        n_complete=n_complete,
+        filter_duplicates=filter_duplicates,
+        n_trees=n_trees,
     )

@@ -30,6 +30,7 @@ def lookahead_search(
     lookahead: int = 1,
     max_steps: int = 64,
     n_complete: int | None = None,
+    filter_duplicates: bool = False,
     rule: str = "min",
     final_scorer: Scorer | None = None,
     final_rule: str | None = None,
@@ -64,6 +65,9 @@ def lookahead_search(
     n_complete : int, optional
         Number of complete solutions in the beam at which the search ends. If None, it goes on while the beam holds a
         solution that is not complete.
+    filter_duplicates : bool, default=False
+        Whether equal candidates have one place in the beam. If not, a candidate that was drawn twice has two places,
+        and twice as many continuations.
     rule : str, default="min"
         How the rewards of its steps become the score of a candidate, see :func:`prmkit.metrics.aggregate`. ``"last"``
         ranks by the new step alone.
@@ -121,9 +125,14 @@ def lookahead_search(
     ...     CallableGenerator(digits), small_is_good, "Count.", beam_width=2, beam_factor=5, random_state=0
     ... )
     >>> found.solution.steps[-1], found.stopped, found.cost.n_requests
-    ('digit 0', 'eos', 45)
+    ('digit 0', 'eos', 40)
     """
-    check_counts(beam_width=beam_width, beam_factor=beam_factor, max_steps=max_steps, n_complete=n_complete or 1)
+    check_counts(
+        beam_width=beam_width,
+        beam_factor=beam_factor,
+        max_steps=max_steps,
+        n_complete=1 if n_complete is None else n_complete,
+    )
     check_counts(lookahead=lookahead)
     run = SearchRun(
         generator,
@@ -146,6 +155,7 @@ def lookahead_search(
         beam_factor=beam_factor,
         max_steps=max_steps,
         n_complete=n_complete,
+        filter_duplicates=filter_duplicates,
         value=partial(_look_ahead, n_steps=lookahead),
     )
 
@@ -163,6 +173,7 @@ def rollout_search(
     rollout_max_tokens: int = 2048,
     max_steps: int = 64,
     n_complete: int | None = None,
+    filter_duplicates: bool = False,
     rule: str = "min",
     final_scorer: Scorer | None = None,
     final_rule: str | None = None,
@@ -203,6 +214,9 @@ def rollout_search(
     n_complete : int, optional
         Number of complete solutions in the beam at which the search ends. If None, it goes on while the beam holds a
         solution that is not complete.
+    filter_duplicates : bool, default=False
+        Whether equal candidates have one place in the beam. If not, a candidate that was drawn twice has two places,
+        and twice as many continuations.
     rule : str, default="min"
         How the rewards of its steps become the score of a candidate, see :func:`prmkit.metrics.aggregate`. ``"last"``
         ranks by the new step alone.
@@ -262,7 +276,12 @@ def rollout_search(
     >>> found.solution.steps[-1], found.stopped, found.cost.n_requests
     ('digit 0', 'eos', 50)
     """
-    check_counts(beam_width=beam_width, beam_factor=beam_factor, max_steps=max_steps, n_complete=n_complete or 1)
+    check_counts(
+        beam_width=beam_width,
+        beam_factor=beam_factor,
+        max_steps=max_steps,
+        n_complete=1 if n_complete is None else n_complete,
+    )
     check_counts(n_rollouts=n_rollouts, rollout_max_tokens=rollout_max_tokens)
     if value not in ("mean", "max"):
         raise ValueError(f"value is {value!r}, expected 'mean' or 'max'")
@@ -287,6 +306,7 @@ def rollout_search(
         beam_factor=beam_factor,
         max_steps=max_steps,
         n_complete=n_complete,
+        filter_duplicates=filter_duplicates,
         value=partial(
             _roll_out, n=n_rollouts, combine=np.mean if value == "mean" else np.max, max_tokens=rollout_max_tokens
         ),

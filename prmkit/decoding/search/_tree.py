@@ -27,6 +27,7 @@ class SearchTree:
         self.run = run
         self.candidates: list[Candidate] = []
         self.paths: list[tuple[int, ...]] = []
+        self._copies: list[list[tuple[int, ...]]] = []
         self.live: list[int] = []
         self.n_in_beam = 0
         self._finished: list[int] = []
@@ -44,9 +45,11 @@ class SearchTree:
             if number == len(self.candidates):
                 self.candidates.append(replace(child, parent=parent, n_copies=1, weight=None))
                 self.paths.append(path)
+                self._copies.append([path])
             else:
                 one = self.candidates[number]
                 self.candidates[number] = replace(one, n_copies=one.n_copies + 1)
+                self._copies[number].append(path)
             numbers.append(number)
         return numbers
 
@@ -67,29 +70,35 @@ class SearchTree:
         if grown is None:
             return None
         made: list[tuple[int | None, tuple[int, ...], Candidate]] = []
-        for i, row in zip(parents, grown, strict=True):
+        for place, (i, row) in enumerate(zip(parents, grown, strict=True)):
             if i is not None:
                 self.candidates[i] = self.candidates[i].ended("expanded")
             for k, child in enumerate(row):
-                made.append((i, divmod(k, n_first // n_trees) if i is None else (*self.paths[i], k), child))
+                path = divmod(k, n_first // n_trees) if i is None else (*self.paths[i], place * n + k)
+                made.append((i, path, child))
         new = list(dict.fromkeys(self.add(made)))
         if score:
             self.score(new)
         self._finished += [i for i in new if self.candidates[i].is_complete and self.candidates[i].solution.steps]
         return new
 
-    def select(self, new: Sequence[int], *, width: int, n_trees: int = 1) -> None:
-        """Let new candidates and finished ones compete for the places of each subtree. The live ones go on."""
+    def select(self, new: Sequence[int], *, width: int, n_trees: int = 1, filter_duplicates: bool = False) -> None:
+        """Let new candidates and finished ones compete for the places of each subtree. The live ones go on.
+
+        Each copy of a candidate competes for a place of its own, or the first one alone.
+        """
         open_ones = [i for i in new if self.candidates[i].stopped is None]
-        kept = [
-            i
-            for tree in range(n_trees)
-            for i in sorted((i for i in (*self._finished, *open_ones) if self.paths[i][0] == tree), key=self._place)[
-                :width
+        kept: list[int] = []
+        for tree in range(n_trees):
+            places = [
+                (*self._rank(i), path, i)
+                for i in (*self._finished, *open_ones)
+                if self.paths[i][0] == tree
+                for path in (self._copies[i][:1] if filter_duplicates else self._copies[i])
             ]
-        ]
-        self.live = [i for i in kept if self.candidates[i].stopped is None]
-        self.n_in_beam = len(kept) - len(self.live)
+            kept += [i for *_, i in sorted(places)[:width]]
+        self.live = [i for i in kept if self.candidates[i].stopped is None]  # one entry per place
+        self.n_in_beam = len(set(kept) - set(self.live))
         for i in open_ones:
             if i not in self.live:
                 self.candidates[i] = self.candidates[i].ended("pruned")
@@ -113,9 +122,9 @@ class SearchTree:
         order = sorted(range(len(self.candidates)), key=self.paths.__getitem__) or [0]
         return self.run.finish(choose=choose or (lambda candidates: best_candidate(candidates, order)), size=size)
 
-    def _place(self, number: int) -> tuple[bool, float, tuple[int, ...]]:
+    def _rank(self, number: int) -> tuple[bool, float]:
         score = self.candidates[number].score
-        return bool(np.isnan(score)), -score, self.paths[number]
+        return bool(np.isnan(score)), -score
 
 
 def beam_rounds(
@@ -125,6 +134,7 @@ def beam_rounds(
     beam_factor: int,
     max_steps: int,
     n_complete: int | None,
+    filter_duplicates: bool,
     n_trees: int = 1,
     value: Value | None = None,
 ) -> Iterator[SearchProgress]:
@@ -139,7 +149,7 @@ def beam_rounds(
                 break
             if value is not None:
                 value(tree, new, n_left)
-            tree.select(new, width=beam_width // n_trees, n_trees=n_trees)
+            tree.select(new, width=beam_width // n_trees, n_trees=n_trees, filter_duplicates=filter_duplicates)
             if not tree.live:
                 break
             if n_complete is not None and tree.n_in_beam >= n_complete:
