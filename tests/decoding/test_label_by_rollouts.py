@@ -1,6 +1,7 @@
 """Labels by rollouts on a policy whose steps are known to be right or wrong."""
 
 import random
+from functools import cache
 
 import numpy as np
 import pytest
@@ -43,6 +44,12 @@ def label(*, generator=continued, verifier=is_right, problems=PROBLEMS, n_soluti
     return label_by_rollouts(CallableGenerator(generator), verifier, problems, n_solutions, **settings)
 
 
+@cache
+def labelled(labels="hard", **settings):
+    """Return the data sets that several tests look at."""
+    return label(labels=labels, **settings)
+
+
 def truth(step):
     return -1 if any("bad" in text for text in (*step.prefix, step.text)) else 1
 
@@ -65,15 +72,15 @@ def test_hard_labels_say_whether_the_answer_can_be_reached(generator, stop_early
 
 
 def test_soft_labels_are_shares_with_counts_and_intervals():
-    data = label(labels="soft", n_completions=20)
+    data = labelled("soft")
     assert data.vocabulary == "soft"
     frame = data.to_frame()
     ends = frame["index"] == N_STEPS - 1
     assert set(frame[ends].y) <= {0.0, 1.0}
     assert (frame[ends].low == frame[ends].y).all()
     inner = frame[~ends]
-    assert set(inner.n_tried) == {20}
-    assert np.allclose(inner.y, inner.n_right / 20)
+    assert set(inner.n_tried) == {16}
+    assert np.allclose(inner.y, inner.n_right / 16)
     assert ((inner.low <= inner.y) & (inner.y <= inner.high)).all()
     alive = np.array([truth(step) for step in data.X])[~ends] == 1
     assert (inner.y[~alive] == 0).all()
@@ -82,11 +89,11 @@ def test_soft_labels_are_shares_with_counts_and_intervals():
     assert covered.mean() > 0.85
     assert np.mean(inner.y[alive] - expected) == pytest.approx(0, abs=0.03)
     first = data.solutions[0]
-    assert first.meta["n_tried"][: N_STEPS - 1] == [20] * (N_STEPS - 1)
+    assert first.meta["n_tried"][: N_STEPS - 1] == [16] * (N_STEPS - 1)
 
 
 def test_halving_finds_the_same_first_errors_with_fewer_completions():
-    everything, halved = label(stop_early=False), label(search="binary", stop_early=False)
+    everything, halved = labelled(stop_early=False), label(search="binary", stop_early=False)
     errors = [dict(zip(data.solutions, data.first_errors, strict=True)) for data in (everything, halved)]
     same = [errors[0][one] == errors[1][one] for one in errors[0]]
     assert np.mean(same) > 0.95
@@ -99,7 +106,7 @@ def test_halving_finds_the_same_first_errors_with_fewer_completions():
 
 
 def test_the_labels_do_not_depend_on_order_or_on_what_is_asked_together():
-    one, other = label(), label(problems=PROBLEMS[::-1], n_open=5, generator=continued)
+    one, other = labelled(), label(problems=PROBLEMS[::-1], n_open=5, generator=continued)
     alone = label(problems=PROBLEMS[3:4])
     assert labels_of(one) == labels_of(other)
     assert labels_of(alone).items() <= labels_of(one).items()
@@ -116,8 +123,8 @@ def test_early_stopping_asks_for_less():
     early = label(generator=counted)
     sizes = {n for n, steps in asked if steps}
     assert sizes == {2, 4, 10}
-    assert early.counts["completions"] < 0.7 * label(stop_early=False).counts["completions"]
-    soft, narrow = label(labels="soft"), label(labels="soft", max_width=0.5)
+    assert early.counts["completions"] < 0.7 * labelled(stop_early=False).counts["completions"]
+    soft, narrow = labelled("soft"), label(labels="soft", max_width=0.5)
     assert narrow.counts["completions"] < soft.counts["completions"]
     width = narrow.rows["high"] - narrow.rows["low"]
     assert (width[narrow.rows["n_tried"] < 16] <= 0.5).all()
@@ -229,7 +236,7 @@ def test_settings_out_of_range_are_named(settings, told):
 
 
 def test_a_judge_keeps_what_it_agrees_with():
-    everything = label()
+    everything = labelled()
 
     def strict(solutions):
         """See an error in the first step of every second problem, and elsewhere the truth."""
@@ -256,7 +263,7 @@ def _truths(solution):
 
 
 def test_files_of_other_tools_read_back_as_they_are(tmp_path):
-    hard, soft = label(), label(labels="soft")
+    hard, soft = labelled(), labelled("soft")
     write(hard, tmp_path / "a.jsonl", "math_shepherd")
     write(hard, tmp_path / "b.jsonl", "stepwise")
     write(soft, tmp_path / "c.jsonl", "stepwise")
@@ -270,7 +277,7 @@ def test_files_of_other_tools_read_back_as_they_are(tmp_path):
 
 
 def test_a_classifier_learns_from_the_weighted_labels():
-    data = label()
+    data = labelled()
     weight = data.rows["sample_weight"]
     clf = PRMClassifier(views=("words",), random_state=0).fit(data.X, data.y, sample_weight=weight)
     bad = [step for step in data.X if "bad" in step.text]
