@@ -207,6 +207,7 @@ def test_one_bad_problem_does_not_lose_the_others():
     assert {step.problem for step in data.X} == {*PROBLEMS[:3], PROBLEMS[4]}
     assert "no route" in str(told[0].message)
     assert data.solutions[0].meta["answer"] == 1
+    assert (data.counts["problems left out or in doubt"], data.counts["repeated problems"]) == (6, 2)
     told = "4 failed verifications, the first: the verifier raised KeyError"  # no completion was asked for
     with pytest.raises(RuntimeError, match="KeyError"), pytest.warns(UserWarning, match=told):
         label(verifier=lambda problem, solution: solution.meta["answer"] == 1, problems=[{"problem": "a", "b": 1}])

@@ -191,7 +191,7 @@ def label_by_rollouts(
     if max_width is not None and (labels != "soft" or not 0 < max_width <= 1):
         raise ValueError(f"max_width is {max_width!r}, expected None, or with labels='soft' a number up to 1")
     judging = None if judge is None else StepScoring(judge, len)
-    begun, lost = _read_problems(problems)
+    begun, lost, n_repeated = _read_problems(problems)
     with ExitStack() as held:
         if log is not None:
             check_seed_for_log(random_state)
@@ -204,6 +204,7 @@ def label_by_rollouts(
         is_labelled = any(node.rating(n_completions) is not None or node.n_tried for node in nodes)
         if not is_labelled and not (rollouts.is_spent and one.start.problem not in rollouts.errors):
             lost[one.start.problem] = rollouts.errors.get(one.start.problem, "no solution has a step")
+    rollouts.counts.update({"problems left out or in doubt": len(lost), "repeated problems": n_repeated})
     _warn(rollouts, lost)
     return _dataset(found, rollouts, settings, judging, judge_threshold, agreement)
 
@@ -294,23 +295,26 @@ class _Labelled:
                 self.beginnings[start.steps[:t], False].is_alive = True
 
 
-def _read_problems(problems: Iterable[Problem]) -> tuple[list[Solution], dict[str, str]]:
-    """Return problems as solutions without steps, each once, and what is wrong with the others."""
+def _read_problems(problems: Iterable[Problem]) -> tuple[list[Solution], dict[str, str], int]:
+    """Return problems as solutions without steps, each once, what is wrong with others, and how many came again."""
     if isinstance(problems, (str, Mapping, Solution)):
         raise TypeError(f"problems is one {type(problems).__name__}, expected a list of problems")
     begun: dict[int, Solution] = {}
     lost: dict[str, str] = {}
+    n_repeated = 0
     for i, problem in enumerate(problems):
         one, fault = _start_of(problem)
-        key = None if one is None else int(problem_keys([one])[0])
-        if one is None or key is None:
+        if one is None:
             lost[f"number {i}"] = fault
-        elif begun.setdefault(key, one).meta != one.meta:
+            continue
+        first = begun.setdefault(int(problem_keys([one])[0]), one)
+        n_repeated += first is not one
+        if first.meta != one.meta:
             lost[f"number {i}"] = "it comes twice, with different fields: the first ones are taken"
     if not begun:
         told = next(iter(lost.values()), "the list is empty")
         raise ValueError(f"problems holds no problem: {told}")
-    return list(begun.values()), lost
+    return list(begun.values()), lost, n_repeated
 
 
 def _start_of(problem: Problem) -> tuple[Solution | None, str]:
