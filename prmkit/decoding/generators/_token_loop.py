@@ -37,25 +37,32 @@ class Draws:
     top_k: int | None = None
     top_p: float | None = None
 
-    def choose(self, logits: torch.Tensor, numbers: npt.NDArray[np.float64]) -> torch.Tensor:
-        """Return one token per row. A row needs one uniform number, so no other row changes what it draws."""
+    def choose(self, logits: torch.Tensor, keys: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Return one token per row: the highest of logits with Gumbel noise, which is a draw by the probabilities.
+
+        The noise of a token follows from the key of its row and from its number, so no other row changes it.
+        Since it belongs to the token, logits that differ in their last bits nearly always give the same draw.
+        """
         if self.temperature == 0:
             return logits.argmax(-1)
-        precise = torch.float32 if logits.device.type == "mps" else torch.float64
-        weights = ((logits - logits.amax(-1, keepdim=True)) / self.temperature).softmax(-1).to(precise)
-        order = None
-        if self.top_k is not None or self.top_p is not None:
-            weights, order = weights.topk(min(self.top_k or weights.shape[-1], weights.shape[-1]))
+        scores = (logits - logits.amax(-1, keepdim=True)) / self.temperature
+        if self.top_k is not None and self.top_k < scores.shape[-1]:
+            scores = scores.where(scores >= scores.topk(self.top_k).values[:, -1:], -torch.inf)
         if self.top_p is not None:
-            weights = weights / weights.sum(-1, keepdim=True)
-            weights = weights.where(weights.cumsum(-1) - weights < self.top_p, 0)
-        sums = weights.cumsum(-1)
-        whole = sums[:, -1:].contiguous()
-        targets = torch.from_numpy(numbers)[:, None].to(whole) * whole
-        # The first token whose sum is beyond the number. Rounding must not lead behind the last one with a weight.
-        places = torch.searchsorted(sums, targets, right=True).minimum(torch.searchsorted(sums, whole))
-        places = places.clamp(max=sums.shape[-1] - 1)  # NaN is beyond all of them
-        return (places if order is None else order.gather(-1, places))[:, 0]
+            shares, order = scores.softmax(-1).sort(-1, descending=True)
+            beyond = shares.cumsum(-1) - shares >= self.top_p
+            scores = scores.masked_fill(beyond.scatter(-1, order, beyond), -torch.inf)
+        tokens = torch.arange(scores.shape[-1], device=logits.device)
+        bits = _mixed(tokens ^ torch.from_numpy(keys).to(logits.device)[:, None])
+        waits = bits.float().add_(0.5).mul_(-(2.0**-32)).log1p_().neg_()
+        return (scores - waits.log_()).argmax(-1)
+
+
+def _mixed(bits: torch.Tensor) -> torch.Tensor:
+    """Return 32 bits that look random for each of 32 bits (the hash lowbias32)."""
+    bits = ((bits ^ (bits >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+    bits = ((bits ^ (bits >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+    return bits ^ (bits >> 16)
 
 
 @dataclass(eq=False)
@@ -69,7 +76,7 @@ class Row:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish: Finish | None = None
-    numbers: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    keys: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     # The text of all tokens but the last ones, whose text may change with the next token.
     _text: str = ""
     _first: int = 0
@@ -143,7 +150,7 @@ class TokenLoop:
     def run(self, rows: Sequence[Row], draws: Draws) -> None:
         """Continue all rows to their end."""
         for row in rows:
-            row.numbers = np.random.default_rng(row.seed).random(row.max_tokens)
+            row.keys = np.random.default_rng(row.seed).integers(2**32, size=row.max_tokens)
         with safe_after_fork(), no_more_threads_than_cores(), _evaluated(self.network), torch.inference_mode():
             self._forget_if_changed()
             if self._can_batch is None:
@@ -184,7 +191,7 @@ class TokenLoop:
     def _add(self, rows: Sequence[Row], logits: torch.Tensor, draws: Draws) -> None:
         """Add the next token to each row."""
         logits = logits.float()
-        chosen = draws.choose(logits, np.array([row.numbers[len(row.ids)] for row in rows]))
+        chosen = draws.choose(logits, np.array([row.keys[len(row.ids)] for row in rows]))
         known = logits.gather(-1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
         for row, token, logprob in zip(rows, chosen.tolist(), known.tolist(), strict=True):
             if np.isfinite(logprob):

@@ -69,9 +69,10 @@ class TransformersGenerator:
     A model ends a solution with any end token of its ``generation_config`` or the one of its tokenizer. Other settings
     of ``generation_config`` are not used.
 
-    The draws of a continuation depend on its seed and its number alone, not on the other requests. The logits of a
-    batch differ from those of a row alone in their last bits. In float32 this changes a token in a million draws, in
-    bfloat16 in a few hundred. To have the same tokens in any company, pass ``dtype="float32"``.
+    The noise of a continuation follows from its seed and its number alone, so the other requests do not change what it
+    draws. The logits of a row differ in their last bits with the company that it is computed in. In float32 this
+    changes hardly one token in a hundred thousand, in bfloat16 many more. Pass ``dtype="float32"`` to have the same
+    again.
 
     A model whose keys and values cannot be reused, such as a recurrent one, continues one row at a time and reads it
     again for each token. This is slow and right. It is tried once per model.
