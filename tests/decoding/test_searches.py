@@ -14,6 +14,7 @@ from prmkit.decoding import (
     CallableGenerator,
     SearchDisplay,
     beam_search,
+    best_of_n,
     diverse_beam_search,
     lookahead_search,
     particle_filter,
@@ -30,9 +31,11 @@ BEAMS = {
 SEARCHES = {**BEAMS, "particles": partial(particle_filter, n_particles=6)}
 every_search = pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 every_beam = pytest.mark.parametrize("search", BEAMS.values(), ids=BEAMS)
+# What goes wrong in parts that all share is tried with one search of each kind.
+each_kind = pytest.mark.parametrize("search", [SEARCHES[kind] for kind in ("beam", "rollout", "particles")])
 ERROR_RATE = 0.3
 N_STEPS = 4
-N_SEEDS = 40
+N_SEEDS = 25
 
 
 def write(problem, steps, n, seed, *, error_rate=ERROR_RATE, n_steps=N_STEPS, end=0.0):
@@ -128,7 +131,7 @@ def test_the_seed_gives_the_same_result_again(search):
 
 
 @every_search
-@pytest.mark.parametrize("budget", [8, 17, 30, 61, 100, 10**6])
+@pytest.mark.parametrize("budget", [8, 30, 61, 10**6])
 def test_the_budget_is_kept_and_counted(search, budget):
     generator = Watched(policy(error_rate=0.5))
     cost = search(generator, perfect, "Q", budget=budget, random_state=0).cost
@@ -180,9 +183,9 @@ def test_a_failed_request_costs_one_candidate(search):
             raise OSError("connection reset")
         return [("", "error") if k == 1 and not steps else one for k, one in enumerate(write(problem, steps, n, seed))]
 
-    found = [search(CallableGenerator(shaky), perfect, "Q", random_state=i) for i in range(20)]
+    found = [search(CallableGenerator(shaky), perfect, "Q", random_state=i) for i in range(10)]
     failed = [sum(c.stopped == "error" for c in one.candidates) for one in found if one.solution.n_steps == N_STEPS]
-    assert len(failed) >= 15
+    assert len(failed) >= 7
     assert all(n >= 1 for n in failed)
     assert all(one.cost.n_errors >= 1 for one in found)
 
@@ -220,11 +223,11 @@ def test_a_step_without_a_score_never_beats_one_with_a_score(search):
     def unread(solutions):
         return [[np.nan if step.startswith("wrong") else 0.01 for step in one.steps] for one in solutions]
 
-    found = [search(policy(error_rate=0.5), unread, "Q", random_state=i) for i in range(20)]
+    found = [search(policy(error_rate=0.5), unread, "Q", random_state=i) for i in range(10)]
     for one in found:
         scored = [c for c in one.candidates if c.is_complete and not np.isnan(c.score)]
         assert np.isnan(one.scores[one.chosen]) == (not scored)
-    assert sum(is_right(one.solution) for one in found) >= 10
+    assert sum(is_right(one.solution) for one in found) >= 5
 
 
 @every_search
@@ -263,7 +266,7 @@ def test_the_tokens_of_a_step_are_limited(search):
     assert found.solution.n_steps == 1
 
 
-@every_search
+@each_kind
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -282,14 +285,14 @@ def test_settings_out_of_range_are_named(search, settings, told):
         search(policy(), perfect, "Q", **settings)
 
 
-@every_search
+@each_kind
 @pytest.mark.parametrize("scores", [lambda s: [[0.5] * 9] * len(s), lambda s: [], lambda s: None, 3, None])
 def test_a_scorer_that_breaks_the_protocol_is_named(search, scores):
     with pytest.raises((TypeError, ValueError), match="scorer"):
         search(policy(), scores, "Q")
 
 
-@every_search
+@each_kind
 @pytest.mark.parametrize("rows", [None, [], [[None] * 6], [["right"] * 6]])
 def test_a_generator_that_breaks_the_protocol_is_named(search, rows):
     generator = SimpleNamespace(generate=lambda requests, **settings: rows)
@@ -298,11 +301,43 @@ def test_a_generator_that_breaks_the_protocol_is_named(search, rows):
 
 
 @every_beam
-@pytest.mark.parametrize("name", ["beam_width", "beam_factor", "n_complete"])
-@pytest.mark.parametrize("value", [0, 1.5, True])
+@pytest.mark.parametrize(("name", "value"), [("beam_width", 0), ("beam_factor", 1.5), ("n_complete", True)])
 def test_a_width_is_a_whole_number(search, name, value):
     with pytest.raises(ValueError, match=f"{name} is"):
         search.func(policy(), perfect, "Q", **{**search.keywords, name: value})
+
+
+@pytest.mark.parametrize(
+    "decode",
+    [
+        partial(beam_search, beam_width=5, beam_factor=3, n_complete=1, rule="last", final_rule="mean"),
+        partial(best_of_n, n=5, rule="mean"),
+        partial(rollout_search, beam_width=5, beam_factor=3, n_complete=1, value="max", final_rule="mean"),
+    ],
+    ids=["tree_decode", "best_of_n_decode", "rollout_tree_decode"],
+)
+def test_the_decode_functions_of_sdiehl_prm_can_be_said(decode):
+    """Steps are lines, and a solution is complete as soon as it has a stop word. The model never ends by itself."""
+
+    def lines(problem, steps, n, seed):
+        rows = write(problem, steps, n, seed, n_steps=99)
+        return [(f"{text} QED\nright more" if len(steps) == 2 else f"{text}\nmore", "eos") for text, _ in rows]
+
+    found = decode(
+        CallableGenerator(lines, step_separator="\n"),
+        perfect,
+        "Q",
+        stop=["\n"],
+        stop_condition=lambda one: any(word in step for step in one.steps for word in ("QED", "\\boxed")),
+        random_state=42,
+    )
+    assert found.stopped == "condition"
+    assert found.solution.n_steps == 3
+    assert found.solution.steps[-1].endswith("QED")
+    assert found.scores[found.chosen] == found.candidates[found.chosen].rewards.mean()
+    assert found.candidates[found.chosen].rewards.mean() == max(
+        one.rewards.mean() for one in found.candidates if one.is_complete
+    )
 
 
 def test_numbers_of_one_search_alone_are_checked():
@@ -513,8 +548,10 @@ def enumerated(weight_temperature):
     return {steps: value / total for steps, value in mass.items()}
 
 
-@pytest.mark.parametrize("resampling", ["systematic", "multinomial"])
-@pytest.mark.parametrize(("ess_threshold", "weight_temperature"), [(1.0, 1.0), (0.5, 0.5), (1e-9, 2.0)])
+@pytest.mark.parametrize(
+    ("resampling", "ess_threshold", "weight_temperature"),
+    [("systematic", 1.0, 1.0), ("multinomial", 1.0, 2.0), ("systematic", 0.5, 0.5), ("multinomial", 1e-9, 1.0)],
+)
 def test_particles_stand_for_the_distribution_of_policy_times_weights(resampling, ess_threshold, weight_temperature):
     truth = enumerated(weight_temperature)
     runs = []
@@ -544,7 +581,7 @@ def by_letter(solutions):
 @pytest.mark.parametrize("resampling", ["systematic", "multinomial"])
 def test_particles_are_drawn_by_their_weights(resampling):
     got, expected, sizes = [], [], []
-    for seed in range(30):
+    for seed in range(20):
         first = next(particle_filter.iterate(
             CallableGenerator(one_step), by_letter, "Q", n_particles=40, resampling=resampling, random_state=seed
         ))  # fmt: skip
@@ -580,7 +617,7 @@ def test_a_sampled_particle_follows_the_weights():
             weight_temperature=4,
             random_state=i,
         )
-        for i in range(200)
+        for i in range(100)
     ]
     weights = np.array([
         sum(one.weight for one in run.candidates if one.solution.steps == ("a",)) for run in found
