@@ -116,7 +116,7 @@ def test_greedy_tokens_of_ragged_prompts_are_those_of_generate_alone(llama, toke
         pytest.param("Bloom", {}, marks=pytest.mark.slow),
         ("Llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}),
         pytest.param("Mamba", {"state_size": 4}, marks=pytest.mark.slow),
-        pytest.param("Gemma2", {"head_dim": 16, "sliding_window": 4}, marks=pytest.mark.slow),
+        pytest.param("Gemma2", {"head_dim": 16, "num_key_value_heads": 1, "sliding_window": 4}, marks=pytest.mark.slow),
     ],
     ids=lambda one: one if isinstance(one, str) else "",
 )
@@ -390,12 +390,12 @@ def smollm():
 def test_a_real_language_model_continues_as_generate_does(smollm):
     for prompt in ("chat", "Question: {problem}\nAnswer: "):
         made = TransformersGenerator(smollm._engine.loop.network, smollm._engine.tokenizer, prompt=prompt)
-        engine, problems = made._engine, PROBLEMS[:3]
+        engine, problems = made._engine, PROBLEMS[:2]
         assert engine.loop is not smollm._engine.loop
-        rows = made.generate(problems, n=2, max_tokens=12, temperature=0)
+        rows = made.generate(problems, n=2, max_tokens=8, temperature=0)
         for problem, row in zip(problems, rows, strict=True):
             ids = engine.style.token_ids(Solution(problem, ()), engine.tokenizer)
-            assert tokens([row]) == [[tuple(reference(engine.loop.network, ids, 12, [2]))] * 2]
+            assert tokens([row]) == [[tuple(reference(engine.loop.network, ids, 8, [2]))] * 2]
 
 
 @pytest.mark.slow
