@@ -242,7 +242,7 @@ class LoggedGenerator:
         """Lock and read the file if that is not done."""
         if self._held is not None:
             return
-        path = Path(self.path)
+        path = Path(self.path).expanduser()
         check_path(path)
         with ExitStack() as held:
             busy = f"another process writes the log {path} now: wait for it, or choose another file"
