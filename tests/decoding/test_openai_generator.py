@@ -2,6 +2,7 @@
 
 import json
 import logging
+import pickle
 import signal
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +11,7 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 
 from prmkit import Solution
-from prmkit.decoding import OpenAIGenerator
+from prmkit.decoding import LoggedGenerator, OpenAIGenerator
 
 pytest.importorskip("openai", reason="needs the package openai: pip install openai")
 NEVER = "the connection stays open, and nothing comes"
@@ -518,6 +519,29 @@ def test_a_fingerprint_tells_models_apart_and_holds_no_key():
     one, other = (OpenAIGenerator(name, api_key="sk-secret", prompt="plain").fingerprint for name in ("small", "large"))
     assert one != other
     assert "sk-secret" not in one
+
+
+def test_a_log_keeps_what_came_before_an_interrupt(serve, tmp_path):
+    generator, seen = serve(lambda body, number: told(f"So {body['seed']}.") if number != 2 else NEVER, max_concurrency=1)
+    problems = [f"problem {i}" for i in range(4)]
+    with LoggedGenerator(generator, tmp_path / "log.jsonl") as logged:
+        found = logged.iter_generate(problems, stop=["\n\n"], seed=1)
+        first = [next(found), next(found)]
+        found.close()
+    assert no_thread_is_left()
+    seen.bodies.clear()
+    seen.answer = lambda body, number: told(f"So {body['seed']}.")
+    with LoggedGenerator(generator, tmp_path / "log.jsonl") as logged:
+        rows = logged.generate(problems, stop=["\n\n"], seed=1)
+    assert [rows[i] for i, _ in first] == [row for _, row in first]
+    assert len(seen.bodies) == 2
+
+
+def test_a_generator_can_be_sent_to_another_process(serve):
+    generator, _ = serve(told("So 4."))
+    generator.generate(["2 + 2?"])
+    again = pickle.loads(pickle.dumps(generator))
+    assert again.generate(["2 + 2?"], seed=1) == generator.generate(["2 + 2?"], seed=1)
 
 
 def test_fields_are_named_as_the_server_wants(serve):
