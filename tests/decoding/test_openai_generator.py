@@ -522,7 +522,9 @@ def test_a_fingerprint_tells_models_apart_and_holds_no_key():
 
 
 def test_a_log_keeps_what_came_before_an_interrupt(serve, tmp_path):
-    generator, seen = serve(lambda body, number: told(f"So {body['seed']}.") if number != 2 else NEVER, max_concurrency=1)
+    generator, seen = serve(
+        lambda body, number: told(f"So {body['seed']}.") if number != 2 else NEVER, max_concurrency=1
+    )
     problems = [f"problem {i}" for i in range(4)]
     with LoggedGenerator(generator, tmp_path / "log.jsonl") as logged:
         found = logged.iter_generate(problems, stop=["\n\n"], seed=1)
