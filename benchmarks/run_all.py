@@ -67,6 +67,18 @@ BENCHMARKS = {
         "--rows 32 --rounds 1",
         "--rows 8 --rounds 1 --models causal",
     ),
+    "search_cost": (
+        "beam search that reads new steps alone, beside whole texts after each step",
+        "bench_search.py",
+        "--tasks cost",
+        "--tasks cost --lengths 3 --models default --rounds 1",
+    ),
+    "search_accuracy": (
+        "searches beside the majority vote at equal generated tokens",
+        "bench_search.py",
+        "--tasks accuracy",
+        "--tasks accuracy --problems 5 --training-problems 30",
+    ),
     "scale": ("growth with the number of steps", "bench_scale.py", "", "--quick --tasks data long"),
 }
 FOLDER = Path(__file__).parent
