@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import asdict
 from numbers import Integral
@@ -17,7 +16,7 @@ from prmkit.data.growing import Growing, InContext
 from prmkit.data.solution import Solution, Step, as_steps, iter_solutions, name_solutions
 from prmkit.features.encoding.backends.quantized import is_quantized
 from prmkit.features.encoding.cache import EmbeddingCache, encode_cached
-from prmkit.features.encoding.context import CONTEXTS, context_names, context_rows
+from prmkit.features.encoding.context import CONTEXTS, GrowingEmbeddings, context_names, context_rows
 from prmkit.features.encoding.encoder import TextEncoder
 from prmkit.features.encoding.model_path import resolve_model
 from prmkit.features.states.causal_model import CausalModel
@@ -343,7 +342,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         """
         self._validate_params()
         if self.kind == "embeddings":
-            return _GrowingEmbeddings(self, problem)
+            return GrowingEmbeddings(self._encode, self.context or "none", problem)
         model = self._language_model() if self.kind == "states" else None
         if not isinstance(model, CausalModel):
             return InContext(self.transform, problem)
@@ -570,45 +569,3 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
             **dict.fromkeys(("layer", "scheme", "states")),
         }
         super().__setstate__({**later, **state, "dtype": state.get("dtype") or "auto"})
-
-
-class _GrowingEmbeddings:
-    """A solution whose embeddings are kept. A new step costs its own text, and sums and products of vectors."""
-
-    def __init__(self, featurizer: PRMFeaturizer, problem: str) -> None:
-        self._encode, self._context = featurizer._encode, featurizer.context or "none"
-        self._problem = problem
-        self._vectors: tuple[np.ndarray, np.ndarray] | None = None
-
-    def extend(self, steps: Sequence[str]) -> np.ndarray:
-        """Return the rows of the new steps."""
-        return self._of_vectors(self._encode([*self._unread_problem, *steps], lambda _: ""))
-
-    @staticmethod
-    def extend_together(grown: Sequence[_GrowingEmbeddings], steps: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """Encode the new texts of all at once."""
-        texts = [[*one._unread_problem, *new] for one, new in zip(grown, steps, strict=True)]
-        places = {text: i for i, text in enumerate(dict.fromkeys(text for part in texts for text in part))}
-        vectors = grown[0]._encode(list(places), lambda _: "")
-        return [
-            one._of_vectors(vectors[[places[text] for text in part]]) for one, part in zip(grown, texts, strict=True)
-        ]
-
-    @property
-    def _unread_problem(self) -> list[str]:
-        """The problem, which is encoded with the first steps if it is part of the rows."""
-        return [] if self._vectors or self._context == "none" or not self._problem else [self._problem]
-
-    def _of_vectors(self, new: np.ndarray) -> np.ndarray:
-        """Return the rows of new steps, given the embeddings of what is new."""
-        n_problems = len(self._unread_problem)
-        if self._vectors is None:
-            nothing = np.zeros(new.shape[1], dtype=np.float32)
-            self._vectors = (new[0] if n_problems else nothing), new[:0]
-        problem, before = self._vectors
-        self._vectors = problem, np.concatenate([before, new[n_problems:]])
-        return context_rows(*self._vectors, self._context, len(before))
-
-    def fork(self) -> _GrowingEmbeddings:
-        """Return a copy, which shares the embeddings so far."""
-        return copy.copy(self)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Sequence, Set as AbstractSet
+from typing import TypeAlias
+
 import numpy as np
 
 from prmkit.utils.environment import one_thread
+
+Encode: TypeAlias = Callable[[list[str], Callable[[AbstractSet[str]], str]], np.ndarray]
+"""Gives the embeddings of texts. The second argument says where texts stand that were cut."""
 
 # The values of ``context``, from the least text to the most.
 CONTEXTS = ("none", "problem", "prefix")
@@ -79,3 +86,44 @@ def _extreme_products(steps: np.ndarray, first: int = 0) -> tuple[np.ndarray, np
             products[:, start:][not_earlier] = np.inf
             farthest[start:end] = products.min(axis=1)[: n - start]
     return nearest, farthest
+
+
+class GrowingEmbeddings:
+    """A solution whose embeddings are kept. A new step costs its own text, and sums and products of vectors."""
+
+    def __init__(self, encode: Encode, context: str, problem: str) -> None:
+        self._encode, self._context, self._problem = encode, context, problem
+        self._vectors: tuple[np.ndarray, np.ndarray] | None = None
+
+    def extend(self, steps: Sequence[str]) -> np.ndarray:
+        """Return the rows of the new steps."""
+        return self._of_vectors(self._encode([*self._unread_problem, *steps], lambda _: ""))
+
+    @staticmethod
+    def extend_together(grown: Sequence[GrowingEmbeddings], steps: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """Encode the new texts of all at once."""
+        texts = [[*one._unread_problem, *new] for one, new in zip(grown, steps, strict=True)]
+        places = {text: i for i, text in enumerate(dict.fromkeys(text for part in texts for text in part))}
+        vectors = grown[0]._encode(list(places), lambda _: "")
+        return [
+            one._of_vectors(vectors[[places[text] for text in part]]) for one, part in zip(grown, texts, strict=True)
+        ]
+
+    @property
+    def _unread_problem(self) -> list[str]:
+        """The problem, which is encoded with the first steps if it is part of the rows."""
+        return [] if self._vectors or self._context == "none" or not self._problem else [self._problem]
+
+    def _of_vectors(self, new: np.ndarray) -> np.ndarray:
+        """Return the rows of new steps, given the embeddings of what is new."""
+        n_problems = len(self._unread_problem)
+        if self._vectors is None:
+            nothing = np.zeros(new.shape[1], dtype=np.float32)
+            self._vectors = (new[0] if n_problems else nothing), new[:0]
+        problem, before = self._vectors
+        self._vectors = problem, np.concatenate([before, new[n_problems:]])
+        return context_rows(*self._vectors, self._context, len(before))
+
+    def fork(self) -> GrowingEmbeddings:
+        """Return a copy, which shares the embeddings so far."""
+        return copy.copy(self)

@@ -550,8 +550,7 @@ class _GrowingViews:
             return [one._of_rows(rows, len(new)) for one, rows, new in zip(grown, found, steps, strict=True)]
 
     def _of_rows(self, rows: Sequence[Any], n_steps: int) -> StepViews:
-        plain = (_plain(one) for one in rows)
-        return StepViews(dict(zip(self._names, plain, strict=True)), np.zeros(n_steps, dtype=np.int64))
+        return StepViews(dict(zip(self._names, map(_plain, rows), strict=True)), np.zeros(n_steps, dtype=np.int64))
 
     def fork(self) -> _GrowingViews:
         """Return a copy that grows by itself."""
