@@ -13,6 +13,7 @@ from prmkit.decoding import (
     best_of_n,
     diverse_beam_search,
     lookahead_search,
+    particle_filter,
     rollout_search,
 )
 from prmkit.features import StepStatistics
@@ -83,6 +84,7 @@ SEARCHES = {
     "diverse beams": partial(diverse_beam_search, beam_width=2, beam_factor=2),
     "lookahead": partial(lookahead_search, beam_width=1, beam_factor=2),
     "rollouts": partial(rollout_search, beam_width=1, beam_factor=2),
+    "particles": partial(particle_filter, n_particles=4),
 }
 
 
