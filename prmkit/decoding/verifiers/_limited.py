@@ -68,7 +68,9 @@ class LimitedVerifier:
         self.counts: Counter[str] = Counter()
         self._name = getattr(verifier, "__name__", type(verifier).__name__)
         if not callable(verifier):
-            raise TypeError(f"verifier is {self._name}, expected a callable: verifier(problem, solution) -> bool")
+            raise TypeError(
+                f"verifier is {self._name}, expected a callable that takes a problem and a solution and returns a bool"
+            )
         try:
             sent = bytes(dumps(verifier))
         except Exception as error:

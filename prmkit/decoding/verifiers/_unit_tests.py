@@ -362,6 +362,6 @@ def _checked_tests(tests: object, problem: str) -> tuple[str, list[str]]:
     if not names and not can_fail:
         raise ValueError(
             f"the tests of {problem!r:.60} call nothing, so they cannot fail: add assertions, a function test_…(), or "
-            "the call of the function that checks, such as check(add)"
+            "a call of the function that checks"
         )
     return text, names
