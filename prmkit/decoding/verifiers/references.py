@@ -38,7 +38,7 @@ class References(Generic[T]):
         if not isinstance(problem, str) or not isinstance(solution, Solution):
             raise TypeError(
                 f"a verifier got {type(problem).__name__} and {type(solution).__name__}, expected the text of the "
-                "problem and its Solution"
+                "problem and its Solution: pass solution.problem and solution"
             )
         if self._given is None:
             found: T | None = (solution.meta or {}).get(self._field)
