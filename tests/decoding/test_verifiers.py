@@ -1,5 +1,6 @@
 """Verifiers: final answers, unit tests, limits of time, and the words for a process."""
 
+import gc
 import os
 import pickle
 import subprocess
@@ -159,7 +160,7 @@ def test_what_cannot_be_told_is_an_error_never_false():
             verifier("p", solved(3, answer=bad))
     with pytest.raises(ValueError, match="a letter from A to J"):
         AnswerVerifier(how="choice")("p", solved("B", answer=2))
-    with pytest.raises(TypeError, match="pass solution.problem and solution"):
+    with pytest.raises(TypeError, match=r"pass solution\.problem and solution"):
         verifier(solved(3, answer=3), "p")
     assert not verifier.counts
 
@@ -291,6 +292,13 @@ def test_code_sees_no_secrets_and_leaves_no_files(monkeypatch, tmp_path):
     found = verifier.run("Write add(a, b).", coded(code))
     assert found.outcome == "passed", found.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("error::ResourceWarning", "error::pytest.PytestUnraisableExceptionWarning")
+def test_a_run_leaves_no_open_file():
+    verifier = UnitTestVerifier({"Write add(a, b).": "assert True"}, seconds=60)
+    assert verifier("Write add(a, b).", coded("print('here')"))
+    gc.collect()
 
 
 @pytest.mark.parametrize(

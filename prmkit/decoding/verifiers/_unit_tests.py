@@ -284,13 +284,14 @@ class _Reader(threading.Thread):
     def run(self) -> None:
         assert self._process.stdout is not None
         n_read = 0
-        # Not closed here: what holds the pipe open may outlive this call.
-        while piece := os.read(self._process.stdout.fileno(), 2**16):
-            n_read += len(piece)
-            self._kept = (self._kept + piece)[-4 * _SHOWN_OUTPUT :]
-            if n_read > _LARGEST_OUTPUT and not self.is_too_much:
-                self.is_too_much = True
-                _end(self._process)
+        # It is closed at its end, which what holds it open may put off beyond this call.
+        with self._process.stdout as pipe:
+            while piece := os.read(pipe.fileno(), 2**16):
+                n_read += len(piece)
+                self._kept = (self._kept + piece)[-4 * _SHOWN_OUTPUT :]
+                if n_read > _LARGEST_OUTPUT and not self.is_too_much:
+                    self.is_too_much = True
+                    _end(self._process)
 
     @property
     def text(self) -> str:
