@@ -189,6 +189,12 @@ def root_seed(random_state: RandomState) -> int:
     raise TypeError(f"random_state is {type(random_state).__name__}, expected an int, a numpy Generator or None")
 
 
+def first_stop(text: str, stops: Sequence[str]) -> tuple[int, str] | None:
+    """Return where the first stop string stands in a text, and which it is. The longest of several counts."""
+    found = [(place, -len(mark), mark) for mark in stops if (place := text.find(mark)) >= 0]
+    return (min(found)[0], min(found)[2]) if found else None
+
+
 def step_separator_of(generator: TextGenerator) -> str:
     """Return the text between two steps of a generator."""
     return str(getattr(generator, "step_separator", STEP_SEPARATOR))

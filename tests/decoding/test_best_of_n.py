@@ -46,6 +46,33 @@ def test_adaptive_voting_stops_asking_and_has_the_winner_of_all():
     assert found.solution.steps == ("The answer is 3.",)
 
 
+def test_adaptive_voting_asks_for_no_more_than_n_if_requests_fail():
+    asked = []
+
+    def fails_at_first(problem, steps, n, seed):
+        asked.append(n)
+        return [("", "error") if len(asked) == 1 else ("The answer is 3.", "eos")] * n
+
+    found = best_of_n(CallableGenerator(fails_at_first), None, "1 + 2?", n=9, choose="majority", adaptive=True)
+    assert sum(asked) == len(found.candidates) <= 9
+    assert found.cost.n_errors == asked[0] > 0
+    assert found.solution.steps == ("The answer is 3.",)
+
+
+@pytest.mark.parametrize(
+    ("pair", "known"),
+    [
+        (("First.\n\nSecond.", "eos"), ("First.", "stop", "\n\n")),
+        (("First.\nSecond.", "stop"), ("First.", "stop", "\n")),
+        (("It is lost.\n\nHere", "error"), ("It is lost.\n\nHere", "error", None)),
+    ],
+)
+def test_a_text_of_a_function_ends_at_the_first_and_longest_stop_string_unless_it_failed(pair, known):
+    generator = CallableGenerator(lambda problem, steps, n, seed: [pair] * n)
+    [[one]] = generator.generate(["1 + 2?"], stop=["\n", "\n\n"])
+    assert (one.text, one.finish, one.stop) == known
+
+
 def test_a_failed_request_costs_one_candidate():
     def sometimes(problem, steps, n, seed):
         return [("", "error"), *[("The answer is 3.", "eos")] * (n - 1)]

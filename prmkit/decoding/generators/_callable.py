@@ -14,6 +14,7 @@ from prmkit.decoding.generation import (
     Request,
     as_solution,
     check_request_settings,
+    first_stop,
     root_seed,
     seeds_of,
 )
@@ -151,16 +152,15 @@ def _generation(pair: object, stop: Sequence[str], max_tokens: int) -> Generatio
             f"{', '.join(get_args(Finish))}"
         )
     text, finish = pair
-    found = [(text.find(mark), mark) for mark in stop if mark in text]
-    mark = None
-    if found:
-        place, mark = min(found)
-        text, finish = text[:place], "stop"
+    if finish == "error":
+        return Generation(text, "error", n_tokens=len(text.split()), error="the function said so")
+    found = first_stop(text, stop)
+    if found is not None:
+        text, finish = text[: found[0]], "stop"
     words = text.split()
     if len(words) > max_tokens:
         return Generation(_first_words(text, max_tokens), "length", n_tokens=max_tokens)
-    error = "the function said so" if finish == "error" else None
-    return Generation(text, cast(Finish, finish), n_tokens=len(words), stop=mark, error=error)
+    return Generation(text, cast(Finish, finish), n_tokens=len(words), stop=None if found is None else found[1])
 
 
 def _first_words(text: str, n_words: int) -> str:

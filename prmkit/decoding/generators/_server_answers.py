@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from prmkit.decoding.generation import Generation
+from prmkit.decoding.generation import Generation, first_stop
 from prmkit.decoding.generators._exchange import AnswerError
 
 Choice: TypeAlias = Mapping[str, Any]
@@ -95,10 +95,10 @@ def generation_of(
     n_tokens = len(ids) if ids else n_tokens
     if n_tokens is None:
         n_tokens = len(logprobs) or count_tokens(text)
-    whole, stop = cut_at_stop(text, stops)
+    mark, whole, stop = first_stop(text, stops), text, None
     finish = why
-    if stop is not None:
-        finish = "stop"
+    if mark is not None:
+        whole, stop, finish = text[: mark[0]], mark[1], "stop"
         if len(whole) + len(stop) < len(text):  # the server wrote on: its tokens are those of a longer text
             return Generation(whole, "stop", n_tokens=n_tokens, stop=stop)
     elif why == "stop" and stops:
@@ -126,15 +126,6 @@ def _token_ids(choice: Choice) -> list[int] | None:
     return ids if isinstance(ids, list) and ids and all(isinstance(one, int) for one in ids) else None
 
 
-def cut_at_stop(text: str, stops: Sequence[str]) -> tuple[str, str | None]:
-    """Return a text up to the first stop string in it, and that stop string."""
-    found = [(text.find(mark), -len(mark), mark) for mark in stops if mark in text]
-    if not found:
-        return text, None
-    place, _, mark = min(found)
-    return text[:place], mark
-
-
 class StreamedChoice:
     """A choice that comes in pieces, up to the first stop string in it."""
 
@@ -158,9 +149,10 @@ class StreamedChoice:
             self._n_pieces += bool(piece)
             self._logprobs += logprobs_of(choice)
             self._why = choice.get("finish_reason") or self._why
-        text, self.stop = cut_at_stop(self._text, self.stops)
-        if self.stop is not None:
-            self._text, self._why, self._n_tokens = text + self.stop, "stop", None
+        found = first_stop(self._text, self.stops)
+        if found is not None:
+            place, self.stop = found
+            self._text, self._why, self._n_tokens = self._text[: place + len(self.stop)], "stop", None
 
     def generation(self, count_tokens: CountTokens | None) -> Generation:
         """Return what came. A stream that broke off raises."""

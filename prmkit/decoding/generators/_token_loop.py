@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from prmkit.decoding.generation import Finish, Generation
+from prmkit.decoding.generation import Finish, Generation, first_stop
 from prmkit.decoding.generators.prompts import decoded
 from prmkit.features.passes.block_causal import random_rows, unwrapped
 from prmkit.features.passes.past import Past, grows_like, joined, keys_know_length
@@ -88,7 +88,7 @@ class Row:
         self.logprobs.append(logprob)
         if token in loop.eos_ids:
             self.finish = "eos"
-        elif self.stops and self._stop(self._grown(loop)) is not None:
+        elif self.stops and first_stop(self._grown(loop), self.stops) is not None:
             self.finish = "stop"
         elif len(self.ids) >= self.max_tokens:
             self.finish = "length"
@@ -102,17 +102,12 @@ class Row:
         tokens: tuple[int, ...] | None = tuple(self.ids)
         mark = None
         if self.finish == "stop":
-            known = self._stop(text)
+            known = first_stop(text, self.stops)
             grown = text if known is not None else self._grown(loop)
-            place, mark = known or self._stop(grown) or (len(grown), None)
+            place, mark = known or first_stop(grown, self.stops) or (len(grown), None)
             tokens = tokens if text == grown[:place] + (mark or "") else None
             text = grown[:place]
         return Generation(text, self.finish, tokens, tuple(self.logprobs), len(self.ids), mark)
-
-    def _stop(self, text: str) -> tuple[int, str] | None:
-        """Return where the first stop string stands in a text, and which it is. The longest of several counts."""
-        found = [(place, -len(mark), mark) for mark in self.stops if (place := text.find(mark)) >= 0]
-        return (min(found)[0], min(found)[2]) if found else None
 
     def _grown(self, loop: TokenLoop) -> str:
         """Return the text of all tokens, decoding the last ones alone: a token may change the text around it."""
