@@ -274,6 +274,7 @@ def test_the_tokens_of_a_step_are_limited(search):
         ({"max_tokens": -1}, "max_tokens is -1"),
         ({"temperature": -1.0}, "temperature is -1.0"),
         ({"budget": 0}, "budget is 0"),
+        ({"budget": 1e3}, "budget is 1000.0"),
         ({"rule": "median"}, "rule is 'median'"),
         ({"final_rule": "median"}, "rule is 'median'"),
         ({"stop": "\n"}, "stop is one text"),

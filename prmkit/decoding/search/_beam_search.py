@@ -127,12 +127,6 @@ def beam_search(
     >>> found.solution.steps, found.stopped, found.cost.n_requests
     (('digit 0', 'digit 0', 'digit 0'), 'eos', 30)
     """
-    check_counts(
-        beam_width=beam_width,
-        beam_factor=beam_factor,
-        max_steps=max_steps,
-        n_complete=1 if n_complete is None else n_complete,
-    )
     run = SearchRun(
         generator,
         scorer,
@@ -265,14 +259,8 @@ def diverse_beam_search(
     >>> sum(candidate.is_complete for candidate in found.candidates), found.cost.n_requests
     (4, 12)
     """
-    check_counts(
-        beam_width=beam_width,
-        beam_factor=beam_factor,
-        max_steps=max_steps,
-        n_complete=1 if n_complete is None else n_complete,
-    )
     n_trees = beam_width if n_trees is None else n_trees
-    check_counts(n_trees=n_trees)
+    check_counts(beam_width=beam_width, n_trees=n_trees)
     if beam_width % n_trees:
         raise ValueError(f"n_trees is {n_trees}, expected a divisor of beam_width = {beam_width}")
     run = SearchRun(

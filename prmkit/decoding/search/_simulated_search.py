@@ -127,12 +127,6 @@ def lookahead_search(
     >>> found.solution.steps[-1], found.stopped, found.cost.n_requests
     ('digit 0', 'eos', 40)
     """
-    check_counts(
-        beam_width=beam_width,
-        beam_factor=beam_factor,
-        max_steps=max_steps,
-        n_complete=1 if n_complete is None else n_complete,
-    )
     check_counts(lookahead=lookahead)
     run = SearchRun(
         generator,
@@ -276,12 +270,6 @@ def rollout_search(
     >>> found.solution.steps[-1], found.stopped, found.cost.n_requests
     ('digit 0', 'eos', 50)
     """
-    check_counts(
-        beam_width=beam_width,
-        beam_factor=beam_factor,
-        max_steps=max_steps,
-        n_complete=1 if n_complete is None else n_complete,
-    )
     check_counts(n_rollouts=n_rollouts, rollout_max_tokens=rollout_max_tokens)
     if value not in ("mean", "max"):
         raise ValueError(f"value is {value!r}, expected 'mean' or 'max'")

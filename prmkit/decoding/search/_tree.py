@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from prmkit.decoding.generation import check_counts
 from prmkit.decoding.search.results import Candidate, SearchProgress, best_candidate
 from prmkit.decoding.search.running import SearchRun
 
@@ -139,6 +140,12 @@ def beam_rounds(
     value: Value | None = None,
 ) -> Iterator[SearchProgress]:
     """Yield the progress of a beam search. ``value`` ranks new candidates, and else the scores of their steps do."""
+    check_counts(
+        beam_width=beam_width,
+        beam_factor=beam_factor,
+        max_steps=max_steps,
+        n_complete=1 if n_complete is None else n_complete,
+    )
     tree = SearchTree(run)
     why = "max_steps"
     with run:

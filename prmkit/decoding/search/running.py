@@ -19,6 +19,7 @@ from prmkit.decoding.generation import (
     Request,
     TextGenerator,
     as_solution,
+    check_counts,
     check_request_settings,
     derived_seed,
     extended,
@@ -98,8 +99,8 @@ class SearchRun:
             check_aggregation(rule)
         if isinstance(self.stop, str):
             raise TypeError(f"stop is one text, expected a list of texts: [{self.stop!r}]")
-        if self.budget is not None and (isinstance(self.budget, bool) or self.budget < 1):
-            raise ValueError(f"budget is {self.budget!r}, expected a number of tokens of 1 or more, or None")
+        if self.budget is not None:
+            check_counts(budget=self.budget)
         if self.log is not None:
             check_seed_for_log(self.random_state)
             self.generator = LoggedGenerator(self.generator, self.log)
