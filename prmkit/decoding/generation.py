@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
+from numbers import Real
+from typing import Any, Literal, Protocol, TypeAlias, cast, get_args, runtime_checkable
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Generation:
     TypeError
         If the text is no string.
     ValueError
-        If ``finish`` is unknown.
+        If ``finish`` is unknown, or ``n_tokens`` is no number of tokens.
 
     Examples
     --------
@@ -70,6 +71,10 @@ class Generation:
             raise TypeError(f"text is {type(self.text).__name__}, expected str")
         if self.finish not in get_args(Finish):
             raise ValueError(f"finish is {self.finish!r}, expected one of {', '.join(get_args(Finish))}")
+        if not _is_whole(self.n_tokens) or self.n_tokens < 0:
+            raise ValueError(f"n_tokens is {self.n_tokens!r}, expected a whole number of 0 or more")
+        # A number of numpy would spread into costs, which JSON cannot write then.
+        object.__setattr__(self, "n_tokens", int(self.n_tokens))
 
     @classmethod
     def failed(cls, error: BaseException | str) -> Generation:
@@ -148,26 +153,59 @@ def as_solution(request: Request) -> Solution:
     raise TypeError(f"a request is {type(request).__name__}, expected a Solution, or a str for a problem without steps")
 
 
-def check_request_settings(n: int, max_tokens: int, temperature: float) -> None:
+def solutions_of(requests: Sequence[Request]) -> list[Solution]:
+    """Return requests as solutions. One that is not in a list is refused: a text would be cut into its characters."""
+    if isinstance(requests, (str, Solution)):
+        raise TypeError(f"requests is one {type(requests).__name__}, expected a list of requests: [request]")
+    return [as_solution(request) for request in requests]
+
+
+def check_generator(generator: object, name: str = "generator") -> None:
+    """Raise for what has no method ``generate``."""
+    if isinstance(generator, TextGenerator) and not isinstance(generator, type):
+        return
+    if isinstance(generator, type):
+        found, hint = f"the class {generator.__name__}", f"make one: {generator.__name__}(…)"
+    elif callable(generator):
+        found, hint = type(generator).__name__, "a function of (problem, steps, n, seed) goes into CallableGenerator"
+    else:
+        found, hint = type(generator).__name__, "see TextGenerator"
+    raise TypeError(f"{name} is {found}, expected an object with the method generate: {hint}")
+
+
+def check_request_settings(n: int, max_tokens: int, temperature: float, stop: Sequence[str] = ()) -> None:
     """Raise for settings that no generator can meet."""
     check_counts(n=n, max_tokens=max_tokens)
-    if not 0 <= temperature < float("inf"):
+    if not isinstance(temperature, Real) or not 0 <= temperature < float("inf"):
         raise ValueError(f"temperature is {temperature!r}, expected a number of 0 or more")
+    if isinstance(stop, str):
+        raise TypeError(f"stop is one text, expected a list of texts: [{stop!r}]")
+    if not isinstance(stop, Iterable):
+        raise TypeError(f"stop is {stop!r}, expected a list of texts")
+    if not all(isinstance(mark, str) and mark for mark in stop):
+        raise ValueError(f"stop is {list(stop)!r}, expected texts that are not empty")
 
 
 def check_counts(**counts: int) -> None:
     """Raise for a number that is not whole, or less than 1."""
     for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        if not _is_whole(value) or value < 1:
             raise ValueError(f"{name} is {value!r}, expected a whole number of 1 or more")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def seeds_of(seed: int | Sequence[int] | None, n_requests: int) -> list[int | None]:
     """Return one seed per request. Requests of one seed do not draw the same numbers."""
     if seed is None:
         return [None] * n_requests
-    if isinstance(seed, (int, np.integer)):
-        return [derived_seed(int(seed), i) for i in range(n_requests)] if n_requests > 1 else [int(seed)] * n_requests
+    if _is_whole(seed):
+        one = int(cast(int, seed))
+        return [derived_seed(one, i) for i in range(n_requests)] if n_requests > 1 else [one] * n_requests
+    if not isinstance(seed, (Sequence, np.ndarray)) or not all(map(_is_whole, seed)):
+        raise TypeError(f"seed is {seed!r:.60}, expected an int, a list of one int per request, or None")
     seeds = [int(one) for one in seed]
     if len(seeds) != n_requests:
         raise ValueError(f"seed holds {len(seeds)} numbers for {n_requests} requests, expected one per request")
@@ -182,8 +220,8 @@ def derived_seed(root: int, *names: object) -> int:
 
 def root_seed(random_state: RandomState) -> int:
     """Return a whole number for a ``random_state``."""
-    if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
-        return int(random_state)
+    if _is_whole(random_state):
+        return int(cast(int, random_state))
     if random_state is None or isinstance(random_state, np.random.Generator):
         return int(np.random.default_rng(random_state).integers(2**31))
     raise TypeError(f"random_state is {type(random_state).__name__}, expected an int, a numpy Generator or None")
@@ -232,6 +270,7 @@ def checked_rows(
     generator: TextGenerator, requests: Sequence[Solution], settings: Mapping[str, Any]
 ) -> list[list[Generation]]:
     """Ask a generator with these settings, and refuse an answer that is not n generations for each request."""
+    check_generator(generator)
     rows = generator.generate(requests, **settings)
     name = type(generator).__name__
     if not isinstance(rows, (list, tuple)) or len(rows) != len(requests):

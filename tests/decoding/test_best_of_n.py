@@ -1,10 +1,14 @@
 """Best-of-N: samples, scores, votes, budgets and what goes wrong."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
+import torch
 
 from prmkit import Solution
-from prmkit.decoding import CallableGenerator, best_of_n
+from prmkit.decoding import CallableGenerator, Generation, LoggedGenerator, best_of_n
 
 
 def guesses(problem, steps, n, seed):
@@ -141,3 +145,77 @@ def test_a_search_that_broke_off_frees_its_log(tmp_path):
         best_of_n(CallableGenerator(guesses), broken, "1 + 2?", **settings)
     assert len(best_of_n(CallableGenerator(guesses), is_three, "1 + 2?", **settings).candidates) == 3
     assert kept.value.args == ("no memory left",)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"stop": "\n"}, "stop is one text"),
+        ({"stop": ["\n", ""]}, "texts that are not empty"),
+        ({"stop": [b"\n"]}, "texts that are not empty"),
+        ({"stop": None}, "stop is None"),
+        ({"temperature": "hot"}, "temperature is 'hot'"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"seed": "7"}, "seed is '7'"),
+        ({"seed": [0.5]}, "seed is"),
+        ({"seed": True}, "seed is True"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda one, path: one, LoggedGenerator], ids=["bare", "logged"])
+def test_settings_that_no_generator_can_meet_are_named(wrap, settings, told, tmp_path):
+    generator = wrap(CallableGenerator(guesses), tmp_path / "log.jsonl")
+    with pytest.raises((TypeError, ValueError), match=told):
+        generator.generate(["1 + 2?"], **({"seed": 0} | settings))
+
+
+@pytest.mark.parametrize("one", ["1 + 2?", Solution("1 + 2?", ())])
+def test_a_request_outside_of_a_list_is_not_cut_into_characters(one):
+    with pytest.raises(TypeError, match=r"expected a list of requests: \[request\]"):
+        CallableGenerator(guesses).generate(one)
+
+
+@pytest.mark.parametrize("n_tokens", [-1, 2.5, None, True])
+def test_a_generation_has_a_number_of_tokens(n_tokens):
+    with pytest.raises(ValueError, match="n_tokens is"):
+        Generation("So 3.", "eos", n_tokens=n_tokens)
+
+
+def test_costs_are_plain_numbers():
+    cost = best_of_n(CallableGenerator(guesses), is_three, "1 + 2?", n=2, max_tokens=np.int64(2)).cost
+    assert json.loads(json.dumps(asdict(cost)))["generated_tokens"] == 4
+
+
+@pytest.mark.parametrize(
+    ("generator", "told"),
+    [(guesses, "goes into CallableGenerator"), (CallableGenerator, r"CallableGenerator\(…\)"), (None, "NoneType")],
+)
+def test_what_is_no_generator_is_named(generator, told):
+    with pytest.raises(TypeError, match=f"generator is .*{told}"):
+        best_of_n(generator, is_three, "1 + 2?", n=2)
+
+
+MAKES = {
+    "bfloat16": lambda row: torch.tensor(row, dtype=torch.bfloat16),
+    "grad": lambda row: torch.tensor(row, requires_grad=True),
+    "tuple": tuple,
+    "array": np.array,
+}
+
+
+@pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
+def test_a_scorer_may_give_tensors_of_any_kind(make):
+    def made(solutions):
+        return [make(row) for row in is_three(solutions)]
+
+    plain, other = (
+        best_of_n(CallableGenerator(guesses), scorer, "1 + 2?", n=4, random_state=0).scores.tolist()
+        for scorer in (is_three, made)
+    )
+    assert other == plain
+    assert len(set(plain)) == 2
+
+
+@pytest.mark.parametrize("row", [["good"], [1j], {0: 1.0}, iter([0.5])])
+def test_rewards_that_are_no_numbers_are_shown(row):
+    with pytest.raises(TypeError, match=r"the scorer .* gave .* expected a list or an array of numbers"):
+        best_of_n(CallableGenerator(guesses), lambda solutions: [row] * len(solutions), "1 + 2?", n=2)

@@ -242,12 +242,13 @@ def test_what_cannot_certify_is_refused(calibration, exact):
         ({"on_doubt": "pray"}, "on_doubt is 'pray'"),
         ({"on_doubt": "escalate"}, "stronger goes with"),
         ({"stronger": policy()}, "stronger goes with"),
+        ({"on_doubt": "escalate", "stronger": max}, "stronger is builtin"),
         ({"max_attempts": 0}, "max_attempts is 0"),
         ({"max_steps": 1.5}, "max_steps is 1.5"),
     ],
 )
 def test_settings_out_of_range_are_named(exact, settings, told):
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises((TypeError, ValueError), match=told):
         certified_search(policy(), exact, "1?", **settings)
 
 

@@ -213,6 +213,18 @@ def test_one_bad_problem_does_not_lose_the_others():
         label(verifier=lambda problem, solution: solution.meta["answer"] == 1, problems=[{"problem": "a", "b": 1}])
 
 
+def test_what_is_no_generator_is_named():
+    with pytest.raises(TypeError, match="goes into CallableGenerator"):
+        label_by_rollouts(continued, is_right, PROBLEMS[:1])
+
+
+def test_a_problem_that_comes_twice_may_hold_arrays_and_nan():
+    one, other = ({"problem": PROBLEMS[0], "a": np.arange(n), "b": float("nan")} for n in (3, 4))
+    assert label(problems=[one, {**one, "a": np.arange(3), "b": float("nan")}]).counts["repeated problems"] == 1
+    with pytest.warns(UserWarning, match="it comes twice, with different fields"):
+        label(problems=[one, other])
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -224,6 +236,7 @@ def test_one_bad_problem_does_not_lose_the_others():
         ({"max_width": 0.2}, "max_width"),
         ({"budget": 0}, "budget is 0"),
         ({"problems": "one"}, "problems is one str"),
+        ({"problems": None}, "problems is one NoneType"),
         ({"problems": []}, "the list is empty"),
         ({"verifier": None}, "verifier is NoneType"),
         ({"verifier": lambda problem, solution: 1.0}, "the verifier returned 1.0"),

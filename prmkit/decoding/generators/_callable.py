@@ -12,11 +12,11 @@ from prmkit.decoding.generation import (
     Finish,
     Generation,
     Request,
-    as_solution,
     check_request_settings,
     first_stop,
     root_seed,
     seeds_of,
+    solutions_of,
 )
 
 
@@ -127,8 +127,8 @@ class CallableGenerator:
         tuple of (int, list of Generation)
             Number of the request, and its continuations.
         """
-        check_request_settings(n, max_tokens, temperature)
-        solutions = [as_solution(request) for request in requests]
+        check_request_settings(n, max_tokens, temperature, stop)
+        solutions = solutions_of(requests)
         seeds = seeds_of(root_seed(None) if seed is None else seed, len(solutions))
         for i, (solution, one) in enumerate(zip(solutions, seeds, strict=True)):
             yield i, self._asked(solution, n, cast(int, one), tuple(stop), max_tokens)

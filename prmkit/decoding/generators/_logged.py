@@ -25,12 +25,12 @@ from prmkit.decoding.generation import (
     RandomState,
     Request,
     TextGenerator,
-    as_solution,
     check_request_settings,
     checked_row,
     checked_rows,
     fingerprint_of,
     seeds_of,
+    solutions_of,
 )
 from prmkit.utils.files import check_path, locked
 
@@ -203,8 +203,8 @@ class LoggedGenerator:
         tuple of (int, list of Generation)
             Number of the request, and its continuations. Each request comes once.
         """
-        check_request_settings(n, max_tokens, temperature)
-        solutions = [as_solution(request) for request in requests]
+        check_request_settings(n, max_tokens, temperature, stop)
+        solutions = solutions_of(requests)
         seeds = [_known_seed(one) for one in seeds_of(seed, len(solutions))]
         shared = {"n": int(n), "stop": list(stop), "max_tokens": int(max_tokens), "temperature": float(temperature)}
         told = {"generator": fingerprint_of(self.generator), **shared}
@@ -245,7 +245,10 @@ class LoggedGenerator:
         path = Path(self.path).expanduser()
         check_path(path)
         with ExitStack() as held:
-            busy = f"another process writes the log {path} now: wait for it, or choose another file"
+            busy = (
+                f"another process writes the log {path} now, or another LoggedGenerator of this process: wait for it, "
+                "call its close(), or choose another file"
+            )
             held.enter_context(locked(path.with_name(f"{path.name}.lock"), busy))
             self._places, generators = _read(path)
             name = fingerprint_of(self.generator)

@@ -14,10 +14,10 @@ from prmkit.decoding.generation import (
     STEP_SEPARATOR,
     Generation,
     Request,
-    as_solution,
     check_request_settings,
     derived_seed,
     seeds_of,
+    solutions_of,
 )
 from prmkit.decoding.generators._exchange import AnswerError, Client, Exchange, Pace, Secret, Work
 from prmkit.decoding.generators._server_answers import StreamedChoice, UntoldStopError, generations_of
@@ -284,11 +284,9 @@ class OpenAIGenerator:
         iterator of (int, list of Generation)
             Number of a request, and its n continuations.
         """
-        check_request_settings(n, max_tokens, temperature)
-        if isinstance(stop, str):
-            raise TypeError(f"stop is one text, expected a list of texts: [{stop!r}]")
+        check_request_settings(n, max_tokens, temperature, stop)
         exchange = self._exchange()
-        solutions = [as_solution(request) for request in requests]
+        solutions = solutions_of(requests)
         common: Body = {"model": self.model, "max_tokens": int(max_tokens), "temperature": float(temperature)}
         style = PromptStyle(self.prompt, self.system, self.step_separator)
         bodies = [common | self._prompt(solution, style) for solution in solutions]

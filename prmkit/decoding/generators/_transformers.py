@@ -15,10 +15,10 @@ from prmkit.decoding.generation import (
     STEP_SEPARATOR,
     Generation,
     Request,
-    as_solution,
     check_request_settings,
     root_seed,
     seeds_of,
+    solutions_of,
 )
 from prmkit.decoding.generators.prompts import PromptStyle
 from prmkit.utils.ragged import token_batches
@@ -189,7 +189,7 @@ class TransformersGenerator:
         from prmkit.decoding.generators._token_loop import Row
 
         draws = self._draws(n, stop, max_tokens, temperature)
-        solutions = [as_solution(request) for request in requests]
+        solutions = solutions_of(requests)
         seeds = seeds_of(root_seed(None) if seed is None else seed, len(solutions))
         engine = self._engine
         prompts: dict[int, tuple[int, ...]] = {}
@@ -256,11 +256,7 @@ class TransformersGenerator:
     def _draws(self, n: int, stop: Sequence[str], max_tokens: int, temperature: float) -> Any:
         from prmkit.decoding.generators._token_loop import Draws
 
-        check_request_settings(n, max_tokens, temperature)
-        if isinstance(stop, str):
-            raise TypeError(f"stop is one text, expected a list of texts: [{stop!r}]")
-        if not all(isinstance(mark, str) and mark for mark in stop):
-            raise ValueError(f"stop is {list(stop)!r}, expected texts that are not empty")
+        check_request_settings(n, max_tokens, temperature, stop)
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p!r}, expected a number above 0 and up to 1, or None")
         if self.top_k is not None and (isinstance(self.top_k, bool) or self.top_k < 1):

@@ -10,9 +10,9 @@ from prmkit.decoding.generation import (
     STEP_SEPARATOR,
     Generation,
     Request,
-    as_solution,
     check_request_settings,
     seeds_of,
+    solutions_of,
 )
 from prmkit.decoding.generators._server_answers import generation_of
 from prmkit.decoding.generators.prompts import PromptStyle, decoded
@@ -165,10 +165,8 @@ class VLLMGenerator:
         TypeError, ValueError
             If a setting is out of range.
         """
-        check_request_settings(n, max_tokens, temperature)
-        if isinstance(stop, str):
-            raise TypeError(f"stop is one text, expected a list of texts: [{stop!r}]")
-        solutions = [as_solution(request) for request in requests]
+        check_request_settings(n, max_tokens, temperature, stop)
+        solutions = solutions_of(requests)
         seeds = seeds_of(seed, len(solutions))
         if not solutions:
             return []

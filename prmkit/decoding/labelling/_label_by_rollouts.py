@@ -21,6 +21,7 @@ from prmkit.decoding.generation import (
     TextGenerator,
     as_solution,
     check_counts,
+    check_generator,
     check_request_settings,
     root_seed,
 )
@@ -180,6 +181,7 @@ def label_by_rollouts(
     ([-1, 1], [True, False])
     """
     check_counts(n_solutions=n_solutions, n_completions=n_completions, n_open=n_open, max_steps=max_steps)
+    check_generator(generator)
     check_request_settings(1, max_tokens, temperature)
     check_option(labels, Labels, "labels")
     check_option(search, Search, "search")
@@ -297,7 +299,7 @@ class _Labelled:
 
 def _read_problems(problems: Iterable[Problem]) -> tuple[list[Solution], dict[str, str], int]:
     """Return problems as solutions without steps, each once, what is wrong with others, and how many came again."""
-    if isinstance(problems, (str, Mapping, Solution)):
+    if isinstance(problems, (str, Mapping, Solution)) or not isinstance(problems, Iterable):
         raise TypeError(f"problems is one {type(problems).__name__}, expected a list of problems")
     begun: dict[int, Solution] = {}
     lost: dict[str, str] = {}
@@ -309,7 +311,8 @@ def _read_problems(problems: Iterable[Problem]) -> tuple[list[Solution], dict[st
             continue
         first = begun.setdefault(int(problem_keys([one])[0]), one)
         n_repeated += first is not one
-        if first.meta != one.meta:
+        # As texts: arrays and NaN have no plain "not equal".
+        if repr(sorted((first.meta or {}).items())) != repr(sorted((one.meta or {}).items())):
             lost[f"number {i}"] = "it comes twice, with different fields: the first ones are taken"
     if not begun:
         told = next(iter(lost.values()), "the list is empty")

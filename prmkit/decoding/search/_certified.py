@@ -20,6 +20,7 @@ from prmkit.decoding.generation import (
     TextGenerator,
     as_solution,
     check_counts,
+    check_generator,
     fingerprint_of,
     n_tokens_of,
     step_separator_of,
@@ -156,6 +157,9 @@ def certified_search(
     if (stronger is None) == (on_doubt == "escalate"):
         raise ValueError('stronger goes with on_doubt="escalate": pass both of them, or neither')
     check_counts(max_attempts=max_attempts, max_steps=max_steps)
+    check_generator(generator)
+    if stronger is not None:
+        check_generator(stronger, "stronger")
     pair = None if stronger is None else _Pair(generator, stronger)
     run = SearchRun(
         pair or generator,

@@ -20,6 +20,7 @@ from prmkit.decoding.generation import (
     TextGenerator,
     as_solution,
     check_counts,
+    check_generator,
     check_request_settings,
     derived_seed,
     extended,
@@ -94,11 +95,12 @@ class SearchRun:
     ended: list[Candidate] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        check_request_settings(1, self.max_tokens, self.temperature)
+        check_generator(self.generator)
+        check_request_settings(1, self.max_tokens, self.temperature, () if self.stop is None else self.stop)
         for rule in (self.rule, self.final_rule or self.rule):
             check_aggregation(rule)
-        if isinstance(self.stop, str):
-            raise TypeError(f"stop is one text, expected a list of texts: [{self.stop!r}]")
+        if self.stop_condition is not None and not callable(self.stop_condition):
+            raise TypeError(f"stop_condition is {self.stop_condition!r}, expected a function of a Solution, or None")
         if self.budget is not None:
             check_counts(budget=self.budget)
         if self.log is not None:

@@ -124,12 +124,18 @@ def batch_rewards(scorer: Scorer, solutions: list[Solution]) -> list[npt.NDArray
     else:
         found = scorer(solutions)
     name = getattr(scorer, "__name__", type(scorer).__name__)
+    found = _plain(found)
     if not isinstance(found, (list, tuple, np.ndarray)) or len(found) != len(solutions):
-        told = f"{len(found)} results" if hasattr(found, "__len__") else type(found).__name__
+        told = f"{len(found)} results" if isinstance(found, (list, tuple, np.ndarray)) else type(found).__name__
         raise ValueError(f"the scorer {name} gave {told} for {len(solutions)} solutions, expected one array for each")
     arrays = []
     for i, (values, solution) in enumerate(zip(found, solutions, strict=True)):
-        array = np.asarray(values, dtype=np.float64)
+        try:
+            array = np.asarray(_plain(values), dtype=np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"the scorer {name} gave {values!r:.80} for solution {i}, expected a list or an array of numbers"
+            ) from None
         if array.shape != (solution.n_steps,):
             raise ValueError(
                 f"the scorer {name} gave an array of shape {array.shape} for solution {i} of {solution.n_steps} steps, "
@@ -137,6 +143,11 @@ def batch_rewards(scorer: Scorer, solutions: list[Solution]) -> list[npt.NDArray
             )
         arrays.append(array)
     return arrays
+
+
+def _plain(values: Any) -> Any:
+    """Return a tensor, of any device and type, as an array, and anything else as it is."""
+    return values.detach().cpu().double().numpy() if hasattr(values, "detach") else values
 
 
 def check_aggregation(rule: str, name: str = "rule") -> None:
