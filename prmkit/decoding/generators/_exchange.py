@@ -34,11 +34,7 @@ def _certificates() -> Any:
 
 
 class AnswerError(ValueError):
-    """A server answered with something that is no answer. ``again`` says whether asking again may help."""
-
-    def __init__(self, message: str, *, again: bool = True) -> None:
-        super().__init__(message)
-        self.again = again
+    """A server answered with something that is no answer. Asking again may help."""
 
 
 class Secret:
@@ -130,10 +126,7 @@ class Exchange:
         """Return the seconds until a request is repeated, None if it is not."""
         if attempt == self.max_retries:
             return None
-        if isinstance(error, AnswerError):
-            if not error.again:
-                return None
-        elif (response := getattr(error, "response", None)) is not None:
+        if (response := getattr(error, "response", None)) is not None:
             if response.status_code not in _REPEATED and response.status_code < 500:
                 return None
             asked = seconds_asked(response.headers)
@@ -148,7 +141,7 @@ class Exchange:
 
 
 def _is_of_transport(error: Exception) -> bool:
-    """Whether an error came on the way to the server or back."""
+    """Whether an error came on the way to the server or back, or what came back is no answer (a ValueError)."""
     openai, httpx = import_optional("openai", "OpenAIGenerator"), import_optional("httpx2", "OpenAIGenerator")
     kinds = (openai.APIConnectionError, httpx.HTTPError, OSError, TimeoutError, asyncio.TimeoutError, ValueError)
     return isinstance(error, kinds) or type(error) is openai.APIError
