@@ -18,11 +18,11 @@ from sklearn.tree import DecisionTreeClassifier
 from prmkit import PRMClassifier, Solution, flatten, score_solutions
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
+from prmkit.features.passes.past import Past
 from prmkit.features.statistics import _step_statistics
 from prmkit.marking import MarkingScheme
 from prmkit.marking.encoding import encode_solution
 from prmkit.models import StepBlend, StepMLP, StepTransformer, TokenPRM
-from prmkit.features.passes.past import Past
 from prmkit.models.tokens.incremental_pass import _block_start, advance
 from prmkit.models.tokens.model_folder import adapt_model, make_readout, model_class
 from prmkit.models.tokens.probabilities import ProbabilityMap
