@@ -297,3 +297,26 @@ def test_of_the_solutions_that_would_be_wrong_the_stated_share_is_stopped(calibr
     passed = [certified_search(policy(), detector, p, random_state=i).stopped == "eos" for i, p in some]
     n_missed = sum(w and p for w, p in zip(wrong, passed, strict=True))
     assert 0 < n_missed <= most_failures(1 - recall, detector.n_calibration_, sum(wrong))
+
+
+class ShortSighted(NoisyJudge):
+    """A judge that cannot read the third step, which its own setting makes an error."""
+
+    def __init__(self, noise=0.0, too_long="raise"):
+        super().__init__(noise)
+        self.too_long = too_long
+
+    def predict_proba(self, X):
+        beyond = np.array([step.index > 1 for step in X])
+        if beyond.any() and self.too_long == "raise":
+            raise ValueError("a step is beyond the length of the model")
+        return np.where(beyond[:, None], np.nan, super().predict_proba(X))
+
+
+@pytest.mark.filterwarnings("ignore:no score for")
+@pytest.mark.parametrize("kind", [partial(PrefixCertifier, alpha=0.2), partial(ErrorDetector, recall=0.8)])
+def test_a_step_that_the_model_cannot_read_is_refused(kind, calibration):
+    short = [Solution(one.problem, one.steps[:2]) for one in calibration]
+    certifier = kind(ShortSighted()).fit(short, first_errors(short))
+    found = certified_search(policy(error_rate=0.0), certifier, "A new one?", random_state=0)
+    assert (found.solution.n_steps, found.stopped) == (2, "doubt")

@@ -21,6 +21,7 @@ from prmkit.decoding import (
     rollout_search,
     step_expander,
 )
+from prmkit.scoring.tables import ScoresSolutions
 
 BEAMS = {
     "beam": partial(beam_search, beam_width=3, beam_factor=2),
@@ -511,6 +512,33 @@ def test_each_step_is_read_once_and_what_was_pruned_is_forgotten(search, n_read)
         alive.append(len(Reader.alive))
         assert Reader.n_read <= n_read * len(alive)
     assert max(alive) <= 1 + 3  # the scorer itself, and the beam
+
+
+class ShortReader(ScoresSolutions):
+    """A classifier that can read two steps, and whose own setting makes more of them an error."""
+
+    classes_ = np.array([-1, 1])
+    label_order_ = (-1, 1)
+
+    def __init__(self):
+        self.too_long = "raise"
+
+    def predict_proba(self, X):
+        if self.too_long == "raise" and any(step.index > 1 for step in X):
+            raise ValueError("a step is beyond the length of the model")
+        good = np.array([np.nan if step.index > 1 else float(step.text.startswith("right")) for step in X])
+        return np.stack([1 - good, good], axis=1)
+
+
+@pytest.mark.filterwarnings("ignore:no score for")
+@pytest.mark.parametrize("search", [SEARCHES["beam"], SEARCHES["rollout"], partial(best_of_n, n=4)])
+def test_a_solution_beyond_the_length_of_the_model_loses_its_score_and_not_the_search(search):
+    model = ShortReader()
+    found = search(policy(), model, "Q", random_state=0)
+    lengths = np.array([one.solution.n_steps for one in found.candidates])
+    assert lengths.max() > 2
+    assert np.isnan(found.scores[lengths > 2]).all()
+    assert model.too_long == "raise"
 
 
 def test_a_scorer_that_reads_whole_solutions_is_asked_once_per_round():

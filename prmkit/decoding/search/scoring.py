@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prmkit.data.solution import Solution
-from prmkit.fitted import FittedClassifier
+from prmkit.fitted import FittedClassifier, with_setting
 from prmkit.metrics.solutions.aggregation import AGGREGATION_RULES, aggregate
 from prmkit.scoring.incremental import IncrementalScorer
 from prmkit.scoring.scoring import score_solutions
@@ -39,6 +39,8 @@ class StepScoring:
     def __init__(self, scorer: Scorer, count_tokens: Callable[[str], int]) -> None:
         check_scorer(scorer)
         self._scorer = scorer
+        # A solution beyond the length of a model loses its score. It must not end the search.
+        self._patient: Scorer = with_setting(scorer, "too_long", "nan")
         self._count = count_tokens
         self._growing: dict[tuple[str, tuple[str, ...]], IncrementalScorer] = {}
         self.n_forward = self.scored_tokens = 0
@@ -85,8 +87,10 @@ class StepScoring:
         for n_read in range(solution.n_steps - 1, 0, -1):
             if known := self._growing.get((solution.problem, solution.steps[:n_read])):
                 return known.fork(), solution.steps[n_read:]
-        classifier = cast("FittedClassifier", self._scorer)
-        make = getattr(classifier, "incremental", partial(IncrementalScorer, classifier))
+        classifier: Any = self._scorer
+        make = partial(IncrementalScorer, classifier, too_long="nan")
+        if self.grows and self._patient is self._scorer:
+            make = classifier.incremental
         self.scored_tokens += self._count(solution.problem)
         return make(solution.problem), solution.steps
 
@@ -99,7 +103,7 @@ class StepScoring:
         self.n_forward += 1
         for solution in solutions:
             self.scored_tokens += sum(self._count(text) for text in (solution.problem, *solution.steps))
-        return batch_rewards(self._scorer, solutions)
+        return batch_rewards(self._patient, solutions)
 
 
 def check_scorer(scorer: object) -> None:
