@@ -672,6 +672,21 @@ def test_complete_particles_wait_and_take_part():
     assert found.cost.n_requests < 30 * 3
 
 
+def test_particles_are_not_drawn_once_more_when_the_steps_run_out():
+    generator = CallableGenerator(lambda problem, steps, n, seed: [(f"draw {seed}", "stop")] * n)
+    found = particle_filter(
+        generator,
+        lambda s: [[0.2 + int(one.steps[0][-1]) / 20] for one in s],
+        "Q",
+        n_particles=8,
+        max_steps=1,
+        random_state=0,
+    )
+    odds = found.scores / (1 - found.scores)
+    assert [one.stopped for one in found.candidates] == ["max_steps"] * 8
+    np.testing.assert_allclose([one.weight for one in found.candidates], odds / odds.sum())
+
+
 def test_particles_without_a_score_are_lost_unless_there_is_no_other():
     def half_read(solutions):
         return [[np.nan if "wrong" in step else 0.2 for step in one.steps] for one in solutions]

@@ -180,8 +180,8 @@ def particle_filter(
             log_weights = log_weights + _log_weights(tree, particles) / weight_temperature
             weights = _normalised(log_weights)
             size = float(1 / (weights**2).sum()) if weights.any() else 0.0
-            goes_on = weights.any() and any(tree.candidates[i].stopped is None for i in particles)
-            if goes_on and size <= ess_threshold * n_particles * (1 + 1e-9):
+            goes_on = step < max_steps - 1 and any(tree.candidates[i].stopped is None for i in particles)
+            if goes_on and weights.any() and size <= ess_threshold * n_particles * (1 + 1e-9):
                 order = np.argsort(particles, kind="stable")  # equal particles lie side by side, and draw as one
                 drawn = _drawn(weights[order], np.random.default_rng(run.seed("resampling", step)), resampling)
                 particles = [particles[j] for j in order[drawn]]
