@@ -183,7 +183,7 @@ def label(
             say(f"note: {n} lines of {source} are left out, {reason}", err=True)
         try:
             data = label_by_rollouts(
-                _generator(model, base_url, options_of(generator_option)),
+                _generator(model, base_url, options_of(generator_option, "--generator")),
                 _verifier(verifier),
                 problems,
                 n_solutions,

@@ -290,7 +290,7 @@ def in_words(flags: Mapping[str, str], interrupted: str, *, unsaid: str = "\n") 
             fail(interrupted, code=130)
 
 
-def options_of(pairs: Sequence[str] | None) -> dict[str, Any]:
+def options_of(pairs: Sequence[str] | None, flag: str = "--option") -> dict[str, Any]:
     r"""Return the options that KEY=VALUE stands for. A value is JSON where it can be, else a text.
 
     >>> options_of(["threshold=0.5", r"step_separator=\n", "numbering=strip"])
@@ -300,7 +300,7 @@ def options_of(pairs: Sequence[str] | None) -> dict[str, Any]:
     for pair in pairs or ():
         key, has_value, text = pair.partition("=")
         if not has_value or not key:
-            raise ValueError(f"--option {pair}: expected KEY=VALUE, such as threshold=0.5")
+            raise ValueError(f"{flag} {pair}: expected KEY=VALUE, such as threshold=0.5")
         try:
             options[key] = json.loads(text)
         except ValueError:

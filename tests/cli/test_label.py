@@ -87,6 +87,7 @@ def test_soft_labels_as_rated_steps_through_a_server(asked, source, tmp_path):
         (("--problem", "question", "--solutions", 0), "--solutions is 0, expected a whole number"),
         (("--problem", "question", "--verifier", "exact", "--answer", "id"), "no step has"),
         (("--problem", "question", "--to", "bon"), "--to"),
+        (("--problem", "question", "--generator", "server"), "--generator server: expected KEY=VALUE"),
         (("--on-error", "skip"), "6 lines"),
         (("--problem", "question", "--verifier", "exact", "--max-tokens", 2), "pass more than --max-tokens 2"),
     ],

@@ -137,6 +137,7 @@ def test_it_scores_the_candidates_of_a_search():
         ("", "no text"),
         (None, "no text"),
         ("helpfulness:high,verbosity:1", "helpfulness:high"),
+        ("helpfulness:1,verbosity:1_0", "no list of ratings"),
         ("helpfulness:1", "rates no verbosity: 'helpfulness:1'"),
         ("helpfulness:1,verbosity:1,toxicity:3", "weights has no toxicity"),
         ("helpfulness:nan,verbosity:1", "helpfulness is not finite"),
@@ -226,6 +227,12 @@ def test_no_key_is_printed():
 def test_settings_that_cannot_be(arguments, error, words):
     with pytest.raises(error, match=words):
         AttributeRewardModel(*arguments)
+
+
+@pytest.mark.parametrize("setting", [{"concurrency": 0}, {"concurrency": 1.5}, {"concurrency": "8"}, {"n_kept": -1}])
+def test_numbers_are_whole(setting):
+    with pytest.raises(ValueError, match=f"{next(iter(setting))} is .* expected"):
+        AttributeRewardModel(Client(), "m", WEIGHTS, **setting)
 
 
 def test_only_solutions_with_steps():

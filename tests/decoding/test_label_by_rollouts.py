@@ -175,6 +175,12 @@ def test_solutions_that_were_cut_lose_their_last_step():
     with pytest.raises(RuntimeError, match=told), pytest.warns(UserWarning, match="no solution has a step"):
         label(generator=long, max_tokens=3)
 
+    def long_once(problem, steps, n, seed):
+        return [("word " * 99, "eos")] * n if problem == PROBLEMS[0] else continued(problem, steps, n, seed)
+
+    with pytest.warns(UserWarning, match="no solution has a step: they were cut in it, pass more than max_tokens=50"):
+        label(generator=long_once, max_tokens=50, problems=PROBLEMS[:2])
+
 
 def test_a_verifier_that_raises_costs_one_completion():
     def sometimes(problem, solution):

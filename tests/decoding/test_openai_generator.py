@@ -305,6 +305,14 @@ def test_a_choice_that_is_no_text_is_an_error(serve, choice):
     assert (len(seen.bodies), generator.counts["errors"]) == (1, 1)
 
 
+@pytest.mark.parametrize("n_tokens", [-1, None, "4", 2.5])
+def test_a_count_of_tokens_that_is_none_is_not_taken(serve, n_tokens):
+    answer = {"choices": [{"index": 0, "text": "So 14.", "finish_reason": "stop", "stop_reason": None}]}
+    generator, _ = serve(answer | {"usage": {"completion_tokens": n_tokens}})
+    [[one]] = generator.generate(["2 + 3 * 4?"])
+    assert (one.text, one.finish, one.n_tokens) == ("So 14.", "eos", generator.count_tokens("So 14."))
+
+
 def untelling(body, number):
     """Answer as a hosted server does: a stop string is cut off, and nothing says whether there was one."""
     ends = "end" in body["prompt"]

@@ -142,7 +142,7 @@ def test_thoughts_of_a_message_are_those_of_a_text(field, think, steps):
 def test_a_column_can_hold_the_problem():
     scorer = Recorder()
     reward = PRMReward(scorer, problem_column="question")
-    with pytest.warns(UserWarning, match="1 of 2 completions"):
+    with pytest.warns(UserWarning, match="1 of 2 completions have no reward: the column of the problem holds no text"):
         found = reward(["Think step by step. 1 + 1?"] * 2, ["It is 2."] * 2, question=["1 + 1?", None])
     assert found == [0.5, None]
     assert scorer.asked == [[Solution("1 + 1?", ["It is 2."])]]
@@ -218,9 +218,16 @@ def test_errors_say_what_is_wrong(fitted):
         reward(["?"], ["7", "8"])
     with pytest.raises(ValueError, match="2 steps, expected one reward per step"):
         PRMReward(lambda solutions: [[0.5]])(["?"], ["7\n\n8"])
-    with pytest.raises(ValueError, match="probabilit"):
+    with pytest.raises(ValueError, match=r"needs probabilities; for other scores use one of min"):
         PRMReward(lambda solutions: [[-3.0]], aggregate="product")(["?"], ["7"])
-    for setting in ({"aggregate": "sum"}, {"by": "word"}, {"think": "no"}, {"scale": -1}, {"offset": np.nan}):
+    for setting in (
+        {"aggregate": "sum"},
+        {"by": "word"},
+        {"think": "no"},
+        {"scale": -1},
+        {"offset": np.nan},
+        {"scale": "2"},
+    ):
         with pytest.raises(ValueError, match=f"{next(iter(setting))} is .* expected"):
             PRMReward(lowest_digit, **setting)
     with pytest.raises(FileNotFoundError, match="no_such_model"):

@@ -298,6 +298,8 @@ def test_a_folder_is_loaded_and_a_copy_of_the_generator_loads_it_again(llama, to
         ({}, {"seed": [1, 2, 3]}, "3 numbers for 1 requests"),
         ({"top_p": 0}, {}, "top_p is 0"),
         ({"top_k": 0}, {}, "top_k is 0"),
+        ({"top_k": 2.5}, {}, "top_k is 2.5"),
+        ({"kept_bytes": -1}, {}, "kept_bytes is -1"),
         ({"prompt": "Q: {question}"}, {}, r"a template with \{problem\} in it"),
         ({"prompt": "chat"}, {}, "has no chat template, and a chat is asked for: set tokenizer.chat_template"),
         ({"prompt": "plain", "system": "Be short."}, {}, "system is a message of a chat"),

@@ -76,7 +76,7 @@ def generations_of(
 def _n_generated(answer: Mapping[str, Any]) -> int | None:
     usage = answer.get("usage")
     n = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
-    return n if isinstance(n, int) else None
+    return n if isinstance(n, int) and n >= 0 else None
 
 
 def generation_of(

@@ -15,6 +15,7 @@ from prmkit.decoding.generation import (
     STEP_SEPARATOR,
     Generation,
     Request,
+    check_counts,
     check_request_settings,
     root_seed,
     seeds_of,
@@ -259,8 +260,10 @@ class TransformersGenerator:
         check_request_settings(n, max_tokens, temperature, stop)
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p!r}, expected a number above 0 and up to 1, or None")
-        if self.top_k is not None and (isinstance(self.top_k, bool) or self.top_k < 1):
-            raise ValueError(f"top_k is {self.top_k!r}, expected a whole number of 1 or more, or None")
+        if self.top_k is not None:
+            check_counts(top_k=self.top_k)
+        if not self.kept_bytes >= 0:
+            raise ValueError(f"kept_bytes is {self.kept_bytes!r}, expected a number of bytes of 0 or more")
         return Draws(temperature, self.top_k, self.top_p)
 
     @cached_property

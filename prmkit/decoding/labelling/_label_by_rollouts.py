@@ -372,6 +372,11 @@ def _sample(rollouts: Rollouts, problems: Sequence[_Labelled], n_solutions: int)
             if rollout.finish in ("error", "budget") or n_steps < 1:
                 cut = "solutions cut in their first step" if rollout.finish == "length" else "solutions without a step"
                 counts[cut] += rollout.finish not in ("error", "budget")
+                if rollout.finish == "length":
+                    why = (
+                        f"no solution has a step: they were cut in it, pass more than max_tokens={rollouts.max_tokens}"
+                    )
+                    rollouts.errors.setdefault(one.start.problem, f"no solution has a step: {why}")
             elif rollout.solution.steps in seen:
                 counts["repeated solutions"] += 1
             else:

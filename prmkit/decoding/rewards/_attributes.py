@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prmkit.data.solution import Solution, solutions_with_steps
-from prmkit.decoding.generation import STEP_SEPARATOR
+from prmkit.decoding.generation import STEP_SEPARATOR, check_counts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,9 +172,9 @@ class AttributeRewardModel:
                 raise ValueError(f"the weight of {name} is {weight!r}, expected a finite number")
         if on_error not in ("raise", "nan"):
             raise ValueError(f"on_error is {on_error!r}, expected raise or nan")
-        for name, value, least in (("concurrency", concurrency, 1), ("n_kept", n_kept, 0)):
-            if value < least:
-                raise ValueError(f"{name} is {value!r}, expected {least} or more")
+        check_counts(concurrency=concurrency)
+        if n_kept != 0:
+            check_counts(n_kept=n_kept)
         self.client = client
         self.model = model
         self.weights = dict(weights)
@@ -365,7 +365,11 @@ def _read(text: object) -> tuple[dict[str, float], str]:
             pairs = json.loads(plain, object_pairs_hook=list)
         else:
             parts = [part for part in plain.replace("\n", ",").split(",") if part.strip()]
-            pairs = [(name.strip(), float(value)) for name, _, value in (part.partition(":") for part in parts)]
+            # Python reads 1_0 as ten, and a model does not write it.
+            pairs = [
+                (name.strip(), float(value.replace("_", "?")))
+                for name, _, value in (part.partition(":") for part in parts)
+            ]
         found = {}
         for name, value in pairs:
             if name in found or isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
@@ -31,6 +32,7 @@ Conversation: TypeAlias = str | Sequence[Mapping[str, object]]
 _NO_STEPS = "the completion is empty"
 _NO_TEXT = "the completion holds more than text of the assistant, such as a call of a tool or an image"
 _NO_PROBLEM = "the prompt does not end with text of the user"
+_NO_COLUMN_TEXT = "the column of the problem holds no text"
 _NO_SCORE = "the model has no finite score for a step, such as one beyond its length"
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 
@@ -129,7 +131,7 @@ class PRMReward:
         check_aggregation(aggregate, "aggregate")
         step_offsets("", by, think=think)
         for setting, value in (("scale", scale), ("offset", offset)):
-            if not math.isfinite(value):
+            if not isinstance(value, Real) or not math.isfinite(value):
                 raise ValueError(f"{setting} is {value!r}, expected a finite number")
         if scale <= 0:
             raise ValueError(f"scale is {scale!r}, expected a number above 0: a higher reward is better")
@@ -210,7 +212,9 @@ class PRMReward:
         found = [(i, values) for i, values in enumerate(self._score(rows)) if values is not None]
         if found:
             # A product of numbers outside [0, 1] is refused. The other rules take any numbers.
-            is_probability = self.aggregate not in ANY_SCALE_RULES
+            is_probability = self.aggregate not in ANY_SCALE_RULES and all(
+                bool(((values >= 0) & (values <= 1)).all()) for _, values in found
+            )
             whole = aggregated([values for _, values in found], self.aggregate, probabilities=is_probability)
             for (i, _), value in zip(found, whole.tolist(), strict=True):
                 rewards[i] = self.scale * value + self.offset
@@ -290,6 +294,9 @@ class PRMReward:
         rows: list[_Row | str] = []
         for i, completion in enumerate(completions):
             problem, begun = _problem(prompts[i])
+            if problems is not None and not isinstance(problems[i], str):
+                rows.append(_NO_COLUMN_TEXT)
+                continue
             rows.append(_row(problem if problems is None else problems[i], begun, completion, self.by, self.think))
         return rows
 
