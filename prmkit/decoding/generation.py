@@ -198,12 +198,12 @@ def _is_whole(value: object) -> bool:
 
 
 def seeds_of(seed: int | Sequence[int] | None, n_requests: int) -> list[int | None]:
-    """Return one seed per request. Requests of one seed do not draw the same numbers."""
+    """Return one seed per request. Requests of one seed do not draw the same numbers, nor do later ones change them."""
     if seed is None:
         return [None] * n_requests
     if _is_whole(seed):
         one = int(cast(int, seed))
-        return [derived_seed(one, i) for i in range(n_requests)] if n_requests > 1 else [one] * n_requests
+        return [derived_seed(one, i) if i else one for i in range(n_requests)]
     if not isinstance(seed, (Sequence, np.ndarray)) or not all(map(_is_whole, seed)):
         raise TypeError(f"seed is {seed!r:.60}, expected an int, a list of one int per request, or None")
     seeds = [int(one) for one in seed]

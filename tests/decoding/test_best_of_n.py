@@ -77,6 +77,13 @@ def test_a_text_of_a_function_ends_at_the_first_and_longest_stop_string_unless_i
     assert (one.text, one.finish, one.stop) == known
 
 
+def test_further_requests_do_not_change_the_draws_of_the_first_ones():
+    generator = CallableGenerator(lambda problem, steps, n, seed: [(f"{seed}.", "eos")] * n)
+    texts = [[row[0].text for row in generator.generate(["1 + 2?"] * k, seed=3)] for k in (1, 2, 5)]
+    assert texts[:2] == [texts[2][:1], texts[2][:2]]
+    assert len(set(texts[2])) == 5
+
+
 def test_a_failed_request_costs_one_candidate():
     def sometimes(problem, steps, n, seed):
         return [("", "error"), *[("The answer is 3.", "eos")] * (n - 1)]
