@@ -77,7 +77,7 @@ def test_one_interaction_as_the_servers_answer(client):
 
 def test_steps_are_rated_by_the_text_up_to_them_and_no_text_twice():
     client = Client(longer_is_better)
-    scorer = AttributeRewardModel(client, "m", {"helpfulness": 2}, separator=" ", request={"max_tokens": 8})
+    scorer = AttributeRewardModel(client, "m", {"helpfulness": 2}, step_separator=" ", request={"max_tokens": 8})
     other = Solution("2 + 3 * 4?", ["3 * 4 = 12.", "No."])
     first, second, again = scorer.score_solutions([TWO_STEPS, other, TWO_STEPS])
     assert first.rewards.tolist() == again.rewards.tolist() == [2 * 11, 2 * 18]
@@ -114,7 +114,7 @@ def test_requests_run_at_one_time_up_to_the_limit_and_keep_their_order():
         running.pop()
         return longer_is_better(messages)
 
-    scorer = AttributeRewardModel(waits, None, {"helpfulness": 1}, concurrency=3)
+    scorer = AttributeRewardModel(waits, None, {"helpfulness": 1}, max_concurrency=3)
     many = [Solution("p", ["x" * i]) for i in range(1, 10)]
     assert scorer.score_interactions(many).rewards.tolist() == list(range(1, 10))
     assert max(most) <= 3
@@ -168,7 +168,7 @@ def test_one_failed_request_costs_one_row_and_an_error_keeps_what_is_paid():
         return ConnectionError("no route") if "So 14." in messages[-1]["content"] else "helpfulness:1"
 
     client = Client(once_down)
-    scorer = AttributeRewardModel(client, "m", {"helpfulness": 1}, concurrency=1)
+    scorer = AttributeRewardModel(client, "m", {"helpfulness": 1}, max_concurrency=1)
     with pytest.raises(ConnectionError, match="no route"):
         scorer.score_solutions([TWO_STEPS])
     scorer.on_error = "nan"
@@ -201,7 +201,7 @@ def test_messages_of_ones_own_for_a_judge():
         judge,
         None,
         {"quality": 0.5},
-        separator="|",
+        step_separator="|",
         messages=lambda problem, text: [{"role": "user", "content": f"Rate {text} for {problem}"}],
     )
     assert scorer.score_interactions([TWO_STEPS]).rewards.tolist() == [1.5]
@@ -229,7 +229,9 @@ def test_settings_that_cannot_be(arguments, error, words):
         AttributeRewardModel(*arguments)
 
 
-@pytest.mark.parametrize("setting", [{"concurrency": 0}, {"concurrency": 1.5}, {"concurrency": "8"}, {"n_kept": -1}])
+@pytest.mark.parametrize(
+    "setting", [{"max_concurrency": 0}, {"max_concurrency": 1.5}, {"max_concurrency": "8"}, {"n_kept": -1}]
+)
 def test_numbers_are_whole(setting):
     with pytest.raises(ValueError, match=f"{next(iter(setting))} is .* expected"):
         AttributeRewardModel(Client(), "m", WEIGHTS, **setting)

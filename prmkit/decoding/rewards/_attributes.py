@@ -83,14 +83,14 @@ class AttributeRewardModel:
         Name of the model. None for a callable.
     weights : mapping of str to float
         Weight of each attribute. It names every attribute that the model rates: 0 for one that does not count.
-    separator : str, default="\n\n"
+    step_separator : str, default="\n\n"
         Text between two steps of the answer that the model reads.
     messages : callable, optional
         ``messages(problem, text)`` returns the messages. If None, the problem is the user's, and the text that of the
         assistant, as reward models expect it.
     request : mapping, optional
         Further arguments of ``create``, such as ``max_tokens`` or ``extra_body``.
-    concurrency : int, default=8
+    max_concurrency : int, default=8
         Largest number of requests at one time.
     on_error : {"raise", "nan"}, default="raise"
         What happens if a request fails, or an answer cannot be read. With ``"nan"``, its row is NaN, and a warning
@@ -150,10 +150,10 @@ class AttributeRewardModel:
         model: str | None,
         weights: Mapping[str, float],
         *,
-        separator: str = STEP_SEPARATOR,
+        step_separator: str = STEP_SEPARATOR,
         messages: Callable[[str, str], Messages] | None = None,
         request: Mapping[str, Any] | None = None,
-        concurrency: int = 8,
+        max_concurrency: int = 8,
         on_error: Literal["raise", "nan"] = "raise",
         n_kept: int = 100_000,
     ) -> None:
@@ -172,16 +172,16 @@ class AttributeRewardModel:
                 raise ValueError(f"the weight of {name} is {weight!r}, expected a finite number")
         if on_error not in ("raise", "nan"):
             raise ValueError(f"on_error is {on_error!r}, expected raise or nan")
-        check_counts(concurrency=concurrency)
+        check_counts(max_concurrency=max_concurrency)
         if n_kept != 0:
             check_counts(n_kept=n_kept)
         self.client = client
         self.model = model
         self.weights = dict(weights)
-        self.separator = separator
+        self.step_separator = step_separator
         self.messages = messages
         self.request = dict(request or {})
-        self.concurrency = concurrency
+        self.max_concurrency = max_concurrency
         self.on_error = on_error
         self.n_kept = n_kept
         self.counts: Counter[str] = Counter()
@@ -256,7 +256,7 @@ class AttributeRewardModel:
         asked = [one for one in wanted if one not in rated]
         if not asked:
             return rated
-        pool = ThreadPoolExecutor(min(self.concurrency, len(asked)))
+        pool = ThreadPoolExecutor(min(self.max_concurrency, len(asked)))
         futures: list[Future[dict[str, float]]] = [pool.submit(self._ask, *one) for one in asked]
         try:
             for one, future in zip(asked, futures, strict=True):
@@ -296,7 +296,7 @@ class AttributeRewardModel:
             self._kept[interaction] = future.result()
 
     def _ask(self, problem: str, steps: tuple[str, ...]) -> dict[str, float]:
-        text = self.separator.join(steps)
+        text = self.step_separator.join(steps)
         if self.messages is None:
             messages = [{"role": "user", "content": problem}, {"role": "assistant", "content": text}]
         else:
