@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from prmkit import Solution
-from prmkit.decoding import CallableGenerator, Generation, LoggedGenerator, best_of_n
+from prmkit import PRMClassifier, Solution
+from prmkit.decoding import (
+    AttributeRewardModel,
+    CallableGenerator,
+    Generation,
+    LoggedGenerator,
+    best_of_n,
+    label_by_rollouts,
+)
 
 
 def guesses(problem, steps, n, seed):
@@ -226,3 +233,17 @@ def test_a_scorer_may_give_tensors_of_any_kind(make):
 def test_rewards_that_are_no_numbers_are_shown(row):
     with pytest.raises(TypeError, match=r"the scorer .* gave .* expected a list or an array of numbers"):
         best_of_n(CallableGenerator(guesses), lambda solutions: [row] * len(solutions), "1 + 2?", n=2)
+
+
+@pytest.mark.parametrize("scorer", [PRMClassifier(), PRMClassifier, AttributeRewardModel])
+def test_a_scorer_that_is_not_ready_is_refused_before_anything_is_generated(scorer):
+    asked = []
+    generator = CallableGenerator(lambda *request: asked.append(request) or guesses(*request))
+    told = "not fitted|is a class|the class AttributeRewardModel"
+    with pytest.raises((TypeError, ValueError), match=told):
+        best_of_n(generator, scorer, "1 + 2?", n=2)
+    with pytest.raises((TypeError, ValueError), match=told):
+        best_of_n(generator, is_three, "1 + 2?", n=2, final_scorer=scorer)
+    with pytest.raises((TypeError, ValueError), match=told):
+        label_by_rollouts(generator, lambda problem, solution: True, ["1 + 2?"], judge=scorer)
+    assert not asked

@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.solution import Solution
 from prmkit.fitted import FittedClassifier, with_setting
@@ -108,15 +110,22 @@ class StepScoring:
 
 def check_scorer(scorer: object) -> None:
     """Raise for what cannot score steps."""
-    if not (
+    if hasattr(scorer, "predict_proba") and isinstance(scorer, (type, BaseEstimator)):
+        # Found out later, it would cost all that was generated until then.
+        check_is_fitted(scorer)
+    if isinstance(scorer, type) or not (
         isinstance(scorer, SolutionScorer)
         or callable(scorer)
         or (hasattr(scorer, "predict_proba") and hasattr(scorer, "classes_"))
     ):
         raise TypeError(
-            f"scorer is {type(scorer).__name__}, expected a fitted classifier, an object with score_solutions, or a "
+            f"scorer is {_named(scorer)}, expected a fitted classifier, an object with score_solutions, or a "
             "function that takes a list of Solution and returns the step rewards of each"
         )
+
+
+def _named(scorer: object) -> str:
+    return f"the class {scorer.__name__}" if isinstance(scorer, type) else type(scorer).__name__
 
 
 def batch_rewards(scorer: Scorer, solutions: list[Solution]) -> list[npt.NDArray[np.float64]]:
