@@ -59,7 +59,7 @@ def is_right(step):
 
 
 # %%
-# Label the solutions of 60 problems. The log makes the work go on after a kill: run the script again.
+# Label the solutions of 60 problems. With ``log="rollouts.jsonl"`` the work goes on after a kill: run the script again.
 
 rng = random.Random(0)
 generator = CallableGenerator(add_up)
@@ -69,7 +69,6 @@ labelled = label_by_rollouts(
     [problem_of(rng) for _ in range(60)],
     n_solutions=6,
     n_completions=16,
-    log="rollouts.jsonl",
     random_state=0,
 )
 print(labelled.description)

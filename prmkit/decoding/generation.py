@@ -22,6 +22,10 @@ TOKEN_FACTS = ("token_ids", "token_logprobs")
 """What ``meta`` of a solution holds of the generated tokens: one tuple per step."""
 
 
+class ProtocolError(TypeError, ValueError):
+    """A generator gave something else than generations: another type, or another number of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     r"""One continuation of a solution, and why it ended.
@@ -275,7 +279,7 @@ def checked_rows(
     name = type(generator).__name__
     if not isinstance(rows, (list, tuple)) or len(rows) != len(requests):
         found = f"{len(rows)} rows" if isinstance(rows, (list, tuple)) else type(rows).__name__
-        raise ValueError(
+        raise ProtocolError(
             f"{name}.generate gave {found} for {len(requests)} requests, expected a list of one per request"
         )
     return [checked_row(name, i, row, settings["n"]) for i, row in enumerate(rows)]
@@ -285,10 +289,10 @@ def checked_row(name: str, i: int, row: object, n: int) -> list[Generation]:
     """Return the answer to request ``i`` of the generator of this name, refused if it is not n generations."""
     if not isinstance(row, (list, tuple)) or len(row) != n:
         found = f"{len(row)} generations" if isinstance(row, (list, tuple)) else type(row).__name__
-        raise ValueError(f"{name}.generate gave {found} for request {i}, expected a list of n = {n} Generation")
+        raise ProtocolError(f"{name}.generate gave {found} for request {i}, expected a list of n = {n} Generation")
     for one in row:
         if not isinstance(one, Generation):
-            raise TypeError(f"{name}.generate gave {type(one).__name__} for request {i}, expected Generation")
+            raise ProtocolError(f"{name}.generate gave {type(one).__name__} for request {i}, expected Generation")
     return list(row)
 
 

@@ -219,6 +219,21 @@ def test_one_bad_problem_does_not_lose_the_others():
         label(verifier=lambda problem, solution: solution.meta["answer"] == 1, problems=[{"problem": "a", "b": 1}])
 
 
+@pytest.mark.parametrize("answer", [None, [], [("So 5.", "done")], "So 5.", [None]])
+def test_an_answer_that_is_none_costs_its_problem(answer):
+    def breaks(problem, steps, n, seed):
+        return answer if problem == PROBLEMS[0] else continued(problem, steps, n, seed)
+
+    with pytest.warns(UserWarning, match="1 problems gave no labels"):
+        data = label(generator=breaks, problems=PROBLEMS[:3])
+    assert {step.problem for step in data.X} == set(PROBLEMS[1:3])
+    with (
+        pytest.raises(RuntimeError, match="the function of the generator gave"),
+        pytest.warns(UserWarning, match="1 problem"),
+    ):
+        label(generator=breaks, problems=PROBLEMS[:1])
+
+
 def test_what_is_no_generator_is_named():
     with pytest.raises(TypeError, match="goes into CallableGenerator"):
         label_by_rollouts(continued, is_right, PROBLEMS[:1])

@@ -11,6 +11,7 @@ from prmkit.decoding.generation import (
     STEP_SEPARATOR,
     Finish,
     Generation,
+    ProtocolError,
     Request,
     check_request_settings,
     first_stop,
@@ -140,14 +141,16 @@ class CallableGenerator:
             return [Generation.failed(error)] * n
         if not isinstance(pairs, Sequence) or isinstance(pairs, str) or len(pairs) != n:
             found = f"{len(pairs)} pairs" if isinstance(pairs, (list, tuple)) else type(pairs).__name__
-            raise ValueError(f"the function of the generator gave {found}, expected a list of n = {n} (text, finish)")
+            raise ProtocolError(
+                f"the function of the generator gave {found}, expected a list of n = {n} (text, finish)"
+            )
         return [_generation(pair, stop, max_tokens) for pair in pairs]
 
 
 def _generation(pair: object, stop: Sequence[str], max_tokens: int) -> Generation:
     """Return a checked pair of a function as a generation."""
     if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str) or pair[1] not in get_args(Finish):
-        raise TypeError(
+        raise ProtocolError(
             f"the function of the generator gave {pair!r:.80}, expected a pair of a text and one of "
             f"{', '.join(get_args(Finish))}"
         )

@@ -137,7 +137,8 @@ def label_by_rollouts(
     Raises
     ------
     TypeError, ValueError
-        If a setting is out of range, or generator, verifier or judge give something else than their protocols say.
+        If a setting is out of range, or verifier or judge give something else than their protocols say. A generator
+        that does so loses the problem for which it does.
     RuntimeError
         If no step has a label. The error says what went wrong first.
 

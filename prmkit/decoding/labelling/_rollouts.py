@@ -11,6 +11,7 @@ import numpy as np
 from prmkit.data.solution import Solution
 from prmkit.decoding.generation import (
     Generation,
+    ProtocolError,
     TextGenerator,
     derived_seed,
     extended,
@@ -90,15 +91,7 @@ class Rollouts:
                     self.counts["requests beyond the budget"] += len(solutions) - len(rows)
                     return rows + [[Generation.failed(_BUDGET)] * n for _ in solutions[len(rows) :]]
             part = slice(len(rows), len(rows) + fit)
-            found = generate_checked(
-                self.generator,
-                solutions[part],
-                n=n,
-                stop=(),
-                max_tokens=longest,
-                temperature=self.temperature,
-                seeds=seeds[part],
-            )
+            found = self._answered(solutions[part], n, longest, seeds[part])
             self.n_tokens += sum(one.n_tokens for row in found for one in row)
             if longest < self.max_tokens:
                 # What the budget has cut says nothing of the step: to count it as a failure would be a wrong label.
@@ -108,6 +101,26 @@ class Rollouts:
                 ]
             rows += found
         return rows
+
+    def _answered(
+        self, solutions: Sequence[Solution], n: int, max_tokens: int, seeds: Sequence[int]
+    ) -> list[list[Generation]]:
+        """Return what the generator answers. An answer that breaks the protocol costs the request that it is for."""
+        try:
+            return generate_checked(
+                self.generator,
+                solutions,
+                n=n,
+                stop=(),
+                max_tokens=max_tokens,
+                temperature=self.temperature,
+                seeds=seeds,
+            )
+        except ProtocolError as error:
+            if len(solutions) == 1:
+                return [[Generation.failed(error)] * n]
+        each = (self._answered([one], n, max_tokens, [seed]) for one, seed in zip(solutions, seeds, strict=True))
+        return [row for [row] in each]
 
     def _grown(self, solution: Solution, generation: Generation) -> Rollout:
         if generation.finish != "error":
