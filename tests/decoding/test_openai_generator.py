@@ -355,7 +355,7 @@ def test_streams_can_be_refused(serve):
     [
         'data: {"choices": [{"index": 0, "text": "So", "finish_reason": null}]}\n\n',
         "data: [DONE]\n\n",
-        'data: {"choices": [{"te\n\n',
+        'data: {"choices": [{"text\n\n',
         'data: {"error": {"message": "out of memory"}}\n\n',
         "data: 5\n\n",
         CUT,
