@@ -136,3 +136,21 @@ def grows_like(module: nn.Module, whole: Callable[[], torch.Tensor], in_parts: C
             # NaN differs from everything.
             _TRIED[module] = bool((expected - found).abs().max() <= tolerance)
     return _TRIED[module]
+
+
+def grows_in_parts(
+    module: nn.Module, text: torch.Tensor, advance: Callable[[Past, torch.Tensor], tuple[torch.Tensor, Past]]
+) -> bool:
+    """Whether a module that keeps keys and values gives the same for a text in parts. ``advance`` reads one part."""
+
+    def read(n_parts: int) -> torch.Tensor:
+        past, found = Past(), []
+        for part in text.chunk(n_parts):
+            end = len(past) + len(part)
+            outputs, past = advance(past, part)
+            if len(past) != end:
+                raise ValueError("the model has kept no keys and values")
+            found.append(outputs)
+        return torch.cat(found)
+
+    return grows_like(module, lambda: read(1), lambda: read(3))

@@ -217,27 +217,15 @@ class CausalModel:
     @cached_property
     def _can_read_on(self) -> bool:
         """Whether a text in parts, with keys and values of the parts before, gives what the whole text gives."""
-        import torch
 
         from prmkit.features.passes.block_causal import random_rows
-        from prmkit.features.passes.past import Past, grows_like, keys_know_length
+        from prmkit.features.passes.past import grows_in_parts, keys_know_length
 
         if keys_know_length(self.config):
             return False
         weight: Any = self.network.get_input_embeddings().weight
         ids = random_rows(self.network.config, weight.shape[0], _N_TRIED, _N_TRIED)[0]
-
-        def read(n_parts: int) -> torch.Tensor:
-            past, found = Past(), []
-            for part in ids.chunk(n_parts):
-                end = len(past) + len(part)
-                outputs, past = self._advance(past, part, np.arange(len(part)))
-                if len(past) != end:
-                    raise ValueError("the model has kept no keys and values")
-                found.append(outputs)
-            return torch.cat(found)
-
-        return grows_like(self.network, lambda: read(1), lambda: read(3))
+        return grows_in_parts(self.network, ids, lambda past, part: self._advance(past, part, np.arange(len(part))))
 
     def _advance(self, past: Past, new_ids: torch.Tensor, positions: IntArray) -> tuple[torch.Tensor, Past]:
         """Read the tokens that follow a past. Return the states at some of them, and the past with all of them."""

@@ -10,7 +10,7 @@ import torch
 
 from prmkit.data.growing import growing
 from prmkit.data.solution import Solution, Step
-from prmkit.features.passes.past import Past, grows_like
+from prmkit.features.passes.past import Past, grows_in_parts
 from prmkit.models.heads._training import CausalEncoder
 from prmkit.models.heads.head import Featurizer
 from prmkit.utils.environment import safe_after_fork
@@ -57,14 +57,7 @@ def can_grow(module: CausalEncoder) -> bool:
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(_N_TRIED, len(module.mean), generator=generator).to(weight)
 
-    def read(n_parts: int) -> torch.Tensor:
-        past, found = Past(), []
-        for part in values.chunk(n_parts):
-            logits, past = _advance(module, past, part)
-            found.append(logits)
-        return torch.cat(found)
-
-    return grows_like(module, lambda: read(1), lambda: read(3))
+    return grows_in_parts(module, values, lambda past, part: _advance(module, past, part))
 
 
 @safe_after_fork()

@@ -12,7 +12,7 @@ import torch
 
 from prmkit.data.solution import Solution, Step
 from prmkit.features.passes.block_causal import random_rows, unwrapped
-from prmkit.features.passes.past import Past, grows_like, keys_know_length
+from prmkit.features.passes.past import Past, grows_in_parts, keys_know_length
 from prmkit.features.passes.prefix_tree import n_common
 from prmkit.marking.encoding import SolutionEncoder, TokenRecord, token_records
 from prmkit.models.tokens.scoring_pass import Readout, TokenScorer, marked_outputs, ready
@@ -117,25 +117,18 @@ def can_grow(scorer: TokenScorer, device: str | None) -> bool:
     ids = random_rows(config, weight.shape[0], _N_TRIED, _N_TRIED)[0]
     blocks = torch.arange(3).repeat_interleave(_N_TRIED // 3) if readout.by_blocks else None
 
-    def read(n_parts: int) -> torch.Tensor:
-        past, found = Past(), []
-        for part in ids.chunk(n_parts):
-            end = len(past) + len(part)
-            outputs, past = advance(
-                scorer.model,
-                past,
-                part,
-                torch.arange(len(part)),
-                readout,
-                blocks=None if blocks is None else blocks[:end],
-                device=device,
-            )
-            if len(past) != end:
-                raise ValueError("the model has kept no keys and values")
-            found.append(outputs)
-        return torch.cat(found)
+    def read(past: Past, part: torch.Tensor) -> tuple[torch.Tensor, Past]:
+        return advance(
+            scorer.model,
+            past,
+            part,
+            torch.arange(len(part)),
+            readout,
+            blocks=None if blocks is None else blocks[: len(past) + len(part)],
+            device=device,
+        )
 
-    return grows_like(scorer.model, lambda: read(1), lambda: read(3))
+    return grows_in_parts(scorer.model, ids, read)
 
 
 def _block_start(texts: Sequence[npt.NDArray[np.int64]], at: int) -> int:
