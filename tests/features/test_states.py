@@ -260,12 +260,9 @@ def test_a_state_beyond_float16_is_an_error_that_names_its_layer(featurizer, poo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", [None, MarkingScheme(chat="answer")])
-def test_a_real_language_model_gives_the_same_states_alone_and_together(scheme):
-    folder = Path("/tmp/smollm2")
-    if not (folder / "model.safetensors").is_file():
-        pytest.skip("needs the weights of SmolLM2-135M in /tmp/smollm2")
+def test_a_real_language_model_gives_the_same_states_alone_and_together(scheme, smollm_folder):
     X = flatten([SOLUTIONS[0], Solution("What is 2 + 3?", ["2 + 3 = 5.", "So 6."]), SOLUTIONS[2]])
-    options = {"kind": "states", "model": folder, "scheme": scheme, "dtype": "float32", "cache": False}
+    options = {"kind": "states", "model": smollm_folder, "scheme": scheme, "dtype": "float32", "cache": False}
     together = PRMFeaturizer(log_probs=True, **options).fit_transform(X)
     alone = np.vstack([PRMFeaturizer(log_probs=True, **options).fit_transform([step]) for step in X])
     assert PRMFeaturizer(**options).get_feature_names_out()[576] == "layer20_mean_0"
