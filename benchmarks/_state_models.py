@@ -164,18 +164,24 @@ def read_states(data: Data, model: str, poolings: Iterable[str], dtype: str | No
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(model)
-    layers = sorted({max(1, round(depth * config.num_hidden_layers)) for depth in DEPTHS})
+    width, layers = config.hidden_size, sorted({max(1, round(depth * config.num_hidden_layers)) for depth in DEPTHS})
     (data.folder / "layers.json").write_text(json.dumps(layers))
     seconds = {}
-    for pooling in poolings:
-        if data.has(pooling):
-            continue
+    wanted = [pooling for pooling in poolings if not data.has(pooling)]
+    if "statistics" in wanted:  # the mean and the last token are a part of them
+        wanted = [pooling for pooling in wanted if pooling in ("statistics", "tokens")]
+    for pooling in wanted:
         chosen = layers
         if pooling == "tokens":
             chosen = [layers[i] for i in TOKEN_LAYERS if i < len(layers)]
         start = time.perf_counter()
         featurizer = states_featurizer(
-            model, layer=chosen, pooling=pooling, log_probs=pooling == "mean", device=data.device, dtype=dtype
+            model,
+            layer=chosen,
+            pooling=pooling,
+            log_probs=pooling in ("mean", "statistics"),
+            device=data.device,
+            dtype=dtype,
         )
         found = featurizer.fit_transform(data.table.steps)
         seconds[pooling] = time.perf_counter() - start
@@ -193,7 +199,11 @@ def read_states(data: Data, model: str, poolings: Iterable[str], dtype: str | No
             if others:
                 data.keep("log_probs", found[:, others])
             of_layers = [[i for i, name in enumerate(names) if name.startswith(f"layer{n}_")] for n in chosen]
-            data.keep(pooling, np.stack([found[:, columns] for columns in of_layers], axis=1))
+            rows = np.stack([found[:, columns] for columns in of_layers], axis=1)
+            data.keep(pooling, rows)
+            if pooling == "statistics":
+                data.keep("mean", rows[..., :width])
+                data.keep("last", rows[..., -width:])
         print(f"states, {pooling}, layers {chosen}: {seconds[pooling]:.0f} s", flush=True)
     return seconds
 
