@@ -113,7 +113,7 @@ def _rate(model: str, device: str, dtype: str, solutions: list[Solution], name: 
     tokens = sum(n for n, _ in lengths)
     rate = operations(model, lengths) / seconds
     return [
-        {"what": f"extraction, {dtype}, {len(solutions)} solutions, {name}: tokens per second", "value": tokens / seconds},
+        {"what": f"extraction, {dtype}, {name}: tokens per second", "value": tokens / seconds},
         {"what": f"extraction, {dtype}, {name}: 10^9 operations per second", "value": rate / 1e9},
         {"what": f"matrix product, {dtype}: 10^9 operations per second", "value": peak / 1e9},
         {"what": f"extraction as a share of the matrix product, {name}", "value": rate / peak},
