@@ -121,9 +121,7 @@ def _rate(model: str, device: str, dtype: str, solutions: list[Solution], name: 
     ]
 
 
-def _grid(
-    model: str, device: str, dtype: str, X: list[Step], y: np.ndarray, n_solutions: int
-) -> list[dict[str, Any]]:
+def _grid(model: str, device: str, dtype: str, X: list[Step], y: np.ndarray, n_solutions: int) -> list[dict[str, Any]]:
     """Time 6 heads in 5 folds with an empty cache, beside one extraction and the fits alone."""
     from transformers import AutoConfig
 

@@ -8,11 +8,14 @@ The default with all its views, with one of them left out, and with ``views="aut
   other problems, and embeddings do. Here ``views="auto"`` must keep them.
 
 AUROC and log loss are those of wrong steps, means over the data sets. Differences are "this row minus all views", with
-95 % intervals that resample problems. Seconds are those of fits and predictions with an empty cache of embeddings, one
-after the other on one machine.
+95 % intervals that resample problems. For these tables each text is encoded once.
+
+- cost: a fit on four fifths of all problems and a prediction of the others, each with an empty cache of embeddings, for
+  all views and for ``views="auto"``. Seconds of the clock and of all cores. Other work changes the second less.
 
     python benchmarks/bench_views.py                       # PRMKIT_DATA, else ../shared/data
     python benchmarks/bench_views.py --datasets bbm mr_ben_math --cap 30 --folds 2 --no-write
+    python benchmarks/bench_views.py --protocols cost --cap 10000 --no-write   # all problems that there are
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from _quality_models import LABELS, StepTable
 from bench_quality import Split, judged, read, splits
 from sklearn.metrics import log_loss, roc_auc_score
 
-from prmkit import PRMClassifier, Solution, Step, flatten
+from prmkit import PRMClassifier, PRMFeaturizer, Solution, Step, flatten
 from prmkit.features.encoding.cache import EmbeddingCache
 from prmkit.metrics.bootstrap import bootstrap_by_problem
 
@@ -40,6 +43,7 @@ ROWS = {
     "without words": ("statistics", "embeddings"),
     "without statistics": ("words", "embeddings"),
 }
+PROTOCOLS = ("within", "transfer", "topics", "cost")
 # Two fields of meaning. Each noun stands in one problem.
 _LIVING = """
 otter badger heron salmon beetle lizard panther walrus sparrow trout hedgehog falcon turtle jackal moth mackerel
@@ -81,16 +85,25 @@ def default(views: str | tuple[str, ...], seed: int) -> PRMClassifier:
 
 
 def predict(table: StepTable, split: Split, views: str | tuple[str, ...], seed: int) -> tuple[np.ndarray, dict]:
-    """Return P(wrong) of the steps of a split, and what it cost, with an empty cache of embeddings."""
+    """Return P(wrong) of the steps of a split, and what it cost."""
     X, y = [table.steps[i] for i in split.train], LABELS[table.y[split.train]]
-    EmbeddingCache().clear()
-    start = time.perf_counter()
+    start = now()
     model = default(views, seed).fit(X, y)
-    fitted = time.perf_counter()
+    fitted = now()
     risks = model.predict_proba([table.steps[i] for i in split.test])[:, 0]
-    cost = {"fit": fitted - start, "predict": time.perf_counter() - fitted}
-    kept = model.view_report_.set_index("view")["kept"]
-    return risks, {**cost, "embeddings kept": bool(kept.get("embeddings", False)), "rows": len(split.train)}
+    report = model.view_report_.set_index("view")
+    found = {"fit": fitted - start, "predict": now() - fitted, "rows": len(split.train), "judged": len(split.test)}
+    return risks, {**found, "kept": ", ".join(report.index[report.kept])}
+
+
+def now() -> np.ndarray:
+    """Return the seconds of the clock and of all cores of this process."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def encode(table: StepTable) -> None:
+    """Encode each text once, into the cache."""
+    PRMFeaturizer(context="prefix", show_progress=False).fit_transform(table.steps)
 
 
 def warm_up() -> None:
@@ -145,73 +158,76 @@ def signed(result, model: str, what: str) -> str:
     return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
 
 
-def costs(spent: dict[str, list[dict]]) -> list[dict]:
-    """Return a row per model with the seconds of all its fits and predictions, and their shares of all views."""
-    sums = {
-        name: {part: sum(one[part] for one in of_splits) for part in ("fit", "predict")}
-        for name, of_splits in spent.items()
-    }
-    whole = sums["all views"]
-    return [
-        {
-            "views": name,
-            "fit s": seconds["fit"],
-            "predict s": seconds["predict"],
-            "share of fit": seconds["fit"] / whole["fit"],
-            "share of both": sum(seconds.values()) / sum(whole.values()),
-            "embeddings kept": f"{sum(one['embeddings kept'] for one in spent[name])} of {len(spent[name])}",
+def costs(table: StepTable, seed: int) -> list[dict]:
+    """Return what a cold fit and a cold prediction cost with all views and with those that help."""
+    split = next(one for one in splits(table, 2, seed) if one.protocol == "pooled")
+    rows: list[dict] = []
+    for name in ("all views", "auto (the default)"):
+        EmbeddingCache().clear()
+        _, cost = predict(table, split, ROWS[name], seed)
+        rows.append({"views": name, "kept": cost["kept"]})
+        for part, n_steps in (("fit", cost["rows"]), ("predict", cost["judged"])):
+            for i, unit in enumerate(("s", "CPU s")):
+                rows[-1] |= {f"{part} {n_steps:,} steps, {unit}": float(cost[part][i])}
+    for row in rows:
+        row |= {
+            f"share, {key.rpartition(', ')[2]} of {key.split()[0]}": row[key] / rows[0][key] for key in list(row)[2:]
         }
-        for name, seconds in sums.items()
-    ]
+    return rows
 
 
-def made(resamples: int, seed: int) -> tuple[list[dict], list[dict]]:
-    """Return quality and cost where embeddings decide: nouns of other problems tell what is wrong."""
+def made(seed: int) -> StepTable:
+    """Return steps of which embeddings decide: nouns of other problems tell what is wrong."""
     steps, labels = topics(2 * (len(LIVING) // 2), seed)
     solutions = list(dict.fromkeys(step.solution for step in steps))
     for solution in solutions:
         object.__setattr__(solution, "meta", {"dataset": "topics", "problem_key": solution.problem})
     ratings = iter(labels.tolist())
-    table = StepTable(solutions, [[next(ratings) for _ in solution.steps] for solution in solutions])
-    return judge(table, [one for one in splits(table, 3, seed) if one.protocol == "within"], resamples, seed)
+    return StepTable(solutions, [[next(ratings) for _ in solution.steps] for solution in solutions])
 
 
-def judge(table: StepTable, todo: list[Split], resamples: int, seed: int) -> tuple[list[dict], list[dict]]:
-    """Fit every model on every split; return the tables of quality and of cost."""
+def judge(table: StepTable, todo: list[Split], resamples: int, seed: int) -> list[dict]:
+    """Fit every model on every split; return the table of quality."""
     risks = {name: np.full(len(table.y), np.nan) for name in ROWS}
-    spent: dict[str, list[dict]] = {name: [] for name in ROWS}
+    n_kept = dict.fromkeys(ROWS, 0)
     for split in todo:
         for name, views in ROWS.items():
             risks[name][split.test], cost = predict(table, split, views, seed)
-            spent[name].append(cost)
-            print(f"{split.protocol} {split.name}: {name}, {cost}", flush=True)
-    return quality(table, risks, resamples), costs(spent)
+            n_kept[name] += "embeddings" in cost["kept"]
+            print(f"{split.protocol} {split.name}: {name}, {cost['fit'][0]:.1f} s, kept {cost['kept']}", flush=True)
+    rows = quality(table, risks, resamples)
+    return [{**row, "embeddings kept": f"{n_kept[row['views']]} of {len(todo)} fits"} for row in rows]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", nargs="*", help="beginnings of names (default: all)")
-    parser.add_argument("--protocols", nargs="*", choices=("within", "transfer", "topics"))
+    parser.add_argument("--protocols", nargs="*", choices=PROTOCOLS)
     parser.add_argument("--cap", type=int, default=120, help="problems of the largest data set (default: %(default)s)")
     parser.add_argument("--folds", type=int, default=3, help="within a data set (default: %(default)s)")
     parser.add_argument("--resamples", type=int, default=500, help="of problems (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-write", action="store_true", help="print only; do not write results/views.json")
     options = parser.parse_args()
-    protocols = options.protocols or ["within", "transfer", "topics"]
-    # The measured choice of a backend is kept there. The embeddings are deleted before each fit.
+    # The measured choice of a backend is kept there too.
     cache = tempfile.TemporaryDirectory()
     os.environ["PRMKIT_CACHE_DIR"] = cache.name
     warm_up()
     tables: dict[str, list[dict]] = {}
+    protocols = options.protocols or list(PROTOCOLS)
+    table = read(options.datasets, options.cap)
+    if set(protocols) & {"within", "transfer"}:
+        encode(table)
     for protocol in protocols:
-        if protocol == "topics":
-            found = made(options.resamples, options.seed)
-        else:
-            table = read(options.datasets, options.cap)
-            todo = [one for one in splits(table, options.folds, options.seed) if one.protocol == protocol]
-            found = judge(table, todo, options.resamples, options.seed)
-        tables[f"{protocol}: quality"], tables[f"{protocol}: cost, nothing cached"] = found
+        if protocol == "cost":
+            tables["cost, nothing cached"] = costs(table, options.seed)
+            continue
+        of_protocol = made(options.seed) if protocol == "topics" else table
+        folds = 3 if protocol == "topics" else options.folds
+        wanted = "within" if protocol == "topics" else protocol
+        todo = [one for one in splits(of_protocol, folds, options.seed) if one.protocol == wanted]
+        if todo:
+            tables[f"{protocol}: quality"] = judge(of_protocol, todo, options.resamples, options.seed)
     for title, rows in tables.items():
         print(f"\n{title}\n")
         print_table(rows)
