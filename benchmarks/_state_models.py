@@ -285,12 +285,16 @@ def automatic(data: Data, train: np.ndarray, test: np.ndarray, seed: int) -> np.
 
 @dataclass(frozen=True)
 class Model:
-    """A row of the table: candidates, of which out-of-fold predictions choose one, and what must have been kept."""
+    """A row of the table: candidates, of which out-of-fold predictions choose one, and what must have been kept.
+
+    A single candidate that takes long needs no such predictions (``in_folds=False``). Then it has no threshold.
+    """
 
     name: str
     candidates: tuple[tuple[str, Fit], ...]
     needs: tuple[str, ...] = ()
     on_device: bool = False
+    in_folds: bool = True
 
 
 TEXT = ("trees", "statistics", "words")
@@ -367,12 +371,12 @@ def nested(data: Data, model: Model, train: np.ndarray, test: np.ndarray, seed: 
 
     The best has the largest AUROC on out-of-fold predictions, as a mean over the data sets of the training part.
     """
-    start, folds, best = time.perf_counter(), inner_folds(data, train, seed), None
+    start, folds, best = time.perf_counter(), inner_folds(data, train, seed) if model.in_folds else [], None
     for name, fit in model.candidates:
-        unseen = np.empty(len(train))
+        unseen = np.full(len(train), np.nan)
         for learn, check in folds:
             unseen[check] = fit(data, train[learn], train[check], seed)
-        score = mean_auroc(data, train, unseen)
+        score = mean_auroc(data, train, unseen) if model.in_folds else 0.0
         if best is None or score > best[0]:
             best = score, name, fit, unseen
     _, chosen, fit, unseen = best

@@ -2,11 +2,13 @@
 
 Training problems are drawn ``--draws`` times in each size, from all data sets of bench_states.py together. The test
 part is a fifth of all problems, the same for each draw. Compared are position and length, the default model on text,
-the same without embeddings, states of a frozen language model with a logistic regression, and with ``--contrastive``
-a sentence encoder that the trainer of sentence-transformers tunes on pairs of training steps, with a logistic
-regression on its embeddings. Layers and thresholds come from out-of-fold predictions on the drawn problems. AUROC,
-average precision and macro-F1 are means over the data sets of the test part. The intervals (95 %, Student's t) are
-over the draws: what another choice of problems to label would give.
+the same without embeddings, states of a frozen language model as a view of the default in the place of embeddings,
+states alone and embeddings alone with a logistic regression, and with ``--contrastive`` a sentence encoder that the
+trainer of sentence-transformers tunes on pairs of training steps, with a logistic regression on its embeddings of the
+text of a step. Layers and thresholds come from out-of-fold predictions on the drawn problems. The tuned encoder, which
+would have to be tuned in each fold, has no threshold. AUROC, average precision and macro-F1 are means over the data
+sets of the test part. The intervals (95 %, Student's t) are over the draws: what another choice of problems to label
+would give.
 
 Every array and prediction is kept in ``--work``, and shared with bench_states.py. A run that was killed goes on there.
 
@@ -36,6 +38,7 @@ from _state_models import (
     add_arguments,
     check_arguments,
     fit,
+    linear,
     mean_auroc,
     models,
     path_of,
@@ -50,9 +53,14 @@ from sklearn.metrics import average_precision_score, f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-CONTRASTIVE = "contrastive fine-tuning + LR"
+EMBEDDED = Model(
+    "embeddings in context, logistic regression",
+    (("", partial(linear, parts=(("embeddings", None),))),),
+    ("embeddings",),
+)
+CONTRASTIVE = "contrastive fine-tuning, logistic regression"
 METRICS = ("AUROC", "AP", "macro-F1")
-MOST_PAIRS, MOST_TOKENS = 1000, 128
+MOST_PAIRS, MOST_TOKENS = 1000, 64
 
 
 def draws(data: Data, sizes: list[int], n_draws: int, seed: int) -> list[Split]:
@@ -80,12 +88,12 @@ def contrastive(data: Data, train: np.ndarray, test: np.ndarray, seed: int) -> n
         SentenceTransformerTrainer,
         SentenceTransformerTrainingArguments,
     )
-    from sentence_transformers.losses import CosineSimilarityLoss
+    from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
 
     from prmkit.features.encoding.model_path import resolve_model
 
     def texts(rows: np.ndarray) -> list[str]:
-        return [f"{step.problem}\n\n{step.text}" for step in (data.table.steps[row] for row in rows)]
+        return [data.table.steps[row].text for row in rows]
 
     wrong, learn = data.table.y[train] == 0, texts(train)
     rng = np.random.default_rng(seed)
@@ -103,13 +111,12 @@ def contrastive(data: Data, train: np.ndarray, test: np.ndarray, seed: int) -> n
         }
     )
     encoder = SentenceTransformer(str(resolve_model("all-MiniLM-L6-v2")), device=data.device)
-    encoder.max_seq_length = MOST_TOKENS
+    encoder.max_seq_length = MOST_TOKENS  # all of most steps
     with tempfile.TemporaryDirectory() as folder:
         arguments = SentenceTransformerTrainingArguments(
             folder,
             num_train_epochs=1,
             per_device_train_batch_size=16,
-            learning_rate=2e-5,
             seed=seed,
             report_to=[],
             save_strategy="no",
@@ -126,20 +133,25 @@ def scores(data: Data, split: Split, saved: Any) -> dict[str, float]:
     """Return the metrics of one draw, each as a mean over the data sets of the test part."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        threshold, _ = thresholds(data, split.train, saved["unseen"])
+        known = not np.isnan(saved["unseen"]).any()
+        threshold = thresholds(data, split.train, saved["unseen"])[0] if known else np.nan
     risk, wrong, datasets = saved["risk"], data.table.y[split.test] == 0, data.table.datasets[split.test]
     parts = [datasets == name for name in np.unique(datasets)]
     parts = [part for part in parts if 0 < wrong[part].sum() < part.sum()]
     return {
         "AUROC": mean_auroc(data, split.test, risk),
         "AP": float(np.mean([average_precision_score(wrong[part], risk[part]) for part in parts])),
-        "macro-F1": float(np.mean([f1_score(wrong[p], risk[p] > threshold, average="macro") for p in parts])),
+        "macro-F1": float(np.mean([f1_score(wrong[p], risk[p] > threshold, average="macro") for p in parts]))
+        if known
+        else np.nan,
     }
 
 
 def interval(values: list[float]) -> str:
     """Return the mean over draws and its 95 % interval."""
     mean = float(np.mean(values))
+    if np.isnan(mean):
+        return "–"
     if len(values) < 2:
         return f"{mean:.3f}"
     half = float(student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
@@ -209,7 +221,7 @@ def main() -> None:
     data, _ = prepare(options, ["mean"])
     todo = draws(data, options.sizes, options.draws, options.seed)
     compared = ("position and length", WITHOUT_EMBEDDINGS, DEFAULT, STATES, WITH_STATES)
-    wanted = [model for model in models(len(data.layers)) if model.name in compared]
+    wanted = [model for model in models(len(data.layers)) if model.name in compared] + [EMBEDDED]
     jobs = [
         (split, model)
         for model in wanted
@@ -220,7 +232,7 @@ def main() -> None:
         delayed(fit)(options.cap, data.folder, "cpu", split, model, options.seed) for split, model in jobs
     )
     if options.contrastive:
-        model = Model(CONTRASTIVE, (("", partial(contrastive)),))
+        model = Model(CONTRASTIVE, (("", contrastive),), in_folds=False)
         wanted.append(model)
         told += [
             fit(options.cap, data.folder, options.device or "cpu", split, model, options.seed)
