@@ -112,22 +112,30 @@ class Data:
 
 
 class Known(TransformerMixin, BaseEstimator):
-    """A transformer that looks up rows that were computed before. ``kind`` says what they are."""
+    """A transformer that looks up rows that were computed before. ``kind`` says what they are.
 
-    def __init__(self, path: str, kind: str = "embeddings", columns: tuple[int, ...] | None = None) -> None:
+    With ``log_probs``, position, length and log-probabilities stand beside them, as in a featurizer of states.
+    """
+
+    def __init__(
+        self, path: str, kind: str = "embeddings", columns: tuple[int, ...] | None = None, log_probs: bool = False
+    ) -> None:
         self.path = path
         self.kind = kind
         self.columns = columns
+        self.log_probs = log_probs
 
     def fit(self, X, y=None):
         return self
 
     def transform(self, X):
-        values = np.load(self.path, mmap_mode="r")
-        rows = values[[step.solution.meta["rows"][step.index] for step in X]]
-        if self.columns is not None:
-            rows = rows[:, list(self.columns)]
-        return np.asarray(rows, dtype=np.float32).reshape(len(rows), -1)
+        values, asked = np.load(self.path, mmap_mode="r"), [step.solution.meta["rows"][step.index] for step in X]
+        rows = values[asked] if self.columns is None else values[asked][:, list(self.columns)]
+        parts = [np.asarray(rows, dtype=np.float32).reshape(len(rows), -1)]
+        if self.log_probs:
+            beside = [np.load(Path(self.path).with_name(f"{name}.npy"))[asked] for name in ("position", "log_probs")]
+            parts += [beside[0][:, [0, 2]], beside[1]]
+        return np.hstack(parts)
 
     def __sklearn_is_fitted__(self):
         return True
@@ -262,10 +270,11 @@ def blend(
     seed: int,
     *,
     kept: tuple[str, str, tuple[int, ...] | None] | None = None,
+    log_probs: bool = False,
     members: Sequence[str] | None = None,
 ) -> np.ndarray:
     """The default model. ``kept`` is the view that costs a model pass: array, kind and layers."""
-    featurizer = None if kept is None else Known(str(data.folder / f"{kept[0]}.npy"), *kept[1:])
+    featurizer = None if kept is None else Known(str(data.folder / f"{kept[0]}.npy"), *kept[1:], log_probs)
     # Without members, what is given is obeyed.
     head = StepBlend(featurizer, **({} if members is None else {"members": members}), random_state=seed)
     steps = data.table.steps
@@ -302,6 +311,7 @@ POSITION, LOG_PROBS = ("position", None), ("log_probs", None)
 DEFAULT, WITHOUT_EMBEDDINGS = "default, all text views", "default without embeddings"
 AUTO = "PRMClassifier(), views='auto'"
 WITH_STATES = "default, states for embeddings"
+WITH_LOG_PROBS, OF_LOG_PROBS = "default, states and log-probabilities for embeddings", "log-probabilities + position"
 PROBE, STATES = "StepProbe, two layers", "mean, two layers + position"
 
 
@@ -322,9 +332,7 @@ def models(n_layers: int) -> list[Model]:
     return [
         Model("position and length", (("", partial(linear, parts=(POSITION,), C=1.0)),)),
         Model("log-probabilities", (("", partial(linear, parts=(LOG_PROBS,), C=1.0)),), ("log_probs",)),
-        Model(
-            "log-probabilities + position", (("", partial(linear, parts=(LOG_PROBS, POSITION), C=1.0)),), ("log_probs",)
-        ),
+        Model(OF_LOG_PROBS, (("", partial(linear, parts=(LOG_PROBS, POSITION), C=1.0)),), ("log_probs",)),
         layered("last token, one layer", "last", single),
         layered("mean, one layer", "mean", single),
         layered("statistics, one layer", "statistics", single[:-1] or single),
@@ -349,12 +357,23 @@ def models(n_layers: int) -> list[Model]:
         ),
         *chosen_views,
         Model(WITH_STATES, tuple((str(p), partial(blend, kept=("mean", "states", p))) for p in pairs), ("mean",)),
+        Model(
+            WITH_LOG_PROBS,
+            tuple((str(p), partial(blend, kept=("mean", "states", p), log_probs=True)) for p in pairs),
+            ("mean", "log_probs"),
+        ),
     ]
 
 
 SUMS = {
     f"{first} + {second}": (first, second)
-    for first, second in ((DEFAULT, PROBE), (DEFAULT, STATES), (WITHOUT_EMBEDDINGS, PROBE))
+    for first, second in (
+        (DEFAULT, PROBE),
+        (DEFAULT, STATES),
+        (DEFAULT, OF_LOG_PROBS),
+        (WITHOUT_EMBEDDINGS, PROBE),
+        (WITHOUT_EMBEDDINGS, OF_LOG_PROBS),
+    )
 }
 """Sums of standardised log-odds."""
 

@@ -10,8 +10,9 @@ from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.pipeline import Pipeline
 
 from prmkit.features import PRMFeaturizer
-from prmkit.models.heads.blend import MODEL_VIEWS, StepBlend, members_of, view_of
+from prmkit.models.heads.blend import StepBlend
 from prmkit.models.heads.head import Classifier, Featurizer, Label, featurizer_for
+from prmkit.models.heads.members import MODEL_VIEWS, VIEW_OF, members_for, view_of
 from prmkit.models.tokens.token_prm import TokenPRM
 
 FeaturizerLike: TypeAlias = "Literal['embeddings', 'tokens', 'precomputed'] | Featurizer"
@@ -101,7 +102,7 @@ def _blend_head(featurizer: Featurizer | None, head: StepBlend | None, views: Vi
             f"views is {list(views)}, without {known[-1]!r}, which the featurizer {type(blend.featurizer).__name__} "
             "makes: leave the featurizer out, or add the view"
         )
-    members = members_of(views)
+    members = tuple(name for view in views for name in members_for(blend.featurizer) if VIEW_OF[name] == view)
     if not isinstance(blend.members, str) and set(blend.members) != set(members):
         raise ValueError(
             f"views is {list(views)}, and StepBlend has the members {list(blend.members)}: pass one of them"

@@ -18,7 +18,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import gen_batches
 
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
-from prmkit.models.heads import blend
+from prmkit.models.heads import blend, members
 from prmkit.utils.environment import installed_version
 
 # A larger text, such as a vocabulary, is an array of bytes, so that config.json stays short.
@@ -27,7 +27,9 @@ _LONG_TEXT = 1000
 _BLOCK = 256
 
 _OWN: dict[str, type[Any]] = {cls.__name__: cls for cls in (blend.StepBlend, StepStatistics, StepWords, PRMFeaturizer)}
-_FUNCTIONS = {function.__name__: function for function in (blend.signed_log, blend.bounded)}
+_FUNCTIONS = {
+    function.__name__: function for function in (members.signed_log, members.bounded, members.log_prob_columns)
+}
 # Public classes of scikit-learn, and the public attributes that their predictions depend on.
 _COMMON = ("n_features_in_", "feature_names_in_")
 _FITTED: dict[type[Any], tuple[str, ...]] = {

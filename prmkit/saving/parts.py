@@ -15,7 +15,7 @@ from prmkit.data.solution import Solution
 from prmkit.features import AgreementFeatures, LogProbFeatures, PRMFeaturizer, StepStatistics, StepWords
 from prmkit.marking.scheme import MarkingScheme
 from prmkit.models import StepMLP, StepProbe, StepTransformer
-from prmkit.models.heads import blend
+from prmkit.models.heads import blend, members
 from prmkit.models.heads.torch_heads import TorchHead
 from prmkit.models.tokens.probabilities import ProbabilityMap
 from prmkit.models.tokens.token_prm import TokenPRM
@@ -35,8 +35,8 @@ _IN_ARCHIVES = {
         StepStatistics,
         StepWords,
         blend.StepBlend,
-        blend.bounded,
-        blend.signed_log,
+        members.bounded,
+        members.signed_log,
     )
 }
 # Types that skops does not trust by itself and that a common head, or the default of format 2, is made of.

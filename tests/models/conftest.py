@@ -284,3 +284,13 @@ def plain_ids(tokenizer, text):
 
 def hidden_states(model, ids):
     return model(ids, output_hidden_states=True).hidden_states[-1]
+
+
+@pytest.fixture(scope="session")
+def language_model(make_tokenizer, make_language_model, tmp_path_factory):
+    """Folder of a tiny language model of random weights."""
+    folder = tmp_path_factory.mktemp("language_model")
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(folder)
+    make_language_model(tokenizer).save_pretrained(folder)
+    return folder

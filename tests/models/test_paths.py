@@ -347,15 +347,6 @@ def test_stacking_is_honest():
     assert of_length > 4 * abs(of_states)
 
 
-@pytest.fixture(scope="module")
-def language_model(make_tokenizer, make_language_model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("language_model")
-    tokenizer = make_tokenizer()
-    tokenizer.save_pretrained(folder)
-    make_language_model(tokenizer).save_pretrained(folder)
-    return folder
-
-
 @pytest.mark.slow
 def test_states_of_a_language_model_join(language_model, train, new, tmp_path):
     model = PathClassifier(model=language_model).fit(train)

@@ -195,6 +195,35 @@ class TestChoices:
         alone = PRMClassifier(head=head, views=[view], random_state=0).fit(*ALL)
         assert list(alone.head_.views_) == [view]
 
+    def test_log_probabilities_beside_states_have_a_member_of_their_own(self, language_model, tmp_path):
+        X, y = ALL
+        featurizer = PRMFeaturizer(kind="states", model=language_model, layer=1, log_probs=True, show_progress=False)
+        head = StepBlend(featurizer, n_trees=5)
+        fitted = PRMClassifier(head=head, random_state=0).fit(X, y)
+        assert list(fitted.head_.members_) == ["trees", "statistics", "words", "states", "log_probs"]
+        assert fitted.view_report_["view"].tolist() == ["statistics", "words", "states"]
+        assert list(PRMClassifier(head=head, views=["states"]).fit(X, y).head_.members_) == ["states", "log_probs"]
+        few = PRMClassifier(head=clone(head).set_params(members=["log_probs"]), random_state=0).fit(X, y)
+        columns = few.head_.views_["states"].get_feature_names_out().tolist()
+        read = few.head_.members_["log_probs"][0].transform(np.arange(len(columns))[None])[0].tolist()
+        assert [columns[i] for i in read] == [name for name in columns if not name.startswith("layer")]
+        assert not set(read) & {0, 1}
+        fitted.save(tmp_path / "kept")
+        again = PRMClassifier.load(tmp_path / "kept")
+        np.testing.assert_array_equal(again.predict_proba(X), fitted.predict_proba(X))
+
+    def test_few_columns_that_decide_are_not_held_down_as_a_thousand_are(self, monkeypatch):
+        X, y = ALL
+        columns = {}
+        for log_probs in (False, True):
+            rows = np.random.default_rng(0).normal(size=(len(X), 320))
+            rows[:, -1] += 2 * y
+            monkeypatch.setattr(Hidden, "transform", lambda self, steps, rows=rows: rows[: len(steps)])
+            monkeypatch.setattr(Hidden, "log_probs", log_probs, raising=False)
+            clf = PRMClassifier(head=StepBlend(Hidden("states"), n_trees=5), random_state=0).fit(X, y)
+            columns[log_probs] = row(clf, "states").gain
+        assert columns[True] > 2 * columns[False]
+
     def test_steps_that_do_not_fit_into_a_model_have_no_score(self, monkeypatch):
         X, y = ALL
         whole = PRMClassifier(head=StepBlend(Hidden("states"), n_trees=5), random_state=0)

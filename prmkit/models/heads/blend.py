@@ -15,11 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
@@ -38,6 +35,7 @@ from prmkit.models.heads.head import (
     featurizer_for,
     most_probable,
 )
+from prmkit.models.heads.members import MODEL_VIEWS, VIEW_OF, make_members, members_for, view_of
 from prmkit.utils.environment import one_thread, safe_after_fork
 from prmkit.utils.sklearn import (
     HasDefaultParts,
@@ -64,34 +62,34 @@ _FOLDS = 3
 # A view that costs a model pass is tried on so many steps, and then on more, of so many problems at least.
 _LOOKS = (1000, 2000)
 _FEWEST_PROBLEMS = 20
-_VIEW_OF = {"trees": "statistics", "statistics": "statistics", "words": "words", "embeddings": "embeddings"}
-# What a model makes of steps has one member, which has the name of its view.
-MODEL_VIEWS = ("embeddings", "states")
 
 
 class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimator):
     """Stack classifiers of a step's statistics and words, and of its embeddings or states where they help.
 
-    Up to four members look at a step: gradient-boosted trees on its statistics, logistic regression on the same
-    statistics, on the words and character runs of its text, and on what a model makes of it in context, its embedding
-    or its states. Their predictions for problems they have not seen (three folds by problem) teach a last logistic
-    regression how far to trust each of them, which also keeps the probabilities calibrated.
+    Up to five members look at a step: gradient-boosted trees on its statistics, and logistic regression on the same
+    statistics, on the words and character runs of its text, on what a model makes of it in context, its embedding or
+    its states, and on the log-probabilities of its tokens. Their predictions for problems they have not seen (three
+    folds by problem) teach a last logistic regression how far to trust each of them, which also keeps the
+    probabilities calibrated.
 
     Parameters
     ----------
     featurizer : transformer over steps or None, default=None
         Gives the embeddings, or any other numbers: ``PRMFeaturizer(kind="states")`` gives the view and member
-        ``"states"``. A :class:`~prmkit.PRMFeaturizer` without a context gets ``context="prefix"``. If ``None``,
-        ``PRMFeaturizer()``, which ``members="auto"`` leaves out unless it helps.
-    members : "auto" or sequence of {"trees", "statistics", "words", "embeddings", "states"}, default="auto"
-        The members that are joined. A sequence is obeyed. Without ``"embeddings"`` no text is encoded, and
+        ``"states"``, and with ``log_probs=True`` the member ``"log_probs"`` of the same view. A
+        :class:`~prmkit.PRMFeaturizer` without a context gets ``context="prefix"``. If ``None``, ``PRMFeaturizer()``,
+        which ``members="auto"`` leaves out unless it helps.
+    members : "auto" or sequence of str, default="auto"
+        The members that are joined, out of "trees", "statistics", "words" and "embeddings", or "states" and "log_probs"
+        instead of the last. A sequence is obeyed. Without ``"embeddings"`` no text is encoded, and
         ``featurizer`` is not used. ``"auto"`` joins all, and a ``featurizer`` that is given is obeyed too. Without one,
         a sample of 1,000 steps is encoded first, one solution of each problem before a second one, and of 2,000 if the
         first look finds a gain. The embeddings are used if they lower the log loss there: if the 95 % interval of the
         gain, by problem, is above zero. With fewer than 20 problems nothing can be shown, and they are left out.
         ``view_report_`` says what was found.
     C : float, default=1.0
-        Factor of the inverse penalty of the three logistic regressions. A smaller number makes them simpler.
+        Factor of the inverse penalty of the members that are logistic regressions. A smaller number makes them simpler.
     n_trees : int, default=150
         Number of rounds in which the boosted trees grow, one tree per class in each.
     random_state : int, RandomState or None, default=None
@@ -287,11 +285,11 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
         """Fit the views that the members ask for, and the one that costs a model pass if it is asked for or helps."""
         self._validate_params()
         from_model = view_of(self.featurizer)
-        known = [*list(_VIEW_OF)[:-1], from_model]
+        known = members_for(self.featurizer)
         members = known if isinstance(self.members, str) else list(self.members)
         if not members or set(members) - set(known) or len(set(members)) < len(members):
             raise ValueError(f"members is {members}, expected some of {known}, each once")
-        wanted = set(map(_view_of_member, members))
+        wanted = {VIEW_OF[name] for name in members}
         self.views_: dict[str, Any] = {}
         views = StepViews({}, problem_groups(X))
         reason = "made without a model" if isinstance(self.members, str) else "asked for"
@@ -455,38 +453,21 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
     ) -> dict[str, Any]:
         part = None if weight is None else weight[rows]
         known = make_members(seed, self.C, self.n_trees)
-        known |= {name: known["embeddings"] for name in views.rows if name in MODEL_VIEWS}
-        asked = list(known) if isinstance(self.members, str) else self.members
         with warnings.catch_warnings():
             # They are stopped on purpose, some digits before the exact solution.
             warnings.simplefilter("ignore", ConvergenceWarning)
             return {
-                name: fit_weighted(known[name], views.rows[_view_of_member(name)][rows], y[rows], part)
-                for name in asked
-                if _view_of_member(name) in views.rows
+                name: fit_weighted(known[name], views.rows[VIEW_OF[name]][rows], y[rows], part)
+                for name in (members_for(self.featurizer) if isinstance(self.members, str) else self.members)
+                if VIEW_OF[name] in views.rows
             }
-
-
-def view_of(featurizer: object) -> str:
-    """Return the name of the view, and of its member, that a featurizer gives: ``"embeddings"`` or ``"states"``."""
-    kind = getattr(featurizer, "kind", None)
-    return kind if isinstance(kind, str) and kind in MODEL_VIEWS else MODEL_VIEWS[0]
-
-
-def members_of(views: Sequence[str]) -> tuple[str, ...]:
-    """Return the members that read some views."""
-    return tuple(name for view in views for name in (*_VIEW_OF, "states") if _view_of_member(name) == view)
-
-
-def _view_of_member(name: str) -> str:
-    return _VIEW_OF.get(name, name)
 
 
 def _ratios(members: dict[str, Any], views: StepViews, rows: Any, classes: np.ndarray) -> dict[str, np.ndarray]:
     """Log-probability of each class but the last, less that of the last, by member: (n_rows, classes - 1)."""
     found = {}
     for name, member in members.items():
-        known = member.predict_proba(views.rows[_view_of_member(name)][rows])
+        known = member.predict_proba(views.rows[VIEW_OF[name]][rows])
         proba = np.full((len(known), len(classes)), _FLOOR)
         proba[:, np.searchsorted(classes, member.classes_)] = np.maximum(known, _FLOOR)
         log_proba = np.log(proba)
@@ -505,12 +486,8 @@ def _lost(views: StepViews) -> np.ndarray:
 
 def _by_view(ratios: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Join the columns of members that read one view, the cheapest view first."""
-    views = dict.fromkeys(_view_of_member(name) for name in sorted(ratios, key=_cost))
-    return {view: np.hstack([rows for name, rows in ratios.items() if _view_of_member(name) == view]) for view in views}
-
-
-def _cost(member: str) -> int:
-    return [*_VIEW_OF, "states"].index(member)
+    views = dict.fromkeys(VIEW_OF[name] for name in sorted(ratios, key=list(VIEW_OF).index))
+    return {view: np.hstack([rows for name, rows in ratios.items() if VIEW_OF[name] == view]) for view in views}
 
 
 def _filled(
@@ -562,39 +539,3 @@ class _GrowingViews:
 def _plain(rows: Any) -> Any:
     """Return the numbers of a data frame, which a featurizer may have been told to give."""
     return rows.to_numpy() if hasattr(rows, "to_numpy") else rows
-
-
-def make_members(random_state: int | None = None, C: float = 1.0, n_trees: int = 150) -> dict[str, Any]:
-    """Return the members of the blend, not fitted, by name."""
-    logistic = {"max_iter": 150, "tol": 1e-3}
-    return {
-        "trees": HistGradientBoostingClassifier(
-            learning_rate=0.08,
-            max_iter=n_trees,
-            max_leaf_nodes=15,
-            max_bins=63,  # as good as 255 on counts and shares, and faster
-            l2_regularization=1.0,
-            early_stopping=False,
-            random_state=random_state,
-        ),
-        "statistics": make_pipeline(
-            FunctionTransformer(signed_log),
-            StandardScaler(),
-            FunctionTransformer(bounded),
-            LogisticRegression(C=0.03 * C, **logistic),
-        ),
-        "words": LogisticRegression(C=C, **logistic),
-        "embeddings": make_pipeline(StandardScaler(), LogisticRegression(C=1e-3 * C, **logistic)),
-    }
-
-
-def signed_log(X: np.ndarray) -> np.ndarray:
-    """Shrink large counts, keeping their sign."""
-    shrunk: np.ndarray = np.sign(X) * np.log1p(np.abs(X))
-    return shrunk
-
-
-def bounded(X: np.ndarray) -> np.ndarray:
-    """Cut standardised values at four deviations, so that no rare count decides alone."""
-    cut: np.ndarray = np.clip(X, -4.0, 4.0)
-    return cut
