@@ -32,6 +32,10 @@ _OTHERS = {
     "n_workers": "--workers {}",
     "kind": "kind={}",
     "by": "--option by={}",
+    "choose a scheme with chat=None": "leave --chat out",
+    "Raise max_length": "Raise --max-length",
+    "kind='states' reads": "prmkit states reads",
+    " For an encoder pass kind='embeddings'": "",
 }
 """How settings are typed whose flags have other names."""
 

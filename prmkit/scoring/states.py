@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from prmkit.data.formats.sources import OnError, Source
 from prmkit.data.solution import Solution
 from prmkit.scoring.blocks import BLOCK_STEPS, BlockWorker
-from prmkit.scoring.files import Engine, write_blocks
+from prmkit.scoring.files import Engine, shard_file, shard_numbers, write_blocks
+from prmkit.scoring.parts import differences, read_about
 
 
 class ReadsStates(Protocol):
@@ -113,13 +114,16 @@ def extract_states(
         raise NotADirectoryError(f"{folder} is a file, expected a folder to write states into: choose another name")
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"the folder {folder.parent} does not exist: make it first")
+    own, of = folder / "states.parquet", shard_numbers(shard)
+    if resume:
+        _refuse_other_states(folder, own if of is None else shard_file(own, of), worker)
     is_new = not folder.exists()
     folder.mkdir(exist_ok=True)
     try:
         write_blocks(
             worker,
             source,
-            folder / "states.parquet",
+            own,
             reading={"format": format, "fields": fields, "options": options, "limit": limit, "split": split},
             engine=engine,
             shard=shard,
@@ -134,3 +138,14 @@ def extract_states(
         if is_new and not any(folder.iterdir()):
             folder.rmdir()
     return folder
+
+
+def _refuse_other_states(folder: Path, own: Path, worker: BlockWorker) -> None:
+    """Raise before a pass is made whose states could not be read beside those in the folder."""
+    for file in sorted(set(folder.glob("*.parquet")) - {own}):
+        found, asked = read_about(file)["run"].get("states", {}), worker.identity()[1].get("states", {})
+        if found != asked:
+            raise FileExistsError(
+                f"{file} holds states of other settings, and a folder is read as a whole: they differ in "
+                f"{differences(found, asked)}. Choose another folder, or delete that file"
+            )

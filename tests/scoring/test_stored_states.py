@@ -227,6 +227,18 @@ def test_a_run_that_stops_goes_on_where_it_was(featurizer, tmp_path):
     assert about["run"]["states"]["layer"] == [1, 2]
 
 
+def test_a_folder_of_other_states_is_refused_before_a_pass(featurizer, tmp_path):
+    out = tmp_path / "out"
+    extract_states(featurizer(layer=1), SOLUTIONS, out, shard="1/2")
+    with mock.patch.object(CausalModel, "read", side_effect=AssertionError("a pass was made")):
+        with pytest.raises(FileExistsError, match=r"states-1-of-2\.parquet holds states of other settings.*layer"):
+            extract_states(featurizer(layer=2), SOLUTIONS, out)
+        with pytest.raises(FileExistsError, match="Choose another folder, or delete that file"):
+            extract_states(featurizer(layer=2), SOLUTIONS, out, shard="2/2")
+    extract_states(featurizer(layer=1), SOLUTIONS, out, shard="2/2")
+    assert featurizer(layer=1, states=out).transform(flatten(SOLUTIONS)).shape == (13, 18)
+
+
 def test_the_command_and_its_help(featurizer, language_model, tmp_path):
     source = tmp_path / "in.jsonl"
     rows = [{"problem": one.problem, "steps": list(one.steps), "id": one.id} for one in SOLUTIONS]
@@ -242,6 +254,9 @@ def test_the_command_and_its_help(featurizer, language_model, tmp_path):
     other = CliRunner().invoke(app, [*places, "--layer", "2"])
     assert other.exit_code == 2
     assert "or pass --no-resume to replace it" in other.output
+    chat = CliRunner().invoke(app, [*places[:-1], str(tmp_path / "chat"), "--chat", "answer"])
+    assert "no chat template" in chat.output
+    assert "leave --chat out" in chat.output
     wrong = CliRunner().invoke(app, [*places, "--layer", "two"])
     assert "--layer is 'two', expected a number" in wrong.output or "layer is 'two', expected a number" in wrong.output
     words = " ".join(CliRunner().invoke(app, ["states", "--help"], env={"COLUMNS": "200"}).output.split())
