@@ -52,6 +52,8 @@ _ENCODER_PARAMS = (
 
 
 _CAUSAL_PARAMS = ("model", "layer", "log_probs", "dtype", "device")
+_OF_STATES = {"layer": None, "pooling": "mean", "log_probs": False, "states": None}
+"""Parameters that other kinds would ignore without a word, and their defaults."""
 
 
 class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
@@ -250,6 +252,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         PRMFeaturizer
             The featurizer itself.
         """
+        self._refuse_settings_of_states()
         steps = as_steps(X)
         for learnt in ("quantized_", "weights_"):
             self.__dict__.pop(learnt, None)
@@ -290,6 +293,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
             If the model is neither installed nor reachable, or the folder ``states`` does not exist.
         """
         self._validate_params()  # fit is optional
+        self._refuse_settings_of_states()
         steps = as_steps(X)
         if self.kind == "tokens":
             tokenizer = self._tokenizer()
@@ -431,6 +435,15 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
         if self.kind == "tokens":
             raise ValueError("tokens have no feature names: kind='tokens' gives one record per solution")
         return np.array(context_names(self.context or "none", self._loaded_encoder().dimension), dtype=object)
+
+    def _refuse_settings_of_states(self) -> None:
+        for name, default in _OF_STATES.items():
+            value = getattr(self, name)
+            if self.kind != "states" and not (value is default or value == default):
+                raise ValueError(
+                    f"{name}={value!r} is read with kind='states' alone, and kind is {self.kind!r}: pass "
+                    f"kind='states' to read the states of a language model, or leave {name} out"
+                )
 
     def _texts(self, solution: Solution, indices: list[int]) -> list[str]:
         """Return the texts from which the rows of some steps of a solution are made."""

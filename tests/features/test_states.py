@@ -356,3 +356,20 @@ def test_a_probe_scores_a_growing_solution_as_the_whole_one(featurizer):
     scorer = clf.incremental(solution.problem)
     rewards = [reward for step in solution.steps for reward in scorer.extend([step])]
     np.testing.assert_allclose(rewards, clf.score_solutions([solution])[0].rewards, atol=2e-3)
+
+
+def test_the_warning_of_lost_steps_counts_all_solutions(featurizer):
+    X = flatten([SOLUTIONS[0], Solution("Which?", ["x" * 300], id="long"), SOLUTIONS[2]])
+    with pytest.warns(UnscoredWarning, match=r"1 step\(s\) in 1 of 3 solutions \('long'\).*HistGradientBoosting"):
+        featurizer(max_length=256).fit_transform(X)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"layer": 2}, {"pooling": "last"}, {"log_probs": True}, {"states": "folder"}, {"layer": [0, 1]}]
+)
+def test_settings_of_states_need_their_kind(setting):
+    for kind in ("embeddings", "tokens"):
+        with pytest.raises(ValueError, match=f"{next(iter(setting))}=.* kind is '{kind}': pass kind='states'"):
+            PRMFeaturizer(kind, **setting).fit(["2 + 2 = 4"])
+    with pytest.raises(ValueError, match="pass kind='states'"):
+        PRMFeaturizer(**setting).transform(["2 + 2 = 4"])

@@ -334,3 +334,10 @@ def test_steps_without_labels_need_a_head_that_learns_of_them():
     X = flatten(told_solutions(10))
     with pytest.raises(TypeError, match="StepBlend learns none"):
         PRMClassifier(views=("statistics",)).fit(X, [1, -1] * 10, unlabelled=told_solutions(3, 50))
+
+
+def test_steps_in_place_of_states_are_told_where_to_go():
+    X, y = make_arithmetic_solutions(4, random_state=0)
+    for rows in (X, np.array(X, dtype=object)):
+        with pytest.raises(TypeError, match=r"X holds steps.*PRMClassifier\(PRMFeaturizer\(kind='states'"):
+            StepProbe().fit(rows, y)

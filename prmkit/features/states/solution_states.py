@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prmkit.data.problem_keys import problem_keys
-from prmkit.data.solution import Solution, Step, name_solutions
+from prmkit.data.solution import Solution, Step, iter_solutions, name_solutions
 from prmkit.features.encoding.cache import EmbeddingCache
 from prmkit.features.encoding.encoder import why_not_finite
 from prmkit.features.states.causal_model import CausalModel, TokenReading
@@ -204,13 +204,15 @@ def warn_of_lost(steps: Sequence[Step], found: Iterable[TokenRecord | SolutionSt
     for one in found:
         lost[one.rows] = False
     if lost.any():
-        rows = np.flatnonzero(lost)
-        solutions = {steps[i].solution: i for i in rows[::-1].tolist()}
-        names = name_solutions(list(solutions), range(len(solutions)), list(solutions.values()))
+        solutions = list(iter_solutions(steps))
+        concerned = [i for i, (_, rows, _) in enumerate(solutions) if lost[rows].any()]
+        firsts = [next((row for row in rows if lost[row]), rows[0]) for _, rows, _ in solutions]
+        names = name_solutions([one for one, _, _ in solutions], concerned, firsts)
         warnings.warn(
-            f"{len(rows)} step(s) in {names} have no states, so their rows are NaN: they lie beyond the {limit} tokens "
-            "that are read, or have no token. Pass max_length above it if the model takes more, or "
-            "scheme=MarkingScheme(max_prompt_length=…) to cut long problems on the left",
+            f"{int(lost.sum())} step(s) in {names} have no states, so their rows are NaN: they lie beyond the {limit} "
+            "tokens that are read, or have no token. Pass max_length above it if the model takes more, or "
+            "scheme=MarkingScheme(max_prompt_length=…) to cut long problems on the left. Most classifiers refuse NaN: "
+            "HistGradientBoostingClassifier reads it, StepProbe and the default head count it",
             UnscoredWarning,
             stacklevel=6,
         )

@@ -254,6 +254,7 @@ class StepProbe(TorchHead):
             check_consistent_length(X, labels)
             self.n_features_in_ = _width(states)
         else:
+            _refuse_steps(X)
             rows, labels = validate_data(self, X, y, dtype=self.dtype)
             states = _as_states(rows, groups)
         self.n_columns_ = states.columns.shape[1]
@@ -335,6 +336,7 @@ class StepProbe(TorchHead):
     def _proba(self, X: TokenStates | Matrix, outputs: slice) -> np.ndarray:
         """Return the probabilities of some outputs of the network."""
         if not isinstance(X, TokenStates):
+            _refuse_steps(X)
             X = _as_states(validate_data(self, X, dtype=self.dtype, reset=False), None)
         if _width(X) != self.n_features_in_ or X.columns.shape[1] != self.n_columns_:
             raise ValueError(
@@ -484,6 +486,14 @@ class StepProbe(TorchHead):
 def _width(states: TokenStates) -> int:
     _, n_layers, width = states.values.shape
     return int(n_layers * width + states.columns.shape[1])
+
+
+def _refuse_steps(X: object) -> None:
+    if isinstance(X, (list, tuple, np.ndarray)) and np.ndim(X) and isinstance(next(iter(X), None), Step):
+        raise TypeError(
+            "X holds steps, and StepProbe reads their states: pass them to "
+            "PRMClassifier(PRMFeaturizer(kind='states', model=…, pooling='tokens'), StepProbe())"
+        )
 
 
 def _as_states(rows: np.ndarray, groups: npt.ArrayLike | None) -> TokenStates:
