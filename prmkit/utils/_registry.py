@@ -88,6 +88,12 @@ def _classifier(**params: Any) -> tuple[str, dict[str, Any]]:
     return "prmkit.classifier.PRMClassifier", params
 
 
+def _states(**params: Any) -> tuple[str, dict[str, Any]]:
+    """Return a featurizer of the states of a tiny language model. Without a cache, each check computes them anew."""
+    model = ("prmkit.utils._tiny_model.tiny_language_model", {})
+    return "prmkit.features.PRMFeaturizer", {"kind": "states", "model": model, "cache": False, **params}
+
+
 _NUMERIC = _classifier(featurizer="precomputed")
 
 REGISTRY: tuple[Registered, ...] = (
@@ -102,6 +108,15 @@ REGISTRY: tuple[Registered, ...] = (
             {"head": _PROBE},
             {"head": ("sklearn.linear_model.LogisticRegression", {"max_iter": 2000})},
             {"featurizer": _STATISTICS},
+            # States blended with the text views, and states of tokens.
+            *(
+                {"featurizer": _states(pooling="mean_last", log_probs=True, dtype=dtype), "random_state": 0}
+                for dtype in ("float32", "bfloat16")
+            ),
+            *(
+                {"featurizer": _states(pooling="tokens", dtype=dtype), "head": _PROBE}
+                for dtype in ("float32", "bfloat16")
+            ),
             {"featurizer": "tokens", "head": ("prmkit.models.TokenPRM", _SMALL_TOKEN_MODEL)},
         ),
     ),
