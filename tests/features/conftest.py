@@ -1,9 +1,12 @@
 """Encoders small enough to make on the spot, and the real one where its package is installed."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+from prmkit.utils._tiny_model import tiny_language_model
 
 WORDS = ["the", "sum", "of", "two", "and", "three", "is", "so", "we", "add", "1", "2", "3", "=", "+", "-", "x", "y"]
 
@@ -53,29 +56,6 @@ def texts():
 
 
 @pytest.fixture(scope="session")
-def language_model(tmp_path_factory):
+def language_model():
     """Folder of a random Llama of four layers, width 32, and a tokenizer of bytes without BOS."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("llama")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE({sign: i for i, sign in enumerate(["<pad>", *alphabet])}, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>").save_pretrained(folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=len(alphabet) + 1,
-            hidden_size=32,
-            num_hidden_layers=4,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            intermediate_size=64,
-            max_position_embeddings=2048,
-            initializer_range=0.3,
-        )
-        LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return Path(tiny_language_model())

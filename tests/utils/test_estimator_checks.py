@@ -11,10 +11,11 @@ from sklearn.model_selection import GridSearchCV
 from prmkit import PRMClassifier, PRMFeaturizer, StratifiedProblemKFold, flatten
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepStatistics
-from prmkit.models import StepMLP
+from prmkit.models import StepMLP, StepProbe
 from prmkit.uncertainty import CalibratedStepClassifier
 from prmkit.utils import estimator_checks, path_checks
 from prmkit.utils._registry import REGISTRY
+from prmkit.utils._tiny_model import tiny_language_model
 from prmkit.utils.label_checks import check_label_polarity
 
 LOGISTIC = PRMClassifier(StepStatistics(), LogisticRegression())
@@ -54,6 +55,16 @@ def fitted(request, data):
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_guarantees(fitted, check, data):
     check(fitted, data.X, data.y)
+
+
+@pytest.mark.parametrize("params", [{"pooling": "mean_last", "log_probs": True}, {"pooling": "tokens"}], ids=str)
+def test_scores_over_states_in_float32_keep_the_tolerance_of_float32(params, data):
+    """The states are rounded to float16, which moves the scores by less than the tolerance."""
+    states = PRMFeaturizer("states", tiny_language_model(), dtype="float32", cache=False, **params)
+    head = StepProbe(hidden_size=16, n_seeds=2, max_epochs=2, random_state=0) if params["pooling"] == "tokens" else None
+    fitted = FrozenEstimator(PRMClassifier(states, head, random_state=0).fit(data.X, data.y))
+    for check in CHECKS[:3]:
+        check(fitted, data.X, data.y, atol=estimator_checks.TOLERANCE)
 
 
 @pytest.mark.filterwarnings("ignore:.*not attainable")
