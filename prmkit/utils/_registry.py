@@ -90,7 +90,7 @@ def _classifier(**params: Any) -> tuple[str, dict[str, Any]]:
 
 def _states(**params: Any) -> tuple[str, dict[str, Any]]:
     """Return a featurizer of the states of a tiny language model. Without a cache, each check computes them anew."""
-    model = ("prmkit.utils._tiny_model.tiny_language_model", {})
+    model: tuple[str, dict[str, Any]] = ("prmkit.utils._tiny_model.tiny_language_model", {})
     return "prmkit.features.PRMFeaturizer", {"kind": "states", "model": model, "cache": False, **params}
 
 
