@@ -134,10 +134,15 @@ REGISTRY: tuple[Registered, ...] = (
             for other in ({}, {"scheme": "special_token"}, {"loss": "bce"}, {"loss": "rank"})
         ),
     ),
-    # Without kind="states", which needs the folder of a language model: its own tests run these checks on a small one.
     Registered(
         "prmkit.features.PRMFeaturizer",
-        steps=({"context": "none"}, {"context": "problem"}, {"context": "prefix", "dtype": "float32"}),
+        steps=(
+            {"context": "none"},
+            {"context": "problem"},
+            {"context": "prefix", "dtype": "float32"},
+            _states(pooling="mean_last", log_probs=True, dtype="float32")[1],
+            _states(pooling="statistics", layer=[1, 2, 3], dtype="float32")[1],
+        ),
     ),
     # Guarantees hold for a fixed set of solutions.
     Registered("prmkit.features.AgreementFeatures", steps=({"candidates": _CANDIDATES},)),

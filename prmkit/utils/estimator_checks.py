@@ -31,7 +31,11 @@ TOLERANCE = 1e-5
 """Largest difference allowed in a feature or probability computed in float32."""
 
 HALF_TOLERANCE = 2e-2
-"""Largest difference allowed for a text encoder in bfloat16, of which a head may be a steep function."""
+"""Largest difference allowed for a model in bfloat16, of which a head may be a steep function."""
+
+ROUNDED_TOLERANCE = 1e-3
+"""Largest share of a value that is allowed beside ``TOLERANCE`` for states in float32: a unit of float16, in which they
+are kept."""
 
 
 # The default encoder takes a token, of about four characters, through 36 linear layers.
@@ -53,7 +57,7 @@ def check_no_lookahead(estimator: Any, X: Sequence[Step], y: Sequence[Any], *, a
     """Check that cutting a solution after a step, or changing the later steps, leaves the step's score unchanged.
 
     X needs solutions of more than one step. ``atol`` is the allowed difference, by default ``TOLERANCE``, or
-    ``HALF_TOLERANCE`` for encoders in bfloat16. AssertionError names the step whose score changed most.
+    ``HALF_TOLERANCE`` for models in bfloat16. AssertionError names the step whose score changed most.
 
     >>> from prmkit.data import make_arithmetic_solutions
     >>> from prmkit.features import StepStatistics
@@ -113,7 +117,7 @@ def check_one_pass_per_solution(estimator: Any, X: Sequence[Step], y: Sequence[A
 
 def _prepared(
     estimator: Any, X: Sequence[Step], y: Sequence[Any], atol: float | None
-) -> tuple[list[Step], Callable[[list[Step]], np.ndarray], float]:
+) -> tuple[list[Step], Callable[[list[Step]], np.ndarray], tuple[float, float]]:
     """Return the steps as a list, what a fitted copy answers to steps, and the difference allowed."""
     steps = as_steps(X)
     fitted = clone(estimator).fit(steps, y)
@@ -139,39 +143,39 @@ def _cut(step: Step, later: tuple[str, ...]) -> Step:
     return Step(Solution(step.problem, (*step.prefix, step.text, *later), meta=meta), step.index)
 
 
-def _compare(expected: np.ndarray, found: np.ndarray, X: list[Step], what: str, atol: float) -> None:
-    gaps = np.abs(np.asarray(expected, dtype=float) - found)
+def _compare(expected: np.ndarray, found: np.ndarray, X: list[Step], what: str, allowed: tuple[float, float]) -> None:
+    atol, share = allowed
+    gaps = np.abs(np.asarray(expected, dtype=float) - found) - share * np.abs(np.asarray(expected, dtype=float))
     unknown = np.isnan(expected) == np.isnan(found)  # NaN is the same as NaN, and far from any number
     difference = np.where(np.isnan(gaps), np.where(unknown, 0.0, np.inf), gaps).reshape(len(X), -1).max(axis=1)
     worst = int(difference.argmax())
     assert difference[worst] <= atol, (
         f"the score of step {X[worst].index} ({X[worst].text!r:.60}) {what} "
-        f"(by {difference[worst]:.2g}, allowed {atol:g})"
+        f"(by {difference[worst]:.2g}, allowed {atol:g}{f', beyond {share:g} of it' if share else ''})"
     )
 
 
-def _allowed(fitted: Any, atol: float | None) -> float:
-    if atol is not None:
-        return atol
-    return HALF_TOLERANCE if _computes_in_half_precision(fitted) else TOLERANCE
-
-
-def _computes_in_half_precision(fitted: Any) -> bool:
-    """Whether a text encoder below float32, or states that are rounded, are anywhere inside a fitted estimator."""
+def _allowed(fitted: Any, atol: float | None) -> tuple[float, float]:
+    """Return the difference that is allowed, and the share of a value that is allowed beside it."""
     from prmkit.features import PRMFeaturizer
 
+    read = [part for part in _parts(fitted) if isinstance(part, PRMFeaturizer)]
+    half = any(part.kind in ("states", "embeddings") and part.precision != "float32" for part in read)
+    if atol is not None or half:
+        return HALF_TOLERANCE if atol is None else atol, 0.0
+    return TOLERANCE, ROUNDED_TOLERANCE if any(part.kind == "states" for part in read) else 0.0
+
+
+def _parts(fitted: Any) -> Iterator[Any]:
+    """Yield an estimator and all that it holds."""
     inside = [fitted]
     while inside:
         part = inside.pop()
-        if isinstance(part, PRMFeaturizer) and (
-            part.kind == "states" or (part.kind == "embeddings" and part.precision != "float32")
-        ):
-            return True
+        yield part
         if isinstance(part, BaseEstimator):
             inside += vars(part).values()
         elif isinstance(part, (dict, list, tuple)):
             inside += part.values() if isinstance(part, dict) else part
-    return False
 
 
 def _name(estimator: Any) -> str:
