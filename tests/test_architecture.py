@@ -39,7 +39,7 @@ ALLOWED["__main__"] = {"cli"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 LINES_PER_FILE = 600
 # The whole house. Who needs more raises a number here and says in the pull request what users get for it.
-BUDGET = {"lines": 65_000, "files": 304, "public names": 185}
+BUDGET = {"lines": 65_300, "files": 305, "public names": 185}
 DOORS = (
     "data",
     "decoding",

@@ -22,7 +22,8 @@ def tiny_language_model() -> str:
     backend = Tokenizer(models.BPE({sign: i for i, sign in enumerate(["<pad>", *alphabet])}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>").save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>")  # type: ignore[no-untyped-call]
+    tokenizer.save_pretrained(folder)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = LlamaConfig(
