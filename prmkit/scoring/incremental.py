@@ -67,9 +67,9 @@ class IncrementalScorer:
       values (state-space models), or with positions that depend on the length of the text.
 
     Forks share what was computed: a language model keeps the keys and values of each piece of text once, however many
-    forks have read it, and frees them with the last of these forks. After an error a scorer stands where it stood
-    before the call. A scorer notices that its classifier was fitted again, and refuses. It cannot notice that somebody
-    has changed the weights in place.
+    forks have read it, and frees them with the last of these forks. Forks of a scorer without steps read the problem
+    once. After an error a scorer stands where it stood before the call. A scorer notices that its classifier was fitted
+    again, and refuses. It cannot notice that somebody has changed the weights in place.
 
     Examples
     --------

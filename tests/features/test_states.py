@@ -349,6 +349,26 @@ def test_new_steps_of_a_growing_solution_are_read_alone(featurizer):
     assert lengths[0] <= len("So 6.") + 3  # a token is a byte, and one is read again
 
 
+def test_forks_of_a_solution_without_steps_read_the_problem_once(featurizer):
+    problem = "What is 2 + 3?"
+    reader = featurizer(log_probs=True, cache=False).fit(flatten(SOLUTIONS))
+    start = reader.grow(problem)
+    forks = [start.fork(), start.fork()]
+    lengths = []
+    network = reader._language_model().network
+    hook = getattr(network, network.base_model_prefix).register_forward_pre_hook(
+        lambda _, args, options: lengths.append(options["input_ids"].shape[1]), with_kwargs=True
+    )
+    forks[0].extend(["2 + 3 = 6."])
+    n_passes = len(lengths)
+    rows = forks[1].extend(["2 + 3 = 5."])
+    hook.remove()
+    assert len(lengths) == n_passes + 1
+    assert lengths[-1] <= len("2 + 3 = 5.") + 3  # a token is a byte, and one is read again
+    whole = reader.transform(flatten([Solution(problem, ["2 + 3 = 5."])]))
+    np.testing.assert_allclose(rows, whole, atol=2e-3, rtol=2e-3)
+
+
 def test_a_probe_scores_a_growing_solution_as_the_whole_one(featurizer):
     data = make_arithmetic_solutions(12, 2, random_state=0)
     clf = PRMClassifier(featurizer(pooling="tokens"), StepProbe(max_epochs=2, random_state=0)).fit(data.X, data.y)

@@ -484,6 +484,30 @@ class TestTokenModels:
         assert sum(counts[::2]) == 3 * (tokens_of(head, forks[0]) - before)
         assert len(set(counts[1::2])) == 1
 
+    @pytest.mark.parametrize("name", SOME_BY_DEFAULT)
+    def test_forks_without_steps_read_the_problem_once(self, make_head, name):
+        head, (is_kept, _) = make_head(name), ARCHITECTURES[name]
+        start = IncrementalScorer(head, PROBLEM)
+        forks = [start.fork() for _ in range(3)]
+        with embedded(head) as counts:
+            for fork, text in zip(forks, TEXTS, strict=False):
+                fork.extend([text])
+        first, *others = (tokens_of(head, fork) for fork in forks)
+        n_problem = tokens_of(head, start)
+        assert sum(counts) == first + sum(total - n_problem * is_kept for total in others)
+        for fork in forks:
+            np.testing.assert_allclose(fork.proba, afresh(head, fork).proba, atol=1e-5)
+
+    def test_a_fork_that_is_gone_leaves_the_problem_alone(self, make_head):
+        head = make_head()
+        start = IncrementalScorer(head, PROBLEM)
+        start.fork().extend(TEXTS)
+        fork = start.fork()
+        fork.extend(["It is 3."])
+        layers = [pair for _, piece in fork._growing.inner._past._pieces for pair in piece]
+        n_bytes = sum(one.untyped_storage().nbytes() for pair in layers for one in pair)
+        assert n_bytes == tokens_of(head, fork) * 2 * 2 * 2 * 8 * 4
+
     def test_forks_keep_one_copy_of_what_they_share(self, make_head):
         head = make_head()
         scorer = IncrementalScorer(head, PROBLEM)

@@ -45,6 +45,8 @@ class StepScoring:
         self._patient: Scorer = with_setting(scorer, "too_long", "nan")
         self._count = count_tokens
         self._growing: dict[tuple[str, tuple[str, ...]], IncrementalScorer] = {}
+        # Scorers that have read no step, by problem. Their forks read the problem once.
+        self._unread: dict[str, IncrementalScorer] = {}
         self.n_forward = self.scored_tokens = 0
 
     @property
@@ -89,12 +91,14 @@ class StepScoring:
         for n_read in range(solution.n_steps - 1, 0, -1):
             if known := self._growing.get((solution.problem, solution.steps[:n_read])):
                 return known.fork(), solution.steps[n_read:]
-        classifier: Any = self._scorer
-        make = partial(IncrementalScorer, classifier, too_long="nan")
-        if self.grows and self._patient is self._scorer:
-            make = classifier.incremental
-        self.scored_tokens += self._count(solution.problem)
-        return make(solution.problem), solution.steps
+        if solution.problem not in self._unread:
+            classifier: Any = self._scorer
+            make = partial(IncrementalScorer, classifier, too_long="nan")
+            if self.grows and self._patient is self._scorer:
+                make = classifier.incremental
+            self._unread[solution.problem] = make(solution.problem)
+            self.scored_tokens += self._count(solution.problem)
+        return self._unread[solution.problem].fork(), solution.steps
 
     def keep(self, solutions: Iterable[Solution]) -> None:
         """Forget what was read of all other solutions, which frees their memory."""

@@ -51,6 +51,16 @@ class Past:
             left -= taken
         return Past(tuple(kept))
 
+    def parted(self, n_tokens: int) -> Past:
+        """Return the past of one pass in two pieces, so that others can share the first and not keep the second."""
+        if len(self._pieces) > 1 or not 0 < n_tokens < len(self):
+            return self
+        ((n, piece),) = self._pieces
+        ends = (0, n_tokens), (n_tokens, n)
+        return Past(
+            tuple((end - start, [one and _copy(_part(one, start, end)) for one in piece]) for start, end in ends)
+        )
+
     def cache(self) -> DynamicCache:
         """Return all of it as a new cache.
 
@@ -79,7 +89,7 @@ class Past:
         ]
         # Copies, or a piece would keep the whole text before it, and the other rows.
         copied = before or padding or n_rows > 1
-        own = [layer and (layer[0].clone(), layer[1].clone()) for layer in piece] if copied else piece
+        own = [layer and _copy(layer) for layer in piece] if copied else piece
         return Past((*self._pieces, (after - before, own)))
 
 
@@ -107,6 +117,10 @@ def joined(pasts: Sequence[Past]) -> DynamicCache:
 
 def _part(layer: tuple[torch.Tensor, torch.Tensor], start: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
     return layer[0][..., start:end, :], layer[1][..., start:end, :]
+
+
+def _copy(layer: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    return layer[0].clone(), layer[1].clone()
 
 
 # With these the keys of a token depend on the length of the text.

@@ -42,6 +42,8 @@ class GrowingStates:
         self._solution = Solution(problem, ())
         self._ids: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._past = Past()
+        # Ids and past of the problem: the first fork that reads it leaves them to all others.
+        self._of_problem: list[tuple[npt.NDArray[np.int64], Past]] = []
         # Of the tokens of all steps so far, since some columns compare a step with those before.
         self._predicted = np.empty((2, 0), dtype=np.float32)
 
@@ -64,9 +66,14 @@ class GrowingStates:
     def _read(self, record: TokenRecord) -> SolutionStates:
         # A step without tokens has no row, so the number of a step in the record may be less than its place.
         known = int(record.steps.min())
+        if not len(self._past) and self._of_problem:
+            self._ids, self._past = self._of_problem[0]
         self._past = self._past.cut(n_common(self._ids, record.input_ids))
         reading, self._past = self._model.read_on(record, self._past, known)
         self._ids = record.input_ids[: len(self._past)]
+        if not self._of_problem and len(self._past) and (n := int((record.blocks == 0).sum())):
+            self._past = self._past.parted(n)
+            self._of_problem.append((self._ids[:n], self._past.cut(n)))
         is_new = record.blocks > known
         part: dict[str, Any] = {
             "input_ids": record.input_ids[is_new],
