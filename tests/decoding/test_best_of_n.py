@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from prmkit.decoding import (
     CallableGenerator,
     Generation,
     LoggedGenerator,
+    beam_search,
     best_of_n,
     label_by_rollouts,
 )
@@ -233,6 +235,16 @@ def test_a_scorer_may_give_tensors_of_any_kind(make):
 def test_rewards_that_are_no_numbers_are_shown(row):
     with pytest.raises(TypeError, match=r"the scorer .* gave .* expected a list or an array of numbers"):
         best_of_n(CallableGenerator(guesses), lambda solutions: [row] * len(solutions), "1 + 2?", n=2)
+
+
+@pytest.mark.parametrize("reward", [float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    "search", [partial(best_of_n, n=2), partial(beam_search, beam_width=1, beam_factor=2)], ids=["best of n", "beams"]
+)
+def test_infinite_rewards_are_refused(search, reward):
+    told = f"gave {reward} for step 0 of solution 0, '.*', expected finite rewards, or NaN"
+    with pytest.raises(ValueError, match=told):
+        search(CallableGenerator(guesses), lambda solutions: [[reward] * one.n_steps for one in solutions], "1 + 2?")
 
 
 @pytest.mark.parametrize("scorer", [PRMClassifier(), PRMClassifier, AttributeRewardModel])

@@ -234,6 +234,12 @@ def test_an_answer_that_is_none_costs_its_problem(answer):
         label(generator=breaks, problems=PROBLEMS[:1])
 
 
+@pytest.mark.parametrize("threshold", ["x", None, float("nan")])
+def test_a_threshold_that_is_no_number_is_refused_before_anything_is_generated(threshold):
+    with pytest.raises(ValueError, match=r"judge_threshold is .*, expected a number"):
+        label(judge_threshold=threshold)
+
+
 def test_what_is_no_generator_is_named():
     with pytest.raises(TypeError, match="goes into CallableGenerator"):
         label_by_rollouts(continued, is_right, PROBLEMS[:1])

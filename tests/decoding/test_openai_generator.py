@@ -600,6 +600,13 @@ def test_settings_out_of_range(settings, message):
         OpenAIGenerator("small", "http://127.0.0.1:9/v1", **settings).generate(["2 + 2?"])
 
 
+@pytest.mark.parametrize("settings", [{"fields": 5}, {"extra_body": ["priority"]}, {"prompt": None}])
+def test_settings_of_another_type(settings):
+    (name,) = settings
+    with pytest.raises((TypeError, ValueError), match=f"{name} is .*, expected"):
+        OpenAIGenerator("small", "http://127.0.0.1:9/v1", **settings).generate(["2 + 2?"])
+
+
 def test_requests_that_are_none(serve):
     generator, seen = serve(told("So 4."))
     assert generator.generate([]) == []

@@ -287,6 +287,11 @@ def test_a_folder_is_loaded_and_a_copy_of_the_generator_loads_it_again(llama, to
     assert made.count_tokens("Hi\n\nb") == 3
 
 
+def test_an_unknown_precision_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="dtype is 'float33', expected one of auto, float32"):
+        TransformersGenerator(tmp_path, dtype="float33").generate(["2 + 2?"], max_tokens=1)
+
+
 @pytest.mark.parametrize(
     ("options", "settings", "message"),
     [

@@ -333,6 +333,12 @@ def test_a_growing_solution_has_the_states_of_the_whole_one(folder_of, kind, opt
     np.testing.assert_allclose(np.vstack([first, growing.extend(solution.steps[2:])]), whole, atol=2e-3, rtol=2e-3)
 
 
+def test_a_language_model_that_is_nowhere_is_not_replaced_by_an_encoder(tmp_path):
+    with pytest.raises(OSError, match="local folder with a language model") as caught:
+        PRMFeaturizer(kind="states", model=tmp_path / "nowhere").fit(flatten(SOLUTIONS)).transform(flatten(SOLUTIONS))
+    assert "pip install" not in str(caught.value)
+
+
 def test_new_steps_of_a_growing_solution_are_read_alone(featurizer):
     reader = featurizer(log_probs=True, cache=False).fit(flatten(SOLUTIONS))
     growing = reader.grow("What is 2 + 3?")

@@ -323,6 +323,9 @@ class OpenAIGenerator:
         for name, least in (("max_concurrency", 1), ("max_retries", 0), ("backoff", 0)):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected a number of {least} or more")
+        for name in ("fields", "extra_body"):
+            if not isinstance(getattr(self, name), Mapping | None):
+                raise TypeError(f"{name} is {getattr(self, name)!r}, expected a dictionary, or None")
         for name in ("timeout", "requests_per_minute"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected a number above 0")

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from prmkit.decoding.generators._token_loop import TokenLoop
 
 _LOADING = Lock()
+
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class TransformersGenerator:
@@ -97,7 +99,7 @@ class TransformersGenerator:
         top_p: float | None = None,
         top_k: int | None = None,
         device: str | None = None,
-        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        dtype: Precision = "auto",
         tokens_per_batch: int = 16384,
         kept_bytes: int = 2**29,
     ) -> None:
@@ -290,6 +292,8 @@ class _Engine:
         network: Any
         tokenizer: Any = settings.tokenizer
         if isinstance(settings.model, (str, Path)):
+            if settings.dtype not in (names := get_args(Precision)):
+                raise ValueError(f"dtype is {settings.dtype!r}, expected one of {', '.join(names)}")
             network, folder = _loaded_network(settings.model, settings.dtype, settings.device)
             tokenizer = folder if tokenizer is None else tokenizer
         else:

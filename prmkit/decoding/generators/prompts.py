@@ -54,7 +54,8 @@ class PromptStyle:
     step_separator: str = STEP_SEPARATOR
 
     def __post_init__(self) -> None:
-        if self.prompt not in ("auto", "chat", "plain") and _FIELD not in self.prompt:
+        named = self.prompt in ("auto", "chat", "plain")
+        if not named and (not isinstance(self.prompt, str) or _FIELD not in self.prompt):
             raise ValueError(
                 f"prompt is {self.prompt!r}, expected 'auto', 'chat', 'plain', or a template with {_FIELD} in it"
             )

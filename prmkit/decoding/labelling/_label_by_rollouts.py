@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -189,6 +190,8 @@ def label_by_rollouts(
     check_option(agreement, Agreement, "agreement")
     if not callable(verifier):
         raise TypeError(f"verifier is {type(verifier).__name__}, expected a callable of a problem and a Solution")
+    if not isinstance(judge_threshold, Real) or not np.isfinite(float(judge_threshold)):
+        raise ValueError(f"judge_threshold is {judge_threshold!r}, expected a number that rewards are compared with")
     if budget is not None:
         check_counts(budget=budget)
     if max_width is not None and (labels != "soft" or not 0 < max_width <= 1):

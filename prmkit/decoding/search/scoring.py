@@ -158,6 +158,11 @@ def batch_rewards(scorer: Scorer, solutions: list[Solution]) -> list[npt.NDArray
                 f"the scorer {name} gave an array of shape {array.shape} for solution {i} of {solution.n_steps} steps, "
                 "expected one reward per step"
             )
+        if len(wrong := np.flatnonzero(np.isinf(array))):
+            raise ValueError(
+                f"the scorer {name} gave {array[wrong[0]]} for step {wrong[0]} of solution {i}, "
+                f"{solution.steps[wrong[0]]!r:.80}, expected finite rewards, or NaN for a step without one"
+            )
         arrays.append(array)
     return arrays
 

@@ -69,26 +69,28 @@ _WAYS_OUT = (
     f"Either pip install {_OFFLINE_REQUIREMENT} (brings all-MiniLM-L6-v2), or connect to the network, "
     "or pass the path of a local folder."
 )
+LANGUAGE_MODEL_WAYS_OUT = "Either connect to the network, or pass the path of a local folder with a language model."
+"""What to do without a language model, which no package brings."""
 
 
-def resolve_model(model: str | Path) -> Path:
+def resolve_model(model: str | Path, ways_out: str = _WAYS_OUT) -> Path:
     """Return the folder that holds a model: a local one, the packaged MiniLM, or a download from the hub.
 
     If a hub name has no owner, ``sentence-transformers/`` is tried first. A model in the local Hugging Face cache is
-    taken from there, without network. OSError says that the name is nowhere. ValueError says that the folder holds no
-    safetensors weights, asks for foreign code, or that the packaged weights are not the official ones.
+    taken from there, without network. OSError says that the name is nowhere, and the ways out. ValueError says that the
+    folder holds no safetensors weights, asks for foreign code, or that the packaged weights are not the official ones.
     """
     name = str(model)
     folder = Path(model).expanduser()
     if folder.is_dir():
         return _checked(folder)
     if isinstance(model, Path) or name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1:
-        raise FileNotFoundError(f"no folder at {name}. {_WAYS_OUT}")
+        raise FileNotFoundError(f"no folder at {name}. {ways_out}")
     if name in _OFFLINE_NAMES:
         installed = _installed_folder()
         if installed is not None:
             return installed
-    return _checked(_hub_folder(name))
+    return _checked(_hub_folder(name, ways_out))
 
 
 def file_sha256(path: Path) -> str:
@@ -136,7 +138,7 @@ def _installed_folder() -> Path | None:
     return folder
 
 
-def _hub_folder(name: str) -> Path:
+def _hub_folder(name: str, ways_out: str) -> Path:
     """Return the folder of a model from the hub, its cached copy if that is complete."""
     from huggingface_hub import snapshot_download
 
@@ -159,7 +161,7 @@ def _hub_folder(name: str) -> Path:
     reason = str(failure).strip().splitlines() or [type(failure).__name__]
     raise OSError(
         f"model {name!r} is neither a local folder nor installed, and the Hugging Face hub did not give it "
-        f"({reason[0]}). {_WAYS_OUT}"
+        f"({reason[0]}). {ways_out}"
     ) from None  # what the hub's client raised holds hundreds of lines, and its reason is in the sentence
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from prmkit.features.encoding.model_path import folder_digest, resolve_model
+from prmkit.features.encoding.model_path import LANGUAGE_MODEL_WAYS_OUT, folder_digest, resolve_model
 from prmkit.features.passes.model_files import load_tokenizer, read_weights, token_limit
 from prmkit.marking.encoding import MarkedTokens, TokenRecord
 from prmkit.utils.environment import best_device, fast_bfloat16, no_more_threads_than_cores, on_device, safe_after_fork
@@ -79,7 +79,7 @@ class CausalModel:
     @cached_property
     def folder(self) -> Path:
         """The folder of the model."""
-        return resolve_model(self.model)
+        return resolve_model(self.model, LANGUAGE_MODEL_WAYS_OUT)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
