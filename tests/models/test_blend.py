@@ -1,10 +1,13 @@
 """StepBlend: it beats its members, finds rare classes, and holds up where there is little to learn from."""
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import f1_score, log_loss
+from sklearn.preprocessing import FunctionTransformer
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from prmkit import Solution, flatten
@@ -261,3 +264,14 @@ def test_members_learn_and_answer_on_one_thread_of_each_library(parts, monkeypat
         assert [pool["num_threads"] for pool in threadpool_info()] == before
     assert set(used) == {1}
     assert 2 in before
+
+
+def test_constant_columns_and_weights_bring_no_warning():
+    """Their weighted variance is not quite zero, and for some it is below."""
+    X, y = make_arithmetic_solutions(60, 2, random_state=0)
+    constant = FunctionTransformer(lambda X: np.tile(np.linspace(0.1, 3.0, 200), (len(X), 1)))
+    weight = np.random.default_rng(0).choice([0.95, 1.0], len(X))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        proba = StepBlend(constant, random_state=0).fit(X, y, sample_weight=weight).predict_proba(X)
+    assert np.isfinite(proba).all()
