@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -282,7 +283,14 @@ def checked_rows(
         raise ProtocolError(
             f"{name}.generate gave {found} for {len(requests)} requests, expected a list of one per request"
         )
-    return [checked_row(name, i, row, settings["n"]) for i, row in enumerate(rows)]
+    checked = [checked_row(name, i, row, settings["n"]) for i, row in enumerate(rows)]
+    if any(one.n_tokens > settings["max_tokens"] for row in checked for one in row):
+        warnings.warn(
+            f"{name}.generate gave a continuation of more tokens than max_tokens allows, so budgets can be passed: the "
+            "generator must stop there, with finish='length'",
+            stacklevel=2,
+        )
+    return checked
 
 
 def checked_row(name: str, i: int, row: object, n: int) -> list[Generation]:

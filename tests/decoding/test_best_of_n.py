@@ -47,6 +47,19 @@ def test_the_seed_gives_the_same_result_again():
     assert one.cost == again.cost
 
 
+def test_a_generator_that_makes_too_many_tokens_is_told_of(recwarn):
+    class Talkative:
+        def generate(self, requests, *, n, stop, max_tokens, temperature, seed):
+            return [[Generation("The answer is 3.", "eos", n_tokens=40)] * n for _ in requests]
+
+    with pytest.warns(UserWarning, match=r"Talkative\.generate gave a continuation of more tokens than max_tokens"):
+        found = best_of_n(Talkative(), is_three, "1 + 2?", n=2, max_tokens=39)
+    assert found.cost.generated_tokens == 80
+    recwarn.clear()
+    best_of_n(Talkative(), is_three, "1 + 2?", n=2, max_tokens=40)
+    assert not recwarn
+
+
 def test_adaptive_voting_stops_asking_and_has_the_winner_of_all():
     asked = []
 
