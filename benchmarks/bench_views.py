@@ -11,7 +11,8 @@ AUROC and log loss are those of wrong steps, means over the data sets. Differenc
 95 % intervals that resample problems. For these tables each text is encoded once.
 
 - cost: a fit on four fifths of all problems and a prediction of the others, each with an empty cache of embeddings, for
-  all views and for ``views="auto"``. Seconds of the clock and of all cores. Other work changes the second less.
+  all views, for ``views="auto"``, and without embeddings, so without a trial of them. Seconds of the clock and of all
+  cores. Other work changes the second less.
 
     python benchmarks/bench_views.py                       # PRMKIT_DATA, else ../shared/data
     python benchmarks/bench_views.py --datasets bbm mr_ben_math --cap 30 --folds 2 --no-write
@@ -21,12 +22,13 @@ AUROC and log loss are those of wrong steps, means over the data sets. Differenc
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
 import time
 
 import numpy as np
-from _common import machine, print_table, versions, write_result
+from _common import RESULTS, machine, print_table, versions, write_result
 from _quality_models import LABELS, StepTable
 from bench_quality import Split, judged, read, splits
 from sklearn.metrics import log_loss, roc_auc_score
@@ -162,7 +164,7 @@ def costs(table: StepTable, seed: int) -> list[dict]:
     """Return what a cold fit and a cold prediction cost with all views and with those that help."""
     split = next(one for one in splits(table, 2, seed) if one.protocol == "pooled")
     rows: list[dict] = []
-    for name in ("all views", "auto (the default)"):
+    for name in ("all views", "auto (the default)", "without embeddings"):
         EmbeddingCache().clear()
         _, cost = predict(table, split, ROWS[name], seed)
         rows.append({"views": name, "kept": cost["kept"]})
@@ -207,6 +209,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=3, help="within a data set (default: %(default)s)")
     parser.add_argument("--resamples", type=int, default=500, help="of problems (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--add", action="store_true", help="keep the tables in results/views.json that this run lacks")
     parser.add_argument("--no-write", action="store_true", help="print only; do not write results/views.json")
     options = parser.parse_args()
     # The measured choice of a backend is kept there too.
@@ -233,7 +236,8 @@ def main() -> None:
         print_table(rows)
     print(f"\n{machine()}\n{versions()}")
     if not options.no_write:
-        print(f"written to {write_result('views', {'tables': tables})}")
+        known = json.loads((RESULTS / "views.json").read_text())["tables"] if options.add else {}
+        print(f"written to {write_result('views', {'tables': known | tables})}")
 
 
 if __name__ == "__main__":
