@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import gen_batches
 
 from prmkit.features import PRMFeaturizer, StepStatistics, StepWords
+from prmkit.marking.scheme import MarkingScheme
 from prmkit.models.heads import blend, members
 from prmkit.utils.environment import installed_version
 
@@ -164,6 +166,8 @@ def from_arrays(described: dict[str, Any], arrays: dict[str, np.ndarray], versio
         return np.array(value["values"], dtype=value["dtype"])
     if kind == "path":
         return Path(value)
+    if kind == "scheme":
+        return MarkingScheme(**value)
     if kind == "function":
         return _FUNCTIONS[value]
     if kind == "mapping":
@@ -195,6 +199,8 @@ def _described(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
         return _described_numbers(value, name, arrays)
     if isinstance(value, Path):
         return {"path": str(value)}
+    if isinstance(value, MarkingScheme):
+        return {"scheme": asdict(value)}
     if type(value) in (list, tuple):
         kept = [_described(inner, f"{name}.{i}", arrays) for i, inner in enumerate(value)]
         return kept if isinstance(value, list) else {"tuple": kept}

@@ -36,6 +36,7 @@ _IN_ARCHIVES = {
         StepWords,
         blend.StepBlend,
         members.bounded,
+        members.log_prob_columns,
         members.signed_log,
     )
 }

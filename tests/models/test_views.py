@@ -13,9 +13,11 @@ from sklearn.model_selection import GridSearchCV
 from prmkit import PRMClassifier, PRMFeaturizer, Solution, StratifiedProblemKFold, flatten
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepStatistics
+from prmkit.marking import MarkingScheme
 from prmkit.models import StepBlend, StepMLP, TokenPRM
 from prmkit.models.heads import blend
 from prmkit.models.heads._view_gains import gains, sampled_rows
+from prmkit.saving.arrays import NotPlainError
 from prmkit.uncertainty import StepEnsemble
 
 COLUMNS = ["view", "gain", "gain_low", "gain_high", "seconds_per_1000_steps", "kept"]
@@ -210,6 +212,31 @@ class TestChoices:
         assert not set(read) & {0, 1}
         fitted.save(tmp_path / "kept")
         again = PRMClassifier.load(tmp_path / "kept")
+        np.testing.assert_array_equal(again.predict_proba(X), fitted.predict_proba(X))
+
+    def test_a_default_over_states_is_saved_with_its_scheme_and_as_an_archive(
+        self, language_model, tmp_path, monkeypatch
+    ):
+        X, y = ALL
+        scheme = MarkingScheme(max_prompt_length=200)
+        featurizer = PRMFeaturizer(
+            "states", language_model, layer=1, log_probs=True, scheme=scheme, show_progress=False
+        )
+        fitted = PRMClassifier(head=StepBlend(featurizer, n_trees=5), random_state=0).fit(X, y)
+        fitted.save(tmp_path / "kept")
+        again = PRMClassifier.load(tmp_path / "kept")
+        assert again.head_.views_["states"].scheme == again.head.featurizer.scheme == scheme
+        np.testing.assert_array_equal(again.predict_proba(X), fitted.predict_proba(X))
+
+        def refuse(part):
+            raise NotPlainError
+
+        fitted = PRMClassifier(head=StepBlend(featurizer.set_params(scheme=None), n_trees=5), random_state=0).fit(X, y)
+        # So are heads written whose trees are of a scikit-learn that is not known here.
+        monkeypatch.setattr("prmkit.saving.parts.to_arrays", refuse)
+        fitted.save(tmp_path / "archive")
+        assert (tmp_path / "archive" / "head.skops").exists()
+        again = PRMClassifier.load(tmp_path / "archive")
         np.testing.assert_array_equal(again.predict_proba(X), fitted.predict_proba(X))
 
     def test_few_columns_that_decide_are_not_held_down_as_a_thousand_are(self, monkeypatch):

@@ -82,7 +82,7 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
         which ``members="auto"`` leaves out unless it helps.
     members : "auto" or sequence of str, default="auto"
         The members that are joined, out of "trees", "statistics", "words" and "embeddings", or "states" and "log_probs"
-        instead of the last. A sequence is obeyed. Without ``"embeddings"`` no text is encoded, and
+        instead of the last. A sequence is obeyed. Without one of the last three no model reads the text, and
         ``featurizer`` is not used. ``"auto"`` joins all, and a ``featurizer`` that is given is obeyed too. Without one,
         a sample of 1,000 steps is encoded first, one solution of each problem before a second one, and of 2,000 if the
         first look finds a gain. The embeddings are used if they lower the log loss there: if the 95 % interval of the
