@@ -439,7 +439,7 @@ class PRMFeaturizer(ReadsSteps, TransformerMixin, BaseEstimator):
     def _refuse_settings_of_states(self) -> None:
         for name, default in _OF_STATES.items():
             value = getattr(self, name)
-            if self.kind != "states" and not (value is default or value == default):
+            if self.kind != "states" and not (value is default or (np.isscalar(value) and value == default)):
                 raise ValueError(
                     f"{name}={value!r} is read with kind='states' alone, and kind is {self.kind!r}: pass "
                     f"kind='states' to read the states of a language model, or leave {name} out"

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from prmkit import PRMClassifier, PRMFeaturizer, Solution, StratifiedProblemKFol
 from prmkit.data import make_arithmetic_solutions
 from prmkit.features import StepStatistics
 from prmkit.marking import MarkingScheme
-from prmkit.models import StepBlend, StepMLP, TokenPRM
+from prmkit.models import StepBlend, StepMLP, StepProbe, TokenPRM
 from prmkit.models.heads import blend
 from prmkit.models.heads._view_gains import gains, sampled_rows
 from prmkit.saving.arrays import NotPlainError
@@ -238,6 +239,22 @@ class TestChoices:
         assert (tmp_path / "archive" / "head.skops").exists()
         again = PRMClassifier.load(tmp_path / "archive")
         np.testing.assert_array_equal(again.predict_proba(X), fitted.predict_proba(X))
+
+    @pytest.mark.parametrize("pooling", ["mean", "tokens"])
+    @pytest.mark.filterwarnings("ignore:.*do not fit", "ignore:.*have no states")
+    def test_a_step_beyond_the_language_model_has_no_reward(self, language_model, pooling):
+        X, y = ALL
+        states = PRMFeaturizer("states", language_model, pooling=pooling, max_length=64, show_progress=False)
+        head = StepProbe(max_epochs=1, n_seeds=1, hidden_size=8) if pooling == "tokens" else None
+        clf = PRMClassifier(states, head, random_state=0).fit(X, y)
+        long = Solution("Puzzle 1", ["We look at 1.", "So we see " + "1" * 80 + "."])
+        with pytest.warns(UserWarning, match="no score for 1 of 2 steps"):
+            [scored] = clf.score_solutions([long])
+        assert np.isnan(scored.rewards).tolist() == [False, True]
+        growing = clf.incremental(long.problem)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert [bool(np.isnan(growing.extend([step])[0])) for step in long.steps] == [False, True]
 
     def test_few_columns_that_decide_are_not_held_down_as_a_thousand_are(self, monkeypatch):
         X, y = ALL

@@ -152,6 +152,7 @@ class StepProbe(TorchHead):
     loss_curve_: list[list[float]]  # type: ignore[assignment]
     validation_curve_: list[list[float]]  # type: ignore[assignment]
 
+    too_long = "nan"  # a step that was cut off has no probabilities
     _parameter_constraints = {
         **TorchHead._parameter_constraints,
         "pooling": [StrOptions({"mean", "last", "attention"})],

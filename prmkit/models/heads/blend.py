@@ -139,6 +139,7 @@ class StepBlend(HasDefaultParts, ReadsSteps, Head, ClassifierMixin, BaseEstimato
     learns = True
     reads = "steps"
     read_by = ("views_",)
+    too_long = "nan"  # a step that does not fit into a language model has no probabilities
     is_smooth = True
     _parameter_constraints = {
         "featurizer": [HasMethods(["fit", "transform"]), None],
