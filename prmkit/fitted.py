@@ -159,7 +159,8 @@ def with_setting(classifier: Any, name: str, value: Any) -> Any:
     if own is None:
         return classifier
     changed: dict[str, Any] = {}
-    if own.get(name, value) != value:
+    # A class may have a value that is no parameter.
+    if own.get(name, getattr(type(classifier), name, value)) != value:
         changed[name] = value
     for attribute in (*_FITTED_PART, *_FITTED_PARTS, *_GIVEN_PART):
         part = own.get(attribute)

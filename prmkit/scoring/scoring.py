@@ -12,7 +12,14 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from prmkit.data.solution import Solution, flatten, name_solutions, solutions_with_steps
-from prmkit.fitted import FittedClassifier, Label, gives_unscored_steps, label_order as order_of, with_setting
+from prmkit.fitted import (
+    FittedClassifier,
+    Label,
+    fitted_parts,
+    gives_unscored_steps,
+    label_order as order_of,
+    with_setting,
+)
 from prmkit.metrics.calibration.calibration import check_class_probabilities
 from prmkit.scoring.scored_solution import ScoredList, ScoredSolution
 from prmkit.utils.environment import UnscoredWarning
@@ -136,10 +143,13 @@ def quiet_step_proba(
     rows = check_class_probabilities(proba, (n_steps, len(classifier.classes_)), unscored=True)
     without = np.isnan(rows[:, 0])
     if without.any() and not gives_unscored_steps(classifier):
-        raise ValueError(
-            f"{type(classifier).__name__} gives NaN for {unscored_solutions(solutions, without)}. It says of no step "
-            "that it is too long, so its own numbers fail: look at the model and at what its features hold"
+        why = (
+            "They do not fit into its language model: pass too_long='nan' to score the others"
+            if any(getattr(part, "too_long", None) == "raise" for part in fitted_parts(classifier))
+            else "It says of no step that it is too long, so its own numbers fail: look at the model and at what its "
+            "features hold"
         )
+        raise ValueError(f"{type(classifier).__name__} gives NaN for {unscored_solutions(solutions, without)}. {why}")
     return rows
 
 

@@ -251,6 +251,8 @@ class TestChoices:
         with pytest.warns(UserWarning, match="no score for 1 of 2 steps"):
             [scored] = clf.score_solutions([long])
         assert np.isnan(scored.rewards).tolist() == [False, True]
+        with pytest.raises(ValueError, match="do not fit into its language model: pass too_long='nan'"):
+            clf.score_solutions([long], too_long="raise")
         growing = clf.incremental(long.problem)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
