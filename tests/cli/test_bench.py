@@ -20,7 +20,7 @@ def no_encoder(monkeypatch):
     monkeypatch.setattr("prmkit.evaluation._measure_machine._SIZE", 64)
     monkeypatch.setattr(model_path, "_installed_folder", lambda: None)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(model_path, "_hub_folder", lambda name: (_ for _ in ()).throw(OSError(model_path._WAYS_OUT)))
+    monkeypatch.setattr(model_path, "_hub_folder", lambda _name, ways_out: (_ for _ in ()).throw(OSError(ways_out)))
 
 
 def test_the_help_shows_calls():
