@@ -142,9 +142,11 @@ def extract_states(
 
 def _refuse_other_states(folder: Path, own: Path, worker: BlockWorker) -> None:
     """Raise before a pass is made whose states could not be read beside those in the folder."""
-    for file in sorted(set(folder.glob("*.parquet")) - {own}):
-        found, asked = read_about(file)["run"].get("states", {}), worker.identity()[1].get("states", {})
-        if found != asked:
+    files = sorted(set(folder.glob("*.parquet")) - {own})
+    # The identity is a hash of the files of the model.
+    asked = worker.identity()[1].get("states", {}) if files else {}
+    for file in files:
+        if (found := read_about(file)["run"].get("states", {})) != asked:
             raise FileExistsError(
                 f"{file} holds states of other settings, and a folder is read as a whole: they differ in "
                 f"{differences(found, asked)}. Choose another folder, or delete that file"

@@ -15,6 +15,7 @@ from prmkit.data import ProblemShuffleSplit, make_arithmetic_solutions
 from prmkit.features import PRMFeaturizer, StepStatistics
 from prmkit.models import StepBlend
 from prmkit.models.heads import blend
+from prmkit.models.heads.members import VIEW_OF
 
 
 def quick(random_state=0, **params):
@@ -45,7 +46,7 @@ class TestLearning:
         _, y, X_test, y_test = parts
         loss = log_loss(y_test, fitted.predict_proba(X_test))
         for name, member in fitted.members_.items():
-            rows = fitted.views_[{"trees": "statistics"}.get(name, name)].transform(X_test)
+            rows = fitted.views_[VIEW_OF[name]].transform(X_test)
             assert loss < log_loss(y_test, member.predict_proba(rows)), name
         shares = np.bincount(y + 1) / len(y)
         assert loss < 0.5 * log_loss(y_test, np.tile(shares, (len(y_test), 1)))
@@ -181,7 +182,7 @@ class TestLittleData:
         X = ["add two", "add three", "divide by zero", "so five"]
         model = quick().fit(X, [1, 1, -1, 1])
         logs = [
-            np.log(member.predict_proba(model.views_[{"trees": "statistics"}.get(name, name)].transform(X)))
+            np.log(member.predict_proba(model.views_[VIEW_OF[name]].transform(X)))
             for name, member in model.members_.items()
         ]
         expected = np.exp(np.mean(logs, axis=0))
