@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -117,6 +119,26 @@ def joined(pasts: Sequence[Past]) -> DynamicCache:
 
 def _part(layer: tuple[torch.Tensor, torch.Tensor], start: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
     return layer[0][..., start:end, :], layer[1][..., start:end, :]
+
+
+class SharedProblem:
+    """Tokens and past of a problem. The first fork that reads it leaves them to all others."""
+
+    def __init__(self) -> None:
+        self._ids: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._past = Past()
+
+    def begin(self, ids: npt.NDArray[np.int64], past: Past) -> tuple[npt.NDArray[np.int64], Past]:
+        """Return what a fork has read, or the problem if it has read nothing."""
+        return (ids, past) if len(past) or not len(self._past) else (self._ids, self._past)
+
+    def leave(self, ids: npt.NDArray[np.int64], past: Past, n_tokens: int) -> Past:
+        """Keep the first tokens, those of the problem, unless another fork has. Return the past of the fork."""
+        if len(self._past) or not len(past) or not n_tokens:
+            return past
+        past = past.parted(n_tokens)
+        self._ids, self._past = ids[:n_tokens], past.cut(n_tokens)
+        return past
 
 
 def _copy(layer: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prmkit.data.solution import Solution, Step
-from prmkit.features.passes.past import Past
+from prmkit.features.passes.past import Past, SharedProblem
 from prmkit.features.passes.prefix_tree import n_common
 from prmkit.features.states.causal_model import CausalModel, TokenReading
 from prmkit.features.states.solution_states import (
@@ -42,8 +42,7 @@ class GrowingStates:
         self._solution = Solution(problem, ())
         self._ids: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._past = Past()
-        # Ids and past of the problem: the first fork that reads it leaves them to all others.
-        self._of_problem: list[tuple[npt.NDArray[np.int64], Past]] = []
+        self._problem = SharedProblem()
         # Of the tokens of all steps so far, since some columns compare a step with those before.
         self._predicted = np.empty((2, 0), dtype=np.float32)
 
@@ -66,14 +65,11 @@ class GrowingStates:
     def _read(self, record: TokenRecord) -> SolutionStates:
         # A step without tokens has no row, so the number of a step in the record may be less than its place.
         known = int(record.steps.min())
-        if not len(self._past) and self._of_problem:
-            self._ids, self._past = self._of_problem[0]
+        self._ids, self._past = self._problem.begin(self._ids, self._past)
         self._past = self._past.cut(n_common(self._ids, record.input_ids))
         reading, self._past = self._model.read_on(record, self._past, known)
         self._ids = record.input_ids[: len(self._past)]
-        if not self._of_problem and len(self._past) and (n := int((record.blocks == 0).sum())):
-            self._past = self._past.parted(n)
-            self._of_problem.append((self._ids[:n], self._past.cut(n)))
+        self._past = self._problem.leave(self._ids, self._past, int((record.blocks == 0).sum()))
         is_new = record.blocks > known
         part: dict[str, Any] = {
             "input_ids": record.input_ids[is_new],

@@ -12,7 +12,7 @@ import torch
 
 from prmkit.data.solution import Solution, Step
 from prmkit.features.passes.block_causal import random_rows, unwrapped
-from prmkit.features.passes.past import Past, grows_in_parts, keys_know_length
+from prmkit.features.passes.past import Past, SharedProblem, grows_in_parts, keys_know_length
 from prmkit.features.passes.prefix_tree import n_common
 from prmkit.marking.encoding import SolutionEncoder, TokenRecord, token_records
 from prmkit.models.tokens.scoring_pass import Readout, TokenScorer, marked_outputs, ready
@@ -30,8 +30,7 @@ class GrowingTokens:
         self._solution = Solution(problem, ())
         self._ids = self._blocks = np.empty(0, dtype=np.int64)
         self._past = Past()
-        # Ids, blocks and past of the problem: the first fork that reads it leaves them to all others.
-        self._of_problem: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Past]] = []
+        self._problem = SharedProblem()
 
     @property
     def n_bytes(self) -> int:
@@ -57,8 +56,9 @@ class GrowingTokens:
         """Return the outputs at the marked positions of the new steps, NaN at the others."""
         marks = record.step_positions[record.steps]
         by_blocks = self._scorer.readout.by_blocks
-        if not len(self._past) and self._of_problem:
-            self._ids, self._blocks, self._past = self._of_problem[0]
+        if not len(self._past):
+            self._ids, self._past = self._problem.begin(self._ids, self._past)
+            self._blocks = np.zeros_like(self._ids)  # the problem is block 0
         # A tokenizer that reads the whole text may read its end otherwise when more follows.
         start = min(n_common(self._ids, record.input_ids), int(marks.min()))
         if by_blocks:
@@ -73,9 +73,7 @@ class GrowingTokens:
             device=self._device,
         )
         self._ids, self._blocks = record.input_ids, record.blocks
-        if not self._of_problem and (n := int((record.blocks == 0).sum())):
-            self._past = self._past.parted(n)
-            self._of_problem.append((self._ids[:n], self._blocks[:n], self._past.cut(n)))
+        self._past = self._problem.leave(self._ids, self._past, int((record.blocks == 0).sum()))
         found = outputs.cpu().numpy()
         table = np.full((len(record.step_positions), *found.shape[1:]), np.nan, dtype=np.float32)
         table[record.steps] = found
